@@ -3,12 +3,19 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# Tests wait more than they compute, those of real processes most of all: with two of them for each core, more than half
-# of the processors' time was idle. Browsers compute: with three of them for each core pictures stand still.
-WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
-WAITING := $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
+# Unit tests compute, and each worker imports all of them first. Tests of real processes wait more than they compute: with
+# two of them for each core, more than half of the processors' time was idle. Browsers compute: with three of them for each
+# core pictures stand still.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS := $(shell expr 2 \* $(CORES))
+WAITING := $(shell expr 3 \* $(CORES))
+BROWSERS := $(WORKERS)
 # A file is one worker's, and the files that took longest in a recorded run begin first (tests/file_times.json).
 FILES := --dist loadfile --no-loadscope-reorder
+# What runs the real program. `make pool` runs all of it together, so that no suite waits for the last file of another.
+POOL ?= tests/integration tests/conformance tests/browser tests/fuzz
+# At most so many of the pool's workers run browsers (tests/support/pool.py).
+export TESTS_BROWSERS := $(BROWSERS)
 SLOWEST := $(if $(CI),--durations=50 --durations-min=1)
 
 VENV := .venv
@@ -19,7 +26,7 @@ unexport PYTHONPATH PYTHONHOME
 # Without its bytecode each process of a test compiles the program anew, a third of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test setup check lint types fast format web-types integration conformance browser fuzz nightly test-times judges screenshots vendor lock wheel deb docs release image deploy undeploy clean
+.PHONY: help run test setup check lint types fast format web-types pool integration conformance browser fuzz nightly test-times judges screenshots vendor lock wheel deb docs release image deploy undeploy clean
 
 help: ## the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,7 +35,7 @@ run: $(VENV)/.run ## set up and start the gateway with SQLite and local disk und
 	@exec $(BIN)/millrace serve --welcome
 
 test: ## set up everything that the tests need, and run them all
-	@exec tools/suites check integration conformance browser fuzz
+	@exec tools/suites check pool
 
 setup: $(VENV)/.dev $(VENV)/.web ## what developing needs: virtual environment with the development tools
 
@@ -44,7 +51,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/unit tests/architecture
+	$(BIN)/python -m pytest -q -n $(CORES) $(FILES) $(SLOWEST) tests/unit tests/architecture
 
 web-types: $(VENV)/.web ## the types of the pages' scripts
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json
@@ -53,6 +60,9 @@ format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+pool: $(VENV)/.dev $(VENV)/.web ## everything that is no fast test: the four suites below, together (POOL=…)
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" $(POOL)
+
 integration: $(VENV)/.dev ## the real program, its workers and stores against peers, faults and doubles
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" tests/integration
 
@@ -60,7 +70,7 @@ conformance: $(VENV)/.dev ## real clients against the real program
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" tests/conformance
 
 browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
-	$(BIN)/python -m pytest -q -n $(WORKERS) $(FILES) $(SLOWEST) -m "not nightly" tests/browser
+	$(BIN)/python -m pytest -q -n $(BROWSERS) $(FILES) $(SLOWEST) -m "not nightly" tests/browser
 
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/fuzz

@@ -9,16 +9,17 @@ import asyncio
 import gc
 import logging
 import os
+import weakref
+from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.support import cpu_times
+from tests.support import cpu_times, time_outs
 from tests.support.file_times import add, by_file, over_budget, recorded
 from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
@@ -65,25 +66,40 @@ structlog.configure(processors=[*_processors, _renderer])
 
 
 _close_loop = BaseSelectorEventLoop.close
+_start_process = BaseSubprocessTransport.__init__
+_started: weakref.WeakSet[BaseSubprocessTransport] = weakref.WeakSet()
+
+
+def _start_and_remember(process: BaseSubprocessTransport, *arguments: Any, **options: Any) -> None:
+    _started.add(process)
+    _start_process(process, *arguments, **options)
 
 
 def _close_without_connections(loop: BaseSelectorEventLoop) -> None:
-    """Closes an event loop. A connection left open fails its own test, and not the one in which it is collected."""
-    left = [] if loop.is_closed() else [link for link in loop._transports.values() if link._sock is not None]  # type: ignore[attr-defined]
-    protocols = [link.get_protocol() for link in left]
-    for link in left:
+    """Closes an event loop. What was left open fails its own test, and not the one in which it is collected.
+
+    A connection that its owner has closed is no fault, even if the loop has not told its protocol yet.
+    """
+    links = [] if loop.is_closed() else [link for link in loop._transports.values() if link._sock is not None]  # type: ignore[attr-defined]
+    left = [link.get_protocol() for link in links if not link.is_closing()]
+    for link in links:
         link._sock.close()
         link._sock = None
+    for process in [one for one in _started if one._loop is loop and not one._closed]:  # type: ignore[attr-defined]
+        left.append(process.get_protocol())
+        process.close()
     _close_loop(loop)
-    assert not protocols, f"the test left connections open, of {protocols}"
+    assert not left, f"the test left connections or processes open, of {left}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The workers find the folder of this run in their environment."""
+    """The workers find the folder of this run, and the factor of time-outs, in their environment."""
     run_folder()
+    time_outs.measure()
     if "TEST_TIMES" in os.environ and config.getoption("numprocesses", None):
         config.pluginmanager.register(_MeterOfWorkers())
     BaseSelectorEventLoop.close = _close_without_connections  # type: ignore[method-assign]
+    BaseSubprocessTransport.__init__ = _start_and_remember  # type: ignore[method-assign]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -124,14 +140,24 @@ class _MeterOfWorkers:
         cpu_times.add(node.workeroutput["cpu"] if hasattr(node, "workeroutput") else {})
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each file is one worker's, and only some workers run browsers."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.support.pool import FilePool
+
+    return FilePool(config, log)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Lists the tests that failed in the file `FAILED_TESTS`, and adds the times of files to the file `TEST_TIMES`."""
+    """Names the factor of a slow machine, and adds the times of files to the file `TEST_TIMES`."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         return
-    if listed := os.environ.get("FAILED_TESTS"):
-        reports = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
-        with Path(listed).open("a") as file:
-            file.writelines(f"{name}\n" for name in dict.fromkeys(report.nodeid for report in reports))
+    if time_outs.slowness() > 1:
+        terminalreporter.write_line(
+            f"time-outs were {time_outs.slowness():g} times as long: the machine is slow or busy"
+        )
     if "TEST_TIMES" in os.environ:
         reports = [report for found in terminalreporter.stats.values() for report in found]
         measured = by_file((r.nodeid, r.duration) for r in reports if isinstance(r, pytest.TestReport))

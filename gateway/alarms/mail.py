@@ -35,7 +35,7 @@ async def send(target: Target, message: Message, egress: Egress, tls: ssl.SSLCon
             username=target.user or None,
             password=target.password or None,
             tls_context=tls,
-            timeout=seconds,
+            timeout=None,  # the one above ends it, with its own words
         )
         try:
             await client.connect()

@@ -18,6 +18,12 @@ def modules() -> dict[str, ast.Module]:
     return {name(path): ast.parse(path.read_text("utf-8")) for path in packaged("*.py")}
 
 
+@cache
+def inside(module: str) -> tuple[ast.AST, ...]:
+    """All syntax nodes of a module, in the order of `ast.walk`, which takes a second for all modules."""
+    return tuple(ast.walk(modules()[module]))
+
+
 def packaged(pattern: str) -> list[Path]:
     """The files of the packages whose names match the pattern."""
     return sorted(path for package in PACKAGES for path in package.rglob(pattern))
@@ -71,8 +77,8 @@ def nodes(kind: type[ast.AST]) -> Sequence[tuple[str, ast.AST]]:
 @cache
 def _nodes() -> dict[type[ast.AST], list[tuple[str, ast.AST]]]:
     found: dict[type[ast.AST], list[tuple[str, ast.AST]]] = {kind: [] for kind in KINDS}
-    for module, tree in modules().items():
-        for node in ast.walk(tree):
+    for module in modules():
+        for node in inside(module):
             if type(node) in found:
                 found[type(node)].append((module, node))
     return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Sequence
 from typing import TypeGuard
 
 from gateway.settings.layers import OPTIONS, SECTIONS
 from gateway.settings.models import LISTENERS, Settings
-from tests.architecture.sources import modules
+from tests.architecture.sources import inside, modules
 
 # These look at the options without doing what they say.
 LOOKERS = ("gateway/settings/", "gateway/app/doctor.py", "gateway/adapters/local/host.py")
@@ -23,33 +24,37 @@ _NAMES = {option.rpartition(".")[2] for option in OPTIONS}
 def read() -> frozenset[str]:
     """The options that the code reads, found by names: `….rtmp.host`, `rtmp.host`, and `x.host` of an `x: Rtmp`."""
     found: set[str] = set()
-    for module, tree in modules().items():
+    for module in modules():
         if not module.startswith(LOOKERS):
-            for function in ast.walk(tree):
-                if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
-                    found |= _read_in(function)
+            for function in inside(module):
+                if isinstance(function, ast.Module):
+                    found |= _read_in(function, inside(module))
+                elif isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                    found |= _read_in(function, list(ast.walk(function)))
                 elif isinstance(function, ast.Call) and ast.unparse(function.func).endswith("settings.listeners"):
                     found |= {f"{name}.{option}" for name in LISTENERS for option in ("host", "port")}
                     found.add("srt.srtla_port")
     return frozenset(found)
 
 
-def _read_in(scope: ast.FunctionDef | ast.AsyncFunctionDef | ast.Module) -> set[str]:
-    """Finds options in one scope. `settings = self._settings.cloudfront` names a section within its function."""
+def _read_in(scope: ast.FunctionDef | ast.AsyncFunctionDef | ast.Module, syntax: Sequence[ast.AST]) -> set[str]:
+    """Finds options in one scope. `settings = self._settings.cloudfront` names a section within its function.
+
+    syntax: all nodes of the scope.
+    """
     named: dict[str, str] = {section: section for section in SECTIONS}
     if not isinstance(scope, ast.Module):
         for argument in (*scope.args.args, *scope.args.kwonlyargs):
             kind = ast.unparse(argument.annotation).rpartition(".")[2] if argument.annotation else ""
             if kind in _MODELS:
                 named[argument.arg] = _MODELS[kind]
-    inside = list(ast.walk(scope))
-    for node in inside:
+    for node in syntax:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 pairs = zip(_each(target), _each(node.value), strict=False)
                 named |= {ast.unparse(to): of.attr for to, of in pairs if _is_section(of) and isinstance(to, ast.Name)}
     found = set()
-    for node in inside:
+    for node in syntax:
         if isinstance(node, ast.Attribute) and node.attr in _NAMES:
             *_, owner = ("", *ast.unparse(node.value).split("."))
             option = f"{named.get(owner.lstrip('_'), '')}.{node.attr}"

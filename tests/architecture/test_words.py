@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.architecture.sources import modules
+from tests.architecture.sources import inside, modules
 
 _PARAMETER = re.compile(r"\s*[a-z_]\w*(, \*{0,2}[a-z_]\w*)*: ")
 # A line may begin with the names of parameters. Later names follow a full stop.
@@ -17,8 +17,8 @@ _IDENTIFIER = re.compile(r"(?<![\w./:=-])[a-z]+(?:_[a-z0-9]+)+(?![\w(/=]|\.\w)")
 
 def docstrings() -> Iterator[tuple[str, str]]:
     """Yields the place and the text of each docstring."""
-    for path, tree in modules().items():
-        for node in ast.walk(tree):
+    for path in modules():
+        for node in inside(path):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 text = ast.get_docstring(node)
                 if text:

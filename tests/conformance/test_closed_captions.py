@@ -10,6 +10,7 @@ import pytest
 from tests.support.caption_judges import Cue, ffmpeg_cues, go608_cues, go608_injected, our_changes, our_cues
 from tests.support.caption_writer import code, painted_on, place, popped_on, rolled_up, typed, with_pairs
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("captions", seconds=16, audio=None)
@@ -69,7 +70,9 @@ def test_go608_finds_the_same_pop_on_captions() -> None:
 def test_pictures_in_decode_order_are_sorted(tmp_path: Path) -> None:
     out = tmp_path / "b-frames.ts"
     encode = ["-c:v", "libx264", "-bf", "3", "-b_strategy", "0", "-preset", "ultrafast", "-f", "mpegts", str(out)]
-    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", str(film(POP_ON)), *encode], check=True, timeout=60)
+    subprocess.run(
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(film(POP_ON)), *encode], check=True, timeout=at_most(60)
+    )
     assert_same(our_cues(out), ffmpeg_cues(out))
     assert_same(our_cues(out), our_cues(film(POP_ON)))
 

@@ -16,6 +16,7 @@ from tests.support.nginx_rtmp import is_listening
 from tests.support.pebble import running_pebble
 from tests.support.scratch_system import in_scratch_system
 from tests.support.separate_environment import making
+from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +85,7 @@ def build(folder: Path) -> Path:
     need("dpkg-deb")
     with making("deb"):
         done = subprocess.run(
-            ["tools/build-deb"], cwd=ROOT, capture_output=True, text=True, timeout=600,
+            ["tools/build-deb"], cwd=ROOT, capture_output=True, text=True, timeout=at_most(600),
             env={**os.environ, "SOURCE_DATE_EPOCH": "1800000000", "DEB_MAINTAINER": "Millrace <us@lists.invalid>"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
@@ -103,7 +104,7 @@ def test_equal_sources_give_an_equal_package(package: Path, tmp_path: Path) -> N
 
 def test_lintian_finds_no_error(package: Path) -> None:
     need("lintian")
-    done = subprocess.run(["lintian", str(package)], capture_output=True, text=True, timeout=900)
+    done = subprocess.run(["lintian", str(package)], capture_output=True, text=True, timeout=at_most(900))
     assert [line for line in done.stdout.splitlines() if line.startswith(("E:", "W:"))] == [], done.stdout
 
 
@@ -133,7 +134,7 @@ def test_the_page_about_domains_leads_to_a_trusted_certificate(package: Path, tm
         package.parent.chmod(0o755)  # the user of the service reads the certificate there
         (package.parent / "ca.pem").write_bytes(authority.ca.read_bytes())
         trusting = ssl.create_default_context(cafile=str(authority.ca))
-        with urllib.request.urlopen(authority.roots, context=trusting, timeout=20) as reply:
+        with urllib.request.urlopen(authority.roots, context=trusting, timeout=at_most(20)) as reply:
             (package.parent / "root.pem").write_bytes(reply.read())
         script = _AS_ON_THE_PAGE.replace("@DIRECTORY@", authority.directory).replace("@PAGE@", commands)
         text = in_scratch_system(tmp_path / "scratch", package.parent, script)

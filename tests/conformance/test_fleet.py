@@ -24,6 +24,7 @@ from tests.support.haproxy import PLAYERS, Front, haproxy, wire
 from tests.support.media import Film, framehash_command
 from tests.support.names import name_server
 from tests.support.rtmp import connected
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("fleet", seconds=120, size="640x360")
@@ -52,7 +53,7 @@ class Looping:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join(20)
+        self._thread.join(at_most(20))
 
     def _loop(self) -> None:
         while not self._ended.is_set():
@@ -155,7 +156,7 @@ class Fleet:
                 raise AssertionError(f"{name}, {what}: {error}") from None
 
         async def crowd() -> None:
-            async with asyncio.timeout(BACK):
+            async with asyncio.timeout(at_most(BACK)):
                 await self.crowd.goes_on()
 
         await asyncio.gather(crowd(), *map(player, self.players), *map(page, self.pages))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.separate_environment import separate_environment
+from tests.support.time_outs import at_most
 
 ROOT = Path(__file__).resolve().parents[2]
 # Both fetch all dependencies from the package index.
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.nightly
 
 def must(*command: str, cwd: Path | None = None, **environ: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "PYTHON"))}
-    done = subprocess.run(command, cwd=cwd, env=kept | environ, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=cwd, env=kept | environ, capture_output=True, text=True, timeout=at_most(600))
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

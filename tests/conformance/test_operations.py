@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import clients, gateway
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 
 SECRET = "hook-secret"
 FILM = Film("operations", seconds=20)
@@ -47,7 +48,7 @@ class Receiver:
 
     def next(self, kind: str) -> dict[str, Any]:
         while True:
-            event = self.events.get(timeout=20)
+            event = self.events.get(timeout=at_most(20))
             if event["type"] == kind:
                 return event
 

@@ -19,6 +19,7 @@ import pytest
 
 from gateway.settings.layers import OPTIONS
 from tests.support.gateway import FAR, START_WITHIN, http
+from tests.support.time_outs import at_most
 
 ROOT = Path(__file__).resolve().parents[2]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -30,7 +31,7 @@ TOKEN = "an-admin-token-of-this-test"
 def done(command: list[str], cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Runs a command without access to this checkout and to the settings of the user."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "PYTHON"))}
-    return subprocess.run(command, cwd=cwd, env=kept | environ, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=kept | environ, capture_output=True, text=True, timeout=at_most(300))
 
 
 def must(command: list[str], cwd: Path, **environ: str) -> str:
@@ -158,7 +159,7 @@ def serving(installed: Installed) -> Iterator[Serving]:
         )  # fmt: skip
     found = Serving(process, log)
     try:
-        ports, end = installed.home / "var" / "ports.json", time.monotonic() + START_WITHIN
+        ports, end = installed.home / "var" / "ports.json", time.monotonic() + at_most(START_WITHIN)
         while not ports.exists():
             assert process.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
             time.sleep(0.02)
@@ -166,7 +167,7 @@ def serving(installed: Installed) -> Iterator[Serving]:
         yield found
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(START_WITHIN) == 0, log.read_text()[-3000:]
+        assert process.wait(at_most(START_WITHIN)) == 0, log.read_text()[-3000:]
     finally:
         process.kill()
         process.wait()
@@ -220,4 +221,4 @@ def test_all_files_of_a_console_page_are_in_the_wheel(serving: Serving, page: st
 
 def test_the_program_ends_after_sigterm(serving: Serving) -> None:
     serving.process.send_signal(signal.SIGTERM)
-    assert serving.process.wait(START_WITHIN) == 0, serving.log.read_text()[-3000:]
+    assert serving.process.wait(at_most(START_WITHIN)) == 0, serving.log.read_text()[-3000:]

@@ -20,6 +20,8 @@ from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
+from tests.support.time_outs import at_most
+
 
 @dataclass
 class Inbox:
@@ -185,7 +187,7 @@ class Chats:
     def take(self, method: str, path: str, body: bytes, headers: Any) -> tuple[int, Any]:
         if self.refuse is not None:
             return self.refuse
-        self.calm.wait(30)
+        self.calm.wait(at_most(30))
         name, service = next(
             ((n, s) for n, s in SERVICES.items() if s.method == method and re.fullmatch(s.path, path)), ("", None)
         )

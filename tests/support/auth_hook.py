@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl
 
+from tests.support.time_outs import at_most
+
 
 @dataclass
 class HookService:
@@ -40,7 +42,7 @@ def hook_service() -> Iterator[HookService]:
             service.asked.append(fields)
             name = fields["stream" if is_json else "name"]
             if name in service.silent:
-                service.released.wait(60)
+                service.released.wait(at_most(60))
             status, text = service.answers.get(name, (403, ""))
             self.send_response(status)
             body = b"" if 300 <= status < 400 else text.encode()

@@ -13,6 +13,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.support.browser import Watched, opened
 from tests.support.gateway import Channel
+from tests.support.time_outs import at_most
 
 CAMERAS = ("--use-fake-device-for-media-stream=device-count=2", "--use-fake-ui-for-media-stream")
 
@@ -65,7 +66,7 @@ class Broadcaster:
 
     async def notices(self, words: str, within: float = 20.0) -> None:
         """Waits until the alert of the page contains these words."""
-        await self.page.locator("#notice", has_text=words).wait_for(timeout=within * 1000)
+        await self.page.locator("#notice", has_text=words).wait_for(timeout=at_most(within * 1000))
 
     async def notice(self) -> str:
         """The text of the alert, or "" without one."""

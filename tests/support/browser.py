@@ -11,6 +11,8 @@ from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 
+from tests.support.time_outs import at_most
+
 _VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (e) =>
   console.error(`CSP violation: ${e.violatedDirective} ${e.blockedURI}`));
@@ -37,7 +39,7 @@ class Watched:
 
     async def plays(self, within: float = 25.0) -> None:
         """Waits until the picture has advanced four times; fails with the state of the page."""
-        end, last, moved = time.monotonic() + within, -1.0, 0
+        end, last, moved = time.monotonic() + at_most(within), -1.0, 0
         while moved < 4:
             now = await self.video()
             moved += bool(now["width"] and last >= 0 and now["time"] > last)
@@ -48,7 +50,7 @@ class Watched:
 
     async def plays_past(self, time_s: float, within: float = 40.0) -> None:
         """Waits until the playback position is later than `time_s`."""
-        end = time.monotonic() + within
+        end = time.monotonic() + at_most(within)
         while (now := await self.video())["time"] <= time_s:
             assert time.monotonic() < end, f"not past {time_s}: {now}, says {await self.says()!r}"
             await asyncio.sleep(0.3)
@@ -59,7 +61,7 @@ class Watched:
 
     async def comes_to_say(self, words: str, within: float = 20.0) -> None:
         """Waits until the page shows the state `words`."""
-        await self.page.locator("#state", has_text=words).wait_for(timeout=within * 1000)
+        await self.page.locator("#state", has_text=words).wait_for(timeout=at_most(within * 1000))
 
 
 @contextlib.asynccontextmanager

@@ -19,6 +19,7 @@ from gateway.settings.layers import load
 from gateway.settings.models import TranscodeSettings
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
+from tests.support.time_outs import at_most
 
 
 class BrowserPush(builders.Recorder):
@@ -57,7 +58,7 @@ class BrowserPush(builders.Recorder):
     async def over(self, within: float = 60) -> None:
         """Waits until the push has ended by itself."""
         assert self._running is not None
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(at_most(within)):
             try:
                 await self._running
             except IntakeFailed as error:

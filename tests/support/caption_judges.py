@@ -14,6 +14,7 @@ from gateway.formats.captions.source import CaptionChange
 from gateway.media.closed_captions import ClosedCaptions
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from tests.support.go_programs import go_program
+from tests.support.time_outs import at_most
 
 Cue = tuple[float, str]  # seconds from the first picture on, and text
 _TIMES = re.compile(r"(\d+):(\d+):(\d+),(\d+) --> ")
@@ -64,13 +65,13 @@ def go608_injected(film: Path, subtitles: str, folder: Path) -> Path:
     _fragment(film, fragmented)
     srt.write_text(subtitles)
     command = [str(_go608("go608-inject")), "-i", str(fragmented), "-sub", str(srt), "-o", str(out), "-fps", "30"]
-    subprocess.run(command, capture_output=True, check=True, timeout=60)
+    subprocess.run(command, capture_output=True, check=True, timeout=at_most(60))
     return out
 
 
 def _cues(command: list[str]) -> list[Cue]:
     """The start times and texts of the SRT that a program prints, without tags."""
-    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=at_most(60)).stdout
     cues = []
     for block in text.replace("\r", "").strip().split("\n\n"):
         lines = block.split("\n")
@@ -85,7 +86,7 @@ def _cues(command: list[str]) -> list[Cue]:
 def _fragment(path: Path, out: Path) -> None:
     flags = "frag_keyframe+empty_moov+default_base_moof"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(path), "-an", "-c", "copy", "-movflags", flags]
-    subprocess.run([*command, str(out)], check=True, timeout=60)
+    subprocess.run([*command, str(out)], check=True, timeout=at_most(60))
 
 
 def _go608(name: str) -> Path:

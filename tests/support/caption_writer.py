@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.media import Film, made_once
 from tests.support.run_folder import run_folder
+from tests.support.time_outs import at_most
 
 _CONTROL = {1: 0x14, 2: 0x1C, 3: 0x15, 4: 0x1D}  # of CC1 to CC4
 # The first byte of the code of each row, and whether it is the second row with that byte. There is no row 0.
@@ -115,5 +116,5 @@ def captions_of(path: Path) -> list[str]:
     """The texts of CC1 in a file, as ffmpeg decodes them."""
     graph = f"movie={path}[out0+subcc]"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", graph, "-map", "0:s", "-f", "webvtt", "-"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=at_most(60)).stdout
     return [line for line in text.splitlines() if line and line != "WEBVTT" and "-->" not in line]

@@ -20,14 +20,16 @@ from typing import Any
 import pytest
 
 from tests.support.media import FRAMES_PER_SECOND, Film, Frame, Take, framehash_command, parse_framehash
+from tests.support.time_outs import at_most
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = 15.0) -> Any:
     """Returns the first true value of `condition()`, called every 50 ms. Fails with `what` after `timeout` seconds."""
-    end = time.monotonic() + timeout
+    limit = at_most(timeout)
+    end = time.monotonic() + limit
     while not (value := condition()):
         if time.monotonic() > end:
-            pytest.fail(f"after {timeout:.0f} s still not: {what}")
+            pytest.fail(f"after {limit:.0f} s still not: {what}")
         time.sleep(0.05)
     return value
 
@@ -100,11 +102,12 @@ class Program:
 
     def wait(self, timeout: float = 60.0) -> str:
         """Waits until it ends by itself and returns its output; fails with its last messages."""
+        limit = at_most(timeout)
         try:
-            self.process.wait(timeout)
+            self.process.wait(limit)
         except subprocess.TimeoutExpired:
             self.kill()
-            pytest.fail(f"{self.command[0]} did not end within {timeout:.0f} s: {self.errors[-600:]}")
+            pytest.fail(f"{self.command[0]} did not end within {limit:.0f} s: {self.errors[-600:]}")
         self._ended()
         return self.output
 
@@ -113,7 +116,7 @@ class Program:
         if self.running:
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout)
+                self.process.wait(at_most(timeout))
         self.kill()
         return self.output
 
@@ -121,7 +124,7 @@ class Program:
         """Kills its whole session. May be called repeatedly."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(at_most(10))
         self._ended()
 
 
@@ -162,7 +165,7 @@ def take_of(program: Program, timeout: float = 60.0) -> Take:
 def probe(source: str | Path, *options: str, timeout: float = 30.0) -> dict[str, dict[str, Any]]:
     """Returns ffprobe's description of the first video and audio streams, by kind. options: of ffprobe."""
     command = ["ffprobe", "-v", "error", *options, "-show_streams", "-of", "json", str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(timeout), check=False)
     assert done.returncode == 0, f"ffprobe {source}: {done.stderr[-600:]}"
     found: dict[str, dict[str, Any]] = {}
     for stream in json.loads(done.stdout).get("streams", []):
@@ -203,7 +206,9 @@ def recorded(player: tuple[Program, Path], seconds: float) -> Take:
     """
     program, out = player
     until(lambda: _pictures(out) >= seconds * FRAMES_PER_SECOND, f"VLC has {seconds} s of {program.command[-2]}", 40)
-    take = parse_framehash(subprocess.run(framehash_command(out), capture_output=True, text=True, timeout=60).stdout)
+    take = parse_framehash(
+        subprocess.run(framehash_command(out), capture_output=True, text=True, timeout=at_most(60)).stdout
+    )
     # The file is still being written, so the last frame of each kind may be incomplete.
     return Take(take.video[:-1], take.audio[:-1])
 
@@ -220,7 +225,7 @@ def _pictures(file: Path) -> int:
         "-show_entries",
         "stream=nb_read_packets",
     ]
-    done = subprocess.run([*count, "-of", "csv=p=0", str(file)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*count, "-of", "csv=p=0", str(file)], capture_output=True, text=True, timeout=at_most(60))
     found = done.stdout.split()
     return int(found[0]) if found and found[0].isdigit() else 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.go_programs import go_program
+from tests.support.time_outs import at_most
 
 _SOURCE = Path(__file__).with_name("compose")
 
@@ -19,7 +20,7 @@ def loaded(folder: Path, *files: str) -> dict[str, Any]:
     """
     program = go_program("compose-files", _SOURCE)
     paths = [folder / name for name in files]
-    done = subprocess.run([program, *paths], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([program, *paths], capture_output=True, text=True, timeout=at_most(60), check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -8,6 +8,7 @@ from playwright.async_api import Browser, Page
 
 from tests.support.browser import Watched, opened
 from tests.support.gateway import Gateway
+from tests.support.time_outs import at_most
 
 WIDE = {"width": 1280, "height": 900}  # of a desktop: the navigation is shown
 
@@ -28,6 +29,6 @@ async def log_in(page: Page, token: str) -> None:
 async def signed_in(browser: Browser, gateway: Gateway, path: str = "", **options: Any) -> AsyncIterator[Watched]:
     """Opens a console page after the login, in English by default."""
     async with opened(browser, address(gateway, path), **{"locale": "en-US", "viewport": WIDE, **options}) as watched:
-        watched.page.set_default_timeout(20_000)
+        watched.page.set_default_timeout(at_most(20_000))
         await log_in(watched.page, gateway.token)
         yield watched

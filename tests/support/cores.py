@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.support.clients import Program, pull, until
 from tests.support.gateway import Gateway, http
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 
 FILM = Film("cores-20", seconds=20)
 SHORT = Film("cores-6", seconds=6)
@@ -83,7 +84,7 @@ class Cores(Gateway):
 
     def ended(self, timeout: float = 20.0) -> int:
         """Waits until it ends by itself and returns the exit code."""
-        return self.process.wait(timeout)
+        return self.process.wait(at_most(timeout))
 
 
 def _connected() -> Iterator[list[str]]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 
@@ -50,7 +51,7 @@ def fetch(url: str, authority: Path, *options: str, http2: bool = True) -> Answe
     told = "\\n%{json}\\n%{header_json}"
     offered = "--http2" if http2 else "--http1.1"
     options = (offered, "--max-time", "20", "--write-out", "%{stderr}" + told.replace("\\n", "\n"), *options)
-    done = subprocess.run(command(url, authority, *options), capture_output=True, timeout=30, check=False)
+    done = subprocess.run(command(url, authority, *options), capture_output=True, timeout=at_most(30), check=False)
     words = done.stderr.decode()
     assert done.returncode == 0, f"curl {url}: {words}"
     decoder = json.JSONDecoder()

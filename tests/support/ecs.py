@@ -21,6 +21,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from botocore.validate import ParamValidator
 
+from tests.support.time_outs import at_most
+
 REGION: Final = "eu-central-1"
 ACCOUNT: Final = "123456789012"
 CLUSTER: Final = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/video-streaming"
@@ -120,7 +122,7 @@ class Ecs:
             task.running.cancel()
 
     async def until(self, wanted: Callable[[Ecs], bool], seconds: float = 60) -> None:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(at_most(seconds)):
             while not wanted(self):
                 await asyncio.sleep(0.02)
 

@@ -13,6 +13,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.support.time_outs import at_most
+
 ARN = "arn:aws:ecs:eu-central-1:123456789012:task/video-streaming/158d1c8083dd49d6b527399fd6414f5c"
 CLUSTER = "arn:aws:ecs:eu-central-1:123456789012:cluster/video-streaming"
 ID = "b5b5d1c1-2a9c-4d7e-9a11-6f0a5f1a4a3e-1234"
@@ -69,7 +71,7 @@ class Agent:
 
     async def until(self, wanted: Callable[[Agent], bool]) -> None:
         """Waits for a request after which the condition holds."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while not wanted(self):
                 self._changed.clear()
                 await self._changed.wait()

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from tests.support.time_outs import at_most
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -56,7 +58,7 @@ class Containers:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGTERM)
             with suppress(TimeoutError):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(at_most(20)):
                     await process.wait()
             raise
         finally:

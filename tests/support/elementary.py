@@ -12,6 +12,7 @@ import av
 
 from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.media import made_once
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 _PICTURE = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=30", "-t", "2", "-pix_fmt", "yuv420p"]
@@ -99,7 +100,7 @@ def played(path: Path, *, packets: bool = False) -> Played:
     done = subprocess.run(
         ["ffmpeg", "-nostdin", "-v", "warning", "-i", str(path), *codecs, "-fps_mode", "passthrough", "-copyts",
          "-f", "framemd5", "-"],
-        capture_output=True, timeout=60, check=False,
+        capture_output=True, timeout=at_most(60), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     assert not done.stderr.strip(), done.stderr.decode()

@@ -15,6 +15,7 @@ from tests.support.free_ports import free_ports
 from tests.support.gateway import Channel, Edge, Gateway, Reply, http
 from tests.support.haproxy import GATEWAYS, PLAYERS, SOURCE
 from tests.support.names import NameServer
+from tests.support.time_outs import at_most
 
 _GATEWAYS = tuple(f"127.0.0.{n}" for n in range(11, 15))
 _EDGES = tuple(f"127.0.0.{n}" for n in range(21, 23))
@@ -147,7 +148,7 @@ class Farm:
         """Kills a node. The name server still lists it."""
         process = (self.gateways.get(host) or self.edges[host]).process
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(at_most(10))
 
     def drain(self, host: str) -> None:
         """Sends SIGTERM and returns at once."""

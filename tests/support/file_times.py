@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tests.support import nightly
+
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "tests/file_times.json"
 MEASURED = ROOT / "build/test-times.json"
@@ -52,8 +54,12 @@ def add(measured: dict[str, float]) -> None:
 
 
 def keep() -> None:
-    """Writes the measured seconds into the record. Files that were not measured keep their seconds."""
-    times = {file: s for file, s in (recorded() | json.loads(MEASURED.read_text())).items() if (ROOT / file).is_file()}
+    """Writes the measured seconds into the record. Files that were not measured keep their seconds.
+
+    Files that are gone, or run at night only, have no line.
+    """
+    found = recorded() | json.loads(MEASURED.read_text())
+    times = {file: s for file, s in found.items() if (ROOT / file).is_file() and file not in nightly.reasons()}
     longest = sorted(((file, s) for file, s in times.items() if s >= _LEAST), key=lambda one: (-one[1], one[0]))
     RECORD.write_text(json.dumps(dict(longest), indent=1) + "\n")
 

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from tests.support.gateway import Gateway, Reply
+from tests.support.time_outs import at_most
 
 
 def uploaded_film(gateway: Gateway, film: Path) -> str:
@@ -16,10 +17,10 @@ def uploaded_film(gateway: Gateway, film: Path) -> str:
     sent = urllib.request.Request(
         offer["url"], data=film.read_bytes(), headers=offer["headers"], method=offer["method"]
     )
-    with urllib.request.urlopen(sent, timeout=30):
+    with urllib.request.urlopen(sent, timeout=at_most(30)):
         pass
     key = str(offer["key"]).removesuffix(".mp4")
-    end = time.monotonic() + 90
+    end = time.monotonic() + at_most(90)
     while (shown := gateway.api("GET", f"/films/{key}").json()).get("state") != "READY":
         assert time.monotonic() < end, shown
         time.sleep(0.2)
@@ -33,7 +34,7 @@ def send_captions(gateway: Gateway, path: str, data: bytes) -> Reply:
         data=data, headers={"Authorization": f"Bearer {gateway.token}", "Content-Type": "text/vtt"}, method="PUT",
     )  # fmt: skip
     try:
-        with urllib.request.urlopen(request, timeout=15) as reply:
+        with urllib.request.urlopen(request, timeout=at_most(15)) as reply:
             return Reply(reply.status, {}, reply.read())
     except urllib.error.HTTPError as error:
         with error:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 _folder = Path(tempfile.mkdtemp(prefix="millrace-odd-films-"))
@@ -24,7 +25,7 @@ def film(name: str, *arguments: str) -> Path:
     """Creates `name` with `ffmpeg <arguments>`; skips the test without ffmpeg."""
     need("ffmpeg", "ffprobe")
     path = _folder / name
-    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments, str(path)], check=True, timeout=180)
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments, str(path)], check=True, timeout=at_most(180))
     return path
 
 
@@ -64,7 +65,9 @@ def probe(path: Path | str, *, count: bool = True) -> dict[str, Any]:
         "json",
         *(("-count_frames",) if count else ()),
     ]
-    told = json.loads(subprocess.run([*command, str(path)], check=True, capture_output=True, timeout=60).stdout)
+    told = json.loads(
+        subprocess.run([*command, str(path)], check=True, capture_output=True, timeout=at_most(60)).stdout
+    )
     kinds: dict[str, Any] = {"format": told["format"]}
     for stream in told["streams"]:
         kinds.setdefault(stream["codec_type"], stream)
@@ -74,7 +77,9 @@ def probe(path: Path | str, *, count: bool = True) -> dict[str, Any]:
 def times(path: Path, kind: str) -> list[float]:
     """Presentation times of the packets of one kind, sorted."""
     command = ["ffprobe", "-v", "error", "-select_streams", kind, "-show_entries", "packet=pts_time", "-of", "json"]
-    told = json.loads(subprocess.run([*command, str(path)], check=True, capture_output=True, timeout=60).stdout)
+    told = json.loads(
+        subprocess.run([*command, str(path)], check=True, capture_output=True, timeout=at_most(60)).stdout
+    )
     return sorted(float(packet["pts_time"]) for packet in told["packets"])
 
 
@@ -87,7 +92,7 @@ def pixel(path: Path, x: float, y: float) -> tuple[int, int, int]:
         subprocess.run(
             ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(path), "-frames:v", "1", str(still)],
             check=True,
-            timeout=60,
+            timeout=at_most(60),
         )
         path = still
     with Image.open(path) as image:

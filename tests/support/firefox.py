@@ -21,6 +21,7 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support.clients import Program
+from tests.support.time_outs import at_most
 
 # Settings for tests: the browser sends no own requests, pages may play without a click, and cameras are fake.
 _PREFERENCES: Final[dict[str, bool | int | str]] = {
@@ -84,11 +85,12 @@ class Tab:
 
     async def until(self, function: str, what: str, seconds: float = 20.0) -> Any:
         """Returns the first true value of a JavaScript function; fails with the text of the page."""
-        end = time.monotonic() + seconds
+        limit = at_most(seconds)
+        end = time.monotonic() + limit
         while not (value := await self.evaluate(function)):
             if time.monotonic() > end:
                 shown = await self.evaluate("() => document.body.innerText.slice(0, 400)")
-                raise AssertionError(f"after {seconds:.0f} s still not: {what}; the page shows {shown!r}")
+                raise AssertionError(f"after {limit:.0f} s still not: {what}; the page shows {shown!r}")
             await asyncio.sleep(0.1)
         return value
 
@@ -124,7 +126,7 @@ class Firefox:
         """Sends one command at a time. Raises `FirefoxError` for errors, `TimeoutError` without an answer."""
         number = next(self._numbers)
         await self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
-        async with asyncio.timeout(_COMMAND_SECONDS):
+        async with asyncio.timeout(at_most(_COMMAND_SECONDS)):
             while (answer := json.loads(await self._socket.recv())).get("id") != number:
                 pass  # an event
         if answer["type"] == "error":
@@ -151,14 +153,14 @@ async def firefox() -> AsyncIterator[Firefox]:
         command = ["firefox-esr", "--headless", "--no-remote", "--remote-debugging-port=0", "--profile", folder]
         with Program(command, env={"HOME": folder}) as program:
             address = await _address(program)
-            async with connect(f"{address}/session", max_size=None, open_timeout=_START_SECONDS) as socket:
+            async with connect(f"{address}/session", max_size=None, open_timeout=at_most(_START_SECONDS)) as socket:
                 browser = Firefox(socket)
                 await browser.command("session.new", capabilities={})
                 yield browser
 
 
 async def _address(program: Program) -> str:
-    end = time.monotonic() + _START_SECONDS
+    end = time.monotonic() + at_most(_START_SECONDS)
     while not (match := re.search(r"WebDriver BiDi listening on (ws://\S+)", program.errors)):
         if time.monotonic() > end or not program.running:
             raise AssertionError(f"Firefox does not start: {program.errors[-600:]}")

@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tests.support.time_outs import at_most
+
 ROOT = Path(__file__).resolve().parents[2]
 _MAX_REQUEST = 1 << 18
 # Other variables may change what an import does, or where it finds modules.
@@ -133,7 +135,7 @@ class _Client:
 
     def close(self) -> None:
         self._socket.close()
-        self._process.wait(10)
+        self._process.wait(at_most(10))
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.support import fork_server
+from tests.support.time_outs import at_most
 
 START_WITHIN = 60.0  # seconds; it takes one or two, but a test machine may be busy
 FAR = "2035-12-31"
@@ -56,7 +57,7 @@ def http(
     send = {**(headers or {}), **({"Content-Type": "application/json"} if data is not None else {})}
     request = urllib.request.Request(url, data=data, headers=send, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as reply:
+        with urllib.request.urlopen(request, timeout=at_most(timeout)) as reply:
             return Reply(reply.status, {k.lower(): v for k, v in reply.headers.items()}, reply.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -131,10 +132,11 @@ class Channel:
             self._wait(lambda path=path: http("GET", self.url(path)).status == 200, f"serving {path}", timeout)
 
     def _wait(self, condition: Any, what: str, timeout: float) -> None:
-        end = time.monotonic() + timeout
+        limit = at_most(timeout)
+        end = time.monotonic() + limit
         while not condition():
             if time.monotonic() > end:
-                raise AssertionError(f"{self.id} is not {what} after {timeout:.0f} s\n{self.gateway.log[-2000:]}")
+                raise AssertionError(f"{self.id} is not {what} after {limit:.0f} s\n{self.gateway.log[-2000:]}")
             time.sleep(0.1)
 
 
@@ -164,13 +166,14 @@ class Gateway:
 
     def wait_ready(self) -> None:
         """Waits until `ports.json` reports all listeners as open."""
-        end = time.monotonic() + START_WITHIN
+        limit = at_most(START_WITHIN)
+        end = time.monotonic() + limit
         ports = self.data / "ports.json"
         while not ports.exists():
             if self.process.poll() is not None:
                 raise AssertionError(f"the gateway ended with {self.process.returncode}: {self.log[-3000:]}")
             if time.monotonic() > end:
-                raise AssertionError(f"the gateway is not ready after {START_WITHIN:.0f} s: {self.log[-3000:]}")
+                raise AssertionError(f"the gateway is not ready after {limit:.0f} s: {self.log[-3000:]}")
             time.sleep(0.02)
         self.ports = json.loads(ports.read_text())
 
@@ -189,14 +192,15 @@ class Gateway:
 
     def stop(self, timeout: float = 40.0) -> int:
         """Sends SIGTERM and returns the exit code. Fails, after a kill, if the gateway does not end in time."""
+        limit = at_most(timeout)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            code = self.process.wait(timeout)
+            code = self.process.wait(limit)
             assert not faults(self.log), faults(self.log)
             return code
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the gateway did not end within {timeout:.0f} s: {self.log[-2000:]}") from None
+            raise AssertionError(f"the gateway did not end within {limit:.0f} s: {self.log[-2000:]}") from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from tests.support.separate_environment import BUILD, making, run, separate_environment
+from tests.support.time_outs import at_most
 
 _GO_LOCK = Path(__file__).with_name("admission") / "go.lock"
 
@@ -24,7 +25,9 @@ def _go(source: Path) -> str:
     """Returns the installed Go, or the one of the lock file if it is missing or older than the module needs."""
     own = shutil.which("go")
     if own:
-        version = subprocess.run([own, "version"], capture_output=True, text=True, timeout=30, check=True).stdout
+        version = subprocess.run(
+            [own, "version"], capture_output=True, text=True, timeout=at_most(30), check=True
+        ).stdout
         needed = re.search(r"^go 1\.(\d+)", (source / "go.mod").read_text(), re.M)
         found = re.search(r"go1\.(\d+)", version)
         if found and needed and int(found[1]) >= int(needed[1]):

@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.support.clients import Program, until
 from tests.support.free_ports import free_ports
 from tests.support.http import Wire
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 CONFIG = Path(__file__).resolve().parents[2] / "proxy" / "haproxy" / "haproxy.cfg"
@@ -40,7 +41,7 @@ class Front:
     def ask(self, command: str) -> str:
         """Sends one command to its admin socket and returns the answer."""
         with socket.socket(socket.AF_UNIX) as admin:
-            admin.settimeout(10)
+            admin.settimeout(at_most(10))
             admin.connect(str(self.socket_path))
             admin.sendall(command.encode() + b"\n")
             return b"".join(iter(lambda: admin.recv(65536), b"")).decode()
@@ -68,7 +69,7 @@ def checked(**variables: str) -> Program:
     """Runs `haproxy -c` on the configuration with these variables and waits for its end."""
     need("haproxy")
     program = Program(["haproxy", "-c", "-dD", "-f", str(CONFIG)], env=variables)
-    program.process.wait(20)
+    program.process.wait(at_most(20))
     return program
 
 

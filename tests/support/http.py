@@ -17,6 +17,7 @@ from gateway.http.response import Handler
 from gateway.http.server import HttpServer
 from gateway.lib.quota import Quota
 from gateway.lib.sockets import listen, port_of
+from tests.support.time_outs import at_most
 
 SECONDS = 10  # limit of every wait; after it, the test fails
 
@@ -84,7 +85,7 @@ class Wire:
 
     async def head(self) -> Reply:
         """Reads the head of the next answer."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(at_most(SECONDS)):
             raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = raw.decode("latin-1").split("\r\n")
         pairs = [line.split(": ", 1) for line in lines if line]
@@ -94,7 +95,7 @@ class Wire:
     async def reply(self, method: str = "GET") -> Reply:
         """Reads the next complete answer."""
         answer = await self.head()
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(at_most(SECONDS)):
             if method == "HEAD" or answer.status in (204, 304):
                 pass
             elif answer.headers.get("transfer-encoding") == "chunked":
@@ -108,19 +109,19 @@ class Wire:
 
     async def chunk(self) -> bytes:
         """Reads the next chunk of a body; b"" is the last one."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(at_most(SECONDS)):
             size = int(await self.reader.readuntil(b"\r\n"), 16)
             data = await self.reader.readexactly(size + 2)
         assert data.endswith(b"\r\n")
         return data[:-2]
 
     async def exactly(self, size: int) -> bytes:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(at_most(SECONDS)):
             return await self.reader.readexactly(size)
 
     async def rest(self) -> bytes:
         """Reads until the server closes."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(at_most(SECONDS)):
             return await self.reader.read()
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 from gateway.settings import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
+from tests.support.time_outs import at_most
 
 SECONDS = 30.0  # limit of every wait
 
@@ -63,7 +64,7 @@ class InputRecorder:
         return [unit for unit in self.units if unit.track.kind is kind]
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(at_most(SECONDS)):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()

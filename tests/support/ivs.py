@@ -16,6 +16,7 @@ from typing import Any
 from gateway.formats.flv.tag import AUDIO, VIDEO
 from gateway.protocols.rtmp.message import Message
 from tests.support.rtmp_target import RtmpTarget, Session
+from tests.support.time_outs import at_most
 
 KEY = "sk_us-west-2_abcdABCDefgh_567890abcdef"
 _MOST = {"STANDARD": 8_500_000, "ADVANCED_SD": 8_500_000, "ADVANCED_HD": 8_500_000, "BASIC": 1_500_000}
@@ -122,7 +123,7 @@ class IvsApi:
         headers = {k: v for k, v in headers.items() if k.lower() not in ("host", "content-length", "connection")}
         request = urllib.request.Request(url, sent, headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=10) as reply:
+            with urllib.request.urlopen(request, timeout=at_most(10)) as reply:
                 status, answer = reply.status, json.loads(reply.read() or b"{}")
         except urllib.error.HTTPError as error:
             with error:

@@ -41,6 +41,7 @@ from tests.support.http import Listener, serving
 from tests.support.media import Film
 from tests.support.playback import SECRETS, Channels
 from tests.support.segmented import WALL, Timetable
+from tests.support.time_outs import at_most
 
 RUNGS = (
     LadderStep("360p", 640, 360, 400_000, 64_000, 1.5),
@@ -279,7 +280,7 @@ def broadcasting(source: Film, rungs: dict[str, Film | Timetable], **fields: Any
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield ready.result(20)
+        yield ready.result(at_most(20))
     finally:
         loop.call_soon_threadsafe(task.cancel)
         thread.join()

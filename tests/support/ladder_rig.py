@@ -23,6 +23,7 @@ from gateway.settings.layers import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.sources import Source
+from tests.support.time_outs import at_most
 
 LADDERS = load_ladders()
 
@@ -140,14 +141,14 @@ class LadderHub:
             publisher.push(replace(unit, wall=time.time()), time.monotonic())
 
     async def until(self, what: Callable[[], object], seconds: float = 30) -> None:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(at_most(seconds)):
             while not what():
                 await asyncio.sleep(0.02)
 
     async def finish(self, reason: EndReason = EndReason.PUBLISHER_GONE) -> dict[str, Viewer]:
         """Ends the source, waits for all remaining units, and returns the viewers by rung."""
         self.hub.end("c1", reason)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(at_most(60)):
             await self.hub.drained()
         return self.viewers
 
@@ -164,5 +165,5 @@ async def ladder(*, backlog: float = 100_000, workers: int = 4) -> AsyncIterator
         yield rig
     finally:
         rig.hub.drain()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await rig.hub.drained()

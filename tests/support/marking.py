@@ -29,6 +29,7 @@ from gateway.workers.programs.codec import VideoDecoder
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.sources import Source
+from tests.support.time_outs import at_most
 
 
 class WatermarkHub:
@@ -90,7 +91,7 @@ class WatermarkHub:
         """Ends the push; the viewer receives the remaining units."""
         stream = self.stream
         self.hub.end("c1", EndReason.PUBLISHER_GONE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             await stream.over()
 
     def seen(self, kind: Kind = Kind.VIDEO) -> list[AccessUnit]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.run_folder import run_folder
+from tests.support.time_outs import at_most
 
 FRAMES_PER_SECOND = 30
 
@@ -79,7 +80,7 @@ def made_once(suffix: str, command: Sequence[str]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             part = path.with_suffix(".part")
-            subprocess.run([*command, "-nostdin", "-v", "error", "-y", str(part)], check=True, timeout=180)
+            subprocess.run([*command, "-nostdin", "-v", "error", "-y", str(part)], check=True, timeout=at_most(180))
             part.rename(path)
     return path
 

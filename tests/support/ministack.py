@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.separate_environment import separate_environment
+from tests.support.time_outs import at_most
 
 _LOCK = Path(__file__).with_name("ministack.lock")
 
@@ -44,7 +45,7 @@ def ministack(folder: Path) -> Iterator[str]:
         yield url
     finally:
         server.kill()
-        server.wait(10)
+        server.wait(at_most(10))
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +60,7 @@ def ministack_url(ministack_server: str) -> str:
     """The address of an empty server."""
     import requests
 
-    requests.post(f"{ministack_server}/_ministack/reset", timeout=10).raise_for_status()
+    requests.post(f"{ministack_server}/_ministack/reset", timeout=at_most(10)).raise_for_status()
     return ministack_server
 
 
@@ -74,6 +75,6 @@ def _reset(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     import requests
 
     try:
-        requests.post(f"{url}/_ministack/reset", timeout=30).raise_for_status()
+        requests.post(f"{url}/_ministack/reset", timeout=at_most(30)).raise_for_status()
     except requests.RequestException as e:
         pytest.fail(f"MiniStack does not start ({type(e).__name__}, exit {server.poll()}): {log.read_text()[-600:]}")

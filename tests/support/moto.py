@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.time_outs import at_most
+
 
 @pytest.fixture(scope="module")
 def moto_url() -> Iterator[str]:
@@ -22,7 +24,7 @@ def moto_url() -> Iterator[str]:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
         try:
-            requests.post(f"{url}/moto-api/reset", timeout=10).raise_for_status()
+            requests.post(f"{url}/moto-api/reset", timeout=at_most(10)).raise_for_status()
             yield url
         finally:
             server.stop()

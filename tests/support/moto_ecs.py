@@ -7,6 +7,8 @@ from typing import Any
 import boto3
 import requests
 
+from tests.support.time_outs import at_most
+
 REGION = "eu-central-1"
 
 
@@ -19,7 +21,7 @@ def cluster(url: str) -> tuple[str, str]:
     requests.post(
         f"{url}/moto-api/state-manager/set-transition",
         json={"model_name": "ecs::task", "transition": {"progression": "manual", "times": 1_000_000}},
-        timeout=10,
+        timeout=at_most(10),
     ).raise_for_status()
     ec2, ecs = boto3.client("ec2", region_name=REGION), client()
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]

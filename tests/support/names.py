@@ -9,6 +9,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 
+from tests.support.time_outs import at_most
+
 _A, _ANY = 1, 255
 _NXDOMAIN, _SERVFAIL = 3, 2
 _TTL = 1
@@ -71,4 +73,4 @@ def name_server() -> Iterator[NameServer]:
             yield server
         finally:
             sock.sendto(b"end", sock.getsockname())  # shorter than any query
-            thread.join(10)
+            thread.join(at_most(10))

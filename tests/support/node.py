@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gateway
+from tests.support.time_outs import at_most
 
 CONSOLE = Path(gateway.__file__).parent / "console"
 NODE = Path(sys.executable).with_name("node")  # of the development tools
@@ -19,6 +20,6 @@ def run(module: str, names: str, script: str, input: Any) -> Any:
     code += 'import { readFileSync } from "node:fs";\nconst input = JSON.parse(readFileSync(0, "utf8"));\n'
     code += f"const out = (x) => console.log(JSON.stringify(x));\n{script}"
     command = [str(NODE), "--input-type=module", "-e", code]
-    done = subprocess.run(command, input=json.dumps(input), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input=json.dumps(input), capture_output=True, text=True, timeout=at_most(60))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.support.authority import Authority
 from tests.support.free_ports import free_ports
 from tests.support.gateway import http
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 
@@ -27,6 +28,12 @@ class Pebble:
     ports: dict[str, int]
     dns: str
     roots: str = ""  # the address of the certificate that signs the certificates of gateways
+    log: Path = Path("pebble.log")
+
+    @property
+    def issued(self) -> int:
+        """The number of certificates that it has issued."""
+        return self.log.read_text(errors="replace").count("Issued certificate serial")
 
     def settings(self, *names: str) -> dict[str, str]:
         """The settings of a gateway that asks it. The authority checks the gateway's ports of HTTP and HTTPS."""
@@ -91,6 +98,7 @@ def running_pebble(
                 ports,
                 f"http://127.0.0.1:{dns_manage}",
                 f"https://localhost:{manage}/roots/0",
+                folder / "pebble.log",
             )
         finally:
             for process in processes:
@@ -99,7 +107,7 @@ def running_pebble(
 
 
 def _wait_open(port: int, folder: Path) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + at_most(20)
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()

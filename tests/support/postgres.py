@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.free_ports import free_ports
+from tests.support.time_outs import at_most
 
 PASSWORD = "a password/with @ signs"
 _QUOTED = "a%20password%2Fwith%20%40%20signs"
@@ -52,7 +53,9 @@ class Postgres:
     def _run(self, name: str, *arguments: str) -> str:
         command = [str(programs() / name), *arguments]
         environ = {**os.environ, "PGPASSWORD": PASSWORD}
-        done = subprocess.run(command, user=self.user, cwd="/", env=environ, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, user=self.user, cwd="/", env=environ, capture_output=True, text=True, timeout=at_most(60)
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -80,7 +83,7 @@ class Postgres:
         """SIGQUIT: at once, like a crash; connections break, and unlogged tables are empty afterwards."""
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(30)
+            self._process.wait(at_most(30))
             self._process = None
 
     def send(self, what: signal.Signals) -> None:

@@ -43,6 +43,7 @@ from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.builders import FAR
 from tests.support.ladder_rig import Viewer
+from tests.support.time_outs import at_most
 
 SECRETS = SigningSecrets("a-secret-for-tests")
 PROTECTION = PlaybackProtection(auth="none", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=0)
@@ -128,7 +129,7 @@ class PushServer:
     async def until(self, condition: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
         """Waits for a true value and returns it."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(at_most(seconds)):
                 while not (value := condition()):
                     await asyncio.sleep(0.01)
         except TimeoutError:

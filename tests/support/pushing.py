@@ -19,6 +19,7 @@ from gateway.protocols import push
 from gateway.protocols.push import AudioConfig, Chunk, Configured, VideoConfig
 from tests.support.push_messages import chunk_bytes, config_text
 from tests.support.sources import X264, Source, pictures, source, tone
+from tests.support.time_outs import at_most
 
 SECONDS = 15.0  # limit of every wait; after it, the test fails
 OPUS = ("-c:a", "libopus", "-b:a", "96k", "-ac", "2", "-frame_duration", "20")
@@ -108,7 +109,7 @@ class Page:
 
     async def wait(self, kind: str) -> dict[str, Any]:
         """Waits for the first message of this type."""
-        async with asyncio.timeout(SECONDS), self._said:
+        async with asyncio.timeout(at_most(SECONDS)), self._said:
             await self._said.wait_for(lambda: self.of(kind) or self.code is not None)
         assert self.of(kind), f"no {kind}, but {self.code} {self.reason} {self.texts}"
         return self.of(kind)[0]
@@ -116,7 +117,7 @@ class Page:
     async def closed(self) -> int | None:
         """Waits until the server closes. Returns the close code, or None without a close frame."""
         assert self._listening is not None
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(at_most(SECONDS)):
             await asyncio.shield(self._listening)
         return self.code
 

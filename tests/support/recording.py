@@ -33,6 +33,7 @@ from tests.support import builders
 from tests.support.flv_reader import FlvReader
 from tests.support.media import Film
 from tests.support.segmented import Timetable
+from tests.support.time_outs import at_most
 
 
 def settings(**options: object) -> RecordingSettings:
@@ -65,7 +66,7 @@ class RunningArchive:
             tasks.start(self.archive.run(), "archive")
             tasks.start(self.finisher.run(), "finisher")
             yield self
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(at_most(30)):
                 await self.finisher.flush()
         assert not self.failures
 
@@ -101,7 +102,7 @@ async def record(output: RecordingOutput, stream: Stream, *tables: Timetable, en
         await push(stream, table.units())
     if end:
         stream.end(EndReason.PUBLISHER_GONE)
-        await asyncio.wait_for(running, 30)
+        await asyncio.wait_for(running, at_most(30))
     else:
         await settled(output)
 
@@ -155,7 +156,7 @@ async def film(output: RecordingOutput, publisher: StreamPublisher, source: Film
         if n % 50 == 49:
             await asyncio.sleep(0.002)
     stream.end(EndReason.PUBLISHER_GONE)
-    await asyncio.wait_for(running, 60)
+    await asyncio.wait_for(running, at_most(60))
 
 
 __all__ = ["RunningArchive", "Tracks", "film", "push", "record", "settings", "stream_of", "subscriptions"]

@@ -27,6 +27,7 @@ from gateway.settings import load
 from tests.support import builders
 from tests.support.flv_reader import FlvReader, Tag
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 
 LOOPBACK = ("127.0.0.0/8", "::1")
 SECONDS = 20.0
@@ -70,7 +71,7 @@ class Live:
     async def until(self, condition: Callable[[], Any], what: str) -> None:
         """Waits until `condition()` is true, checked every few milliseconds."""
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(at_most(SECONDS)):
                 while not condition():
                     await asyncio.sleep(0.005)
         except TimeoutError:

@@ -23,6 +23,7 @@ from gateway.formats import amf0
 from gateway.protocols.rtmp.chunk_reader import ChunkReader
 from gateway.protocols.rtmp.message import Message
 from tests.support.builders import AVCC
+from tests.support.time_outs import at_most
 
 SECONDS = 10.0  # limit of every wait; after it, the test fails
 AUDIO, VIDEO, DATA, COMMAND, COMMAND_AMF3, AGGREGATE = 8, 9, 18, 20, 17, 22
@@ -127,7 +128,7 @@ class Peer:
         await self.writer.drain()
 
     async def need(self, size: int) -> bytes:
-        return await asyncio.wait_for(self._reader.readexactly(size), SECONDS)
+        return await asyncio.wait_for(self._reader.readexactly(size), at_most(SECONDS))
 
     async def handshake(self, c1: bytes = bytes(1536), *, version: int = 3, behind: bytes = b"") -> bytes:
         """Does the client's handshake. behind: bytes in one packet with C2. Returns the server's S0 S1 S2."""
@@ -140,7 +141,7 @@ class Peer:
         """Reads the next message. Raises `EOFError` at the end or a reset, and `TimeoutError`."""
         while not self._waiting:
             try:
-                data = await asyncio.wait_for(self._reader.read(65536), timeout)
+                data = await asyncio.wait_for(self._reader.read(65536), at_most(timeout))
             except ConnectionError:
                 data = b""
             if not data:
@@ -154,7 +155,7 @@ class Peer:
 
     async def until(self, *wanted: str, timeout: float = SECONDS) -> ServerCommand:
         """Reads up to the next command with one of these names or codes, or an error. Raises like `read`."""
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(at_most(timeout)):
             while True:
                 found = await self.read()
                 if found.type_id not in (COMMAND, COMMAND_AMF3):
@@ -167,7 +168,7 @@ class Peer:
     async def closed(self, timeout: float = SECONDS) -> bool:
         """Whether the server closes within `timeout` seconds."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(at_most(timeout)):
                 while True:
                     await self.read()
         except EOFError:
@@ -177,7 +178,7 @@ class Peer:
 
     async def media(self, least: int = 1, kind: int = VIDEO) -> list[Message]:
         """Reads until there are `least` messages of `kind`. Returns all audio and video messages."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(at_most(SECONDS)):
             while sum(m.type_id == kind for m in self.heard) < least:
                 await self.read()
         return [m for m in self.heard if m.type_id in (AUDIO, VIDEO)]

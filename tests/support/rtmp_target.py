@@ -15,6 +15,7 @@ from gateway.protocols.rtmp.events import Connected, PublishEnded, PublishReques
 from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection
 from tests.support.flv_reader import Tag
+from tests.support.time_outs import at_most
 
 SECONDS = 20.0
 
@@ -116,7 +117,7 @@ class RtmpTarget:
     async def until(self, condition: Callable[[], Any], what: str = "arrives at the target") -> None:
         """Waits until `condition()` is true, checked whenever data arrives."""
         try:
-            async with asyncio.timeout(SECONDS), self._changed:
+            async with asyncio.timeout(at_most(SECONDS)), self._changed:
                 await self._changed.wait_for(lambda: bool(condition()))
         except TimeoutError:
             raise AssertionError(f"not within {SECONDS:.0f} s: {what}") from None

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
 
 _ENTER = """
@@ -31,7 +32,7 @@ def in_scratch_system(folder: Path, shared: Path, script: str, timeout: float = 
         lacking("this machine does not allow mounts")
     enter = _ENTER.format(folder=folder, shared=shared, script=shlex.quote(script))
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", enter], capture_output=True, text=True, timeout=timeout, check=False
+        ["unshare", "--mount", "sh", "-c", enter], capture_output=True, text=True, timeout=at_most(timeout), check=False
     )
     assert done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout

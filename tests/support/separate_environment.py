@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.time_outs import at_most
 from tests.support.tools import lacking
 
 BUILD = Path(__file__).parents[2] / "build"
@@ -48,7 +49,7 @@ def run(name: str, *command: str, folder: Path | None = None) -> None:
     """Runs a command that creates what has this name; skips the test if it fails."""
     try:
         made = subprocess.run(
-            command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False, cwd=folder
+            command, capture_output=True, text=True, timeout=at_most(_INSTALL_SECONDS), check=False, cwd=folder
         )
     except subprocess.TimeoutExpired:
         lacking(f"{name} cannot be made: the package index does not answer")

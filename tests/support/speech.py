@@ -33,6 +33,7 @@ from tests.support.flv_reader import FlvReader
 from tests.support.media import made_once
 from tests.support.run_folder import run_folder
 from tests.support.sources import Source
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 DIGITS = "one, two, three, four, five, six, seven, eight, nine, ten."
@@ -48,7 +49,7 @@ def spoken(text: str, seconds: float) -> Path:
     """A voice that speaks the text. Before it there is a second of silence, and after it silence to the end."""
     need("flite", "ffmpeg")
     wav = run_folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.wav"
-    subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", str(wav)], check=True, timeout=60)
+    subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", str(wav)], check=True, timeout=at_most(60))
     picture = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25", "-i", str(wav), "-t", str(seconds)]
     coded = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "0", "-pix_fmt", "yuv420p"]
     sound = ["-af", "adelay=1000:all=1,apad", "-c:a", "aac", "-b:a", "96k", "-ar", "48000"]
@@ -86,7 +87,7 @@ class SpeechHub:
             publisher.set_tracks(source.tracks.video, source.tracks.audio, {})
             yield publisher
             self.hub.end("c1", EndReason.STOPPED)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 await publisher.stream.over()
 
     @property
@@ -110,11 +111,11 @@ def reading(url: str) -> Iterator[list[CaptionText]]:
                         caption = read_caption(Timed(tag.timestamp, script.name, script.amf))
                         captions.extend([] if caption is None else [caption])
 
-    answer = urllib.request.urlopen(url, timeout=20)
+    answer = urllib.request.urlopen(url, timeout=at_most(20))
     thread = threading.Thread(target=read, args=(answer, FlvReader()), daemon=True)
     thread.start()
     try:
         yield captions
     finally:
         answer.close()
-        thread.join(25)
+        thread.join(at_most(25))

@@ -23,6 +23,7 @@ from gateway.protocols.srt.packets import PAYLOAD
 from gateway.protocols.srt.send_buffer import split
 from tests.support.clients import Program
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import lacking
 
 # With this latency in milliseconds, every packet comes in time also on a busy machine.
@@ -100,7 +101,7 @@ def thin_link(target: int, **conditions: float | str) -> Iterator[ThinLink]:
         yield link
     finally:
         process.terminate()
-        link.counters = json.loads(process.communicate(timeout=10)[0] or "{}")
+        link.counters = json.loads(process.communicate(timeout=at_most(10))[0] or "{}")
 
 
 class Peer:
@@ -146,7 +147,7 @@ class Peer:
 
     def connect(self, timeout: float = 10.0) -> Peer:
         """Shakes hands. Raises HandshakeRefused, TimeoutError."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + at_most(timeout)
         while self.caller.agreement is None:
             if time.monotonic() > end:
                 raise TimeoutError("no answer to the handshake")

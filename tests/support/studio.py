@@ -24,6 +24,7 @@ from gateway.vod.films import Films
 from gateway.vod.sources import VodSources
 from gateway.vod.vod_service import VodService
 from gateway.workers.worker_pool import WorkerPool
+from tests.support.time_outs import at_most
 
 SECRET = "a-secret-for-tests"
 
@@ -58,7 +59,7 @@ class Bench:
 
     async def until(self, id: str, wanted: Callable[[StoredJob], bool], seconds: float = 60) -> StoredJob:
         """Waits until the job meets the condition and returns it."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(at_most(seconds)):
             while True:
                 job = await self.store.get(id)
                 if wanted(job):
@@ -70,14 +71,14 @@ class Bench:
 
     async def told(self) -> None:
         """Waits for an event, which follows the stored job."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while not self.events:
                 await asyncio.sleep(0.01)
 
     async def at_work(self, id: str) -> StoredJob:
         """Waits until the job's worker runs."""
         job = await self.until(id, lambda job: job.state is JobState.PROGRESSING)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             while not self.pids():
                 await asyncio.sleep(0.02)
         return job

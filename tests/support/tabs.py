@@ -18,6 +18,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support.time_outs import at_most
+
 
 class Tab:
     """One tab, which can evaluate scripts and come to the front."""
@@ -37,7 +39,7 @@ class Tab:
 
     async def until(self, expression: str, within: float = 20.0) -> None:
         """Waits until the expression is true."""
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(at_most(within)):
             while not await self.evaluate(expression):
                 await asyncio.sleep(0.1)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from gateway.ports.errors import GatewayError
 from gateway.ports.stores import RunningTask, TaskRequest
+from tests.support.time_outs import at_most
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Runner:
         self.tasks.pop((channel, kind), None)
 
     async def until(self, condition: Callable[[Runner], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not condition(self):
                 self._changed.clear()
                 await self._changed.wait()

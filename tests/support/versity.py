@@ -19,6 +19,7 @@ from tests.support.clients import until
 from tests.support.free_ports import free_ports
 from tests.support.gateway import http
 from tests.support.go_programs import go_program
+from tests.support.time_outs import at_most
 
 SOURCE = Path(__file__).with_name("versity")
 ACCESS_KEY, SECRET_KEY = "millrace", "the secret of the store"
@@ -65,7 +66,7 @@ def versity(folder: Path, environ: Mapping[str, str]) -> Iterator[Versity]:
         yield Versity(folder, url)
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(at_most(10))
 
 
 def _healthy(url: str) -> bool:

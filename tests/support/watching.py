@@ -16,6 +16,7 @@ from gateway.formats.flv.tag import TrackStart
 from gateway.media.track import AccessUnit, Kind
 from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.gateway import Reply, http
+from tests.support.time_outs import at_most
 
 
 class _Viewer(threading.Thread):
@@ -31,7 +32,7 @@ class _Viewer(threading.Thread):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.over.set()
-        self.join(30)
+        self.join(at_most(30))
 
 
 class FlvViewer(_Viewer):
@@ -45,7 +46,7 @@ class FlvViewer(_Viewer):
 
     def run(self) -> None:
         demuxer = FlvFileDemuxer()
-        with contextlib.suppress(OSError), urllib.request.urlopen(self._url, timeout=30) as answer:
+        with contextlib.suppress(OSError), urllib.request.urlopen(self._url, timeout=at_most(30)) as answer:
             while not self.over.is_set() and (data := answer.read1(65536)):
                 now = time.monotonic()
                 for event in demuxer.receive(data):

@@ -28,6 +28,7 @@ from gateway.webrtc.sockets import WebRtcSockets
 from gateway.webrtc.srtp import keys_of, material_size
 from gateway.webrtc.tcp import TcpLimits
 from tests.support.clock import Clock
+from tests.support.time_outs import at_most
 
 GCM = b"SRTP_AEAD_AES_128_GCM"
 _PROFILES = {
@@ -374,7 +375,7 @@ class NetworkClient:
 
     async def until(self, holds: Callable[[], bool], *, checks: bool = False) -> None:
         """Waits for a condition of the client. checks: sends a check every 50 ms, as browsers do."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while not holds():
                 self._changed.clear()
                 if checks:

@@ -14,6 +14,7 @@ from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, packetizer_of
 from tests.support.elementary import elementary
 from tests.support.rtp_sender import RtpSender
+from tests.support.time_outs import at_most
 from tests.support.webrtc import Client, NetworkClient
 
 SOUND, PICTURES = 111, 96  # payload types
@@ -119,7 +120,7 @@ class request:
         self._options = {"data": body or None, "headers": headers or {}}
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30))
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(at_most(30)))
         try:
             return await self._session.request(*self._arguments, **self._options)
         except BaseException:

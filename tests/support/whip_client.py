@@ -22,6 +22,7 @@ from gateway.protocols.rtp.packets import parse_packet
 from gateway.protocols.rtp.receiver import RtpReceiver
 from gateway.protocols.rtp.sender import rtp_packet
 from tests.support.gateway import Reply
+from tests.support.time_outs import at_most
 from tests.support.webrtc import Client, NetworkClient
 
 SDP = "application/sdp"
@@ -62,7 +63,7 @@ def send(method: str, url: str, body: str | bytes | None = None, kind: str = SDP
         fields["Content-Type"] = kind
     request = urllib.request.Request(url, data=data, headers=fields, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=40) as reply:
+        with urllib.request.urlopen(request, timeout=at_most(40)) as reply:
             return Reply(reply.status, {k.lower(): v for k, v in reply.headers.items()}, reply.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -189,7 +190,7 @@ class Whep(Session):
 
     async def watch(self, enough: Callable[[], bool], timeout: float = 20.0) -> None:
         """Reads until `enough` is true."""
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(at_most(timeout)):
             checked = 0.0
             while True:
                 self.read()

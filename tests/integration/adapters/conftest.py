@@ -17,6 +17,7 @@ from gateway.adapters.stores import Stores, open_stores
 from gateway.ports.stores import ObjectStore
 from gateway.settings import load
 from tests.support.permissions import Permission, granted, record
+from tests.support.time_outs import at_most
 from tests.unit.deploy.test_aws_templates import statements
 
 TABLE = "video-metadata"
@@ -69,7 +70,7 @@ def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Makes this process a client of the moto server, which has only the original's tables and a bucket."""
     import requests
 
-    requests.post(f"{moto_url}/moto-api/reset", timeout=10)
+    requests.post(f"{moto_url}/moto-api/reset", timeout=at_most(10))
     client_of(moto_url, monkeypatch)
     return moto_url
 

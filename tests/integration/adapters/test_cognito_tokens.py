@@ -11,6 +11,7 @@ import pytest
 
 from gateway.api.tokens import TokenRefused, TokenRules, key_id, parse_jwks, verified
 from tests.support.oidc import settings
+from tests.support.time_outs import at_most
 
 REGION = "eu-central-1"
 PASSWORD = "Correct-horse-7"
@@ -57,7 +58,7 @@ def pool(aws: str) -> Pool:
         AuthFlow="ADMIN_USER_PASSWORD_AUTH",
         AuthParameters={"USERNAME": "eva", "PASSWORD": PASSWORD},
     )["AuthenticationResult"]
-    with urllib.request.urlopen(f"{aws}/{id}/.well-known/jwks.json", timeout=10) as reply:
+    with urllib.request.urlopen(f"{aws}/{id}/.well-known/jwks.json", timeout=at_most(10)) as reply:
         keys = parse_jwks(json.load(reply))
     return Pool(id, client, tokens, keys)
 

@@ -22,6 +22,7 @@ from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS
 from tests.integration.adapters.conftest import DOUBLES, SESSIONS, dynamodb
 from tests.integration.adapters.test_registry import ITEM, NOW, Clock, clock, holding, node
 from tests.support.gate import Gate
+from tests.support.time_outs import at_most
 
 __all__ = ["clock"]  # a fixture
 
@@ -431,6 +432,6 @@ async def test_many_calls_to_a_silent_service_all_fail_in_time(
     monkeypatch.setattr(aws_session, "CALL_TIMEOUT", 0.5)
     async with open_aws("this test") as session:
         registry = DynamoRegistry(session, SESSIONS)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(at_most(8)):
             told = await asyncio.gather(*(registry.find([f"c{n}"]) for n in range(200)), return_exceptions=True)
     assert {type(answer) for answer in told} == {StoreUnavailable}

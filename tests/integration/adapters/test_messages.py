@@ -10,6 +10,7 @@ import structlog
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.sqs_reader import SqsReader
 from gateway.lib.tasks import Tasks
+from tests.support.time_outs import at_most
 
 REGION = "eu-central-1"
 
@@ -29,6 +30,6 @@ async def test_waiting_at_an_empty_queue_is_no_error(aws: str) -> None:
             tasks.start(SqsReader(session, queue, handle).run())
             await asyncio.sleep(7)  # beyond what any other call gets
             await asyncio.to_thread(sqs.send_message, QueueUrl=queue, MessageBody="late")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 await came.wait()
     assert [entry for entry in logs if entry["log_level"] != "debug"] == []

@@ -48,6 +48,7 @@ from tests.support.ecs import ecs
 from tests.support.ivs import ivs_api
 from tests.support.permissions import Permission, granted, needed
 from tests.support.putmedia import KvsDouble
+from tests.support.time_outs import at_most
 from tests.unit.deploy.test_aws_templates import containers, data, deployed, settings_of, statements
 
 # What no client of botocore asks for by itself.
@@ -182,7 +183,7 @@ async def _use_queue(session: AwsSession) -> None:
     sqs.send_message(QueueUrl=queue, MessageBody=object_event("a.mp4"))
     async with Tasks("reader") as tasks:
         tasks.start(SqsReader(session, queue, object_handler([ObjectRule(take)]), retry_seconds=0).run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await handled.wait()
             while (await _attributes(session, queue))["ApproximateNumberOfMessagesNotVisible"] != "0":
                 await asyncio.sleep(0.05)

@@ -26,6 +26,7 @@ from gateway.settings import load
 from tests.support.clients import pull, push, take_of, until
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.versity import ACCESS_KEY, BUCKET, SECRET_KEY, Versity, versity
 
@@ -85,7 +86,7 @@ def test_doctor_tries_the_store_of_the_settings(store: Versity, tmp_path: Path) 
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "AWS_"))}
     env = kept | store.settings() | {"MILLRACE_DATA": str(tmp_path), "AWS_CONFIG_FILE": os.devnull}
     done = subprocess.run(
-        [sys.executable, "-m", "gateway", "doctor", "--json"], env=env, capture_output=True, timeout=60
+        [sys.executable, "-m", "gateway", "doctor", "--json"], env=env, capture_output=True, timeout=at_most(60)
     )
     states = {one["name"]: one["state"] for one in json.loads(done.stdout) if one["name"].startswith("bucket")}
     assert states == {f"bucket, {name}": "ok" for name in WORKS} | {"bucket, lifecycle": "warning"}
@@ -166,7 +167,7 @@ def send(offer: dict[str, Any], body: bytes) -> int:
     """Uploads as a browser does, and returns the status code."""
     request = urllib.request.Request(offer["url"], data=body, headers=offer["headers"], method=offer["method"])
     try:
-        with urllib.request.urlopen(request, timeout=30) as reply:
+        with urllib.request.urlopen(request, timeout=at_most(30)) as reply:
             return int(reply.status)
     except urllib.error.HTTPError as error:
         with error:

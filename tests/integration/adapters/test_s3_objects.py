@@ -28,6 +28,7 @@ from gateway.settings import SettingsError, load
 from tests.integration.adapters.conftest import BUCKET
 from tests.support.recording import RunningArchive, record, settings, stream_of
 from tests.support.segmented import Timetable
+from tests.support.time_outs import at_most
 
 MS = 1_767_323_045_678
 
@@ -172,7 +173,7 @@ async def test_a_client_can_upload_once_with_a_presigned_address(aws):
         upload = await store.upload("uploads/Ein Film.mp4", 60)
         assert upload is not None
         request = urllib.request.Request(upload.url, b"film", upload.headers, method=upload.method)
-        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
+        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=at_most(10)).close())
         assert (await store.head("uploads/Ein Film.mp4")).size == 4
         again = urllib.request.Request(upload.url, b"another", upload.headers, method=upload.method)
         with pytest.raises(urllib.error.HTTPError, match="412"):
@@ -245,7 +246,7 @@ async def test_recordings_survive_an_outage_of_the_bucket_and_a_restart(aws, tmp
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", aws)
     monkeypatch.setattr(session, "CALL_TIMEOUT", 6.0)
     async with AwsSession() as opened, RunningArchive(tmp_path, S3Objects(opened, BUCKET)).open() as studio:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while not studio.events:
                 await asyncio.sleep(0.02)
         assert stored() == [*[f"c1/720p/{1700000000000 + n}.ts" for n in range(3)], "c1/vod-1700000000000.m3u8"]

@@ -25,6 +25,7 @@ from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.ports.stores import SecretStore
 from gateway.settings import Settings, SettingsError, load
+from tests.support.time_outs import at_most
 
 REGION = "eu-central-1"
 ROOT = Path(__file__).resolve().parents[3]
@@ -241,7 +242,7 @@ async def test_secrets_are_refreshed_automatically(tmp_path: Path) -> None:
         vault.follow(signing, token)
         tasks.start(vault.run())
         path.write_text("two-secrets-of-keys")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while signing.current != "two-secrets-of-keys":
                 await asyncio.sleep(0.01)
         assert signing.previous == "one-secret-of-keys"
@@ -251,7 +252,7 @@ async def test_without_references_there_is_nothing_to_read(tmp_path: Path) -> No
     chosen = settings(tmp_path, MILLRACE_SIGNING__SECRET="a plain secret of keys")
     async with SecretResolver(chosen) as vault:
         assert vault.settings is chosen
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             await vault.run()
 
 

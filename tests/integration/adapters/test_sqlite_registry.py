@@ -18,6 +18,7 @@ from gateway.adapters.local.stores import SqliteConsole, SqliteRegistry
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.ports.nodes import FORGOTTEN_SECONDS
 from tests.integration.adapters.test_registry import ITEM, Clock, clock, holding, node
+from tests.support.time_outs import at_most
 
 __all__ = ["clock"]  # a fixture
 
@@ -113,7 +114,7 @@ def outputs(started: list[subprocess.Popen[str]]) -> list[str]:
     """Returns the output of each process after its successful end."""
     said = []
     for one in started:
-        output, errors = one.communicate(timeout=60)
+        output, errors = one.communicate(timeout=at_most(60))
         assert one.returncode == 0, errors
         said.append(output)
     return said
@@ -151,7 +152,7 @@ async def test_a_killed_process_leaves_a_claim_that_can_be_taken_over(tmp_path: 
         assert killed.stdout is not None
         assert killed.stdout.readline() == "held\n"
         killed.kill()
-        killed.wait(10)
+        killed.wait(at_most(10))
     async with SqliteRegistry(tmp_path / "r.db") as registry:
         assert [n.id for n in await registry.nodes()] == ["node-0"]
         dead = (await registry.find(["foyer"]))["foyer"]

@@ -27,6 +27,7 @@ from tests.integration.adapters.test_vod_queue import left
 from tests.support import moto_ecs
 from tests.support.ec2 import Ec2, ec2
 from tests.support.task_events import CLUSTER, event
+from tests.support.time_outs import at_most
 
 REGION = "eu-central-1"
 TABLE = "ISS-task-dns-track-dev"
@@ -234,7 +235,7 @@ async def test_the_queue_is_read_into_the_table(aws: str, monkeypatch: pytest.Mo
             sqs.send_message(QueueUrl=queue, MessageBody=body)
         at.ec2.broken = 2
         tasks.start(SqsReader(at.session, chosen.events, TaskEvents(chosen, at.servers).handle, retry_seconds=0).run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             while await asyncio.to_thread(left, sqs, queue):
                 await asyncio.sleep(0.1)
         assert {s["dns"] for s in await at.told()} == {A, B}

@@ -16,6 +16,7 @@ from gateway.adapters.aws.scale_in_protection import MINUTES, ScaleInProtection
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from tests.support.ecs_agent import Agent, agent
+from tests.support.time_outs import at_most
 
 ON: dict[str, Any] = {"ProtectionEnabled": True, "ExpiresInMinutes": MINUTES}
 OFF: dict[str, Any] = {"ProtectionEnabled": False}
@@ -133,7 +134,7 @@ async def test_a_process_removes_its_protection_when_it_ends() -> None:
 async def test_without_an_agent_nothing_is_done() -> None:
     protection = ScaleInProtection(lambda: True, {})
     assert not protection.available
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         await protection.run()
 
 

@@ -37,6 +37,7 @@ from gateway.workers.worker_pool import WorkerPool
 from tests.integration.adapters.conftest import BUCKET
 from tests.support import films
 from tests.support.studio import settings
+from tests.support.time_outs import at_most
 from tests.unit.deploy.test_aws_templates import data
 
 REGION = "eu-central-1"
@@ -61,7 +62,7 @@ class Cloud:
 
     async def jobs(self, count: int, *, finished: bool = True) -> list[StoredJob]:
         """Returns all jobs once there are `count` of them and the queue is empty."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(at_most(60)):
             while True:
                 found = await self.studio.queue.store.newest(100)
                 if (
@@ -259,7 +260,7 @@ async def test_a_message_is_kept_until_its_job_is_stored(aws: str) -> None:
 
     async with reading(take) as (sqs, queue):
         sqs.send_message(QueueUrl=queue, MessageBody=event("a.mp4"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await stored.wait()
             while left(sqs, queue):
                 await asyncio.sleep(0.05)
@@ -276,7 +277,7 @@ async def test_an_event_that_causes_an_internal_error_is_tried_five_times(aws: s
     async with reading(take) as (sqs, queue):
         sqs.send_message(QueueUrl=queue, MessageBody=event("bad.mp4"))
         sqs.send_message(QueueUrl=queue, MessageBody=event("good.mp4"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while left(sqs, queue):
                 await asyncio.sleep(0.05)
     assert tries.count("bad.mp4") == 5 and tries.count("good.mp4") == 1
@@ -287,7 +288,7 @@ def test_the_command_reads_from_a_bucket_and_writes_to_one(aws: str, tmp_path: P
     s3.put_object(Bucket=BUCKET, Key="in/a.mp4", Body=film)
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "vod", f"s3://{BUCKET}/in/a.mp4", "--out", f"s3://{BUCKET}/out/", "--json"],
-        capture_output=True, text=True, timeout=120, env={**os.environ, "MILLRACE_VOD__PRESET": "superfast"},
+        capture_output=True, text=True, timeout=at_most(120), env={**os.environ, "MILLRACE_VOD__PRESET": "superfast"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outputs"]["hls"] == f"s3://{BUCKET}/out/a/a.m3u8"
@@ -298,7 +299,7 @@ def test_the_command_reads_from_a_bucket_and_writes_to_one(aws: str, tmp_path: P
 def test_the_command_reports_a_missing_object_in_one_line(aws: str, tmp_path: Path) -> None:
     failed = subprocess.run(
         [sys.executable, "-m", "gateway", "vod", f"s3://{BUCKET}/none.mp4", "--out", str(tmp_path / "out")],
-        capture_output=True, text=True, timeout=60, env=dict(os.environ),
+        capture_output=True, text=True, timeout=at_most(60), env=dict(os.environ),
     )  # fmt: skip
     assert failed.returncode == 1 and len(failed.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from tests.support.alarm_targets import Chats, Inbox, chat_server, mail_server
 from tests.support.clients import Program, until
 from tests.support.fleet import nodes, sharing
 from tests.support.gateway import Channel, Gateway, running
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 MAIL = "?from=gateway@example.com&to=ops@example.com"
@@ -48,7 +49,7 @@ def test_a_broken_push_is_told_by_mail_and_chat_within_15_s_and_once(gateway: Ga
             program.process.kill()
             broke = time.monotonic()
             until(lambda: received(inbox, chats) == 1, "told", LATEST)
-        assert time.monotonic() - broke < LATEST
+        assert time.monotonic() - broke < at_most(LATEST)
         mail, (_, chat) = inbox.mails[0], chats.received[0]
         assert mail["Subject"] == "Millrace: Stage Bcc: evil@example.com is off air"
         assert f"/#/channels/{channel.id}" in mail.get_content()
@@ -141,7 +142,7 @@ def test_two_living_nodes_tell_a_dead_one_and_its_stream_once(tmp_path: Path):
         killed = time.monotonic()
         until(lambda: chats.received, "the dead node is told", 20)
         told = time.monotonic() - killed
-        assert told < LATEST
+        assert told < at_most(LATEST)
         (_, chat) = chats.received[0]
         assert (chat["data"]["kind"], chat["data"]["state"]) == ("node_gone", "begun")
         assert str(dead.ports["http"]) in chat["data"]["title"]

@@ -28,6 +28,7 @@ from tests.support.admin import FAR, PORTS
 from tests.support.builders import picture
 from tests.support.http import SECONDS
 from tests.support.sharing import Directory, Member, member
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 
@@ -522,7 +523,7 @@ async def test_a_client_that_leaves_ends_the_request_at_the_holder(probed: Probe
         async with asyncio.timeout(0.3):
             await probed.pair.here.api.call("GET", f"/probe/{probed.id}/wait")
     assert probed.probe.requests
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(at_most(SECONDS)):
         await probed.probe.left.wait()
 
 

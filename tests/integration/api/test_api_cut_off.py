@@ -12,6 +12,7 @@ import pytest
 
 from gateway.lib import log
 from tests.support.admin import TOKEN, Admin, admin
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 BODY = b'{"password": "wrong", "outdate": "2090-01-01"}'
@@ -82,7 +83,7 @@ async def test_a_body_that_violates_the_protocol_gives_400(
     async with admin(tmp_path) as api:
         reader, writer = await connected(api)
         writer.write(head(route, *headers, "Connection: close") + body)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             answer = await reader.read()
         writer.close()
         assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ")), answer[:200]

@@ -21,6 +21,7 @@ from gateway.vod import uploads
 from tests.support import films
 from tests.support.admin import PORTS, SECRET, Admin, admin
 from tests.support.studio import Bench, bench
+from tests.support.time_outs import at_most
 
 
 @contextlib.asynccontextmanager
@@ -119,7 +120,7 @@ async def test_a_job_is_cancelled_once(tmp_path: Path) -> None:
         await at.at_work(job["id"])
         assert (await api.json("DELETE", f"/jobs/{job['id']}"))["state"] == "CANCELED"
         assert "CANCELED" in (await api.json("DELETE", f"/jobs/{job['id']}", status=409))["error"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while at.pids():
                 await asyncio.sleep(0.02)
         assert (await api.json("GET", f"/jobs/{job['id']}"))["state"] == "CANCELED"
@@ -203,7 +204,7 @@ async def test_an_upload_address_accepts_only_one_of_several_simultaneous_upload
         parts = urlsplit(offer["url"])
         first = asyncio.ensure_future(api.client.put(f"{parts.path}?{parts.query}", data=slow()))
         await sent.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not at.scratch():
                 await asyncio.sleep(0.01)
         assert [await put(api, offer["url"], b"other") for _ in range(3)] == [409] * 3
@@ -279,7 +280,7 @@ async def test_an_interrupted_upload_leaves_no_file(tmp_path: Path) -> None:
             f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode() + bytes(500)
         )
         await writer.drain()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not at.scratch():
                 await asyncio.sleep(0.01)
             writer.close()

@@ -13,6 +13,7 @@ from tests.integration.playback.test_public_channels import at, nodes
 from tests.support.clients import until
 from tests.support.gateway import Edge, Gateway, Reply, http
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 __all__ = ["nodes"]
 gateway = shared_gateway()
@@ -29,7 +30,7 @@ def upload(gateway: Gateway, path: str, data: bytes) -> Reply:
     headers = {"Authorization": f"Bearer {gateway.token}", "Content-Type": "image/png"}
     request = urllib.request.Request(url, data, headers, method="PUT")
     try:
-        with urllib.request.urlopen(request, timeout=30) as reply:
+        with urllib.request.urlopen(request, timeout=at_most(30)) as reply:
             return Reply(reply.status, dict(reply.headers), reply.read())
     except urllib.error.HTTPError as error:
         return Reply(error.code, dict(error.headers), error.read())

@@ -30,6 +30,7 @@ from tests.support.gateway import Channel, Edge, Gateway, http
 from tests.support.ivs import ivs_api
 from tests.support.media import Film
 from tests.support.postgres import Postgres
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.watching import FlvViewer
 
@@ -362,7 +363,7 @@ def test_the_watermark_begins(changed: Changed) -> None:
 def test_the_old_key_pushes_no_more_and_the_running_push_goes_on(changed: Changed) -> None:
     live = changed.stays
     with push(FILM, live.channel.push) as second:
-        second.process.wait(20)
+        second.process.wait(at_most(20))
     refusals = until(lambda: live.channel.session()["refusals"], "the refusal is told")
     assert refusals[0]["reason"] == "revoked" and live.push.running
 

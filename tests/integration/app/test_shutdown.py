@@ -17,6 +17,7 @@ import pytest
 from tests.support.clients import until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.rtmp import VIDEO, Peer, all_tls_ports, connected, picture, self_signed
+from tests.support.time_outs import at_most
 
 STARTED = "NetStream.Publish.Start"
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,10 +100,10 @@ async def test_a_signal_disconnects_all_clients_and_ends_the_program_soon(start,
         assert await player.closed()
         assert await waiting.closed()
         assert await silent.closed()
-        rest = await asyncio.wait_for(reader.read(), 5)
+        rest = await asyncio.wait_for(reader.read(), at_most(5))
         assert rest.endswith(b"0\r\n\r\n"), "the FLV viewer gets a whole answer"
         assert await _exit_code(gateway, 10) == 0
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < at_most(6)
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
         writer.transport.abort()
@@ -177,7 +178,7 @@ def _ends(
     env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
     env |= {"MILLRACE_DATA": str(folder), **settings}
     program = [sys.executable, *command, *arguments]
-    return subprocess.run(program, env=env, cwd=ROOT, capture_output=True, text=True, timeout=15, check=False)
+    return subprocess.run(program, env=env, cwd=ROOT, capture_output=True, text=True, timeout=at_most(15), check=False)
 
 
 def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from tests.support.gateway import Gateway, running
 from tests.support.postgres import Postgres
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 gateway = shared_gateway()
 
@@ -25,7 +26,7 @@ def millrace(data: Path, *arguments: str, stdin: bytes = b"", **environ: str) ->
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     command = [sys.executable, "-m", "gateway", *arguments]
     env = kept | {"MILLRACE_DATA": str(data), **environ}
-    return subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=60)
+    return subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=at_most(60))
 
 
 def done(data: Path, *arguments: str, **environ: str) -> str:

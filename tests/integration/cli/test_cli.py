@@ -13,6 +13,7 @@ import typer
 
 from gateway import __version__, program
 from gateway.cli.common import print_rows
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +34,12 @@ def millrace(tmp_path):
         }
         env |= {"PYTHONPATH": str(ROOT)} | {f"MILLRACE_{k}": v for k, v in environ.items()}
         return subprocess.run(
-            [sys.executable, "-m", "gateway", *args], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
+            [sys.executable, "-m", "gateway", *args],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=at_most(60),
         )
 
     return run
@@ -98,7 +104,7 @@ def test_bash_completes_commands_and_options(millrace, tmp_path):
             f"_millrace_completion {tmp_path}/millrace; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         )
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(["bash", "-c", asked], env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["bash", "-c", asked], env=env, capture_output=True, text=True, timeout=at_most(60))
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout.split()
 
@@ -114,7 +120,7 @@ def test_other_shells_get_a_script_and_their_answers(millrace, shell):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "_MILLRACE_COMPLETE": f"complete_{shell}"}
     env |= {"_TYPER_COMPLETE_ARGS": "millrace chan", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     program = "from gateway.__main__ import main; main([])"
-    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=at_most(60))
     assert "channel" in done.stdout and "Manage channels" in done.stdout
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import pull, push, take_of, until
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import START_WITHIN, Gateway, running
 from tests.support.media import Film
 from tests.support.postgres import Postgres
+from tests.support.time_outs import at_most
 
 FILM = Film("fleet-8", seconds=8)
 SECRET = 'the cluster\'s secret, "quoted" \\ é'
@@ -27,7 +28,7 @@ def millrace(data: Path, *arguments: str, stdin: str = "", **environ: str) -> su
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     command = [sys.executable, "-m", "gateway", *arguments]
     env = kept | {"MILLRACE_DATA": str(data), **environ}
-    return subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=60, text=True)
+    return subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=at_most(60), text=True)
 
 
 def line_of(gateway: Gateway, settings: dict[str, str], *options: str) -> list[str]:
@@ -134,12 +135,13 @@ def test_a_member_that_was_started_by_the_line_leaves(
         command = [sys.executable, "-m", "gateway", *line_of(first, settings), *role]
         with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as member:
             try:
-                until(lambda: (data / "ports.json").exists() or member.poll() is not None, "it is ready")
+                ready = lambda: (data / "ports.json").exists() or member.poll() is not None  # noqa: E731
+                until(ready, "it is ready", START_WITHIN)
                 assert member.poll() is None, (tmp_path / "log").read_text()
                 until(lambda: len(json.loads(first.api("GET", "/nodes").text)) == 2, "the fleet has two nodes")
                 left = millrace(data, "leave")
                 assert left.returncode == 0, left.stderr
-                assert member.wait(30) == 0
+                assert member.wait(at_most(30)) == 0
             finally:
                 if member.poll() is None:
                     member.send_signal(signal.SIGKILL)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 UNIT = "etc/systemd/system/millrace.service"
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users
 
 def install(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gateway", "install-service", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=at_most(60))
 
 
 def done(root: Path, *arguments: str) -> str:
@@ -32,7 +33,7 @@ def done(root: Path, *arguments: str) -> str:
 
 
 def analyze(*arguments: str) -> str:
-    found = subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60)
+    found = subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=at_most(60))
     assert found.returncode == 0, found.stderr
     return found.stdout + found.stderr
 

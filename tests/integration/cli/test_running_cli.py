@@ -13,6 +13,7 @@ from tests.support.clients import Program, push, until
 from tests.support.gateway import Gateway, running
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 FILM = Film("running cli", seconds=60)
 gateway = shared_gateway("ffmpeg", films=[FILM])
@@ -36,7 +37,7 @@ def millrace(
     return subprocess.run(
         [sys.executable, "-m", "gateway", *arguments],
         env=environment(gateway.data, gateway.token if token is None else token),
-        input=stdin, capture_output=True, text=True, timeout=60,
+        input=stdin, capture_output=True, text=True, timeout=at_most(60),
     )  # fmt: skip
 
 
@@ -137,8 +138,8 @@ def test_the_own_certificate_is_trusted_whatever_its_name_and_others_are_not(tmp
     with running(**tls, **ports) as gateway:
         env = environment(gateway.data, gateway.token) | tls
         command = [sys.executable, "-m", "gateway", "status", "--json"]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=at_most(60))
         assert (done.returncode, json.loads(done.stdout)["ready"]) == (0, True)
         command += ["--url", f"https://127.0.0.1:{gateway.ports['admin']}"]
-        refused = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        refused = subprocess.run(command, env=env, capture_output=True, text=True, timeout=at_most(60))
         assert refused.returncode == 1 and "certificate" in refused.stderr

@@ -12,6 +12,7 @@ from tests.integration.cli.test_users_cli import done, millrace
 from tests.support.clients import until
 from tests.support.cores import Cores
 from tests.support.gateway import Gateway
+from tests.support.time_outs import at_most
 
 NO_TOKEN = {"MILLRACE_ADMIN__TOKEN": ""}
 
@@ -37,7 +38,7 @@ def accepts(gateway: Gateway, token: str) -> bool:
 def test_a_failed_first_start_stores_no_token_and_the_next_one_prints_one(tmp_path: Path) -> None:
     with busy_port() as port:
         failed = Gateway(tmp_path, **NO_TOKEN, MILLRACE_RTMP__PORT=str(port))
-        assert failed.process.wait(60) == 1
+        assert failed.process.wait(at_most(60)) == 1
     assert "Admin token" not in failed.log and not (failed.data / "admin.token").exists()
     (tmp_path / "again").mkdir()
     gateway = Gateway(tmp_path / "again", **NO_TOKEN, MILLRACE_DATA=str(failed.data))

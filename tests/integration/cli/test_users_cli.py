@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.support.gateway import Gateway, Reply, http
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 PASSWORD, ANOTHER = "correct horse battery", "another password"
 
@@ -25,7 +26,7 @@ def millrace(data: Path, *arguments: str, stdin: str | None = None) -> subproces
         [sys.executable, "-m", "gateway", *arguments],
         env=kept | {"MILLRACE_DATA": str(data)},
         input=stdin if stdin is not None else "",
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=at_most(60),
     )  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def test_a_new_user_can_sign_in_until_the_password_changes(gateway: Gateway) -> 
     cookie = reply.headers["set-cookie"].partition(";")[0]
     assert status(gateway, cookie) == 200
     assert done(gateway.data, "user", "password", "eva", "--password-stdin", stdin=ANOTHER) == "changed eva\n"
-    end = time.monotonic() + 20
+    end = time.monotonic() + at_most(20)
     while status(gateway, cookie) == 200:  # seen within seconds: the gateway does not ask for every request
         assert time.monotonic() < end, "the session goes on"
         time.sleep(0.05)
@@ -82,7 +83,7 @@ def test_a_broadcaster_may_use_only_the_own_channels_until_the_role_changes(gate
     assert answers(f"/videostream/{own.id}") == answers(f"/videostream/{own.id}/session") == answers("/servers") == 200
     assert answers(f"/videostream/{other.id}") == answers("/users") == answers("/metrics") == 403
     assert done(gateway.data, "user", "set", "bea", "--role", "broadcaster", "--channel", other.id) == "changed bea\n"
-    end = time.monotonic() + 20
+    end = time.monotonic() + at_most(20)
     while answers(f"/videostream/{own.id}") != 401:  # seen within seconds, like a new password
         assert time.monotonic() < end, "the session goes on"
         time.sleep(0.05)
@@ -169,4 +170,4 @@ def at_terminal(data: Path, *arguments: str, typed: list[str]) -> tuple[str, int
             answered += 1
             os.write(ours, left.pop(0).encode() + b"\n")
     os.close(ours)
-    return shown.decode(), process.wait(30)
+    return shown.decode(), process.wait(at_most(30))

@@ -14,6 +14,7 @@ from tests.support.clients import push
 from tests.support.ecs_agent import Agent, agent
 from tests.support.gateway import Gateway
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("ecs-gateway", seconds=30)
@@ -44,7 +45,7 @@ async def test_a_task_registers_its_own_address_and_is_protected_during_a_push(t
             load(environ={"MILLRACE_DATA": str(tmp_path), "MILLRACE_REGISTRY": registry})
         ) as store:
             assert store is not None
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 while not (nodes := await store.nodes()):
                     await asyncio.sleep(0.05)
         assert [node.address for node in nodes] == [f"10.0.2.106:{gateway.ports['http']}"]
@@ -65,7 +66,7 @@ async def test_keys_of_the_previous_secret_work_and_new_keys_use_the_new_secret(
         old = await asyncio.to_thread(gateway.channel, "old")
         assert SigningSecrets("the-first-secret").verify(old.id, old.key, 0) == "valid"
         secret.write_text("the-second-secret")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while "a secret was replaced" not in gateway.log:
                 await asyncio.sleep(0.05)
         new = await asyncio.to_thread(gateway.channel, "new")

@@ -13,6 +13,7 @@ from tests.support.clients import pull, push, so_far, take_of, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import FRAMES_PER_SECOND, Film, judge
 from tests.support.postgres import Postgres
+from tests.support.time_outs import at_most
 
 
 class Pair:
@@ -118,7 +119,7 @@ def test_a_killed_holder_is_replaced_and_viewers_of_other_nodes_stay_connected(p
             until(lambda: so_far(viewer).video, "the viewer sees something")
             before = http("GET", pair.at(pair.b, channel, "live.m3u8")).text
             pair.a.process.send_signal(signal.SIGKILL)
-            pair.a.process.wait(10)
+            pair.a.process.wait(at_most(10))
         again = Film("nodes-8", seconds=8)
         with push(again, pair.push_url(pair.b, channel)) as second:
             url = pair.at(pair.b, channel, "live.m3u8")

@@ -15,6 +15,7 @@ from tests.support.clients import Program, probe, push, until
 from tests.support.fleet import nodes, sharing
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 
 FILM = Film("shared", seconds=40)
 
@@ -77,7 +78,7 @@ def test_a_new_expiry_set_at_one_node_revokes_the_key_at_the_other(two: Two):
     channel = two.channel()
     api(two.asked, "PUT", f"/videostream/{channel.id}", {"outdate": "2036-01-01"})
     with push(FILM, channel.push) as encoder:
-        encoder.process.wait(20)
+        encoder.process.wait(at_most(20))
         assert encoder.process.returncode != 0
     assert api(two.asked, "GET", f"/videostream/{channel.id}/session")["state"] == "idle"
 
@@ -105,7 +106,7 @@ def test_a_deletion_at_one_node_ends_the_push_at_the_other(two: Two):
 def test_viewers_at_one_node_are_counted_in_the_others_session(two: Two):
     channel = two.channel()
     near = Channel(two.asked, channel.item)
-    with live(channel), urlopen(Request(near.url("live.flv")), timeout=20) as viewer:
+    with live(channel), urlopen(Request(near.url("live.flv")), timeout=at_most(20)) as viewer:
         assert viewer.read(1000)
 
         def seen() -> bool:

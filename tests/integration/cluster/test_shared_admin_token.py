@@ -17,6 +17,7 @@ from gateway.settings import load
 from tests.support.clients import until
 from tests.support.gateway import Gateway
 from tests.support.postgres import Postgres
+from tests.support.time_outs import at_most
 
 
 @pytest_asyncio.fixture
@@ -85,7 +86,7 @@ def test_one_token_serves_two_gateways_and_a_reset_reaches_both(postgres: Postgr
             gateway.token = token
             assert gateway.api("GET", "/users").status == 200
         assert "Admin token" not in second.log
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=at_most(60))
         assert done.returncode == 0, done.stderr
         for gateway in gateways:
             gateway.token = done.stdout.strip()

@@ -20,6 +20,7 @@ from tests.support.gateway import Channel, Edge, Gateway
 from tests.support.haproxy import wire
 from tests.support.idle_machine import IdleEdge, IdleGateway
 from tests.support.media import Film, judge
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("sites-40", seconds=40)
@@ -115,7 +116,7 @@ def test_a_stream_crosses_the_line_between_sites_once_and_survives_the_chosen_ed
             assert set(found.pulls(other, channel)) == {chosen.ports["http"]}
             until(lambda: len(so_far(flv).video) > 25 and len(so_far(hls).video) > 25, "both viewers play", 30)
             chosen.process.send_signal(signal.SIGKILL)
-            chosen.process.wait(10)
+            chosen.process.wait(at_most(10))
             takes = {"flv": take_of(flv), "hls": take_of(hls)}
         assert found.pulls(other, channel)[-1] == holder
         for name, take in takes.items():

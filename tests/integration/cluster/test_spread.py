@@ -17,6 +17,7 @@ from tests.support.ecs import Ecs
 from tests.support.ecs_processes import Containers
 from tests.support.gateway import Channel, Edge, Gateway
 from tests.support.media import judge
+from tests.support.time_outs import at_most
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Tree:
     async def watched(self, **viewers: int) -> None:
         """Waits until the reader, an edge, has the given numbers of viewers by protocol."""
         assert isinstance(self.reader, Edge)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while True:
                 found = await asyncio.to_thread(self.reader.metrics)
                 if all(found.get(f'millrace_viewers{{protocol="{name}"}}', 0) >= n for name, n in viewers.items()):
@@ -83,14 +84,14 @@ async def tree(folder: Path, reader: type[Gateway] = Edge) -> AsyncIterator[Tree
                 lambda: gateway.channel("wide", isFlv=True, isHls=True, isCluster=True, clusterNumber=2)
             )
             with push(FILM, channel.push):
-                async with asyncio.timeout(40):
+                async with asyncio.timeout(at_most(40)):
                     while len(near := [node for node in await edges(folder) if node.channel]) < 2:
                         await asyncio.sleep(0.2)
                 yield Tree(folder, tasks, containers, gateway, channel, near, other)
         finally:
             await asyncio.to_thread(other.stop, 20)
         await tasks.until(lambda e: not e.running, 40)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(at_most(40)):
             while containers.running:
                 await asyncio.sleep(0.1)
 
@@ -124,6 +125,6 @@ async def test_the_session_row_lists_the_tasks_and_ends_with_the_stream(tmp_path
         assert item is not None
         assert sorted(item["taskARN"]) == sorted(task.arn for task in grown.tasks.running)  # type: ignore[call-overload]
         assert item["isCluster"] is True
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(at_most(20)):
         while grown.item() is not None:
             await asyncio.sleep(0.1)

@@ -17,6 +17,7 @@ import pytest
 from tests.support.clients import Program, push, take_of, until
 from tests.support.gateway import Channel, Edge, Gateway
 from tests.support.media import FRAMES_PER_SECOND, Film, framehash_command
+from tests.support.time_outs import at_most
 from tests.support.watching import FlvViewer, HlsReader, Playlist
 
 FILM = Film("two-encoders-30", seconds=30)
@@ -51,7 +52,7 @@ class Site:
         """Kills a gateway. Returns the monotonic time."""
         now = time.monotonic()
         gateway.process.send_signal(signal.SIGKILL)
-        gateway.process.wait(10)
+        gateway.process.wait(at_most(10))
         return now
 
     def restart(self, index: int) -> Gateway:

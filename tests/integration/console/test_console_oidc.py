@@ -22,6 +22,7 @@ from tests.support.admin import Admin, admin
 from tests.support.clock import Clock
 from tests.support.gateway import http, running
 from tests.support.oidc import CLIENT, SECRET, Provider
+from tests.support.time_outs import at_most
 
 
 def client(issuer: str, clock: Clock | None = None, **options: Any) -> OpenIdProvider:
@@ -410,7 +411,7 @@ def test_a_provider_without_a_client_id_gives_a_one_line_error_at_start(tmp_path
         env=kept | ports | options,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=at_most(60),
     )
     assert found.returncode == 1
     assert found.stderr.splitlines()[-1].startswith("millrace: oidc.issuer is set: oidc.client_id")

@@ -27,6 +27,7 @@ from tests.support.haproxy import SOURCE, Front, haproxy
 from tests.support.media import Film
 from tests.support.names import name_server
 from tests.support.postgres import PASSWORD, Postgres, postgres_server, programs
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 # Go builds Compose's library for some seconds, and the store for one to three minutes.
@@ -90,7 +91,7 @@ class Fleet:
         command = [here(word, self.places) for word in command]
         environ = os.environ | {"PATH": f"{programs()}:{os.environ['PATH']}"}
         port = {"PGPORT": self.places["database:5432"].rpartition(":")[2]}
-        return subprocess.run(command, env=environ | port, timeout=30).returncode == 0
+        return subprocess.run(command, env=environ | port, timeout=at_most(30)).returncode == 0
 
 
 def here(text: str, places: dict[str, str]) -> str:
@@ -226,7 +227,7 @@ def check_doctor(node: Node) -> None:
     """The variables of a gateway are all that doctor needs to find the stores. The store lacks only lifecycle rules."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "AWS_"))}
     command = [sys.executable, "-m", "gateway", "doctor", "--json"]
-    done = subprocess.run(command, env=kept | node.environ, capture_output=True, timeout=60)
+    done = subprocess.run(command, env=kept | node.environ, capture_output=True, timeout=at_most(60))
     found = {one["name"]: one["state"] for one in json.loads(done.stdout)}
     assert found["channel store"] == "ok", done.stdout
     bucket = {name: state for name, state in found.items() if name.startswith("bucket")}

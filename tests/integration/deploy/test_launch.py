@@ -15,6 +15,7 @@ import yaml
 
 from tests.integration.deploy.test_templates import AWS, ROOT, Fakes
 from tests.support.cloudformation import Refused, Stack
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 GIVEN = {"Source": "https://git.example.com/millrace.git", "AdminCidr": "203.0.113.7/32", "UserName": "eva"}
@@ -61,7 +62,7 @@ def build(fakes: Fakes, action: str, **given: str) -> subprocess.CompletedProces
     clean = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     environ = {**clean, **variables, "PATH": f"{fakes.folder}:{os.environ['PATH']}", "FAKES": str(fakes.folder)}
     return subprocess.run(["bash", "-c", command], cwd=here, env={**environ, "AWS_REGION": "eu-central-1"},
-                          capture_output=True, text=True, timeout=60)  # fmt: skip
+                          capture_output=True, text=True, timeout=at_most(60))  # fmt: skip
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import yaml
 
 from tests.support.cloudformation import Stack
 from tests.support.gateway import Edge, Gateway, http
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tools.deploy import content_version
 
@@ -28,7 +29,9 @@ TEMPLATES = sorted(AWS.glob("*.yaml"))
 
 def lint(*arguments: str) -> str:
     program = "import sys; from cfnlint.runner import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=170)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=at_most(170)
+    )
     return done.stdout + done.stderr
 
 
@@ -69,7 +72,7 @@ def test_the_first_user_is_made_once_and_keeps_a_later_password(tmp_path: Path):
 
     def start(name: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(first_user(), env={**environ, "NAME": name, "PASSWORD": "correct horse"},
-                              capture_output=True, text=True, timeout=60)  # fmt: skip
+                              capture_output=True, text=True, timeout=at_most(60))  # fmt: skip
 
     def users() -> list[dict[str, Any]]:
         told = subprocess.run([programs / "millrace", "user", "list", "--json"], env=environ, capture_output=True)
@@ -221,7 +224,7 @@ class Fakes:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=at_most(60),
         )
 
     @property

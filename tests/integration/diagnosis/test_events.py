@@ -23,6 +23,7 @@ from tests.support.gateway import FAR, Channel, Gateway, running
 from tests.support.media import Film
 from tests.support.pushing import page
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 SECRET = "the-secret-of-these-tests"
@@ -68,7 +69,7 @@ def key_of(channel: Channel, reason: str) -> str:
 def over_rtmp(channel: Channel, reason: str) -> str:
     """Returns the error message of ffmpeg about a refused push."""
     with push(FILM, f"{channel.obs_server}/{channel.id}{key_of(channel, reason)}") as encoder:
-        encoder.process.wait(30)
+        encoder.process.wait(at_most(30))
         return encoder.errors
 
 
@@ -216,7 +217,7 @@ def media_workers(gateway: Gateway) -> list[int]:
 def refuse_over_rtmp(channel: Channel) -> Program:
     encoder = push(FILM, f"{channel.obs_server}/{channel.id}")
     with encoder:
-        encoder.process.wait(30)
+        encoder.process.wait(at_most(30))
     return encoder
 
 

@@ -19,6 +19,7 @@ from tests.support.clients import Program, push, until
 from tests.support.cores import Cores
 from tests.support.gateway import Channel, Edge, Gateway, http, running
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("history-60", seconds=60)
@@ -49,7 +50,7 @@ class Reader:
         """Ends like a player that is killed: with what has arrived."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(10)
+        self._thread.join(at_most(10))
         self._socket.close()
 
 

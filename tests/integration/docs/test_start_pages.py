@@ -23,6 +23,7 @@ from gateway.cli.service import FILES
 from gateway.settings.layers import merge
 from tests.support.authority import Authority
 from tests.support.gateway import Gateway, running
+from tests.support.time_outs import at_most
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted([*(ROOT / "docs" / "start").glob("*.md"), ROOT / "docs" / "irl.md"])
@@ -40,7 +41,7 @@ class Server:
         self.env = env | settings | {"MILLRACE_DATA": str(gateway.data), "TOKEN": gateway.token}
         self.gateway = gateway
         command = [sys.executable, "-m", "gateway", "channel", "create", "--json"]
-        made = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60, check=True)
+        made = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=at_most(60), check=True)
         self.key = json.loads(made.stdout)["obsKey"]
 
 
@@ -89,7 +90,7 @@ def run(page: Path, server: Server, folder: Path) -> subprocess.CompletedProcess
     # `doctor` ends with 1 if this machine lacks something, such as free ports.
     head += f'{sys.executable} -m gateway "$@" || [ "$1" = doctor ]; }}\n'
     command = ["bash", "-c", head + script]
-    return subprocess.run(command, cwd=ROOT, env=server.env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, env=server.env, capture_output=True, text=True, timeout=at_most(120))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)

@@ -23,6 +23,7 @@ from tests.support.media import PLAIN, Film
 from tests.support.rtmp import DATA, Peer, connected
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt import call
+from tests.support.time_outs import at_most
 from tests.support.ts_cues import first_time, with_cues
 from tests.support.waiting import until_in_thread
 
@@ -49,7 +50,7 @@ async def playing(channel: Channel) -> AsyncIterator[Peer]:
 
 async def scripts(peer: Peer, name: str, count: int) -> list[Timed]:
     """Reads until there are some script data of a name."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(at_most(20)):
         while len(found := [one for one in _scripts(peer) if one.name == name]) < count:
             await peer.read()
     return found
@@ -144,7 +145,7 @@ def script(name: str, /, **values: Any) -> bytes:
 async def test_a_transport_stream_over_srt_sends_cues(gateway: Gateway) -> None:
     channel = gateway.channel()
     command = ["ffmpeg", "-v", "error", "-i", str(FILM.path()), "-t", "8", "-c", "copy", "-f", "mpegts", "-"]
-    stream = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    stream = subprocess.run(command, capture_output=True, check=True, timeout=at_most(60)).stdout
     insert = SpliceInsert(88, True, (first_time(stream) + 6 * 90_000) % (1 << 33), duration=BreakDuration(900_000))
     section = write_section(SpliceInfo(insert))
     cued = with_cues(stream, {0.4: section, 0.5: section, 0.6: INSERT})
@@ -219,7 +220,7 @@ def test_a_recording_has_a_chapter_at_each_cue(gateway: Gateway) -> None:
     until(lambda: gateway.api("GET", f"/videostream/{channel.id}/recordings").json(), "the recording is stored", 30)
     (file,) = (gateway.data / "media" / channel.id).rglob("*.mp4")
     command = ["ffprobe", "-v", "error", "-show_chapters", "-of", "json", str(file)]
-    found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)["chapters"]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=at_most(30)).stdout)["chapters"]
     assert [one["tags"]["title"] for one in found] == ["Program", "Break", "Program"]
     starts = [float(one["start_time"]) for one in found]
     assert starts[0] == 0

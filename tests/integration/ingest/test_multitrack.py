@@ -15,6 +15,7 @@ from tests.support import clients
 from tests.support.clients import until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 SIZES = ("640x360", "426x240", "256x144")
 TONES = (400, 800, 1200)  # Hz of each audio track
@@ -109,7 +110,7 @@ def tone(address: str) -> float:
         *("ffmpeg", "-v", "error", "-i", address, "-map", "0:a:0", "-t", "1"),
         *("-f", "s16le", "-ac", "1", "-ar", "48000", "-"),
     ]
-    pcm = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+    pcm = subprocess.run(command, capture_output=True, timeout=at_most(60), check=True).stdout
     samples = struct.unpack(f"<{len(pcm) // 2}h", pcm)
     rises = sum(a < 0 <= b for a, b in itertools.pairwise(samples))
     return rises * 48_000 / len(samples)
@@ -137,7 +138,7 @@ def shown(address: str, *more: str) -> list[dict[str, str]]:
         *("ffprobe", "-v", "error", "-select_streams", "v:0", "-read_intervals", "%+2"),
         *("-show_entries", "frame=width,height,pts_time,pict_type", "-of", "json", *more, address),
     ]
-    run = subprocess.run(command, capture_output=True, timeout=60, check=True, text=True)
+    run = subprocess.run(command, capture_output=True, timeout=at_most(60), check=True, text=True)
     assert not run.stderr, run.stderr
     return list(json.loads(run.stdout)["frames"])
 

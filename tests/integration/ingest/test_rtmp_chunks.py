@@ -20,6 +20,7 @@ from tests.support.rtmp import (
     sound,
 )
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 STARTED = "NetStream.Publish.Start"
 
@@ -47,7 +48,7 @@ async def _carried(peer: Peer, player: Peer, bodies: list[tuple[int, bytes]]) ->
     """Checks that the player gets exactly these bodies, and then ordinary media."""
     last = picture(10**6)
     await peer.body(VIDEO, last, 5000)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while not player.heard or player.heard[-1].payload != last:
             await player.read()
     heard = [(m.type_id, m.payload) for m in player.heard if m.type_id in (AUDIO, VIDEO)]

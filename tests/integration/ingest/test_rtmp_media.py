@@ -28,6 +28,7 @@ from tests.support.rtmp import (
     sound,
 )
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 STARTED = "NetStream.Publish.Start"
 # Another resolution's record: a different SPS makes a different track.
@@ -61,14 +62,14 @@ class FlvViewer:
 
     async def until(self, body: bytes) -> list[Tag]:
         """All tags up to the one with this body."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while (await self.read()).body != body:
                 pass
         return self.tags
 
     async def to_end(self) -> list[Tag]:
         with contextlib.suppress(asyncio.IncompleteReadError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 while True:
                     await self.read()
         return self.tags
@@ -126,7 +127,7 @@ async def test_a_stream_without_viewers_is_complete_for_its_first_viewer(gateway
     """Until then the publisher is read five times a second, once it has published for five seconds."""
     async with publishing(gateway, isHls=False, isCMAF=False) as (channel, peer):
         await peer.headers()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             for n in range(130):
                 await peer.body(VIDEO, picture(n, n % 25 == 0), n * 50)
                 await asyncio.sleep(0.05)
@@ -334,7 +335,7 @@ async def test_legacy_hevc_is_forwarded(gateway: Gateway) -> None:
             body = (b"\x1c" if n == 0 else b"\x2c") + b"\x01\0\0\0" + b"\0\0\0\x08\x26\x01" + n.to_bytes(6, "big")
             await peer.body(VIDEO, body, n * 40)
         tags: list[Tag] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while len([t for t in tags if t.kind == VIDEO]) < 31:
                 await viewer.read()
                 tags = viewer.tags
@@ -394,7 +395,7 @@ async def test_a_publisher_with_constant_track_changes_is_ended_with_a_reason(ga
 
         changing = asyncio.ensure_future(change())
         said = None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             while said is None:
                 with contextlib.suppress(TimeoutError):  # the time-out of one read: the server sends nothing
                     said = await peer.until("onStatus")

@@ -38,6 +38,7 @@ from gateway.settings.layers import load
 from tests.support import builders
 from tests.support.builders import FAR
 from tests.support.rtmp import AUDIO, VIDEO, Peer, command, connected, message, picture, self_signed, trusting_anyone
+from tests.support.time_outs import at_most
 
 STARTED, FAILED = "NetStream.Publish.Start", "NetStream.Publish.Failed"
 SECRETS = SigningSecrets("a-secret")
@@ -73,7 +74,7 @@ class Lab:
         await peer.handshake()
         await peer.connect()
         await peer.command("publish", 5, None, KEY, "live", stream=1)
-        await asyncio.wait_for(self.store.asked.wait(), 5)
+        await asyncio.wait_for(self.store.asked.wait(), at_most(5))
 
     def session(self) -> RtmpSession:
         """Returns the only connection."""
@@ -82,7 +83,7 @@ class Lab:
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 while not condition():
                     await asyncio.sleep(0.01)
         except TimeoutError:
@@ -90,7 +91,7 @@ class Lab:
 
     async def empty(self) -> None:
         """Returns once no connection is left."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             while self.listener.connections:
                 await asyncio.sleep(0.01)
 
@@ -211,7 +212,7 @@ async def test_data_sent_during_the_key_check_wait_in_the_kernel() -> None:
         assert session._core.received == received, "nothing is read any more"
         assert session._core.held < 65_536
         lab.store.answer.set()
-        await asyncio.wait_for(sending, 10)
+        await asyncio.wait_for(sending, at_most(10))
         (stream,) = lab.hub
         await lab.until(lambda: stream.received.bytes >= 60 * 60_000, "all of it is published")
 
@@ -226,7 +227,7 @@ async def test_data_sent_during_the_key_check_of_a_second_publish_wait_too() -> 
         lab.store.answer.clear()
         lab.store.asked.clear()
         await peer.command("publish", 7, None, KEY, "live", stream=1)
-        await asyncio.wait_for(lab.store.asked.wait(), 5)
+        await asyncio.wait_for(lab.store.asked.wait(), at_most(5))
 
         async def send() -> None:
             await peer.headers()
@@ -237,7 +238,7 @@ async def test_data_sent_during_the_key_check_of_a_second_publish_wait_too() -> 
         await lab.until(lambda: lab.session()._core.held > EARLY_BYTES, "much is held")
         lab.store.answer.set()
         assert (await peer.until(STARTED)).code == STARTED
-        await asyncio.wait_for(sending, 10)
+        await asyncio.wait_for(sending, at_most(10))
         (stream,) = lab.hub
         await lab.until(lambda: stream.received.bytes >= 60 * 60_000, "all of it is published")
 
@@ -308,7 +309,7 @@ async def test_an_unfinished_tls_handshake_is_closed(tmp_path: Path) -> None:
 async def _turns_until_all_is_received(lab: Lab, sent: int) -> int:
     """Returns the turns of the loop until the only connection has received `sent` bytes."""
     session, turns = lab.session(), 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(at_most(20)):
         while session._core.received < sent:
             await asyncio.sleep(0)
             turns += 1

@@ -23,6 +23,7 @@ from tests.support.clients import until
 from tests.support.cores import Cores
 from tests.support.gateway import Channel, http
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 EXAMPLE = fork_server.ROOT / "docs" / "examples" / "udp_push"
@@ -88,7 +89,7 @@ class UnitsPush:
     def __init__(self, channel: Channel, key: str = "") -> None:
         self.port = channel.gateway.ports["units"]
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.settimeout(10)
+        self._socket.settimeout(at_most(10))
         self._socket.connect(("127.0.0.1", self.port))
         self._socket.send(units.OPEN + f"{channel.id}?sign={key or channel.key}".encode())
         self.answer = self._socket.recv(2048)

@@ -15,6 +15,7 @@ from tests.support.clients import Program, new_ffmpeg, until
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 from tests.support.tools import lacking
 
 FILM = Film("sound-on-demand", seconds=90, gop=75)
@@ -61,7 +62,7 @@ def packets(url: str, seconds: float) -> list[tuple[str, float]]:
     """Kind and time of each packet that ffprobe reads, in the order of the file."""
     command = ["ffprobe", "-v", "error", "-read_intervals", f"%+{seconds}", "-of", "json", "-show_entries"]
     command += ["packet=codec_type,dts_time", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(40), check=False)
     assert done.returncode == 0, done.stderr[-500:]
     return [(packet["codec_type"], float(packet["dts_time"])) for packet in json.loads(done.stdout)["packets"]]
 

@@ -24,6 +24,7 @@ from tests.support.http import trusting
 from tests.support.push_rig import Box, PushServer, rig
 from tests.support.pushing import close_code, page
 from tests.support.rtmp import self_signed, trusting_anyone
+from tests.support.time_outs import at_most
 
 UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
 
@@ -41,7 +42,7 @@ async def raw(lab: PushServer, data: bytes = b"") -> AsyncIterator[tuple[asyncio
 
 async def answer(lab: PushServer, data: bytes) -> bytes:
     """All that is answered until the server closes."""
-    async with raw(lab, data) as (reader, _), asyncio.timeout(10):
+    async with raw(lab, data) as (reader, _), asyncio.timeout(at_most(10)):
         return await reader.read()
 
 
@@ -105,7 +106,7 @@ async def test_a_request_may_arrive_byte_by_byte() -> None:
         for byte in opening("/stream/c1?sign=1"):
             writer.write(bytes((byte,)))
             await asyncio.sleep(0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
             assert b"\x11\x31" in await reader.read()  # 4401
 
@@ -160,7 +161,7 @@ async def test_a_refused_push_is_closed_with_its_code_while_it_sends() -> None:
                         await writer.drain()
 
             sending = asyncio.create_task(send())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 assert b"\x11\x31" in await reader.read()
             sending.cancel()
         await lab.empty()
@@ -178,7 +179,7 @@ async def test_data_of_an_unauthenticated_client_wait_in_the_kernel() -> None:
             await asyncio.sleep(0.1)  # the server must read nothing more in this time
             assert pending.bytes < 65_536
             lab.store.answer.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 await reader.readuntil(b"accepted")
             await lab.until(lambda: lab.boxes and lab.boxes[0].fed, "the message is whole")
             assert lab.boxes[0].fed == [b"ok" * 400_000]
@@ -201,7 +202,7 @@ async def test_many_early_messages_are_read_no_faster_than_they_are_processed() 
             (connection,) = lab.listener._servers[0].all_connections
             assert isinstance(connection, PushConnection)
             lab.store.answer.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 await reader.readuntil(b"accepted")
             writer.write(frame(2, b"ok" * 20_000) * 100)
             await lab.until(lambda: boxes and connection.reads._read_held, "nothing is read while the queue is full")
@@ -283,7 +284,7 @@ async def test_a_flooding_push_is_ended_with_a_reason(
             writer.write(flood * 49)
             await lab.until(lambda: lab.boxes, "it runs")
             writer.write(flood * 20)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 said = await reader.read()
             assert b"\x03\xf0too many messages" in said, "1008"
         await lab.empty()

@@ -28,6 +28,7 @@ from tests.support.pushing import camera, close_code, page
 from tests.support.rtmp import all_tls_ports, trusting_anyone
 from tests.support.rtmp_target import RtmpTarget
 from tests.support.sources import X264, Source, pictures, tone
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 
@@ -58,7 +59,9 @@ def webm(folder: Path, *arguments: str, seconds: float = 6) -> bytes:
     path = folder / "recording.webm"
     inputs = [*pictures("320x180"), *tone(48000)]
     command = ["ffmpeg", "-nostdin", "-v", "error", *inputs, "-t", str(seconds), *arguments]
-    subprocess.run([*command, "-c:a", "libopus", "-f", "webm", "-live", "1", "-y", str(path)], check=True, timeout=120)
+    subprocess.run(
+        [*command, "-c:a", "libopus", "-f", "webm", "-live", "1", "-y", str(path)], check=True, timeout=at_most(120)
+    )
     return path.read_bytes()
 
 
@@ -103,7 +106,7 @@ def _hashes(film: Source) -> list[str]:
     with tempfile.NamedTemporaryFile(suffix=".h264") as file:
         file.write(stream)
         file.flush()
-        done = subprocess.run(framehash_command(file.name), capture_output=True, check=True, timeout=60)
+        done = subprocess.run(framehash_command(file.name), capture_output=True, check=True, timeout=at_most(60))
     return [frame.digest for frame in parse_framehash(done.stdout.decode()).video]
 
 
@@ -159,7 +162,7 @@ def _matroska(folder: Path) -> bytes:
     path = folder / "h264.mkv"
     command = ["ffmpeg", "-nostdin", "-v", "error", *pictures("320x180"), *tone(48000), "-t", "6"]
     command += [*X264, "-tune", "zerolatency", "-g", "30", "-pix_fmt", "yuv420p", "-c:a", "libopus"]
-    subprocess.run([*command, "-f", "matroska", "-live", "1", "-y", str(path)], check=True, timeout=120)
+    subprocess.run([*command, "-f", "matroska", "-live", "1", "-y", str(path)], check=True, timeout=at_most(120))
     return path.read_bytes()
 
 
@@ -350,7 +353,7 @@ async def test_a_picture_reaches_a_viewer_in_less_than_half_a_second(gateway: Ga
     lags: list[float] = []
 
     def watch() -> None:
-        with urllib.request.urlopen(channel.url("live.flv"), timeout=30) as reply:
+        with urllib.request.urlopen(channel.url("live.flv"), timeout=at_most(30)) as reply:
             tail = b""
             while data := reply.read1(65536):
                 now, tail = time.monotonic(), (tail + data)[-200_000:]

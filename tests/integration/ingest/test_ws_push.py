@@ -37,6 +37,7 @@ from tests.support.push_rig import SECRETS, PushServer, rig
 from tests.support.pushing import OPUS, Page, camera, chunk, close_code, config, page
 from tests.support.rtmp_target import RtmpTarget
 from tests.support.sources import X264, h264, pictures, source
+from tests.support.time_outs import at_most
 
 SILENT = camera(sound=False)
 
@@ -492,7 +493,7 @@ async def test_a_connection_that_never_completes_its_request_is_closed() -> None
     async with rig(handshake=0.3) as lab:
         reader, writer = await asyncio.open_connection("127.0.0.1", lab.listener.port)
         writer.write(b"GET /stream/c1 HT")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), at_most(5)) == b""
         writer.close()
 
 
@@ -573,7 +574,7 @@ async def test_random_bytes_instead_of_http_are_closed() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", lab.listener.port)
             with contextlib.suppress(ConnectionError):
                 writer.write(random.Random(size).randbytes(size) + b"\r\n\r\n")
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), at_most(5))
             writer.close()
         async with page(lab.url()) as pushing:
             await pushing.wait("accepted")
@@ -671,7 +672,7 @@ async def test_a_hundred_video_only_pushes_run_at_the_same_time() -> None:
 
     # A hundred handshakes at once take their time on a busy machine.
     async with rig(*ids, handshake=60) as lab:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(at_most(60)):
             codes = await asyncio.gather(*(one(lab, id) for id in ids))
         assert set(codes) == {1000}
         assert all(len(lab.viewer(id).pictures) == 15 for id in ids)

@@ -16,6 +16,7 @@ from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import PLAIN, Film, Frame, framehash_command
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 FILM = PLAIN
 LIST = [{"name": "main", "kind": "push"}, {"name": "van", "kind": "backup"}]
@@ -97,7 +98,7 @@ def test_a_backup_with_another_codec_is_announced(gateway: Gateway) -> None:
         until_state(channel, "main", "on air")
         until_state(channel, "van", "ready")
         channel.wait_playable("live.m3u8")
-        with urllib.request.urlopen(channel.url("live.flv"), timeout=30) as viewer:
+        with urllib.request.urlopen(channel.url("live.flv"), timeout=at_most(30)) as viewer:
             while codecs.count(Codec.H265) <= 30:
                 for event in reader.receive(viewer.read1(65_536)):
                     unit = event.unit if isinstance(event, TrackStart) else event

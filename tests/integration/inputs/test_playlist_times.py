@@ -16,6 +16,7 @@ from gateway.media.track import Kind
 from tests.integration.inputs.test_playlist import Store, film
 from tests.support import sources
 from tests.support.inputs import FakeInput, growing, running_source, worker_pool
+from tests.support.time_outs import at_most
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ async def test_an_input_is_off_between_two_times_without_films(store: Store) -> 
     source, context = by_day(store, clock_at(19, 59, 54), "a.mp4@19:59", "a.mp4@20:00", loop=False), FakeInput()
     async with running_source(source, context):
         # The first one is over: nothing plays before the second one.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             while not source.is_between_items:
                 await asyncio.sleep(0.02)
         assert not source.is_ready
@@ -115,7 +116,7 @@ async def test_a_missing_film_is_named_and_the_others_continue(store: Store) -> 
 async def test_a_list_without_usable_films_causes_no_busy_loop(store: Store) -> None:
     source, context = by_day(store, clock_at(20, 0, 0), "gone.mp4@20:00", "gone.mp4", "missing.mp4"), FakeInput()
     async with running_source(source, context) as task:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             while source.problem != "missing.mp4: it does not exist":
                 await asyncio.sleep(0.02)
         reads = 0

@@ -28,6 +28,7 @@ from gateway.media.track import Codec, Kind
 from gateway.ports.errors import OutputError
 from tests.support import films, sources
 from tests.support.inputs import FakeInput, growing, running_source, worker_pool
+from tests.support.time_outs import at_most
 
 LOOPBACK = ("127.0.0.0/8",)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,7 +43,9 @@ def film() -> Path:
 
 def converted(folder: Path, name: str, *how: str, loop: tuple[str, ...] = ()) -> Path:
     target = folder / name
-    subprocess.run(["ffmpeg", "-v", "error", "-y", *loop, "-i", str(film()), *how, str(target)], check=True, timeout=60)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-y", *loop, "-i", str(film()), *how, str(target)], check=True, timeout=at_most(60)
+    )
     return target
 
 
@@ -73,7 +76,7 @@ def pull(url: str, allow: tuple[str, ...] = LOOPBACK) -> PullSource:
 async def fails(url: str, allow: tuple[str, ...] = LOOPBACK, context: FakeInput | None = None) -> str:
     """Returns the error text of a pull that fails."""
     with pytest.raises(OutputError) as caught:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(at_most(60)):
             await pull(url, allow).run(context or FakeInput())
     return str(caught.value)
 

@@ -21,6 +21,7 @@ from gateway.protocols.rtmp.events import PlayRequested
 from gateway.protocols.rtmp.server import ServerConnection
 from tests.support.authority import Authority
 from tests.support.inputs import FakeInput, worker_pool
+from tests.support.time_outs import at_most
 
 KEY = "geheimer-schluessel"
 Play = Callable[[ServerConnection], None]
@@ -72,7 +73,7 @@ async def fails(url: str, allow: tuple[str, ...] = ("127.0.0.0/8",), tls: ssl.SS
     services: Any = SimpleNamespace(egress=Egress(allow), tls=tls, workers=worker_pool())
     source = PullSource(services, InputSpec("p", InputKind.PULL, url=url))
     with pytest.raises(OutputError) as caught:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             await source.run(FakeInput())
     assert "geheim" not in str(caught.value)
     return str(caught.value)

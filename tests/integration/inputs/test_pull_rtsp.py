@@ -19,6 +19,7 @@ from gateway.ports.errors import OutputError
 from tests.support import sources
 from tests.support.inputs import FakeInput, growing, running_source, worker_pool
 from tests.support.rtsp_camera import Camera
+from tests.support.time_outs import at_most
 
 LOOPBACK = ("127.0.0.0/8",)
 
@@ -39,7 +40,7 @@ def pull(url: str, allow: tuple[str, ...] = LOOPBACK) -> PullSource:
 async def fails(url: str, allow: tuple[str, ...] = LOOPBACK) -> str:
     """Returns the error text of a pull that fails."""
     with pytest.raises(OutputError) as caught:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             await pull(url, allow).run(FakeInput())
     return str(caught.value)
 

@@ -24,6 +24,7 @@ from tests.support.authority import Authority, self_signed
 from tests.support.clients import Program
 from tests.support.inputs import FakeInput, running_source, worker_pool
 from tests.support.rtsp_camera import Camera
+from tests.support.time_outs import at_most
 from tests.support.tools import lacking
 
 GST_CAMERA = Path(__file__).parents[3] / "bench" / "peers" / "gst_camera.py"
@@ -39,7 +40,7 @@ def pull(url: str, tls: ssl.SSLContext | None) -> PullSource:
 
 async def fails(url: str, tls: ssl.SSLContext | None) -> str:
     with pytest.raises(OutputError) as caught:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             await pull(url, tls).run(FakeInput())
     return str(caught.value)
 
@@ -99,7 +100,7 @@ async def test_gstreamers_server_plays_over_tls_with_a_password(tmp_path: Path) 
     command = [SYSTEM_PYTHON, str(GST_CAMERA), str(film), str(port), str(both), *secret]
     url = f"rtsps://{':'.join(secret)}@127.0.0.1:{port}/cam"
     with Program(command) as camera:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             while "ready" not in camera.output:
                 await asyncio.sleep(0.05)
         assert (await fails(url, None)).startswith("the server's certificate is not trusted: ")

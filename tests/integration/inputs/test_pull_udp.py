@@ -16,6 +16,7 @@ from tests.support.free_ports import free_port
 from tests.support.gateway import Gateway
 from tests.support.inputs import FakeInput
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 from tests.support.ts_senders import LOOPBACK, check_media, failure, film, pulling, send
 
 GROUP, OTHER_GROUP = "239.255.77.1", "232.77.1.1"
@@ -92,7 +93,7 @@ def rtp_packets(folder: Path, *, first: int, ssrc: int = 7) -> list[bytes]:
 
 async def until_open(port: int) -> None:
     """Waits until the pull has bound its port."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while not _is_bound(port):
             await asyncio.sleep(0)
 

@@ -14,6 +14,7 @@ from tests.support.flv_reader import FlvReader, Tag
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 FILM = Film("slate-source", 20, size="320x180", bframes=2)
 
@@ -57,7 +58,7 @@ def tags(file: Path) -> list[Tag]:
 
 def check_decodes(file: Path) -> None:
     command = ["ffmpeg", "-nostdin", "-v", "error", "-err_detect", "explode", "-i", str(file), "-f", "framehash", "-"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(60), check=False)
     assert done.returncode == 0
     assert done.stderr == ""
 
@@ -65,7 +66,7 @@ def check_decodes(file: Path) -> None:
 def picture_at(file: Path, seconds: float) -> Image.Image:
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(file), "-ss", f"{seconds:.3f}", "-frames:v", "1"]
     done = subprocess.run(
-        [*command, "-f", "image2pipe", "-c:v", "png", "-"], capture_output=True, timeout=60, check=True
+        [*command, "-f", "image2pipe", "-c:v", "png", "-"], capture_output=True, timeout=at_most(60), check=True
     )
     return Image.open(io.BytesIO(done.stdout)).convert("RGB")
 
@@ -118,7 +119,9 @@ def test_the_stream_continues_with_a_slate(gateway: Gateway, tmp_path: Path) -> 
 
 
 def gateway_text(channel: Channel, path: str) -> str:
-    done = subprocess.run(["curl", "-s", channel.url(path)], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        ["curl", "-s", channel.url(path)], capture_output=True, text=True, timeout=at_most(20), check=True
+    )
     return done.stdout
 
 

@@ -12,6 +12,7 @@ from tests.support.clients import push, until
 from tests.support.gateway import Gateway, running
 from tests.support.installed_output import install
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("installed-output", seconds=30, gop=90)  # key frames three seconds apart
@@ -106,7 +107,7 @@ def test_the_command_line_checks_the_fields_of_the_example_output(tmp_path: Path
     env = {**os.environ, "PYTHONPATH": str(install(site)), "MILLRACE_DATA": str(tmp_path)}
     env["MILLRACE_CHANNELS"] = f"sqlite:///{tmp_path}/channels.db"
     command = [sys.executable, "-m", "gateway", "channel", "create", "--expires", "2035-12-31", "--field"]
-    told = subprocess.run([*command, "gop_limit=99"], env=env, capture_output=True, text=True, timeout=60)
+    told = subprocess.run([*command, "gop_limit=99"], env=env, capture_output=True, text=True, timeout=at_most(60))
     assert told.returncode == 2 and "0.5 to 60" in told.stderr and "Traceback" not in told.stderr, told.stderr
-    told = subprocess.run([*command, "gop_limit=9"], env=env, capture_output=True, text=True, timeout=60)
+    told = subprocess.run([*command, "gop_limit=9"], env=env, capture_output=True, text=True, timeout=at_most(60))
     assert told.returncode == 0, told.stderr

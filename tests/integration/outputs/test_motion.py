@@ -27,6 +27,7 @@ from gateway.workers.jpeg_service import JpegService
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import sources
 from tests.support.recording import RunningArchive, stream_of, subscriptions
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 SETTINGS = load(environ={})
@@ -89,7 +90,7 @@ class Watch:
             "json",
             str(path),
         ]
-        told = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+        told = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=at_most(60)).stdout)
         kinds = {s["codec_type"]: s for s in told["streams"]}
         region, percent = path.stem.rstrip("_").rpartition("_")[2].split("-")
         return Clip(
@@ -119,7 +120,7 @@ async def watch(folder: Path, source: sources.Source, *, pre_roll: float = 3, **
         running = asyncio.ensure_future(output.run(live))
         await push(live, source.units, output)
         live.end(EndReason.PUBLISHER_GONE)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await running
         assert not place.scratch()
         assert output.report()["clips"] == len(place.files("**/*.mp4"))
@@ -195,7 +196,7 @@ async def watch_late(folder: Path, seconds: int, moves: Callable[[float], bool],
                 await asyncio.sleep(0)
             await late.reach(unit.dts / 1000)
         live.end(EndReason.PUBLISHER_GONE)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await running
         return Watch(place)
 

@@ -17,6 +17,7 @@ from tests.support.gateway import Channel, running
 from tests.support.marking import play
 from tests.support.sources import AAC, Source, source, tone
 from tests.support.speech import DIGITS, SpeechHub, program, reading, spoken
+from tests.support.time_outs import at_most
 
 
 def film(seconds: float) -> Source:
@@ -37,7 +38,7 @@ def commands() -> Iterator[bytes]:
 
 async def until_async(condition: Callable[[], bool]) -> None:
     """Waits until the condition is true; it changes on this event loop."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(at_most(30)):
         while not condition():
             await asyncio.sleep(0.05)
 

@@ -17,6 +17,7 @@ from tests.support.clients import push, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 FILM = Film("text-captions", seconds=20)
 TRACKS = [
@@ -167,7 +168,7 @@ def clip_captions(channel: Channel, made: dict[str, Any], folder: Path, text: st
     clip = folder / "clip.mp4"
     clip.write_bytes(http("GET", channel.url(f"vod/{made['key'].partition('/')[2]}")).body)
     command = ["ffmpeg", "-v", "error", "-i", str(clip), "-map", "0:s:0", "-f", "webvtt", "-"]
-    written = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    written = subprocess.run(command, capture_output=True, text=True, check=True, timeout=at_most(30)).stdout
     found = re.search(rf"([0-9]+):([0-9]+)\.([0-9]{{3}}) --> [^\n]*\n{text}", written)
     assert found, written
     start = datetime.fromisoformat(made["start"].replace("Z", "+00:00")).timestamp()

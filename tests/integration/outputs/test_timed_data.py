@@ -23,6 +23,7 @@ from tests.support.run_folder import run_folder
 from tests.support.script_push import ad_cue, pushing
 from tests.support.shared_gateway import shared_gateway
 from tests.support.splices import splice_insert
+from tests.support.time_outs import at_most
 from tests.unit.packaging.test_events_in_segments import emsgs
 
 FILM = Film("timed-data", seconds=40, gop=15)
@@ -56,7 +57,7 @@ def stage(gateway: Gateway) -> Iterator[Channel]:
 def described(path: str | Path, *options: str) -> tuple[set[str], Counter[str]]:
     """The codecs that ffprobe finds, and the packets of each."""
     command = ["ffprobe", "-v", "error", *options, "-show_streams", "-show_packets", "-of", "json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(60), check=False)
     assert done.returncode == 0, done.stderr[-600:]
     shown: dict[str, Any] = json.loads(done.stdout)
     names = {s["index"]: s.get("codec_name", s.get("codec_tag_string", "")) for s in shown["streams"]}

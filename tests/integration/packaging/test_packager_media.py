@@ -21,6 +21,7 @@ from tests.support import mp4
 from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.media import Film
 from tests.support.segmented import WALL, cmaf, ts
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 PLAIN, BFRAMES = Film("packaged", seconds=15), Film("packaged-b", seconds=15, bframes=3)
@@ -48,7 +49,7 @@ def read(path: Path) -> films.Take:
     command = films.framehash_command(path, before=("-copyts", "-allowed_extensions", "ALL"))
     if path.suffix != ".m3u8":
         command = films.framehash_command(path, before=("-copyts",))
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=at_most(120), check=False)
     assert done.returncode == 0, done.stderr.decode()
     return films.parse_framehash(done.stdout.decode())
 
@@ -155,7 +156,7 @@ def fragmented(name: str, folder: Path) -> tuple[Path, MediaTrack, list[AccessUn
     command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-t", "4"]
     command += ["-c:v", encoder, *options, *(["-tag:v", "hvc1"] if name == "hevc" else []), "-pix_fmt", "yuv420p"]
     command += ["-movflags", "frag_keyframe+empty_moov+default_base_moof", str(path)]
-    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    subprocess.run(command, check=True, timeout=at_most(120), capture_output=True)
     data = path.read_bytes()
     about = mp4.parse_init(data)[0]
     track = MediaTrack(Kind.VIDEO, codec, 1000, about.config)

@@ -13,6 +13,7 @@ from tests.support.clients import push
 from tests.support.cloudfront import Signer
 from tests.support.gateway import FAR, http, running
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 
 FILM = Film("cloudfront-10", seconds=10)
 
@@ -49,7 +50,7 @@ def test_signed_addresses_play_and_others_are_refused(tmp_path: Path) -> None:
         env = {k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")} | settings
         env |= {"MILLRACE_DATA": str(gateway.data), "MILLRACE_PLAYBACK__PUBLIC_URL": "https://live.example.com"}
         command = [sys.executable, "-m", "gateway", "cloudfront", "sign", channel.id, "--expires", FAR, "--json"]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=at_most(30))
         assert done.returncode == 0, done.stderr
         expected = f"https://live.example.com/{channel.id}/live.m3u8?"
         assert json.loads(done.stdout)["url"].startswith(expected)

@@ -18,6 +18,7 @@ from tests.support.http import request
 from tests.support.ladder import RUNGS, LadderStream, ladder
 from tests.support.playback import SECRETS
 from tests.support.segmented import Timetable
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 TABLE = Timetable(seconds=60)
@@ -51,7 +52,7 @@ async def test_early_viewers_wait_until_every_rendition_is_available(path: str) 
         assert not task.done()
         lab.publish("720p")
         lab.play(12)
-        text = await asyncio.wait_for(task, 5)
+        text = await asyncio.wait_for(task, at_most(5))
         assert all(r.name in text for r in RUNGS)
 
 
@@ -64,7 +65,7 @@ async def test_a_missing_rendition_is_waited_for_only_a_limited_time(path: str) 
         assert not task.done()
         clock.now = 20
         lab.play(10)
-        text = await asyncio.wait_for(task, 5)
+        text = await asyncio.wait_for(task, at_most(5))
         assert "480p" in text and "720p" not in text
         assert "720p" not in await lab.text(path)  # at once from now on
         lab.publish("720p")
@@ -123,7 +124,7 @@ async def test_a_request_waits_for_the_playlist_of_a_rendition() -> None:
         assert not task.done()
         lab.publish("360p")
         lab.play(7)
-        assert parse(await asyncio.wait_for(task, 5)).segments
+        assert parse(await asyncio.wait_for(task, at_most(5))).segments
 
 
 async def test_a_channel_without_a_ladder_gives_404_for_renditions() -> None:
@@ -177,7 +178,7 @@ async def test_a_missing_segment_of_a_lost_rendition_is_empty() -> None:
         name = parse(await lab.text("360p/video/index.m3u8")).segments[-1].uri
         lab.leave("360p")
         lab.play(15)
-        async with asyncio.timeout(6):
+        async with asyncio.timeout(at_most(6)):
             early = await lab.get("360p/video/" + re.sub(r"-\d+\.m4s", "-6.m4s", name))
         assert (early.status, early.headers["cache-control"]) == (200, "no-store") and len(early.body) < 100
         lab.publish("360p")
@@ -185,7 +186,7 @@ async def test_a_missing_segment_of_a_lost_rendition_is_empty() -> None:
         present = parse(await lab.text("360p/video/index.m3u8")).segments[-1].uri
         assert present.partition("-")[0] != name.partition("-")[0]  # another epoch
         before, passed_over = ("video/" + re.sub(r"-\d+\.m4s", "-7.m4s", n) for n in (name, present))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(at_most(2)):
             for path in (f"360p/{before}", f"360p/{passed_over}"):
                 late = await lab.get(path)
                 assert late.status == 200 and late.body == early.body

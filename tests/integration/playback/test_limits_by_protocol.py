@@ -21,6 +21,7 @@ from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import VIDEO_ONLY
 from tests.support.rtmp import connected
 from tests.support.srt import Peer, call
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.webrtc import Client
 from tests.support.whip_client import offer
@@ -89,7 +90,7 @@ class Viewers:
         head += _UPGRADE if protocol == WSFLV else ""
         head += f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n" if body else ""
         writer.write(f"{head}\r\n{body}".encode())
-        status = int((await asyncio.wait_for(reader.readline(), 20)).split()[1])
+        status = int((await asyncio.wait_for(reader.readline(), at_most(20))).split()[1])
         if status == 200 and protocol == HLS and b"#EXTM3U" not in await reader.readuntil(b"#EXTM3U"):
             raise AssertionError("no playlist")
         if protocol in (FLV, WSFLV) and status in (101, 200):
@@ -160,7 +161,7 @@ async def test_an_address_has_as_many_viewers_as_it_may_over_all_protocols(
         async with viewers(limited, "127.0.1.100") as others:
             assert await others.ask(protocol, limited_channel) == PLAYS
     async with viewers(limited, source) as later:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(at_most(15)):
             while await later.ask(protocol, limited_channel) != PLAYS:
                 await asyncio.sleep(0.2)
 
@@ -318,7 +319,7 @@ async def deaf_viewers(film: Path, **limits: str) -> AsyncIterator[Deaf]:
 async def test_viewers_that_read_nothing_are_ended_in_each_protocol(heavy: Path) -> None:
     async with deaf_viewers(heavy, VIEWER_STALL="2", VIEWER_BACKLOG="100000") as deaf:
         most = 0.0
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(at_most(40)):
             while any(deaf.counts().values()):
                 most = max(most, deaf.waiting())
                 await asyncio.sleep(0.2)
@@ -329,7 +330,7 @@ async def test_viewers_that_read_nothing_are_ended_in_each_protocol(heavy: Path)
 async def test_all_protocols_share_the_memory_of_viewers_and_the_first_is_ended_when_it_is_short(heavy: Path) -> None:
     async with deaf_viewers(heavy, VIEWER_STALL="600", VIEWER_MEMORY="2000000") as deaf:
         most = 0.0
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(at_most(40)):
             while all(deaf.counts().values()):
                 most = max(most, deaf.waiting())
                 await asyncio.sleep(0.2)

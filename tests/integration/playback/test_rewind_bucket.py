@@ -25,6 +25,7 @@ from tests.support.clients import pull, push, take_of, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.hls_rules import Playlist, check, parse
 from tests.support.media import FRAMES_PER_SECOND, Film, Take, excerpt, framehash_command, parse_framehash
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("bucket-12", seconds=12, size="160x90")
@@ -160,7 +161,7 @@ def test_clips_and_exports_read_the_bucket_until_their_media_are_deleted(
     def frames(data: bytes) -> Take:
         file = tmp_path / "movie.mp4"
         file.write_bytes(data)
-        done = subprocess.run(framehash_command(file), check=True, capture_output=True, timeout=60)
+        done = subprocess.run(framehash_command(file), check=True, capture_output=True, timeout=at_most(60))
         assert not done.stderr, done.stderr.decode()
         return parse_framehash(done.stdout.decode())
 

@@ -12,6 +12,7 @@ from tests.support.clients import until
 from tests.support.gateway import Channel, Gateway
 from tests.support.rtmp import AUDIO, VIDEO, Peer, command, connected, message, picture, sound
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 STARTED, PLAYING = "NetStream.Publish.Start", "NetStream.Play.Start"
 
@@ -40,7 +41,7 @@ async def publishing(gateway: Gateway) -> AsyncIterator[tuple[Channel, Peer]]:
 
 async def _until(player: Peer, body: bytes) -> None:
     """Reads up to the message with this body."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while (await player.read()).payload != body:
             pass
 
@@ -255,7 +256,7 @@ async def test_a_player_that_plays_repeatedly_without_reading_is_closed(gateway:
         player.stop_reading()
         again = command("closeStream", 0, None, stream=1) + command("play", 6, None, channel.id, stream=1)
         with pytest.raises((ConnectionError, TimeoutError)):
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(at_most(8)):
                 while True:
                     await player.send(again)
                     await asyncio.sleep(0.002)

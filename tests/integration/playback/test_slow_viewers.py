@@ -14,6 +14,7 @@ from tests.support.clients import Program
 from tests.support.flv_reader import FlvReader, Tag
 from tests.support.gateway import running
 from tests.support.media import FRAMES_PER_SECOND, Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 SECONDS = 5
@@ -64,7 +65,7 @@ async def test_a_viewer_with_a_third_more_bandwidth_than_the_stream_loses_nothin
         viewer = asyncio.ensure_future(watch(gateway.ports["http"], f"/{channel.id}/live.flv", RATE * times))
         command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(film), "-c", "copy", "-f", "flv", channel.push]
         with Program(command) as pushing:
-            tags = await asyncio.wait_for(viewer, 60)
+            tags = await asyncio.wait_for(viewer, at_most(60))
             assert pushing.process.poll() == 0, pushing.errors
         frames = [tag for tag in tags if is_frame(tag)]
         assert len(frames) == SECONDS * FRAMES_PER_SECOND

@@ -21,6 +21,7 @@ from tests.support.flv_reader import FlvReader
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film, Take
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("at-once", seconds=4)  # four GOPs
@@ -46,7 +47,7 @@ def joined(*films: Film) -> bytes:
 def pushed(file: Path, url: str, *more: str) -> None:
     """Pushes the film as fast as the connection allows, or with `-re` in real time."""
     command = ["ffmpeg", "-nostdin", "-v", "error", *more, "-i", str(file), "-c", "copy", "-f", "flv", url]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=at_most(60))
 
 
 def connections(*ports: int) -> int:
@@ -102,14 +103,14 @@ def test_waiting_viewers_over_websockets_get_the_whole_stream(gateway: Gateway, 
         reading = pool.submit(_messages, url)
         until(lambda: connections(gateway.ports["http"]) >= 1, "the player is connected")
         pushed(FILM.path(), channel.push)
-        told.write_bytes(reading.result(60))
+        told.write_bytes(reading.result(at_most(60)))
     with pull(str(told), seconds=None) as player:
         whole(take_of(player), FILM)
 
 
 def _messages(url: str) -> bytes:
     """The bytes of a WS-FLV stream until its end."""
-    with connect(url, max_size=None, open_timeout=30) as socket:
+    with connect(url, max_size=None, open_timeout=at_most(30)) as socket:
         return b"".join(piece for piece in socket if isinstance(piece, bytes))
 
 

@@ -17,6 +17,7 @@ from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
 from tests.support.mediamtx import mediamtx_program
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
 from tests.support.whip_client import pictures_of
 
@@ -49,11 +50,11 @@ def test_gstreamer_publishes_and_another_gstreamer_gets_the_same_pictures(gatewa
     with Program(gst("whip", whip(channel), "--seconds", "26")) as publisher:
         until(lambda: channel.session()["bitrate"] > 100_000, f"live: {publisher.output[-300:]}", 20)
         with Program(gst("whep", channel.url("whep"), "--seconds", "6")) as viewer:
-            viewer.process.wait(40)
+            viewer.process.wait(at_most(40))
             got = said(viewer.output)
         with pull(channel.url("live.flv"), seconds=3) as player:
             take = take_of(player)
-        publisher.process.wait(60)
+        publisher.process.wait(at_most(60))
         sent = said(publisher.output)
     assert len(take.video) > 30 and len(take.audio) > 50, "FLV has pictures and sound as AAC"
     assert "timestamps_jump" not in gateway.log, "its sender reports are wrong"
@@ -72,14 +73,14 @@ def test_gstreamer_watches_an_rtmp_stream_and_pushes_with_a_bearer_token(gateway
     with push(FILM, channel.push):
         channel.wait_live()
         with Program(gst("whep", channel.url("whep"), "--seconds", "6")) as viewer:
-            viewer.process.wait(40)
+            viewer.process.wait(at_most(40))
             counts = said(viewer.output)[-1]
     assert counts["video"] > 60 and counts["audio"] > 60, viewer.errors[-500:]
     other = gateway.channel()
     bare = f"http://127.0.0.1:{gateway.ports['http']}/whip"
     with Program(gst("whip", bare, "--seconds", "5", "--bearer", other.obs_key)) as publisher:
         until(lambda: other.session()["bitrate"] > 100_000, "live", 20)
-        publisher.process.wait(40)
+        publisher.process.wait(at_most(40))
         assert publisher.process.returncode == 0, publisher.errors[-500:]
 
 

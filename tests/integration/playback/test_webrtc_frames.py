@@ -8,6 +8,7 @@ from gateway.media.track import AccessUnit, Kind
 from tests.support.clients import found, until
 from tests.support.gateway import running
 from tests.support.sources import h264
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.whip_client import pictures_of, publishing, slices
 
@@ -40,7 +41,7 @@ async def test_pictures_of_whip_come_out_of_every_output_unchanged() -> None:
             takes = await asyncio.gather(*(asyncio.to_thread(pictures_of, url, 60) for url in addresses.values()))
             for name, got in zip(addresses, takes, strict=True):
                 assert_part(name, got, whip.sent, 60)
-            async with asyncio.timeout(SECONDS + 20):
+            async with asyncio.timeout(at_most(SECONDS + 20)):
                 while len(whip.sent) < len(units):
                     await asyncio.sleep(0.1)
         files = await asyncio.to_thread(

@@ -18,6 +18,7 @@ from gateway.media.track import AccessUnit, Kind
 from tests.support.gateway import Channel, Gateway
 from tests.support.shared_gateway import shared_gateway
 from tests.support.sources import h264
+from tests.support.time_outs import at_most
 from tests.support.waiting import until_in_thread
 from tests.support.webrtc import Client, rtp_packet
 from tests.support.whip_client import FRAGMENT, Whep, Whip, ask, offer, publishing, slices, watching
@@ -134,7 +135,7 @@ async def test_a_thousand_half_open_sessions_are_limited_and_end(gateway: Gatewa
         assert metric(gateway, 'millrace_webrtc_connections{state="opening"}') <= HALF_OPEN
         grown = resident(gateway) - before
         assert grown < 60_000_000, f"{grown / max(1, opened):.0f} bytes a session"
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(at_most(60)):
             while await asyncio.to_thread(metric, gateway, 'millrace_webrtc_connections{state="opening"}'):
                 await asyncio.sleep(0.5)
         ended = [
@@ -208,7 +209,7 @@ async def test_a_certificate_that_differs_from_the_offer_gets_no_media(gateway: 
         def refused() -> bool:
             return metric(gateway, 'millrace_webrtc_ended_total{reason="wrong_fingerprint"}') > before
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while not await asyncio.to_thread(refused):
                 whep.client.send_check()
                 whep.network.flush()
@@ -247,7 +248,7 @@ async def test_slow_bodies_and_long_headers_are_refused_and_open_no_session(gate
                             return await reader.read()
             return b""
 
-        async with asyncio.timeout(30):  # 10 s are allowed, however many bytes come
+        async with asyncio.timeout(at_most(30)):  # 10 s are allowed, however many bytes come
             answers = await asyncio.gather(*(drip(*connection) for connection in slow))
         assert not any(b" 201 " in answer or b" 200 " in answer for answer in answers)
     assert '"level":"error"' not in gateway.log

@@ -19,6 +19,7 @@ from tests.support.gateway import Channel, Gateway, Reply, http
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.sources import h264
+from tests.support.time_outs import at_most
 from tests.support.waiting import until_in_thread
 from tests.support.webrtc import Client
 from tests.support.whip_client import Whip, ask, offer, watching
@@ -216,7 +217,7 @@ async def test_a_silent_push_is_taken_over_by_another_protocol(gateway: Gateway,
     async with pushing(first, channel) as one, AsyncExitStack() as stack:
         assert await refusal(second, channel) == "in_use"
         one.be_silent()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             while publisher(channel) != second.protocol:
                 later = second(channel)
                 stack.push_async_callback(later.close)

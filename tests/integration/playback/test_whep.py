@@ -16,6 +16,7 @@ from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import AUDIO_ONLY, VIDEO_ONLY, Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.sources import h264
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.webrtc import Client
 from tests.support.whip_client import FRAGMENT, VIDEO_TYPE, Whep, ask, offer, publishing, slices, watching
@@ -239,7 +240,7 @@ async def test_the_number_of_viewers_per_address_is_limited() -> None:
                 refused = await ask("POST", channel.url("whep"), offer(Client(), "recvonly"))
                 assert refused.status == 429 and refused.headers["retry-after"]
                 # The second one never connects: its place becomes free.
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(at_most(20)):
                     while (reply := await ask("POST", channel.url("whep"), offer(Client(), "recvonly"))).status == 429:
                         await asyncio.sleep(0.2)
                 assert reply.status == 201

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.clients import pull, push, so_far, take_of, until
 from tests.support.cores import FILM, Cores, EdgeCores, Start, alive
+from tests.support.time_outs import at_most
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 
@@ -124,7 +125,7 @@ def _cannot_start(folder: Path, **settings: str) -> subprocess.CompletedProcess[
     env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
     env |= {"MILLRACE_DATA": str(folder), "MILLRACE_SERVE__WORKERS": "2", **settings}
     command = [sys.executable, "-m", "gateway", "serve"]
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=at_most(30), check=False)
 
 
 def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

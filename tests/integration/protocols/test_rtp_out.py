@@ -21,6 +21,7 @@ from tests.support.clients import Program, new_ffmpeg, until
 from tests.support.elementary import Elementary, elementary
 from tests.support.media import parse_framehash
 from tests.support.rtp_sender import RtpSender
+from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
 
 UDP_SEGMENT = 103  # linux/udp.h
@@ -97,7 +98,7 @@ def received(command: list[str], film: Elementary, port: int) -> str:
     with Program(command) as reader:
         until(lambda: bound(port) or reader.process.poll() is not None, "the reader listens")
         Packets.of(film).send(port)
-        assert reader.process.wait(30) == 0, reader.errors
+        assert reader.process.wait(at_most(30)) == 0, reader.errors
         return reader.output
 
 
@@ -130,7 +131,9 @@ def test_ffmpeg_gets_the_frames_of_the_source(name: str, port: int, tmp_path: Pa
     session.write_text(description(film, port))
     command = framehash(ffmpeg, session, ["-protocol_whitelist", "file,udp,rtp", "-buffer_size", "2000000"], copy=copy)
     got = parse_framehash(received(command, film, port))
-    source = subprocess.run(framehash(ffmpeg, film.path, copy=copy), capture_output=True, timeout=60, check=True)
+    source = subprocess.run(
+        framehash(ffmpeg, film.path, copy=copy), capture_output=True, timeout=at_most(60), check=True
+    )
     want = parse_framehash(source.stdout.decode())
     for frames, wanted in ((got.video, want.video), (got.audio, want.audio)):
         assert [f.digest for f in frames] == [f.digest for f in wanted]
@@ -154,7 +157,9 @@ def gstreamer(film: Elementary, port: int, chain: str, target: Path) -> bytes:
     """Returns the output that GStreamer wrote from our packets."""
     need("gst-launch-1.0", "gst-inspect-1.0")
     for element in chain.removesuffix(I420).split(" ! "):
-        if subprocess.run(["gst-inspect-1.0", "--exists", element.split()[0]], timeout=30, check=False).returncode:
+        if subprocess.run(
+            ["gst-inspect-1.0", "--exists", element.split()[0]], timeout=at_most(30), check=False
+        ).returncode:
             lacking(f"GStreamer has no {element}")
     media, clock = ("audio", 48_000) if film.track.codec is Codec.OPUS else ("video", 90_000)
     name = NAMES[film.track.codec]
@@ -173,7 +178,7 @@ def test_gstreamer_gets_the_frames_of_the_source(name: str, port: int, tmp_path:
     chain = GSTREAMER[name] + I420
     got = gstreamer(film, port, chain, tmp_path / "pictures")
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(film.path), "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"]
-    want = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+    want = subprocess.run(command, capture_output=True, timeout=at_most(60), check=True).stdout
     assert pictures(got) == pictures(want)
 
 

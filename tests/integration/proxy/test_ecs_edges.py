@@ -16,6 +16,7 @@ from tests.support.ecs import Ecs, credentials, ecs
 from tests.support.ecs_processes import Containers
 from tests.support.gateway import Gateway, http
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("ecs-edge", seconds=60)
@@ -62,7 +63,7 @@ async def test_a_live_channel_gets_its_own_edges_which_play_it(tmp_path: Path) -
     async with started(tmp_path) as (double, containers, gateway):
         channel = await asyncio.to_thread(lambda: gateway.channel("wide", isCluster=True, clusterNumber=2))
         with push(FILM, channel.push):
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(at_most(40)):
                 while len(found := await edges(tmp_path)) < 2:
                     assert not containers.codes, containers.log()[-3000:]
                     await asyncio.sleep(0.2)
@@ -72,7 +73,7 @@ async def test_a_live_channel_gets_its_own_edges_which_play_it(tmp_path: Path) -
                 assert played.status == 200 and "#EXTM3U" in played.text, containers.log()[-3000:]
             assert [task.request["overrides"]["cpu"] for task in double.running] == ["256", "256"]
         await double.until(lambda e: not e.running, 40)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(at_most(40)):
             while containers.running:
                 await asyncio.sleep(0.1)
         assert containers.codes == [0, 0], containers.log()[-3000:]

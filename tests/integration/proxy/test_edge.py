@@ -24,6 +24,7 @@ from tests.support.cloudfront import Signer
 from tests.support.gateway import Channel, Edge, Gateway, Reply, http
 from tests.support.media import Film, judge
 from tests.support.rtmp import connected
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("edge-40", seconds=40)
@@ -436,7 +437,7 @@ def test_the_edge_is_listed_among_the_nodes(lab: Farm) -> None:
 def said_by(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     command = [sys.executable, "-m", "gateway", "edge", *arguments]
-    return subprocess.run(command, env=env | environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=env | environ, capture_output=True, text=True, timeout=at_most(60))
 
 
 @pytest.mark.parametrize(
@@ -476,7 +477,7 @@ async def test_an_edge_leaves_the_registry_when_it_ends(tmp_path: Path) -> None:
     edge = Edge(tmp_path / "edge", **shared)
     async with SqliteRegistry(tmp_path / "nodes.db") as registry:
         edge.wait_ready()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not await registry.nodes():
                 await asyncio.sleep(0.02)
         [node] = await registry.nodes()
@@ -593,7 +594,7 @@ def test_a_dead_gateway_interrupts_only_its_own_streams(tmp_path: Path, how: sig
                 lab.a.process.send_signal(how)
                 died = time.monotonic()
                 until(lambda: lab.edge.get(lost, "live.m3u8").status in (404, 503), "its stream is said to be away", 30)
-                assert time.monotonic() - died < DEAD_WITHIN
+                assert time.monotonic() - died < at_most(DEAD_WITHIN)
                 assert lab.edge.get(kept, "live.m3u8").status == 200
                 assert lab.edge.get(lost, "video/index.m3u8").status in (404, 503)
                 judge(take_of(watching), FILM, cut=True)

@@ -36,6 +36,7 @@ from tests.support.names import NameServer, name_server
 from tests.support.pushing import camera, page
 from tests.support.rtmp import Peer, connected, picture
 from tests.support.smuggling import REQUESTS
+from tests.support.time_outs import at_most
 
 STARTED = "NetStream.Publish.Start"
 ENCODER = "127.0.0.9"
@@ -260,7 +261,7 @@ async def _held(site: Site, channel: Channel, way: str) -> AsyncIterator[bytes]:
 async def test_each_frame_arrives_before_the_next_one_is_sent(site: Site, way: str) -> None:
     """A proxy that waits for more data before it forwards some would block this test."""
     channel = site.farm.channel()
-    async with publishing(site, channel) as encoder, asyncio.timeout(30):
+    async with publishing(site, channel) as encoder, asyncio.timeout(at_most(30)):
         viewer = _held(site, channel, way)
         async with contextlib.aclosing(viewer):
             seen = bytearray(await anext(viewer))
@@ -330,7 +331,7 @@ async def test_a_smuggled_request_gets_no_answer(site: Site) -> None:
             answered = b""
             with contextlib.suppress(OSError):  # HAProxy may reset the connection after its refusal
                 client.writer.write_eof()
-                answered = await asyncio.wait_for(client.reader.read(), 10)
+                answered = await asyncio.wait_for(client.reader.read(), at_most(10))
             assert answered.count(b"HTTP/1.1 2") <= 1, name
         # HAProxy uses its connections to the gateways again: bytes that stay there would be the next request.
         for _ in range(len(site.farm.gateways)):
@@ -341,7 +342,7 @@ async def test_a_smuggled_request_gets_no_answer(site: Site) -> None:
 
 async def test_metrics_are_local_and_the_api_is_not_reachable(site: Site) -> None:
     port = site.front.ports["metrics"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=at_most(10)) as reply:
         text = reply.read().decode()
     assert 'haproxy_server_status{proxy="rtmp-ready",server="gateway1",state="UP"} 1' in text
     assert "presetenv FRONT_METRICS 127.0.0.1:" in CONFIG.read_text()
@@ -386,13 +387,13 @@ async def test_viewers_continue_at_the_other_gateway_after_a_failure(tmp_path: P
             (second,) = set(site.farm.gateways) - {first}
             aside(site, first)
             before, after = picture(5000, key=True), picture(6000, key=True)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(at_most(30)):
                 await encoder.body(9, before, 1300)
                 await frames(site, channel, way, before)
                 watching = asyncio.create_task(frames(site, channel, way, after))
                 (site.farm.kill if end == "killed" else site.farm.drain)(first)
                 assert await encoder.closed(20)
-        async with returning(site, channel) as encoder, asyncio.timeout(30):
+        async with returning(site, channel) as encoder, asyncio.timeout(at_most(30)):
             for number in itertools.count():
                 await encoder.body(9, after if number % 25 == 0 else picture(number), number * 40)
                 if watching.done():
@@ -432,7 +433,7 @@ def test_a_draining_gateway_gets_no_new_connections_and_ends(tmp_path: Path) -> 
             (second,) = set(site.farm.gateways) - {first}
             assert site.farm.holder(channel) == second
             site.front.wait_up("rtmp-ready", second)
-            assert site.farm.gateways[first].process.wait(30) == 0
+            assert site.farm.gateways[first].process.wait(at_most(30)) == 0
             assert encoder.running, encoder.errors
 
 
@@ -448,7 +449,7 @@ async def test_encoders_of_a_hanging_gateway_reconnect_to_the_other(tmp_path: Pa
             process.send_signal(signal.SIGSTOP)
             try:
                 with pytest.raises(ConnectionError):
-                    async with asyncio.timeout(60):
+                    async with asyncio.timeout(at_most(60)):
                         while True:
                             await encoder.body(9, picture(1, size=200_000), 2000)
                 await asyncio.to_thread(site.front.wait_up, "rtmp-ready", second)
@@ -509,7 +510,7 @@ async def test_a_gateway_without_its_store_continues_its_live_streams(tmp_path: 
             frame = picture(777, key=True)
             await encoder.body(9, frame, 1240)
             for one in (viewer, late):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(at_most(10)):
                     while frame[5:] not in await anext(one):
                         pass
             async with connected(site.front.ports["rtmp"]) as refused:

@@ -22,6 +22,7 @@ from tests.support.http import Wire
 from tests.support.media import PLAIN
 from tests.support.pushing import camera, page
 from tests.support.rtmp import connected, picture
+from tests.support.time_outs import at_most
 from tests.support.waiting import until_in_thread
 from tests.support.web_proxies import CONSOLE, SETTINGS, WebProxy
 from tests.support.whip_client import publishing, watching
@@ -93,7 +94,7 @@ async def _viewer(proxy: WebProxy, channel: Channel, way: str) -> AsyncIterator[
 async def test_each_frame_arrives_before_the_next_one_is_sent(proxy: WebProxy, way: str) -> None:
     """A proxy that waits for more data before it forwards some would block this test."""
     channel = proxy.gateway.channel("Frames")
-    async with connected(proxy.gateway.ports["rtmp"]) as encoder, asyncio.timeout(40):
+    async with connected(proxy.gateway.ports["rtmp"]) as encoder, asyncio.timeout(at_most(40)):
         await encoder.publish(channel.obs_key)
         await encoder.chunk_size(65536)
         await encoder.headers()

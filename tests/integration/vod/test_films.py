@@ -20,6 +20,7 @@ from tests.support import films
 from tests.support.gateway import Gateway, Reply, http
 from tests.support.shared_gateway import shared_gateway
 from tests.support.studio import Bench, bench
+from tests.support.time_outs import at_most
 
 PLAYLIST = b"#EXTM3U\n#EXTINF:10.000,\nastream_00001.ts\n#EXTINF:2.5,\nastream_00002.ts\n#EXT-X-ENDLIST\n"
 
@@ -43,7 +44,7 @@ async def listed(at: Bench, **query: Any) -> list[str]:
 
 
 async def until_listed(at: Bench, *keys: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(at_most(20)):
         while set(await listed(at)) != set(keys):
             await asyncio.sleep(0.05)
 
@@ -162,10 +163,10 @@ def upload(gateway: Gateway, **texts: str) -> str:
     sent = urllib.request.Request(
         offer["url"], data=films.plain().read_bytes(), headers=offer["headers"], method=offer["method"]
     )
-    with urllib.request.urlopen(sent, timeout=30):
+    with urllib.request.urlopen(sent, timeout=at_most(30)):
         pass
     key = str(offer["key"]).removesuffix(".mp4")
-    end = time.monotonic() + 90
+    end = time.monotonic() + at_most(90)
     while (film := gateway.api("GET", f"/films/{key}").json()).get("state") != "READY":
         assert time.monotonic() < end, film
         time.sleep(0.2)

@@ -24,6 +24,7 @@ from tests.support import films
 from tests.support.clients import recorded, vlc
 from tests.support.cores import alive
 from tests.support.studio import package_workers
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,7 +41,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 def vod(*arguments: str | Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=120, cwd=cwd, env=ENVIRONMENT | environ
+        command(*arguments), capture_output=True, text=True, timeout=at_most(120), cwd=cwd, env=ENVIRONMENT | environ
     )
 
 
@@ -155,7 +156,7 @@ def test_ctrl_c_ends_the_worker_and_leaves_no_files(tmp_path: Path) -> None:
     assert process.stderr.readline().endswith("%\n")  # at work
     workers = children(process.pid)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(at_most(20)) == 130
     assert "canceled" in process.stderr.read()
     process.stderr.close()
     assert not (tmp_path / "out").exists()
@@ -174,9 +175,9 @@ def test_a_killed_command_also_ends_its_worker(tmp_path: Path) -> None:
     process.stderr.readline()
     workers = children(process.pid)
     process.kill()
-    process.wait(20)
+    process.wait(at_most(20))
     process.stderr.close()
-    end = time.monotonic() + 10
+    end = time.monotonic() + at_most(10)
     while any(alive(pid) for pid in workers) and time.monotonic() < end:
         time.sleep(0.05)
     assert workers and not [pid for pid in workers if alive(pid)]
@@ -216,7 +217,7 @@ def test_a_terminal_shows_a_progress_bar(tmp_path: Path) -> None:
     except OSError:  # the other end is closed
         pass
     os.close(ours)
-    assert process.wait(60) == 0
+    assert process.wait(at_most(60)) == 0
     assert b"\r[" in shown and b"100 %" in shown
 
 

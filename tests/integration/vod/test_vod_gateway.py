@@ -12,11 +12,12 @@ from typing import Any
 
 from tests.support import films
 from tests.support.gateway import Gateway, running
+from tests.support.time_outs import at_most
 
 
 def wait(gateway: Gateway, id: str, *states: str, seconds: float = 90) -> dict[str, Any]:
     """The job once it is in one of these states."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + at_most(seconds)
     while True:
         job: dict[str, Any] = gateway.api("GET", f"/jobs/{id}").json()
         if job["state"] in states:
@@ -31,7 +32,7 @@ def upload(gateway: Gateway, film: Path) -> dict[str, Any]:
     request = urllib.request.Request(
         offer["url"], data=film.read_bytes(), headers=offer["headers"], method=offer["method"]
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=at_most(30)) as reply:
         assert reply.status == 201
     found: dict[str, Any] = next(job for job in gateway.api("GET", "/jobs").json() if job["source"] == offer["key"])
     return found
@@ -44,7 +45,7 @@ def test_an_uploaded_film_is_converted_and_plays() -> None:
         told = films.probe(job["outputs"]["hls"])
         assert int(told["video"]["nb_read_frames"]) == 75 and told["audio"]["codec_name"] == "aac"
         for picture in ("poster", "thumbnail"):
-            with urllib.request.urlopen(job["outputs"][picture], timeout=10) as reply:
+            with urllib.request.urlopen(job["outputs"][picture], timeout=at_most(10)) as reply:
                 assert reply.headers["Content-Type"] == "image/jpeg" and reply.read(2) == b"\xff\xd8"
 
 
@@ -55,7 +56,7 @@ def test_protected_films_play_with_the_addresses_of_the_api() -> None:
         assert "?sign=" in address
         assert int(films.probe(address)["video"]["nb_read_frames"]) == 75
         try:
-            urllib.request.urlopen(address.partition("?")[0], timeout=10)
+            urllib.request.urlopen(address.partition("?")[0], timeout=at_most(10))
             raise AssertionError("an address without a sign was answered")
         except urllib.error.HTTPError as refused:
             assert refused.code == 403

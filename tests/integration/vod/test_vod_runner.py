@@ -17,6 +17,7 @@ from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.ports.stores import DirectUpload, Object
 from tests.support import films
 from tests.support.studio import Bench, bench
+from tests.support.time_outs import at_most
 
 
 def slow_film() -> Path:
@@ -65,7 +66,7 @@ async def test_a_cancelled_job_ends_its_worker_and_leaves_no_files(tmp_path: Pat
         job = await at.studio.submit("slow.mkv")
         await at.at_work(job.id)
         assert (await at.desk.cancel(job.id)).state is JobState.CANCELED
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while at.pids() or at.scratch():
                 await asyncio.sleep(0.02)
         assert (await at.store.get(job.id)).state is JobState.CANCELED
@@ -84,7 +85,7 @@ async def test_a_job_cancelled_by_another_node_stops_here(tmp_path: Path) -> Non
                 break
             except Exception:
                 continue
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(at_most(15)):
             while at.pids() or at.scratch():
                 await asyncio.sleep(0.02)
 
@@ -109,7 +110,7 @@ async def test_a_job_fails_if_its_worker_is_killed_twice(tmp_path: Path) -> None
             await at.at_work(job.id)
             (killed,) = at.pids()
             os.kill(killed, signal.SIGKILL)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 while killed in at.pids():
                     await asyncio.sleep(0.02)
         done = await at.finished(job.id)
@@ -176,7 +177,7 @@ async def test_the_number_of_simultaneous_jobs_is_limited(tmp_path: Path) -> Non
             at.put(slow_film() if n < 2 else films.plain(), f"{n}.mkv")
             ids.append((await at.studio.submit(f"{n}.mkv")).id)
         most = 0
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(at_most(120)):
             while await at.store.unfinished():
                 most = max(most, len(at.studio.runner.running))
                 await asyncio.sleep(0.02)

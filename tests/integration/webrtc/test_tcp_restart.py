@@ -13,6 +13,7 @@ import pytest
 from tests.integration.webrtc.test_several_nodes import gateway_of
 from tests.support.clients import until
 from tests.support.cores import Cores, alive
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.webrtc import NetworkClient
 from tests.support.webrtc_session import PICTURES, Publisher, WebRtcSession
@@ -62,7 +63,7 @@ async def test_a_rolling_restart_interrupts_no_session_over_tcp(tmp_path: Path) 
         answered = len(lost.client.responses)
         lost.client.send_check()
         lost.network.flush()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not lost.network._transport.is_closing():
                 await asyncio.sleep(0.05)
         assert len(lost.client.responses) == answered

@@ -17,6 +17,7 @@ from gateway.webrtc.endpoint import WebRtcEndpoint
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import open_sockets
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 from tests.support.webrtc import (
     Client,
@@ -73,7 +74,7 @@ async def test_media_are_sent_in_both_directions_and_both_sides_close(protocol: 
         await network.until(lambda: peer.round_trip is not None, checks=True)
         client.close()
         network.flush()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await recorder.ended.wait()
         await network.until(lambda: client.closed)
         assert recorder.ends == [PeerEnd.CLOSED_BY_PEER]
@@ -136,7 +137,7 @@ async def test_a_tcp_connection_without_a_right_first_check_is_closed(data: byte
     async with running() as endpoint:
         reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
         writer.write(data)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
         writer.close()
@@ -148,7 +149,7 @@ async def test_a_silent_tcp_connection_is_closed_in_time(monkeypatch: pytest.Mon
     async with running() as endpoint:
         reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
         writer.write(b"\0")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
         writer.close()
@@ -161,7 +162,7 @@ async def test_tcp_connections_are_bounded(bound: dict[str, int], closed: int) -
     async with running(**bound) as endpoint:
         opened = [await asyncio.open_connection("127.0.0.1", endpoint.port) for _ in range(3)]
         await until(lambda: endpoint.counters.refused == 1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             with contextlib.suppress(ConnectionResetError):
                 assert await opened[closed][0].read() == b""
         await until(lambda: endpoint.tcp_connections == 2)
@@ -201,7 +202,7 @@ async def test_a_peer_survives_a_lost_tcp_connection_until_it_reconnects() -> No
 
 async def test_many_simultaneous_handshakes_finish() -> None:
     async with running() as endpoint:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(at_most(60)):
             found = await asyncio.gather(*(connect(endpoint, "udp", "127.0.0.1") for _ in range(40)))
         assert endpoint.counters.connected == 40 and endpoint.half_open == 0
         for network, _, _ in found:

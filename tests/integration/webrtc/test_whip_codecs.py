@@ -25,6 +25,7 @@ from gateway.workers.programs.codec import VideoDecoder
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.sources import Source, source
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 PICTURES = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=15")
@@ -107,7 +108,7 @@ async def pushing(name: str, *, sound: bool) -> AsyncIterator[Push]:
         yield Push(intake, publisher, seen, errors)
     finally:
         intake.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await running
     assert workers.running == 0
     assert not errors

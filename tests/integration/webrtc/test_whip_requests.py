@@ -21,6 +21,7 @@ from gateway.settings.layers import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.sources import pictures, source
+from tests.support.time_outs import at_most
 
 VIDEO = 96
 SSRC = 7
@@ -41,7 +42,7 @@ class Peer:
 
     async def until(self, kind: type[rtcp.Nack] | type[rtcp.Pli]) -> rtcp.Nack | rtcp.Pli:
         """Returns the first packet of this kind."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while True:
                 for item in [item for packet in self.packets for item in rtcp.parse(packet)]:
                     if isinstance(item, kind):

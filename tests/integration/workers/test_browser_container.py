@@ -35,6 +35,7 @@ from tests.support.recorded import (
     tracks,
     video,
 )
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-sc_threshold", "0")
@@ -57,7 +58,7 @@ def film(*arguments: str, size: str = "160x90", seconds: float = 2.2, sound: boo
     if sound:
         command += ["-f", "lavfi", "-i", "anoisesrc=amplitude=0.2:sample_rate=48000:seed=7"]
     command += ["-t", str(seconds), "-pix_fmt", "yuv420p", *arguments, "pipe:1"]
-    return subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, timeout=at_most(120)).stdout
 
 
 async def pushed(data: bytes, seed: int = 1) -> BrowserPush:

@@ -20,6 +20,7 @@ from gateway.workers.programs.unit_writer import UnitWriter
 from tests.support.builders import AUDIO, sound
 from tests.support.clock import Clock
 from tests.support.sources import Source, pictures, source
+from tests.support.time_outs import at_most
 
 PLAN = BrowserPlan(preset="ultrafast", max_lag=0.5, backlog=2.0)
 
@@ -79,7 +80,7 @@ class Gate:
                 gate._left -= 1
                 if gate._left < 0:
                     gate.reached.set()
-                    assert gate.open.wait(30)
+                    assert gate.open.wait(at_most(30))
                 return super().encode(frame, picture)
 
         return Gated(recipe, like)
@@ -118,7 +119,7 @@ def test_pictures_beyond_the_backlog_are_dropped_up_to_a_key_frame() -> None:
         clock.now = 100 + unit.dts / 1000
         coder.put(unit)
         if unit.dts == 1280:
-            assert gate.reached.wait(30)  # the encoder hangs from here on
+            assert gate.reached.wait(at_most(30))  # the encoder hangs from here on
         assert len(coder._items) <= 25 * (PLAN.backlog + 1) + 2
     assert coder.dropped >= 25
     assert not coder.hangs
@@ -168,7 +169,7 @@ def test_a_hanging_codec_is_detected() -> None:
     coder = encoding(movie, given, encoder=gate, clock=clock)
     for unit in movie.units:
         coder.put(unit)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(at_most(30))
     assert not coder.hangs
     clock.now += 30
     assert coder.hangs
@@ -218,7 +219,7 @@ def test_a_single_first_picture_is_encoded_soon() -> None:
     movie, given = film(1), Given()
     coder = encoding(movie, given)
     coder.put(movie.units[0])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + at_most(20)
     while not given.pictures and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [u.key for u in given.pictures] == [True]

@@ -19,6 +19,7 @@ from tests.support.ecs import Ecs, credentials, ecs
 from tests.support.ecs_processes import Containers
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("ecs-worker", seconds=15, size="854x480", gop=30)
@@ -33,7 +34,7 @@ class Rig:
     async def until(self, condition: Callable[[], Any], what: str, seconds: float = 40.0) -> Any:
         """Returns the value of the condition once it is true. It runs in a thread, because the double uses the loop."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(at_most(seconds)):
                 while not (found := await asyncio.to_thread(condition)):
                     await asyncio.sleep(0.1)
                 return found

@@ -19,6 +19,7 @@ from gateway.workers.sound_protocol import BITRATES, CONFIGS, aac_track
 from gateway.workers.worker_pool import WorkerPool
 from tests.support.pushing import camera
 from tests.support.sources import pictures, source, tone
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 FLAC = ("-c:a", "flac", "-ac", "2")
@@ -39,7 +40,7 @@ async def spoken(units: list[AccessUnit], channels: int = 2, *, at_once: bool = 
     for unit in units:
         made.give(unit, at_once=at_once)
     made.finish()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(at_most(20)):
         await running
     return heard
 
@@ -77,7 +78,7 @@ async def test_sound_without_listeners_is_sent_in_small_batches() -> None:
     made = SoundWorkerClient(workers(), "c1", lambda unit: heard.set())
     running = asyncio.create_task(made.run())
     await made.open(units[0].track, aac_track(2, 1000))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(at_most(20)):
         for unit in units[:5]:  # of 1,024 samples: enough for two units of the encoder
             made.give(unit, at_once=False)
         await heard.wait()
@@ -105,7 +106,7 @@ async def test_an_undecodable_track_fails_permanently() -> None:
     # No decoder supports this object type. A configuration that is too short would be read with the bytes behind it.
     await made.open(MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\xff" * 8), aac_track(2, 1000))
     with pytest.raises(SoundWorkerFailed) as failed:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await running
     assert not failed.value.again
 
@@ -118,7 +119,7 @@ async def test_a_worker_that_dies_repeatedly_makes_the_client_fail(monkeypatch: 
     with contextlib.suppress(SoundWorkerFailed):
         await made.open(MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10"), aac_track(2, 1000))
     with pytest.raises(SoundWorkerFailed, match="cannot be encoded") as failed:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await running
     assert failed.value.again
     assert own.running == 0
@@ -147,7 +148,7 @@ async def test_a_new_worker_gets_no_sound_of_the_source_before() -> None:
     for unit in units[5:]:
         made.give(unit)
     made.finish()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(at_most(20)):
         await running
     assert (made.started, made.dropped) == (1, 5)
     assert len(heard) > 30
@@ -156,7 +157,7 @@ async def test_a_new_worker_gets_no_sound_of_the_source_before() -> None:
 async def test_a_client_without_sound_finishes_at_once() -> None:
     made = SoundWorkerClient(workers(), "c1", lambda unit: None)
     made.finish()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         await made.run()
     assert made.behind == 0
 
@@ -185,7 +186,7 @@ class Speaker:
 
     async def end(self) -> None:
         self.client.finish()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await self.running
 
 

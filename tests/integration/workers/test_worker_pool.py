@@ -24,6 +24,7 @@ from gateway.settings.models import WorkersSettings as Settings
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 from tests.support import echo_worker as echo
 from tests.support.cores import alive
+from tests.support.time_outs import at_most
 
 MODULE = "tests.support.echo_worker"
 MEMORY = 300_000_000
@@ -50,7 +51,7 @@ def waiting(worker: WorkerProcess) -> int:
 
 
 async def gone(pid: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while alive(pid):
             await asyncio.sleep(0.02)
 
@@ -84,7 +85,7 @@ async def test_a_large_stream_passes_in_both_directions_without_a_deadlock() -> 
                 await worker.send(number % 90, bytes(100_000))
 
         tasks.start(give())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             for number in range(300):
                 received = await worker.receive()
                 assert received is not None
@@ -129,7 +130,7 @@ async def test_a_blocked_sender_gets_an_error_when_the_worker_dies() -> None:
         while waiting(worker) == 0:
             await asyncio.sleep(0.01)
         os.kill(worker.pid, signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             with pytest.raises(WorkerDied):
                 await giving
 
@@ -140,7 +141,7 @@ async def test_a_worker_that_reads_nothing_for_long_is_killed() -> None:
         await worker.send(echo.STUCK, b"")
         await worker.receive()
         with pytest.raises(WorkerDied, match="it read nothing for"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(at_most(10)):
                 while True:
                     await worker.send(1, bytes(50_000))
     assert restarts.values == {("echo",): 1}
@@ -292,7 +293,7 @@ def test_a_worker_leaves_nothing_open_at_its_end() -> None:
                 stderr=subprocess.PIPE,
             )
         gateway_end.shutdown(socket.SHUT_WR)
-        assert worker.communicate(timeout=60)[1] == b""
+        assert worker.communicate(timeout=at_most(60))[1] == b""
     assert worker.returncode == 0
 
 
@@ -381,7 +382,9 @@ async def test_workers_end_after_their_gateway_was_killed(deaf: bool) -> None:
 
 
 def test_the_worker_program_refuses_a_start_by_hand() -> None:
-    ran = subprocess.run([sys.executable, "-m", MODULE, "x"], capture_output=True, text=True, timeout=30, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-m", MODULE, "x"], capture_output=True, text=True, timeout=at_most(30), check=False
+    )
     assert (ran.returncode, ran.stderr) == (2, "this program is started by the gateway\n")
 
 

@@ -18,6 +18,7 @@ from gateway.adapters.acme.renewal import AcmeFailure, CertificateRenewal, Failu
 from gateway.adapters.acme.self_signed import self_signed
 from gateway.lib.certificates import Certificate, outgoing_tls
 from tests.support import authority as servers
+from tests.support.time_outs import at_most
 
 NAMES = ("live.example.com",)
 HOUR = 3600.0
@@ -70,7 +71,7 @@ async def run(folder: Path, clock: Clock, asked: Asked, until: Callable[[], bool
 
     renewal = CertificateRenewal(Order(NAMES, "https://ca.example/dir"), files, asked, renewed, failures.append, clock)
     clock.until, clock.reached = until, asyncio.Event()
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(at_most(20)), asyncio.TaskGroup() as group:
         task = group.create_task(renewal.run())
         await clock.reached.wait()
         task.cancel()
@@ -147,6 +148,8 @@ async def test_a_certificate_of_another_authority_or_for_other_names_is_replaced
 
 class Double(BaseHTTPRequestHandler):
     """An authority that refuses new accounts with `server.refusal`: status, headers, problem."""
+
+    protocol_version = "HTTP/1.1"  # the requests of a client share a connection, and its costly handshake
 
     def do_GET(self) -> None:
         base = self.server.base  # type: ignore[attr-defined]

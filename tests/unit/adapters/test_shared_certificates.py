@@ -22,6 +22,7 @@ from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable
 from tests.support.clock import Clock
 from tests.support.http import request
+from tests.support.time_outs import at_most
 
 NAME = "live.example.com"
 ORDER = Order((NAME, "www.example.com"), "https://ca.example/dir")
@@ -94,7 +95,7 @@ class Node:
 
     async def run(self, until: Callable[[], Any]) -> None:
         """Runs until `until` holds."""
-        async with asyncio.timeout(20), Tasks("test") as tasks:
+        async with asyncio.timeout(at_most(20)), Tasks("test") as tasks:
             tasks.start(self.renewal.run(), "renewal")
             while not until():
                 await asyncio.sleep(0.01)
@@ -169,7 +170,7 @@ async def test_the_newest_certificate_of_machines_that_did_not_share_wins(
     for node, text in zip(nodes, reversed(both) if newer_first else both, strict=True):
         node.has(text)
     loser = nodes[newer_first]
-    async with asyncio.timeout(20), Tasks("test") as tasks:
+    async with asyncio.timeout(at_most(20)), Tasks("test") as tasks:
         for node in nodes:
             tasks.start(node.renewal.run(), "renewal")
         while loser.files.stored_certificate() != both[1] or await stored(store) != both[1]:

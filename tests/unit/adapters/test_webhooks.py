@@ -20,6 +20,7 @@ from gateway.lib.metric_table import HOOKS
 from gateway.lib.metrics import Counter
 from gateway.ports.events import LOG_ONLY, Event, Events, EventType
 from gateway.settings.models import HooksSettings
+from tests.support.time_outs import at_most
 
 SECRET = "hook-secret"
 
@@ -54,7 +55,7 @@ class Receiver:
             self._now -= 1
 
     async def take(self, count: int) -> list[dict[str, Any]]:
-        return [await asyncio.wait_for(self.arrived.get(), 10) for _ in range(count)]
+        return [await asyncio.wait_for(self.arrived.get(), at_most(10)) for _ in range(count)]
 
 
 @contextlib.asynccontextmanager

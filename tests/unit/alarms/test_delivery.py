@@ -16,6 +16,7 @@ from gateway.lib.metric_table import ALARMS
 from gateway.lib.metrics import Counter
 from tests.support.alarm_targets import Chats, chat_server, mail_server
 from tests.support.authority import Authority
+from tests.support.waiting import until
 
 NAME = "Stage\r\nBcc: evil@example.com @everyone <!channel> **x** [a](http://evil.example)"
 ADDRESSES = {
@@ -139,6 +140,7 @@ async def test_the_queue_of_a_target_drops_its_oldest_messages():
             for number in range(MAX_WAITING + 5):
                 sender.queue(f"http://127.0.0.1:{chats.port}/hook", dataclasses.replace(message(), id=f"{number:032}"))
             chats.calm.set()
+            await until(lambda: len(chats.received) == MAX_WAITING, "the others arrive")
         got = [int(value["id"]) for _, value in chats.received]
         assert got == [0, *range(6, MAX_WAITING + 5)]
         assert sender._results.values["dropped",] == 5

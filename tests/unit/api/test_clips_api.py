@@ -19,6 +19,7 @@ from gateway.ports.errors import TooManyRequests
 from tests.support.admin import TOKEN, admin
 from tests.support.builders import FAR
 from tests.support.http import SECONDS
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 PIECE = bytes(256 * 1024)
@@ -72,7 +73,7 @@ async def test_an_export_is_aborted_and_logged_if_its_client_reads_nothing(tmp_p
                 f"GET /videostream/c1/export?from=1&to=60 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
             )
             await loop.sock_sendall(client, head.encode())
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(at_most(SECONDS)):
                 await clips.ended.wait()
             await until(lambda: log)
     assert clips.sent < PIECES

@@ -28,7 +28,7 @@ RULES = rules_of()
 KEY = rsa_key()
 KEYS = parse_jwks({"keys": [public("k1", KEY)]})
 NOW = int(time.time())
-GOOD = {"iss": ISSUER, "aud": CLIENT, "sub": "s1", "exp": NOW + 600, "iat": NOW,
+GOOD = {"iss": ISSUER, "aud": CLIENT, "sub": "s1", "exp": NOW + 86_400, "iat": NOW,
         "email": "eva@example.com", "email_verified": True}  # fmt: skip
 
 

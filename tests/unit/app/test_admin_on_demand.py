@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from gateway.app.admin_on_demand import AdminOnDemand
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 
@@ -49,7 +50,7 @@ class Admin:
     async def greeting(self):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            return await asyncio.wait_for(reader.read(), 10)
+            return await asyncio.wait_for(reader.read(), at_most(10))
         finally:
             writer.close()
 
@@ -96,7 +97,7 @@ async def test_a_close_while_the_code_loads_makes_no_server(retired):
 
     def load():
         loads.set()
-        goes_on.wait(10)
+        goes_on.wait(at_most(10))
 
     admin = Admin(load)
     await admin.server.listen([admin.socket])

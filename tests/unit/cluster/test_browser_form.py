@@ -26,6 +26,7 @@ from gateway.ports.errors import NoSuchStream
 from gateway.workers.sound_protocol import opus_track
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder
+from tests.support.time_outs import at_most
 
 OPUS = opus_track(2)
 
@@ -59,7 +60,7 @@ class Node:
     async def pull(self, form: str) -> tuple[UnitSource, Recorder]:
         source, recorder = self.forms(self.stream, "session", form), Recorder()
         source.attach(recorder, ALL_MEDIA)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             while not recorder.tracks:
                 await asyncio.sleep(0)
         return source, recorder

@@ -28,6 +28,7 @@ from gateway.ports.errors import AtCapacity, NameInUse, StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from tests.support.builders import AUDIO, VIDEO, channel, picture
 from tests.support.holders import SECRET, Holder, holder
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 
@@ -107,7 +108,7 @@ async def test_the_claim_ends_with_the_stream(tmp_path: Path) -> None:
             while await a.registry.claim_of("c1") is not None:
                 await asyncio.sleep(0.01)
 
-        await asyncio.wait_for(gone(), 5)
+        await asyncio.wait_for(gone(), at_most(5))
         assert len(a.claims) == 0
 
 
@@ -193,7 +194,7 @@ async def test_the_successor_of_a_node_that_left_continues_its_numbers(tmp_path:
             while not (held := await a.registry.claim_of("c1")) or not held.left:
                 await asyncio.sleep(0.01)
 
-        await asyncio.wait_for(left(), 5)
+        await asyncio.wait_for(left(), at_most(5))
         clocks.wall += 100
         assert (await b.live()).stream.spec.first_number == 160
 
@@ -269,7 +270,7 @@ async def told(gateway: Gateway, *tasks: str) -> None:
 
 
 async def row_tells(gateway: Gateway, *tasks: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         while (row := await gateway.row()) is None or row["taskARN"] != list(tasks):
             await asyncio.sleep(0.005)
 
@@ -311,7 +312,7 @@ async def test_no_row_is_written_for_a_stream_of_another_node(tmp_path: Path) ->
         await told(a, "arn:1")
         await told(a, "arn:2")
         a.claims.rewrite_row("c2")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             while (row := await a.row("c2")) is None or row["taskARN"] != ["arn:2"]:
                 await asyncio.sleep(0.005)
         assert await a.row("c1") is None
@@ -342,7 +343,7 @@ async def test_a_write_in_progress_does_not_restore_a_removed_row(
 
 async def settled(gateway: Gateway) -> None:
     """Waits until the tasks of the claims have ended, except look-ups, forwards and this one."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         while len(gateway.claims.tasks) > 3:
             await asyncio.sleep(0.005)
 

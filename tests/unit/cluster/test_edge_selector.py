@@ -18,6 +18,7 @@ from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import ALIVE_SECONDS, Node, NodeRole, StreamClaim
+from tests.support.time_outs import at_most
 from tests.unit.cluster.test_registry_locator import Clock, Rows
 
 
@@ -208,7 +209,7 @@ async def test_new_edges_are_found_in_the_background_at_the_next_reading() -> No
         assert await reader.spread.find("c1") == HOLDER
         clock.now += 1
         assert reader.spread.known("c1") == HOLDER
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             while not (await reader.found()).edge:
                 await asyncio.sleep(0)
         assert table.readings == 2

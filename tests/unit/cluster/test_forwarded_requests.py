@@ -18,6 +18,7 @@ from gateway.cluster.members.peers import Peers
 from gateway.protocols import nodes
 from tests.support.holders import SECRET, Holder, holder
 from tests.support.http import SECONDS
+from tests.support.time_outs import at_most
 
 CALL = {"method": "PUT", "target": "/videostream/c1/inputs?a=%26", "sender": '{"name":"anna"}', "to": "a"}
 
@@ -52,7 +53,7 @@ async def send(one: Holder, call: Mapping[str, str], *more: str, secret: str = S
     reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
     writer.write("\r\n".join(lines).encode())
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(at_most(SECONDS)):
             return (await reader.read(-1)).decode()
     finally:
         writer.close()

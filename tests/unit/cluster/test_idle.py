@@ -9,6 +9,7 @@ from gateway.cluster.members.membership import wait_until_idle
 from gateway.cluster.members.node_address import NodeAddress
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable
+from tests.support.time_outs import at_most
 
 PLACE = NodeAddress("g1", "10.0.0.1:8080")
 
@@ -38,7 +39,7 @@ class Where:
 
     async def looks_again(self) -> None:
         self.looked.clear()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             await self.looked.wait()
 
 
@@ -50,7 +51,7 @@ async def test_the_node_stays_while_the_stream_has_a_holder_and_stops_afterwards
             await where.looks_again()
         assert not going.done()
         where.says, before = None, where.looks
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             await going
         assert where.looks - before in (9, 10, 11)
 

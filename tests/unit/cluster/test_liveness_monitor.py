@@ -13,6 +13,7 @@ from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.members.peers import Peers
 from tests.support.holder import answer, for_ever, holding
 from tests.support.http import SECONDS
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 QUIET = 0.05
@@ -31,7 +32,7 @@ async def owed(monitor: LivenessMonitor, place: NodeAddress, seconds: float = SE
     with monitor.watch(place) as guard:
         guard.on_dead = dead.set
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(at_most(seconds)):
                 return await dead.wait()
         except TimeoutError:
             return False

@@ -18,6 +18,7 @@ from gateway.protocols import nodes, wire
 from gateway.protocols.wire import StreamMessage
 from tests.support.builders import Recorder
 from tests.support.holders import SECRET, Holder, Known, Taken, holder, puller
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 
@@ -26,7 +27,7 @@ async def raw(one: Holder, request: str, behind: bytes = b"") -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
     writer.write(request.encode() + behind)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             return await reader.read(-1)
     finally:
         writer.close()

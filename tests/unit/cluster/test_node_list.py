@@ -11,6 +11,7 @@ from gateway.lib.tasks import Tasks
 from gateway.ports.cluster_secret import fleet_mark
 from gateway.ports.nodes import Node, NodeRole
 from tests.support.clock import Clock
+from tests.support.time_outs import at_most
 
 
 class Registry:
@@ -59,7 +60,7 @@ async def test_a_list_that_is_kept_fresh_is_read_without_requests(monkeypatch) -
     nodes.keep_fresh()
     async with Tasks("test") as tasks:
         tasks.start(nodes.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             while registry.reads < 3:
                 await asyncio.sleep(0.005)
 

@@ -21,6 +21,7 @@ from gateway.ports.nodes import StreamClaim
 from gateway.protocols import wire
 from gateway.protocols.nodes import decode_numbers, encode_numbers
 from tests.support.builders import Recorder, picture, sound
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 from tests.unit.cluster.test_claims import Gateway, gateway
 
@@ -164,7 +165,7 @@ async def test_a_push_that_this_node_has_no_room_for_ends_and_leaves_no_claim(tm
             while await b.registry.claim_of("c1") is not None:
                 await asyncio.sleep(0.01)
 
-        await asyncio.wait_for(released(), 5)
+        await asyncio.wait_for(released(), at_most(5))
 
 
 async def test_a_push_that_each_link_loses_at_once_ends(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ async def test_a_client_that_leaves_meanwhile_leaves_no_claim(tmp_path: Path, mo
             while await b.registry.claim_of("c1") is not None:
                 await asyncio.sleep(0.01)
 
-        await asyncio.wait_for(released(), 5)
+        await asyncio.wait_for(released(), at_most(5))
         assert not b.one.hub.holds("c1")
         assert b.evicted == []
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import gateway
 from gateway.protocols.push import AudioConfig, Configured, VideoConfig, read_chunk, read_text
+from tests.support.time_outs import at_most
 
 CONSOLE = Path(gateway.__file__).parent / "console"
 FOLDER = CONSOLE / "broadcast"
@@ -25,7 +26,7 @@ def run(module: str, names: str, script: str, given: Any = None) -> Any:
     code += f'const {{ {names} }} = await import("{(FOLDER / module).as_uri()}");\n'
     code += f"const given = {json.dumps(given)};\nconst out = (x) => console.log(JSON.stringify(x));\n{script}"
     command = [str(NODE), "--input-type=module", "-e", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(30))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -13,6 +13,7 @@ from gateway.channels.inputs import COMPUTED, MAX_INPUTS, Below, InputKind, Inpu
 from gateway.channels.playlist_items import PlaylistItem
 from gateway.inputs.channel_input import InputState
 from gateway.ports.errors import InvalidField
+from tests.support.time_outs import at_most
 from tests.unit.console.test_words import table
 
 VIEWS = Path(gateway.__file__).parent / "console" / "app" / "views" / "channel"
@@ -32,7 +33,7 @@ def run(names: str, script: str, given: Any = None) -> Any:
     code = f'const {{ {names} }} = await import("{(VIEWS / "input_list.js").as_uri()}");\n'
     code += f"const given = {json.dumps(given)};\nconsole.log(JSON.stringify({script}));"
     command = [str(NODE), "--input-type=module", "-e", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(30))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.formats.id3 import text_tag
+from tests.support.time_outs import at_most
 
 
 def test_a_tag_has_the_bytes_of_the_specification() -> None:
@@ -30,5 +31,5 @@ def test_ffprobe_reads_the_text(text: str, tmp_path: Path) -> None:
     frame = b"\xff\xfb\x90\xc4" + b"\0" * 413
     path.write_bytes(text_tag(text) + frame * 20)
     command = ["ffprobe", "-v", "error", "-show_entries", "format_tags", "-of", "default=nw=1", str(path)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=at_most(30)).stdout
     assert f"={text}" in shown

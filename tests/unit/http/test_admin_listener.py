@@ -15,6 +15,7 @@ from gateway.lib.certificates import Certificate
 from gateway.lib.sockets import listen, port_of
 from tests.support.authority import Authority
 from tests.support.http import Wire, trusting
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 LIMITS = AdminLimits(head_seconds=10.0, stall_seconds=30.0, per_address=8, connections=16)
@@ -219,7 +220,7 @@ async def test_a_missing_body_does_not_delay_the_shutdown():
     async with running(handler=denies) as admin, admin.connect() as wire:
         await wire.send("POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n")
         assert (await wire.reply()).status == 401
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             await admin.listener.close()
         assert await wire.rest() == b""
 
@@ -248,7 +249,7 @@ async def test_a_disconnect_during_a_body_ends_the_handler_at_once():
         await wire.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
         await until(lambda: any(c._answering for c in admin.listener.connections))
         wire.writer.write_eof()
-        await asyncio.wait_for(failed.wait(), 10)
+        await asyncio.wait_for(failed.wait(), at_most(10))
         await until(lambda: not admin.listener.connections)
 
 

@@ -10,6 +10,7 @@ from gateway.http.body import read_body
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, text
 from tests.support.http import SECONDS, serving
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 
@@ -137,9 +138,9 @@ async def test_a_client_that_disconnects_cancels_its_answer():
     async with serving(lambda request: read_body(request, 10, 5, respond), hidden=("POST",)) as listener:
         async with listener.connect() as wire:
             await wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(at_most(SECONDS)):
                 await began.wait()
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(at_most(SECONDS)):
             await ended.wait()
         await until(lambda: len(listener.server) == 0)
 

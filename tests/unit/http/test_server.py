@@ -16,6 +16,7 @@ from gateway.lib.certificates import Certificate
 from gateway.lib.sockets import listen, port_of
 from tests.support.http import Wire, limits, serving, trusting
 from tests.support.smuggling import INNER, REQUESTS
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.waiting import until
 
@@ -417,7 +418,7 @@ async def test_request_smuggling_is_prevented(sent: bytes):
 
     async with serving(note, hidden=("POST",)) as listener, listener.connect() as wire:
         wire.writer.write(sent)
-        answered = await asyncio.wait_for(wire.reader.read(), 10)
+        answered = await asyncio.wait_for(wire.reader.read(), at_most(10))
         assert INNER not in asked
         assert answered.count(b"HTTP/1.1 ") == 1
 
@@ -497,7 +498,7 @@ async def test_a_streamed_body_waits_for_a_slow_client_and_ends_with_it():
                 count = len(made)
                 await asyncio.sleep(0.05)
             assert count < 400  # what the kernel's buffers hold, and one of ours
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             await closed.wait()
 
 
@@ -516,7 +517,7 @@ async def test_a_disconnect_cancels_the_pending_answer():
         async with listener.connect() as wire:
             await wire.send(HEAD.format("x"))
             await begun.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             await cancelled.wait()
 
 

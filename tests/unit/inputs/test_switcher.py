@@ -26,6 +26,7 @@ from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture
 from tests.support.playback import Channels
+from tests.support.time_outs import at_most
 
 PUSH = {"name": "main", "kind": "push"}
 BACKUP = {"name": "van", "kind": "backup"}
@@ -76,7 +77,7 @@ class Studio:
         return next((name for name, (state, _) in states.items() if state is InputState.ON_AIR), None)
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not condition():
                 await asyncio.sleep(0.005)
 

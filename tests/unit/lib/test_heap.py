@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.lib import heap
+from tests.support.time_outs import at_most
 
 
 def resident() -> int:
@@ -33,7 +34,7 @@ async def test_it_looks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(heap, "_PAUSE", 0.0)
     monkeypatch.setattr(heap, "trim", lambda libc, least: loop.call_soon_threadsafe(looks.release) and 0)
     task = asyncio.create_task(heap.return_free_memory())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         await looks.acquire()
         await looks.acquire()
     task.cancel()

@@ -18,6 +18,7 @@ from gateway.lib.egress import Address
 from gateway.lib.outgoing import connect
 from gateway.lib.scheduled_reads import LARGEST_READ, ReadScheduler
 from tests.support.rtmp import self_signed
+from tests.support.time_outs import at_most
 
 LOOPS = pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -78,7 +79,7 @@ def test_reading_pauses_while_the_server_does_not_accept_answers(
                 Certificate.read(certificate, key).context,
                 ssl.create_default_context(cafile=certificate),
             )
-        async with asyncio.timeout(30), connected(server_tls, client_tls) as (protocol, reader, writer):
+        async with asyncio.timeout(at_most(30)), connected(server_tls, client_tls) as (protocol, reader, writer):
             asked = 0
             while not protocol.full.is_set():
                 writer.write(bytes(1_000))
@@ -98,7 +99,7 @@ def test_reading_pauses_while_the_server_does_not_accept_answers(
 @LOOPS
 def test_the_size_of_one_read_is_bounded(new_loop: NewLoop) -> None:
     async def run() -> None:
-        async with asyncio.timeout(30), connected() as (protocol, _, writer):
+        async with asyncio.timeout(at_most(30)), connected() as (protocol, _, writer):
             protocol.transport.write = len  # no answers
             writer.write(bytes(3_000_000))
             while sum(protocol.got) < 3_000_000:

@@ -19,6 +19,7 @@ from gateway.lib import scheduled_reads
 from gateway.lib.certificates import Certificate
 from gateway.lib.scheduled_reads import LARGEST_READ, ReadScheduler, ScheduledProtocol, ScheduledReads, ScheduledTls
 from tests.support.rtmp import self_signed
+from tests.support.time_outs import at_most
 
 
 class _Transport:
@@ -187,7 +188,7 @@ async def merging(
 
 
 async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -363,7 +364,7 @@ def test_a_library_protocol_gets_every_byte_in_bounded_pieces(new_loop: Any) -> 
 
     loop = new_loop()
     try:
-        loop.run_until_complete(asyncio.wait_for(run(), 20))
+        loop.run_until_complete(asyncio.wait_for(run(), at_most(20)))
     finally:
         loop.close()
 
@@ -393,7 +394,7 @@ def test_connections_with_a_shared_buffer_never_mix_their_bytes() -> None:
 
     loop = uvloop.new_event_loop()
     try:
-        loop.run_until_complete(asyncio.wait_for(run(), 20))
+        loop.run_until_complete(asyncio.wait_for(run(), at_most(20)))
     finally:
         loop.close()
 
@@ -549,6 +550,6 @@ def test_every_byte_arrives_in_bounded_pieces_over_tls(new_loop: Any, tmp_path: 
 
     loop = new_loop()
     try:
-        loop.run_until_complete(asyncio.wait_for(run(), 20))
+        loop.run_until_complete(asyncio.wait_for(run(), at_most(20)))
     finally:
         loop.close()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.listeners.handover import Handover, pack, unpack
 from gateway.protocols.errors import RemoteProtocolError
+from tests.support.time_outs import at_most
 
 V4, V6 = ("192.0.2.1", 5000), ("2001:db8::1", 65_535, 7, 3)
 hosts = st.ip_addresses().map(str)
@@ -50,7 +51,7 @@ class Port:
             self.changed.notify_all()
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10), self.changed:
+        async with asyncio.timeout(at_most(10)), self.changed:
             await self.changed.wait_for(holds)
 
 
@@ -92,7 +93,7 @@ async def test_the_third_process_finds_the_first_when_the_second_ends(tmp_path: 
     ):
         assert (first.is_reading, second.is_reading) == (False, False)
         await middle.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not first.taken:
                 if third.older is not None:
                     third.older(0, V4, b"x")

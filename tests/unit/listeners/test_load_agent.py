@@ -11,6 +11,7 @@ import pytest
 from gateway.lib.sockets import listen, port_of
 from gateway.listeners import load_agent
 from gateway.listeners.load_agent import LoadAgent
+from tests.support.time_outs import at_most
 
 
 @asynccontextmanager
@@ -27,7 +28,7 @@ async def asked(port: int, sent: bytes = b"") -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(at_most(5)):
             return await reader.read()
     finally:
         writer.close()

@@ -18,6 +18,7 @@ from gateway.listeners.datagrams import SingleReader
 from gateway.listeners.udp_socket import UdpSocket
 from gateway.webrtc.addresses import machine_addresses, resolve
 from tests.support.clock import Clock
+from tests.support.time_outs import at_most
 
 TO = ("127.0.0.1", 9)
 
@@ -332,7 +333,7 @@ async def test_a_socket_that_is_closed_while_it_is_read_is_not_read_again() -> N
         udp.start()
         for one in (sender, other):
             one.sendto(b"x", opened.getsockname())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not got:
                 await asyncio.sleep(0)
         await asyncio.sleep(0)

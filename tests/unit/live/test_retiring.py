@@ -14,6 +14,7 @@ from gateway.ports.errors import AtCapacity
 from tests.support import builders
 from tests.support.builders import VIDEO, picture, publish
 from tests.support.http import limits
+from tests.support.time_outs import at_most
 
 
 async def test_a_push_continues_in_a_retiring_hub_without_linger():
@@ -82,10 +83,10 @@ async def test_a_retiring_server_serves_its_connections_and_accepts_no_new_ones(
     waiting, waits = await asyncio.open_connection("127.0.0.1", port)
     waits.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    last = await asyncio.wait_for(reader.read(), 5)
+    last = await asyncio.wait_for(reader.read(), at_most(5))
     assert b"Connection: close" in last and last.endswith(b"old\n")
     await new.listen(kept)
-    assert await asyncio.wait_for(waiting.readuntil(b"new\n"), 5), "it waited for the new process"
+    assert await asyncio.wait_for(waiting.readuntil(b"new\n"), at_most(5)), "it waited for the new process"
     assert not viewer.at_eof()
     for one in (writer, viewing, waits):
         one.close()

@@ -27,6 +27,7 @@ from gateway.settings.ladders import load_ladders
 from tests.support import builders
 from tests.support.builders import VIDEO, picture
 from tests.support.task_runner import Runner
+from tests.support.time_outs import at_most
 
 HERE = "10.0.2.106:8080"
 
@@ -259,7 +260,7 @@ async def test_a_rendition_of_a_dead_task_waits_for_the_next_task() -> None:
     first = rung(hub)
     stream = first.stream
     first.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while stream.publisher is None and stream.ended is None:
             await asyncio.sleep(0.02)
     assert hub.find("c1@360p") is stream and stream.ended is None
@@ -305,7 +306,7 @@ async def test_a_gateway_without_a_known_address_starts_no_tasks() -> None:
     hub, publisher, _ = ladder(runner, address="")
     outputs = publisher.stream.outputs
     assert outputs is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while outputs.status()[0]["state"] != "retrying":
             await asyncio.sleep(0.01)
     assert runner.orders == []

@@ -12,6 +12,7 @@ from gateway.media import av1, codecs, vp9
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.elementary import elementary
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 
@@ -29,7 +30,7 @@ def test_size_and_name_are_those_of_ffmpeg(arguments: str, codec: Codec, tmp_pat
     subprocess.run(
         ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=322x182:r=30", "-frames:v", "3",
          *arguments.split(), "-dash_segment_type", "mp4", "-f", "dash", "o.mpd"], check=True,
-        timeout=60, cwd=tmp_path, capture_output=True,
+        timeout=at_most(60), cwd=tmp_path, capture_output=True,
     )  # fmt: skip
     theirs = (tmp_path / "o.mpd").read_text().split('codecs="')[1].split('"')[0]
     film_path = tmp_path / "o.mp4"

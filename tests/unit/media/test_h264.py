@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.media import codecs, h264
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 SPS = bytes.fromhex("6764000bacd942847e5c0440000003004000000f03c50a6580")
@@ -35,7 +36,7 @@ def test_size_and_rate_are_those_of_the_encoder(size: str, rate: str, arguments:
     path = tmp_path / "o.mp4"
     subprocess.run(
         ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}", "-frames:v", "2",
-         "-c:v", "libx264", "-preset", "ultrafast", *arguments.split(), str(path)], check=True, timeout=60,
+         "-c:v", "libx264", "-preset", "ultrafast", *arguments.split(), str(path)], check=True, timeout=at_most(60),
     )  # fmt: skip
     with av.open(str(path)) as film:
         stream = film.streams.video[0]

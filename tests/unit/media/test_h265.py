@@ -13,6 +13,7 @@ from gateway.media import codecs, h265
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.elementary import elementary
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 
@@ -33,7 +34,7 @@ def test_size_and_rate_are_those_of_the_encoder(size: str, rate: str, arguments:
     subprocess.run(
         ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}", "-frames:v", "2",
          "-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1", *arguments.split(), str(path)],
-        check=True, timeout=60,
+        check=True, timeout=at_most(60),
     )  # fmt: skip
     with av.open(str(path)) as film:
         stream = film.streams.video[0]

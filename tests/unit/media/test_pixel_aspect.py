@@ -22,6 +22,7 @@ from gateway.media.track import Codec, Kind
 from tests.support import sources
 from tests.support.segmented import WALL, cmaf
 from tests.support.sources import Source
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=30")
@@ -91,7 +92,7 @@ def test_matroska_has_the_display_size_of_pictures() -> None:
 def _probed(path: Path) -> tuple[int, int, str]:
     done = subprocess.run(
         ["ffprobe", "-v", "error", "-select_streams", "v", "-show_streams", "-of", "json", str(path)],
-        capture_output=True, check=True, timeout=30,
+        capture_output=True, check=True, timeout=at_most(30),
     )  # fmt: skip
     (stream,) = json.loads(done.stdout)["streams"]
     return stream["width"], stream["height"], stream["sample_aspect_ratio"]

@@ -17,6 +17,7 @@ from gateway.media.caption_cue import CaptionCue
 from gateway.media.track import AccessUnit, MediaTrack
 from gateway.outputs.clips.joiner import Joiner
 from tests.support.elementary import elementary
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 SECOND, WALL = 90_000, 1_700_000_000.0
@@ -56,7 +57,7 @@ def test_ffmpeg_reads_the_captions_at_their_times(tmp_path: Path) -> None:
     need("ffmpeg")
     made = tmp_path / "made.srt"
     path = clip(tmp_path / "clip.mp4", SPOKEN)
-    subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-map", "0:s", made], check=True, timeout=30)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-map", "0:s", made], check=True, timeout=at_most(30))
     text = made.read_text()
     cues = read_caption_file(made.read_bytes())
     assert [(c.start // 90, c.text) for c in cues] == [
@@ -70,7 +71,7 @@ def test_times_count_from_the_start_of_a_clip_inside_a_group_of_pictures(tmp_pat
     need("ffmpeg")
     made = tmp_path / "made.srt"
     path = clip(tmp_path / "clip.mp4", [CaptionCue(SECOND // 2, SECOND, "half a second after the start")], 0.4)
-    subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-map", "0:s", made], check=True, timeout=30)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-map", "0:s", made], check=True, timeout=at_most(30))
     assert [cue.start // 90 for cue in read_caption_file(made.read_bytes())] == [500]
 
 

@@ -27,6 +27,7 @@ from tests.support.hls_rules import Follower, Playlist, check, parse
 from tests.support.packets import assert_counters, packets, pes
 from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
 from tests.support.splices import cue, mpeg_crc, pts_of, section, time_signal
+from tests.support.time_outs import at_most
 from tests.unit.packaging.test_hls_packager import SHAPES
 
 OUT, IN, OTHER = CueType.OUT, CueType.IN, CueType.OTHER
@@ -142,7 +143,7 @@ def test_ffprobe_finds_both_streams_and_their_packets(name: str, tmp_path: Path)
     path = tmp_path / "all.ts"
     path.write_bytes(b"".join(segmented(*timed, table=SHAPES[name])))
     command = ["ffprobe", "-v", "error", "-show_streams", "-show_packets", "-of", "json", str(path)]
-    shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=at_most(60)).stdout)
     # ffprobe learns of the PIDs from the first segment that has them.
     assert {"timed_id3", "scte_35"} <= {stream.get("codec_name") for stream in shown["streams"]}
     by_stream = {stream["index"]: stream.get("codec_name") for stream in shown["streams"]}

@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 from gateway.live.sink import EndReason
 from tests.support.builders import channel
 from tests.support.playback import playing
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 
@@ -65,7 +66,7 @@ async def test_a_message_too_long_is_refused_with_its_code():
         async with connect(f"ws://127.0.0.1:{lab.listener.port}/c1/live.flv") as client:
             with pytest.raises(ConnectionClosedError) as closed:
                 await client.send(b"x" * 100_000)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(at_most(10)):
                     while True:
                         await client.recv()
             assert closed.value.rcvd.code == 1009

@@ -31,6 +31,7 @@ from tests.support.builders import channel, spec
 from tests.support.hls_rules import check, parse
 from tests.support.http import request
 from tests.support.segmented import WALL, Timetable
+from tests.support.time_outs import at_most
 
 SECONDS = 5  # after which a test has failed, whatever it waits for
 
@@ -63,7 +64,7 @@ class Origin:
         if self.stream.ended is None:
             self.stream.end(EndReason.SHUTDOWN)
         assert self._task is not None
-        await asyncio.wait_for(self._task, SECONDS)
+        await asyncio.wait_for(self._task, at_most(SECONDS))
 
     def play(self, until: float) -> Origin:
         """Pushes the units that arrive before `until` seconds."""
@@ -85,7 +86,7 @@ class Origin:
     async def get(self, target: str, **headers: str) -> Response:
         found = self.ask(target, **headers)
         if inspect.isawaitable(found):
-            found = await asyncio.wait_for(found, SECONDS)
+            found = await asyncio.wait_for(found, at_most(SECONDS))
         assert isinstance(found, Response)
         return found
 

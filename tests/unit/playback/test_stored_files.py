@@ -8,6 +8,7 @@ import pytest
 from gateway.adapters.local.objects import LocalObjects
 from gateway.playback.recording_files import RecordingFiles
 from tests.support.http import serving
+from tests.support.time_outs import at_most
 
 DATA = bytes(range(256)) * 4000
 CACHE = "public, max-age=60"
@@ -106,6 +107,6 @@ async def test_descriptors_are_closed_even_when_clients_leave(root):
             assert (await listener.get("/c1/mp4/film.mp4")).status == 200
             async with listener.connect() as wire:
                 await wire.send("GET /big.ts HTTP/1.1\r\nHost: a\r\n\r\n")
-    async with asyncio.timeout(10):  # the last of them is opened by a thread, which may still be at it
+    async with asyncio.timeout(at_most(10)):  # the last of them is opened by a thread, which may still be at it
         while len(os.listdir("/proc/self/fd")) > before + 1:
             await asyncio.sleep(0.02)

@@ -12,6 +12,7 @@ from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.sockets import ListenError
 from gateway.processes.link_protocol import MAX_LINE, Begin, LineReader, LinkBroken, ProcessMessage, encode_message
 from gateway.processes.worker_link import WorkerLink
+from tests.support.time_outs import at_most
 
 SLOT = WorkerSlot("0a1b2c3d", 2, 3, 4, Path("/run/millrace"), "a secret", succeeds="0a1b2c3d.2-2")
 BEGIN_ALONE = Begin(SLOT, OpenPorts())
@@ -101,10 +102,10 @@ async def test_a_worker_link_forwards_commands_and_stops_when_the_master_ends():
     assert LineReader().receive(master.recv(1000)) == [{"say": "alive"}, {"say": "ready"}]
     for word in (ProcessMessage.OPENED, ProcessMessage.RETIRE):
         master.sendall(encode_message(word))
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), at_most(5))
         heard.clear()
     master.close()
-    await asyncio.wait_for(heard.wait(), 5)
+    await asyncio.wait_for(heard.wait(), at_most(5))
     assert told == [ProcessMessage.OPENED, ProcessMessage.RETIRE, ProcessMessage.STOP]
     seat.close()
 

@@ -18,6 +18,7 @@ from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.link import Direction, SrtLink, SrtUser
 from gateway.srt.listener_sessions import SrtServer, SrtSession
 from gateway.srt.passphrase_guesses import PassphraseGuesses
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 SECRET = "the right passphrase"
@@ -127,7 +128,7 @@ async def test_a_right_passphrase_still_has_its_turn_above_the_limit(monkeypatch
         for n in range(5):
             await lab.call(f"a wrong passphrase {n}")
         caller, conclusion = lab.conclusion(SECRET, "192.0.2.1")
-        async with asyncio.timeout(5):  # callers repeat their handshake
+        async with asyncio.timeout(at_most(5)):  # callers repeat their handshake
             while (answer := await lab.ask(caller, conclusion, "192.0.2.1")) is None:
                 await asyncio.sleep(0.05)
         assert answer == 0

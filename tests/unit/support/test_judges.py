@@ -27,6 +27,7 @@ from judges.kinds import KINDS, spliced
 from judges.table import JUDGES
 from tests.support import builders
 from tests.support.http import serving
+from tests.support.time_outs import at_most
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "hls"
 MEDIA = ("video.m3u8", "audio.m3u8", "video-discontinuity.m3u8", "video-ended.m3u8", "live.m3u8",
@@ -348,7 +349,7 @@ def answering(answer: bytes) -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            thread.join(at_most(10))
 
 
 async def _hello(request: Request) -> Response:
@@ -414,7 +415,7 @@ def test_a_valid_websocket_server_has_no_findings() -> None:
         judge.closes_with("another code", ws_rules.frame(3, b"a"), 1001)
         assert only(findings) == "another code"
         server.shutdown()
-        thread.join(10)
+        thread.join(at_most(10))
 
 
 def test_a_server_that_does_not_upgrade_is_found() -> None:

@@ -19,6 +19,7 @@ from gateway.settings.layers import SettingsError, load
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.signalling import FRAGMENT, MAX_OFFER, SDP, OfferRefused, Signalling, bearer
 from tests.support.http import Listener, Reply, request, serving
+from tests.support.time_outs import at_most
 from tests.support.webrtc import Client, Recorder, Wire
 from tests.support.whip_client import offer
 
@@ -223,7 +224,7 @@ async def test_a_client_that_leaves_during_its_answer_cancels_it() -> None:
                 f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: {SDP}\r\nContent-Length: {len(text)}\r\n\r\n{text}"
             )
             await lab.entered.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             await lab.was_cancelled.wait()
         assert not len(lab.sessions) and not lab.wire.endpoint.peers
 

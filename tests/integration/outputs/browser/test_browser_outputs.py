@@ -38,6 +38,7 @@ from tests.support import builders
 from tests.support.pushing import camera
 from tests.support.sources import AAC, X264, Source, pictures, source, tone
 from tests.support.sources import h264 as ordinary
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.waiting import until
 
@@ -84,7 +85,7 @@ async def gateway(monkeypatch: pytest.MonkeyPatch, linger: float = 0.3) -> Async
         yield services
     finally:
         services.hub.drain()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await services.hub.drained()
         running.cancel()
         await asyncio.wait([running])

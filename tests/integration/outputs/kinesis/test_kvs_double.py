@@ -23,6 +23,7 @@ from tests.support.builders import AUDIO, VIDEO
 from tests.support.kvs_rules import Begun, Broken, Judge, Whole
 from tests.support.media import Film
 from tests.support.putmedia import KvsDouble, VideoStream
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("kvs-judged", seconds=10, gop=60)
@@ -59,7 +60,9 @@ def test_default_matroska_of_ffmpeg_is_refused(film: Film) -> None:
     command = ["ffmpeg", "-v", "error", "-i", str(film.path()), "-c", "copy"]
 
     def written(*options: str) -> bytes:
-        done = subprocess.run([*command, *options, "-f", "matroska", "-"], check=True, capture_output=True, timeout=60)
+        done = subprocess.run(
+            [*command, *options, "-f", "matroska", "-"], check=True, capture_output=True, timeout=at_most(60)
+        )
         return done.stdout
 
     assert error(written()) == 4006, "by our own rules at its SeekHead already"

@@ -39,6 +39,7 @@ from tests.support import kvs
 from tests.support.admin import Admin, admin
 from tests.support.elementary import played
 from tests.support.putmedia import Fault, KvsDouble, VideoStream
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.waiting import until
 
@@ -67,7 +68,7 @@ class Rig:
 
     async def over(self, id: str) -> StoredJob:
         """Returns the job once it has finished."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(at_most(40)):
             while not (job := await self.desk.store.get(id)).state.finished:
                 await asyncio.sleep(0.05)
         return job
@@ -172,7 +173,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             if sound:
                 command += ["-f", "lavfi", "-i", "sine=frequency=440:beep_factor=4:sample_rate=48000"]
             command += ["-t", str(seconds), "-c:v", "libx264", "-preset", "ultrafast", *arguments, str(path)]
-            subprocess.run(command, check=True, timeout=60)
+            subprocess.run(command, check=True, timeout=at_most(60))
         return path
 
     return make
@@ -370,7 +371,7 @@ async def test_new_objects_of_a_bucket_become_jobs_except_media_of_millrace(
         ):
             put(key, b"x")
         put("in/my clip (1)+ä.mp4", short)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while not (jobs := await rig.desk.store.newest(10)) or left():
                 await asyncio.sleep(0.05)
     (job,) = jobs
@@ -400,7 +401,7 @@ async def test_events_stay_in_their_queue_while_too_many_jobs_wait(rig: Rig, fil
             assert left() and len(await rig.desk.store.newest(10)) == 3
             for job in await rig.desk.store.newest(10):
                 await rig.desk.cancel(job.id)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(at_most(20)):
                 while len(await rig.desk.store.newest(10)) < 4 or left():
                     await asyncio.sleep(0.05)
 

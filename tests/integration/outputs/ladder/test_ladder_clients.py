@@ -27,6 +27,7 @@ from tests.support.gateway import http
 from tests.support.hls_rules import parse
 from tests.support.ladder import broadcasting
 from tests.support.media import FRAMES_PER_SECOND, Film, excerpt
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 SECONDS = 75
@@ -89,7 +90,7 @@ def test_ffmpeg_plays_all_variants_of_one_manifest_at_once(path: str, base: str)
         "rawvideo",
     ]
     command += ["-pix_fmt", "yuv420p", "-fps_mode", "passthrough", "-f", "framehash", "-hash", "md5", "-"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(60), check=False)
     shown: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         if not line.startswith("#"):
@@ -116,7 +117,7 @@ def packets(segment: Path) -> list[tuple[float, bool]]:
         "-of",
         "json",
     ]
-    done = subprocess.run([*command, str(segment)], check=True, capture_output=True, timeout=30)
+    done = subprocess.run([*command, str(segment)], check=True, capture_output=True, timeout=at_most(30))
     return [(float(p["pts_time"]), "K" in p["flags"]) for p in json.loads(done.stdout)["packets"]]
 
 
@@ -186,7 +187,7 @@ def test_a_multivariant_playlist_matches_the_output_of_ffprobe(base: str) -> Non
     assert [f[4] for f in found] == [f"{name}/index.m3u8" for name in RUNGS]
     for codecs, width, height, rate, uri in found:
         command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", f"{base}/{uri}"]
-        done = subprocess.run(command, check=True, capture_output=True, timeout=30)
+        done = subprocess.run(command, check=True, capture_output=True, timeout=at_most(30))
         streams = {s["codec_type"]: s for s in json.loads(done.stdout)["streams"]}
         assert (streams["video"]["width"], streams["video"]["height"]) == (int(width), int(height))
         assert streams["video"]["avg_frame_rate"] == "30/1" and rate == "30.000"

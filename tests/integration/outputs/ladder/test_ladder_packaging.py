@@ -19,6 +19,7 @@ from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.hls_rules import Follower, Playlist, check, parse
 from tests.support.ladder import LadderStream, ladder
 from tests.support.segmented import Timetable
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 NS = "{urn:mpeg:dash:schema:mpd:2011}"
@@ -355,7 +356,7 @@ def hevc(folder: Path) -> MediaTrack:
     path = folder / "o.mp4"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30", "-frames:v", "2"]
     coded = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error", "-tag:v", "hvc1", str(path)]
-    subprocess.run([*command, *coded], check=True, timeout=60)
+    subprocess.run([*command, *coded], check=True, timeout=at_most(60))
     with av.open(str(path)) as film:
         return MediaTrack(Kind.VIDEO, Codec.H265, 1000, bytes(film.streams.video[0].codec_context.extradata))
 

@@ -27,6 +27,7 @@ from tests.support import builders, growing
 from tests.support.clients import new_ffmpeg
 from tests.support.media import Film, Take, excerpt, framehash_command, parse_framehash
 from tests.support.recording import RunningArchive, film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 SEGMENTS = {
@@ -72,7 +73,7 @@ class Clips:
     def frames(self, clip: StoredClip) -> Take:
         command = framehash_command(self.studio.media / clip.key, ffmpeg=new_ffmpeg())
         command[command.index("-bsf:a") : command.index("-bsf:a") + 2] = []
-        done = subprocess.run(command, check=True, capture_output=True, timeout=60)
+        done = subprocess.run(command, check=True, capture_output=True, timeout=at_most(60))
         assert not done.stderr, done.stderr.decode()
         return parse_framehash(done.stdout.decode())
 
@@ -88,7 +89,9 @@ def source_of(film: Film) -> Take:
     made = Film(**{**vars(film), "ffmpeg": new_ffmpeg()})
     command = framehash_command(made.path(), ffmpeg=new_ffmpeg())
     command[command.index("-bsf:a") : command.index("-bsf:a") + 2] = []
-    return parse_framehash(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout.decode())
+    return parse_framehash(
+        subprocess.run(command, check=True, capture_output=True, timeout=at_most(60)).stdout.decode()
+    )
 
 
 def check(take: Take, source: Take) -> None:
@@ -211,7 +214,7 @@ async def test_a_clip_that_is_cancelled_while_it_is_written_leaves_no_file(
 
     def copy(source: int, target: int, size: int) -> None:
         began.set()
-        assert over.wait(30)
+        assert over.wait(at_most(30))
         original(source, target, size)
 
     monkeypatch.setattr(clip_service, "_copy", copy)

@@ -16,6 +16,7 @@ from tests.support.clients import Program, new_ffmpeg, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import VIDEO_ONLY, Film
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 from tests.support.webvtt_times import cues
 
 FILM = Film("on-demand-captions", seconds=12, audio=None, gop=30)
@@ -127,7 +128,7 @@ def test_ffmpeg_reads_the_texts(gateway: Gateway, stage: Channel) -> None:
     read = ""
     for number in range(3):
         each = [*command, "-map", f"0:s:{number}", "-f", "webvtt", "-"]
-        read += subprocess.run(each, capture_output=True, text=True, check=True, timeout=60).stdout
+        read += subprocess.run(each, capture_output=True, text=True, check=True, timeout=at_most(60)).stdout
     assert [text for text in [*TEXTS[1:], "a <line> & more", "eine Zeile"] if text not in read] == []
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import FRAMES_PER_SECOND, Film, framehash_command, parse_framehash
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FILM = Film("original-recordings", seconds=8, gop=60)
@@ -77,7 +78,7 @@ def recorded(folder: Path) -> list[Path]:
     command += ["-f", "segment", "-segment_time", "4", "-segment_list", "vod-index.m3u8", "-reset_timestamps", "1"]
     command += ["-segment_format_options", "movflags=+faststart", "-strftime", "1"]
     command += ["capture-%03d-%Y-%m-%d_%H-%M-%S.mp4"]
-    subprocess.run(command, cwd=folder, check=True, timeout=60, env=os.environ | {"TZ": "Asia/Shanghai"})
+    subprocess.run(command, cwd=folder, check=True, timeout=at_most(60), env=os.environ | {"TZ": "Asia/Shanghai"})
     return sorted(folder.glob("capture-*.mp4"))
 
 
@@ -87,7 +88,7 @@ def on_demand(folder: Path) -> list[Path]:
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(FILM.path()), "-c", "copy", "-f", "hls"]
     command += ["-hls_time", "4", "-hls_list_size", "0", "-start_number", str(SESSION_MS)]
     command += ["-hls_segment_filename", "720p/%03d.ts", "720p/index.m3u8"]
-    subprocess.run(command, cwd=folder, check=True, timeout=60)
+    subprocess.run(command, cwd=folder, check=True, timeout=at_most(60))
     live = (folder / "720p" / "index.m3u8").read_text()
     entries = re.findall(r"(#EXTINF:[^\n]*)\n(\d{13}\.ts)", live)
     text = f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:5\n#EXT-X-MEDIA-SEQUENCE:{SESSION_MS}\n"
@@ -98,7 +99,7 @@ def on_demand(folder: Path) -> list[Path]:
 
 
 def frames(source: str | Path) -> list[str]:
-    done = subprocess.run(framehash_command(source), check=True, capture_output=True, timeout=60)
+    done = subprocess.run(framehash_command(source), check=True, capture_output=True, timeout=at_most(60))
     return [frame.digest for frame in parse_framehash(done.stdout.decode()).video]
 
 

@@ -19,6 +19,7 @@ from tests.support.clients import found, probe, pull, push, so_far, take_of, unt
 from tests.support.fleet import end
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import FRAMES_PER_SECOND, Film, Take, excerpt, framehash_command, parse_framehash
+from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
 
 FILM = Film("recorded", seconds=14, bframes=2)
@@ -40,7 +41,7 @@ def files(gateway: Gateway, pattern: str) -> list[Path]:
 
 
 def frames(file: Path | str) -> Take:
-    done = subprocess.run(framehash_command(file), check=True, capture_output=True, timeout=60)
+    done = subprocess.run(framehash_command(file), check=True, capture_output=True, timeout=at_most(60))
     assert not done.stderr, done.stderr.decode()
     return parse_framehash(done.stdout.decode())
 
@@ -158,7 +159,7 @@ def test_a_killed_gateway_loses_only_the_last_moments() -> None:
             channel.wait_live()
             wait_shown(channel, 6)
             os.killpg(gateway.process.pid, signal.SIGKILL)
-            gateway.process.wait(10)
+            gateway.process.wait(at_most(10))
             publisher.kill()
         assert files(gateway, "*/mp4/**/*.mp4") == []
         (place / "again").mkdir()

@@ -12,6 +12,7 @@ import pytest
 from tests.support.clients import pull, push, take_of, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import PLAIN, judge
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 LAB = {"MILLRACE_EGRESS__ALLOW": "127.0.0.0/8", "MILLRACE_STREAM__LINGER": "1"}
@@ -119,7 +120,7 @@ def test_a_target_that_dies_and_returns_does_not_affect_viewers(
         there.wait_live()
         viewer = stack.enter_context(pull(here.url("live.flv"), seconds=12))
         mortal.process.kill()
-        mortal.process.wait(10)
+        mortal.process.wait(at_most(10))
         reaches(here, "retrying")
         (mortal.data / "ports.json").unlink()
         again = started(stack, tmp_path / "again", mortal)

@@ -16,6 +16,7 @@ from gateway.formats.captions.cue_lines import MAX_CUES, MAX_TEXT, shown_text
 from gateway.formats.captions.webvtt import webvtt
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.errors import InvalidData
+from tests.support.time_outs import at_most
 
 SECOND = 90_000
 
@@ -145,7 +146,7 @@ def test_ffmpeg_reads_what_was_written(tmp_path: Path) -> None:
         packets = [p for p in file.demux() if p.pts is not None]
     assert [(p.pts, p.duration) for p in packets] == [(1000, 1000), (2000, 1000)]
     made = tmp_path / "made.srt"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", written, made], check=True, timeout=30)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", written, made], check=True, timeout=at_most(30))
     assert [cue.text.replace("\\h", " ") for cue in read_caption_file(made.read_bytes())] == [
         "1 & 2\nשלום 🎬",  # ffmpeg writes <b> as it is, which is markup in SubRip
         "a --> b",

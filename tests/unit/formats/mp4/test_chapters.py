@@ -13,6 +13,7 @@ from gateway.formats.mp4.chapters import Chapter, chapter_box, placed
 from gateway.formats.mp4.finish import finish
 from gateway.formats.script_data import AdCue, CueType
 from gateway.outputs.recording.break_chapters import BreakChapters
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.unit.formats.mp4.test_finish import finished, recording, samples
 
@@ -57,7 +58,9 @@ def test_ffprobe_lists_the_chapters(tmp_path: Path) -> None:
     assert samples(movie) == samples(finished(b"".join(recording(4)))[0])
     (tmp_path / "a.mp4").write_bytes(movie)
     command = ["ffprobe", "-v", "error", "-show_chapters", "-of", "json", str(tmp_path / "a.mp4")]
-    listed = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)["chapters"]
+    listed = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=at_most(30)).stdout)[
+        "chapters"
+    ]
     assert [(float(one["start_time"]), one["tags"]["title"]) for one in listed] == [
         (0.0, "Program"),
         (1.0, "Break"),

@@ -24,6 +24,7 @@ from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, Kind
 from tests.support.elementary import elementary
 from tests.support.media import made_once
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.unit.formats.ts.test_muxer import DELAY, ticks, written
 
@@ -83,7 +84,7 @@ def framehash(path: Path) -> dict[int, list[tuple[int, int, str]]]:
     done = subprocess.run(
         ["ffmpeg", "-nostdin", "-v", "error", "-copyts", "-i", str(path), "-map", "0", "-c", "copy",
          "-f", "framehash", "-hash", "md5", "-"],
-        capture_output=True, timeout=60, check=True, text=True,
+        capture_output=True, timeout=at_most(60), check=True, text=True,
     )  # fmt: skip
     scales: dict[int, Fraction] = {}
     frames: dict[int, list[tuple[int, int, str]]] = {}
@@ -228,7 +229,7 @@ def gst(pipeline: list[str], tmp_path: Path) -> Path:
     path = tmp_path / "g.ts"
     subprocess.run(
         ["gst-launch-1.0", "-q", *pipeline, "mpegtsmux", "name=m", "!", "filesink", f"location={path}"],
-        check=True, timeout=60, capture_output=True,
+        check=True, timeout=at_most(60), capture_output=True,
     )  # fmt: skip
     return path
 

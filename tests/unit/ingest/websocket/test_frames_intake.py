@@ -25,6 +25,7 @@ from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder
 from tests.support.push_messages import chunk_bytes, config_text, end_text
+from tests.support.time_outs import at_most
 
 VIDEO = VideoConfig("avc1.64001F", AVCC, 1280, 720, 30.0)
 AAC = AudioConfig("mp4a.40.2", 44100, 2, b"\x12\x10")
@@ -225,7 +226,7 @@ async def test_aac_without_a_description_gets_one_from_rate_and_channels(rig: Ri
 
 
 async def test_a_push_without_sound_to_encode_needs_no_worker(rig: Rig) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         work = asyncio.create_task(rig.intake.run())
         await rig.configure()
         await rig.picture(0, key=True)
@@ -235,7 +236,7 @@ async def test_a_push_without_sound_to_encode_needs_no_worker(rig: Rig) -> None:
 
 
 async def test_an_end_message_ends_the_push(rig: Rig) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         work = asyncio.create_task(rig.intake.run())
         await rig.configure()
         await rig.intake.feed(end_text())
@@ -246,7 +247,7 @@ async def test_an_end_message_ends_the_push(rig: Rig) -> None:
 
 async def test_opus_is_refused_at_once_if_all_workers_are_busy() -> None:
     rig = Rig(most_workers=1)
-    async with asyncio.timeout(10), rig.workers.start("tests.support.echo_worker", "other"):
+    async with asyncio.timeout(at_most(10)), rig.workers.start("tests.support.echo_worker", "other"):
         work = asyncio.create_task(rig.intake.run())
         with pytest.raises(IntakeFailed, match="workers are busy") as refused:
             await rig.configure(Configured(VIDEO, OPUS))

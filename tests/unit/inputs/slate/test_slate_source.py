@@ -22,6 +22,7 @@ from gateway.ports.errors import OutputError
 from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from tests.support import builders
 from tests.support.clock import Clock
+from tests.support.time_outs import at_most
 
 OTHER = MediaTrack(Kind.VIDEO, Codec.H264, 1000, builders.AVCC + b"\x00")
 
@@ -130,7 +131,7 @@ class Lab:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while not condition():
             await asyncio.sleep(0)
 
@@ -219,7 +220,7 @@ async def test_the_slate_fails_if_its_card_cannot_be_made() -> None:
     lab = Lab()
     lab.library.fails = {"card"}
     async with lab.running() as task:
-        await asyncio.wait((task,), timeout=10)
+        await asyncio.wait((task,), timeout=at_most(10))
         assert isinstance(task.exception(), OutputError)
     assert not lab.source.is_ready
 

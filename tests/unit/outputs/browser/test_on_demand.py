@@ -15,6 +15,7 @@ from gateway.outputs.browser import on_demand
 from gateway.outputs.browser.on_demand import OnDemand
 from gateway.ports.errors import OutputError
 from tests.support import builders
+from tests.support.time_outs import at_most
 
 
 class Work:
@@ -40,7 +41,7 @@ class Work:
             self.changed.notify_all()
 
     async def until(self, begun: int, ended: int) -> None:
-        async with asyncio.timeout(10), self.changed:
+        async with asyncio.timeout(at_most(10)), self.changed:
             await self.changed.wait_for(lambda: (self.begun, self.ended) == (begun, ended))
 
 
@@ -50,7 +51,7 @@ async def running(work: Work, linger: float = 0.0) -> AsyncIterator[tuple[OnDema
     task = asyncio.create_task(demand.run(stream))
     yield demand, stream
     stream.end(EndReason.PUBLISHER_GONE)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         await task
 
 

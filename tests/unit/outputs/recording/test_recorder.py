@@ -29,6 +29,7 @@ from gateway.ports.errors import OutputError, OutputUnsupported
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.recording import RunningArchive, push, record, settled, stream_of
 from tests.support.segmented import Timetable
+from tests.support.time_outs import at_most
 from tests.unit.formats.mp4.test_finish import samples
 
 OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
@@ -197,7 +198,7 @@ async def test_a_removed_folder_is_an_error_and_is_created_again(tmp_path: Path)
         shutil.rmtree(studio.media)
         await push(stream, units[len(units) // 2 :])
         with pytest.raises(OutputError, match="was removed"):
-            await asyncio.wait_for(running, 10)
+            await asyncio.wait_for(running, at_most(10))
         await studio.finisher.flush()
         again = stream_of("c2")
         await record(studio.recorder(again), again, Timetable(seconds=3))
@@ -247,7 +248,7 @@ async def test_a_recording_that_ends_during_its_recovery_check_is_finished(
     def look_for_long(path: Path) -> int | None:
         found = locked_file.take_abandoned(path)
         looked.set()
-        assert over.wait(30)
+        assert over.wait(at_most(30))
         return found
 
     async with RunningArchive(tmp_path).open() as studio:
@@ -258,7 +259,7 @@ async def test_a_recording_that_ends_during_its_recovery_check_is_finished(
         studio.finisher.finish(studio.scratch()[0])  # as recovery does with whatever lies there
         await asyncio.to_thread(looked.wait, 30)
         stream.end(EndReason.PUBLISHER_GONE)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(at_most(30)):
             while not recorder.report()["pieces"]:
                 await asyncio.sleep(0.01)
         over.set()
@@ -281,7 +282,7 @@ async def test_a_recording_of_a_killed_gateway_is_finished_at_the_next_start(tmp
         file.unlink()
     scrap.write_bytes(left[:-100])  # torn, as by a power cut
     async with RunningArchive(tmp_path).open() as studio:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not studio.events:
                 await asyncio.sleep(0.01)
         video, audio = frames(studio.files())
@@ -317,7 +318,7 @@ async def test_a_finished_movie_in_the_scratch_folder_is_stored_at_start(tmp_pat
     (folder / "c1~1700000000000.fmp4").write_bytes(b"fragments")
     (folder / "stray").write_bytes(b"?")
     async with RunningArchive(tmp_path).open() as studio:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not studio.events:
                 await asyncio.sleep(0.01)
         assert [f.read_bytes() for f in studio.files()] == [b"movie"]
@@ -366,7 +367,7 @@ async def test_outside_its_schedule_a_recorder_waits_and_reports_the_next_start(
         await asyncio.sleep(0.05)
         assert recorder.report()["waiting"] > now[0]
         stream.end(EndReason.PUBLISHER_GONE)
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, at_most(5))
         await studio.finisher.flush()
         (file,) = studio.files()
         assert 0 < len(frames([file])[0]) < 180
@@ -463,7 +464,7 @@ async def test_a_killed_session_is_recovered_with_its_open_segment(tmp_path: Pat
         (folder,) = (dead.media / ".unfinished/ondemand").iterdir()
         shutil.copytree(folder, tmp_path / "left")
         stream.end(EndReason.PUBLISHER_GONE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while folder.exists():
                 await asyncio.sleep(0.01)
     shutil.copytree(tmp_path / "left", folder)
@@ -473,7 +474,7 @@ async def test_a_killed_session_is_recovered_with_its_open_segment(tmp_path: Pat
     for file in (dead.media / "c1").glob("vod-*"):
         file.unlink()
     async with RunningArchive(tmp_path).open() as studio:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not studio.events:
                 await asyncio.sleep(0.01)
         text = studio.files("**/*.m3u8")[0].read_text()
@@ -501,7 +502,7 @@ async def test_a_segment_is_not_lost_if_its_output_is_switched_off_meanwhile(
 
     def complete(session: OnDemandSession, number: int, seconds: float) -> tuple[Path, int]:
         began.set()
-        assert over.wait(30)
+        assert over.wait(at_most(30))
         return real(session, number, seconds)
 
     monkeypatch.setattr(OnDemandSession, "complete", complete)

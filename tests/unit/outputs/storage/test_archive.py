@@ -20,6 +20,7 @@ from gateway.outputs.storage.spool import Spool, SpooledFile
 from gateway.ports.errors import OutputError, StoreUnavailable
 from gateway.ports.stores import DirectUpload, Object
 from tests.support.recording import RunningArchive
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 
@@ -181,7 +182,7 @@ async def test_a_file_whose_output_is_cancelled_while_it_is_kept_is_sent(
 
     def add(self: Spool, key: str, file: Path, now: float, note: str | None) -> SpooledFile:
         began.set()
-        assert over.wait(30)
+        assert over.wait(at_most(30))
         return real(self, key, file, now, note)
 
     monkeypatch.setattr(Spool, "add", add)

@@ -19,6 +19,7 @@ from gateway.outputs.storage.spool import Spool, SpoolRecovery, process_folder
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.recording import RunningArchive, push, record, stream_of
 from tests.support.segmented import Timetable
+from tests.support.time_outs import at_most
 from tests.unit.outputs.storage.test_archive import Remote, made
 
 
@@ -50,7 +51,7 @@ async def test_one_of_many_starting_processes_finishes_an_abandoned_recording(tm
     async with contextlib.AsyncExitStack() as stack:
         for studio in studios:
             await stack.enter_async_context(studio.open())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while not any(studio.events for studio in studios):
                 await asyncio.sleep(0.01)
         for studio in studios:
@@ -79,7 +80,7 @@ async def test_a_movie_that_a_running_sibling_stores_is_not_taken_over(tmp_path:
     one, other = RunningArchive(tmp_path), RunningArchive(tmp_path)
     slow = one.archive._objects = Slow(tmp_path / "media")  # type: ignore[assignment]
     async with one.open():
-        await asyncio.wait_for(slow.asked.wait(), 20)
+        await asyncio.wait_for(slow.asked.wait(), at_most(20))
         assert [p.suffixes for p in one.scratch()] == [[".done", ".mp4"]]
         async with other.open():
             with structlog.testing.capture_logs() as logs:
@@ -100,7 +101,7 @@ async def test_a_session_that_a_running_sibling_writes_is_not_taken_over(tmp_pat
         running = asyncio.ensure_future(output.run(stream))
         stream.set_tracks(VIDEO, AUDIO, {}, False)
         await push(stream, list(Timetable(seconds=5).units()))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while not list((tmp_path / "media/.unfinished/ondemand").glob("*/journal")):
                 await asyncio.sleep(0.01)
         other = RunningArchive(tmp_path)
@@ -134,7 +135,7 @@ async def test_waiting_files_of_a_dead_sibling_are_sent_in_order_with_events(tmp
     left(tmp_path / "spool", "h.2", "c1/1.ts", "c1/2.ts", "c1/3.ts", sending="c1/1.ts")
     remote = Remote()
     async with RunningArchive(tmp_path, remote, "h.1").open() as studio:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while len(remote.objects) < 3:
                 await asyncio.sleep(0.01)
         await studio.archive.flush()
@@ -163,7 +164,7 @@ async def test_a_single_process_sends_files_that_several_left(tmp_path: Path) ->
         left(tmp_path / "spool", process, f"{process}/1.ts")
     remote = Remote()
     async with RunningArchive(tmp_path, remote).open() as studio:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while len(remote.objects) < 2:
                 await asyncio.sleep(0.01)
         await studio.archive.flush()
@@ -176,7 +177,7 @@ async def test_several_processes_send_files_of_a_single_process_once(tmp_path: P
     async with contextlib.AsyncExitStack() as stack:
         studios = [RunningArchive(tmp_path, remote, f"h.{n}") for n in range(1, 5)]
         await asyncio.gather(*(stack.enter_async_context(studio.open()) for studio in studios))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             while len(remote.objects) < 20:
                 await asyncio.sleep(0.01)
         for studio in studios:

@@ -12,6 +12,7 @@ from gateway.outputs.watermark.picture_fetcher import FetchedPicture, PictureFet
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets
 from gateway.settings import load
 from tests.support.builders import channel
+from tests.support.time_outs import at_most
 
 
 class Server:
@@ -99,7 +100,7 @@ async def test_reasons_name_the_host_and_never_the_rest_of_the_address() -> None
 
 async def test_the_download_of_a_picture_that_is_too_large_stops() -> None:
     async with serving() as server:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             assert "more than 100000 bytes" in await away(pictures(picture_bytes="100000"), f"{server.url}/endless")
 
 
@@ -163,7 +164,7 @@ async def test_without_its_picture_the_watermark_shows_the_text_and_has_a_note()
         assert (dresser.mark.text, dresser.mark.picture) == ("one", b"")
         server.status = 200
         dresser.channel_changed(channel(**{**fields, "ImageURL": f"{server.url}/b.png"}, WaterMarkText="one"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while not dresser.mark.picture:
                 await asyncio.sleep(0.01)
         assert dresser.notes == []
@@ -184,7 +185,7 @@ async def test_the_old_watermark_is_shown_until_the_new_picture_loads_or_times_o
         fields = {"isWaterMark": True, "isImageWaterMark": True, "ImageURL": f"{server.url}/a.png"}
         dresser.channel_changed(channel(**fields, WaterMarkText="two"))
         assert dresser.mark.text == "one"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             while dresser.mark.text == "one":
                 await asyncio.sleep(0.01)
         assert dresser.mark.picture == b""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.live.sink import EndReason
 from gateway.packaging.rtp.burst import RtpBurst
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
+from tests.support.time_outs import at_most
 
 # The time and the number of payloads of each picture. Payloads differ in content and size.
 PICTURES = st.lists(st.tuples(st.integers(0, 0xFFFFFFFF), st.integers(1, 80)), min_size=1, max_size=6)
@@ -58,7 +59,7 @@ async def test_pictures_during_a_burst_follow_it() -> None:
     assert viewer.is_starting and len(sender.sent) < 150
     viewer.send([(b"first",), (b"second",)])
     viewer.send([(b"third",)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while viewer.is_starting:
             await asyncio.sleep(0.001)
     expected = [packet for run in burst.make_runs() for packet in run]

@@ -17,6 +17,7 @@ from gateway.protocols.rtp import rtcp
 from tests.support import builders
 from tests.support.builders import VIDEO
 from tests.support.rtp_viewers import Watcher, coded
+from tests.support.time_outs import at_most
 
 OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 48_000, b"")
 
@@ -91,7 +92,7 @@ async def test_the_end_of_the_stream_ends_every_viewer_once() -> None:
     running = asyncio.ensure_future(output.run(publisher.stream))
     await asyncio.sleep(0)
     publisher.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         await running
     assert all(watcher.ends for watcher in watchers)
     assert set(watchers[0].ends) == {EndReason.PUBLISHER_GONE}

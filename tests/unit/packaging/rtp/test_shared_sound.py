@@ -16,6 +16,7 @@ from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.packaging.rtp.clock import AUDIO_RATE, timestamp
 from gateway.packaging.rtp.sound_feed import JOINED_FROM, SoundFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
+from tests.support.time_outs import at_most
 
 OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 48_000, b"")
 UNIT_MS = 20
@@ -127,7 +128,7 @@ async def test_a_unit_of_an_ended_worker_is_not_sent_with_the_next_one() -> None
 async def test_a_unit_without_a_next_one_is_sent_soon() -> None:
     made, senders = feed(JOINED_FROM)
     made.on_unit(unit(0))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while not senders[0].sent:
             await asyncio.sleep(0.01)
     made.on_unit(unit(1_000))

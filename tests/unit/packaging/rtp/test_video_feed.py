@@ -21,6 +21,7 @@ from gateway.protocols.rtp import retransmission
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.rtp_viewers import ALL, WITHOUT_RTX, Sender, Watcher, coded
+from tests.support.time_outs import at_most
 
 
 def live() -> tuple[Stream, VideoFeed, list[int]]:
@@ -32,7 +33,7 @@ def live() -> tuple[Stream, VideoFeed, list[int]]:
 
 async def starting(*watchers: Watcher) -> None:
     """Returns when no burst is being sent."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while any(watcher.viewer.is_starting for watcher in watchers):
             await asyncio.sleep(0.005)
 
@@ -312,7 +313,7 @@ async def test_the_end_of_the_stream_ends_all_viewers_once() -> None:
         feed.join(watcher.viewer)
     stream = publisher.stream
     publisher.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         await stream.over()
     assert [len(watcher.ends) for watcher in watchers] == [1, 1]
     late = Watcher()

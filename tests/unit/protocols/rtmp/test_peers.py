@@ -18,6 +18,7 @@ from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.url import parse_url
 from tests.support.flv_reader import FlvReader, Tag
 from tests.support.free_ports import free_port
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 Answer = Callable[[ServerConnection, asyncio.StreamWriter, Any], None]
@@ -65,7 +66,7 @@ async def run(*command: str, codes: tuple[int, ...] = (0,)) -> str:
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, stdin=asyncio.subprocess.DEVNULL
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(at_most(60)):
             out, _ = await process.communicate()
     finally:
         if process.returncode is None:
@@ -193,7 +194,7 @@ async def converse(client: ClientConnection, port: int, act: Callable[[Any], Awa
     """The shell around a client: until it is closing or the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(at_most(60)):
             writer.write(client.data_to_send())
             while not client.closing:
                 data = await reader.read(65536)
@@ -258,7 +259,7 @@ async def test_pyrtmp_accepts_media_of_our_client(film: Path) -> None:
     client = ClientConnection(parse_url(f"rtmp://127.0.0.1:{port}/stream/id"), ClientRole.PUBLISH)
     failed: list[Any] = []
     await converse(client, port, publish_film(client, tags, failed))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(at_most(30)):
         await over.wait()
     server.close()
     assert failed == []

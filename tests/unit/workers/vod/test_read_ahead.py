@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.workers.programs.vod.video_transcoder import read_ahead
+from tests.support.time_outs import at_most
 
 
 def test_items_come_in_order() -> None:
@@ -39,7 +40,7 @@ def test_the_number_of_waiting_items_is_bounded() -> None:
 
     taken = read_ahead(numbers(), 4)
     assert next(taken) == 0
-    assert enough.wait(10)
+    assert enough.wait(at_most(10))
     assert len(made) <= 5
     taken.close()  # type: ignore[attr-defined]
 
@@ -56,4 +57,4 @@ def test_the_iterator_stops_when_its_reader_closes() -> None:
     taken = read_ahead(numbers(), 2)
     next(taken)
     taken.close()  # type: ignore[attr-defined]
-    assert ended.wait(10)
+    assert ended.wait(at_most(10))

@@ -11,6 +11,7 @@ from PIL import Image, ImageChops
 
 from gateway.workers.programs.watermark.fonts import BUILT_IN, Font, FontCatalog, choose
 from gateway.workers.programs.watermark.text_renderer import TextBlock, clusters, draw
+from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
 
 RED = (255, 0, 0, 255)
@@ -50,7 +51,7 @@ def test_the_text_has_the_same_place_as_with_ffmpegs_drawtext(
     out = tmp_path / "out.png"
     graph = f"drawtext=fontfile={font.path}:textfile={file}:expansion=none:fontsize={size}:fontcolor=white:x=61:y=35"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "color=black:s=800x400"]
-    subprocess.run([*command, "-vf", graph, "-frames:v", "1", "-y", str(out)], check=True, timeout=60)
+    subprocess.run([*command, "-vf", graph, "-frames:v", "1", "-y", str(out)], check=True, timeout=at_most(60))
     with Image.open(out) as theirs:
         wanted = theirs.convert("L").point(lambda v: 255 if v > 100 else 0).getbbox()
     assert wanted is not None
@@ -171,7 +172,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1_000)
 
 
 def test_the_largest_texts_take_little_memory() -> None:
-    done = subprocess.run([sys.executable, "-c", _HOSTILE], check=True, capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", _HOSTILE], check=True, capture_output=True, timeout=at_most(60))
     assert int(done.stdout) < 150, "megabytes beyond those of a short text"
 
 
