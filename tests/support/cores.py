@@ -41,11 +41,11 @@ class Cores(Gateway):
         return found
 
     def children(self) -> list[int]:
-        """The pids of the master's children."""
-        pid = self.process.pid
-        with suppress(OSError):
-            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        return []
+        """The pids of the workers that the master started."""
+        children = _children(self.process.pid)
+        if self.forks_workers and self.count > 1:
+            return [pid for nursery in children for pid in _children(nursery)]
+        return children
 
     def wait_workers(self, *names: str, timeout: float = 20.0) -> dict[str, int]:
         """Waits until exactly these workers serve."""
@@ -102,6 +102,12 @@ def _sockets(pid: int) -> Iterator[str]:
                     yield target[8:-1]
 
 
+def _children(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
 def alive(pid: int) -> bool:
     """Returns whether the process runs: a zombie has ended, and any may end while its state is read."""
     with suppress(OSError):
@@ -111,6 +117,18 @@ def alive(pid: int) -> bool:
 
 class EdgeCores(Cores):
     """An edge with several workers."""
+
+    program = ("proxy",)
+
+
+class ExecutedCores(Cores):
+    """Starts its workers as in production, and not by forks."""
+
+    forks_workers = False
+
+
+class ExecutedEdgeCores(ExecutedCores):
+    """The same for an edge."""
 
     program = ("proxy",)
 
