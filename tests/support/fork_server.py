@@ -42,6 +42,7 @@ _MODULES = (
     ),
     *("gateway.processes.master", "gateway.processes.worker_link"),
     *("gateway.app.parts.api", "gateway.playback.webrtc.whep", "gateway.outputs.captions.captions_output"),
+    *("gateway.adapters.aws.session", "gateway.adapters.postgres.connections"),
     "gateway.adapters.local.objects",
     "gateway.adapters.local.stores",
     *("gateway.ingest.websocket.listener", "gateway.ingest.webrtc.whip"),
