@@ -1,7 +1,7 @@
 """Runs commands of `millrace` without the CPU time of their imports.
 
-A forked command runs the same code from its arguments on. How a command starts is judged by `tests/integration/cli`,
-`test_cli.py`, and by the tests of the wheel.
+A forked command runs the same code from its arguments on. How a command starts is judged by
+`tests/integration/cli/test_cli.py` and by the tests of the wheel.
 """
 
 import os
@@ -18,11 +18,7 @@ _TIMEOUT = 60.0
 
 
 def run_bytes(
-    *arguments: str,
-    env: Mapping[str, str] | None = None,
-    stdin: bytes = b"",
-    folder: Path = ROOT,
-    timeout: float = 60.0,
+    *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", folder: Path = ROOT
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs `millrace <arguments>` in the folder. env: all variables, by default those of the tests."""
     env = os.environ if env is None else env

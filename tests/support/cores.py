@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.support.clients import Program, pull, until
+from tests.support.fork_server import ForkedProcess
 from tests.support.gateway import Gateway, http
 from tests.support.media import Film
 
@@ -43,8 +44,8 @@ class Cores(Gateway):
     def children(self) -> list[int]:
         """The pids of the workers that the master started."""
         children = _children(self.process.pid)
-        if self.forks_workers and self.count > 1:
-            return [pid for nursery in children for pid in _children(nursery)]
+        if self.forks_workers and self.count > 1 and isinstance(self.process, ForkedProcess):
+            return [pid for parent in children for pid in _children(parent)]
         return children
 
     def wait_workers(self, *names: str, timeout: float = 20.0) -> dict[str, int]:

@@ -4,6 +4,7 @@ A forked start runs the same code from the command line on. The workers of a for
 command line and of the installed wheel start the program as users do, and so do tests of a master's start and end.
 """
 
+import asyncio
 import atexit
 import contextlib
 import fcntl
@@ -77,6 +78,19 @@ class ForkedProcess:
             assert code, "the fork server has ended"
             self.returncode = int(code)
         return self.returncode
+
+    async def end(self) -> int:
+        """Waits for its end on the event loop."""
+        if self.returncode is None:
+            loop, ended = asyncio.get_running_loop(), asyncio.Event()
+            own = os.dup(self._status)  # another waiter may close the other one first
+            loop.add_reader(own, ended.set)
+            try:
+                await ended.wait()
+            finally:
+                loop.remove_reader(own)
+                os.close(own)
+        return self.wait()
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

@@ -1,4 +1,4 @@
-"""The workers of a forked master are forked too, by a process that has imported the program: the nursery."""
+"""The workers of a forked master are forked too, by their own parent, which has imported the program."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ _STARTED_SO = ("-P", "-m", "gateway")  # the arguments of Python with which a ma
 
 
 class _ForkedWorker:
-    """A child of the nursery with the interface of `asyncio.subprocess.Process` that a master uses."""
+    """A child of the workers' parent with the interface of `asyncio.subprocess.Process` that a master uses."""
 
     def __init__(self, pid: int, status: int) -> None:
         self.pid = pid
@@ -41,7 +41,7 @@ class _ForkedWorker:
 
 
 def fork_workers(answer: Callable[[socket.socket], None]) -> None:
-    """Forks the nursery of this process, which becomes a master, and lets it start the workers.
+    """Forks the parent of the workers from this process, which becomes their master.
 
     answer: answers the requests of the master, and returns at its end.
     """
@@ -49,7 +49,7 @@ def fork_workers(answer: Callable[[socket.socket], None]) -> None:
     if os.fork() == 0:
         try:
             ours.close()
-            held_signals.hold()  # workers begin so, and a signal to the whole process group does not end the nursery
+            held_signals.hold()  # workers begin so, and a signal to the whole process group does not end their parent
             answer(theirs)
         finally:
             os._exit(0)
