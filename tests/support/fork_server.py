@@ -103,7 +103,8 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-_PROGRAMS = ("gateway", "proxy")  # that a child of the fork server can become
+_CHANGED = "tests.support.idle_machine"  # a module that changes the program whose arguments follow
+_PROGRAMS = ("gateway", "proxy", _CHANGED)  # that a child of the fork server can become
 
 
 def start(
@@ -249,6 +250,9 @@ def _run(request: dict[str, Any], files: Sequence[int]) -> None:
         if request.get("forks_workers"):
             fork_workers(_answer)
         module, *arguments = request["program"]
+        if module == _CHANGED:
+            importlib.import_module(module).change_program()
+            module, *arguments = arguments
         main = sys.modules["gateway.__main__"].main
         code = main(["edge", *arguments] if module == "proxy" else arguments)
     except BaseException:
