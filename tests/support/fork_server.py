@@ -247,14 +247,14 @@ def _run(request: dict[str, Any], files: Sequence[int]) -> None:
         warnings.simplefilter("default", ResourceWarning)
         if folder := request.get("folder"):
             os.chdir(folder)
-        if request.get("forks_workers"):
-            fork_workers(_answer)
+        end_workers = fork_workers(_answer) if request.get("forks_workers") else lambda: None
         module, *arguments = request["program"]
         if module == _CHANGED:
             importlib.import_module(module).change_program()
             module, *arguments = arguments
         main = sys.modules["gateway.__main__"].main
         code = main(["edge", *arguments] if module == "proxy" else arguments)
+        end_workers()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

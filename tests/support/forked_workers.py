@@ -40,13 +40,14 @@ class _ForkedWorker:
         self._ended.set()
 
 
-def fork_workers(answer: Callable[[socket.socket], None]) -> None:
-    """Forks the parent of the workers from this process, which becomes their master.
+def fork_workers(answer: Callable[[socket.socket], None]) -> Callable[[], None]:
+    """Forks the parent of the workers from this process, which becomes their master. Returns a function that ends it.
 
     answer: answers the requests of the master, and returns at its end.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         try:
             ours.close()
             held_signals.hold()  # workers begin so, and a signal to the whole process group does not end their parent
@@ -65,7 +66,12 @@ def fork_workers(answer: Callable[[socket.socket], None]) -> None:
         request = {"program": arguments[2:], "env": dict(env), "leads": False, "files": list(pass_fds)}
         return _ForkedWorker(*ask(ours, request, pass_fds))
 
+    def end() -> None:
+        ours.close()
+        os.waitpid(pid, 0)  # so that the CPU time of the workers is counted
+
     asyncio.create_subprocess_exec = start  # type: ignore[assignment]
+    return end
 
 
 def ask(server: socket.socket, request: Mapping[str, Any], files: Sequence[int]) -> tuple[int, int]:
