@@ -1,5 +1,6 @@
 """Opens and closes the listeners of one process: push, playback HTTP(S) and admin."""
 
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from gateway.http.server import HttpServer
 from gateway.ingest.services import ListenerServices
 from gateway.lib.metric_table import BYTES_OUT, REFUSED, MetricSample
 from gateway.lib.quota import Quota
-from gateway.lib.sockets import Opener, listen, port_of
+from gateway.lib.sockets import Opener, Transport, listen, port_of
 from gateway.listeners.handover import Handover
 from gateway.listeners.load_agent import LoadAgent
 from gateway.listeners.pending_connections import PendingConnections
@@ -48,6 +49,7 @@ class Listeners:
         self._servers: Servers | None = None
         self._pending = PendingConnections(limits.pending_per_address, limits.pending_bytes)
         self._listeners: Sequence[OpenListeners] = ()
+        self._bound: list[socket.socket] = []  # all that `open` has opened
         self._http: HttpServer | None = None
         self._admin: AdminServer | None = None
         self._siblings: SiblingServer | None = None
@@ -64,7 +66,7 @@ class Listeners:
         certificate = self._parts.certificate
         tls = certificate.server.context if certificate is not None else None
         challenges = certificate.challenges if certificate is not None else None
-        opener: Opener = listen if link is None else link.sockets
+        opener = self._remember(listen if link is None else link.sockets)
         webrtc_sockets = self._webrtc_sockets()
         tcp_limits = TcpLimits(role.viewers.memory, settings.limits.viewer_stall)
         webrtc = self._webrtc = WebRtcEndpoint(settings.webrtc, webrtc_sockets, tcp_limits)
@@ -106,6 +108,16 @@ class Listeners:
         await webrtc.start()
         for listeners in self._listeners:
             await listeners.start()
+
+    def _remember(self, opener: Opener) -> Opener:
+        """Returns an opener whose sockets `close` closes: if one port is in use, the others belong to nobody yet."""
+
+        def remembering(name: str, host: str, port: int, transport: Transport = "tcp") -> list[socket.socket]:
+            sockets = opener(name, host, port, transport)
+            self._bound += sockets
+            return sockets
+
+        return remembering
 
     def _prepare_webrtc(self, event: Event) -> None:
         """Loads DTLS and SRTP when a stream begins, so that its first viewer does not wait for them."""
@@ -217,6 +229,8 @@ class Listeners:
         for server in (self._webrtc, self._http, self._admin, self._siblings, self._agent):
             if server is not None:
                 await server.close()
+        for bound in self._bound:
+            bound.close()
 
 
 def http_limits(settings: Settings, connections: Quota) -> HttpLimits:

@@ -276,6 +276,7 @@ async def fleet(account: str, folder: Path) -> AsyncIterator[Fleet]:
 # ---- the test ----
 
 
+@pytest.mark.nightly
 async def test_a_fleet_survives_its_faults(account: str, tmp_path: Path) -> None:
     need("chromium", "ffmpeg", "haproxy")
     await asyncio.to_thread(FILM.path)

@@ -41,7 +41,7 @@ def test_obs_streams_with_the_shown_address(way: Callable[[Channel], tuple[str, 
         channel.wait_live(90)
         streams = probe(channel.url("live.flv"))
         assert streams["video"]["codec_name"] == "h264"
-        assert (streams["video"]["width"], streams["video"]["height"]) == (1280, 720)
+        assert (streams["video"]["width"], streams["video"]["height"]) == (320, 180)
         assert streams["audio"]["codec_name"] == "aac"
         with pull(channel.url("live.flv"), seconds=4) as flv, pull(channel.rtmp, seconds=4) as rtmp:
             for program in (flv, rtmp):

@@ -67,7 +67,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     home.mkdir()
     must([sys.executable, "-m", "venv", "--without-pip", str(venv)], folder)
     into = [*PIP, "--python", str(venv / "bin" / "python"), "install"]
-    must([*into, "--require-hashes", "-r", str(ROOT / "requirements.lock")], folder)
+    # Only the modules that a test imports are compiled, by their import.
+    must([*into, "--no-compile", "--require-hashes", "-r", str(ROOT / "requirements.lock")], folder)
     must([*into, "--no-deps", "--no-index", str(wheel)], folder)
     return Installed(venv / "bin", home)
 

@@ -320,10 +320,10 @@ StreamEncoder=x264
 ABitrate=128
 Preset=veryfast
 [Video]
-BaseCX=1280
-BaseCY=720
-OutputCX=1280
-OutputCY=720
+BaseCX=320
+BaseCY=180
+OutputCX=320
+OutputCY=180
 FPSCommon=30
 """
 
@@ -368,7 +368,7 @@ def _obs_scene() -> dict[str, Any]:
         "id": "color_source_v3",
         "versioned_id": "color_source_v3",
         "name": "C",
-        "settings": {"color": 4281545523, "width": 1280, "height": 720},
+        "settings": {"color": 4281545523, "width": 320, "height": 180},
         "enabled": True,
     }
     item = {"name": "C", "id": 1, "visible": True, "pos": {"x": 0.0, "y": 0.0}, "scale": {"x": 1.0, "y": 1.0}}

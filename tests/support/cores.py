@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.support.clients import Program, pull, until
+from tests.support.fork_server import ForkedProcess
 from tests.support.gateway import Gateway, http
 from tests.support.media import Film
 from tests.support.time_outs import at_most
@@ -42,11 +43,11 @@ class Cores(Gateway):
         return found
 
     def children(self) -> list[int]:
-        """The pids of the master's children."""
-        pid = self.process.pid
-        with suppress(OSError):
-            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        return []
+        """The pids of the workers that the master started."""
+        children = _children(self.process.pid)
+        if self.forks_workers and self.count > 1 and isinstance(self.process, ForkedProcess):
+            return [pid for parent in children for pid in _children(parent)]
+        return children
 
     def wait_workers(self, *names: str, timeout: float = 20.0) -> dict[str, int]:
         """Waits until exactly these workers serve."""
@@ -103,6 +104,12 @@ def _sockets(pid: int) -> Iterator[str]:
                     yield target[8:-1]
 
 
+def _children(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
 def alive(pid: int) -> bool:
     """Returns whether the process runs: a zombie has ended, and any may end while its state is read."""
     with suppress(OSError):
@@ -112,6 +119,18 @@ def alive(pid: int) -> bool:
 
 class EdgeCores(Cores):
     """An edge with several workers."""
+
+    program = ("proxy",)
+
+
+class ExecutedCores(Cores):
+    """Starts its workers as in production, and not by forks."""
+
+    forks_workers = False
+
+
+class ExecutedEdgeCores(ExecutedCores):
+    """The same for an edge."""
 
     program = ("proxy",)
 

@@ -1,19 +1,15 @@
-"""Runs tasks of the ECS double as local processes with the command and environment of the container image."""
+"""Runs tasks of the ECS double as forked processes with the command and environment of the container image."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-import sys
-from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.time_outs import at_most
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.fork_server import ROOT, ForkedProcess, start_command
 
 
 class Containers:
@@ -26,11 +22,11 @@ class Containers:
         self._folder = folder
         self.definition = dict(definition)
         self._started = 0
-        self.processes: list[Process] = []
+        self.processes: list[ForkedProcess] = []
         self.codes: list[int] = []
 
     @property
-    def running(self) -> list[Process]:
+    def running(self) -> list[ForkedProcess]:
         return [process for process in self.processes if process.returncode is None]
 
     def log(self) -> str:
@@ -41,29 +37,21 @@ class Containers:
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("MILLRACE_", "AWS_"))}
         self._started += 1
         with (self._folder / f"task-{self._started}.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gateway", *(command or ["worker"])),
-                env=kept | self.definition | dict(environment),
-                stdin=DEVNULL,
-                stdout=log,
-                stderr=STDOUT,
-                cwd=ROOT,
-                start_new_session=True,
-            )
+            env = kept | self.definition | dict(environment)
+            files = {1: log.fileno(), 2: log.fileno()}
+            process = start_command(command or ["worker"], env, files, ROOT)
         self.processes.append(process)
         try:
-            await process.wait()
+            await process.end()
         except asyncio.CancelledError:  # StopTask: SIGTERM, and in the end SIGKILL
-            # The process's own `send_signal` would also collect its exit code, if it ends now: asyncio then reads 255.
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGTERM)
+            process.terminate()
             with suppress(TimeoutError):
-                async with asyncio.timeout(at_most(20)):
-                    await process.wait()
+                async with asyncio.timeout(20):
+                    await process.end()
             raise
         finally:
             if process.returncode is None:  # the process does not end, or this task was canceled again
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+                await process.end()
             self.codes.append(process.returncode if process.returncode is not None else -1)

@@ -144,6 +144,7 @@ class Gateway:
     """A running gateway with its own data folder, admin token and log."""
 
     program: ClassVar[tuple[str, ...]] = ("gateway", "serve")
+    forks_workers: ClassVar[bool] = True  # see `fork_server.start`
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -157,7 +158,7 @@ class Gateway:
         env |= {f"MILLRACE_{name}__HOST": "127.0.0.1" for name in ("RTMP", "HTTP", "WS", "WEBRTC", "SRT")}
         env |= {"MILLRACE_DATA": str(self.data), "MILLRACE_ADMIN__TOKEN": self.token, **settings}
         with (folder / "gateway.log").open("wb") as log:
-            self.process = fork_server.start(self.program, env, log)
+            self.process = fork_server.start(self.program, env, log, forks_workers=self.forks_workers)
 
     @property
     def log(self) -> str:

@@ -18,7 +18,12 @@ class IdleEdge(Edge):
     program = ("tests.support.idle_machine", *Edge.program)
 
 
-if __name__ == "__main__":
+def change_program() -> None:
+    """Makes the program in this process see an idle processor."""
     FreeProcessor.percent = lambda self: 100.0  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    change_program()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

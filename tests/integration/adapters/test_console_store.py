@@ -22,7 +22,7 @@ from gateway.lib.traffic import TrafficCounts
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
 from gateway.settings import load
-from tests.integration.adapters.conftest import DOUBLES, dynamodb
+from tests.integration.adapters.conftest import CONTRACT_DOUBLES, DOUBLES, dynamodb
 from tests.support.clock import Clock
 
 TABLE = "millrace-console"
@@ -49,7 +49,7 @@ def make_table(table: str = TABLE) -> None:
     )
 
 
-@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *CONTRACT_DOUBLES])
 async def console(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[ConsoleStore]:
     if request.param == "sqlite":
         async with SqliteConsole(tmp_path / "console.db", clock) as store:

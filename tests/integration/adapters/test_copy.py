@@ -17,7 +17,7 @@ from gateway.ports.events import StoredEvent
 from gateway.ports.films import Film, FilmState
 from gateway.ports.jobs import JobState, StoredJob
 from gateway.program import run
-from tests.integration.adapters.conftest import DOUBLES, make_table
+from tests.integration.adapters.conftest import CONTRACT_DOUBLES, DOUBLES, make_table
 from tests.integration.adapters.test_console_store import make_table as make_console_table
 from tests.integration.adapters.test_event_store import make_table as make_events_table
 from tests.integration.adapters.test_film_store import make_films_table
@@ -68,7 +68,7 @@ def source(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'old'}"
 
 
-@pytest.fixture(params=["sqlite", "postgres", *DOUBLES])
+@pytest.fixture(params=["sqlite", "postgres", *CONTRACT_DOUBLES])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'new'}"

@@ -19,7 +19,7 @@ from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.stores import open_aws
 from gateway.ports.errors import HeldByOtherNode, StoreUnavailable
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS
-from tests.integration.adapters.conftest import DOUBLES, SESSIONS, dynamodb
+from tests.integration.adapters.conftest import CONTRACT_DOUBLES, DOUBLES, SESSIONS, dynamodb
 from tests.integration.adapters.test_registry import ITEM, NOW, Clock, clock, holding, node
 from tests.support.gate import Gate
 from tests.support.time_outs import at_most
@@ -29,7 +29,7 @@ __all__ = ["clock"]  # a fixture
 FOREVER = 100 * 86_400
 
 
-@pytest.fixture(params=DOUBLES)
+@pytest.fixture(params=CONTRACT_DOUBLES)
 def double(request: pytest.FixtureRequest) -> str:
     """Yields the address of each double, with an empty table."""
     return str(request.getfixturevalue(DOUBLES[request.param]))

@@ -15,7 +15,7 @@ from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import EventType, StoredEvent
 from gateway.ports.stores import EventQuery, EventStore
 from gateway.settings import load
-from tests.integration.adapters.conftest import DOUBLES, dynamodb
+from tests.integration.adapters.conftest import CONTRACT_DOUBLES, DOUBLES, dynamodb
 
 TABLE = "video-events"
 NOW = 1_700_000_000.25
@@ -41,7 +41,7 @@ def make_table(table: str = TABLE) -> None:
     )
 
 
-@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *CONTRACT_DOUBLES])
 async def events(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventStore]:
     environ = {"MILLRACE_DATA": str(tmp_path)}
     if request.param in DOUBLES:

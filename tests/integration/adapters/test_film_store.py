@@ -12,7 +12,7 @@ from gateway.adapters.stores import open_stores
 from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import Film, FilmState, FilmStore
 from gateway.settings import load
-from tests.integration.adapters.conftest import DOUBLES, dynamodb
+from tests.integration.adapters.conftest import CONTRACT_DOUBLES, DOUBLES, dynamodb
 
 TABLE = "video-films"
 
@@ -37,7 +37,7 @@ def make_films_table(table: str = TABLE) -> None:
     )
 
 
-@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *CONTRACT_DOUBLES])
 async def films(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[FilmStore]:
     environ = {"MILLRACE_DATA": str(tmp_path)}
     if request.param in DOUBLES:

@@ -14,12 +14,12 @@ from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
 from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.ports.stores import JobStore
 from gateway.settings import load
-from tests.integration.adapters.conftest import DOUBLES, make_table
+from tests.integration.adapters.conftest import CONTRACT_DOUBLES, DOUBLES, make_table
 
 TABLE = "video-jobs"
 
 
-@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *CONTRACT_DOUBLES])
 async def jobs(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[JobStore]:
     environ = {"MILLRACE_DATA": str(tmp_path)}
     if request.param in DOUBLES:

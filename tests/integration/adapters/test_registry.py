@@ -20,7 +20,7 @@ from gateway.ports.errors import HeldByOtherNode
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 from gateway.ports.stores import Registry
 from gateway.settings import load
-from tests.integration.adapters.conftest import DOUBLES, SESSIONS
+from tests.integration.adapters.conftest import CONTRACT_DOUBLES, DOUBLES, SESSIONS
 from tests.support.clock import Clock
 
 NOW = 1_800_000_000.0
@@ -31,7 +31,7 @@ def clock() -> Clock:
     return Clock(NOW)
 
 
-@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *CONTRACT_DOUBLES])
 async def registry(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Registry]:
     """Yields each kind of registry, empty."""
     if request.param == "sqlite":
@@ -327,7 +327,7 @@ async def test_without_an_address_there_is_no_registry(tmp_path: Path) -> None:
         assert registry is None
 
 
-@pytest.mark.parametrize("kind", ["sqlite", *DOUBLES])
+@pytest.mark.parametrize("kind", ["sqlite", *CONTRACT_DOUBLES])
 async def test_open_stores_and_open_registry_share_one_registry(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,6 +22,7 @@ from gateway.adapters.aws.bucket_check import BucketCheck
 from gateway.adapters.stores import open_aws
 from gateway.settings import load
 from tests.support.clients import pull, push, take_of, until
+from tests.support.command_line import run
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import Film
 from tests.support.time_outs import at_most
@@ -85,9 +84,7 @@ async def test_the_bucket_may_be_a_part_of_the_host_name(tmp_path: Path, monkeyp
 def test_doctor_tries_the_store_of_the_settings(store: Versity, tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "AWS_"))}
     env = kept | store.settings() | {"MILLRACE_DATA": str(tmp_path), "AWS_CONFIG_FILE": os.devnull}
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "doctor", "--json"], env=env, capture_output=True, timeout=at_most(60)
-    )
+    done = run("doctor", "--json", env=env)
     states = {one["name"]: one["state"] for one in json.loads(done.stdout) if one["name"].startswith("bucket")}
     assert states == {f"bucket, {name}": "ok" for name in WORKS} | {"bucket, lifecycle": "warning"}
 

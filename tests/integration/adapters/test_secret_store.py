@@ -25,7 +25,7 @@ from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.ports.stores import SecretStore
 from gateway.settings import Settings, SettingsError, load
-from tests.support.time_outs import at_most
+from tests.support.command_line import run
 
 REGION = "eu-central-1"
 ROOT = Path(__file__).resolve().parents[3]
@@ -283,16 +283,9 @@ def test_a_secret_in_a_file_loads_no_aws_library(tmp_path: Path) -> None:
 def test_commands_read_secret_references_too(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("nodemedia2017privatekey\n")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "gateway", "sign", "--id", "70ef9b07-adbe-478d-b098-d7c8efd84a98"),
-            *("--expires", "1670371200", "--algorithm", "md5"),
-        ],
-        env=os.environ | {"MILLRACE_DATA": str(tmp_path), "MILLRACE_SIGNING__SECRET": f"file:{path}"},
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    options = ("--id", "70ef9b07-adbe-478d-b098-d7c8efd84a98", "--expires", "1670371200", "--algorithm", "md5")
+    secret = {"MILLRACE_SIGNING__SECRET": f"file:{path}"}
+    done = run("sign", *options, env=os.environ | {"MILLRACE_DATA": str(tmp_path), **secret})
     assert done.stdout.strip() == "1670371200-5db080c8cdca8764de881bc04e61e2b1", done.stderr
 
 

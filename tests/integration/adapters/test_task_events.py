@@ -21,7 +21,7 @@ from gateway.adapters.aws.sqs_reader import SqsReader
 from gateway.adapters.aws.task_events import TaskEvents, read_event
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable
-from tests.integration.adapters.conftest import DOUBLES
+from tests.integration.adapters.conftest import CONTRACT_DOUBLES, DOUBLES
 from tests.integration.adapters.test_ecs_tasks import settings
 from tests.integration.adapters.test_vod_queue import left
 from tests.support import moto_ecs
@@ -54,7 +54,7 @@ def stops(task: str) -> list[str]:
     return [of(task, last, "STOPPED", version) for last, version in steps]
 
 
-@pytest.fixture(params=DOUBLES)
+@pytest.fixture(params=CONTRACT_DOUBLES)
 def dynamo(request: pytest.FixtureRequest) -> str:
     """Yields each double of DynamoDB."""
     return str(request.getfixturevalue(DOUBLES[request.param]))

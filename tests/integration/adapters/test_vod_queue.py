@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +34,7 @@ from gateway.vod.vod_service import VodService
 from gateway.workers.worker_pool import WorkerPool
 from tests.integration.adapters.conftest import BUCKET
 from tests.support import films
+from tests.support.command_line import run
 from tests.support.studio import settings
 from tests.support.time_outs import at_most
 from tests.unit.deploy.test_aws_templates import data
@@ -286,10 +285,8 @@ async def test_an_event_that_causes_an_internal_error_is_tried_five_times(aws: s
 def test_the_command_reads_from_a_bucket_and_writes_to_one(aws: str, tmp_path: Path, film: bytes) -> None:
     s3 = boto3.client("s3", region_name=REGION)
     s3.put_object(Bucket=BUCKET, Key="in/a.mp4", Body=film)
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "vod", f"s3://{BUCKET}/in/a.mp4", "--out", f"s3://{BUCKET}/out/", "--json"],
-        capture_output=True, text=True, timeout=at_most(120), env={**os.environ, "MILLRACE_VOD__PRESET": "superfast"},
-    )  # fmt: skip
+    paths = (f"s3://{BUCKET}/in/a.mp4", "--out", f"s3://{BUCKET}/out/")
+    done = run("vod", *paths, "--json", env={**os.environ, "MILLRACE_VOD__PRESET": "superfast"})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outputs"]["hls"] == f"s3://{BUCKET}/out/a/a.m3u8"
     keys = {o["Key"] for o in s3.list_objects_v2(Bucket=BUCKET, Prefix="out/")["Contents"]}
@@ -297,9 +294,6 @@ def test_the_command_reads_from_a_bucket_and_writes_to_one(aws: str, tmp_path: P
 
 
 def test_the_command_reports_a_missing_object_in_one_line(aws: str, tmp_path: Path) -> None:
-    failed = subprocess.run(
-        [sys.executable, "-m", "gateway", "vod", f"s3://{BUCKET}/none.mp4", "--out", str(tmp_path / "out")],
-        capture_output=True, text=True, timeout=at_most(60), env=dict(os.environ),
-    )  # fmt: skip
+    failed = run("vod", f"s3://{BUCKET}/none.mp4", "--out", str(tmp_path / "out"))
     assert failed.returncode == 1 and len(failed.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()

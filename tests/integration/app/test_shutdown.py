@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import until
+from tests.support.command_line import run
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.rtmp import VIDEO, Peer, all_tls_ports, connected, picture, self_signed
 from tests.support.time_outs import at_most
@@ -171,14 +172,16 @@ def test_ports_json_contains_the_open_ports(start, tmp_path: Path) -> None:  # t
 
 
 def _ends(
-    folder: Path, *arguments: str, command: Sequence[str] = ("-m", "gateway", "serve"), **settings: str
+    folder: Path, *arguments: str, command: Sequence[str] = (), **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs the program, which must end by itself."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
     env |= {"MILLRACE_DATA": str(folder), **settings}
+    if not command:
+        return run("serve", *arguments, env=env)
     program = [sys.executable, *command, *arguments]
-    return subprocess.run(program, env=env, cwd=ROOT, capture_output=True, text=True, timeout=at_most(15), check=False)
+    return subprocess.run(program, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

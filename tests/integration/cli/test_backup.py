@@ -7,13 +7,13 @@ import json
 import os
 import sqlite3
 import subprocess
-import sys
 import tarfile
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.support.command_line import run_bytes
 from tests.support.gateway import Gateway, running
 from tests.support.postgres import Postgres
 from tests.support.shared_gateway import shared_gateway
@@ -24,9 +24,7 @@ gateway = shared_gateway()
 
 def millrace(data: Path, *arguments: str, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    command = [sys.executable, "-m", "gateway", *arguments]
-    env = kept | {"MILLRACE_DATA": str(data), **environ}
-    return subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=at_most(60))
+    return run_bytes(*arguments, env=kept | {"MILLRACE_DATA": str(data), **environ}, stdin=stdin)
 
 
 def done(data: Path, *arguments: str, **environ: str) -> str:

@@ -13,7 +13,7 @@ import typer
 
 from gateway import __version__, program
 from gateway.cli.common import print_rows
-from tests.support.time_outs import at_most
+from tests.support import command_line
 from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,7 +22,7 @@ ID = "70ef9b07-adbe-478d-b098-d7c8efd84a98"
 
 @pytest.fixture
 def millrace(tmp_path):
-    """Runs `python -m gateway …` on a data folder of its own."""
+    """Runs a command on a data folder of its own. Without a command, `python -m gateway` runs as users start it."""
 
     def run(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("MILLRACE_", "AWS_"))}
@@ -32,15 +32,12 @@ def millrace(tmp_path):
             "MILLRACE_RTMP__HOST": "127.0.0.1",
             "MILLRACE_HTTP__HOST": "127.0.0.1",
         }
-        env |= {"PYTHONPATH": str(ROOT)} | {f"MILLRACE_{k}": v for k, v in environ.items()}
-        return subprocess.run(
-            [sys.executable, "-m", "gateway", *args],
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=at_most(60),
-        )
+        env |= {f"MILLRACE_{k}": v for k, v in environ.items()}
+        if args and not args[0].startswith("-"):
+            return command_line.run(*args, env=env, folder=tmp_path)
+        env["PYTHONPATH"] = str(ROOT)
+        command = [sys.executable, "-m", "gateway", *args]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
 
     return run
 

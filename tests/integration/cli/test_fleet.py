@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import pull, push, take_of, until
-from tests.support.gateway import START_WITHIN, Gateway, running
+from tests.support.command_line import run
+from tests.support.gateway import Gateway, running
 from tests.support.media import Film
 from tests.support.postgres import Postgres
 from tests.support.time_outs import at_most
@@ -26,9 +27,7 @@ SECRET = 'the cluster\'s secret, "quoted" \\ é'
 
 def millrace(data: Path, *arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    command = [sys.executable, "-m", "gateway", *arguments]
-    env = kept | {"MILLRACE_DATA": str(data), **environ}
-    return subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=at_most(60), text=True)
+    return run(*arguments, env=kept | {"MILLRACE_DATA": str(data), **environ}, stdin=stdin)
 
 
 def line_of(gateway: Gateway, settings: dict[str, str], *options: str) -> list[str]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.time_outs import at_most
+from tests.support.command_line import run
 from tests.support.tools import need
 
 UNIT = "etc/systemd/system/millrace.service"
@@ -20,8 +19,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users
 
 
 def install(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gateway", "install-service", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=at_most(60))
+    return run("install-service", *arguments)
 
 
 def done(root: Path, *arguments: str) -> str:
@@ -63,9 +61,7 @@ def test_the_service_has_a_user_and_private_folders(tmp_path: Path) -> None:
     assert (settings.stat().st_mode & 0o777, settings.stat().st_gid) == (0o640, int(entry[3]))
     assert 'data = "/var/lib/shows/live"' in settings.read_text()
     assert "StateDirectory=shows/live\n" in (tmp_path / UNIT).read_text()
-    read = subprocess.run(
-        [sys.executable, "-m", "gateway", "check-config", "--config", str(settings)], capture_output=True, text=True
-    )
+    read = run("check-config", "--config", str(settings))
     assert read.returncode == 0 and "/var/lib/shows/live" in read.stdout
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.support.authority import Authority
 from tests.support.clients import Program, push, until
+from tests.support.command_line import run
 from tests.support.gateway import Gateway, running
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
@@ -34,11 +35,7 @@ def millrace(
     gateway: Gateway, *arguments: str, token: str | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """The command on the gateway's machine: its address follows from the data folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments],
-        env=environment(gateway.data, gateway.token if token is None else token),
-        input=stdin, capture_output=True, text=True, timeout=at_most(60),
-    )  # fmt: skip
+    return run(*arguments, env=environment(gateway.data, gateway.token if token is None else token), stdin=stdin)
 
 
 def test_the_live_streams_are_shown_and_ended(gateway: Gateway) -> None:
@@ -137,9 +134,7 @@ def test_the_own_certificate_is_trusted_whatever_its_name_and_others_are_not(tmp
     ports = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMPS", "HTTPS", "WSS")}
     with running(**tls, **ports) as gateway:
         env = environment(gateway.data, gateway.token) | tls
-        command = [sys.executable, "-m", "gateway", "status", "--json"]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=at_most(60))
+        done = run("status", "--json", env=env)
         assert (done.returncode, json.loads(done.stdout)["ready"]) == (0, True)
-        command += ["--url", f"https://127.0.0.1:{gateway.ports['admin']}"]
-        refused = subprocess.run(command, env=env, capture_output=True, text=True, timeout=at_most(60))
+        refused = run("status", "--json", "--url", f"https://127.0.0.1:{gateway.ports['admin']}", env=env)
         assert refused.returncode == 1 and "certificate" in refused.stderr

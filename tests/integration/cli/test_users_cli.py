@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.command_line import run
 from tests.support.gateway import Gateway, Reply, http
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
@@ -22,12 +23,7 @@ PASSWORD, ANOTHER = "correct horse battery", "another password"
 
 def millrace(data: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments],
-        env=kept | {"MILLRACE_DATA": str(data)},
-        input=stdin if stdin is not None else "",
-        capture_output=True, text=True, timeout=at_most(60),
-    )  # fmt: skip
+    return run(*arguments, env=kept | {"MILLRACE_DATA": str(data)}, stdin=stdin or "")
 
 
 def done(data: Path, *arguments: str, stdin: str | None = None) -> str:

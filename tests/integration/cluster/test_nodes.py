@@ -33,7 +33,7 @@ class Pair:
         return f"rtmp://127.0.0.1:{gateway.ports['rtmp']}/stream/{channel.obs_key}"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
     if request.param == "sqlite":
         stores = {
@@ -60,8 +60,14 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
 
 
 FILM = Film("nodes-20", seconds=20)
+# The operations of both registries are judged by tests/integration/adapters/test_registry.py.
+both = pytest.mark.parametrize("pair", ["sqlite", "postgres"], indirect=True)
+postgres_at_night = pytest.mark.parametrize(
+    "pair", ["sqlite", pytest.param("postgres", marks=pytest.mark.nightly)], indirect=True
+)
 
 
+@postgres_at_night
 def test_every_protocol_plays_at_a_node_that_does_not_hold_the_stream(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True, isCMAF=True)
     with push(FILM, pair.push_url(pair.a, channel)):
@@ -78,6 +84,7 @@ def test_every_protocol_plays_at_a_node_that_does_not_hold_the_stream(pair: Pair
                 judge(take_of(player), FILM, cut=name in ("flv", "rtmp"))
 
 
+@postgres_at_night
 def test_both_nodes_give_the_same_bytes(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True, isCMAF=True)
     with push(FILM, pair.push_url(pair.a, channel)):
@@ -90,6 +97,7 @@ def test_both_nodes_give_the_same_bytes(pair: Pair) -> None:
             assert one.headers["content-type"] == other.headers["content-type"]
 
 
+@postgres_at_night
 def test_a_publisher_that_reconnects_at_the_other_node_continues_its_stream(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True)
     viewer = pull(pair.at(pair.b, channel), seconds=None)
@@ -111,6 +119,7 @@ def test_a_publisher_that_reconnects_at_the_other_node_continues_its_stream(pair
     assert [f.time for f in take.video] == sorted(f.time for f in take.video)
 
 
+@both
 def test_a_killed_holder_is_replaced_and_viewers_of_other_nodes_stay_connected(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True)
     with pull(pair.at(pair.b, channel), seconds=None) as viewer:
@@ -135,6 +144,7 @@ def test_a_killed_holder_is_replaced_and_viewers_of_other_nodes_stay_connected(p
     assert len(seen) > len(source), "and some of the first"
 
 
+@both
 def test_a_publisher_continues_at_another_node_when_its_holder_stops(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True)
     with pull(pair.at(pair.b, channel), seconds=None) as viewer:

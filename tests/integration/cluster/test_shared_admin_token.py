@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest_asyncio
@@ -15,6 +13,7 @@ from gateway.adapters.local.stores import SqliteConsole
 from gateway.adapters.shared_admin_token import KIND, SharedAdminToken, shares_token
 from gateway.settings import load
 from tests.support.clients import until
+from tests.support.command_line import run
 from tests.support.gateway import Gateway
 from tests.support.postgres import Postgres
 from tests.support.time_outs import at_most
@@ -78,7 +77,6 @@ def test_one_token_serves_two_gateways_and_a_reset_reaches_both(postgres: Postgr
             gateways[-1].wait_ready()
             until(lambda: "Admin token, shown only now" in gateways[0].log, "the first one has shown the token")
         first, second = gateways
-        command = [sys.executable, "-m", "gateway", "token", "reset"]
         env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
         env |= settings | {"MILLRACE_DATA": str(first.data)}
         token = first.log.partition("shown only now: ")[2].split()[0]
@@ -86,7 +84,7 @@ def test_one_token_serves_two_gateways_and_a_reset_reaches_both(postgres: Postgr
             gateway.token = token
             assert gateway.api("GET", "/users").status == 200
         assert "Admin token" not in second.log
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=at_most(60))
+        done = run("token", "reset", env=env)
         assert done.returncode == 0, done.stderr
         for gateway in gateways:
             gateway.token = done.stdout.strip()

@@ -66,7 +66,7 @@ class Tree:
             log = Path(f"/proc/{process.pid}/fd/1").resolve()
             if mark in log.read_text():
                 process.kill()
-                await process.wait()
+                await process.end()
                 return
         raise AssertionError(f"no task listens at {address}: {self.containers.log()[-3000:]}")
 

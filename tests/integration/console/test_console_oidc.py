@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from gateway.ports.errors import StoreUnavailable
 from tests.support import oidc
 from tests.support.admin import Admin, admin
 from tests.support.clock import Clock
+from tests.support.command_line import run
 from tests.support.gateway import http, running
 from tests.support.oidc import CLIENT, SECRET, Provider
 from tests.support.time_outs import at_most
@@ -406,13 +405,7 @@ def test_a_provider_without_a_client_id_gives_a_one_line_error_at_start(tmp_path
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     ports = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
     options = {"MILLRACE_DATA": str(tmp_path), "MILLRACE_OIDC__ISSUER": "https://id.example.com"}
-    found = subprocess.run(
-        [sys.executable, "-m", "gateway", "serve"],
-        env=kept | ports | options,
-        capture_output=True,
-        text=True,
-        timeout=at_most(60),
-    )
+    found = run("serve", env=kept | ports | options)
     assert found.returncode == 1
     assert found.stderr.splitlines()[-1].startswith("millrace: oidc.issuer is set: oidc.client_id")
     assert "Traceback" not in found.stderr

@@ -39,6 +39,7 @@ def test_cfn_lint_finds_nothing_in_regions_with_all_services():
     assert lint("--regions", "eu-central-1", "us-east-1", "--", *map(str, TEMPLATES)) == ""
 
 
+@pytest.mark.nightly
 def test_cfn_lint_finds_nothing_in_china():
     # These two are not made there: tests/unit/deploy/test_aws_templates.py.
     templates = [str(path) for path in TEMPLATES if path.name not in ("streams.yaml", "signin.yaml")]

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from gateway.channels.stream_key import sign
 from gateway.ingest.refusal_texts import REVOKED_KEY, WRONG_KEY
 from tests.support.clients import Program, push, until
+from tests.support.command_line import run
 from tests.support.cores import Cores
 from tests.support.fleet import sharing
 from tests.support.gateway import FAR, Channel, Gateway, running
@@ -187,9 +187,8 @@ def test_events_wait_while_the_store_is_unavailable_and_readers_get_503() -> Non
 
 def test_changes_by_the_command_line_are_recorded_with_their_author(gateway: Gateway) -> None:
     channel = gateway.channel()
-    command = [sys.executable, "-m", "gateway", "channel", "update", channel.id, "--name", "From a shell"]
     environment = {**os.environ, "MILLRACE_DATA": str(gateway.data), "MILLRACE_SIGNING__SECRET": SECRET}
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    run("channel", "update", channel.id, "--name", "From a shell", env=environment).check_returncode()
     changed, created = events(gateway, channel=channel.id)
     assert (changed["type"], created["type"]) == ("channel.changed", "channel.created")
     assert changed["data"] == {"name": "From a shell", "fields": ["videoname"], "by": "command line"}

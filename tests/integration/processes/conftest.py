@@ -16,10 +16,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts gateways of several workers, each in a folder of its own, and ends what a test leaves running."""
     started: list[Cores] = []
 
-    def start(workers: int = 2, **settings: str) -> Cores:
+    def start(workers: int = 2, program: type[Cores] = Cores, **settings: str) -> Cores:
         folder = tmp_path / f"{len(started)}"
         folder.mkdir()
-        gateway = Cores(folder, workers, **settings)
+        gateway = program(folder, workers, **settings)
         started.append(gateway)
         gateway.wait_ready()
         return gateway

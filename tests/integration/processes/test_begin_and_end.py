@@ -1,4 +1,7 @@
-"""Start and end of a gateway with several workers, and conditions that prevent the start."""
+"""Start and end of a gateway with several workers, and conditions that prevent the start.
+
+Workers are started as in production where their start or end is judged.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import pull, push, so_far, take_of, until
-from tests.support.cores import FILM, Cores, EdgeCores, Start, alive
-from tests.support.time_outs import at_most
+from tests.support.command_line import run
+from tests.support.cores import FILM, Cores, ExecutedCores, ExecutedEdgeCores, Start, alive
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 
@@ -28,7 +31,7 @@ NIGHTLY = pytest.mark.nightly
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=NIGHTLY)])
 def test_a_signal_ends_all_processes_and_leaves_no_files(start: Start, number: signal.Signals) -> None:
-    gateway = start(3)
+    gateway = start(3, ExecutedCores)
     channel = gateway.channel()
     workers = gateway.workers()
     with push(FILM, channel.push) as publisher, pull(channel.url("live.flv"), seconds=None) as viewer:
@@ -60,17 +63,17 @@ EDGE = {"MILLRACE_CLUSTER__SECRET": "s" * 32, "MILLRACE_EDGE__UPSTREAM": "127.0.
 @pytest.mark.parametrize(
     ("program", "moment", "reload"),
     [
-        (Cores, "a master", False),
-        *(pytest.param(Cores, moment, False, marks=NIGHTLY) for moment in list(START)[1:]),
-        pytest.param(Cores, "a new process", True, marks=NIGHTLY),
+        (ExecutedCores, "a master", False),
+        *(pytest.param(ExecutedCores, moment, False, marks=NIGHTLY) for moment in list(START)[1:]),
+        pytest.param(ExecutedCores, "a new process", True, marks=NIGHTLY),
         (Cores, "a new one that serves", True),
-        (EdgeCores, "a process", False),
+        (ExecutedEdgeCores, "a process", False),
     ],
 )
 def test_a_stop_during_a_start_or_reload_ends_all_processes(
     tmp_path: Path, program: type[Cores], moment: str, reload: bool
 ) -> None:
-    gateway = program(tmp_path, 2, **EDGE if program is EdgeCores else {})
+    gateway = program(tmp_path, 2, **EDGE if program is ExecutedEdgeCores else {})
     try:
         if reload:
             gateway.wait_ready()
@@ -88,7 +91,7 @@ def test_a_stop_during_a_start_or_reload_ends_all_processes(
 
 def test_a_signal_to_the_whole_process_group_ends_the_gateway_cleanly(start: Start) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        gateway = start(2)
+        gateway = start(2, ExecutedCores)
         os.killpg(gateway.process.pid, number)
         assert gateway.ended() == 0, gateway.log[-2000:]
         assert '"level":"error"' not in gateway.log
@@ -106,7 +109,7 @@ def test_a_second_signal_ends_at_once(start: Start) -> None:
 
 
 def test_workers_without_a_master_end_by_themselves(start: Start) -> None:
-    gateway = start(2)
+    gateway = start(2, ExecutedCores)
     workers = gateway.workers()
     gateway.process.send_signal(signal.SIGKILL)
     gateway.ended()
@@ -122,10 +125,9 @@ def test_a_worker_ended_by_a_signal_is_replaced(start: Start) -> None:
 
 def _cannot_start(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
+    env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN", "SRT")}
     env |= {"MILLRACE_DATA": str(folder), "MILLRACE_SERVE__WORKERS": "2", **settings}
-    command = [sys.executable, "-m", "gateway", "serve"]
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=at_most(30), check=False)
+    return run("serve", env=env)
 
 
 def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -191,7 +193,7 @@ def test_the_master_loads_no_media_code() -> None:
 
 
 def test_the_worker_secret_is_not_in_any_command_line_environment_or_log(start: Start) -> None:
-    gateway = start(2)
+    gateway = start(2, ExecutedCores)
     seen = gateway.log
     for pid in (gateway.process.pid, *gateway.workers().values()):
         for place in ("cmdline", "environ"):

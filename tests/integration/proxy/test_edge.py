@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from gateway.adapters.local.stores import SqliteRegistry
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from tests.support.clients import Program, probe, pull, push, take_of, until
 from tests.support.cloudfront import Signer
+from tests.support.command_line import run
 from tests.support.gateway import Channel, Edge, Gateway, Reply, http
 from tests.support.media import Film, judge
 from tests.support.rtmp import connected
@@ -436,8 +436,7 @@ def test_the_edge_is_listed_among_the_nodes(lab: Farm) -> None:
 
 def said_by(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    command = [sys.executable, "-m", "gateway", "edge", *arguments]
-    return subprocess.run(command, env=env | environ, capture_output=True, text=True, timeout=at_most(60))
+    return run("edge", *arguments, env=env | environ)
 
 
 @pytest.mark.parametrize(
