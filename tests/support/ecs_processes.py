@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.support.fork_server import ROOT, ForkedProcess, start_command
+from tests.support.time_outs import at_most
 
 
 class Containers:
@@ -46,7 +47,7 @@ class Containers:
         except asyncio.CancelledError:  # StopTask: SIGTERM, and in the end SIGKILL
             process.terminate()
             with suppress(TimeoutError):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(at_most(20)):
                     await process.end()
             raise
         finally:

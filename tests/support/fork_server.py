@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.support.forked_workers import MAX_REQUEST, ask, fork_workers
+from tests.support.time_outs import at_most
 
 ROOT = Path(__file__).resolve().parents[2]
 _MAX_FILES = 200  # in one request; the system allows 253

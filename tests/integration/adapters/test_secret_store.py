@@ -26,6 +26,7 @@ from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.ports.stores import SecretStore
 from gateway.settings import Settings, SettingsError, load
 from tests.support.command_line import run
+from tests.support.time_outs import at_most
 
 REGION = "eu-central-1"
 ROOT = Path(__file__).resolve().parents[3]

@@ -181,7 +181,7 @@ def _ends(
     if not command:
         return run("serve", *arguments, env=env)
     program = [sys.executable, *command, *arguments]
-    return subprocess.run(program, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(program, env=env, cwd=ROOT, capture_output=True, text=True, timeout=at_most(60), check=False)
 
 
 def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -17,7 +17,6 @@ from tests.support.command_line import run_bytes
 from tests.support.gateway import Gateway, running
 from tests.support.postgres import Postgres
 from tests.support.shared_gateway import shared_gateway
-from tests.support.time_outs import at_most
 
 gateway = shared_gateway()
 

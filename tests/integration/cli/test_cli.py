@@ -14,6 +14,7 @@ import typer
 from gateway import __version__, program
 from gateway.cli.common import print_rows
 from tests.support import command_line
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,7 +38,7 @@ def millrace(tmp_path):
             return command_line.run(*args, env=env, folder=tmp_path)
         env["PYTHONPATH"] = str(ROOT)
         command = [sys.executable, "-m", "gateway", *args]
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=at_most(60))
 
     return run
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import run
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 UNIT = "etc/systemd/system/millrace.service"

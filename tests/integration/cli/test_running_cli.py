@@ -14,7 +14,6 @@ from tests.support.command_line import run
 from tests.support.gateway import Gateway, running
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
-from tests.support.time_outs import at_most
 
 FILM = Film("running cli", seconds=60)
 gateway = shared_gateway("ffmpeg", films=[FILM])

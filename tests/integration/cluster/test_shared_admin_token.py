@@ -16,7 +16,6 @@ from tests.support.clients import until
 from tests.support.command_line import run
 from tests.support.gateway import Gateway
 from tests.support.postgres import Postgres
-from tests.support.time_outs import at_most
 
 
 @pytest_asyncio.fixture

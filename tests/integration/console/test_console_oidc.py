@@ -21,7 +21,6 @@ from tests.support.clock import Clock
 from tests.support.command_line import run
 from tests.support.gateway import http, running
 from tests.support.oidc import CLIENT, SECRET, Provider
-from tests.support.time_outs import at_most
 
 
 def client(issuer: str, clock: Clock | None = None, **options: Any) -> OpenIdProvider:

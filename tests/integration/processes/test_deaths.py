@@ -17,6 +17,7 @@ from tests.support.clients import Program, push, so_far, take_of, until
 from tests.support.cores import FILM, SHORT, Cores, EdgeCores, Start, answers, viewers_everywhere
 from tests.support.gateway import Channel, http
 from tests.support.media import judge
+from tests.support.time_outs import at_most
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 
@@ -63,7 +64,7 @@ def test_after_the_holders_death_the_stream_continues_when_its_publisher_returns
         def returns() -> Program:
             program = stack.enter_context(push(SHORT, channel.push))
             with contextlib.suppress(subprocess.TimeoutExpired):
-                program.process.wait(2)
+                program.process.wait(at_most(2))
             return program
 
         second = until(lambda: (p := returns()).running and p, "the publisher is taken again", 20)
