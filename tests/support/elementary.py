@@ -11,8 +11,7 @@ from pathlib import Path
 import av
 
 from gateway.media.track import Codec, Kind, MediaTrack
-from tests.support.media import made_once
-from tests.support.time_outs import at_most
+from tests.support.media import VP8, VP9, made_once
 from tests.support.tools import need
 
 _PICTURE = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=30", "-t", "2", "-pix_fmt", "yuv420p"]
@@ -32,8 +31,8 @@ RECIPES: dict[str, tuple[Codec, str, list[str]]] = {
     # Hidden frames: temporal units of up to five OBUs.
     "av1-hidden": (Codec.AV1, "mp4", [*_PICTURE, "-c:v", "libaom-av1", "-cpu-used", "8", "-lag-in-frames", "25",
                                       "-g", "60", "-threads", "1"]),
-    "vp9": (Codec.VP9, "mp4", [*_PICTURE, "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "15"]),
-    "vp8": (Codec.VP8, "webm", [*_PICTURE, "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "15"]),
+    "vp9": (Codec.VP9, "mp4", [*_PICTURE, *VP9, "-g", "15"]),
+    "vp8": (Codec.VP8, "webm", [*_PICTURE, *VP8, "-g", "15"]),
     "aac": (Codec.AAC, "mp4", [*_TONE, "-c:a", "aac", "-ac", "2"]),
     "aac-mono": (Codec.AAC, "mp4", [*_TONE, "-c:a", "aac", "-ac", "1", "-ar", "44100"]),
     "opus": (Codec.OPUS, "mp4", [*_TONE, "-c:a", "libopus", "-ac", "2"]),

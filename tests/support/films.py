@@ -1,7 +1,9 @@
 """Unusual films as users upload them, made by ffmpeg once per run, and ffprobe's description of results."""
 
 import atexit
+import fcntl
 import functools
+import hashlib
 import json
 import shutil
 import subprocess
@@ -9,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.support.time_outs import at_most
+from tests.support.run_folder import run_folder
 from tests.support.tools import need
 
 _folder = Path(tempfile.mkdtemp(prefix="millrace-odd-films-"))
@@ -22,11 +24,23 @@ H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 
 @functools.cache
 def film(name: str, *arguments: str) -> Path:
-    """Creates `name` with `ffmpeg <arguments>`; skips the test without ffmpeg."""
+    """Creates `name` with `ffmpeg <arguments>` once per run; skips the test without ffmpeg."""
     need("ffmpeg", "ffprobe")
-    path = _folder / name
-    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments, str(path)], check=True, timeout=at_most(180))
-    return path
+    folder = run_folder() / f"film-{hashlib.sha256(repr((name, arguments)).encode()).hexdigest()[:16]}"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            part = Path(tempfile.mkdtemp(dir=folder.parent))
+            command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments, str(part / name)]
+            subprocess.run(command, check=True, timeout=180)
+            part.rename(folder)
+    return folder / name
+
+
+def long() -> Path:
+    """A film of 25 seconds: 250 small pictures, and AAC sound."""
+    picture = "testsrc2=size=160x90:rate=10"
+    return film("long.mp4", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", SOUND, "-t", "25", *H264, "-c:a", "aac")
 
 
 def plain(name: str = "plain.mp4", seconds: float = 3, *more: str) -> Path:
@@ -87,17 +101,23 @@ def pixel(path: Path, x: float, y: float) -> tuple[int, int, int]:
     """The average colour around a place of the first picture. x, y: 0 to 1 from left and top."""
     from PIL import Image
 
+    image = _first_picture(path)
+    width, height = image.size
+    left, top = int(x * width), int(y * height)
+    box = image.crop((left - 3, top - 3, left + 4, top + 4))
+    red, green, blue = box.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+    return red, green, blue
+
+
+@functools.cache
+def _first_picture(path: Path) -> Any:
+    """The first picture of a film, or a JPEG file, as an image of Pillow."""
+    from PIL import Image
+
     if path.suffix != ".jpg":
-        still = path.with_suffix(".look.png")
-        subprocess.run(
-            ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(path), "-frames:v", "1", str(still)],
-            check=True,
-            timeout=at_most(60),
-        )
+        still = Path(tempfile.mkdtemp(dir=_folder)) / "still.png"
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-frames:v", "1", str(still)]
+        subprocess.run(command, check=True, timeout=60)
         path = still
     with Image.open(path) as image:
-        width, height = image.size
-        left, top = int(x * width), int(y * height)
-        box = image.convert("RGB").crop((left - 3, top - 3, left + 4, top + 4))
-        red, green, blue = box.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
-        return red, green, blue
+        return image.convert("RGB")

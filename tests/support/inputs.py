@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from gateway.channels.channel import Channel
@@ -22,7 +21,7 @@ from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 from gateway.settings import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
-from tests.support.time_outs import at_most
+from tests.support.children import children
 
 SECONDS = 30.0  # limit of every wait
 
@@ -113,15 +112,8 @@ class FakeInput:
 
 def kill_demuxers(parent: int) -> None:
     """Kills the demux workers of a process."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                found = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
-            except OSError:
-                continue
-            if b"gateway.workers.programs.demux.demux_worker" in words and int(found) == parent:
-                os.kill(int(entry.name), signal.SIGKILL)
+    for pid in children("gateway.workers.programs.demux.demux_worker", parent):
+        os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.asynccontextmanager

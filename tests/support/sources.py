@@ -71,11 +71,18 @@ def tone(rate: int = 44100) -> tuple[str, ...]:
 
 
 def h264(
-    size: str = "320x180", seconds: float = 4, *, gop: int = 30, bframes: int = 2, audio: bool = True, more: str = ""
+    size: str = "320x180",
+    seconds: float = 4,
+    *,
+    rate: int = 30,
+    gop: int = 30,
+    bframes: int = 2,
+    audio: bool = True,
+    more: str = "",
 ) -> Source:
     """An ordinary H.264 source."""
     return source(
-        *pictures(size, more=more),
+        *pictures(size, str(rate), more=more),
         *(tone() if audio else ()),
         *("-t", str(seconds), *X264, "-g", str(gop), "-bf", str(bframes), "-pix_fmt", "yuv420p"),
         *(AAC if audio else ()),

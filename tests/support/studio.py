@@ -24,7 +24,7 @@ from gateway.vod.films import Films
 from gateway.vod.sources import VodSources
 from gateway.vod.vod_service import VodService
 from gateway.workers.worker_pool import WorkerPool
-from tests.support.time_outs import at_most
+from tests.support.children import children
 
 SECRET = "a-secret-for-tests"
 
@@ -95,20 +95,7 @@ class Bench:
 
 def package_workers() -> list[int]:
     """The pids of child processes that package films."""
-    import os
-
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError):
-            fields = status.read_text().rpartition(") ")[2].split()
-            words = (status.parent / "cmdline").read_bytes().split(b"\0")
-            if (
-                int(fields[1]) == os.getpid()
-                and fields[0] != "Z"
-                and b"gateway.workers.programs.vod.package_worker" in words
-            ):
-                found.append(int(status.parent.name))
-    return found
+    return children("gateway.workers.programs.vod.package_worker")
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,7 @@ BOX = b"\x01\0\0\0"
 def film() -> bytes:
     target = io.BytesIO()
     with av.open(target, "w", format="flv") as container:
-        stream = container.add_stream("libvpx-vp9", rate=25)
+        stream = container.add_stream("libvpx-vp9", rate=25, options={"deadline": "realtime", "cpu-used": "8"})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 320, 180, "yuv420p", 10
         for number in range(PICTURES):

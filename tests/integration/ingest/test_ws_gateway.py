@@ -22,7 +22,7 @@ from gateway.media.h264 import parse_avcc
 from gateway.media.track import Kind
 from tests.support.clients import probe, pull, take_of, until
 from tests.support.gateway import Channel, Gateway, running
-from tests.support.media import excerpt, framehash_command, parse_framehash
+from tests.support.media import VP8, excerpt, framehash_command, parse_framehash
 from tests.support.push_messages import end_text
 from tests.support.pushing import camera, close_code, page
 from tests.support.rtmp import all_tls_ports, trusting_anyone
@@ -135,7 +135,7 @@ async def test_every_format_plays_a_push_of_frames(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("arguments", "video"),
     [
-        (("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "400k", "-g", "60"), "transcode"),
+        ((*VP8, "-b:v", "400k", "-g", "60"), "transcode"),
         ((*X264, "-tune", "zerolatency", "-g", "30", "-pix_fmt", "yuv420p"), "copy"),
     ],
     ids=["VP8", "H.264"],

@@ -20,17 +20,23 @@ from gateway.media.track import AccessUnit, Kind, Timed
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders, sources
 from tests.support.marking import WatermarkHub, pictures, play
+from tests.support.waiting import until
 
 TEXT = {"isWaterMark": True, "WaterMarkText": "\u25a0", "WaterMarkFontSize": 80, "WaterMarkFontColor": "#00ff00"}
 AT = {"WaterMarkLeft": 40, "WaterMarkTop": 20}
 
 
 def gray(seconds: float = 4, size: str = "320x180", **options: Any) -> sources.Source:
-    """A gray source in which nothing is green, with sound."""
+    """A gray source of 15 pictures a second in which nothing is green, with sound."""
     return sources.source(
-        *("-f", "lavfi", "-i", f"color=0x808080:s={size}:r=30,noise=alls=6:allf=t{options.get('more', '')}"),
+        *(
+            "-f",
+            "lavfi",
+            "-i",
+            f"color=0x808080:s={size}:r={options.get('rate', 15)},noise=alls=6:allf=t{options.get('more', '')}",
+        ),
         *sources.tone(),
-        *("-t", str(seconds), *sources.X264, "-g", str(options.get("gop", 30)), "-bf", str(options.get("bf", 0))),
+        *("-t", str(seconds), *sources.X264, "-g", str(options.get("gop", 15)), "-bf", str(options.get("bf", 0))),
         *("-pix_fmt", options.get("pixels", "yuv420p"), *options.get("codec", ()), *sources.AAC),
     )
 
@@ -75,7 +81,7 @@ async def test_text_and_picture_appear_at_their_place_from_the_first_frame_on() 
 
 
 async def test_only_the_pictures_are_changed_by_the_watermark() -> None:
-    source = gray(3, bf=2)
+    source = gray(3, bf=2, rate=30, gop=30)
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
         publisher.push_timed(Timed(0, "onTextData", b"x"))
@@ -106,9 +112,9 @@ async def test_the_watermark_can_be_switched_on_and_off_without_a_gap() -> None:
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **{**TEXT, "isWaterMark": False}, **AT)
         stages: list[Callable[[], bool]] = [
-            lambda: len(lab.seen()) > 40,
-            lambda: lab.report().get("shown", False) and len(lab.viewer.tracks) == 2 and len(lab.seen()) > 150,
-            lambda: len(lab.viewer.tracks) == 3 and len(lab.seen()) > 240,
+            lambda: len(lab.seen()) > 20,
+            lambda: lab.report().get("shown", False) and len(lab.viewer.tracks) == 2 and len(lab.seen()) > 75,
+            lambda: len(lab.viewer.tracks) == 3 and len(lab.seen()) > 120,
         ]
         units, at = list(source.units), 0
         for action, stage in zip((None, True, False), stages, strict=True):
@@ -143,14 +149,14 @@ async def test_changes_of_text_place_and_picture_appear_without_a_break() -> Non
         source = gray(12)
         publisher = lab.publish(source, **TEXT, **AT)
         units = list(source.units)
-        at = await play(publisher, units, until=lambda: len(lab.seen()) > 40)
+        at = await play(publisher, units, until=lambda: len(lab.seen()) > 20)
         lab.change(WaterMarkLeft=200, WaterMarkTop=90)
         moved = len(lab.seen())
-        at += await play(publisher, units[at:], until=lambda: len(lab.seen()) > moved + 40 and is_right(lab))
+        at += await play(publisher, units[at:], until=lambda: len(lab.seen()) > moved + 20 and is_right(lab))
         moved_by = len(lab.seen())
         lab.change(isWaterMark=False, isImageWaterMark=True, ImageURL=f"{url}/green.png")
         pictured = len(lab.seen())
-        await play(publisher, units[at:], until=lambda: len(lab.seen()) > pictured + 60)
+        await play(publisher, units[at:], until=lambda: len(lab.seen()) > pictured + 30)
         await lab.end()
     assert [t.epoch for t in lab.viewer.tracks] == [0], "no new sequence headers, no discontinuity"
     places = [marked(image) for _, image in pictures(lab.seen())]
@@ -164,18 +170,18 @@ async def test_changes_of_text_place_and_picture_appear_without_a_break() -> Non
 
 
 async def test_a_killed_worker_is_replaced_and_the_original_is_never_shown() -> None:
-    source = gray(10, gop=180)  # a key frame between the end and the new worker would cost the pictures before it
+    source = gray(10, gop=90)  # a key frame between the end and the new worker would cost the pictures before it
     async with WatermarkHub(
         MILLRACE_TRANSCODE__BACKLOG="10"
     ).open() as lab:  # a busy machine may take long for the new one
         publisher = lab.publish(source, **TEXT, **AT)
         units = list(source.units)
-        at = await play(publisher, units, until=lambda: len(lab.seen()) > 45)
+        at = await play(publisher, units, until=lambda: len(lab.seen()) > 22)
         before, killed = len(lab.seen()), time.monotonic()
         lab.signal_worker()
         at += await play(publisher, units[at:], until=lambda: len(lab.seen()) > before + 5)
         gone = time.monotonic() - killed
-        await play(publisher, units[at:], until=lambda: len(lab.seen()) > before + 60)
+        await play(publisher, units[at:], until=lambda: len(lab.seen()) > before + 30)
         report = lab.report()
         await lab.end()
     assert report["restarts"] == 1
@@ -197,7 +203,7 @@ async def test_a_hanging_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
         units = list(source.units)
-        at = await play(publisher, units, until=lambda: len(lab.seen()) > 40)
+        at = await play(publisher, units, until=lambda: len(lab.seen()) > 20)
         lab.signal_worker(signal.SIGSTOP)
         await play(publisher, units[at:], speed=1, until=lambda: lab.report()["restarts"] == 1)
         before = len(lab.seen())
@@ -218,7 +224,7 @@ async def test_a_pausing_source_is_not_treated_as_a_hanging_worker(monkeypatch: 
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
         units = list(source.units)
-        at = await play(publisher, units, until=lambda: len(lab.seen()) > 40)
+        at = await play(publisher, units, until=lambda: len(lab.seen()) > 20)
         await asyncio.sleep(4)  # longer than a worker may hang
         await play(publisher, units[at:])
         assert lab.report()["restarts"] == 0
@@ -239,7 +245,7 @@ async def test_damaged_pictures_do_not_stop_the_watermark() -> None:
         await play(publisher, units)
         assert lab.report()["restarts"] == 0
         await lab.end()
-    assert len(lab.seen()) > 100
+    assert len(lab.seen()) > 50
     assert lab.seen()[-1].dts > 5_500
     assert grows(lab.seen())
 
@@ -271,8 +277,8 @@ async def test_a_source_that_changes_its_size_keeps_the_watermark() -> None:
         await play(publisher, large.shifted(small.end).units)
         await lab.end()
     shown = pictures(lab.seen())
-    assert [image.size for _, image in shown].count((320, 180)) == 60
-    assert [image.size for _, image in shown].count((640, 360)) == 60
+    assert [image.size for _, image in shown].count((320, 180)) == 30
+    assert [image.size for _, image in shown].count((640, 360)) == 30
     assert all(marked(image) is not None for _, image in shown)
 
 
@@ -280,7 +286,7 @@ async def test_a_source_that_changes_its_size_keeps_the_watermark() -> None:
     "options",
     [
         {"pixels": "yuv420p10le"},
-        {"pixels": "yuv444p"},
+        pytest.param({"pixels": "yuv444p"}, marks=pytest.mark.nightly),  # the odd size has this form too
         {"pixels": "yuvj420p"},
         {"size": "321x181", "pixels": "yuv444p"},
         {"more": ",setsar=4/3"},
@@ -300,7 +306,7 @@ async def test_every_kind_of_picture_becomes_h264_for_all_players(options: dict[
     width, height = (int(n) & ~1 for n in options.get("size", "320x180").split("x"))
     assert {image.size for _, image in shown} == {(width, height)}
     assert all(marked(image) is not None for _, image in shown)
-    gray_level = shown[30][1].convert("L").crop((200, 120, 300, 170)).resize((1, 1)).getpixel((0, 0))
+    gray_level = shown[15][1].convert("L").crop((200, 120, 300, 170)).resize((1, 1)).getpixel((0, 0))
     assert abs(int(gray_level) - 128) < 6, "brightness keeps its meaning"  # type: ignore[arg-type]
 
 
@@ -322,13 +328,18 @@ async def test_a_stream_without_video_is_shown_unchanged() -> None:
 
 
 async def test_a_slow_worker_drops_whole_gops_and_counts_them() -> None:
-    # The worker has almost no processor time, and half a second of media may wait.
-    lab = WatermarkHub(MILLRACE_TRANSCODE__BACKLOG="0.5", MILLRACE_TRANSCODE__PRESET="medium")
-    source = gray(8, "1280x720", gop=15)
+    # The worker has no processor time for seconds of media, of which sockets hold one, and half a second may wait.
+    lab = WatermarkHub(MILLRACE_TRANSCODE__BACKLOG="0.5")
+    source = gray(8, "640x360")
     async with lab.open():
         publisher = lab.publish(source, **TEXT, **AT)
-        await play(publisher, source.units, speed=8)
-        await asyncio.sleep(1)
+        units = list(source.units)
+        at = await play(publisher, units, until=lambda: len(lab.seen()) > 10)
+        lab.signal_worker(signal.SIGSTOP)
+        await play(publisher, units[at:], speed=8)
+        before = len(lab.seen())
+        lab.signal_worker(signal.SIGCONT)
+        await until(lambda: len(lab.seen()) > before, "the worker continues")
         report = lab.report()
         await lab.end()
     assert report["dropped"] > 0
@@ -349,13 +360,13 @@ async def test_without_a_free_worker_a_live_stream_stays_unmarked_and_the_output
         units = list(source.units)
         async with lab.workers.start("gateway.workers.programs.jpeg_worker", "other"):
             lab.switch(True)
-            at = await play(publisher, units, until=lambda: len(lab.seen()) > 45)
+            at = await play(publisher, units, until=lambda: len(lab.seen()) > 22)
             outputs = lab.stream.outputs
             assert outputs is not None
             (status,) = outputs.status()
             assert status["state"] == "retrying"
             assert "workers.most" in str(status["error"])
-        await play(publisher, units[at:], until=lambda: len(lab.viewer.tracks) == 2 and len(lab.seen()) > 120)
+        await play(publisher, units[at:], until=lambda: len(lab.viewer.tracks) == 2 and len(lab.seen()) > 60)
         await lab.end()
     assert marked(pictures(lab.seen())[-1][1]) is not None
     assert grows(lab.seen())
@@ -371,7 +382,7 @@ async def test_without_a_free_worker_a_new_stream_waits_instead_of_playing_unmar
             at = await play(publisher, units, until=lambda: len(lab.original.units) > 60)
             assert not lab.viewer.units
             assert "workers.most" in lab.report()["error"]
-        await play(publisher, units[at:], until=lambda: len(lab.seen()) > 30)
+        await play(publisher, units[at:], until=lambda: len(lab.seen()) > 15)
         await lab.end()
     assert all(marked(image) is not None for _, image in pictures(lab.seen()))
 
@@ -382,11 +393,11 @@ async def test_an_unavailable_picture_is_reported_and_added_later() -> None:
         source = gray(12)
         publisher = lab.publish(source, **TEXT, **AT, isImageWaterMark=True, ImageURL=f"{url}/blue.png?token=secret")
         units = list(source.units)
-        at = await play(publisher, units, until=lambda: len(lab.seen()) > 40)
+        at = await play(publisher, units, until=lambda: len(lab.seen()) > 20)
         error = lab.report()["error"]
         assert error == "the watermark's picture is not available: 127.0.0.1 answers 503"
         server.status = 200
-        await play(publisher, units[at:], until=lambda: lab.report().get("error") is None and len(lab.seen()) > 250)
+        await play(publisher, units[at:], until=lambda: lab.report().get("error") is None and len(lab.seen()) > 125)
         await lab.end()
     shown = [image for _, image in pictures(lab.seen())]
     assert all(marked(image) is not None for image in shown)
@@ -426,7 +437,7 @@ async def test_changed_metadata_pass_without_a_break() -> None:
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
         units = list(source.units)
-        at = await play(publisher, units, until=lambda: len(lab.seen()) > 20)
+        at = await play(publisher, units, until=lambda: len(lab.seen()) > 10)
         publisher.set_tracks(source.tracks.video, source.tracks.audio, {"title": "later"})
         await play(publisher, units[at:])
         await lab.end()

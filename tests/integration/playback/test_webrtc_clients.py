@@ -47,15 +47,14 @@ def whip(channel: Channel) -> str:
 
 def test_gstreamer_publishes_and_another_gstreamer_gets_the_same_pictures(gateway: Gateway) -> None:
     channel = gateway.channel()
-    with Program(gst("whip", whip(channel), "--seconds", "26")) as publisher:
+    with Program(gst("whip", whip(channel), "--seconds", "60")) as publisher:
         until(lambda: channel.session()["bitrate"] > 100_000, f"live: {publisher.output[-300:]}", 20)
         with Program(gst("whep", channel.url("whep"), "--seconds", "6")) as viewer:
             viewer.process.wait(at_most(40))
             got = said(viewer.output)
         with pull(channel.url("live.flv"), seconds=3) as player:
             take = take_of(player)
-        publisher.process.wait(at_most(60))
-        sent = said(publisher.output)
+        sent = said(publisher.stop())
     assert len(take.video) > 30 and len(take.audio) > 50, "FLV has pictures and sound as AAC"
     assert "timestamps_jump" not in gateway.log, "its sender reports are wrong"
     sent_pictures = [event["sha256"] for event in sent if event.get("kind") == "video"]

@@ -25,6 +25,11 @@ def slow_film() -> Path:
     return films.silent("slow.mkv", "testsrc2=size=640x360:rate=30", *films.H264, seconds=12)
 
 
+def finished_film() -> Path:
+    """Returns a film of two segments for tests that wait for its end."""
+    return films.silent("finished.mkv", "testsrc2=size=320x180:rate=15", *films.H264, seconds=12)
+
+
 SLOW = {"MILLRACE_VOD__PRESET": "slow"}
 
 
@@ -92,7 +97,7 @@ async def test_a_job_cancelled_by_another_node_stops_here(tmp_path: Path) -> Non
 
 async def test_a_killed_worker_is_replaced_once(tmp_path: Path) -> None:
     async with bench(tmp_path, **SLOW) as at:
-        at.put(slow_film(), "slow.mkv")
+        at.put(finished_film(), "slow.mkv")
         job = await at.studio.submit("slow.mkv")
         await at.at_work(job.id)
         (killed,) = at.pids()
@@ -174,7 +179,7 @@ async def test_the_number_of_simultaneous_jobs_is_limited(tmp_path: Path) -> Non
     async with bench(tmp_path, MILLRACE_VOD__WORKERS="2", **SLOW) as at:
         ids = []
         for n in range(4):
-            at.put(slow_film() if n < 2 else films.plain(), f"{n}.mkv")
+            at.put(finished_film() if n < 2 else films.plain(), f"{n}.mkv")
             ids.append((await at.studio.submit(f"{n}.mkv")).id)
         most = 0
         async with asyncio.timeout(at_most(120)):
@@ -187,7 +192,7 @@ async def test_the_number_of_simultaneous_jobs_is_limited(tmp_path: Path) -> Non
 
 async def test_two_films_of_one_name_are_not_made_at_the_same_time(tmp_path: Path) -> None:
     async with bench(tmp_path, MILLRACE_VOD__WORKERS="4", **SLOW) as at:
-        at.put(slow_film(), "a.mkv")
+        at.put(finished_film(), "a.mkv")
         at.put(films.plain(), "a.mp4")
         first, second = await at.studio.submit("a.mkv"), await at.studio.submit("a.mp4")
         await at.at_work(first.id)

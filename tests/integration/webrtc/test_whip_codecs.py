@@ -24,6 +24,7 @@ from gateway.settings.layers import load
 from gateway.workers.programs.codec import VideoDecoder
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
+from tests.support.media import VP8, VP9
 from tests.support.sources import Source, source
 from tests.support.time_outs import at_most
 from tests.support.waiting import until
@@ -31,10 +32,10 @@ from tests.support.waiting import until
 PICTURES = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=15")
 SOUND = ("-f", "lavfi", "-i", "sine=f=440:r=48000")
 ENCODERS = {
-    "VP8": ("libvpx", "-deadline", "realtime"),
-    "VP9": ("libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"),
-    "AV1": ("libaom-av1", "-usage", "realtime", "-cpu-used", "8"),
-    "H265": ("libx265", "-x265-params", "log-level=none:bframes=0:repeat-headers=1", "-preset", "ultrafast"),
+    "VP8": VP8,
+    "VP9": VP9,
+    "AV1": ("-c:v", "libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-threads", "1"),
+    "H265": ("-c:v", "libx265", "-x265-params", "log-level=none:bframes=0:repeat-headers=1", "-preset", "ultrafast"),
 }
 VIDEO, AUDIO = 96, 111
 
@@ -116,7 +117,7 @@ async def pushing(name: str, *, sound: bool) -> AsyncIterator[Push]:
 
 @pytest.mark.parametrize("name", ["VP9", "AV1", "H265"])
 async def test_pictures_are_published_unchanged(name: str) -> None:
-    film = source(*PICTURES, "-t", "2", "-g", "15", "-c:v", *ENCODERS[name], container="matroska")
+    film = source(*PICTURES, "-t", "2", "-g", "15", *ENCODERS[name], container="matroska")
     async with pushing(name, sound=False) as push:
         await push.play(film)
     sent, got = film.of(Kind.VIDEO), push.of(Kind.VIDEO)
@@ -130,9 +131,7 @@ async def test_pictures_are_published_unchanged(name: str) -> None:
 
 
 async def test_vp8_becomes_h264_with_aac() -> None:
-    film = source(
-        *PICTURES, *SOUND, "-t", "4", "-g", "1000", "-c:v", *ENCODERS["VP8"], "-c:a", "libopus", container="matroska"
-    )
+    film = source(*PICTURES, *SOUND, "-t", "4", "-g", "1000", *ENCODERS["VP8"], "-c:a", "libopus", container="matroska")
     async with pushing("VP8", sound=True) as push:
         assert not push.intake.is_publishing
         await push.play(film)
@@ -149,9 +148,7 @@ async def test_vp8_becomes_h264_with_aac() -> None:
 
 
 async def test_opus_is_forwarded_beside_the_aac_of_the_stream() -> None:
-    film = source(
-        *PICTURES, *SOUND, "-t", "3", "-g", "15", "-c:v", *ENCODERS["VP9"], "-c:a", "libopus", container="matroska"
-    )
+    film = source(*PICTURES, *SOUND, "-t", "3", "-g", "15", *ENCODERS["VP9"], "-c:a", "libopus", container="matroska")
     listener = builders.Recorder()
     async with pushing("VP9", sound=True) as push:
         push.publisher.stream.pushed_sound.opus.attach(listener)

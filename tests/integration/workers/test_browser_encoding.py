@@ -19,6 +19,7 @@ from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDec
 from gateway.workers.programs.unit_writer import UnitWriter
 from tests.support.builders import AUDIO, sound
 from tests.support.clock import Clock
+from tests.support.media import VP8
 from tests.support.sources import Source, pictures, source
 from tests.support.time_outs import at_most
 
@@ -26,7 +27,7 @@ PLAN = BrowserPlan(preset="ultrafast", max_lag=0.5, backlog=2.0)
 
 
 def film(seconds: float = 6, *, rate: str = "25", gop: int = 25, size: str = "64x48") -> Source:
-    coded = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-auto-alt-ref", "0", "-b:v", "200k")
+    coded = (*VP8, "-auto-alt-ref", "0", "-b:v", "200k")
     return source(*pictures(size, rate), "-t", str(seconds), *coded, "-g", str(gop), container="matroska")
 
 

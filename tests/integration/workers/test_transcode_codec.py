@@ -22,6 +22,7 @@ from gateway.workers.programs.codec import (
     estimate_frame_rate,
 )
 from gateway.workers.sound_protocol import channels_of
+from tests.support.media import VP8, VP9
 from tests.support.sources import AAC, X264, Source, pictures, source, tone
 from tests.support.sources import h264 as ordinary
 
@@ -61,8 +62,8 @@ def test_decoded_pictures_are_ordered_and_keep_the_data_of_their_units() -> None
     [
         (Codec.H265, ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none"), "mp4"),
         (Codec.AV1, ("-c:v", "libsvtav1", "-preset", "12"), "mp4"),
-        (Codec.VP8, ("-c:v", "libvpx", "-deadline", "realtime"), "matroska"),
-        (Codec.VP9, ("-c:v", "libvpx-vp9", "-deadline", "realtime"), "matroska"),
+        (Codec.VP8, VP8, "matroska"),
+        (Codec.VP9, VP9, "matroska"),
         (Codec.H264, (*X264, "-pix_fmt", "yuv420p10le"), "mp4"),
         (Codec.H264, (*X264, "-pix_fmt", "yuv444p"), "mp4"),
     ],

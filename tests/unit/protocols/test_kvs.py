@@ -71,7 +71,12 @@ def test_invalid_times_are_left_out(value: Any) -> None:
 
 
 def test_every_error_has_a_name_and_an_action() -> None:
-    assert {4000, 4003, 5000, 5001} == {id for id, (_, action) in ERRORS.items() if action is AckAction.RETRY}
+    by_action = {action: {id for id, (_, found) in ERRORS.items() if found is action} for action in AckAction}
+    assert by_action == {
+        AckAction.RETRY: {4000, 4003, 5000, 5001},
+        AckAction.DROP: {4001, 4002, 4004, 4005, 4006, 4007, 4009, 4010, 4011, 4012},
+        AckAction.WAIT: {4008, *range(4500, 4508)},
+    }
     assert Ack(AckEventType.ERROR, error=4006).action is AckAction.DROP
     assert Ack(AckEventType.ERROR, error=4500).action is AckAction.WAIT
     assert Ack(AckEventType.ERROR, code="MIN_FRAGMENT_DURATION_REACHED").action is AckAction.DROP

@@ -35,6 +35,8 @@ from gateway.workers.programs.codec import VideoDecoder
 from gateway.workers.sound_protocol import opus_track
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
+from tests.support.children import children
+from tests.support.media import VP9
 from tests.support.pushing import camera
 from tests.support.sources import AAC, X264, Source, pictures, source, tone
 from tests.support.sources import h264 as ordinary
@@ -106,15 +108,7 @@ def pictures_of(stream: Stream) -> BrowserPictures:
 
 def pids(program: str) -> list[int]:
     """Returns the workers below this process."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if stat.rpartition(")")[2].split()[1] == str(os.getpid()) and program.encode() in command:
-            found.append(int(folder.name))
-    return found
+    return children(program)
 
 
 # ---- sound ----
@@ -381,7 +375,7 @@ async def test_a_full_size_rendition_without_b_frames_is_used(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("coder", "container"),
     [(("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=30"), "mp4"),
-     (("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "30"), "matroska")],
+     ((*VP9, "-g", "30"), "matroska")],
     ids=["HEVC", "VP9"],
 )  # fmt: skip
 async def test_other_codecs_are_converted_to_h264(

@@ -169,7 +169,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         need("ffmpeg")
         path = folder / name
         if not path.exists():
-            command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=size={size}:rate=30"]
+            command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=size={size}:rate=15"]
             if sound:
                 command += ["-f", "lavfi", "-i", "sine=frequency=440:beep_factor=4:sample_rate=48000"]
             command += ["-t", str(seconds), "-c:v", "libx264", "-preset", "ultrafast", *arguments, str(path)]

@@ -9,7 +9,6 @@ import signal
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -19,10 +18,17 @@ from gateway.media.track import Codec, Kind, Timed, Tracks
 from gateway.outputs.ladder import ladder_output
 from gateway.workers.programs.codec import VideoDecoder
 from tests.support import builders
+from tests.support.children import children
 from tests.support.ladder_rig import LadderHub, Viewer, ladder
+from tests.support.nightly_values import nightly
 from tests.support.sources import AAC, X264, Source, h264, pictures, source, tone
 
 RUNGS = {"360p": (640.0, 360.0), "480p": (854.0, 480.0), "720p": (1280.0, 720.0)}
+
+
+def hd(seconds: float, gop: int = 10, bframes: int = 2) -> Source:
+    """A source for all three rungs. It has few pictures, because three encoders need much of the processor."""
+    return h264("1280x720", seconds, rate=10, gop=gop, bframes=bframes)
 
 
 def times(film: Source) -> list[int]:
@@ -35,18 +41,7 @@ def key_times(film: Source) -> list[int]:
 
 def worker_pids() -> list[int]:
     """Returns the ladder workers below this process."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if (
-            stat.rpartition(")")[2].split()[1] == str(os.getpid())
-            and b"gateway.workers.programs.ladder.ladder_worker" in command
-        ):
-            found.append(int(folder.name))
-    return found
+    return children("gateway.workers.programs.ladder.ladder_worker")
 
 
 def decodes(viewer: Viewer) -> None:
@@ -72,7 +67,7 @@ async def made_of(film: Source, **fields: object) -> dict[str, Viewer]:
 
 
 async def test_renditions_have_three_sizes_and_the_times_and_key_frames_of_the_source() -> None:
-    film = h264("1280x720", 4, gop=45)
+    film = hd(4, gop=15)
     async with ladder() as rig:
         rig.play(rig.publish(), film)
         viewers = await rig.finish(EndReason.KICKED)
@@ -91,7 +86,7 @@ async def test_renditions_have_three_sizes_and_the_times_and_key_frames_of_the_s
 
 
 async def test_pictures_and_sound_of_a_rendition_are_interleaved_and_ordered() -> None:
-    for viewer in (await made_of(h264("640x360", 4))).values():
+    for viewer in (await made_of(h264("640x360", 4, rate=15))).values():
         for units in (viewer.pictures, viewer.sounds):
             assert all(a.dts < b.dts for a, b in pairwise(units))
         behind = 0
@@ -104,8 +99,8 @@ async def test_pictures_and_sound_of_a_rendition_are_interleaved_and_ordered() -
 
 async def test_renditions_have_sound_of_48_khz_with_the_bitrates_of_the_ladder() -> None:
     film = source(
-        *pictures("1280x720"), "-f", "lavfi", "-i", "anoisesrc=amplitude=0.3:sample_rate=44100", "-t", "6",
-        *X264, "-g", "60", *AAC,
+        *pictures("1280x720", "5"), "-f", "lavfi", "-i", "anoisesrc=amplitude=0.3:sample_rate=44100", "-t", "6",
+        *X264, "-g", "10", *AAC,
     )  # fmt: skip
     viewers = await made_of(film)
     for name, bitrate in (("360p", 64_000), ("480p", 64_000), ("720p", 128_000)):
@@ -120,10 +115,10 @@ async def test_renditions_have_sound_of_48_khz_with_the_bitrates_of_the_ladder()
 
 
 async def test_the_bitrate_of_every_rendition_is_met_on_noise() -> None:
-    film = source(*pictures("1280x720", "30", 14), "-t", "11", *X264, "-b:v", "4M", "-g", "60", "-bf", "0")
+    film = source(*pictures("1280x720", "10", 14), "-t", "11", *X264, "-b:v", "4M", "-g", "20", "-bf", "0")
     async with ladder() as rig:
         rig.play(rig.publish(), film)
-        await rig.until(lambda: len(rig.viewers) == 3 and all(len(v.pictures) > 315 for v in rig.viewers.values()), 90)
+        await rig.until(lambda: len(rig.viewers) == 3 and all(len(v.pictures) > 105 for v in rig.viewers.values()), 90)
         viewers = await rig.finish()
     for name, bitrate in (("360p", 400_000), ("480p", 600_000), ("720p", 1_000_000)):
         bits = 8 * sum(len(u.payload) for u in viewers[name].pictures if u.dts < 10_000)
@@ -163,7 +158,7 @@ async def test_a_source_without_video_makes_no_ladder_and_reports_the_reason() -
 
 
 async def test_only_the_enabled_renditions_are_made() -> None:
-    viewers = await made_of(h264("1280x720", 1), ld=False, hd=False)
+    viewers = await made_of(hd(1), ld=False, hd=False)
     assert list(viewers) == ["480p"]
 
 
@@ -179,7 +174,7 @@ async def test_libx265_makes_renditions_too() -> None:
 
 
 async def test_script_data_reach_the_renditions_at_their_place() -> None:
-    film = h264("640x360", 3)
+    film = h264("640x360", 2)
     async with ladder() as rig:
         publisher = rig.publish()
         rig.announce(publisher, film.tracks)
@@ -225,9 +220,10 @@ ODD = {
     "open GOP": (*pictures("640x360"), "-t", "2", *X264, "-g", "20", "-bf", "3",
                  "-x264-params", "open-gop=1:b-adapt=0"),
 }  # fmt: skip
+FORMS = ("4:4:4", "4:2:2, 10 bits", "full range", "AV1")  # other tests convert each form and decode each codec
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", [*(n for n in ODD if n not in FORMS), *nightly(*FORMS)])
 async def test_unusual_sources_become_8_bit_pictures_with_the_same_times(name: str) -> None:
     film = source(*ODD[name])
     (viewer,) = (await made_of(film)).values()
@@ -268,7 +264,7 @@ async def test_pictures_with_non_square_samples_are_made_square(
     assert viewers["360p"].tracks[0].video is not None
 
 
-@pytest.mark.parametrize("size", ["641x361", "638x358", "180x320", "64x64", "18x16"])
+@pytest.mark.parametrize("size", ["641x361", "18x16", *nightly("638x358", "180x320", "64x64")])
 async def test_sources_of_odd_and_small_sizes_make_a_ladder(size: str) -> None:
     film = source(*pictures(size), "-t", "1", *X264, "-g", "30", "-pix_fmt", "yuv444p")
     viewers = await made_of(film)
@@ -282,8 +278,8 @@ async def test_sources_of_odd_and_small_sizes_make_a_ladder(size: str) -> None:
 
 
 async def test_pictures_that_become_faster_keep_their_bitrate() -> None:
-    slow = source(*pictures("320x180", "10", 20), "-t", "4", *X264, "-g", "10", "-bf", "0", "-pix_fmt", "yuv420p")
-    fast = source(*pictures("320x180", "60", 20), "-t", "12", *X264, "-g", "60", "-bf", "0", "-pix_fmt", "yuv420p")
+    slow = source(*pictures("320x180", "5", 20), "-t", "4", *X264, "-g", "5", "-bf", "0", "-pix_fmt", "yuv420p")
+    fast = source(*pictures("320x180", "30", 20), "-t", "12", *X264, "-g", "30", "-bf", "0", "-pix_fmt", "yuv420p")
     async with ladder() as rig:
         publisher = rig.publish()
         rig.play(publisher, slow)
@@ -362,7 +358,7 @@ async def test_undecodable_sound_leaves_the_pictures() -> None:
 async def test_a_randomly_damaged_source_kills_no_worker() -> None:
     """Damaged pictures are dropped; the worker survives every unit, and shows the next good key frame."""
     dice = random.Random(7)
-    film = h264("320x180", 4, gop=10, audio=True)
+    film = h264("160x90", 4, gop=10)
     async with ladder() as rig:
         publisher = rig.publish()
         for turn in range(6):
@@ -393,7 +389,7 @@ async def test_a_randomly_damaged_source_kills_no_worker() -> None:
 
 
 async def test_a_source_that_changes_its_size_gets_other_renditions() -> None:
-    large, small = h264("1280x720", 2), h264("640x360", 2)
+    large, small = hd(2), h264("640x360", 2, rate=10)
     async with ladder() as rig:
         publisher = rig.publish()
         rig.play(publisher, large)
@@ -432,7 +428,7 @@ async def test_a_change_of_size_without_a_new_sequence_header_is_followed() -> N
 
 
 async def test_a_source_that_loses_and_regains_its_sound_is_followed() -> None:
-    film = h264("640x360", 2)
+    film = h264("640x360", 2, rate=15)
     silent, again = film.only(Kind.VIDEO).shifted(film.end), film.shifted(2 * film.end)
     async with ladder() as rig:
         publisher = rig.publish()
@@ -446,7 +442,7 @@ async def test_a_source_that_loses_and_regains_its_sound_is_followed() -> None:
 
 
 async def test_renditions_follow_a_jump_in_time() -> None:
-    film = h264("640x360", 2)
+    film = h264("640x360", 2, rate=15)
     later = film.shifted(3_600_000)
     async with ladder() as rig:
         publisher = rig.publish()
@@ -459,11 +455,11 @@ async def test_renditions_follow_a_jump_in_time() -> None:
 
 
 async def test_a_returning_publisher_continues_the_same_renditions() -> None:
-    film = h264("640x360", 2)
+    film = h264("640x360", 2, rate=15)
     async with ladder() as rig:
         publisher = rig.publish()
         rig.play(publisher, film)
-        await rig.until(lambda: rig.viewers and len(rig.viewers["360p"].pictures) > 40)
+        await rig.until(lambda: rig.viewers and len(rig.viewers["360p"].pictures) > 20)
         publisher.close()
         again = rig.publish()
         rig.play(again, film)
@@ -471,12 +467,12 @@ async def test_a_returning_publisher_continues_the_same_renditions() -> None:
     assert viewer.epochs == [0, 1]
     assert len(viewer.pictures) == 2 * len(film.of(Kind.VIDEO))
     assert all(a.dts < b.dts for a, b in pairwise(viewer.pictures))
-    assert viewer.shown[:60] == times(film)
+    assert viewer.shown[:30] == times(film)
     decodes(viewer)
 
 
 async def test_renditions_can_be_switched_while_live() -> None:
-    film = h264("1280x720", 2, gop=30)
+    film = hd(2)
     async with ladder() as rig:
         publisher = rig.publish(hd=False)
         rig.play(publisher, film)
@@ -517,7 +513,7 @@ async def killed(rig: LadderHub) -> None:
 
 
 async def test_a_killed_worker_is_replaced_with_one_discontinuity_in_the_renditions() -> None:
-    film = h264("1280x720", 4, gop=30)
+    film = hd(4, bframes=0)
     async with ladder() as rig:
         publisher = rig.publish()
         rig.announce(publisher, film.tracks)
@@ -538,7 +534,7 @@ async def test_a_killed_worker_is_replaced_with_one_discontinuity_in_the_renditi
         assert viewer.epochs == [0, 1]
         assert set(viewer.keys) <= {*key_times(film), *key_times(rest)}
         assert all(a.dts < b.dts for a, b in pairwise(viewer.pictures))
-        gaps = [b - a for a, b in pairwise(viewer.shown) if b - a > 150]
+        gaps = [b - a for a, b in pairwise(viewer.shown) if b - a > 180]  # one lost picture
         assert len(gaps) <= 1 and max(gaps, default=0) < 2500
         assert viewer.shown[-1] == times(rest)[-1]
         decodes(viewer)
@@ -592,7 +588,7 @@ async def test_an_unknown_ladder_is_reported() -> None:
 
 
 async def test_a_slow_worker_drops_whole_gops_and_counts_the_pictures() -> None:
-    film = h264("1280x720", 4, gop=15, bframes=0)
+    film = h264("854x480", 4, rate=15, gop=15, bframes=0)
     async with ladder(backlog=1) as rig:
         publisher = rig.publish()
         rig.announce(publisher, film.tracks)
