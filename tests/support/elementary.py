@@ -12,6 +12,7 @@ import av
 
 from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.media import VP8, VP9, made_once
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 _PICTURE = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=30", "-t", "2", "-pix_fmt", "yuv420p"]

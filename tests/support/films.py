@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.run_folder import run_folder
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 _folder = Path(tempfile.mkdtemp(prefix="millrace-odd-films-"))
@@ -32,7 +33,7 @@ def film(name: str, *arguments: str) -> Path:
         if not folder.exists():
             part = Path(tempfile.mkdtemp(dir=folder.parent))
             command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments, str(part / name)]
-            subprocess.run(command, check=True, timeout=180)
+            subprocess.run(command, check=True, timeout=at_most(180))
             part.rename(folder)
     return folder / name
 
@@ -117,7 +118,7 @@ def _first_picture(path: Path) -> Any:
     if path.suffix != ".jpg":
         still = Path(tempfile.mkdtemp(dir=_folder)) / "still.png"
         command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-frames:v", "1", str(still)]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=at_most(60))
         path = still
     with Image.open(path) as image:
         return image.convert("RGB")

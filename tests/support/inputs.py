@@ -22,6 +22,7 @@ from gateway.settings import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.children import children
+from tests.support.time_outs import at_most
 
 SECONDS = 30.0  # limit of every wait
 

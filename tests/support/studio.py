@@ -25,6 +25,7 @@ from gateway.vod.sources import VodSources
 from gateway.vod.vod_service import VodService
 from gateway.workers.worker_pool import WorkerPool
 from tests.support.children import children
+from tests.support.time_outs import at_most
 
 SECRET = "a-secret-for-tests"
 

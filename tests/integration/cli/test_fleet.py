@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.clients import pull, push, take_of, until
 from tests.support.command_line import run
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import START_WITHIN, Gateway, running
 from tests.support.media import Film
 from tests.support.postgres import Postgres
 from tests.support.time_outs import at_most
