@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page
+from playwright.async_api import Browser, BrowserContext, Page, Route
 
 from gateway.formats import amf0
 from tests.support.at_night import at_night
@@ -141,6 +141,32 @@ async def test_another_track_is_shown_while_the_stream_plays(browser: Browser, s
         await watched.page.keyboard.press("c")
         say(stage, f"wieder auf {page}{LONG}", "de")
         await comes_to_show(watched.page, f"wieder auf {page}")
+
+
+async def test_captions_are_shown_again_after_a_playlist_that_came_while_they_were_off(
+    browser: Browser, stage: Channel
+) -> None:
+    asked, switched_off = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        reply = await route.fetch()
+        asked.set()
+        await switched_off.wait()
+        await route.fulfill(response=reply)
+
+    async with watching(browser, stage, "hls.html") as watched:
+        page = watched.page
+        await page.route("**/captions/text-en/index.m3u8?*_HLS_skip=YES*", late, times=1)
+        async with asyncio.timeout(20):
+            await asked.wait()
+        async with page.expect_response("**/captions/text-en/index.m3u8?*") as came:
+            await page.keyboard.press("c")
+            switched_off.set()
+        await (await came.value).finished()
+        await page.wait_for_timeout(300)  # hls.js reads it
+        await page.keyboard.press("c")
+        say(stage, f"still there{LONG}")
+        await comes_to_show(page, "still there")
 
 
 @pytest.mark.parametrize("width", [360, 1280])
