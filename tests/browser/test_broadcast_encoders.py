@@ -1,20 +1,14 @@
 """The broadcaster's page in a browser whose encoders give nothing, or fail."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Route, expect
 
 from tests.support.broadcaster import CAMERAS, NO_STREAMS, from_key
-from tests.support.browser import chromium
+from tests.support.browser import shared_browser
 from tests.support.clients import until
 from tests.support.gateway import Gateway
 from tests.support.shared_gateway import shared_gateway
-from tests.support.tools import need
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EMPTY_RECORDINGS = "MediaRecorder.prototype.start = function () {};"
 # As in WebKitGTK 2.50: the pictures of a video element are RGBA, and those of a canvas are not.
@@ -42,11 +36,7 @@ globalThis.VideoEncoder = class extends Real {
 """
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium(*CAMERAS) as instance:
-        yield instance
+browser = shared_browser(*CAMERAS)
 
 
 gateway = shared_gateway("chromium", MILLRACE_LIMITS__FIRST_MEDIA="2")
@@ -75,7 +65,7 @@ async def test_pictures_that_cannot_be_encoded_are_drawn_first(browser: Browser,
 
         await context.route("**/broadcast/picture-encoder.js", module)
 
-    async with from_key(browser, channel, script=NO_STREAMS + RGBA_VIDEOS, prepare=break_encoder) as studio:
+    async with from_key(browser, channel, script=NO_STREAMS + RGBA_VIDEOS, prepare=break_encoder, usual=True) as studio:
         await studio.go_live()
         assert await asyncio.to_thread(until, lambda: channel.session()["tracks"], "tracks")
         begun = [line for line in await studio.log() if "Sending 1280" in line]

@@ -10,20 +10,20 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page
+from playwright.async_api import Browser, BrowserContext, Page, Route
 
 from gateway.formats import amf0
-from tests.support.browser import Watched, axe, chromium, opened
+from tests.support.at_night import at_night
+from tests.support.browser import Watched, axe, opened, shared_browser
 from tests.support.clock_picture import BITS, READ, TICK, clock_push
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
 from tests.support.rtmp import connected, message
 from tests.support.shared_gateway import shared_gateway
-from tests.support.tools import need
 
 FILM = Film("caption-metadata", seconds=60, size="320x180")
-PAGES = ["", "index.html", "hls.html", "dash.html", "flv.html", "instant.html", "whep.html"]
+# Each engine runs at each run of the suite in one of these tests, and in all of them at night.
+PAGES = ["", "hls.html", "whep.html", *at_night("index.html", "dash.html", "flv.html", "instant.html")]
 TRACKS = [
     {"source": "text", "language": "en", "label": "English", "default": True},
     {"source": "text", "language": "de", "label": "Deutsch"},
@@ -33,6 +33,8 @@ NOTE = f"""() => {{ window.notes = []; const read = {READ};
   const box = document.querySelector(".caption-box");
   new MutationObserver(() => window.notes.push({{ text: box.innerText, ...read({BITS}) }}))
     .observe(box, {{ childList: true, subtree: true }}); }}"""
+# Seven seconds to read instead of two: a page that has just chosen a track may load its captions late.
+LONG = ", und lang genug für eine Seite, die den Text erst einige Sekunden nach seinem Anfang laden kann"
 HEAR = """window.heard = []; document.addEventListener("millrace:metadata", ({ detail }) =>
   window.heard.push([detail.text, detail.time, document.querySelector("video").currentTime]));"""
 FITS = """() => { const stage = document.querySelector("#stage").getBoundingClientRect();
@@ -41,15 +43,8 @@ FITS = """() => { const stage = document.querySelector("#stage").getBoundingClie
   return text.left >= stage.left && text.right <= stage.right && text.top >= stage.top
     && text.bottom <= bar.top + 1; }"""
 
-# One browser for all: each test has a context of its own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium("--autoplay-policy=no-user-gesture-required") as instance:
-        yield instance
+browser = shared_browser("--autoplay-policy=no-user-gesture-required")
 
 
 gateway = shared_gateway("chromium", "ffmpeg", films=[FILM])
@@ -111,6 +106,7 @@ async def test_the_viewers_choices_are_remembered(browser: Browser, stage: Chann
         await page.wait_for_function("() => !document.querySelector('.caption-texts p')")
         await page.reload()
         await watched.plays()
+        await page.locator("#stage").hover()  # the control bar may have gone to sleep
         await button.click()
         assert await page.get_by_label("Off").is_checked()
         await page.get_by_label("Deutsch").check()
@@ -128,22 +124,51 @@ async def test_the_viewers_choices_are_remembered(browser: Browser, stage: Chann
         assert await page.locator(".caption-texts p").get_attribute("lang") == "de"
 
 
-@pytest.mark.parametrize("page", ["index.html", "hls.html", "dash.html", "whep.html"])
+@pytest.mark.parametrize("page", ["index.html", "hls.html", *at_night("dash.html", "whep.html")])
 async def test_another_track_is_shown_while_the_stream_plays(browser: Browser, stage: Channel, page: str) -> None:
     async with watching(browser, stage, page) as watched:
         button = watched.page.get_by_role("button", name="Captions")
+        await watched.page.locator("#stage").hover()  # the control bar may have gone to sleep
         await button.click()
         await watched.page.get_by_label("Deutsch").check()
         await watched.page.keyboard.press("Escape")
         say(stage, "English only")
-        say(stage, f"Deutsch auf {page}", "de")
+        say(stage, f"Deutsch auf {page}{LONG}", "de")
         await comes_to_show(watched.page, f"Deutsch auf {page}")
         assert await watched.page.locator(".caption-texts p").count() == 1
         await watched.page.keyboard.press("c")
         await watched.page.wait_for_function("() => !document.querySelector('.caption-texts p')")
         await watched.page.keyboard.press("c")
-        say(stage, f"wieder auf {page}", "de")
+        say(stage, f"wieder auf {page}{LONG}", "de")
         await comes_to_show(watched.page, f"wieder auf {page}")
+
+
+async def test_captions_are_shown_again_after_a_playlist_that_came_while_they_were_off(
+    browser: Browser, stage: Channel
+) -> None:
+    asked, switched_off = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        reply = await route.fetch()
+        if not asked.is_set() and "#EXT-X-SKIP" in await reply.text():
+            asked.set()
+            await switched_off.wait()
+        await route.fulfill(response=reply)
+
+    async with watching(browser, stage, "hls.html") as watched:
+        page = watched.page
+        await page.route("**/captions/text-en/index.m3u8?*_HLS_skip=YES*", late)
+        async with asyncio.timeout(40):
+            await asked.wait()
+        async with page.expect_response("**/captions/text-en/index.m3u8?*") as came:
+            await page.keyboard.press("c")
+            switched_off.set()
+        await (await came.value).finished()
+        await page.wait_for_timeout(300)  # hls.js reads it
+        await page.unroute_all(behavior="wait")
+        await page.keyboard.press("c")
+        say(stage, f"still there{LONG}")
+        await comes_to_show(page, "still there")
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -161,7 +186,7 @@ async def test_long_and_right_to_left_text_stays_on_the_picture(browser: Browser
         assert await watched.page.evaluate(direction) == "rtl"
 
 
-@pytest.mark.parametrize("page", [pytest.param("index.html", marks=pytest.mark.nightly), "flv.html"])
+@pytest.mark.parametrize("page", ["flv.html", *at_night("index.html")])
 async def test_the_button_comes_with_the_first_caption(gateway: Gateway, browser: Browser, page: str) -> None:
     channel = gateway.channel(f"silent {page}")
     with clock_push(channel.push):
@@ -247,7 +272,9 @@ async def push_with_metadata(channel: Channel) -> AsyncIterator[None]:
                 await sending
 
 
-@pytest.mark.parametrize("page", ["flv.html", "instant.html", "whep.html", "hls.html", "index.html", "dash.html"])
+@pytest.mark.parametrize(
+    "page", ["instant.html", "dash.html", *at_night("flv.html", "whep.html", "hls.html", "index.html")]
+)
 async def test_pages_tell_about_metadata_in_their_order(gateway: Gateway, browser: Browser, page: str) -> None:
     channel = gateway.channel(f"metadata {page}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
 from playwright.async_api import Browser, expect
 
 from tests.browser.test_console_views import KEYS, button, signed_in
@@ -14,7 +13,6 @@ from tests.support.browser import axe
 from tests.support.gateway import Gateway
 from tests.support.shared_gateway import shared_gateway
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 gateway = shared_gateway("chromium", MILLRACE_EGRESS__ALLOW="127.0.0.1")
 NARROW = {"width": 390, "height": 844}
 PICTURES = os.environ.get("ALARM_PICTURES", "")

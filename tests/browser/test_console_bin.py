@@ -6,7 +6,6 @@ import os
 import re
 import time
 
-import pytest
 from playwright.async_api import Browser, expect
 
 from gateway.ports import media_keys
@@ -15,8 +14,6 @@ from tests.support.console import signed_in
 from tests.support.gateway import Gateway
 from tests.support.shared_gateway import shared_gateway
 from tests.unit.formats.mp4.test_finish import finished, recording
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 gateway = shared_gateway("chromium")
 

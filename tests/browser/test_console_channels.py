@@ -13,23 +13,18 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, Request, Route, expect
 
-from tests.support.browser import axe, chromium, opened
+from tests.support.browser import axe, opened
 from tests.support.clients import push
 from tests.support.console import WIDE, address, log_in, signed_in
 from tests.support.gateway import Channel, Gateway, running
-from tests.support.media import Film
+from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
 
 expect.set_options(timeout=15_000)
-FILM = Film("console", seconds=90)
 SCRIPT = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 
-# One browser for all: each test has a context of its own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="2")
+gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL], MILLRACE_STREAM__LINGER="2")
 
 
 def stored(gateway: Gateway, channel: Channel) -> dict[str, object]:
@@ -176,7 +171,6 @@ async def test_an_address_is_proposed_from_the_name_and_typed_ones_are_made_righ
 async def test_a_copy_button_copies_the_value_beside_it(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Copied")
     async with (
-        chromium() as browser,
         signed_in(
             browser, gateway, f"#/channels/{channel.id}", permissions=["clipboard-read", "clipboard-write"]
         ) as watched,
@@ -419,12 +413,12 @@ async def test_the_preview_shows_a_break_of_the_broadcaster_and_continues(browse
         channel = named(patient, "Broken")
         async with signed_in(browser, patient, f"#/channels/{channel.id}") as watched:
             page = watched.page
-            with push(FILM, channel.push):
+            with push(SMALL, channel.push, loop=True):
                 await live(channel)
                 await page.get_by_role("button", name="Preview").click()
                 await watched.plays()
             await page.get_by_text("The broadcaster's connection broke, waiting").wait_for()
-            with push(FILM, channel.push):
+            with push(SMALL, channel.push, loop=True):
                 await page.locator("#preview-stage[data-state=playing]").wait_for(state="attached")
                 await watched.plays()
             assert not watched.complaints
@@ -436,7 +430,7 @@ async def test_a_live_channel_can_be_watched_in_every_format(browser: Browser, g
         page = watched.page
         await page.get_by_role("button", name="Preview").click()
         await page.get_by_text("Not live. Playback starts automatically.").wait_for()
-        with push(FILM, channel.push):
+        with push(SMALL, channel.push, loop=True):
             await live(channel)
             for tab in ("HTTP-FLV", "HLS", "LL-HLS", "DASH"):
                 await page.get_by_role("tab", name=tab, exact=True).click()
@@ -461,7 +455,7 @@ async def test_the_record_switch_applies_to_the_current_and_later_pushes(browser
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
         record = page.get_by_role("switch", name="Record", exact=True)
-        with push(FILM, channel.push):
+        with push(SMALL, channel.push, loop=True):
             await live(channel)
             await page.get_by_text("Changes take effect at once").wait_for()
             await record.check()
@@ -487,7 +481,7 @@ async def test_a_push_can_be_kicked_and_its_channel_deleted_without_console_erro
     channel = named(gateway, "Removed")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
-        with push(FILM, channel.push) as first:
+        with push(SMALL, channel.push, loop=True) as first:
             await live(channel)
             await page.get_by_role("button", name="Preview").click()
             await watched.plays()
@@ -495,7 +489,7 @@ async def test_a_push_can_be_kicked_and_its_channel_deleted_without_console_erro
             await page.get_by_role("alertdialog").get_by_role("button", name="End the push").click()
             await page.get_by_text("Ended: Removed").wait_for()
             await asyncio.to_thread(first.wait)
-        with push(FILM, channel.push):
+        with push(SMALL, channel.push, loop=True):
             await live(channel)
             await page.get_by_role("button", name="Preview").click()
             await watched.plays()
@@ -732,7 +726,7 @@ async def test_the_date_of_a_key_is_shown_before_it_comes_and_may_be_never(brows
         await row.get_by_role("link", name="Ends this week").click()
         notice = page.get_by_text("The stream key expires in 3 days")
         await notice.wait_for()
-        with push(FILM, channel.push):
+        with push(SMALL, channel.push, loop=True):
             await page.get_by_text("The stream key is refused after").wait_for()
         await page.get_by_role("link", name="Set a new expiry").click()
         await page.get_by_role("switch", name="Never expires").check()

@@ -1,27 +1,23 @@
 """Clips in the console: made while the channel is live, and played from their own page."""
 
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
-from tests.support.browser import Watched, chromium
+from tests.support.browser import Watched
 from tests.support.clients import push, until
 from tests.support.console import signed_in
 from tests.support.gateway import Gateway
-from tests.support.media import Film
+from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
-
-FILM = Film("console-clips", seconds=60)
-
 
 gateway = shared_gateway("chromium")
 
 
-async def test_the_last_seconds_become_a_clip_that_plays(gateway: Gateway) -> None:
+async def test_the_last_seconds_become_a_clip_that_plays(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel(videoname="clipped", isOnDemand=True, ondemand_time="10")
     clips = f"/videostream/{channel.id}/clips"
-    with push(FILM, channel.push):
+    with push(SMALL, channel.push, loop=True):
         until(lambda: gateway.api("POST", clips, {"last": 3}).status == 201, "something is recorded")
         async with (
-            chromium() as browser,
             signed_in(browser, gateway, f"#/channels/{channel.id}", locale="en-US") as watched,
         ):
             card = watched.page.get_by_role("region", name="Clips and export")

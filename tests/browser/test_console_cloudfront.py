@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
-from tests.support.browser import chromium
 from tests.support.cloudfront import Signer
 from tests.support.console import signed_in
 from tests.support.gateway import http, running
 from tests.support.tools import need
 
 
-async def test_the_page_offers_signed_addresses_that_open_the_channel(tmp_path: Path) -> None:
+async def test_the_page_offers_signed_addresses_that_open_the_channel(tmp_path: Path, browser: Browser) -> None:
     need("chromium")
     key = Signer()
     pem = tmp_path / "private.pem"
@@ -26,7 +25,6 @@ async def test_the_page_offers_signed_addresses_that_open_the_channel(tmp_path: 
         # The signed addresses have the domain of the listener of this test.
         gateway.api("PUT", "/domains", {"pullDNS": f"127.0.0.1:{gateway.ports['http']}"})
         async with (
-            chromium() as browser,
             signed_in(browser, gateway, f"#/channels/{channel.id}") as watched,
         ):
             page = watched.page

@@ -1,24 +1,21 @@
 """Ad cues in the console: a break is begun and ended by hand, and both cues are listed."""
 
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
-from tests.support.browser import chromium
 from tests.support.clients import push
 from tests.support.console import signed_in
 from tests.support.gateway import Gateway
-from tests.support.media import Film
+from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
 
-FILM = Film("console-cues", seconds=40)
-gateway = shared_gateway("chromium", films=[FILM])
+gateway = shared_gateway("chromium", films=[SMALL])
 
 
-async def test_a_break_is_begun_and_ended(gateway: Gateway) -> None:
+async def test_a_break_is_begun_and_ended(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel(videoname="cued")
-    with push(FILM, channel.push, loop=True):
+    with push(SMALL, channel.push, loop=True):
         channel.wait_live()
         async with (
-            chromium() as browser,
             signed_in(browser, gateway, f"#/channels/{channel.id}", locale="en-US") as watched,
         ):
             card = watched.page.get_by_role("region", name="Ad cues")

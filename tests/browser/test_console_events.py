@@ -20,9 +20,6 @@ from tests.support.tools import need
 SECRET = "the-secret-of-these-tests"
 FILM = Film("console-events", seconds=2)
 
-# One browser for all: each test has a context of its own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 @pytest.fixture(scope="module")
 def channel() -> Iterator[Channel]:

@@ -1,6 +1,5 @@
 """Faults of the console itself and of its browser leave words, and not a placeholder that loads for ever."""
 
-import pytest
 from playwright.async_api import Browser, BrowserContext, Route, expect
 
 from tests.support.browser import axe
@@ -8,7 +7,6 @@ from tests.support.console import signed_in
 from tests.support.gateway import Gateway
 from tests.support.shared_gateway import shared_gateway
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 gateway = shared_gateway("chromium")
 
 

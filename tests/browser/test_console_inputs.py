@@ -4,7 +4,6 @@ import asyncio
 import re
 from typing import Any
 
-import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.support.browser import axe
@@ -26,8 +25,6 @@ PICTURE = bytes.fromhex(  # a PNG of one pixel
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc0000003010100c9fe92ef"
     "0000000049454e44ae426082"
 )
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 expect.set_options(timeout=15_000)
 
 

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
-from tests.support.browser import chromium
 from tests.support.console import signed_in
 from tests.support.gateway import Gateway, running
 from tests.support.installed_output import install
@@ -20,10 +19,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield instance
 
 
-async def test_an_installed_output_has_a_switch_and_an_editor_section(gateway: Gateway) -> None:
+async def test_an_installed_output_has_a_switch_and_an_editor_section(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel(videoname="extended")
     async with (
-        chromium() as browser,
         signed_in(browser, gateway, f"#/channels/{channel.id}", locale="en-US") as watched,
     ):
         page = watched.page
@@ -48,9 +46,9 @@ async def test_an_installed_output_has_a_switch_and_an_editor_section(gateway: G
     assert stored["isGopCheck"] is True and float(stored["gop_limit"]) == 7
 
 
-async def test_the_labels_of_an_installed_output_follow_the_language(gateway: Gateway) -> None:
+async def test_the_labels_of_an_installed_output_follow_the_language(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel(videoname="extended too")
-    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
         await watched.page.evaluate("() => localStorage.setItem('millrace.language', 'zh')")
         await watched.page.reload()
         await watched.page.get_by_label("关键帧最大间隔").wait_for()

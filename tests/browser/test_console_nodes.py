@@ -14,16 +14,11 @@ from tests.support.clients import push
 from tests.support.console import signed_in
 from tests.support.fleet import nodes, sharing
 from tests.support.gateway import Channel, Gateway, running
-from tests.support.media import Film
+from tests.support.media import SMALL
 from tests.support.tools import need
 
-FILM = Film("console-nodes", seconds=120)
 WIDE = {"width": 1360, "height": 900}
 NARROW = {"width": 360, "height": 740}
-
-
-# One browser for all: each test has a context of its own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @dataclass
@@ -40,7 +35,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteStream]:
     need("chromium", "ffmpeg")
     with sharing(tmp_path_factory.mktemp("console-nodes"), 2) as (asked, holder):
         channel = Channel(holder, asked.channel(videoname="Main stage").item)
-        with push(FILM, channel.push):
+        with push(SMALL, channel.push, loop=True):
             channel.wait_live()
             yield RemoteStream(asked, channel, next(node["node"] for node in nodes(asked) if not node["here"]))
 

@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
-from tests.support.browser import axe, chromium, opened
+from tests.support.browser import axe, opened
 from tests.support.clients import push, until
 from tests.support.console import signed_in
 from tests.support.gateway import Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 
-FILM = Film("polish", seconds=90, size="640x360")
+FILM = Film("console", seconds=20, size="640x360")
 
 gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], AWS_REGION="")
 
@@ -26,11 +26,11 @@ async def photo(page: Page, name: str) -> None:
         await page.screenshot(path=Path(folder) / f"{name}.png")
 
 
-async def test_a_new_watermark_of_a_live_channel_is_at_the_bottom_right(gateway: Gateway) -> None:
+async def test_a_new_watermark_of_a_live_channel_is_at_the_bottom_right(gateway: Gateway, browser: Browser) -> None:
     asked, edited = gateway.channel(videoname="asked"), gateway.channel(videoname="edited")
-    with push(FILM, asked.push), push(FILM, edited.push):
+    with push(FILM, asked.push, loop=True), push(FILM, edited.push, loop=True):
         until(lambda: asked.session()["tracks"] and edited.session()["tracks"], "tracks")
-        async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{asked.id}") as watched:
+        async with signed_in(browser, gateway, f"#/channels/{asked.id}") as watched:
             page = watched.page
             await page.get_by_role("switch", name="Watermark").click()
             await page.get_by_role("dialog").get_by_label("Text").fill("Millrace")
@@ -51,9 +51,9 @@ async def test_a_new_watermark_of_a_live_channel_is_at_the_bottom_right(gateway:
             assert int(await left.input_value()) < 10, "the user has placed it"
 
 
-async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway: Gateway) -> None:
+async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel(videoname="switches")
-    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
         dialog = page.get_by_role("dialog")
         await page.get_by_role("switch", name="Transcoding").click()
@@ -74,10 +74,10 @@ async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway:
     assert (item["ladder"], item["isRelay"]) == ("recommended", True)
 
 
-async def test_outputs_that_cannot_work_here_cannot_be_switched_on(gateway: Gateway) -> None:
+async def test_outputs_that_cannot_work_here_cannot_be_switched_on(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel(videoname="no engine")
     already = gateway.channel(videoname="switched on before", isCaption=True)
-    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
         captions, kinesis = (
             page.get_by_role("switch", name=name) for name in ("Captions from speech", "Kinesis Video")
@@ -95,33 +95,34 @@ async def test_outputs_that_cannot_work_here_cannot_be_switched_on(gateway: Gate
         assert not watched.complaints
 
 
-async def test_a_key_that_somebody_copies_stays_in_its_place_when_the_push_begins(gateway: Gateway) -> None:
+async def test_a_key_that_somebody_copies_stays_in_its_place_when_the_push_begins(
+    gateway: Gateway, browser: Browser
+) -> None:
     channel = gateway.channel(videoname="copying")
-    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         key = watched.page.get_by_role("button", name="Copy Stream key")
         before = await key.bounding_box()
-        with push(FILM, channel.push):
+        with push(FILM, channel.push, loop=True):
             await expect(watched.page.get_by_role("region", name="Health")).to_be_visible()
             after = await key.bounding_box()
         assert before and after and abs(before["y"] - after["y"]) < 60, (before, after)
 
 
-async def test_a_change_by_the_api_is_soon_no_longer_of_this_push_only(gateway: Gateway) -> None:
+async def test_a_change_by_the_api_is_soon_no_longer_of_this_push_only(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel(videoname="by api")
-    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
-        with push(FILM, channel.push):
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        with push(FILM, channel.push, loop=True):
             await expect(watched.page.locator(".page-head .badge")).to_have_text("Live")
             gateway.api("PUT", f"/videostream/{channel.id}", {"isImage": True})
             await expect(watched.page.get_by_role("switch", name="Snapshots")).to_be_checked()
             await expect(watched.page.get_by_text("this push only")).to_have_count(0, timeout=8_000)
 
 
-async def test_dead_fields_and_aws_are_hidden_and_dates_follow_the_region(gateway: Gateway) -> None:
+async def test_dead_fields_and_aws_are_hidden_and_dates_follow_the_region(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel(videoname="fields")
     old = gateway.channel(videoname="old", masterSize="large")
     options: dict[str, Any] = {"locale": "en-GB"}
     async with (
-        chromium() as browser,
         signed_in(browser, gateway, f"#/channels/{channel.id}/edit", **options) as watched,
     ):
         page = watched.page
@@ -135,9 +136,9 @@ async def test_dead_fields_and_aws_are_hidden_and_dates_follow_the_region(gatewa
         await expect(page.get_by_text("31 Dec 2035")).to_be_visible()
 
 
-async def test_an_address_below_a_channel_is_a_page_for_browsers_only(gateway: Gateway) -> None:
+async def test_an_address_below_a_channel_is_a_page_for_browsers_only(gateway: Gateway, browser: Browser) -> None:
     base = f"http://127.0.0.1:{gateway.ports['http']}"
-    async with chromium() as browser, opened(browser, f"{base}/foo/bar") as watched:
+    async with opened(browser, f"{base}/foo/bar") as watched:
         await expect(watched.page.locator("#headline")).to_have_text("There is no channel with this address")
         await photo(watched.page, "no-channel")
         reply = await watched.page.request.get(f"{base}/foo/live.m3u8", headers={"Accept": "*/*"})

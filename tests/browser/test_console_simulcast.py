@@ -6,7 +6,6 @@ import os
 import re
 from pathlib import Path
 
-import pytest
 from playwright.async_api import Browser, expect
 
 from tests.browser.test_console_views import button, looping, signed_in
@@ -15,7 +14,6 @@ from tests.support.gateway import Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 FILM = Film("console", seconds=20, size="640x360")
 gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
 PICTURES = os.environ.get("ALARM_PICTURES", "")

@@ -1,6 +1,5 @@
 """The link of a push over SRT in the console, and the rule for a thin input."""
 
-import pytest
 from playwright.async_api import Browser, expect
 
 from tests.support.browser import axe
@@ -11,8 +10,6 @@ from tests.support.shared_gateway import shared_gateway
 from tests.support.srt_link import srt_push, udp_link
 
 FILM = Film("srt-link", 120)
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 expect.set_options(timeout=20_000)
 
 gateway = shared_gateway("chromium", "ffmpeg", films=[FILM])

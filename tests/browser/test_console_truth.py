@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import axe
@@ -12,7 +11,6 @@ from tests.support.console import address, signed_in
 from tests.support.gateway import Gateway
 from tests.support.shared_gateway import shared_gateway
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 expect.set_options(timeout=20_000)
 
 gateway = shared_gateway("chromium", "ffmpeg", MILLRACE_EGRESS__ALLOW="127.0.0.0/8")

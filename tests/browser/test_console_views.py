@@ -40,6 +40,8 @@ VIEWS = [
 ]
 WIDE = {"width": 1360, "height": 900}
 NARROW = {"width": 360, "height": 740}
+# Endless animations would take half of the CPU of a page.
+SIMPLE: dict[str, Any] = {"viewport": WIDE, "locale": "en-US", "reduced_motion": "reduce"}
 FILM = Film("console", seconds=20, size="640x360")
 # A word that was asked for by a key that does not exist is shown as that key.
 KEYS = re.compile(
@@ -54,10 +56,6 @@ def looping(url: str) -> Program:
     return Program(
         ["ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(FILM.path()), *COPY, url]
     )
-
-
-# One browser for all that need the same: each test has a context of its own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 gateway = shared_gateway(
@@ -83,7 +81,7 @@ async def signed_in(
 ) -> AsyncIterator[Watched]:
     """Opens the console at a view, signed in with the token or as a user."""
     at = f"http://127.0.0.1:{gateway.ports['admin']}/#/{view}"
-    async with opened(browser, at, **{"viewport": WIDE, "locale": "en-US", **options}) as watched:
+    async with opened(browser, at, **{**SIMPLE, **options}) as watched:
         page = watched.page
         state = json.loads(await (await page.request.get(at.partition("#")[0] + "login")).text())
         headers = {"Origin": at.partition("/#")[0]}

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from playwright.async_api import Locator, Page
+from playwright.async_api import Browser, Locator, Page
 
-from tests.support.browser import axe, chromium, opened
+from tests.support.browser import axe, opened
 from tests.support.gateway import Gateway, http
 from tests.support.shared_gateway import shared_gateway
 
@@ -41,8 +41,10 @@ async def send(part: Locator, **fields: str) -> str:
     return await said.inner_text()
 
 
-async def test_a_channel_can_be_created_and_deleted_with_the_console_session(gateway: Gateway) -> None:
-    async with chromium() as browser, opened(browser, f"{base(gateway)}/docs") as watched:
+async def test_a_channel_can_be_created_and_deleted_with_the_console_session(
+    gateway: Gateway, browser: Browser
+) -> None:
+    async with opened(browser, f"{base(gateway)}/docs") as watched:
         page = watched.page
         await page.get_by_label("Bearer token").wait_for()
         await sign_in(page, gateway)
@@ -63,8 +65,8 @@ async def test_a_channel_can_be_created_and_deleted_with_the_console_session(gat
         assert not watched.complaints
 
 
-async def test_a_token_opens_the_page_and_is_not_stored(gateway: Gateway) -> None:
-    async with chromium() as browser, opened(browser, f"{base(gateway)}/docs") as watched:
+async def test_a_token_opens_the_page_and_is_not_stored(gateway: Gateway, browser: Browser) -> None:
+    async with opened(browser, f"{base(gateway)}/docs") as watched:
         page = watched.page
         await page.get_by_label("Bearer token").fill("wrong")
         await page.get_by_role("button", name="Show the API").click()
@@ -84,8 +86,8 @@ async def test_a_token_opens_the_page_and_is_not_stored(gateway: Gateway) -> Non
         assert not watched.complaints
 
 
-async def test_invalid_input_gives_an_error_before_and_after_sending(gateway: Gateway) -> None:
-    async with chromium() as browser, opened(browser, f"{base(gateway)}/docs") as watched:
+async def test_invalid_input_gives_an_error_before_and_after_sending(gateway: Gateway, browser: Browser) -> None:
+    async with opened(browser, f"{base(gateway)}/docs") as watched:
         await sign_in(watched.page, gateway)
         create = await operation(watched.page, "post_videostream")
         await create.get_by_label("Body").fill("{oops")
@@ -95,8 +97,8 @@ async def test_invalid_input_gives_an_error_before_and_after_sending(gateway: Ga
         assert '"field": "outdate"' in await create.locator(".reply pre").first.inner_text()
 
 
-async def test_operations_are_found_by_search_and_by_address(gateway: Gateway) -> None:
-    async with chromium() as browser, opened(browser, f"{base(gateway)}/docs#get_domains") as watched:
+async def test_operations_are_found_by_search_and_by_address(gateway: Gateway, browser: Browser) -> None:
+    async with opened(browser, f"{base(gateway)}/docs#get_domains") as watched:
         page = watched.page
         await sign_in(page, gateway)
         await page.locator("details#get_domains[open]").wait_for()
@@ -118,20 +120,19 @@ async def test_operations_are_found_by_search_and_by_address(gateway: Gateway) -
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_docs_page_is_accessible(scheme: str, gateway: Gateway) -> None:
+async def test_the_docs_page_is_accessible(scheme: str, gateway: Gateway, browser: Browser) -> None:
     wrong: dict[str, Any] = {}
     phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "color_scheme": scheme, "locale": "zh-CN"}
-    async with chromium() as browser:
-        async with opened(browser, f"{base(gateway)}/docs", **phone) as watched:
-            await watched.page.get_by_label("Bearer 令牌").wait_for()
-            wrong["asking"] = await axe(watched.page)
-        async with opened(browser, f"{base(gateway)}/docs", color_scheme=scheme) as watched:
-            await sign_in(watched.page, gateway)
-            part = await operation(watched.page, "post_videostream")
-            await send(part, Body='{"outdate": "2035-12-31"}')
-            wrong["open"] = await axe(watched.page)
-            await watched.page.set_viewport_size({"width": 360, "height": 740})
-            assert await watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    async with opened(browser, f"{base(gateway)}/docs", **phone) as watched:
+        await watched.page.get_by_label("Bearer 令牌").wait_for()
+        wrong["asking"] = await axe(watched.page)
+    async with opened(browser, f"{base(gateway)}/docs", color_scheme=scheme) as watched:
+        await sign_in(watched.page, gateway)
+        part = await operation(watched.page, "post_videostream")
+        await send(part, Body='{"outdate": "2035-12-31"}')
+        wrong["open"] = await axe(watched.page)
+        await watched.page.set_viewport_size({"width": 360, "height": 740})
+        assert await watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert not any(wrong.values()), json.dumps(wrong, indent=1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.support import films
@@ -10,8 +9,6 @@ from tests.support.browser import axe, opened
 from tests.support.film_captions import send_captions, uploaded_film
 from tests.support.gateway import Gateway
 from tests.support.shared_gateway import shared_gateway
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 gateway = shared_gateway("chromium", "ffmpeg", MILLRACE_VOD__PRESET="ultrafast")
 

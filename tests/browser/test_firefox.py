@@ -7,18 +7,16 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
+from tests.support.at_night import at_night
 from tests.support.broadcaster import CAMERAS
-from tests.support.browser import chromium, opened
+from tests.support.browser import opened, shared_browser
 from tests.support.clients import probe, pull, push, so_far, until
 from tests.support.firefox import Firefox, firefox
 from tests.support.gateway import Channel, Gateway
-from tests.support.media import Film
+from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import need
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-FILM = Film("firefox", seconds=30, size="320x180", bframes=0)
 # Sends the made-up camera and microphone with one codec; returns once the connection works.
 SEND = """async ({url, codec}) => {
   const stream = await navigator.mediaDevices.getUserMedia({video: {width: 320, height: 240}, audio: true});
@@ -51,14 +49,10 @@ CHOOSE = """(way) => { const list = document.querySelector("#way"); list.value =
   list.dispatchEvent(new Event("change")); }"""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium(*CAMERAS) as instance:
-        yield instance
+browser = shared_browser(*CAMERAS)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def fox() -> AsyncIterator[Firefox]:
     need("firefox-esr")
     async with firefox() as instance:
@@ -66,7 +60,7 @@ async def fox() -> AsyncIterator[Firefox]:
         yield instance
 
 
-gateway = shared_gateway("ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="1")
+gateway = shared_gateway("ffmpeg", films=[SMALL], MILLRACE_STREAM__LINGER="1")
 
 
 def whip(channel: Channel) -> str:
@@ -91,7 +85,7 @@ async def plays(fox: Firefox, channel: Channel, codec: str) -> None:
         assert await tab.evaluate("() => window.all.length") == 1, "the first connection still works"
 
 
-@pytest.mark.parametrize("codec", ["VP9", "AV1"])
+@pytest.mark.parametrize("codec", ["VP9", *at_night("AV1")])
 async def test_firefox_plays_streams_sent_by_chromium(
     fox: Firefox, browser: Browser, gateway: Gateway, codec: str
 ) -> None:
@@ -104,7 +98,7 @@ async def test_firefox_plays_streams_sent_by_chromium(
 
 async def test_a_viewer_without_h264_gets_a_message(fox: Firefox, gateway: Gateway) -> None:
     channel = gateway.channel()
-    with push(FILM, channel.push):
+    with push(SMALL, channel.push, loop=True):
         await asyncio.to_thread(channel.wait_live)
         async with fox.tab(channel.url("whep.html")) as tab:
             words = "the viewer supports neither the codec of the stream nor H.264"

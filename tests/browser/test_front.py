@@ -6,16 +6,17 @@ import asyncio
 import csv
 from pathlib import Path
 
+from playwright.async_api import Browser
+
 from tests.support.authority import Authority
-from tests.support.browser import chromium, opened
+from tests.support.browser import opened
 from tests.support.clients import push
 from tests.support.farm import farm
 from tests.support.haproxy import Front, haproxy
-from tests.support.media import Film
+from tests.support.media import SMALL
 from tests.support.names import name_server
 from tests.support.tools import need
 
-FILM = Film("front", seconds=40, size="640x360")
 _PROTOCOLS = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
   .map((entry) => entry.nextHopProtocol)"""
 _MESSAGES = """(url) => new Promise((told) => {
@@ -32,9 +33,9 @@ def connections(front: Front) -> int:
     return next(int(row["conn_tot"]) for row in rows if row["pxname"] == "playback")
 
 
-async def test_a_page_and_ws_flv_play_over_one_http2_connection(tmp_path: Path) -> None:
+async def test_a_page_and_ws_flv_play_over_one_http2_connection(tmp_path: Path, browser: Browser) -> None:
     need("chromium", "ffmpeg", "haproxy")
-    await asyncio.to_thread(FILM.path)
+    await asyncio.to_thread(SMALL.path)
     certificate = tmp_path / "front.pem"
     certificate.write_bytes(b"".join(path.read_bytes() for path in Authority(tmp_path).files("localhost")))
     with name_server() as names, farm(names, 1) as site, haproxy(names.address, certificate, **site.variables) as front:
@@ -42,10 +43,9 @@ async def test_a_page_and_ws_flv_play_over_one_http2_connection(tmp_path: Path) 
         front.wait_up("playback-ready", *site.gateways)
         channel = site.channel()
         address = f"https://localhost:{front.ports['https']}/{channel.id}"
-        with push(FILM, f"rtmp://127.0.0.1:{front.ports['rtmp']}/stream/{channel.obs_key}"):
+        with push(SMALL, f"rtmp://127.0.0.1:{front.ports['rtmp']}/stream/{channel.obs_key}", loop=True):
             await asyncio.to_thread(site.holder, channel)
             async with (
-                chromium() as browser,
                 opened(browser, f"{address}/flv.html", ignore_https_errors=True) as watched,
             ):
                 await watched.plays()

@@ -2,39 +2,28 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, WebSocketRoute
 
-from tests.support.browser import Watched, chromium, opened
+from tests.support.browser import Watched, opened, shared_browser
 from tests.support.clients import new_ffmpeg, push
 from tests.support.gateway import Gateway
-from tests.support.media import Film
+from tests.support.media import SMALL_BFRAMES, Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.tabs import window
-from tests.support.tools import need
 
-FILM = Film("players", seconds=120, size="640x360", bframes=2)
-OTHER = Film("instant-other", seconds=60, size="320x180", audio=None)
+OTHER = Film("instant-other", size="160x90", audio=None)
 # The contexts that play sound, so that a test can look whether they run.
 CONTEXTS = """window.contexts = []; window.AudioContext = class extends AudioContext {
   constructor(...all) { super(...all); window.contexts.push(this); } };"""
 VIDEO = "document.querySelector('video')"
 
-# One browser for all: each test has a context of its own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+browser = shared_browser("--autoplay-policy=no-user-gesture-required")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium("--autoplay-policy=no-user-gesture-required") as instance:
-        yield instance
-
-
-gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="20")
+gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES], MILLRACE_STREAM__LINGER="20")
 
 
 async def decoder(watched: Watched) -> str:
@@ -63,13 +52,13 @@ async def test_webcodecs_play_a_push_in_sync_with_its_sound(gateway: Gateway, br
     async def prepare(context: BrowserContext) -> None:
         await context.add_init_script(CONTEXTS)
 
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
         async with opened(browser, channel.url("instant.html"), prepare=prepare) as watched:
             await watched.plays()
             await watched.comes_to_say("Live")
             assert re.fullmatch(r"WebCodecs, avc1\.[0-9a-f]{6}, mp4a\.40\.2", await decoder(watched))
-            assert (await watched.video())["width"] == 640
+            assert (await watched.video())["width"] == 320
             await stays_in_time(watched)
             assert await watched.page.evaluate("window.contexts.length") == 0, "a muted page plays no sound"
             await watched.page.get_by_role("button", name="Sound is off").click()
@@ -95,12 +84,12 @@ async def test_playback_continues_when_the_publisher_returns_with_another_size(
     channel = gateway.channel("returns", isHls=False, isCMAF=False)
     async with opened(browser, channel.url("instant.html")) as watched:
         await watched.comes_to_say("Waiting for the stream")
-        with push(FILM, channel.push):
+        with push(SMALL_BFRAMES, channel.push, loop=True):
             await watched.plays()
         await watched.comes_to_say("The broadcaster's connection broke, waiting")
         with push(OTHER, channel.push):
             await watched.comes_to_say("Live")
-            await watched.page.wait_for_function(f"() => {VIDEO}.videoWidth === 320")
+            await watched.page.wait_for_function(f"() => {VIDEO}.videoWidth === 160")
             await stays_in_time(watched)
         assert gateway.api("DELETE", f"/videostream/{channel.id}").status == 200
         await watched.comes_to_say("The stream has ended", within=40)
@@ -112,7 +101,7 @@ async def test_av1_with_opus_plays_on_a_canvas_without_track_generators(gateway:
         await context.add_init_script("delete window.MediaStreamTrackGenerator")
 
     ffmpeg = new_ffmpeg()
-    film = Film("instant-av1", seconds=40, video="libsvtav1", audio="libopus", container="mp4", ffmpeg=ffmpeg)
+    film = Film("instant-av1", seconds=20, rate=15, video="libsvtav1", audio="libopus", container="mp4", ffmpeg=ffmpeg)
     channel = gateway.channel("av1", isHls=False, isCMAF=False)
     with push(film, channel.push, ffmpeg=ffmpeg):
         channel.wait_live()
@@ -131,8 +120,8 @@ async def test_a_hidden_page_decodes_no_pictures_until_it_is_visible(gateway: Ga
     window.WebSocket = class extends WebSocket {
       constructor(url) { super(url); this.addEventListener("message", () => { window.received++; }); }
     };"""
-    playing = f"{VIDEO}?.videoWidth === 640 && document.querySelector('#state').textContent === 'Live'"
-    with push(FILM, channel.push):
+    playing = f"{VIDEO}?.videoWidth === 320 && document.querySelector('#state').textContent === 'Live'"
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
         async with window() as shown:
             page = await shown.tab("about:blank")
@@ -150,14 +139,14 @@ async def test_a_hidden_page_decodes_no_pictures_until_it_is_visible(gateway: Ga
 @pytest.mark.parametrize(
     ("film", "script", "reason"),
     [
-        (FILM, "delete window.VideoDecoder", "this browser lacks WebCodecs"),
-        (FILM, "VideoDecoder.isConfigSupported = async () => ({ supported: false })", "does not decode avc1."),
+        (SMALL_BFRAMES, "delete window.VideoDecoder", "this browser lacks WebCodecs"),
+        (SMALL_BFRAMES, "VideoDecoder.isConfigSupported = async () => ({ supported: false })", "does not decode avc1."),
         (
-            FILM,
+            SMALL_BFRAMES,
             "VideoDecoder.prototype.decode = () => { throw new DOMException('broken', 'EncodingError') }",
             "WebCodecs failed, broken",
         ),
-        (Film("instant-sound", seconds=60, video=None), "", "the stream has no picture"),
+        (Film("instant-sound", video=None), "", "the stream has no picture"),
     ],
     ids=["missing", "codec", "decoder", "sound only"],
 )
@@ -182,7 +171,7 @@ async def test_mpegts_is_used_instead_and_the_statistics_show_the_reason(
 async def test_a_protected_channel_plays_only_with_a_signature(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("protected", playAuth="sign", isHls=False, isCMAF=False)
     signed = channel.item["playUrls"]["flv"].partition("?")[2]
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
         async with opened(browser, f"{channel.url('instant.html')}?{signed}&embed=1") as watched:
             await watched.plays()
@@ -195,7 +184,7 @@ async def test_a_protected_channel_plays_only_with_a_signature(gateway: Gateway,
 async def test_invalid_media_do_not_block_the_page(gateway: Gateway, browser: Browser) -> None:
     """The frames are noise first, then the tags, and then the real stream follows."""
     channel = gateway.channel("hostile", isHls=False, isCMAF=False)
-    film = FILM.path().read_bytes()[:300_000]
+    film = SMALL_BFRAMES.path().read_bytes()[:300_000]
     frames, tags = bytearray(film), bytearray(film)
     at = 13
     while at + 11 < len(film):
@@ -224,7 +213,7 @@ async def test_invalid_media_do_not_block_the_page(gateway: Gateway, browser: Br
     async def prepare(context: BrowserContext) -> None:
         await context.route_web_socket(re.compile(r"/live\.flv"), answer)
 
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
         async with opened(browser, channel.url("instant.html"), prepare=prepare) as watched:
             await watched.plays(60)

@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from playwright.async_api import Browser
 
-from tests.support.browser import Watched, chromium, opened
+from tests.support.at_night import at_night
+from tests.support.browser import Watched, opened
 from tests.support.ladder import LadderStream, ladder
 from tests.support.media import Film
 from tests.support.plain_players import DASH, HLS, start
 from tests.support.tools import need
 
-SOURCE = Film("ladder-b-source", seconds=80, size="640x360", bframes=2, gop=30)
+SOURCE = Film("ladder-b-source", seconds=80, size="640x360", bframes=2, rate=15, gop=15)
 RUNGS = {
-    "360p": Film("ladder-b-360p", seconds=80, size="160x90", gop=30),
-    "480p": Film("ladder-b-480p", seconds=80, size="320x180", gop=30),
-    "720p": Film("ladder-b-720p", seconds=80, size="480x270", gop=30),
+    "360p": Film("ladder-b-360p", seconds=80, size="160x90", rate=15, gop=15),
+    "480p": Film("ladder-b-480p", seconds=80, size="320x180", rate=15, gop=15),
+    "720p": Film("ladder-b-720p", seconds=80, size="480x270", rate=15, gop=15),
 }
 SIZES = (160, 320, 480)
 
@@ -75,13 +77,15 @@ class Player:
 
 
 @asynccontextmanager
-async def playing(script: str, path: str, **fields: Any) -> AsyncIterator[tuple[LadderStream, Player]]:
+async def playing(
+    browser: Browser, script: str, path: str, **fields: Any
+) -> AsyncIterator[tuple[LadderStream, Player]]:
     need("chromium", "ffmpeg")
     async with ladder(SOURCE, dict(RUNGS), **fields) as lab:
         lab.begin()
         broadcast = asyncio.create_task(lab.broadcast())
         try:
-            async with chromium() as browser, opened(browser, f"{lab.base}/status.json") as watched:
+            async with opened(browser, f"{lab.base}/status.json") as watched:
                 await start(watched, script, f"{lab.base}/{path}")
                 yield lab, Player(watched)
         finally:
@@ -90,11 +94,17 @@ async def playing(script: str, path: str, **fields: Any) -> AsyncIterator[tuple[
 
 @pytest.mark.parametrize(
     ("script", "path", "widths"),
-    [(HLS, "index.m3u8", SIZES), (HLS, "master.m3u8", (*SIZES, 640)), (DASH, "manifest.mpd", (*SIZES, 640))],
-    ids=["hls.js with index.m3u8", "hls.js with master.m3u8", "dash.js"],
+    [
+        (HLS, "master.m3u8", (*SIZES, 640)),
+        (DASH, "manifest.mpd", (*SIZES, 640)),
+        *at_night((HLS, "index.m3u8", SIZES)),
+    ],
+    ids=["hls.js with master.m3u8", "dash.js", "hls.js with index.m3u8"],
 )
-async def test_a_player_changes_renditions_without_a_gap(script: str, path: str, widths: tuple[int, ...]) -> None:
-    async with playing(script, path) as (_, player):
+async def test_a_player_changes_renditions_without_a_gap(
+    script: str, path: str, widths: tuple[int, ...], browser: Browser
+) -> None:
+    async with playing(browser, script, path) as (_, player):
         await player.shows(*widths)
         assert await player.widths() == list(widths)
         for width in (*widths, widths[0], widths[-1]):
@@ -103,9 +113,9 @@ async def test_a_player_changes_renditions_without_a_gap(script: str, path: str,
             await player.has_no_hole()
 
 
-async def test_the_playlists_of_an_hevc_ladder_play_in_hls_js() -> None:
+async def test_the_playlists_of_an_hevc_ladder_play_in_hls_js(browser: Browser) -> None:
     # The form is the channel's, not the codec of these films: Chromium here decodes no HEVC.
-    async with playing(HLS, "index.m3u8", codec="libx265", isCMAF=False) as (_, player):
+    async with playing(browser, HLS, "index.m3u8", codec="libx265", isCMAF=False) as (_, player):
         await player.shows(*SIZES)
         for width in (480, 160, 320):
             await player.choose(width)
@@ -114,8 +124,10 @@ async def test_the_playlists_of_an_hevc_ladder_play_in_hls_js() -> None:
 
 
 @pytest.mark.parametrize(("script", "path"), [(HLS, "master.m3u8"), (DASH, "manifest.mpd")], ids=["hls.js", "dash.js"])
-async def test_a_player_returns_to_the_source_when_the_renditions_are_lost(script: str, path: str) -> None:
-    async with playing(script, path) as (lab, player):
+async def test_a_player_returns_to_the_source_when_the_renditions_are_lost(
+    script: str, path: str, browser: Browser
+) -> None:
+    async with playing(browser, script, path) as (lab, player):
         await player.shows(640, *SIZES)
         await player.choose(320)
         await player.shows(320)
@@ -128,8 +140,8 @@ async def test_a_player_returns_to_the_source_when_the_renditions_are_lost(scrip
         await player.shows(640, *SIZES)
 
 
-async def test_a_player_of_only_renditions_continues_after_a_discontinuity() -> None:
-    async with playing(HLS, "index.m3u8") as (lab, player):
+async def test_a_player_of_only_renditions_continues_after_a_discontinuity(browser: Browser) -> None:
+    async with playing(browser, HLS, "index.m3u8") as (lab, player):
         before = await player.shows(*SIZES)
         lab.leave(*RUNGS)
         await asyncio.sleep(1.5)
@@ -141,14 +153,14 @@ async def test_a_player_of_only_renditions_continues_after_a_discontinuity() -> 
             await asyncio.sleep(0.3)
 
 
-@pytest.mark.parametrize("page", ["hls.html", "dash.html", "index.html"])
-async def test_the_pages_play_a_channel_with_a_ladder(page: str) -> None:
+@pytest.mark.parametrize("page", at_night("hls.html", "dash.html", "index.html"))
+async def test_the_pages_play_a_channel_with_a_ladder(page: str, browser: Browser) -> None:
     need("chromium", "ffmpeg")
     async with ladder(SOURCE, dict(RUNGS)) as lab:
         lab.begin()
         broadcast = asyncio.create_task(lab.broadcast())
         try:
-            async with chromium() as browser, opened(browser, f"{lab.base}/{page}") as watched:
+            async with opened(browser, f"{lab.base}/{page}") as watched:
                 await watched.plays()
                 assert await watched.says() == "Live"
                 assert not watched.complaints

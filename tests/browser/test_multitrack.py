@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.integration.ingest.test_multitrack import push_command
-from tests.support.browser import Watched, chromium, opened
-from tests.support.clients import Program
+from tests.support.at_night import at_night
+from tests.support.browser import Watched, opened, shared_browser
+from tests.support.clients import Program, new_ffmpeg
 from tests.support.gateway import Channel, running
+from tests.support.media import made_once
 from tests.support.plain_players import DASH, HLS, start
-from tests.support.tools import need
 
 # The loudest frequency of what the element plays, in Hz.
 _LISTEN = """() => {
@@ -33,21 +33,25 @@ _LISTEN = """() => {
 }"""
 
 
+def pushed(channel: Channel) -> Program:
+    """Pushes three sizes of one picture and three tones. They are encoded once, and repeated."""
+    encode = [word for word in push_command("") if word != "-re"]
+    film = made_once("mkv", [*encode[:-3], "-t", "40", "-f", "matroska"])
+    again = ["-re", "-stream_loop", "-1", "-i", str(film), "-map", "0", "-c", "copy"]
+    return Program([new_ffmpeg(), "-nostdin", "-v", "error", *again, "-f", "flv", channel.push])
+
+
 @pytest.fixture(scope="module")
 def channel() -> Iterator[Channel]:
     with running() as gateway:
         channel = gateway.channel(audioTracks="en=English, fr=Français, de=Deutsch")
-        with Program(push_command(channel.push)):
+        with pushed(channel):
             channel.wait_live()
             channel.wait_playable("index.m3u8", "master.m3u8", "manifest.mpd", "144p/index.m3u8", "audio2/index.m3u8")
             yield channel
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium("--autoplay-policy=no-user-gesture-required") as instance:
-        yield instance
+browser = shared_browser("--autoplay-policy=no-user-gesture-required")
 
 
 async def until(watched: Watched, script: str, wanted: Any, within: float = 25.0) -> None:
@@ -62,7 +66,6 @@ async def until(watched: Watched, script: str, wanted: Any, within: float = 25.0
 @pytest.mark.parametrize(
     ("script", "path"), [(HLS, "master.m3u8"), (HLS, "index.m3u8"), (DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
 )
-@pytest.mark.asyncio(loop_scope="module")
 async def test_a_viewer_can_change_size_and_language(
     browser: Browser, channel: Channel, script: str, path: str
 ) -> None:
@@ -85,7 +88,6 @@ async def test_a_viewer_can_change_size_and_language(
 
 
 @pytest.mark.parametrize("page", ["hls.html", "dash.html"])
-@pytest.mark.asyncio(loop_scope="module")
 async def test_the_player_pages_offer_the_languages(browser: Browser, channel: Channel, page: str) -> None:
     async with opened(browser, channel.url(page), locale="en-US") as watched:
         await watched.plays()
@@ -104,15 +106,16 @@ async def test_the_player_pages_offer_the_languages(browser: Browser, channel: C
 
 
 @pytest.mark.parametrize(
-    ("script", "path"), [(HLS, "master.m3u8"), (HLS, "index.m3u8"), (DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
+    ("script", "path"),
+    [(HLS, "master.m3u8"), (DASH, "manifest.mpd"), *at_night((HLS, "index.m3u8"))],
+    ids=["ll", "dash", "ts"],
 )
-@pytest.mark.asyncio(loop_scope="module")
 async def test_a_viewer_of_another_track_keeps_it_after_a_cut(
     browser: Browser, channel: Channel, script: str, path: str
 ) -> None:
     inputs = [{"name": "main", "kind": "push"}, {"name": "slate", "kind": "slate"}]
     cut = channel.gateway.channel(inputs=inputs, audioTracks="en, fr, de")
-    main = Program(push_command(cut.push))
+    main = pushed(cut)
     cut.wait_live()
     cut.wait_playable(path, "144p/index.m3u8", "144p/video/index.m3u8", "audio2/index.m3u8")
     async with opened(browser, cut.url("status.json")) as watched:
@@ -123,7 +126,7 @@ async def test_a_viewer_of_another_track_keeps_it_after_a_cut(
         main.kill()
         await until(watched, "document.querySelector('video').videoWidth", 640)
         await watched.plays()
-        with Program(push_command(cut.push)):
+        with pushed(cut):
             # dash.js chooses a Representation anew in each Period.
             again = "window.player.widths().includes(256) && window.player.choose(256), " if script is DASH else ""
             await until(watched, f"({again}document.querySelector('video').videoWidth)", 256)

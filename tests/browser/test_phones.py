@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
-from tests.support.browser import axe, chromium, opened
+from tests.support.at_night import at_night
+from tests.support.browser import axe, opened
 from tests.support.clients import push
 from tests.support.console import signed_in
-from tests.support.gateway import Gateway
-from tests.support.media import Film
+from tests.support.gateway import Channel, Gateway
+from tests.support.media import SMALL, Film
 from tests.support.shared_gateway import shared_gateway
 
-WIDE = Film("phone-wide", seconds=60, size="640x360")
-TALL = Film("phone-tall", seconds=60, size="360x640")
+WIDE, TALL = SMALL, Film("tall", size="180x320", rate=15, gop=15)
 UPRIGHT, ON_ITS_SIDE = {"width": 390, "height": 844}, {"width": 844, "height": 390}
 
 gateway = shared_gateway("chromium", "ffmpeg", films=[WIDE, TALL])
+
+
+@pytest.fixture(scope="module")
+def channels(gateway: Gateway) -> Iterator[dict[Film, Channel]]:
+    """A live channel for each film. That of the tall one is public."""
+    wide, tall = gateway.channel(videoname="On the road"), gateway.channel(videoname="On the road", isPublic=True)
+    with push(WIDE, wide.push, loop=True), push(TALL, tall.push, loop=True):
+        wide.wait_live()
+        tall.wait_live()
+        yield {WIDE: wide, TALL: tall}
 
 
 async def photo(page: Page, name: str) -> None:
@@ -38,63 +49,67 @@ async def picture(page: Page) -> tuple[float, float]:
     return float(width), float(height)
 
 
-@pytest.mark.parametrize("name", ["", "flv.html"])
+SCREENS = [
+    (WIDE, ON_ITS_SIDE, (690, 388)),
+    (WIDE, UPRIGHT, (388, 218)),
+    (TALL, UPRIGHT, (385, 690)),
+    (TALL, ON_ITS_SIDE, (218, 388)),
+    (TALL, {"width": 1280, "height": 900}, (370, 660)),
+]
+
+
 @pytest.mark.parametrize(
-    ("film", "viewport", "least"),
+    ("name", "film", "viewport", "least"),
     [
-        (WIDE, ON_ITS_SIDE, (690, 388)),
-        (WIDE, UPRIGHT, (388, 218)),
-        (TALL, UPRIGHT, (385, 690)),
-        (TALL, ON_ITS_SIDE, (218, 388)),
-        (TALL, {"width": 1280, "height": 900}, (370, 660)),
+        *(("", *screen) for screen in SCREENS),
+        ("flv.html", *SCREENS[2]),
+        *at_night(*(("flv.html", *screen) for screen in SCREENS if screen is not SCREENS[2])),
     ],
 )
 async def test_the_picture_is_as_large_as_the_screen_allows(
-    name: str, film: Film, viewport: Any, least: tuple[float, float], gateway: Gateway
+    name: str,
+    film: Film,
+    viewport: Any,
+    least: tuple[float, float],
+    channels: dict[Film, Channel],
+    browser: Browser,
 ) -> None:
-    channel = gateway.channel(videoname="On the road")
     touch = viewport["width"] < 1000
-    with push(film, channel.push):
-        channel.wait_live()
-        async with (
-            chromium() as browser,
-            opened(browser, channel.url(name), viewport=viewport, has_touch=touch, is_mobile=touch) as watched,
-        ):
-            page = watched.page
-            await watched.plays(40)
-            width, height = await picture(page)
-            assert (width, height) >= least and height >= least[1], (width, height)
-            box = await page.locator("#stage").bounding_box()
-            assert box and box["y"] + height <= viewport["height"] + 1, "the whole picture is on the screen"
-            await photo(page, f"phone-{film.size}-{viewport['width']}-{name or 'watch'}")
-            if touch:
-                await expect(page.locator("footer kbd").first).to_be_hidden()
-            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            assert await axe(page) == []
-            assert not watched.complaints
+    address = channels[film].url(name)
+    async with opened(browser, address, viewport=viewport, has_touch=touch, is_mobile=touch) as watched:
+        page = watched.page
+        await watched.plays(40)
+        width, height = await picture(page)
+        assert (width, height) >= least and height >= least[1], (width, height)
+        box = await page.locator("#stage").bounding_box()
+        assert box and box["y"] + height <= viewport["height"] + 1, "the whole picture is on the screen"
+        await photo(page, f"phone-{film.size}-{viewport['width']}-{name or 'watch'}")
+        if touch:
+            await expect(page.locator("footer kbd").first).to_be_hidden()
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert await axe(page) == []
+        assert not watched.complaints
 
 
-async def test_the_home_page_shows_the_whole_picture_of_a_portrait_channel(gateway: Gateway) -> None:
-    channel = gateway.channel(videoname="On the road", isPublic=True)
+async def test_the_home_page_shows_the_whole_picture_of_a_portrait_channel(
+    gateway: Gateway, channels: dict[Film, Channel], browser: Browser
+) -> None:
     home = f"http://127.0.0.1:{gateway.ports['http']}/"
-    with push(TALL, channel.push):
-        channel.wait_live()
-        async with chromium() as browser, opened(browser, home, viewport=UPRIGHT) as watched:
-            card = watched.page.locator(f'.card[href*="{channel.id}"] img')
-            await expect(card).to_have_css("object-fit", "contain")
-            await watched.page.wait_for_function("() => document.querySelector('.card img').naturalHeight > 0")
-            await photo(watched.page, "phone-home")
+    async with opened(browser, home, viewport=UPRIGHT) as watched:
+        card = watched.page.locator(f'.card[href*="{channels[TALL].id}"] img')
+        await expect(card).to_have_css("object-fit", "contain")
+        await watched.page.wait_for_function("() => document.querySelector('.card img').naturalHeight > 0")
+        await photo(watched.page, "phone-home")
 
 
-async def test_broadcaster_and_console_can_be_installed(gateway: Gateway) -> None:
-    async with chromium() as browser:
-        base = f"http://127.0.0.1:{gateway.ports['http']}"
-        async with opened(browser, f"{base}/broadcast.html") as watched:
-            assert await installable(watched.page) == ("Millrace Broadcast", f"{base}/broadcast.html")
-            assert not watched.complaints
-        async with signed_in(browser, gateway) as watched:
-            assert (await installable(watched.page))[0] == "Millrace Console"
-            assert not watched.complaints
+async def test_broadcaster_and_console_can_be_installed(gateway: Gateway, browser: Browser) -> None:
+    base = f"http://127.0.0.1:{gateway.ports['http']}"
+    async with opened(browser, f"{base}/broadcast.html") as watched:
+        assert await installable(watched.page) == ("Millrace Broadcast", f"{base}/broadcast.html")
+        assert not watched.complaints
+    async with signed_in(browser, gateway) as watched:
+        assert (await installable(watched.page))[0] == "Millrace Console"
+        assert not watched.complaints
 
 
 async def installable(page: Page) -> tuple[str, str]:

@@ -9,22 +9,17 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.support.browser import Watched, axe, opened
-from tests.support.media import Film
+from tests.support.media import SMALL
 from tests.support.player_stub import Stub, serving
 from tests.support.tools import need
 
-FILM = Film("browser", seconds=90, size="640x360")
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 
 
-# One browser for all: each test has a context of its own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def stub() -> AsyncIterator[Stub]:
     need("ffmpeg")
-    async with serving(FILM) as instance:
+    async with serving(SMALL) as instance:
         yield instance
 
 
@@ -63,17 +58,27 @@ async def test_both_languages_have_all_texts_with_the_same_placeholders(stub: St
         assert english.count("{") == chinese.count("{"), word
 
 
+async def keeps(watched: Watched, name: str, value: str) -> None:
+    """Waits until the page has stored a choice. The next page may begin in a process that runs beside this one."""
+    await watched.page.wait_for_function(
+        "([name, value]) => localStorage.getItem(`millrace.${name}`) === value", arg=[name, value]
+    )
+
+
 async def test_volume_and_muting_are_remembered(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         assert await muted(watched), "a first visit begins without sound, as browsers want it"
         await watched.page.get_by_role("button", name="Sound is off").click()
         await watched.page.get_by_role("slider", name="Volume").fill("0.4")
+        await keeps(watched, "volume", "0.4")
         await watched.page.goto(stub.url("hls.html"))
         await watched.plays()
         assert not await muted(watched)
         assert await watched.page.evaluate("document.querySelector('video').volume") == 0.4
+        await watched.page.locator("#stage").hover()  # the control bar may have gone to sleep
         await watched.page.get_by_role("button", name="Mute").click()
+        await keeps(watched, "muted", "yes")
         await watched.page.reload()
         await watched.plays()
         assert await muted(watched)

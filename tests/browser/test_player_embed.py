@@ -10,10 +10,9 @@ from playwright.async_api import Browser, Frame
 from tests.support.browser import Watched, opened
 from tests.support.clients import push
 from tests.support.gateway import Gateway
-from tests.support.media import Film
+from tests.support.media import SMALL_BFRAMES
 from tests.support.shared_gateway import shared_gateway
 
-FILM = Film("embedded", seconds=120, size="640x360", bframes=2)
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 PLAYS = """() => document.querySelector("#stage")?.dataset.state === "live"
   && document.querySelector("video").currentTime > 0.5"""
@@ -25,11 +24,7 @@ SIZES = """() => { const { width, height, x, y } = document.querySelector("#stag
   return [x, y, width, height, scrollWidth, scrollHeight]; }"""
 
 
-# One browser for all: each test has a context of its own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-gateway = shared_gateway("chromium", "ffmpeg", films=[FILM])
+gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES])
 
 
 @contextlib.asynccontextmanager
@@ -61,7 +56,7 @@ async def framed(watched: Watched) -> list[Frame]:
 
 async def test_the_embed_code_shows_picture_and_controls_in_another_page(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("framed")
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
         async with opened(browser, channel.url("flv.html")) as watched:
             code = await watched.page.locator("#share-embed").input_value()
@@ -82,7 +77,7 @@ async def test_the_embed_code_shows_picture_and_controls_in_another_page(browser
 async def test_every_page_shows_only_the_player_in_a_frame(browser: Browser, name: str, gateway: Gateway) -> None:
     channel = gateway.channel("bare")
     frame = f'<iframe src="{channel.url(name)}" width="640" height="360" allow="autoplay"></iframe>'
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
         async with foreign(frame) as url, opened(browser, url) as watched:
             [only] = await framed(watched)
@@ -105,7 +100,7 @@ async def test_the_signature_is_passed_on_and_the_embed_parameter_is_not(browser
     channel = gateway.channel("signed", playAuth="sign")
     signed = channel.item["playUrls"]["flv"].partition("?")[2]
     asked: list[str] = []
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
         for query in (f"embed=1&{signed}", f"{signed}&embed=1"):
             async with opened(browser, channel.url("about.txt")) as watched:

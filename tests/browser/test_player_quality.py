@@ -9,44 +9,43 @@ from typing import Any
 
 from playwright.async_api import Browser
 
-from tests.support.browser import Watched, chromium, opened
+from tests.support.browser import Watched, opened
 from tests.support.ladder import LadderStream, ladder
 from tests.support.media import Film
 from tests.support.tools import need
 
-SOURCE = Film("ladder-b-source", seconds=80, size="640x360", bframes=2, gop=30)
+SOURCE = Film("ladder-b-source", seconds=80, size="640x360", bframes=2, rate=15, gop=15)
 RUNGS = {
-    "360p": Film("ladder-b-360p", seconds=80, size="160x90", gop=30),
-    "480p": Film("ladder-b-480p", seconds=80, size="320x180", gop=30),
-    "720p": Film("ladder-b-720p", seconds=80, size="480x270", gop=30),
+    "360p": Film("ladder-b-360p", seconds=80, size="160x90", rate=15, gop=15),
+    "480p": Film("ladder-b-480p", seconds=80, size="320x180", rate=15, gop=15),
+    "720p": Film("ladder-b-720p", seconds=80, size="480x270", rate=15, gop=15),
 }
 
 
 @asynccontextmanager
-async def on_air(rungs: dict[str, Film] = RUNGS, **fields: Any) -> AsyncIterator[tuple[LadderStream, Browser]]:
-    """A channel whose film runs, and a browser."""
+async def on_air(rungs: dict[str, Film] = RUNGS, **fields: Any) -> AsyncIterator[LadderStream]:
+    """A channel whose film runs."""
     need("chromium", "ffmpeg")
     async with ladder(SOURCE, dict(rungs), **fields) as lab:
         lab.begin()
         broadcast = asyncio.create_task(lab.broadcast())
         try:
-            async with chromium() as browser:
-                yield lab, browser
+            yield lab
         finally:
             broadcast.cancel()
 
 
 @asynccontextmanager
-async def watching(page: str, **fields: Any) -> AsyncIterator[tuple[LadderStream, Watched]]:
+async def watching(browser: Browser, page: str, **fields: Any) -> AsyncIterator[tuple[LadderStream, Watched]]:
     """A page of a channel with a ladder, once it plays."""
-    async with on_air(**fields) as (lab, browser), opened(browser, f"{lab.base}/{page}") as watched:
+    async with on_air(**fields) as lab, opened(browser, f"{lab.base}/{page}") as watched:
         await watched.plays()
         yield lab, watched
 
 
 async def offered(watched: Watched) -> list[str]:
     menu = watched.page.get_by_role("combobox", name="Quality")
-    await menu.wait_for(timeout=15_000)
+    await menu.wait_for(timeout=40_000)
     await watched.page.wait_for_function("() => document.querySelector('#quality').options.length > 3")
     return await menu.locator("option").evaluate_all("all => all.map((one) => one.value)")
 
@@ -63,8 +62,8 @@ async def shows(watched: Watched, width: int) -> None:
     await watched.plays()
 
 
-async def test_every_quality_can_be_chosen_and_is_remembered() -> None:
-    async def judge(browser: Browser, base: str, page: str) -> None:
+async def test_every_quality_can_be_chosen_and_is_remembered(browser: Browser) -> None:
+    async def judge(base: str, page: str) -> None:
         async with opened(browser, f"{base}/{page}") as watched:
             best_first = ["source", "720p", "480p", "360p"]
             assert await offered(watched) == ["auto", *best_first]
@@ -78,14 +77,14 @@ async def test_every_quality_can_be_chosen_and_is_remembered() -> None:
             assert not watched.complaints
 
     pages = ["hls.html", "dash.html", "index.html", "flv.html"]
-    async with on_air() as (lab, browser):
-        ends = await asyncio.gather(*(judge(browser, lab.base, page) for page in pages), return_exceptions=True)
+    async with on_air() as lab:
+        ends = await asyncio.gather(*(judge(lab.base, page) for page in pages), return_exceptions=True)
     wrong = [f"{page}: {end!r}" for page, end in zip(pages, ends, strict=True) if end is not None]
     assert not wrong, "\n".join(wrong)
 
 
-async def test_a_chosen_quality_applies_to_the_other_pages() -> None:
-    async with watching("flv.html") as (lab, watched):
+async def test_a_chosen_quality_applies_to_the_other_pages(browser: Browser) -> None:
+    async with watching(browser, "flv.html") as (lab, watched):
         await offered(watched)
         await choose(watched, "480p")
         await shows(watched, 320)
@@ -94,8 +93,8 @@ async def test_a_chosen_quality_applies_to_the_other_pages() -> None:
         assert not watched.complaints
 
 
-async def test_the_automatic_choice_shows_its_quality() -> None:
-    async with watching("hls.html") as (_, watched):
+async def test_the_automatic_choice_shows_its_quality(browser: Browser) -> None:
+    async with watching(browser, "hls.html") as (_, watched):
         await offered(watched)
         auto = watched.page.locator("#quality option[value=auto]")
         told = (
@@ -107,8 +106,8 @@ async def test_the_automatic_choice_shows_its_quality() -> None:
         assert await auto.inner_text() == "Auto"
 
 
-async def test_the_source_plays_when_the_chosen_rendition_ends() -> None:
-    async with watching("flv.html", linger=1.0) as (lab, watched):
+async def test_the_source_plays_when_the_chosen_rendition_ends(browser: Browser) -> None:
+    async with watching(browser, "flv.html", linger=1.0) as (lab, watched):
         await offered(watched)
         await choose(watched, "480p")
         await shows(watched, 320)
@@ -117,8 +116,8 @@ async def test_the_source_plays_when_the_chosen_rendition_ends() -> None:
         assert await watched.says() == "Live"
 
 
-async def test_a_change_of_quality_neither_stops_nor_hides_the_picture() -> None:
-    async with watching("flv.html") as (_, watched):
+async def test_a_change_of_quality_neither_stops_nor_hides_the_picture(browser: Browser) -> None:
+    async with watching(browser, "flv.html") as (_, watched):
         await offered(watched)
         await watched.page.evaluate(
             """() => { const v = document.querySelector("video"); window.said = []; window.stops = [];
@@ -131,12 +130,13 @@ async def test_a_change_of_quality_neither_stops_nor_hides_the_picture() -> None
         await shows(watched, 320)
         await choose(watched, "source")
         await shows(watched, 640)
-        assert set(await watched.page.evaluate("window.said")) <= {"live"}
-        assert "emptied" not in await watched.page.evaluate("window.stops")
+        said, stops = await watched.page.evaluate("[window.said, window.stops]")
+        assert set(said) <= {"live"}, (said, stops)
+        assert "emptied" not in stops, stops
 
 
-async def test_without_a_ladder_there_is_no_quality_menu() -> None:
-    async with on_air({}, isCodec=False) as (lab, browser):
+async def test_without_a_ladder_there_is_no_quality_menu(browser: Browser) -> None:
+    async with on_air({}, isCodec=False) as lab:
         for page in ("flv.html", "hls.html"):
             async with opened(browser, f"{lab.base}/{page}") as watched:
                 await watched.plays()

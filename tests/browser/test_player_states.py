@@ -8,22 +8,17 @@ from playwright.async_api import Browser
 
 from tests.support.browser import opened
 from tests.support.clients import new_ffmpeg
-from tests.support.media import Film
+from tests.support.media import SMALL, Film
 from tests.support.player_stub import CONSOLE, Stub, serving
 from tests.support.tools import need
 
-FILM = Film("browser", seconds=90, size="640x360")
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 
 
-# One browser for all: each test has a context of its own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def stub() -> AsyncIterator[Stub]:
     need("ffmpeg")
-    async with serving(FILM) as instance:
+    async with serving(SMALL) as instance:
         yield instance
 
 

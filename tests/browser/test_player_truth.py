@@ -10,12 +10,9 @@ from tests.support.broadcaster import from_key
 from tests.support.browser import opened
 from tests.support.clients import push
 from tests.support.gateway import Channel, Gateway
-from tests.support.media import Film
+from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-FILM = Film("truth", seconds=90, size="640x360")
 NO_MSE = "delete window.MediaSource; delete window.ManagedMediaSource;"
 # The facts that do not reach the end of their row.
 RAGGED = """() => { const bar = document.querySelector(".facts");
@@ -24,7 +21,7 @@ RAGGED = """() => { const bar = document.querySelector(".facts");
   for (const { top, right } of cells) ends[Math.round(top)] = Math.max(right, ends[Math.round(top)] ?? 0);
   return Object.values(ends).filter((end) => Math.abs(end - bar.getBoundingClientRect().right) > 2); }"""
 
-gateway = shared_gateway("chromium", "ffmpeg", films=[FILM])
+gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL])
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +29,7 @@ def live(gateway: Gateway) -> Iterator[Channel]:
     channel = gateway.channel(
         "Main stage", rewind=1, captions=[{"source": "text", "language": "en", "label": "English"}]
     )
-    with push(FILM, channel.push, loop=True):
+    with push(SMALL, channel.push, loop=True):
         channel.wait_playable("live.m3u8")
         yield channel
 

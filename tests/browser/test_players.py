@@ -4,35 +4,36 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from playwright.async_api import Browser
 
-from tests.support.browser import Watched, chromium, opened
+from tests.support.browser import Watched, opened
 from tests.support.clients import push
 from tests.support.gateway import Channel, Gateway, http
-from tests.support.media import Film
+from tests.support.media import SMALL_BFRAMES
 from tests.support.shared_gateway import shared_gateway
 from tests.support.waiting import until
 
-FILM = Film("players", seconds=120, size="640x360", bframes=2)
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 
 
-gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="5")
+gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES], MILLRACE_STREAM__LINGER="5")
 
 
-async def on_all_pages(channel: Channel, judge: Callable[[Watched, str], Awaitable[None]], query: str = "") -> None:
+async def on_all_pages(
+    browser: Browser, channel: Channel, judge: Callable[[Watched, str], Awaitable[None]], query: str = ""
+) -> None:
     """Opens the four pages at the same time and lets `judge(page, name)` look at each. All failures are reported."""
 
     async def one(name: str) -> None:
         async with opened(browser, channel.url(name) + query) as watched:
             await judge(watched, name)
 
-    async with chromium() as browser:
-        ends = await asyncio.gather(*(one(name) for name in PAGES), return_exceptions=True)
+    ends = await asyncio.gather(*(one(name) for name in PAGES), return_exceptions=True)
     wrong = [f"{name}: {end}" for name, end in zip(PAGES, ends, strict=True) if end is not None]
     assert not wrong, "\n".join(wrong)
 
 
-async def test_all_pages_play_a_live_push(gateway: Gateway) -> None:
+async def test_all_pages_play_a_live_push(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("players")
 
     async def judge(watched: Watched, name: str) -> None:
@@ -42,12 +43,14 @@ async def test_all_pages_play_a_live_push(gateway: Gateway) -> None:
         await watched.plays()
         assert not watched.complaints
 
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
-        await on_all_pages(channel, judge)
+        await on_all_pages(browser, channel, judge)
 
 
-async def test_pages_opened_before_the_push_start_automatically_and_show_the_end(gateway: Gateway) -> None:
+async def test_pages_opened_before_the_push_start_automatically_and_show_the_end(
+    gateway: Gateway, browser: Browser
+) -> None:
     channel = gateway.channel("early")
     gate = asyncio.Barrier(len(PAGES) + 1)
 
@@ -64,13 +67,13 @@ async def test_pages_opened_before_the_push_start_automatically_and_show_the_end
 
     async def broadcast() -> None:
         await gate.wait()
-        with push(FILM, channel.push):
+        with push(SMALL_BFRAMES, channel.push, loop=True):
             await gate.wait()
 
-    await asyncio.wait_for(asyncio.gather(on_all_pages(channel, judge), broadcast()), 120)
+    await asyncio.wait_for(asyncio.gather(on_all_pages(browser, channel, judge), broadcast()), 120)
 
 
-async def test_pages_continue_when_the_publisher_returns(gateway: Gateway) -> None:
+async def test_pages_continue_when_the_publisher_returns(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("returning")
     gate = asyncio.Barrier(len(PAGES) + 1)
 
@@ -86,10 +89,10 @@ async def test_pages_continue_when_the_publisher_returns(gateway: Gateway) -> No
         assert not watched.complaints
 
     async def broadcast() -> None:
-        with push(FILM, channel.push):
+        with push(SMALL_BFRAMES, channel.push, loop=True):
             await gate.wait()
         await asyncio.sleep(1.5)  # gone for less than `linger`
-        with push(FILM, channel.push):
+        with push(SMALL_BFRAMES, channel.push, loop=True):
             await gate.wait()
             await done.wait()
 
@@ -97,19 +100,19 @@ async def test_pages_continue_when_the_publisher_returns(gateway: Gateway) -> No
 
     async def judged() -> None:
         try:
-            await on_all_pages(channel, judge)
+            await on_all_pages(browser, channel, judge)
         finally:
             done.set()
 
     await asyncio.wait_for(asyncio.gather(judged(), broadcast()), 120)
 
 
-async def test_the_last_snapshot_is_shown_while_the_channel_is_not_live(gateway: Gateway) -> None:
+async def test_the_last_snapshot_is_shown_while_the_channel_is_not_live(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("poster", isImage=True, image_time="1")
-    async with chromium() as browser, opened(browser, channel.url("flv.html")) as watched:
+    async with opened(browser, channel.url("flv.html")) as watched:
         await watched.comes_to_say("Waiting for the stream")
         assert await watched.page.locator(".poster").is_hidden()
-        with push(FILM, channel.push):
+        with push(SMALL_BFRAMES, channel.push, loop=True):
             await watched.plays()
             images = gateway.data / "media" / channel.id / "images"
             await until(lambda: len([*images.rglob("*.jpg")]) > 1, within=30)
@@ -120,13 +123,13 @@ async def test_the_last_snapshot_is_shown_while_the_channel_is_not_live(gateway:
         assert not watched.complaints
 
 
-async def test_a_reopened_dash_page_gets_no_errors_from_the_first_player(gateway: Gateway) -> None:
+async def test_a_reopened_dash_page_gets_no_errors_from_the_first_player(gateway: Gateway, browser: Browser) -> None:
     """dash.js applied delayed rate changes to the destroyed player, which threw an error."""
     channel = gateway.channel("starved")
     thrown: list[str] = []
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
-        async with chromium() as browser, opened(browser, channel.url("dash.html")) as watched:
+        async with opened(browser, channel.url("dash.html")) as watched:
             watched.page.on("pageerror", lambda error: thrown.append(str(error)))
             await watched.plays()
             await watched.page.route("**/*.m4s", lambda route: route.abort())
@@ -136,7 +139,7 @@ async def test_a_reopened_dash_page_gets_no_errors_from_the_first_player(gateway
     assert not thrown
 
 
-async def test_protected_pages_play_only_with_a_play_signature(gateway: Gateway) -> None:
+async def test_protected_pages_play_only_with_a_play_signature(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("protected", playAuth="sign")
     signed = channel.item["playUrls"]["flv"].partition("?")[2]
     assert signed.startswith("sign="), channel.item["playUrls"]
@@ -148,10 +151,10 @@ async def test_protected_pages_play_only_with_a_play_signature(gateway: Gateway)
     async def refuses(watched: Watched, name: str) -> None:
         await watched.comes_to_say("Not allowed")
 
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
-        await on_all_pages(channel, plays, f"?{signed}")
-        await on_all_pages(channel, refuses)
+        await on_all_pages(browser, channel, plays, f"?{signed}")
+        await on_all_pages(browser, channel, refuses)
 
 
 @pytest.mark.parametrize("name", PAGES)

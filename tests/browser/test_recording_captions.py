@@ -20,8 +20,6 @@ TEXTS = [f"TEXT {n}" for n in range(8)]
 CUES = """[...document.querySelector('video').textTracks]
   .filter((track) => track.kind === 'subtitles' && track.label === 'English')
   .flatMap((track) => [...track.cues ?? []].map((cue) => [cue.text, cue.startTime]))"""
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM])
 
 

@@ -3,7 +3,6 @@
 import re
 from datetime import UTC, datetime
 
-import pytest
 from playwright.async_api import Browser, BrowserContext, Route, expect
 
 from tests.support.browser import axe, opened
@@ -16,8 +15,6 @@ from tests.support.tools import need
 
 PASSWORD = "a long password"
 FILM = Film("roles", seconds=20, size="320x180")
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 gateway = shared_gateway("chromium", AWS_REGION="")

@@ -10,19 +10,17 @@ from PIL import Image, ImageDraw
 from playwright.async_api import Browser, Page, expect
 
 from gateway.lib.totp import STEP, code_at
+from tests.support.at_night import at_night
 from tests.support.browser import axe, opened
 from tests.support.clients import push
 from tests.support.console import WIDE, address, signed_in
 from tests.support.gateway import Gateway
-from tests.support.media import Film
+from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
 
 NARROW = {"width": 390, "height": 844}
 PASSWORD = "a long password"
-FILM = Film("site", seconds=40, size="640x360")
 TEXT = "Concerts every Friday.\nMore at https://example.com/tickets. <script>alert(1)</script>"
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 gateway = shared_gateway("chromium", "ffmpeg", AWS_REGION="")
 
@@ -95,13 +93,15 @@ async def test_an_operator_gives_the_pages_a_look(browser: Browser, gateway: Gat
             assert await axe(page) == []
             assert watched.complaints == []
     push_url = f"rtmp://127.0.0.1:{gateway.ports['rtmp']}/stream/{channel['id']}?sign={channel['key']}"
-    await asyncio.to_thread(FILM.path)
-    with push(FILM, push_url):
+    await asyncio.to_thread(SMALL.path)
+    with push(SMALL, push_url, loop=True):
         async with opened(browser, f"{base}/main-stage/", locale="en-US", viewport=WIDE) as watched:
             await watched.plays()
 
 
-@pytest.mark.parametrize("color", ["#ffffff", "#000000", "#ffff00", "#00ff00", "#0000ff", "#777777", "#c8102e"])
+@pytest.mark.parametrize(
+    "color", ["#ffff00", "#777777", *at_night("#ffffff", "#000000", "#00ff00", "#0000ff", "#c8102e")]
+)
 async def test_texts_stay_readable_in_any_colour(browser: Browser, gateway: Gateway, color: str) -> None:
     channel = gateway.channel(videoname="Colour", color=color, slug=f"color-{color[1:]}")
     base = f"http://127.0.0.1:{gateway.ports['http']}/{channel.item['slug']}/"

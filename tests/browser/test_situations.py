@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
-from tests.support.browser import Watched, axe, chromium, opened
+from tests.support.browser import Watched, axe, opened
 from tests.support.clients import Program, push
 from tests.support.clock_picture import Sample, clock_push, difference, longest_still, sampled, stalls
 from tests.support.console import signed_in
@@ -52,7 +52,7 @@ def honest(samples: list[Sample]) -> None:
 
 @pytest.mark.parametrize("pages", PAGES, ids="+".join)
 @pytest.mark.parametrize("event", list(EVENTS))
-async def test_no_page_is_live_over_a_still_picture(event: str, pages: list[str]) -> None:
+async def test_no_page_is_live_over_a_still_picture(event: str, pages: list[str], browser: Browser) -> None:
     need("chromium", "ffmpeg")
     happens, code, words = EVENTS[event]
     async with contextlib.AsyncExitStack() as stack:
@@ -60,7 +60,6 @@ async def test_no_page_is_live_over_a_still_picture(event: str, pages: list[str]
         channel = gateway.channel(videoname="clock")
         encoder = stack.enter_context(clock_push(channel.push, size="320x180", kbps=400))
         await asyncio.to_thread(channel.wait_playable, "live.m3u8", "master.m3u8")
-        browser = await stack.enter_async_context(chromium())
         watched = [await stack.enter_async_context(opened(browser, channel.url(page))) for page in pages]
 
         async def look(page: str, one: Watched) -> list[Sample]:
@@ -84,7 +83,7 @@ async def test_no_page_is_live_over_a_still_picture(event: str, pages: list[str]
 
 
 @pytest.mark.parametrize("page", ["", "flv.html", "instant.html", "hls.html", "index.html", "dash.html"])
-async def test_two_minutes_on_a_slow_link_with_renditions(page: str) -> None:
+async def test_two_minutes_on_a_slow_link_with_renditions(page: str, browser: Browser) -> None:
     need("chromium", "ffmpeg")
     async with contextlib.AsyncExitStack() as stack:
         gateway = stack.enter_context(running())
@@ -93,7 +92,6 @@ async def test_two_minutes_on_a_slow_link_with_renditions(page: str) -> None:
         for name in ("live.m3u8", "master.m3u8", "index.m3u8"):
             await asyncio.to_thread(channel.wait_playable, name)
         link = await stack.enter_async_context(slow_link(gateway.ports["http"], kbps=900))
-        browser = await stack.enter_async_context(chromium())
         address = f"http://127.0.0.1:{link.port}/{channel.id}/{page}"
         watched = await stack.enter_async_context(opened(browser, address))
         await watched.page.wait_for_function("() => document.querySelector('video').videoWidth === 640", timeout=10_000)
@@ -142,7 +140,7 @@ async def judged(watched: Watched, what: str) -> list[str]:
 
 
 @pytest.mark.parametrize("size", list(SIZES))
-async def test_every_page_fits_and_passes_axe_at_every_size(size: str) -> None:
+async def test_every_page_fits_and_passes_axe_at_every_size(size: str, browser: Browser) -> None:
     need("chromium", "ffmpeg")
     width, height = SIZES[size]
     screen = {"viewport": {"width": width, "height": height}, "has_touch": width < 1000}
@@ -152,7 +150,6 @@ async def test_every_page_fits_and_passes_axe_at_every_size(size: str) -> None:
         channel = gateway.channel(videoname="Main stage", isPublic=True, isVideo=True, video_time="10")
         stack.enter_context(push(FILM, channel.push, loop=True))
         await asyncio.to_thread(channel.wait_playable, "live.m3u8", "master.m3u8")
-        browser = await stack.enter_async_context(chromium())
         console = await stack.enter_async_context(signed_in(browser, gateway, has_touch=width < 1000))
         await console.page.set_viewport_size({"width": width, "height": height})
         for view in VIEWS:

@@ -2,28 +2,28 @@
 
 import asyncio
 import re
+from collections.abc import Iterator
 
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.support.at_night import at_night
 from tests.support.browser import opened
 from tests.support.clients import push, until
 from tests.support.console import signed_in
-from tests.support.gateway import Gateway, http
+from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-SMALL = Film("small-source", seconds=120, size="640x360")
-gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL])
+SOURCE = Film("small-source", size="640x360", rate=15, gop=15)
+gateway = shared_gateway("chromium", "ffmpeg", films=[SOURCE], MILLRACE_TRANSCODE__PRESET="ultrafast")
 
 
 async def test_the_dialog_does_not_offer_renditions_that_are_larger_than_the_source(
     browser: Browser, gateway: Gateway
 ) -> None:
     channel = gateway.channel("small")
-    with push(SMALL, channel.push):
+    with push(SOURCE, channel.push, loop=True):
         await asyncio.to_thread(until, lambda: channel.session()["tracks"], "tracks")
         async with signed_in(browser, gateway, f"#/channels/{channel.id}") as console:
             await console.page.get_by_role("switch", name="Transcoding").click()
@@ -35,28 +35,34 @@ async def test_the_dialog_does_not_offer_renditions_that_are_larger_than_the_sou
             await expect(dialog.get_by_role("switch", name="360p")).to_be_checked()
 
 
-@pytest.mark.parametrize("page", ["hls.html", "index.html", "dash.html", "flv.html"])
+@pytest.fixture(scope="module")
+def fallback(gateway: Gateway) -> Iterator[Channel]:
+    """A live channel of 640 × 360 with the rungs 720p and 1080p."""
+    channel = gateway.channel("fallback", isCodec=True, hd=True, ud=True, ladder="recommended")
+    with push(SOURCE, channel.push, loop=True):
+        channel.wait_playable("720p/index.m3u8")  # FLV lists renditions that are there already
+        yield channel
+
+
+@pytest.mark.parametrize("page", ["hls.html", "flv.html", *at_night("index.html", "dash.html")])
 async def test_a_rendition_at_the_size_of_the_source_has_its_height_and_no_more_bits(
-    browser: Browser, gateway: Gateway, page: str
+    browser: Browser, fallback: Channel, page: str
 ) -> None:
-    channel = gateway.channel(f"fallback {page}", isCodec=True, hd=True, ud=True, ladder="recommended")
-    with push(SMALL, channel.push):
-        await asyncio.to_thread(channel.wait_playable, "720p/index.m3u8")  # FLV lists renditions that are there already
-        async with opened(browser, channel.url(page)) as player:
-            await player.plays(40)
-            menu = player.page.get_by_role("combobox", name="Quality")
-            await expect(menu.locator("option", has_text=re.compile(r"^360p"))).to_have_count(1, timeout=20_000)
-            assert "720p" not in await menu.inner_text()
-        outputs = {output["name"]: output for output in channel.session()["outputs"]}
-        assert outputs["codec"]["larger"] == ["1080p"]
-        master = (await asyncio.to_thread(http, "GET", channel.url("master.m3u8"))).text
-        (declared,) = re.findall(r"BANDWIDTH=(\d+)[^\n]*\n720p/", master)
-        assert int(declared) <= 1.5 * 700_000 + 128_000, master
+    async with opened(browser, fallback.url(page)) as player:
+        await player.plays(40)
+        menu = player.page.get_by_role("combobox", name="Quality")
+        await expect(menu.locator("option", has_text=re.compile(r"^360p"))).to_have_count(1, timeout=20_000)
+        assert "720p" not in await menu.inner_text()
+    outputs = {output["name"]: output for output in fallback.session()["outputs"]}
+    assert outputs["codec"]["larger"] == ["1080p"]
+    master = (await asyncio.to_thread(http, "GET", fallback.url("master.m3u8"))).text
+    (declared,) = re.findall(r"BANDWIDTH=(\d+)[^\n]*\n720p/", master)
+    assert int(declared) <= 1.5 * 700_000 + 128_000, master
 
 
 async def test_a_rewound_picture_has_a_menu_that_names_the_original(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("rewound", isCodec=True, ld=True, rewind=1)
-    with push(SMALL, channel.push):
+    with push(SOURCE, channel.push, loop=True):
         await asyncio.to_thread(channel.wait_playable, "360p/index.m3u8")
         async with opened(browser, channel.url("index.html")) as player:
             await player.plays(40)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from playwright.async_api import Browser, BrowserContext, Request, expect
 
 from tests.support.browser import axe, opened
 from tests.support.clients import push
 from tests.support.console import signed_in
 from tests.support.gateway import running
-from tests.support.media import Film
-
-FILM = Film("reports-90", seconds=90, size="640x360")
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+from tests.support.media import SMALL
 
 
 async def without_tracking(context: BrowserContext) -> None:
@@ -25,7 +20,7 @@ async def without_tracking(context: BrowserContext) -> None:
 async def test_player_pages_send_reports_and_the_channel_page_shows_them(browser: Browser) -> None:
     with running() as gateway:
         channel = gateway.channel()
-        with push(FILM, channel.push):
+        with push(SMALL, channel.push, loop=True):
             channel.wait_playable("live.m3u8", "master.m3u8")
             for page, protocol in (("flv.html", "flv"), ("index.html", "hls")):
                 reports: asyncio.Queue[str] = asyncio.Queue()

@@ -8,16 +8,13 @@ from playwright.async_api import Browser, WebSocketRoute
 from tests.support.browser import Watched, axe, opened
 from tests.support.clients import push
 from tests.support.gateway import Channel, Gateway
-from tests.support.media import Film
+from tests.support.media import SMALL_BFRAMES
 from tests.support.shared_gateway import shared_gateway
 
-FILM = Film("players", seconds=120, size="640x360", bframes=2)
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-
-gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="4")
+gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES], MILLRACE_STREAM__LINGER="4")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +22,7 @@ def live(gateway: Gateway) -> Iterator[Channel]:
     """A public channel that is live in every form."""
     words = {"videoname": "Main stage", "description": "From the <b>city</b> hall"}
     channel = gateway.channel(**words, isPublic=True, isHls=True, isCMAF=True)
-    with push(FILM, channel.push, loop=True):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
         yield channel
 
@@ -95,7 +92,7 @@ async def test_a_failing_protocol_is_replaced_by_the_next_one_without_a_reload(b
 
 async def test_the_watch_page_works_without_flv_or_media_source(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="cmaf only", isFlv=False, isCMAF=True, isHls=False)
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
         async with opened(browser, channel.url("")) as watched:
             await plays_as(watched, "LL-HLS")
@@ -114,10 +111,10 @@ async def test_the_page_waits_plays_resumes_after_a_break_and_shows_the_end(brow
     async with opened(browser, channel.url("")) as watched:
         await headline(watched, "Waiting for the stream")
         assert await watched.page.get_by_text("Offline", exact=True).is_visible()
-        with push(FILM, channel.push):
+        with push(SMALL_BFRAMES, channel.push, loop=True):
             await plays_as(watched, "WS-FLV")
         before = (await watched.video())["time"]
-        with push(FILM, channel.push):
+        with push(SMALL_BFRAMES, channel.push, loop=True):
             await watched.plays_past(before + 6)
             assert await watched.page.locator("#protocol").inner_text() in ("", "WS-FLV")
         await headline(watched, "The stream has ended")
@@ -130,7 +127,7 @@ async def test_an_unknown_address_and_a_missing_signature_give_a_message(browser
     async with opened(browser, channel.url("../nobody")) as watched:
         await headline(watched, "There is no channel with this address")
         assert not watched.complaints
-    with push(FILM, channel.push):
+    with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
         async with opened(browser, channel.url("").removesuffix("/") + f"?{signed}") as watched:
             await plays_as(watched, "WS-FLV")

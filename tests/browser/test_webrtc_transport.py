@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
 from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.webrtc.endpoint import WebRtcEndpoint
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import open_sockets
-from tests.support.browser import chromium
-from tests.support.tools import need
+from tests.support.broadcaster import CAMERAS
+from tests.support.browser import shared_browser
 from tests.support.webrtc import Recorder, tcp_limits, webrtc_settings
 
 _OFFER = """async () => {
@@ -36,6 +36,8 @@ _PAIR = """async () => { for (const s of (await pc.getStats()).values())
     const r = p && all.get(p.remoteCandidateId);
     return {dtls: s.dtlsState, srtp: s.srtpCipher, cipher: s.dtlsCipher, protocol: r && r.protocol,
             address: r && r.address, answered: p && p.responsesReceived}; } }"""
+
+browser = shared_browser(*CAMERAS)
 
 
 @dataclass
@@ -74,23 +76,21 @@ def answer(offer: str, endpoint: WebRtcEndpoint, peer: Peer, candidates: list[st
 
 
 @contextlib.asynccontextmanager
-async def camera_page() -> AsyncIterator[Page]:
-    need("chromium")
-    flags = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-    async with chromium(*flags) as browser:
-        page = await browser.new_page()
+async def camera_page(browser: Browser) -> AsyncIterator[Page]:
+    async with await browser.new_context() as context:
+        page = await context.new_page()
         await page.route("**/*", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
         await page.goto("http://localhost/")
         yield page
 
 
 @pytest.mark.parametrize(("host", "protocol"), [("127.0.0.1", "udp"), ("127.0.0.1", "tcp"), ("::1", "udp")])
-async def test_a_camera_stream_is_received_and_sent_back(host: str, protocol: str) -> None:
+async def test_a_camera_stream_is_received_and_sent_back(browser: Browser, host: str, protocol: str) -> None:
     settings = webrtc_settings(host=host)
     endpoint = WebRtcEndpoint(settings, open_sockets(settings.host, settings.port), tcp_limits())
     await endpoint.start()
     try:
-        async with camera_page() as page:
+        async with camera_page(browser) as page:
             offer = await page.evaluate(_OFFER)
             found = [re.search(rf"a={name}:(\S+)", offer) for name in ("ice-ufrag", "ice-pwd")]
             fingerprint = re.search(r"a=fingerprint:(\S+) (\S+)", offer)

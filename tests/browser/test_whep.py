@@ -6,17 +6,15 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
 from playwright.async_api import Browser, BrowserContext, Route
 
 from tests.support.browser import Watched, opened
 from tests.support.clients import push, until
 from tests.support.gateway import Channel, Gateway
 from tests.support.lossy_udp import lossy_udp
-from tests.support.media import Film
+from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
 
-FILM = Film("whep", seconds=120, size="640x360", bframes=0)
 # The connections of the page, so that a test can break them.
 CONNECTIONS = """window.all = []; window.RTCPeerConnection = class extends RTCPeerConnection {
   constructor(...given) { super(...given); window.all.push(this); }
@@ -30,12 +28,9 @@ SOUND = """async () => { for (const s of (await window.all.at(-1).getStats()).va
 TARGETS = "() => window.all.at(-1).getReceivers().map((receiver) => receiver.jitterBufferTarget)"
 BROKEN = "The broadcaster's connection broke, waiting"
 
-# One browser for all: each test has a context of its own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 gateway = shared_gateway(
-    "chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="3", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1"
+    "chromium", "ffmpeg", films=[SMALL], MILLRACE_STREAM__LINGER="3", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1"
 )
 
 
@@ -65,7 +60,7 @@ async def test_the_page_plays_follows_its_publisher_and_ends_its_session(browser
     async with opened(browser, channel.url("whep.html")) as watched:
         page = watched.page
         await watched.comes_to_say("Waiting for the stream")
-        with push(FILM, channel.push):
+        with push(SMALL, channel.push, loop=True):
             async with page.expect_request(lambda r: r.url.endswith("/report"), timeout=30_000) as sent:
                 await watched.plays()
             assert "millrace-p=whep," in ((await sent.value).post_data or "")
@@ -78,12 +73,12 @@ async def test_the_page_plays_follows_its_publisher_and_ends_its_session(browser
             assert await page.evaluate("() => !document.querySelector('video').muted")
         await watched.comes_to_say(BROKEN)
         # In time: the connection of the viewer stays. Too late: the stream has ended, and the page waits for the next.
-        with push(FILM, channel.push):
+        with push(SMALL, channel.push, loop=True):
             await watched.comes_to_say("Live")
             await watched.plays()
         await watched.comes_to_say("The stream has ended", within=30)
         await has_viewers(channel, 0)
-        with push(FILM, channel.push):
+        with push(SMALL, channel.push, loop=True):
             await watched.comes_to_say("Live")
             await watched.plays()
             await page.goto("about:blank")
@@ -93,7 +88,7 @@ async def test_the_page_plays_follows_its_publisher_and_ends_its_session(browser
 
 async def test_a_refusal_is_shown_and_retried_only_on_request(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("refused", isHls=False, isCMAF=False)
-    with push(FILM, channel.push):
+    with push(SMALL, channel.push, loop=True):
         channel.wait_live()
         async with opened(browser, channel.url("about.txt")) as watched:
             page, asked = watched.page, list[str]()
@@ -114,7 +109,7 @@ async def test_a_refusal_is_shown_and_retried_only_on_request(browser: Browser, 
 async def test_a_broken_network_path_is_replaced_without_a_new_session(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("restart", isHls=False, isCMAF=False)
 
-    with push(FILM, channel.push):
+    with push(SMALL, channel.push, loop=True):
         channel.wait_live()
         async with opened(browser, channel.url("whep.html"), prepare=keep_connections) as watched:
             await watched.plays()
@@ -154,7 +149,7 @@ async def sound_buffer(watched: Watched, seconds: float) -> float:
 async def test_the_sound_has_no_delay_after_the_death_of_its_worker(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("killed", isHls=False, isCMAF=False)
 
-    with push(FILM, channel.push):
+    with push(SMALL, channel.push, loop=True):
         channel.wait_live()
         async with opened(browser, channel.url("whep.html"), prepare=keep_connections) as watched:
             await watched.plays()
@@ -189,7 +184,7 @@ async def test_media_are_buffered_longer_only_while_packets_are_lost(browser: Br
             await keep_connections(context)
             await context.route("**/whep", lead_through)
 
-        with push(FILM, channel.push):
+        with push(SMALL, channel.push, loop=True):
             channel.wait_live()
             async with opened(browser, channel.url("whep.html"), prepare=prepare) as watched:
                 await watched.plays()
@@ -205,7 +200,7 @@ async def test_media_are_buffered_longer_only_while_packets_are_lost(browser: Br
 
 async def test_instant_on_the_watch_page_uses_webrtc_or_else_webcodecs(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("instant", isHls=False, isCMAF=False)
-    with push(FILM, channel.push):
+    with push(SMALL, channel.push, loop=True):
         channel.wait_live()
         async with opened(browser, channel.url("")) as watched:
             page = watched.page

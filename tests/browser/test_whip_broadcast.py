@@ -2,28 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 
-import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from tests.support.broadcaster import CAMERAS, from_console, from_key
-from tests.support.browser import axe, chromium, opened
+from tests.support.browser import axe, opened, shared_browser
 from tests.support.clients import until
 from tests.support.console import signed_in
 from tests.support.gateway import Channel, Gateway
 from tests.support.shared_gateway import shared_gateway
-from tests.support.tools import need
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium(*CAMERAS) as instance:
-        yield instance
+browser = shared_browser(*CAMERAS)
 
 
 gateway = shared_gateway("chromium", MILLRACE_STREAM__LINGER="5")
@@ -45,12 +34,12 @@ async def test_a_camera_is_sent_and_watched_by_webrtc(browser: Browser, gateway:
         assert session["publisher"]["protocol"] == "whip"
         assert session["tracks"][0]["codec"] == "h264"
         # A browser on a busy machine begins with smaller pictures.
-        await asyncio.to_thread(until, lambda: channel.session()["tracks"][0]["width"] == 1280, "1280 pixels", 30)
+        await asyncio.to_thread(until, lambda: channel.session()["tracks"][0]["width"] == 640, "640 pixels", 30)
         await expect(studio.page.locator("#network")).to_contain_text("ms")
         await expect(studio.page.locator("#rate")).not_to_have_text("0 fps", timeout=15_000)
         async with opened(browser, channel.url("whep.html")) as player:
             await player.plays(40)
-            await player.page.wait_for_function("() => document.querySelector('video').videoWidth === 1280")
+            await player.page.wait_for_function("() => document.querySelector('video').videoWidth === 640")
             await studio.press("Turn camera off")  # viewers get a dark picture of the same size
             await player.plays()
             assert not player.complaints

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, async_playwright
 
 from tests.support.time_outs import at_most
 
@@ -64,22 +65,59 @@ class Watched:
         await self.page.locator("#state", has_text=words).wait_for(timeout=at_most(within * 1000))
 
 
-@contextlib.asynccontextmanager
-async def chromium(*flags: str, whole: bool = False) -> AsyncIterator[Browser]:
-    """Starts Debian's Chromium, headless. Pages may play without a click.
-
-    By default it is `chromium-headless-shell`, which opens a page with a quarter of the CPU. whole: starts the complete
-    browser, for example for permission prompts.
-    """
+async def _launch(playwright: Playwright, flags: tuple[str, ...], whole: bool) -> Browser:
     program = (None if whole else shutil.which("chromium-headless-shell")) or shutil.which("chromium")
+    return await playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", *flags])
+
+
+@contextlib.asynccontextmanager
+async def chromium(*flags: str) -> AsyncIterator[Browser]:
+    """Starts Debian's `chromium-headless-shell` for the block. Pages may play without a click."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", *flags]
-        )
+        browser = await _launch(playwright, flags, whole=False)
         try:
             yield browser
         finally:
             await browser.close()
+
+
+class Browsers:
+    """The browsers of one test process: one for each set of flags, started when a test first asks for it."""
+
+    def __init__(self, playwright: Playwright) -> None:
+        self._playwright = playwright
+        self._running: dict[tuple[tuple[str, ...], bool], Browser] = {}
+
+    async def get(self, *flags: str, whole: bool = False) -> Browser:
+        """Returns the browser with these flags. It starts anew if it has crashed.
+
+        It is `chromium-headless-shell`, which opens a page with a quarter of the CPU. whole: the complete Chromium, for
+        example for permission prompts.
+        """
+        browser = self._running.get((flags, whole))
+        if browser is None or not browser.is_connected():
+            browser = self._running[flags, whole] = await _launch(self._playwright, flags, whole)
+        return browser
+
+    async def close_pages(self) -> None:
+        """Closes the contexts that a failed test has left open."""
+        for browser in self._running.values():
+            for context in browser.contexts if browser.is_connected() else ():
+                await context.close()
+
+    async def close(self) -> None:
+        for browser in self._running.values():
+            await browser.close()
+
+
+def shared_browser(*flags: str) -> Any:
+    """Returns the fixture `browser` for a module whose pages need these flags."""
+
+    @pytest_asyncio.fixture(name="browser", loop_scope="session")
+    async def give(browsers: Browsers) -> Browser:
+        return await browsers.get(*flags)
+
+    return give
 
 
 @contextlib.asynccontextmanager
@@ -115,7 +153,8 @@ async def axe(page: Page) -> list[str]:
         ".filter((a) => a.effect?.getComputedTiming().endTime !== Infinity).map((a) => a.finished))"
     )
     # The debugger evaluates the script, because the policy of the page forbids foreign scripts.
-    await page.evaluate(_AXE.read_text(encoding="utf-8"))
+    if not await page.evaluate("() => 'axe' in window"):
+        await page.evaluate(_AXE.read_text(encoding="utf-8"))
     found = await page.evaluate(
         "async () => (await axe.run(document, {resultTypes: ['violations'], preload: false})).violations"
         ".filter((v) => v.impact === 'serious' || v.impact === 'critical')"

@@ -25,7 +25,7 @@ READ: Final = """(bits) => { const v = document.querySelector("video");
     badge: text("#badge"), headline: text("#headline"), notice: text("#notice:not([hidden])") }; }"""
 
 
-def clock_push(url: str, *, size: str = "640x360", kbps: int = 800, gop: int = 50, sound: bool = True) -> Program:
+def clock_push(url: str, *, size: str = "320x180", kbps: int = 400, gop: int = 50, sound: bool = True) -> Program:
     """Pushes 25 pictures a second, with sound. A `with` block stops it."""
     bars = ",".join(
         f"drawbox=x=iw*{bit}/16:y=ih*5/6:w=iw/16:h=ih/6:t=fill:color=white:"

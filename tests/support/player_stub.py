@@ -24,6 +24,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob: data:; "
     "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'"
 )
+_LOOP = ("-re", "-stream_loop", "-1")
 PACKAGED: dict[str, list[str]] = {"flv": [], "hls": ["live.m3u8"], "cmaf": ["cmaf.m3u8", "manifest.mpd"]}
 TYPES = {
     ".html": "text/html",
@@ -109,7 +110,7 @@ class Stub:
             raise web.HTTPNotFound  # this stub has no WS-FLV
         reply = web.StreamResponse(headers={"Content-Type": "video/x-flv", "Cache-Control": "no-store"})
         await reply.prepare(request)
-        command = [self.ffmpeg, "-nostdin", "-v", "error", "-re", "-i", str(self.film), "-c", "copy", "-f", "flv", "-"]
+        command = [self.ffmpeg, "-nostdin", "-v", "error", *_LOOP, "-i", str(self.film), "-c", "copy", "-f", "flv", "-"]
         player = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         self.viewers.add(player)
         try:
@@ -161,7 +162,7 @@ async def serving(film: Film) -> AsyncIterator[Stub]:
             "-update_period",
             "1",
         ]
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(path)]
+        command = ["ffmpeg", "-nostdin", "-v", "error", *_LOOP, "-i", str(path)]
         command += [*common, *live, "-hls_segment_filename", str(media / "ts%03d.ts"), str(media / "live.m3u8")]
         command += [*common, *live, *fmp4, "-hls_segment_filename", str(media / "f%03d.m4s"), str(media / "cmaf.m3u8")]
         command += [*common, *dash, "-f", "dash", str(media / "manifest.mpd")]

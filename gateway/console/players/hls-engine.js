@@ -67,6 +67,20 @@ class Patient extends /** @type {import("./hls.min.js").PlaylistLoaderConstructo
 }
 
 /**
+ * Leaves out an update of a playlist of captions or audio that comes after the viewer has left this track. hls.js 1.7.4
+ * keeps it without the segments that it skips. When the viewer returns, it throws and never loads the playlist again.
+ * @param {Hls} hls
+ */
+function leaveOutLateUpdates(hls) {
+  const { trigger } = hls;
+  hls.trigger = (event, /** @type {any} */ data) => {
+    const chosen = event === Hls.Events.SUBTITLE_TRACK_LOADED ? hls.subtitleTrack
+      : event === Hls.Events.AUDIO_TRACK_LOADED ? hls.audioTrack : data?.id;
+    return chosen !== data?.id && data.deliveryDirectives?.skip ? false : trigger.call(hls, event, data);
+  };
+}
+
+/**
  * @param {HTMLVideoElement} video
  * @param {string} url
  * @param {() => number} now
@@ -90,6 +104,7 @@ function openHlsJs(video, url, now, lowLatency) {
     // The page handles these errors itself, with the status.
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
   });
+  leaveOutLateUpdates(hls);
   let repairs = 0;
   hls.on(Hls.Events.ERROR, (_, data) => {
     const code = data.response?.code;
@@ -225,6 +240,7 @@ function openRewound(video, url, date) {
     ...CAPTIONS,
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
   });
+  leaveOutLateUpdates(hls);
   let open = true;
   let repairs = 0;
   let started = false;
