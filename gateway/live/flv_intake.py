@@ -1,18 +1,24 @@
 """FlvIntake: turns a peer's FLV bodies (RTMP messages) into a publisher's tracks and units."""
 
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from gateway.formats.flv.demuxer import MediaDemuxer, track_number
-from gateway.formats.flv.tag import Script, TrackMedia, TrackStart, Unsupported
+from gateway.formats.flv.tag import TIMESCALE, Script, TrackMedia, TrackStart, Unsupported
 from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
 from gateway.live.track_changes import IntervalLimiter
-from gateway.live.unit_intake import AUDIO_INDEX, UnitIntake
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
+from gateway.media.aac import parse_asc, raw_frames
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed
+from gateway.media.nal_codec import NAL_CODECS
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed
+from gateway.media.whole_pictures import WholePictures
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +40,9 @@ class FlvIntake(UnitIntake):
         self._infos: tuple[TrackInfo, ...] = ()
         self._info_limiter = IntervalLimiter()
         self._cues = CueIntake(publisher)
+        self._pictures: WholePictures | None = None  # of the default track, if its codec has NAL units
+        self._header: MediaTrack | None = None  # the last that the encoder sent for the default pictures
+        self._are_whole: list[Callable[[AccessUnit], bool]] = [_is_whole, _is_whole]  # by index
 
     @property
     def tracks(self) -> tuple[MediaTrack | None, MediaTrack | None]:
@@ -53,29 +62,34 @@ class FlvIntake(UnitIntake):
             self.malformed.add(error, self.units)
             return
         if isinstance(item, AccessUnit):
-            item.dts = self._stamp(index, timestamp)
-            if self.is_announced:
-                self.units += 1
-                self._publish(item, now)
-            else:
-                self._take(0, item, now)
+            self._take_default(item, index, timestamp, now)
         elif isinstance(item, list):
             self._take_multitrack(item, index, timestamp, now)
         elif item is not None:
             self._on_change(0, item, index, timestamp, now)
 
+    def _take_default(self, item: AccessUnit, index: int, timestamp: int, now: float) -> None:
+        """Publishes the unit of a default track, or lets it wait. Hot path."""
+        item.dts = self._stamp(index, timestamp)
+        if not self._are_whole[index](item):
+            self._repair(item, now)
+        elif self.is_announced:
+            self.units += 1
+            self._publish(item, now)
+        else:
+            self._take(0, item, now)
+
     def _take_multitrack(self, items: list[tuple[int, TrackMedia]], index: int, timestamp: int, now: float) -> None:
         """Processes the media of a multitrack message. Hot path."""
         for track_id, item in items:
-            if isinstance(item, AccessUnit):
+            if isinstance(item, AccessUnit) and not track_id:
+                self._take_default(item, index, timestamp, now)
+            elif isinstance(item, AccessUnit):
                 number = index + 2 * track_id
                 item.dts = self._stamp(number, timestamp)
-                if self.is_announced and track_id:
+                if self.is_announced:
                     self.units += 1
                     self._push_additional(number, item, now)
-                elif self.is_announced:
-                    self.units += 1
-                    self._publish(item, now)
                 else:
                     self._take(track_id, item, now)
             else:
@@ -88,6 +102,44 @@ class FlvIntake(UnitIntake):
             self._publish(unit, now)
 
     # ---- cold ----
+
+    def finish(self, now: float) -> None:
+        if self._pictures is not None:
+            self._publish_repaired(self._pictures.finish(), now)
+        super().finish(now)
+
+    def _repair(self, item: AccessUnit, now: float) -> None:
+        """Publishes what becomes whole by a unit of a default track. Raises InvalidData."""
+        try:
+            if item.track.kind is Kind.AUDIO:
+                units = _raw_units(item)
+            else:
+                assert self._pictures is not None, "it has said that the unit is not whole"
+                units = self._pictures.repair(item)
+        except InvalidData as error:
+            self.malformed.add(error, self.units)
+            return
+        self._publish_repaired(units, now)
+
+    def _publish_repaired(self, units: list[AccessUnit], now: float) -> None:
+        for unit in units:
+            if unit.track.kind is Kind.VIDEO and unit.track is not self._demux.video_track:
+                self._demux.video_track = unit.track
+                self.set_track(unit.track, now)  # the pictures brought other parameter sets
+            self._take(0, unit, now)
+
+    def _read_pictures_of(self, track: MediaTrack) -> None:
+        """Prepares the repair of a new default track."""
+        index = VIDEO_INDEX if track.kind is Kind.VIDEO else AUDIO_INDEX
+        self._are_whole[index] = _is_whole
+        if track.codec is Codec.AAC:
+            self._are_whole[index] = _is_raw
+        elif track.kind is Kind.VIDEO:
+            self._pictures = None
+            if track.codec in NAL_CODECS:
+                with suppress(InvalidData):  # of a record that nobody can read; outputs say so
+                    self._pictures = WholePictures(track)
+                    self._are_whole[index] = self._pictures.is_whole
 
     def take_script(self, script: Script, now: float) -> None:
         """Processes onMetaData (without its @setDataFrame) or timed script data."""
@@ -121,6 +173,13 @@ class FlvIntake(UnitIntake):
             )
             return
         track = item.track if isinstance(item, TrackStart) else item
+        if not track_id and track.kind is Kind.VIDEO:
+            if track == self._header and self._pictures is not None:  # the pictures have brought other sets since
+                self._demux.video_track = self._pictures.track
+                return
+            self._header = track
+        if not track_id:
+            self._read_pictures_of(track)
         if track_id:
             self._announce_before(track_id, track, now)
             if self.is_announced:
@@ -128,7 +187,9 @@ class FlvIntake(UnitIntake):
                 self._describe_tracks(now)
         else:
             self.set_track(track, now)
-        if isinstance(item, TrackStart):
+        if isinstance(item, TrackStart) and not track_id:
+            self._take_default(item.unit, index, timestamp, now)
+        elif isinstance(item, TrackStart):
             item.unit.dts = self._stamp(index + 2 * track_id, timestamp)
             self._take(track_id, item.unit, now)
 
@@ -153,6 +214,27 @@ class FlvIntake(UnitIntake):
         if infos != self._infos and self._info_limiter.take(now):
             self._infos = infos
             additional.describe(lambda kind, track_id: track_info(metadata, kind, track_id))
+
+
+def _is_whole(unit: AccessUnit) -> bool:
+    """Whether a unit needs no repair, for codecs of which no encoder is known that sends others."""
+    return True
+
+
+def _is_raw(unit: AccessUnit) -> bool:
+    """Whether a frame of AAC has no ADTS header. Hot path."""
+    return unit.payload[:1] != b"\xff"
+
+
+def _raw_units(unit: AccessUnit) -> list[AccessUnit]:
+    """Returns a unit for each frame of AAC in a unit, without the ADTS header that an encoder may put before it."""
+    frames = raw_frames(unit.payload)
+    rate = parse_asc(unit.track.config).core_rate
+    units = []
+    for number, frame in enumerate(frames):
+        dts = unit.dts + number * 1024 * TIMESCALE // rate
+        units.append(replace(unit, dts=dts, payload=frame))
+    return units
 
 
 def _announced_kinds(metadata: dict[str, AmfValue]) -> set[Kind] | None:
