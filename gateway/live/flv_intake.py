@@ -42,6 +42,7 @@ class FlvIntake(UnitIntake):
         self._cues = CueIntake(publisher)
         self._pictures: WholePictures | None = None  # of the default track, if its codec has NAL units
         self._header: MediaTrack | None = None  # the last that the encoder sent for the default pictures
+        self._times = [-1, -1]  # of the last units of the default tracks, as the encoder sent them, by index
         self._are_whole: list[Callable[[AccessUnit], bool]] = [_is_whole, _is_whole]  # by index
 
     @property
@@ -71,8 +72,9 @@ class FlvIntake(UnitIntake):
     def _take_default(self, item: AccessUnit, index: int, timestamp: int, now: float) -> None:
         """Publishes the unit of a default track, or lets it wait. Hot path."""
         item.dts = self._stamp(index, timestamp)
+        before, self._times[index] = self._times[index], timestamp
         if not self._are_whole[index](item):
-            self._repair(item, now)
+            self._repair(item, timestamp == before, now)
         elif self.is_announced:
             self.units += 1
             self._publish(item, now)
@@ -108,14 +110,17 @@ class FlvIntake(UnitIntake):
             self._publish_repaired(self._pictures.finish(), now)
         super().finish(now)
 
-    def _repair(self, item: AccessUnit, now: float) -> None:
-        """Publishes what becomes whole by a unit of a default track. Raises InvalidData."""
+    def _repair(self, item: AccessUnit, has_same_time: bool, now: float) -> None:
+        """Publishes what becomes whole by a unit of a default track. Raises InvalidData.
+
+        has_same_time: whether the time of the unit before was the same.
+        """
         try:
             if item.track.kind is Kind.AUDIO:
                 units = _raw_units(item)
             else:
                 assert self._pictures is not None, "it has said that the unit is not whole"
-                units = self._pictures.repair(item)
+                units = self._pictures.repair(item, has_same_time)
         except InvalidData as error:
             self.malformed.add(error, self.units)
             return

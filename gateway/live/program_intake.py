@@ -18,7 +18,7 @@ from gateway.live.cue_intake import LONGEST_MS, CueIntake
 from gateway.live.private_intake import PRIVATE_USES, PrivateIntake, milliseconds
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
-from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
+from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
@@ -176,6 +176,7 @@ class ProgramIntake(UnitIntake):
         if must_be_converted(event):
             source.track = None
             if source.converter is None:
+                self._sound_ms = CONVERTED_SOUND_MS
                 source.converter = self._make_converter(lambda unit: self._converted(source, unit))
             source.converter.change(read, event.foreign)
             return

@@ -66,15 +66,17 @@ class WholePictures:
             if kind == sps:
                 return False
             if starts is None and kind not in additions:
-                if kind in slices and not payload[start + self._header : start + self._header + 1] >= _FIRST:
+                if kind in slices and payload[start + self._header : start + self._header + 1] < _FIRST:
                     return False
                 starts = kind in self._starts
             if at == end:
                 return starts is unit.key
         return False
 
-    def repair(self, unit: AccessUnit) -> list[AccessUnit]:
+    def repair(self, unit: AccessUnit, has_same_time: bool) -> list[AccessUnit]:
         """Returns the units that can be published now, of this unit and of earlier ones.
+
+        has_same_time: whether its time is that of the unit before. Only then it may continue a picture.
 
         Raises InvalidData for a unit that has neither lengths nor start codes.
         """
@@ -84,7 +86,7 @@ class WholePictures:
         if first is None:
             self._hold([bytes(one) for one in units])
             return []
-        if kinds[first] in self._slices and not bytes(units[first][self._header :][:1]) >= _FIRST:
+        if has_same_time and kinds[first] in self._slices and bytes(units[first][self._header :][:1]) < _FIRST:
             return self._continue(units)
         held, self._held, self._held_bytes = self._held, [], 0
         starts = any(kind in self._starts for kind in kinds)
