@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 
 from gateway.live.publisher import StreamPublisher
+from gateway.live.sound_gaps import SoundGaps
 from gateway.media.clock import PublisherTimeline
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
@@ -89,7 +90,8 @@ class UnitIntake:
         self.units = 0  # number of units so far
         self._sound_ms = SOUND_MS
         self._stamp = self.timeline.stamp
-        self._publish = publisher.push
+        self._gaps = SoundGaps(publisher.stream.name, publisher.push)
+        self._publish = self._gaps.push
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None
         self._preroll: list[tuple[int, AccessUnit]] = []  # with the id of the track
@@ -179,7 +181,7 @@ class UnitIntake:
         found = {unit.track.kind: unit.track for track_id, unit in self._preroll if not track_id}
         video, audio = self.tracks
         video, audio = found.get(Kind.VIDEO, video), found.get(Kind.AUDIO, audio)
-        self.publisher.set_tracks(video, audio, self.metadata, now=now)
+        self._announce_tracks(video, audio, now)
         self._on_announced(now)
         waiting, self._preroll = self._preroll, []
         for track_id, unit in waiting:
@@ -189,4 +191,8 @@ class UnitIntake:
         """Called after the default tracks were announced, before the first unit."""
 
     def _set_tracks(self, now: float) -> None:
-        self.publisher.set_tracks(*self.tracks, self.metadata, now=now)
+        self._announce_tracks(*self.tracks, now)
+
+    def _announce_tracks(self, video: MediaTrack | None, audio: MediaTrack | None, now: float) -> None:
+        self.publisher.set_tracks(video, audio, self.metadata, now=now)
+        self._gaps.set_tracks(video, audio)
