@@ -95,8 +95,8 @@ class WholePictures:
         if is_changed:
             self.track = MediaTrack(unit.track.kind, unit.track.codec, unit.track.timescale, self._samples.config)
         if not prefixed or held or sum(map(len, units)) + self._size * len(units) != len(unit.payload):
-            kept = units if prefixed else self._samples.without_sets(units)
-            unit.payload = nal.join([*(held if prefixed else self._samples.without_sets(held)), *kept], self._size)
+            whole = [*held, *map(bytes, units)]
+            unit.payload = nal.join(whole if prefixed else self._samples.without_sets(whole), self._size)
         unit.track, unit.key = self.track, key
         self._has_key, self._has_start = self._has_key or key, self._has_start or starts
         if not self._joins:
@@ -121,7 +121,7 @@ class WholePictures:
         """Adds slices to the picture before them. From the first such body on, pictures wait for the next one."""
         self._joins = True
         if self._picture is not None:
-            more = nal.join([*self._held, *units], self._size)
+            more = nal.join([*self._held, *map(bytes, units)], self._size)
             if len(self._picture.payload) + len(more) > _MAX_PICTURE:
                 self._picture = None
                 raise InvalidData(f"a picture of more than {_MAX_PICTURE} bytes")
