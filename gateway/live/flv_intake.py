@@ -1,5 +1,6 @@
 """FlvIntake: turns a peer's FLV bodies (RTMP messages) into a publisher's tracks and units."""
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -12,8 +13,9 @@ from gateway.formats.flv.tag import TIMESCALE, Script, TrackMedia, TrackStart, U
 from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac
 from gateway.live.track_changes import IntervalLimiter
-from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
+from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.media.aac import parse_asc, raw_frames
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
@@ -28,12 +30,18 @@ METADATA_BYTES: Final = 65_536
 class FlvIntake(UnitIntake):
     """Demuxes bodies. The tracks that onMetaData names are expected.
 
+    make_converter: for sound that browsers do not play; None: it stays as it is. AAC without a number for its channels
+    is such sound.
+
     Additional tracks (Enhanced RTMP multitrack) go to `set_additional` and `push_additional` of the publisher, with the
     same clock.
     """
 
-    def __init__(self, publisher: StreamPublisher) -> None:
+    def __init__(self, publisher: StreamPublisher, make_converter: MakeConverter | None = None) -> None:
         super().__init__(publisher)
+        self._make_converter = make_converter
+        self._converter: SoundToAac | None = None  # of the default sound
+        self._converted: MediaTrack | None = None  # what it makes
         self._demux = MediaDemuxer()
         self._demuxers = (self._demux.read_video, self._demux.read_audio)  # by index
         self._push_additional = publisher.push_additional
@@ -47,7 +55,8 @@ class FlvIntake(UnitIntake):
 
     @property
     def tracks(self) -> tuple[MediaTrack | None, MediaTrack | None]:
-        return self._demux.video_track, self._demux.audio_track
+        audio = self._demux.audio_track if self._converter is None else self._converted
+        return self._demux.video_track, audio
 
     # ---- hot ----
 
@@ -73,7 +82,9 @@ class FlvIntake(UnitIntake):
         """Publishes the unit of a default track, or lets it wait. Hot path."""
         item.dts = self._stamp(index, timestamp)
         before, self._times[index] = self._times[index], timestamp
-        if not self._are_whole[index](item):
+        if index == AUDIO_INDEX and self._converter is not None:
+            self._converter.give(item)
+        elif not self._are_whole[index](item):
             self._repair(item, timestamp == before, now)
         elif self.is_announced:
             self.units += 1
@@ -108,7 +119,40 @@ class FlvIntake(UnitIntake):
     def finish(self, now: float) -> None:
         if self._pictures is not None:
             self._publish_repaired(self._pictures.finish(), now)
+        if self._converter is not None:
+            self._converter.close()
         super().finish(now)
+
+    def _must_be_converted(self, track: MediaTrack) -> bool:
+        with suppress(InvalidData):
+            return track.codec is Codec.AAC and not parse_asc(track.config).channel_config
+        return False
+
+    def _convert(self, track: MediaTrack) -> bool:
+        """Begins or ends the conversion of the default sound. Returns whether it is converted."""
+        if self._make_converter is None or not self._must_be_converted(track):
+            if self._converter is not None:
+                self._converter.close()
+            self._converter = self._converted = None
+            return False
+        if self._converter is None:
+            log.info("the sound is converted", stream=self.publisher.stream.name, why="its channels have no number")
+            self._converter = self._make_converter(self._take_converted)
+            self._sound_ms = CONVERTED_SOUND_MS
+            self.expected = {*(self.expected or ()), Kind.AUDIO}
+        self._converter.change(track, None)
+        return True
+
+    def _take_converted(self, unit: AccessUnit) -> None:
+        """Publishes a unit of the converter, whose times are repaired already. Hot path."""
+        if self._converter is None or not self.publisher.active:
+            return
+        now = time.monotonic()
+        if unit.track != self._converted:
+            self._converted = unit.track
+            self.set_track(unit.track, now)
+        unit.wall = time.time()
+        self._take(0, unit, now)
 
     def _repair(self, item: AccessUnit, has_same_time: bool, now: float) -> None:
         """Publishes what becomes whole by a unit of a default track. Raises InvalidData.
@@ -185,6 +229,8 @@ class FlvIntake(UnitIntake):
             self._header = track
         if not track_id:
             self._read_pictures_of(track)
+            if track.kind is Kind.AUDIO and self._convert(track):
+                return
         if track_id:
             self._announce_before(track_id, track, now)
             if self.is_announced:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from gateway.formats.flv.muxer import track_body, unit_body
+from gateway.formats.ts.sound_frames import SoundFormat
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media import aac, nal
 from gateway.media.nal_codec import NAL_CODECS
-from gateway.media.track import AccessUnit, Codec, Kind
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from tests.support import builders
 from tests.support.builders import Recorder, publish
 from tests.support.sources import AAC, X264, Source, h264, pictures, source, tone
@@ -218,3 +219,41 @@ async def test_units_without_a_picture_are_bounded() -> None:
     alone = [(VIDEO_INDEX, 0, b"\x27\x01\0\0\0" + sei)] * 50
     header, *rest = bodies(sent)
     same_pictures(await pushed([header, *alone, *rest]), sent)
+
+
+class Converter:
+    """Makes one frame of AAC of each frame of sound."""
+
+    def __init__(self, deliver: Callable[[AccessUnit], None]) -> None:
+        self.deliver = deliver
+
+    def change(self, track: MediaTrack, foreign: SoundFormat | None) -> None:
+        assert not aac.parse_asc(track.config).channel_config
+
+    def give(self, unit: AccessUnit) -> None:
+        self.deliver(replace(unit, track=MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90"), payload=b"made"))
+
+    def close(self) -> None: ...
+
+
+async def test_sound_whose_channels_have_no_number_is_converted() -> None:
+    """Browsers refuse a program_config_element, and then show no picture at all."""
+    sent = film()
+    side = bytes.fromhex("118004c844002000c40d4c61766335392e33372e31303056e500")  # 5.1(side) by ffmpeg
+    assert aac.parse_asc(side).channels == 6
+    hub = builders.hub()
+    publisher = publish(hub)
+    sink = Recorder()
+    publisher.stream.attach(sink)
+    intake = FlvIntake(publisher, Converter)
+    for index, at, body in bodies(sent):
+        is_header = index == AUDIO_INDEX and body[1] == 0
+        intake.take_media(index, at, body[:2] + side if is_header else body, 1.7e9, time.monotonic())
+    intake.finish(time.monotonic())
+    audio = sink.tracks[0].audio
+    assert audio is not None and aac.parse_asc(audio.config).channels == 2
+    assert len(sink.tracks) == 1
+    assert {unit.payload for unit in of(sink, Kind.AUDIO)} == {b"made"}
+    same_pictures(sink, sent)
+    hub.drain()
+    await hub.drained()
