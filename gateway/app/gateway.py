@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -124,7 +125,9 @@ class Gateway(Role):
         await self._parts.live.outputs.flush()
 
     def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:
-        return [listener.open(services, self._parts.live.outputs) for listener in all_listeners()]
+        outputs = self._parts.live.outputs
+        services = replace(services, workers=outputs.workers)
+        return [listener.open(services, outputs) for listener in all_listeners()]
 
     async def serve(self, sessions: Signalling) -> Servers:
         parts, node, member = self._parts, self._parts.node, self._parts.member

@@ -14,7 +14,7 @@ from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, vide
 from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, random_access_of
 from gateway.media.silence import is_silent
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
+from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack, Tracks
 
 log = structlog.get_logger(__name__)
 
@@ -163,7 +163,7 @@ class Measurement(PartialSink):
                 self._shown = shown
             self._video_high = dts
             self._cell_bytes += len(unit.payload)
-        elif self.opus.tracks is None or unit.track.codec is Codec.OPUS:
+        elif type(unit) is not MadeSilence and (self.opus.tracks is None or unit.track.codec is Codec.OPUS):
             self._sounds += 1
             self._audio_delay += delay
             self._audio_high = dts

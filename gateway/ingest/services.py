@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from gateway.ingest.admission import Admission, PushRequest
 from gateway.ingest.push import Push
 from gateway.live.publisher import AcquirePublisher
+from gateway.live.sound_to_aac import MakeConverter
 from gateway.playback.services import PlayServices
+from gateway.workers.sound_converter import SoundWorkerConverter
+from gateway.workers.worker_pool import WorkerPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,11 +16,18 @@ class ListenerServices(PlayServices):
     """The parts that all listeners of a process share. Protocols that also play use the parts for viewers.
 
     acquire_publisher: returns the publisher of a stream for a connection. admission: checks keys.
+    workers: convert sound that browsers do not play; None: it stays as it is.
     """
 
     acquire_publisher: AcquirePublisher
     admission: Admission
+    workers: WorkerPool | None = None
 
     def make_push(self, request: PushRequest) -> Push:
         """Returns a new push of a client."""
         return Push(self.admission, self.acquire_publisher, request)
+
+    def sound_converter(self, stream: str) -> MakeConverter | None:
+        """Returns the maker of converters for the sound of a push; None if there are no workers."""
+        workers = self.workers
+        return None if workers is None else lambda take: SoundWorkerConverter(workers, self.tasks, stream, take)

@@ -1,18 +1,26 @@
 """FlvIntake: turns a peer's FLV bodies (RTMP messages) into a publisher's tracks and units."""
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from gateway.formats.flv.demuxer import MediaDemuxer, track_number
-from gateway.formats.flv.tag import Script, TrackMedia, TrackStart, Unsupported
+from gateway.formats.flv.tag import TIMESCALE, Script, TrackMedia, TrackStart, Unsupported
 from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac
 from gateway.live.track_changes import IntervalLimiter
-from gateway.live.unit_intake import AUDIO_INDEX, UnitIntake
+from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
+from gateway.media.aac import parse_asc, raw_frames
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed
+from gateway.media.nal_codec import NAL_CODECS
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed
+from gateway.media.whole_pictures import WholePictures
 
 log = structlog.get_logger(__name__)
 
@@ -22,22 +30,33 @@ METADATA_BYTES: Final = 65_536
 class FlvIntake(UnitIntake):
     """Demuxes bodies. The tracks that onMetaData names are expected.
 
+    make_converter: for sound that browsers do not play; None: it stays as it is. AAC without a number for its channels
+    is such sound.
+
     Additional tracks (Enhanced RTMP multitrack) go to `set_additional` and `push_additional` of the publisher, with the
     same clock.
     """
 
-    def __init__(self, publisher: StreamPublisher) -> None:
+    def __init__(self, publisher: StreamPublisher, make_converter: MakeConverter | None = None) -> None:
         super().__init__(publisher)
+        self._make_converter = make_converter
+        self._converter: SoundToAac | None = None  # of the default sound
+        self._converted: MediaTrack | None = None  # what it makes
         self._demux = MediaDemuxer()
         self._demuxers = (self._demux.read_video, self._demux.read_audio)  # by index
         self._push_additional = publisher.push_additional
         self._infos: tuple[TrackInfo, ...] = ()
         self._info_limiter = IntervalLimiter()
         self._cues = CueIntake(publisher)
+        self._pictures: WholePictures | None = None  # of the default track, if its codec has NAL units
+        self._header: MediaTrack | None = None  # the last that the encoder sent for the default pictures
+        self._times = [-1, -1]  # of the last units of the default tracks, as the encoder sent them, by index
+        self._are_whole: list[Callable[[AccessUnit], bool]] = [_is_whole, _is_whole]  # by index
 
     @property
     def tracks(self) -> tuple[MediaTrack | None, MediaTrack | None]:
-        return self._demux.video_track, self._demux.audio_track
+        audio = self._demux.audio_track if self._converter is None else self._converted
+        return self._demux.video_track, audio
 
     # ---- hot ----
 
@@ -53,29 +72,37 @@ class FlvIntake(UnitIntake):
             self.malformed.add(error, self.units)
             return
         if isinstance(item, AccessUnit):
-            item.dts = self._stamp(index, timestamp)
-            if self.is_announced:
-                self.units += 1
-                self._publish(item, now)
-            else:
-                self._take(0, item, now)
+            self._take_default(item, index, timestamp, now)
         elif isinstance(item, list):
             self._take_multitrack(item, index, timestamp, now)
         elif item is not None:
             self._on_change(0, item, index, timestamp, now)
 
+    def _take_default(self, item: AccessUnit, index: int, timestamp: int, now: float) -> None:
+        """Publishes the unit of a default track, or lets it wait. Hot path."""
+        item.dts = self._stamp(index, timestamp)
+        before, self._times[index] = self._times[index], timestamp
+        if index == AUDIO_INDEX and self._converter is not None:
+            self._converter.give(item)
+        elif not self._are_whole[index](item):
+            self._repair(item, timestamp == before, now)
+        elif self.is_announced:
+            self.units += 1
+            self._publish(item, now)
+        else:
+            self._take(0, item, now)
+
     def _take_multitrack(self, items: list[tuple[int, TrackMedia]], index: int, timestamp: int, now: float) -> None:
         """Processes the media of a multitrack message. Hot path."""
         for track_id, item in items:
-            if isinstance(item, AccessUnit):
+            if isinstance(item, AccessUnit) and not track_id:
+                self._take_default(item, index, timestamp, now)
+            elif isinstance(item, AccessUnit):
                 number = index + 2 * track_id
                 item.dts = self._stamp(number, timestamp)
-                if self.is_announced and track_id:
+                if self.is_announced:
                     self.units += 1
                     self._push_additional(number, item, now)
-                elif self.is_announced:
-                    self.units += 1
-                    self._publish(item, now)
                 else:
                     self._take(track_id, item, now)
             else:
@@ -88,6 +115,80 @@ class FlvIntake(UnitIntake):
             self._publish(unit, now)
 
     # ---- cold ----
+
+    def finish(self, now: float) -> None:
+        if self._pictures is not None:
+            self._publish_repaired(self._pictures.finish(), now)
+        if self._converter is not None:
+            self._converter.close()
+        super().finish(now)
+
+    def _must_be_converted(self, track: MediaTrack) -> bool:
+        with suppress(InvalidData):
+            return track.codec is Codec.AAC and not parse_asc(track.config).channel_config
+        return False
+
+    def _convert(self, track: MediaTrack) -> bool:
+        """Begins or ends the conversion of the default sound. Returns whether it is converted."""
+        if self._make_converter is None or not self._must_be_converted(track):
+            if self._converter is not None:
+                self._converter.close()
+            self._converter = self._converted = None
+            return False
+        if self._converter is None:
+            log.info("the sound is converted", stream=self.publisher.stream.name, why="its channels have no number")
+            self._converter = self._make_converter(self._take_converted)
+            self._sound_ms = CONVERTED_SOUND_MS
+            self.expected = {*(self.expected or ()), Kind.AUDIO}
+        self._converter.change(track, None)
+        return True
+
+    def _take_converted(self, unit: AccessUnit) -> None:
+        """Publishes a unit of the converter, whose times are repaired already. Hot path."""
+        if self._converter is None or not self.publisher.active:
+            return
+        now = time.monotonic()
+        if unit.track != self._converted:
+            self._converted = unit.track
+            self.set_track(unit.track, now)
+        unit.wall = time.time()
+        self._take(0, unit, now)
+
+    def _repair(self, item: AccessUnit, has_same_time: bool, now: float) -> None:
+        """Publishes what becomes whole by a unit of a default track. Raises InvalidData.
+
+        has_same_time: whether the time of the unit before was the same.
+        """
+        try:
+            if item.track.kind is Kind.AUDIO:
+                units = _raw_units(item)
+            else:
+                assert self._pictures is not None, "it has said that the unit is not whole"
+                units = self._pictures.repair(item, has_same_time)
+        except InvalidData as error:
+            self.malformed.add(error, self.units)
+            return
+        self._publish_repaired(units, now)
+
+    def _publish_repaired(self, units: list[AccessUnit], now: float) -> None:
+        for unit in units:
+            if unit.track.kind is Kind.VIDEO and unit.track is not self._demux.video_track:
+                self._demux.video_track = unit.track
+                self.set_track(unit.track, now)  # the pictures brought other parameter sets
+            self._take(0, unit, now)
+
+    def _read_pictures_of(self, track: MediaTrack) -> None:
+        """Prepares the repair of a new default track."""
+        index = VIDEO_INDEX if track.kind is Kind.VIDEO else AUDIO_INDEX
+        self._are_whole[index] = _is_whole
+        if track.codec is Codec.AAC:
+            self._are_whole[index] = _is_raw
+        elif track.kind is Kind.VIDEO:
+            self._pictures = None
+            if track.codec in NAL_CODECS:
+                with suppress(InvalidData):  # of a record that nobody can read; outputs say so
+                    self._pictures = WholePictures(track)
+                    self._are_whole[index] = self._pictures.is_whole
 
     def take_script(self, script: Script, now: float) -> None:
         """Processes onMetaData (without its @setDataFrame) or timed script data."""
@@ -121,6 +222,15 @@ class FlvIntake(UnitIntake):
             )
             return
         track = item.track if isinstance(item, TrackStart) else item
+        if not track_id and track.kind is Kind.VIDEO:
+            if track == self._header and self._pictures is not None:  # the pictures have brought other sets since
+                self._demux.video_track = self._pictures.track
+                return
+            self._header = track
+        if not track_id:
+            self._read_pictures_of(track)
+            if track.kind is Kind.AUDIO and self._convert(track):
+                return
         if track_id:
             self._announce_before(track_id, track, now)
             if self.is_announced:
@@ -128,7 +238,9 @@ class FlvIntake(UnitIntake):
                 self._describe_tracks(now)
         else:
             self.set_track(track, now)
-        if isinstance(item, TrackStart):
+        if isinstance(item, TrackStart) and not track_id:
+            self._take_default(item.unit, index, timestamp, now)
+        elif isinstance(item, TrackStart):
             item.unit.dts = self._stamp(index + 2 * track_id, timestamp)
             self._take(track_id, item.unit, now)
 
@@ -153,6 +265,27 @@ class FlvIntake(UnitIntake):
         if infos != self._infos and self._info_limiter.take(now):
             self._infos = infos
             additional.describe(lambda kind, track_id: track_info(metadata, kind, track_id))
+
+
+def _is_whole(unit: AccessUnit) -> bool:
+    """Whether a unit needs no repair, for codecs of which no encoder is known that sends others."""
+    return True
+
+
+def _is_raw(unit: AccessUnit) -> bool:
+    """Whether a frame of AAC has no ADTS header. Hot path."""
+    return unit.payload[:1] != b"\xff"
+
+
+def _raw_units(unit: AccessUnit) -> list[AccessUnit]:
+    """Returns a unit for each frame of AAC in a unit, without the ADTS header that an encoder may put before it."""
+    frames = raw_frames(unit.payload)
+    rate = parse_asc(unit.track.config).core_rate
+    units = []
+    for number, frame in enumerate(frames):
+        dts = unit.dts + number * 1024 * TIMESCALE // rate
+        units.append(replace(unit, dts=dts, payload=frame))
+    return units
 
 
 def _announced_kinds(metadata: dict[str, AmfValue]) -> set[Kind] | None:

@@ -48,6 +48,7 @@ class StreamLimits:
     end_at_expiry: whether a running push ends at the expiry of its key.
     push_kbps: the largest bit rate of a push whose channel has no `maxKbps`; 0: no limit.
     beginning: seconds for which other nodes can get a stream from its first frame; 0: never.
+    tracks_wait: longest time for which the other media of a push wait for its promised pictures.
     """
 
     takeover_after: float
@@ -58,6 +59,7 @@ class StreamLimits:
     beginning: float = 0.0
     end_at_expiry: bool = False
     push_kbps: float = 0.0
+    tracks_wait: float = 10.0
 
     def max_kbps(self, channel: Channel) -> float:
         """Returns the largest bit rate of a channel's push; 0: no limit."""
@@ -263,6 +265,7 @@ class Hub:
             self._stop_linger(name)
             self.channel_changed(channel)
         stream.publisher = publisher = StreamPublisher(stream, origin, now, evict, self.publisher_left)
+        publisher.tracks_wait = self.limits.tracks_wait
         if stream.additional is not None:
             stream.additional.begin(publisher)
             publisher.additional = stream.additional

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -13,12 +13,12 @@ from gateway.formats.ts.data_units import DataUnit
 from gateway.formats.ts.packets import unwrapped
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
-from gateway.formats.ts.sound_frames import SoundFormat
 from gateway.live.cue_intake import LONGEST_MS, CueIntake
 from gateway.live.private_intake import PRIVATE_USES, PrivateIntake, milliseconds
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
-from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac
+from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
@@ -39,22 +39,6 @@ def to_milliseconds(unit: AccessUnit) -> None:
     shown = milliseconds(unit.dts + unit.cts)
     unit.dts = milliseconds(unit.dts)
     unit.cts = shown - unit.dts
-
-
-class SoundToAac(Protocol):
-    """Converts the sound of one stream in a worker."""
-
-    def change(self, track: MediaTrack, foreign: SoundFormat | None) -> None:
-        """Begins with another source. foreign: its format, if no track can describe it."""
-
-    def give(self, unit: AccessUnit) -> None:
-        """Takes a unit of the source. Hot path."""
-
-    def close(self) -> None: ...
-
-
-# Returns a converter, which gives its units of AAC to the function.
-MakeConverter = Callable[[Callable[[AccessUnit], None]], SoundToAac]
 
 
 @dataclass(slots=True, eq=False)
@@ -176,6 +160,7 @@ class ProgramIntake(UnitIntake):
         if must_be_converted(event):
             source.track = None
             if source.converter is None:
+                self._sound_ms = CONVERTED_SOUND_MS
                 source.converter = self._make_converter(lambda unit: self._converted(source, unit))
             source.converter.change(read, event.foreign)
             return

@@ -95,6 +95,7 @@ class StreamPublisher:
         self.dropped: Counter[str] = Counter()
         self.timeline: PublisherTimeline | None = None  # set by its intake
         self.ask_key_frame: Callable[[], None] | None = None  # set by its intake, if its protocol can ask
+        self.tracks_wait = 10.0  # seconds in which promised pictures may begin; set by the hub
         self._key_frame_asked = -math.inf  # monotonic time of the last request
         self.additional: AdditionalTracks | None = None  # None: this push can only have the default tracks
         self.has_additional = False  # an additional track was announced

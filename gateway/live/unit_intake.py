@@ -6,16 +6,22 @@ from typing import Final
 import structlog
 
 from gateway.live.publisher import StreamPublisher
+from gateway.live.sound_gaps import SoundGaps
 from gateway.media.clock import PublisherTimeline
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
 
 log = structlog.get_logger(__name__)
 
-# Limits for the units that wait for a second track: time, number and bytes.
+# How long units wait for a track that nobody promised (metadata, a program, the tracks before a return) …
 PREROLL_MS: Final = 500
-PREROLL_UNITS: Final = 120
-PREROLL_BYTES: Final = 2_000_000
+PICTURES_MS: Final = 5_000  # … if it is pictures: cameras that send no metadata begin with sound
+# … and for sound that was promised. For promised pictures it is the setting `stream.tracks_wait`.
+SOUND_MS: Final = 2_000
+CONVERTED_SOUND_MS: Final = 5_000  # the start of a worker, on a machine that has much to do
+# Limits for the units that wait.
+PREROLL_UNITS: Final = 4_000
+PREROLL_BYTES: Final = 8_000_000
 
 VIDEO_INDEX, AUDIO_INDEX = 0, 1  # of the timeline; an additional track adds 2 times its id
 _MASK: Final = 0xFFFFFFFF
@@ -65,7 +71,8 @@ class UnitIntake:
     """Repairs the times of units, and announces tracks before the first unit.
 
     A track that comes after the first units would start a new epoch. So the first units wait until all expected tracks
-    are known, or PREROLL_MS have passed.
+    are known. They wait longer for tracks that were promised, and longer for pictures than for sound. Beyond the limits
+    of memory, sound that waits for pictures is dropped, and pictures wait no longer for sound.
 
     expected: the kinds of tracks that will come; None: unknown. A push to a stream that had tracks is expected to have
     the same kinds: when an encoder returns, its viewers do not wait for a track that it never had.
@@ -81,8 +88,10 @@ class UnitIntake:
             self.expected = {track.kind for track in (earlier.video, earlier.audio) if track is not None}
         self.is_announced = False
         self.units = 0  # number of units so far
+        self._sound_ms = SOUND_MS
         self._stamp = self.timeline.stamp
-        self._publish = publisher.push
+        self._gaps = SoundGaps(publisher.stream.name, publisher.push)
+        self._publish = self._gaps.push
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None
         self._preroll: list[tuple[int, AccessUnit]] = []  # with the id of the track
@@ -124,9 +133,32 @@ class UnitIntake:
             return
         self._preroll.append((track_id, unit))
         self._preroll_bytes += len(unit.payload)
-        is_full = len(self._preroll) >= PREROLL_UNITS or self._preroll_bytes >= PREROLL_BYTES
-        if is_full or self._has_expected() or unit.dts - self._preroll[0][1].dts >= PREROLL_MS:
+        waited = unit.dts - self._preroll[0][1].dts
+        if self._has_expected() or waited >= self._longest_wait():
             self._announce(now)
+        elif len(self._preroll) >= PREROLL_UNITS or self._preroll_bytes >= PREROLL_BYTES:
+            if any(waiting.track.kind is Kind.VIDEO for _, waiting in self._preroll):
+                self._announce(now)
+            else:
+                self._drop_oldest()
+
+    def _longest_wait(self) -> float:
+        """Returns how long the first unit may wait for tracks that are not known yet, in milliseconds."""
+        waits = [float(PREROLL_MS)]
+        promised = self.expected or ()
+        if all(track is None or track.kind is not Kind.VIDEO for track in self.tracks):
+            if Kind.VIDEO in promised:
+                waits.append(1000 * self.publisher.tracks_wait)
+            elif self.expected is None:
+                waits.append(PICTURES_MS)
+        elif Kind.AUDIO in promised:
+            waits.append(self._sound_ms)
+        return max(waits)
+
+    def _drop_oldest(self) -> None:
+        """Drops the older half of the waiting units."""
+        dropped, self._preroll = self._preroll[: PREROLL_UNITS // 2], self._preroll[PREROLL_UNITS // 2 :]
+        self._preroll_bytes -= sum(len(unit.payload) for _, unit in dropped)
 
     def _push_track(self, track_id: int, unit: AccessUnit, now: float) -> None:
         self._publish(unit, now)
@@ -143,10 +175,13 @@ class UnitIntake:
     def _announce(self, now: float) -> None:
         """Announces the tracks of the waiting units, and publishes the units."""
         self.is_announced = True
+        pictures = [unit.dts for _, unit in self._preroll if unit.track.kind is Kind.VIDEO]
+        if pictures:  # players stand still where there is only sound at the beginning
+            self._preroll = [held for held in self._preroll if held[1].dts >= min(pictures) - PREROLL_MS]
         found = {unit.track.kind: unit.track for track_id, unit in self._preroll if not track_id}
         video, audio = self.tracks
         video, audio = found.get(Kind.VIDEO, video), found.get(Kind.AUDIO, audio)
-        self.publisher.set_tracks(video, audio, self.metadata, now=now)
+        self._announce_tracks(video, audio, now)
         self._on_announced(now)
         waiting, self._preroll = self._preroll, []
         for track_id, unit in waiting:
@@ -156,4 +191,8 @@ class UnitIntake:
         """Called after the default tracks were announced, before the first unit."""
 
     def _set_tracks(self, now: float) -> None:
-        self.publisher.set_tracks(*self.tracks, self.metadata, now=now)
+        self._announce_tracks(*self.tracks, now)
+
+    def _announce_tracks(self, video: MediaTrack | None, audio: MediaTrack | None, now: float) -> None:
+        self.publisher.set_tracks(video, audio, self.metadata, now=now)
+        self._gaps.set_tracks(video, audio)

@@ -114,6 +114,30 @@ def codec_string(config: bytes) -> str:
     return f"mp4a.40.{_PS if asc.ps else _SBR if asc.sbr else asc.object_type}"
 
 
+def adts_config(frame: bytes) -> bytes:
+    """Returns the AudioSpecificConfig in the ADTS header before a frame; empty if it has none."""
+    try:
+        return parse_adts(frame)[0]
+    except InvalidData:
+        return b""
+
+
+def raw_frames(data: bytes) -> list[bytes]:
+    """Returns the raw frames of AAC, without the ADTS headers that may be before them.
+
+    Data that ADTS frames do not fill exactly are one raw frame.
+    """
+    frames, at = [], 0
+    try:
+        while at < len(data):
+            _, header, size = parse_adts(data[at : at + 7])
+            frames.append(data[at + header : at + size])
+            at += size
+    except InvalidData:
+        return [data]
+    return frames if at == len(data) else [data]
+
+
 def split_adts(frame: bytes) -> tuple[bytes, int]:
     """Returns the AudioSpecificConfig of a frame with an ADTS header, and the size of that header.
 

@@ -21,7 +21,7 @@ _MAX_SEI_MESSAGES: Final = 32  # that are read in a unit; encoders write a few
 _FIRST_IRAP: Final = 16  # H.265 §7.4.2.2: types 16 to 23 are pictures at which decoding can start
 _LAST_IRAP: Final = 23
 
-_Units: TypeAlias = Sequence[bytes | memoryview]
+NalUnits: TypeAlias = Sequence[bytes | memoryview]
 _Sets: TypeAlias = tuple[tuple[bytes, ...], ...]
 
 
@@ -86,27 +86,31 @@ class NalSamples:
         adopt_sets: whether to adopt its parameter sets even if its NAL units do not show a key frame.
         Raises InvalidData for a broken access unit.
         """
-        units, prefixed = self._split(payload) if isinstance(payload, bytes) else (payload, False)
+        units, prefixed = self.split(payload) if isinstance(payload, bytes) else (payload, False)
         kinds = [self._codec.type_of(unit) for unit in units]
         if self._h264:
-            key = h264.SLICE_IDR in kinds or (flagged and _has_recovery_point(units, kinds))
+            key = h264.SLICE_IDR in kinds or (flagged and has_recovery_point(units))
         else:
             key = any(_FIRST_IRAP <= kind <= _LAST_IRAP for kind in kinds)
-        if (key or adopt_sets) and self._codec.sps in kinds:
-            self._adopt(units, kinds)
+        if key or adopt_sets:
+            self.adopt(units)
         if not self.config:
             return None
         if prefixed and isinstance(payload, bytes):
             return NalSample(self.config, key, payload)
+        return NalSample(self.config, key, nal.join(self.without_sets(units), self._length_size))
+
+    def without_sets(self, units: NalUnits) -> list[bytes]:
+        """Returns the units without delimiters and the parameter sets that the record contains."""
         in_config = {unit for units_of_kind in self._sets for unit in units_of_kind}
-        remaining = [
+        kinds = map(self._codec.type_of, units)
+        return [
             bytes(u)
             for u, k in zip(units, kinds, strict=True)
             if k != self._codec.delimiter and (k not in self._codec.sets or bytes(u) not in in_config)
         ]
-        return NalSample(self.config, key, nal.join(remaining, self._length_size))
 
-    def _split(self, payload: bytes) -> tuple[_Units, bool]:
+    def split(self, payload: bytes) -> tuple[NalUnits, bool]:
         """Returns the NAL units, and whether they were length-prefixed.
 
         A sample that begins with 0 0 1 may have either form. It is length-prefixed if the lengths fill it exactly. A
@@ -123,25 +127,29 @@ class NalSamples:
             return nal.split_annexb(payload), False
         return nal.views(payload, self._length_size), True
 
-    def _adopt(self, units: _Units, kinds: list[int]) -> None:
-        """Adopts the parameter sets of a key frame. Kinds that it lacks keep the previous sets.
+    def adopt(self, units: NalUnits) -> bool:
+        """Adopts the parameter sets of a key frame, and returns whether the record changed.
 
-        Does nothing if a kind has no set at all, or if the record contains all these sets.
+        Kinds that it lacks keep the previous sets. Does nothing without a sequence parameter set, if a kind has no set
+        at all, or if the record contains all these sets.
         """
-        typed = list(zip(units, kinds, strict=True))
+        typed = [(unit, self._codec.type_of(unit)) for unit in units]
         found = [tuple(dict.fromkeys(bytes(u) for u, k in typed if k == kind)) for kind in self._codec.sets]
         sets = tuple(new or old for new, old in zip(found, self._sets, strict=True))
-        if not all(sets) or (self.config and all(set(n) <= set(o) for n, o in zip(sets, self._sets, strict=True))):
-            return
+        if not found[-2] or not all(sets):  # PPS are the last kind of both codecs
+            return False
+        if self.config and all(set(n) <= set(o) for n, o in zip(sets, self._sets, strict=True)):
+            return False
         config = bytearray(self._codec.build_record(*map(list, sets)))
         at = 4 if self._h264 else 21  # position of the byte with lengthSizeMinusOne
         config[at] = config[at] & 0xFC | (self._length_size - 1)
         self.config, self._sets = bytes(config), sets
+        return True
 
 
-def _has_recovery_point(units: _Units, kinds: list[int]) -> bool:
-    """Whether an SEI NAL unit contains a recovery point, as in an open GOP."""
-    return any(k == h264.SEI and _RECOVERY_POINT in _message_types(u) for u, k in zip(units, kinds, strict=True))
+def has_recovery_point(units: NalUnits) -> bool:
+    """Whether an SEI NAL unit of H.264 contains a recovery point, as in an open GOP."""
+    return any(unit[0] & 0x1F == h264.SEI and _RECOVERY_POINT in _message_types(unit) for unit in units)
 
 
 def _message_types(unit: memoryview | bytes) -> Iterator[int]:

@@ -82,6 +82,11 @@ class AccessUnit:
 
 
 @dataclass(slots=True)
+class MadeSilence(AccessUnit):
+    """A silent frame that the gateway made while the encoder's sound pauses."""
+
+
+@dataclass(slots=True)
 class Timed:
     """Script data with a timestamp (onTextData, onCuePoint …).
 

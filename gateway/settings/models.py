@@ -155,6 +155,7 @@ class StreamSettings(Section):
     gop_seconds: option.PositiveSeconds
     gop_bytes: option.PositiveCount
     end_at_expiry: option.OnOff
+    tracks_wait: option.Seconds
 
 
 class InputsSettings(Section):

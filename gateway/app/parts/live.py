@@ -71,7 +71,8 @@ def _stream_limits(settings: Settings, shared: bool) -> StreamLimits:
     stream = settings.stream
     limits = (stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes)
     beginning = NODES_SECONDS if shared else 0.0
-    return StreamLimits(*limits, settings.limits.publishers, beginning, stream.end_at_expiry, settings.limits.push_kbps)
+    more = (stream.end_at_expiry, settings.limits.push_kbps, stream.tracks_wait)
+    return StreamLimits(*limits, settings.limits.publishers, beginning, *more)
 
 
 def _follow_log_levels(events: Events, hub: Hub) -> None:

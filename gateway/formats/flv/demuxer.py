@@ -9,12 +9,16 @@ from __future__ import annotations
 from gateway.formats import amf0
 from gateway.formats.flv import tag
 from gateway.formats.flv.tag import AAC, AUDIO_FOURCC, EX_AUDIO, TIMESCALE, VIDEO_FOURCC, FrameType, VideoPacket
+from gateway.media import nal
+from gateway.media.aac import adts_config
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from gateway.media.whole_pictures import real_codec, record_of
 
+_KEYS = (FrameType.KEY, FrameType.GENERATED_KEY)
 # The first two body bytes of the most common frames (packet type 1, NALU): key frame or not, and the codec.
 _LEGACY_FRAMES = {
-    bytes((kind << 4 | codec_id, 1)): (kind in (FrameType.KEY, FrameType.GENERATED_KEY), codec)
+    bytes((kind << 4 | codec_id, 1)): (kind in _KEYS, codec)
     for kind in (1, 2, 3, 4)
     for codec_id, codec in ((tag.AVC, Codec.H264), (tag.HEVC, Codec.H265))
 }
@@ -41,7 +45,8 @@ class MediaDemuxer:
     `read_video` and `read_audio` read a body and return
     - `MediaTrack` if a sequence header set or changed the track (None for an identical repetition),
     - `AccessUnit` for a frame: `dts` is the parameter, `cts` signed milliseconds, `track` the current track,
-    - `TrackStart` for the first frame of a codec without sequence header,
+    - `TrackStart` for the first frame of a codec without sequence header, or of an encoder that sends none but writes
+      parameter sets or ADTS headers into its frames,
     - `Unsupported` once for each unsupported case,
     - a list of track ids, each with one of the values above, for a multitrack body with additional tracks,
     - None for bodies without picture or sound: end of sequence, commands, metadata, empty bodies, and frames before
@@ -50,7 +55,7 @@ class MediaDemuxer:
     dts: milliseconds. The caller unwraps 32-bit timestamps. wall: arrival time, seconds since 1970.
     """
 
-    __slots__ = ("_refused", "audio_track", "dropped", "others", "video_track")
+    __slots__ = ("_hides_h265", "_refused", "audio_track", "dropped", "others", "video_track")
 
     def __init__(self) -> None:
         self.video_track: MediaTrack | None = None
@@ -58,6 +63,7 @@ class MediaDemuxer:
         self.others: dict[int, MediaDemuxer] = {}
         self._refused: set[tuple[Kind, str]] = set()
         self.dropped = 0
+        self._hides_h265 = False  # the encoder marks H.265 as H.264
 
     # Hot
 
@@ -73,7 +79,7 @@ class MediaDemuxer:
             return None
         if body[0] & 0x80:
             return self._ex_video(dts, body, wall)
-        return self._legacy_video(body)
+        return self._legacy_video(dts, body, wall)
 
     def read_audio(self, dts: int, body: bytes, wall: float = 0.0) -> tag.Demuxed:
         """Reads one audio body; see the class. Hot path."""
@@ -89,7 +95,7 @@ class MediaDemuxer:
 
     # Legacy bodies
 
-    def _legacy_video(self, body: bytes) -> tag.Demuxed:
+    def _legacy_video(self, dts: int, body: bytes, wall: float) -> tag.Demuxed:
         codec_id = body[0] & 15
         if body[0] >> 4 == FrameType.COMMAND:
             return None
@@ -98,11 +104,32 @@ class MediaDemuxer:
         if len(body) < 5:
             raise InvalidData(f"video body of {len(body)} bytes")
         packet = body[1]  # E.4.3.2: 0 = sequence header, 1 = NALU, 2 = end of sequence
+        codec = Codec.H264 if codec_id == tag.AVC else Codec.H265
         if packet == 0:
-            return self._take_config(_VIDEO, Codec.H264 if codec_id == tag.AVC else Codec.H265, body[5:])
-        if packet == 1 and len(body) > 5:
+            config = body[5:]
+            if codec is Codec.H264 and real_codec(config) is Codec.H265:
+                self._hides_h265, codec = True, Codec.H265
+            return self._take_config(_VIDEO, codec, config)
+        if packet != 1 or len(body) <= 5:
+            return None
+        cts, key = int.from_bytes(body[2:5], "big", signed=True), body[0] >> 4 in _KEYS
+        if self._hides_h265 and (track := self.video_track) is not None:
+            return AccessUnit(track, dts, cts, key, wall, body[5:])
+        return self._start(_VIDEO, codec, record_of(codec, body[5:]), (dts, cts, key, wall, body[5:]))
+
+    def _start(
+        self, kind: Kind, codec: Codec, config: bytes, unit: tuple[int, int, bool, float, bytes]
+    ) -> tag.TrackStart | None:
+        """Begins a track that has no sequence header with the configuration in its frame, if there is one."""
+        if not config:
             self.dropped += 1
-        return None
+            return None
+        track = MediaTrack(kind, codec, TIMESCALE, config)
+        if kind is _VIDEO:
+            self.video_track = track
+        else:
+            self.audio_track = track
+        return tag.TrackStart(track, AccessUnit(track, *unit))
 
     def _legacy_audio(self, sound: int, dts: int, body: bytes, wall: float) -> tag.Demuxed:
         if sound == AAC:
@@ -110,9 +137,9 @@ class MediaDemuxer:
                 raise InvalidData("AAC body of one byte")
             if body[1] == 0:
                 return self._take_config(_AUDIO, Codec.AAC, body[2:])
-            if len(body) > 2:
-                self.dropped += 1
-            return None
+            return (
+                self._start(_AUDIO, _AAC, adts_config(body[2:]), (dts, 0, True, wall, body[2:])) if body[2:] else None
+            )
         if sound in (tag.MP3, tag.MP3_8K):
             return self._audio_frame(Codec.MP3, dts, body[1:], wall)
         return self._refuse(Kind.AUDIO, tag.SOUND_FORMAT_NAMES.get(sound, f"sound format {sound}"))
@@ -146,14 +173,15 @@ class MediaDemuxer:
                 position += 3
             if end <= position:
                 return None
-            key = frame_type in (FrameType.KEY, FrameType.GENERATED_KEY)
+            key = frame_type in _KEYS
             track = self.video_track
             if track is not None and track.codec is codec:
                 return AccessUnit(track, dts, cts, key, wall, body[position:end])
-            if codec in _NEEDS_CONFIG or not key:
+            config = record_of(codec, body[position:end]) if codec in _WITH_CTS else b""
+            if not config and (codec in _NEEDS_CONFIG or not key):
                 self.dropped += 1
                 return None
-            self.video_track = track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, b"")
+            self.video_track = track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, config)
             return tag.TrackStart(track, AccessUnit(track, dts, cts, key, wall, body[position:end]))
         if packet == VideoPacket.SEQUENCE_START:
             return self._take_config(_VIDEO, codec, body[position:end])
@@ -232,6 +260,8 @@ class MediaDemuxer:
         """
         if codec in (Codec.VP8, Codec.VP9):
             config = _vp_record(config)
+        elif codec in _WITH_CTS and config.startswith((nal.START_CODE, nal.START_CODE[1:])):
+            config = record_of(codec, config)  # the parameter sets with start codes instead of a record
         if not config and (kind is _VIDEO or codec in _NEEDS_CONFIG):
             return None  # ffmpeg 9 begins AV1 with an empty header, and sends the record with the first frame
         if len(config) < _SMALLEST_CONFIG.get(codec, 0):
@@ -251,10 +281,11 @@ class MediaDemuxer:
         track = self.audio_track
         if track is not None and track.codec is codec:
             return AccessUnit(track, dts, 0, True, wall, payload)
-        if codec in _NEEDS_CONFIG:
+        config = adts_config(payload) if codec is _AAC else b""
+        if not config and codec in _NEEDS_CONFIG:
             self.dropped += 1
             return None
-        self.audio_track = track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, b"")
+        self.audio_track = track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, config)
         return tag.TrackStart(track, AccessUnit(track, dts, 0, True, wall, payload))
 
     def _unknown_fourcc(self, kind: Kind, fourcc: bytes) -> tag.Unsupported | None:

@@ -11,9 +11,12 @@ HALF33: Final = 1 << 32
 MASK33: Final = (1 << 33) - 1
 
 _SYNC: Final = b"\x47"
+# From one packet to the next: 188 bytes; 192 with a time before each packet (ITU-T H.222.0 §2.4.3.2 has no such form,
+# Blu-ray and some cameras have); 204 with 16 bytes of parity behind it (ETSI EN 300 429).
+_STRIDES: Final = (PACKET, 192, 204)
 # Three sync bytes in the distance of packets: one alone is often a byte of the media.
-_ALIGNED: Final = re.compile(rb"\x47(?=.{187}\x47.{187}\x47)", re.DOTALL)
-_ALIGNED_SIZE: Final = 2 * PACKET + 1
+_ALIGNED: Final = re.compile(b"|".join(rb"(\x47)(?=.{%d}\x47.{%d}\x47)" % (s - 1, s - 1) for s in _STRIDES), re.DOTALL)
+_ALIGNED_SIZE: Final = 2 * _STRIDES[-1] + 1
 _UNPACK: Final = struct.Struct(">I184s").iter_unpack
 # Bits of the four bytes before a packet's body, read as one number.
 _ERROR, _START, _SCRAMBLED, _ADAPTATION, _PAYLOAD = 0x80_0000, 0x40_0000, 0xC0, 0x20, 0x10
@@ -94,7 +97,7 @@ class ProgramClock:
 class PacketReader:
     """Gives the payloads of known PIDs to their readers. Other PIDs are ignored. Raises nothing.
 
-    A packet is 188 bytes. Forms with 192 or 204 bytes are not read: no sync byte follows where it is expected.
+    A packet is 188 bytes. What some senders add to each packet is left out.
     unusual: packets so far that were not the plain continuation of the packet before. It serves as a clock for limits.
     """
 
@@ -105,6 +108,7 @@ class PacketReader:
         self._clock = clock
         self._rest = b""
         self._synced = False
+        self._stride = PACKET
         self._current = PidReader()
 
     def receive(self, data: bytes) -> None:
@@ -119,11 +123,16 @@ class PacketReader:
                     at = max(at, size - _ALIGNED_SIZE + 1)
                     break
                 at, self._synced = match.start(), True
-            syncs = data[at : at + (size - at) // PACKET * PACKET : PACKET]
-            end = at + PACKET * (len(syncs) - len(syncs.lstrip(_SYNC)))
-            self._read_packets(data if end - at == size else data[at:end])
+                self._stride = _STRIDES[(match.lastindex or 1) - 1]
+            stride = self._stride
+            syncs = data[at : at + (size - at) // stride * stride : stride]
+            end = at + stride * (len(syncs) - len(syncs.lstrip(_SYNC)))
+            if stride == PACKET:
+                self._read_packets(data if end - at == size else data[at:end])
+            else:
+                self._read_packets(_packets(data[at:end], stride))
             at = end
-            if at == size or (data[at : at + 1] == _SYNC and size - at < PACKET):
+            if at == size or (data[at : at + 1] == _SYNC and size - at < stride):
                 break
             self._synced = False
             self._counters.sync_losses += 1
@@ -132,11 +141,11 @@ class PacketReader:
     def finish(self) -> None:
         """Reads the last packets, which are too few to be sure of their sync bytes."""
         start = 0 if self._synced else self._rest.find(_SYNC)
-        count = (len(self._rest) - start) // PACKET if start >= 0 else 0
-        packets = self._rest[start : start + count * PACKET]
-        if packets[::PACKET] == _SYNC * count:
+        packets = _packets(self._rest[start:], self._stride) if start >= 0 else b""
+        packets = packets[: len(packets) // PACKET * PACKET]
+        if packets[::PACKET] == _SYNC * (len(packets) // PACKET):
             self._read_packets(packets)
-        self._rest, self._synced = b"", False
+        self._rest, self._synced, self._stride = b"", False, PACKET
 
     def _read_packets(self, data: bytes) -> None:
         """Reads whole packets. Most of them continue the packet before, and their head is known. Hot path."""
@@ -202,6 +211,11 @@ class PacketReader:
             self._counters.continuity_errors += 1
         reader.lose()
         return True
+
+
+def _packets(data: bytes, stride: int) -> bytes:
+    """Returns the packets of data that have more than packets."""
+    return b"".join([data[at : at + PACKET] for at in range(0, len(data), stride)])
 
 
 def ignore(payload: bytes) -> None:

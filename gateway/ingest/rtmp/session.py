@@ -362,7 +362,7 @@ class RtmpSession(ScheduledReads):
         self._last_data = push.began
         if self._protocol == "rtmp":
             self._merge_after = push.began + MERGE_READS_AFTER
-        self._intake = FlvIntake(publisher)
+        self._intake = FlvIntake(publisher, self._services.sound_converter(publisher.stream.name))
         try:
             self._handle_events(self._core.accept_publish())  # messages that the peer sent while it waited
         except (RemoteProtocolError, InvalidData) as error:

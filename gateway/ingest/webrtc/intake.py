@@ -15,6 +15,7 @@ from gateway.ingest.webrtc.received_track import ReceivedTrack, TrackParameters
 from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK, SoundOnDemand
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import StreamPublisher
+from gateway.live.sound_gaps import SoundGaps
 from gateway.live.track_changes import KeepsChanging
 from gateway.media import opus
 from gateway.media.clock import AudioClock, PublisherTimeline
@@ -84,9 +85,12 @@ class WhipIntake:
         self._reports: list[rtcp.ReportBlock] = []  # the last report of each track
         publisher.network = self._network
         self._sound: SoundOnDemand | None = None
+        self._sound_track: MediaTrack | None = None
+        self._gaps = SoundGaps(publisher.stream.name, self._publish)
         audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
         if audio is not None and audio.track is not None and self._converted is None:
             self._sound = SoundOnDemand(publisher, workers, audio.track, has_video=len(self.tracks) > 1)
+            self._sound_track = audio.track
         self._opus_clock = AudioClock(OPUS_TRACK.timescale, MILLISECONDS)
         self._has_announced = False
         self._video: MediaTrack | None = None  # the announced track
@@ -213,21 +217,27 @@ class WhipIntake:
             self._key_frames.note_key_frame(now)
             if self._sound is not None:
                 self._sound.forget_before(unit.dts)
-        publisher.push(unit, now)
+        self._gaps.push(unit, now)
 
     def _push_sound(self, unit: AccessUnit) -> None:
-        """Publishes sound as Opus, and gives it to the maker of AAC, with repaired times.
+        """Publishes sound with repaired times."""
+        if self._publisher.active:
+            unit.dts = self._timeline.stamp(_AUDIO, unit.dts & 0xFFFFFFFF)
+            self._gaps.push(unit, time.monotonic())
+
+    def _publish(self, unit: AccessUnit, now: float) -> None:
+        """Publishes a picture, or sound as Opus, which the maker of AAC gets too.
 
         The times of the Opus count samples, because players conceal each gap, even one of a millisecond.
         """
-        assert self._sound is not None, "pushes with converted pictures do not come here"
-        if not self._publisher.active:
+        if unit.track.kind is Kind.VIDEO:
+            self._publisher.push(unit, now)
             return
-        unit.dts = self._timeline.stamp(_AUDIO, unit.dts & 0xFFFFFFFF)
+        assert self._sound is not None, "pushes with converted pictures do not come here"
         with suppress(InvalidData):  # the worker counts it
             at = self._opus_clock.stamp(unit.dts, opus.packet_samples(unit.payload))
-            packet = AccessUnit(OPUS_TRACK, at, 0, True, time.time(), unit.payload)
-            self._publisher.push_opus(packet, time.monotonic())
+            packet = type(unit)(OPUS_TRACK, at, 0, True, time.time(), unit.payload)
+            self._publisher.push_opus(packet, now)
         self._sound.take(unit)
 
     def _announce(self, video: MediaTrack | None) -> bool:
@@ -247,6 +257,7 @@ class WhipIntake:
             self._on_error(str(error))
             return False
         self._has_announced, self._video = True, video
+        self._gaps.set_tracks(video, self._sound_track if audio is not None else None)
         return True
 
     # ---- feedback ----

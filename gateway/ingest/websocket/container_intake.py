@@ -9,6 +9,7 @@ import structlog
 
 from gateway.ingest.browser_intake import IntakeStats
 from gateway.live.publisher import StreamPublisher
+from gateway.live.sound_gaps import SoundGaps
 from gateway.live.track_changes import KeepsChanging
 from gateway.live.unit_intake import IntakeFailed
 from gateway.media.track import Kind, Tracks
@@ -43,6 +44,7 @@ class ContainerIntake:
         self, publisher: StreamPublisher, workers: WorkerPool, settings: TranscodeSettings, *, spare: float = _SPARE
     ) -> None:
         self._publisher = publisher
+        self._gaps = SoundGaps(publisher.stream.name, publisher.push)
         self._workers = workers
         self._plan = BrowserPlan(settings.preset, settings.threads, spare, settings.backlog)
         self._worker: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
@@ -120,7 +122,7 @@ class ContainerIntake:
             return
         if unit.track.kind is Kind.VIDEO:
             self._frames += 1
-        self._publisher.push(unit, time.monotonic())
+        self._gaps.push(unit, time.monotonic())
 
     def _announce(self, body: bytes) -> None:
         last, tracks = self._tracks, wire.decode_tracks(body)
@@ -131,6 +133,7 @@ class ContainerIntake:
                 self._publisher.set_tracks(tracks.video, tracks.audio, dict(tracks.metadata), continuous=continuous)
             except KeepsChanging as error:
                 raise IntakeFailed(str(error)) from error
+            self._gaps.set_tracks(tracks.video, tracks.audio)
 
     def _fail(self, body: bytes) -> None:
         raise IntakeFailed(body.decode("utf-8", "replace")[:300])

@@ -11,6 +11,7 @@ import structlog
 
 from gateway.ingest.browser_intake import IntakeStats
 from gateway.live.publisher import StreamPublisher
+from gateway.live.sound_gaps import SoundGaps
 from gateway.live.unit_intake import MalformedMedia
 from gateway.media import aac, codecs, h264, nal, opus
 from gateway.media.clock import PublisherTimeline
@@ -40,6 +41,7 @@ class FramesIntake:
 
     def __init__(self, publisher: StreamPublisher, workers: WorkerPool) -> None:
         self._publisher = publisher
+        self._gaps = SoundGaps(publisher.stream.name, publisher.push)
         self._connection = FramesConnection()
         self._sound_worker = SoundWorkerClient(workers, publisher.stream.name, self._publish_audio)
         self._timeline = publisher.timeline = PublisherTimeline(reorder=_MAX_REORDER_MS)
@@ -109,7 +111,7 @@ class FramesIntake:
         dts = self._order.dts(pts)
         self._frames += 1
         now = time.monotonic()
-        self._publisher.push(AccessUnit(track, dts, pts - dts, chunk.key, time.time(), chunk.payload), now)
+        self._gaps.push(AccessUnit(track, dts, pts - dts, chunk.key, time.time(), chunk.payload), now)
 
     def _on_audio(self, chunk: Chunk) -> None:
         track = self._audio
@@ -124,11 +126,11 @@ class FramesIntake:
         if self._source_audio is not None:
             self._sound_worker.give(AccessUnit(self._source_audio, dts, 0, True, time.time(), chunk.payload))
         else:
-            self._publisher.push(AccessUnit(track, dts, 0, True, time.time(), chunk.payload), time.monotonic())
+            self._gaps.push(AccessUnit(track, dts, 0, True, time.time(), chunk.payload), time.monotonic())
 
     def _publish_audio(self, unit: AccessUnit) -> None:
         if self._publisher.active:
-            self._publisher.push(unit, time.monotonic())
+            self._gaps.push(unit, time.monotonic())
 
     def _relative_ms(self, pts: int) -> int:
         """Returns the time on this intake's clock in milliseconds, modulo 2^32. pts: microseconds of the page."""
@@ -164,6 +166,7 @@ class FramesIntake:
             self._length_size = 4 if video is None else h264.parse_avcc(video.config).length_size
         self._video, self._audio = video, published
         self._publisher.set_tracks(video, published, _metadata(configuration))
+        self._gaps.set_tracks(video, published)
 
     async def _set_worker_tracks(self, source: MediaTrack | None, published: MediaTrack | None) -> None:
         if source == self._source_audio:

@@ -1,11 +1,14 @@
 """Parses RTMP addresses `rtmp[s]://host[:port]/app[/instance]/name[?query]`, and stream names in commands."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlsplit
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 PORTS = {"rtmp": 1935, "rtmps": 443}
 _MAX_PARAMETERS = 32
+_FILE_TYPE: Final = re.compile(r"\A(?:mp4|flv|mp3|f4v):")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,15 @@ def resolve(app_field: str, tc_url: str, name_field: str) -> StreamTarget:
     """Parses the fields `app`, `tcUrl` and the stream name of an encoder.
 
     Known forms: `stream` + `id?sign=…`; `stream?sign=…` + `id`; `stream/inst` + `id?sign=…`; `stream/id?sign=…` as app
-    with an empty name. In the last form, the second segment is the name and not an instance.
+    with an empty name. In the last form, the second segment is the name and not an instance. Encoders also write a file
+    type before the name (`mp4:id`), escape its question mark, and end it with a slash.
     """
     app_path, _, app_query = app_field.partition("?")
-    name, _, name_query = name_field.strip().partition("?")
+    name_field = name_field.strip()
+    if "?" not in name_field and "%3F" in name_field.upper():
+        name_field = unquote(name_field)
+    name, _, name_query = name_field.partition("?")
+    name = _FILE_TYPE.sub("", name)
     app, _, instance = app_path.strip("/ ").partition("/")
     instance = instance.strip("/")
     name = name.strip("/")
@@ -104,7 +112,7 @@ def resolve(app_field: str, tc_url: str, name_field: str) -> StreamTarget:
     for text in (name_query, app_query, tc_url.partition("?")[2]):
         # The name may follow a query in the app ("stream?sign=1-a/id"). A signature contains no slash.
         for key, value in _parameters(text.split("/", 1)[0] if text is not name_query else text):
-            query.setdefault(key, value)
+            query.setdefault(key, value.rstrip("/") if key == "sign" else value)
     return StreamTarget(app, instance, name, query)
 
 

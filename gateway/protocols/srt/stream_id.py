@@ -1,7 +1,8 @@
 """Reads stream ids: who calls, for which stream, and whether to push or to play.
 
 Three forms are accepted: `publish:<id>?sign=<key>` or `read:<id>?<query>`; the syntax of the draft's Appendix B,
-`#!::r=<id>,m=publish,sign=<key>`; and `<id>?sign=<key>` to push or `<id>` to play.
+`#!::r=<id>,m=publish,sign=<key>`; and `<id>?sign=<key>` to push or `<id>` to play. Encoders vary them: with an
+application before the id (`live/<id>`), without a mode, and Blackmagic's put the stream key into the user name `u`.
 """
 
 from collections.abc import Mapping
@@ -41,8 +42,7 @@ def parse_stream_id(text: str) -> StreamId:
         if text.startswith(prefix):
             text, is_push = text.removeprefix(prefix), pushes
     name, _, encoded = text.partition("?")
-    query = _fields(encoded)
-    return _request(name, "sign" in query if is_push is None else is_push, query)
+    return _request(name, is_push, _fields(encoded))
 
 
 def _parse_standard(text: str) -> StreamId:
@@ -50,17 +50,28 @@ def _parse_standard(text: str) -> StreamId:
     pairs = text.split(",", _MAX_FIELDS)
     if len(pairs) > _MAX_FIELDS:
         raise InvalidStreamId("too many fields")
+    key = ""
     for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
+        name, equals, value = pair.partition("=")
+        if equals:
+            key = name
+            fields[key] = value
+        elif key:
+            fields[key] += f",{pair}"  # a comma in a name that somebody gave to an encoder
+        else:
             raise InvalidStreamId("a pair without =")
-        fields[key] = value
-    name, mode = fields.pop("r", ""), fields.pop("m", "request")
-    if mode not in _MODES:
+    mode = fields.pop("m", "")
+    if mode and mode not in _MODES:
         raise InvalidStreamId("a mode other than publish and request")
+    is_push = _MODES[mode] if mode else True if any(map(_is_blackmagic, fields)) else None
+    user = fields.pop("u", "")
     # Some programs write the whole address of the stream into the resource.
-    name, _, encoded = name.partition("?")
-    return _request(name, _MODES[mode], fields | _fields(encoded))
+    name, _, encoded = (fields.pop("r", "") or user).partition("?")
+    return _request(name, is_push, fields | _fields(encoded))
+
+
+def _is_blackmagic(field: str) -> bool:
+    return field.startswith("bmd_")
 
 
 def _fields(encoded: str) -> dict[str, str]:
@@ -71,7 +82,10 @@ def _fields(encoded: str) -> dict[str, str]:
     return {key: unquote(value) for key, _, value in pairs}
 
 
-def _request(name: str, is_push: bool, query: Mapping[str, str]) -> StreamId:
+def _request(name: str, is_push: bool | None, query: Mapping[str, str]) -> StreamId:
+    """Returns the request. name: may begin with an application. is_push: None: a stream key means that it pushes."""
+    name = name.strip().strip("/").rpartition("/")[2]
     if not name:
         raise InvalidStreamId("no stream is named")
-    return StreamId(name, is_push, query)
+    query = {key: value.strip() for key, value in query.items()}
+    return StreamId(name, "sign" in query if is_push is None else is_push, query)

@@ -3,7 +3,9 @@
 from collections.abc import Collection
 from itertools import pairwise
 
-from gateway.live.unit_intake import PREROLL_MS, UnitIntake
+import pytest
+
+from gateway.live.unit_intake import PICTURES_MS, PREROLL_MS, PREROLL_UNITS, SOUND_MS, UnitIntake
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
@@ -43,12 +45,70 @@ async def test_units_wait_until_both_tracks_are_known():
     await rig.close()
 
 
-async def test_units_wait_no_longer_than_the_preroll():
-    rig = Rig()
+@pytest.mark.parametrize(
+    ("track", "expected", "wait"),
+    [
+        (VIDEO, None, PREROLL_MS),  # nobody promised sound
+        (VIDEO, set(Kind), SOUND_MS),
+        (AUDIO, None, PICTURES_MS),
+        (AUDIO, set(Kind), 10_000),
+    ],
+)
+async def test_units_wait_for_the_other_track_up_to_a_limit(
+    track: MediaTrack, expected: Collection[Kind] | None, wait: int
+) -> None:
+    rig = Rig(expected)
+    rig.intake.set_track(track, 1.0)
+    for at in range(0, wait, 100):
+        rig.push(track, at)
+    assert rig.times() == []
+    rig.push(track, wait)
+    assert rig.times() == list(range(0, wait + 1, 100))
+    await rig.close()
+
+
+async def test_the_longest_wait_for_promised_pictures_is_a_setting() -> None:
+    rig = Rig(set(Kind))
+    rig.publisher.tracks_wait = 1.0
     rig.intake.set_track(AUDIO, 1.0)
-    for at in range(0, PREROLL_MS + 1, 100):
+    for at in range(0, 1_001, 100):
         rig.push(AUDIO, at)
-    assert rig.times() == list(range(0, PREROLL_MS + 1, 100))
+    assert len(rig.times()) == 11
+    await rig.close()
+
+
+async def test_sound_long_before_the_first_picture_is_left_out() -> None:
+    rig = Rig(set(Kind))
+    rig.intake.set_track(AUDIO, 1.0)
+    for at in range(0, 4_000, 100):
+        rig.push(AUDIO, at)
+    rig.intake.set_track(VIDEO, 1.0)
+    rig.push(VIDEO, 4_000)
+    assert rig.times() == [*range(4_000 - PREROLL_MS, 4_000, 100), 4_000]
+    assert len(rig.sink.tracks) == 1
+    await rig.close()
+
+
+async def test_the_memory_of_waiting_sound_is_limited() -> None:
+    rig = Rig(set(Kind))
+    rig.intake.set_track(AUDIO, 1.0)
+    for at in range(2 * PREROLL_UNITS):
+        rig.push(AUDIO, at)
+    assert rig.times() == []
+    rig.intake.finish(1.0)
+    assert PREROLL_UNITS // 2 <= len(rig.times()) <= PREROLL_UNITS
+    await rig.close()
+
+
+async def test_pictures_beyond_the_memory_do_not_wait_for_sound() -> None:
+    rig = Rig(set(Kind))
+    rig.intake.set_track(VIDEO, 1.0)
+    for _ in range(PREROLL_UNITS // 2):
+        rig.push(VIDEO, 0)
+    assert rig.times() == []
+    for _ in range(PREROLL_UNITS // 2):
+        rig.push(VIDEO, 0)
+    assert len(rig.times()) == PREROLL_UNITS
     await rig.close()
 
 

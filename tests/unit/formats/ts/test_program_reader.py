@@ -328,6 +328,15 @@ def test_garbage_between_packets_is_one_loss_of_synchronisation() -> None:
     assert len(units_of(events, Kind.VIDEO)) >= 74
 
 
+@pytest.mark.parametrize(("before", "behind"), [(4, 0), (0, 16)])
+@pytest.mark.parametrize("step", [0, 1, 1316])
+def test_packets_with_a_time_or_with_parity_have_the_same_units(before: int, behind: int, step: int) -> None:
+    packets = packets_of("h264")
+    extra = random.Random(1)
+    sent = b"".join(extra.randbytes(before) + packet + extra.randbytes(behind) for packet in packets)
+    assert read(sent, step) == read(b"".join(packets))
+
+
 def test_a_damaged_packet_is_not_used() -> None:
     packets = packets_of("h264")
     at = next(n for n, p in enumerate(packets) if n > 100 and pid_at(p, 0) == 0x100 and not p[1] & 0x40)

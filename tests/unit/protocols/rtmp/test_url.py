@@ -75,6 +75,12 @@ def test_an_address_as_text_does_not_show_the_key() -> None:
         ),
         ("stream", "", "id?a", StreamTarget("stream", "", "id", {"a": ""})),
         ("", "", "", StreamTarget("", "", "", {})),
+        ("stream", "", "id?sign=1-a/", StreamTarget("stream", "", "id", {"sign": "1-a"})),
+        ("stream", "", "mp4:id?sign=1-a", StreamTarget("stream", "", "id", {"sign": "1-a"})),
+        ("stream", "", "flv:id", StreamTarget("stream", "", "id", {})),
+        ("stream", "", "id%3Fsign=1-a", StreamTarget("stream", "", "id", {"sign": "1-a"})),
+        ("stream", "", "id%3fsign%3D1-a", StreamTarget("stream", "", "id", {"sign": "1-a"})),
+        ("stream", "", "id?next=a/", StreamTarget("stream", "", "id", {"next": "a/"})),
     ],
 )
 def test_targets(app: str, tc_url: str, name: str, wanted: StreamTarget) -> None:

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from gateway.protocols.srt.stream_id import InvalidStreamId, StreamId, parse_stream_id
 
+BMD = "bmd_uuid=0-1,bmd_name=Studio"
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -23,6 +25,21 @@ from gateway.protocols.srt.stream_id import InvalidStreamId, StreamId, parse_str
         ("#!::r=a1", StreamId("a1", False, {})),
         ("#!::r=a1?sign=9-k,m=publish", StreamId("a1", True, {"sign": "9-k"})),
         ("publish:a1?sign=9%2Dk", StreamId("a1", True, {"sign": "9-k"})),
+        ("publish:/a1?sign=9-k", StreamId("a1", True, {"sign": "9-k"})),
+        ("publish:stream/a1?sign=9-k", StreamId("a1", True, {"sign": "9-k"})),
+        ("live/a1?sign=9-k", StreamId("a1", True, {"sign": "9-k"})),
+        ("publish:a1?sign=9-k ", StreamId("a1", True, {"sign": "9-k"})),
+        ("read:live/a1/", StreamId("a1", False, {})),
+        ("#!::r=a1,sign=9-k", StreamId("a1", True, {"sign": "9-k"})),
+        ("#!::r=a1,m=request,sign=9-k", StreamId("a1", False, {"sign": "9-k"})),
+        # Blackmagic: the stream key is the user's name, and people name their encoder.
+        (f"#!::{BMD},u=a1?sign=9-k", StreamId("a1", True, {"sign": "9-k", "bmd_uuid": "0-1", "bmd_name": "Studio"})),
+        (f"#!::u=a1?sign=9-k,{BMD}", StreamId("a1", True, {"sign": "9-k", "bmd_uuid": "0-1", "bmd_name": "Studio"})),
+        (f"#!::{BMD},u=a1", StreamId("a1", True, {"bmd_uuid": "0-1", "bmd_name": "Studio"})),
+        (
+            f"#!::{BMD}, left,r=a1?sign=9-k,m=publish",
+            StreamId("a1", True, {"sign": "9-k", "bmd_uuid": "0-1", "bmd_name": "Studio, left"}),
+        ),
     ],
 )
 def test_the_forms(text: str, expected: StreamId) -> None:
@@ -38,6 +55,9 @@ def test_the_forms(text: str, expected: StreamId) -> None:
         "#!::m=publish",
         "#!::r=a,m=bidirectional",
         "#!::a",
+        "#!::a,r=b",
+        "publish:/",
+        "read: ",
         "x?" + "&" * 30,
         "#!::" + "," * 30,
     ],

@@ -1,0 +1,109 @@
+"""SoundGaps: publishes silence while an encoder's sound pauses, because players stop where one track has a hole.
+
+Phones that are muted, discontinuous transmission, and converters that start again leave such holes.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from gateway.media.silent_frames import silent_frame
+from gateway.media.track import AccessUnit, Kind, MadeSilence, MediaTrack
+
+log = structlog.get_logger(__name__)
+
+LATE_MS: Final = 300  # sound pauses if it is later than usual by more than this
+_UNKNOWN_MS: Final = 1_000  # what is usual, before it was measured: some encoders interleave a second late
+_MOST_MS: Final = 3_000  # the latest that is usual
+_WINDOW_MS: Final = 5_000  # the usual lateness is the greatest of one to two such times
+_FIRST_WINDOW_MS: Final = 1_000
+_LONGEST_MS: Final = 10_000  # of a hole that is filled; a longer one comes from a jump of the times
+_AUDIO: Final = Kind.AUDIO
+
+
+class SoundGaps:
+    """Gives the units of a push to `publish`, and silent frames between them. All times are milliseconds.
+
+    A real frame is never replaced: silence ends where sound usually has arrived. What comes later than that is dropped,
+    because its time has passed.
+
+    made: number of silent frames. For codecs without a known silent frame nothing is added.
+    """
+
+    __slots__ = (
+        *("_earlier_latest", "_frame", "_frame_ms", "_is_paused", "_latest", "_name", "_next", "_publish", "_shown"),
+        *("_track", "_usual", "_window", "made"),
+    )
+
+    def __init__(self, name: str, publish: Callable[[AccessUnit, float], None]) -> None:
+        self._name, self._publish = name, publish
+        self._track: MediaTrack | None = None  # of the sound, while both tracks are announced
+        self._frame = b""
+        self._frame_ms = 0.0
+        self._next: float | None = None  # the time at which the next frame of sound begins
+        self._shown: int | None = None  # decode time of the last picture
+        self._is_paused = False
+        self._usual = float(_UNKNOWN_MS)
+        self._latest = self._earlier_latest = 0.0  # greatest lateness of this window, and of the one before
+        self._window: int | None = None  # begin of this window
+        self.made = 0
+
+    def set_tracks(self, video: MediaTrack | None, audio: MediaTrack | None) -> None:
+        """Learns the announced tracks."""
+        track = audio if video is not None else None
+        if track == self._track:
+            return
+        self._track, self._next, self._is_paused = track, None, False
+        silence = silent_frame(track) if track is not None else None
+        if silence is None:
+            self._track = None
+        else:
+            self._frame, self._frame_ms = silence.payload, float(1000 * silence.seconds)
+
+    def push(self, unit: AccessUnit, now: float) -> None:
+        """Publishes a unit, with silence before it if the sound pauses. Hot path. now: monotonic seconds."""
+        track, dts = self._track, unit.dts
+        if track is not None:
+            if unit.track.kind is _AUDIO:
+                if not self._take_sound(dts):
+                    return
+            else:
+                self._shown = dts
+                after = self._next
+                if after is None:
+                    self._next = dts
+                elif dts - after > self._usual + (0 if self._is_paused else LATE_MS):
+                    self._fill(track, dts, unit.wall, now)
+        self._publish(unit, now)
+
+    def _take_sound(self, dts: int) -> bool:
+        """Measures how late a frame is. Returns False if silence has taken its place. Hot path."""
+        after, shown = self._next, self._shown
+        if shown is not None:
+            if shown - dts > self._latest:
+                self._latest = shown - dts
+                self._usual = max(self._usual, min(self._latest, _MOST_MS))
+            if self._window is None:
+                self._window = shown - _WINDOW_MS + _FIRST_WINDOW_MS
+            elif shown - self._window >= _WINDOW_MS:
+                self._usual = min(max(self._latest, self._earlier_latest), _MOST_MS)
+                self._window, self._earlier_latest, self._latest = shown, self._latest, 0.0
+        if after is not None and self.made and dts + self._frame_ms / 2 < after:
+            return False
+        self._is_paused = False
+        self._next = dts + self._frame_ms
+        return True
+
+    def _fill(self, track: MediaTrack, dts: int, wall: float, now: float) -> None:
+        """Publishes silence up to the time that sound usually has reached at a picture of the time `dts`."""
+        assert self._next is not None, "a hole has a beginning"
+        if not self._is_paused:
+            self._is_paused = True
+            log.info("the sound pauses, silence is published", stream=self._name, at_ms=dts)
+        after = max(self._next, dts - _LONGEST_MS)
+        while after + self._frame_ms <= dts - self._usual:
+            self.made += 1
+            self._publish(MadeSilence(track, round(after), 0, True, wall, self._frame), now)
+            after += self._frame_ms
+        self._next = after

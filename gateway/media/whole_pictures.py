@@ -1,0 +1,166 @@
+"""Makes one unit of each picture that an encoder sends in bodies of RTMP or FLV.
+
+The specifications want one access unit in each body: NAL units with lengths, after a record with the parameter sets.
+Encoders also send start codes, empty units, slices or SEI in bodies of their own, parameter sets only in the pictures,
+and key frames without their mark. ffmpeg plays all of these, and no browser does.
+"""
+
+from typing import Final
+
+from gateway.media import h264, nal
+from gateway.media.errors import InvalidData
+from gateway.media.nal_codec import NAL_CODECS
+from gateway.media.nal_samples import NalSamples, NalUnits, has_recovery_point
+from gateway.media.random_access import RandomAccess, random_access_of
+from gateway.media.track import AccessUnit, Codec, MediaTrack
+
+# A slice whose byte behind the header is lower continues a picture: its first bit is 1 where first_mb_in_slice is 0
+# (H.264 §7.3.3), or first_slice_segment_in_pic_flag (H.265 §7.3.6.1).
+_FIRST: Final = b"\x80"
+# The bytes of a NAL unit's header, and the types of slices, of slices where decoding can start, and of units beside
+# slices. Other types count as pictures, such as those of extensions.
+_TYPES: Final = {
+    Codec.H264: (1, frozenset(h264.SLICES), frozenset((h264.SLICE_IDR,)), frozenset(range(6, 16))),
+    Codec.H265: (2, frozenset((*range(10), *range(16, 22))), frozenset(range(16, 22)), frozenset(range(32, 41))),
+}
+_MAX_HELD: Final = 1 << 16  # bytes of units without a picture that wait for one
+_MAX_PICTURE: Final = 1 << 24  # bytes of a picture in several bodies; a picture at 60 Mbit/s and 10 a second has 750 kB
+
+
+class WholePictures:
+    """Repairs the units of one H.264 or H.265 track of an encoder. It keeps no unit of a stream that is correct.
+
+    A unit for which `is_whole` returns True needs no repair. Others go through `repair`.
+    track: with the record in its configuration. It may change, if the pictures bring other parameter sets. Raises
+    InvalidData for a record that cannot be read.
+    """
+
+    def __init__(self, track: MediaTrack) -> None:
+        codec = NAL_CODECS[track.codec]
+        self.track = track
+        self._codec = codec
+        self._samples = NalSamples(track.codec, track.config)
+        self._size = codec.parse_record(track.config).length_size if track.config else 4
+        self._is_h264 = track.codec is Codec.H264
+        self._header, self._slices, self._starts, self._additions = _TYPES[track.codec]
+        self._access = random_access_of(track)
+        self._has_key = self._has_start = False  # a key frame, and one that its NAL units show
+        self._joins = False  # slices of a picture come in several bodies
+        self._picture: AccessUnit | None = None  # waits for further slices
+        self._held: list[bytes] = []  # units without a picture
+        self._held_bytes = 0
+
+    def is_whole(self, unit: AccessUnit) -> bool:
+        """Whether a unit of this track can be published as it is. Hot path."""
+        if not self._has_key or self._joins or self._held:
+            return False
+        payload, size, shift, mask = unit.payload, self._size, self._codec.shift, self._codec.mask
+        slices, additions, sps, from_bytes = self._slices, self._additions, self._codec.sps, int.from_bytes
+        at, end, starts = 0, len(payload), None
+        for _ in range(nal.MAX_UNITS):
+            start = at + size
+            at = start + from_bytes(payload[at:start], "big")
+            if at > end or at <= start:
+                return False
+            kind = payload[start] >> shift & mask
+            if kind == sps:
+                return False
+            if starts is None and kind not in additions:
+                if kind in slices and payload[start + self._header : start + self._header + 1] < _FIRST:
+                    return False
+                starts = kind in self._starts
+            if at == end:
+                return starts is unit.key
+        return False
+
+    def repair(self, unit: AccessUnit, has_same_time: bool) -> list[AccessUnit]:
+        """Returns the units that can be published now, of this unit and of earlier ones.
+
+        has_same_time: whether its time is that of the unit before. Only then it may continue a picture.
+
+        Raises InvalidData for a unit that has neither lengths nor start codes.
+        """
+        units, prefixed = self._samples.split(unit.payload)
+        kinds = [self._codec.type_of(one) for one in units]
+        first = next((n for n, kind in enumerate(kinds) if kind not in self._additions), None)
+        if first is None:
+            self._hold([bytes(one) for one in units])
+            return []
+        if has_same_time and kinds[first] in self._slices and bytes(units[first][self._header :][:1]) < _FIRST:
+            return self._continue(units)
+        held, self._held, self._held_bytes = self._held, [], 0
+        starts = any(kind in self._starts for kind in kinds)
+        key = self._is_key(unit, [*held, *units], starts)
+        is_changed = self._samples.adopt([*held, *units]) if key or not self.track.config else False
+        if is_changed:
+            self.track = MediaTrack(unit.track.kind, unit.track.codec, unit.track.timescale, self._samples.config)
+        if not prefixed or held or sum(map(len, units)) + self._size * len(units) != len(unit.payload):
+            whole = [*held, *map(bytes, units)]
+            unit.payload = nal.join(whole if prefixed else self._samples.without_sets(whole), self._size)
+        unit.track, unit.key = self.track, key
+        self._has_key, self._has_start = self._has_key or key, self._has_start or starts
+        if not self._joins:
+            return [unit]
+        waiting, self._picture = self._picture, unit
+        return [waiting] if waiting is not None else []
+
+    def finish(self) -> list[AccessUnit]:
+        """Returns the picture that waits for further slices, at the end of the track."""
+        waiting, self._picture = self._picture, None
+        return [waiting] if waiting is not None else []
+
+    def _hold(self, units: list[bytes]) -> None:
+        """Keeps units without a picture for the next one. Beyond the bound, none is kept."""
+        self._held_bytes += sum(map(len, units))
+        if self._held_bytes > _MAX_HELD or len(self._held) + len(units) > nal.MAX_UNITS // 2:
+            self._held, self._held_bytes = [], 0
+        else:
+            self._held += units
+
+    def _continue(self, units: NalUnits) -> list[AccessUnit]:
+        """Adds slices to the picture before them. From the first such body on, pictures wait for the next one."""
+        self._joins = True
+        if self._picture is not None:
+            more = nal.join([*self._held, *map(bytes, units)], self._size)
+            if len(self._picture.payload) + len(more) > _MAX_PICTURE:
+                self._picture = None
+                raise InvalidData(f"a picture of more than {_MAX_PICTURE} bytes")
+            self._picture.payload += more
+        self._held, self._held_bytes = [], 0
+        return []
+
+    def _is_key(self, unit: AccessUnit, units: NalUnits, starts: bool) -> bool:
+        """Whether decoding may start at a picture: its NAL units say so, or its mark where they say nothing."""
+        if starts:
+            return True
+        if not self._is_h264:
+            return unit.key and not self._has_start
+        if has_recovery_point(units):
+            return unit.key or not self._has_key
+        return unit.key and (not self._has_start or self._access(unit.payload) is RandomAccess.OPEN)
+
+
+def record_of(codec: Codec, payload: bytes) -> bytes:
+    """Returns the record of the parameter sets in a picture or a header; empty if it lacks some, or is unreadable."""
+    samples = NalSamples(codec, b"")
+    try:
+        units, _ = samples.split(payload)
+        samples.adopt(units)
+    except InvalidData:
+        return b""
+    return samples.config
+
+
+def real_codec(config: bytes) -> Codec:
+    """Returns the codec of a record that is marked as H.264. Some encoders mark H.265 so."""
+    try:
+        sps = h264.parse_avcc(config).sps
+        if sps and all(NAL_CODECS[Codec.H264].type_of(unit) == h264.SPS for unit in sps):
+            return Codec.H264
+    except InvalidData:
+        pass
+    try:
+        sets = NAL_CODECS[Codec.H265].parse_record(config).sets
+    except InvalidData:
+        return Codec.H264
+    return Codec.H265 if all(sets) else Codec.H264

@@ -1,0 +1,123 @@
+"""Silence is published while an encoder's sound pauses, and real sound is never replaced."""
+
+from itertools import pairwise
+
+import pytest
+
+from gateway.live.sound_gaps import LATE_MS, SoundGaps
+from gateway.media.silence import is_silent
+from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack
+from tests.support.builders import AVCC
+
+VIDEO = MediaTrack(Kind.VIDEO, Codec.H264, 1000, AVCC)
+AAC = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90")  # 48 kHz, stereo
+OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
+FRAME_MS = 1024_000 / 48_000
+
+
+class Push:
+    """A push with 25 pictures a second, whose sound arrives `late` milliseconds behind its time."""
+
+    def __init__(self, audio: MediaTrack = AAC, late: int = 0) -> None:
+        self.seen: list[AccessUnit] = []
+        self.gaps = SoundGaps("c1", lambda unit, now: self.seen.append(unit))
+        self.gaps.set_tracks(VIDEO, audio)
+        self.audio, self.late = audio, late
+        self.sound = 0.0
+        self.at = 0
+
+    def play(self, ms: int, *, sound: bool = True) -> None:
+        """Sends pictures for a time, and the sound that is due."""
+        for _ in range(ms // 40):
+            self.gaps.push(AccessUnit(VIDEO, self.at, 0, True, 0.0, b"p"), 0.0)
+            while self.sound <= self.at - self.late:
+                if sound:
+                    self.gaps.push(AccessUnit(self.audio, round(self.sound), 0, True, 0.0, b"real"), 0.0)
+                self.sound += FRAME_MS
+            self.at += 40
+
+    def of(self, kind: type) -> list[AccessUnit]:
+        return [unit for unit in self.seen if type(unit) is kind and unit.track.kind is Kind.AUDIO]
+
+    def times(self) -> list[int]:
+        return [unit.dts for unit in self.seen if unit.track.kind is Kind.AUDIO]
+
+
+@pytest.mark.parametrize("late", [0, 100, 900])
+def test_a_pause_of_the_sound_has_no_hole(late: int) -> None:
+    push = Push(late=late)
+    push.play(12_000)
+    push.play(10_000, sound=False)
+    push.play(8_000)
+    steps = [b - a for a, b in pairwise(push.times())]
+    assert max(steps) <= 2 * FRAME_MS + 1 and min(steps) > 0
+    real = push.of(AccessUnit)
+    assert len(real) >= 20_000 / FRAME_MS - late / FRAME_MS - 2, "each real frame is published"
+    assert 9_000 / FRAME_MS < len(push.of(MadeSilence)) < 10_100 / FRAME_MS
+    assert all(is_silent(unit.track, unit.payload) for unit in push.of(MadeSilence))
+
+
+@pytest.mark.parametrize("late", [0, 500, 1_200])
+def test_sound_that_is_always_as_late_is_never_replaced(late: int) -> None:
+    push = Push(late=late)
+    push.play(60_000)
+    assert push.of(MadeSilence) == []
+
+
+def test_silence_begins_when_sound_is_later_than_usual() -> None:
+    push = Push(late=100)
+    push.play(12_000)
+    before = push.times()[-1]
+    push.play(LATE_MS - 40, sound=False)
+    assert not push.of(MadeSilence)
+    push.play(400, sound=False)
+    made = push.of(MadeSilence)
+    assert 0 < made[0].dts - before <= FRAME_MS + 1
+    assert push.at - made[-1].dts <= 100 + 2 * 40 + 2 * FRAME_MS, "as late as the sound usually is"
+
+
+def test_sound_that_never_begins_is_silence() -> None:
+    push = Push()
+    push.play(5_000, sound=False)
+    assert push.of(MadeSilence)[0].dts == 0
+    assert push.at - push.times()[-1] < 1_400
+
+
+def test_sound_that_comes_when_its_time_has_passed_is_dropped() -> None:
+    push = Push()
+    push.play(12_000)
+    began = push.sound
+    push.play(2_000, sound=False)
+    push.sound = began
+    push.play(3_000)
+    assert all(b > a for a, b in pairwise(push.times()))
+
+
+def test_a_jump_of_the_pictures_is_not_filled_without_bound() -> None:
+    push = Push()
+    push.play(12_000)
+    push.at += 3_600_000
+    push.play(40, sound=False)
+    assert len(push.of(MadeSilence)) < 600
+
+
+def test_pictures_or_sound_alone_get_nothing() -> None:
+    for tracks in ((VIDEO, None), (None, AAC)):
+        push = Push()
+        push.gaps.set_tracks(*tracks)
+        push.play(10_000, sound=False)
+        assert push.of(MadeSilence) == []
+
+
+def test_sound_without_a_known_silent_frame_is_left_as_it_is() -> None:
+    push = Push(MediaTrack(Kind.AUDIO, Codec.AC3, 1000, b""))
+    push.play(5_000)
+    push.play(5_000, sound=False)
+    assert push.of(MadeSilence) == []
+
+
+def test_opus_has_its_own_silence() -> None:
+    push = Push(OPUS)
+    push.play(12_000)
+    push.play(2_000, sound=False)
+    assert push.of(MadeSilence)[0].payload == b"\xfc\xff\xfe"

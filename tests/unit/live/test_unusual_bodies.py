@@ -1,0 +1,259 @@
+"""Bodies that encoders send against the specifications become the units that players read."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import pytest
+
+from gateway.formats.flv.muxer import track_body, unit_body
+from gateway.formats.ts.sound_frames import SoundFormat
+from gateway.live.flv_intake import FlvIntake
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
+from gateway.media import aac, nal
+from gateway.media.nal_codec import NAL_CODECS
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from tests.support import builders
+from tests.support.builders import Recorder, publish
+from tests.support.sources import AAC, X264, Source, h264, pictures, source, tone
+
+Bodies = list[tuple[int, int, bytes]]  # index, time, body
+
+
+def film() -> Source:
+    """H.264 with B-frames and AAC."""
+    return h264(seconds=2, gop=15)
+
+
+def hevc() -> Source:
+    x265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=15:bframes=0")
+    return source(*pictures("160x90"), *tone(), "-t", "1", *x265, *AAC)
+
+
+def bodies(film: Source, change: Callable[[AccessUnit], Iterable[bytes]] | None = None, headers: bool = True) -> Bodies:
+    """The bodies of a push. change: makes the payloads of the bodies of a picture."""
+    found: Bodies = []
+    if headers:
+        found = [(VIDEO_INDEX if t.kind is Kind.VIDEO else AUDIO_INDEX, 0, track_body(t)) for t in film.tracks]
+    for unit in film.units:
+        index = VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX
+        payloads = [unit.payload] if change is None or index == AUDIO_INDEX else change(unit)
+        found += [(index, unit.dts, unit_body(replace(unit, payload=payload))) for payload in payloads]
+    return found
+
+
+async def pushed(sent: Bodies) -> Recorder:
+    """Pushes bodies, and returns what a viewer got."""
+    hub = builders.hub()
+    publisher = publish(hub)
+    sink = Recorder()
+    publisher.stream.attach(sink)
+    intake = FlvIntake(publisher)
+    for index, at, body in sent:
+        intake.take_media(index, at, body, 1.7e9, time.monotonic())
+    intake.finish(time.monotonic())
+    assert not intake.malformed.count
+    hub.drain()
+    await hub.drained()
+    return sink
+
+
+def of(sink: Recorder, kind: Kind) -> list[AccessUnit]:
+    return [unit for unit in sink.units if unit.track.kind is kind]
+
+
+def same_pictures(sink: Recorder, film: Source) -> None:
+    """Asserts that a viewer got the pictures of a film: the same slices at the same times, with the same marks."""
+
+    def shown(units: list[AccessUnit], codec: Codec) -> list[tuple[int, int, bool, list[bytes]]]:
+        sets = NAL_CODECS[codec]
+        kept = (
+            (u, [n for n in nal.split(u.payload) if sets.type_of(n) not in (*sets.sets, sets.delimiter)]) for u in units
+        )
+        return [(u.dts, u.cts, u.key, units) for u, units in kept]
+
+    sent = film.of(Kind.VIDEO)
+    assert shown(of(sink, Kind.VIDEO), sent[0].track.codec) == shown(sent, sent[0].track.codec)
+
+
+def start_codes(unit: AccessUnit) -> list[bytes]:
+    return [nal.join_annexb(nal.split(unit.payload))]
+
+
+def empty_units(unit: AccessUnit) -> list[bytes]:
+    return [bytes(4) + b"".join(nal.join([n]) + bytes(4) for n in nal.split(unit.payload))]
+
+
+def additions_apart(unit: AccessUnit) -> list[bytes]:
+    """SEI in a body of its own before the picture, as drones send it."""
+    return [nal.join([n]) for n in nal.split(unit.payload)]
+
+
+def as_it_is(unit: AccessUnit) -> list[bytes]:
+    return [unit.payload]
+
+
+CHANGES = [as_it_is, start_codes, empty_units, additions_apart]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("make", [film, hevc])
+async def test_pictures_arrive_whole(make: Callable[[], Source], change: Callable[[AccessUnit], list[bytes]]) -> None:
+    sent = make()
+    sink = await pushed(bodies(sent, change))
+    same_pictures(sink, sent)
+    assert len(sink.tracks) == 1
+
+
+@pytest.mark.parametrize("make", [film, hevc])
+async def test_a_correct_push_is_not_changed_by_a_bit(make: Callable[[], Source]) -> None:
+    sent = make()
+    sink = await pushed(bodies(sent))
+    for kind in Kind:
+        assert [(u.dts, u.cts, u.key, u.payload) for u in of(sink, kind)] == [
+            (u.dts, u.cts, u.key, u.payload) for u in sent.of(kind)
+        ]
+
+
+async def test_slices_in_several_bodies_are_one_picture() -> None:
+    sent = source(*pictures(), "-t", "2", *X264, "-g", "15", "-bf", "0", "-pix_fmt", "yuv420p", "-slices", "3")
+    sink = await pushed(bodies(sent, additions_apart))
+    # The first picture is published before it is known that slices follow in other bodies.
+    got, whole = of(sink, Kind.VIDEO)[1:], sent.of(Kind.VIDEO)[1:]
+    assert [(u.dts, u.key, nal.split(u.payload)) for u in got] == [(u.dts, u.key, nal.split(u.payload)) for u in whole]
+
+
+async def test_key_frames_without_their_mark_are_found() -> None:
+    sent = film()
+    unmarked = replace(sent, units=tuple(replace(u, key=u.track.kind is Kind.AUDIO) for u in sent.units))
+    same_pictures(await pushed(bodies(unmarked)), sent)
+
+
+@pytest.mark.parametrize("make", [film, hevc])
+@pytest.mark.parametrize("framing", [nal.join, nal.join_annexb])
+async def test_parameter_sets_in_the_pictures_replace_a_missing_header(
+    make: Callable[[], Source], framing: Callable[[list[bytes]], bytes]
+) -> None:
+    sent = make()
+    video = sent.tracks.video
+    assert video is not None
+    sets = [one for kind in NAL_CODECS[video.codec].parse_record(video.config).sets for one in kind]
+
+    def change(unit: AccessUnit) -> list[bytes]:
+        return [framing([*(sets if unit.key else []), *nal.split(unit.payload)])]
+
+    silent = sent.only(Kind.VIDEO)
+    sink = await pushed(bodies(silent, change, headers=False))
+    same_pictures(sink, silent)
+    track = sink.tracks[0].video
+    assert track is not None and track.codec is video.codec
+
+
+async def test_a_new_size_in_the_pictures_is_a_new_announcement() -> None:
+    small, large = film(), h264("640x360", seconds=1, gop=15).shifted(2_000)
+    assert small.tracks.video is not None and large.tracks.video is not None
+    sets = [one for kind in NAL_CODECS[Codec.H264].parse_record(large.tracks.video.config).sets for one in kind]
+
+    def change(unit: AccessUnit) -> list[bytes]:
+        return [nal.join([*(sets if unit.key else []), *nal.split(unit.payload)])]
+
+    header = (VIDEO_INDEX, 0, track_body(small.tracks.video))
+    sink = await pushed([*bodies(small), header, *bodies(large, change, headers=False), header])
+    sizes = [NAL_CODECS[Codec.H264].parse_record(t.video.config).sps for t in sink.tracks if t.video]
+    assert sizes == [
+        NAL_CODECS[Codec.H264].parse_record(track.config).sps for track in (small.tracks.video, large.tracks.video)
+    ]
+    same_pictures(sink, replace(small, units=(*small.units, *large.units)))
+
+
+async def test_h265_that_is_marked_as_h264_is_h265() -> None:
+    sent = hevc()
+
+    def legacy(body: bytes) -> bytes:
+        """A body of codec id 7 instead of 12 or of Enhanced RTMP."""
+        assert body[1:5] == b"hvc1"
+        kind, packet = body[0] >> 4 & 7, body[0] & 15
+        head = bytes((kind << 4 | 7, packet and 1))
+        return head + (body[5:8] + body[8:] if packet == 1 else bytes(3) + body[5:])
+
+    changed = [(i, at, legacy(body) if i == VIDEO_INDEX else body) for i, at, body in bodies(sent)]
+    sink = await pushed(changed)
+    same_pictures(sink, sent)
+    track = sink.tracks[0].video
+    assert track is not None and track.codec is Codec.H265
+
+
+@pytest.mark.parametrize("with_header", [True, False])
+async def test_adts_headers_are_removed_and_replace_a_missing_header(with_header: bool) -> None:
+    sent = film()
+    audio = sent.tracks.audio
+    assert audio is not None
+    adts = aac.Adts(aac.parse_asc(audio.config))
+    frames = sent.of(Kind.AUDIO)
+    wrapped = [replace(u, payload=adts.make_header(len(u.payload)) + u.payload) for u in frames]
+    sound: Bodies = [(AUDIO_INDEX, u.dts, unit_body(u)) for u in wrapped]
+    sink = await pushed([*([(AUDIO_INDEX, 0, track_body(audio))] if with_header else []), *sound])
+    assert [(u.dts, u.payload) for u in sink.units] == [(u.dts, u.payload) for u in frames]
+    # A header does not say what the configuration may add, such as SBR.
+    assert sink.tracks[0].audio == replace(audio, config=audio.config if with_header else audio.config[:2])
+
+
+async def test_several_adts_frames_in_a_body_are_as_many_units() -> None:
+    sent = film()
+    audio = sent.tracks.audio
+    assert audio is not None
+    adts = aac.Adts(aac.parse_asc(audio.config))
+    frames = sent.of(Kind.AUDIO)[:4]
+    data = b"".join(adts.make_header(len(u.payload)) + u.payload for u in frames)
+    sink = await pushed(
+        [(AUDIO_INDEX, 0, track_body(audio)), (AUDIO_INDEX, 0, unit_body(replace(frames[0], payload=data)))]
+    )
+    assert [(u.dts, u.payload) for u in sink.units] == [
+        (1024_000 * n // 44_100, u.payload) for n, u in enumerate(frames)
+    ]
+
+
+async def test_units_without_a_picture_are_bounded() -> None:
+    sent = film()
+    sei = nal.join([b"\x06" + bytes(range(1, 200)) * 300])
+    alone = [(VIDEO_INDEX, 0, b"\x27\x01\0\0\0" + sei)] * 50
+    header, *rest = bodies(sent)
+    same_pictures(await pushed([header, *alone, *rest]), sent)
+
+
+class Converter:
+    """Makes one frame of AAC of each frame of sound."""
+
+    def __init__(self, deliver: Callable[[AccessUnit], None]) -> None:
+        self.deliver = deliver
+
+    def change(self, track: MediaTrack, foreign: SoundFormat | None) -> None:
+        assert not aac.parse_asc(track.config).channel_config
+
+    def give(self, unit: AccessUnit) -> None:
+        self.deliver(replace(unit, track=MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90"), payload=b"made"))
+
+    def close(self) -> None: ...
+
+
+async def test_sound_whose_channels_have_no_number_is_converted() -> None:
+    """Browsers refuse a program_config_element, and then show no picture at all."""
+    sent = film()
+    side = bytes.fromhex("118004c844002000c40d4c61766335392e33372e31303056e500")  # 5.1(side) by ffmpeg
+    assert aac.parse_asc(side).channels == 6
+    hub = builders.hub()
+    publisher = publish(hub)
+    sink = Recorder()
+    publisher.stream.attach(sink)
+    intake = FlvIntake(publisher, Converter)
+    for index, at, body in bodies(sent):
+        is_header = index == AUDIO_INDEX and body[1] == 0
+        intake.take_media(index, at, body[:2] + side if is_header else body, 1.7e9, time.monotonic())
+    intake.finish(time.monotonic())
+    audio = sink.tracks[0].audio
+    assert audio is not None and aac.parse_asc(audio.config).channels == 2
+    assert len(sink.tracks) == 1
+    assert {unit.payload for unit in of(sink, Kind.AUDIO)} == {b"made"}
+    same_pictures(sink, sent)
+    hub.drain()
+    await hub.drained()
