@@ -14,14 +14,14 @@ _WITHOUT_FACTOR = re.compile(
     r"asyncio\.timeout\(\d*[2-9][\d.]*\)|asyncio\.timeout\(\d\d+\)|asyncio\.wait_for\(.+, \d*[2-9]\)"
     r"|subprocess\.run\(.*\btimeout=\d|\btimeout=\d+_000"
 )
-_MARK = "mark." + "nightly"  # in two parts, so that this file is not its own find
+_MARKS = ("mark." + "nightly", "at_" + "night(")  # in two parts, so that this file is not its own find
 
 
 def test_time_outs_of_tests_have_the_factor_of_the_machine() -> None:
     found = [
         f"{path}: {match[0]}"
         for path, text in texts().items()
-        if path.startswith("tests/") and path.endswith(".py") and not path.startswith("tests/browser/")
+        if path.startswith("tests/") and path.endswith(".py")
         for match in _WITHOUT_FACTOR.finditer(text)
     ]
     assert found == [], "use at_most of tests/support/time_outs.py"
@@ -37,11 +37,11 @@ def test_each_nightly_test_has_a_reason_in_the_list_and_each_row_is_nightly() ->
 
 def _nightly_in(path: str, text: str) -> Iterator[str]:
     """Yields what a test file marks: itself, or tests of it. A conftest marks tests of its folder."""
-    if not re.fullmatch(r"tests/(?:.+/)?(?:test_\w+|conftest)\.py", path) or _MARK not in text:
+    if not re.fullmatch(r"tests/(?:.+/)?(?:test_\w+|conftest)\.py", path) or "night" not in text:
         return
-    words = {_MARK}
+    words = set(_MARKS)
     for node in ast.parse(text).body:
-        if isinstance(node, ast.Assign) and _MARK in ast.unparse(node.value):
+        if isinstance(node, ast.Assign) and any(mark in ast.unparse(node.value) for mark in _MARKS):
             names = {ast.unparse(target) for target in node.targets}
             if "pytestmark" in names:
                 yield path

@@ -16,6 +16,7 @@ from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
 from tests.support.tabs import window
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 FAULTS = {
@@ -44,7 +45,7 @@ def loudness(channel: Channel, seconds: float = 2.5) -> float:
     """The loudest sample of the next seconds, dB."""
     command = ["ffmpeg", "-nostdin", "-v", "info", "-i", channel.url("live.flv"), "-t", str(seconds)]
     command += ["-vn", "-af", "volumedetect", "-f", "null", "-"]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
+    said = subprocess.run(command, capture_output=True, text=True, timeout=at_most(60), check=True).stderr
     found = re.search(r"max_volume: (-?[\d.]+) dB", said)
     assert found, said[-500:]
     return float(found[1])
@@ -153,7 +154,7 @@ async def test_a_link_to_another_server_needs_a_confirmation(browser: Browser, g
         await studio.page.get_by_text(f"on another server, {there}").wait_for()
         assert await axe(studio.page) == []
         await studio.press("Go live")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(at_most(20)):
             await connected.wait()
 
 
@@ -242,7 +243,7 @@ def packets(channel: Channel, seconds: int) -> dict[str, int]:
     """Packets of each kind that an HTTP-FLV viewer gets within so many seconds of media."""
     command = ["ffprobe", "-v", "error", "-read_intervals", f"%+{seconds}", "-show_entries", "packet=codec_type"]
     command += ["-of", "csv=p=0", channel.url("live.flv")]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    said = subprocess.run(command, capture_output=True, text=True, timeout=at_most(60), check=True).stdout
     return {kind: said.count(kind) for kind in ("video", "audio")}
 
 
@@ -257,7 +258,7 @@ async def test_a_slow_network_lowers_the_bitrate_with_a_warning(browser: Browser
             await studio.page.get_by_label("Bit rate", exact=True).select_option("1500000")
             await studio.go_live()
             proxy.rate = 25_000
-            await studio.page.locator("#warning", has_text="network is slow").wait_for(timeout=30_000)
+            await studio.page.locator("#warning", has_text="network is slow").wait_for(timeout=at_most(30_000))
             assert any("The network is slow" in line for line in await studio.log())
             await studio.says("Live")
             # Functions, for the page's policy forbids to evaluate text again when it is not true at once.

@@ -20,6 +20,7 @@ from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
 from tests.support.rtmp import connected, message
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 FILM = Film("caption-metadata", seconds=60, size="320x180")
 # Each engine runs at each run of the suite in one of these tests, and in all of them at night.
@@ -65,7 +66,7 @@ def say(channel: Channel, text: str, language: str = "en") -> None:
 
 
 async def comes_to_show(page: Page, text: str) -> None:
-    await page.locator(".caption-texts p", has_text=text).first.wait_for(timeout=20_000)
+    await page.locator(".caption-texts p", has_text=text).first.wait_for(timeout=at_most(20_000))
 
 
 @contextlib.asynccontextmanager
@@ -158,7 +159,7 @@ async def test_captions_are_shown_again_after_a_playlist_that_came_while_they_we
     async with watching(browser, stage, "hls.html") as watched:
         page = watched.page
         await page.route("**/captions/text-en/index.m3u8?*_HLS_skip=YES*", late)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(at_most(40)):
             await asked.wait()
         async with page.expect_response("**/captions/text-en/index.m3u8?*") as came:
             await page.keyboard.press("c")
@@ -195,7 +196,7 @@ async def test_the_button_comes_with_the_first_caption(gateway: Gateway, browser
             button = watched.page.get_by_role("button", name="Captions", include_hidden=True)
             assert await button.count() == 1 and not await button.is_visible()
             say(channel, "the first one", "")
-            await button.wait_for(state="visible", timeout=40_000)  # the page asks for new tracks
+            await button.wait_for(state="visible", timeout=at_most(40_000))  # the page asks for new tracks
             await watched.page.keyboard.press("c")
             await watched.plays()  # HLS is opened again, with its captions
             say(channel, "the second one", "")
@@ -285,7 +286,7 @@ async def test_pages_tell_about_metadata_in_their_order(gateway: Gateway, browse
         await asyncio.to_thread(channel.wait_live)
         async with opened(browser, channel.url(page), prepare=prepare) as watched:
             await watched.plays()
-            await watched.page.wait_for_function("() => window.heard.length >= 4", timeout=20_000)
+            await watched.page.wait_for_function("() => window.heard.length >= 4", timeout=at_most(20_000))
             heard = await watched.page.evaluate("window.heard")
             numbers = [int(text.removeprefix('{"n": ').removesuffix("}")) for text, _, _ in heard]
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))

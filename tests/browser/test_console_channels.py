@@ -19,8 +19,9 @@ from tests.support.console import WIDE, address, log_in, signed_in
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=at_most(15_000))
 SCRIPT = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 
@@ -459,7 +460,7 @@ async def test_the_record_switch_applies_to_the_current_and_later_pushes(browser
             await live(channel)
             await page.get_by_text("Changes take effect at once").wait_for()
             await record.check()
-            await page.get_by_text(re.compile(r"[1-9]\d* files?, ")).wait_for(timeout=20_000)
+            await page.get_by_text(re.compile(r"[1-9]\d* files?, ")).wait_for(timeout=at_most(20_000))
             assert stored(gateway, channel)["isVideo"] is True
             # Somebody switches it off for this push alone: the console says so, and its switch still wins.
             gateway.api("POST", f"/videostream/{channel.id}/outputs/video", {"enabled": False})

@@ -15,6 +15,7 @@ from tests.support.clients import push
 from tests.support.console import signed_in
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 SECRET = "the-secret-of-these-tests"
@@ -38,7 +39,7 @@ def refuse(gateway: Gateway, channel: Channel) -> None:
     """A push with an old key, which has expired."""
     key = sign(channel.id, 1_000_000_000, SECRET)
     with push(FILM, f"{channel.obs_server}/{channel.id}?sign={key}") as encoder:
-        encoder.process.wait(30)
+        encoder.process.wait(at_most(30))
 
 
 async def test_the_channel_page_explains_a_refused_push_and_links_to_the_events(
@@ -48,10 +49,10 @@ async def test_the_channel_page_explains_a_refused_push_and_links_to_the_events(
         page = watched.page
         notice = page.locator(".notice", has_text="Refused")
         refused = "from 127.0.0.1 (RTMP): the key expired on Sep 9, 2001"
-        await expect(notice).to_contain_text(refused, timeout=20_000)
+        await expect(notice).to_contain_text(refused, timeout=at_most(20_000))
         await expect(notice).to_contain_text("Copy the current stream key of this page into the encoder.")
         recent = page.get_by_role("region", name="Latest events")
-        await expect(recent.get_by_role("listitem").first).to_contain_text("Push refused", timeout=20_000)
+        await expect(recent.get_by_role("listitem").first).to_contain_text("Push refused", timeout=at_most(20_000))
         await recent.get_by_role("link", name="All events").click()
         await expect(page.get_by_role("heading", name="Events")).to_be_visible()
         await expect(page.get_by_role("combobox", name="Channel")).to_have_value(channel.id)
@@ -66,7 +67,7 @@ async def test_events_can_be_filtered_and_paged_and_are_updated_live(browser: Br
     async with signed_in(browser, channel.gateway, "#/events") as watched:
         page = watched.page
         items = page.get_by_role("list", name="Events").get_by_role("listitem")
-        await expect(items).to_have_count(50, timeout=20_000)
+        await expect(items).to_have_count(50, timeout=at_most(20_000))
         await page.get_by_role("button", name="Show older events").click()
         await expect(items).to_have_count(63)
         await expect(page.get_by_role("button", name="Show older events")).to_have_count(0)
@@ -74,7 +75,7 @@ async def test_events_can_be_filtered_and_paged_and_are_updated_live(browser: Br
         await expect(items).to_have_count(2)
         await expect(items.last).to_contain_text("Foyer")
         channel.gateway.channel(videoname="Lobby")
-        await expect(items).to_have_count(3, timeout=20_000)
+        await expect(items).to_have_count(3, timeout=at_most(20_000))
         await expect(items.first).to_contain_text("Lobby")
         await page.get_by_role("link", name="Foyer").click()
         await expect(page.get_by_role("heading", name="Foyer")).to_be_visible()

@@ -11,6 +11,7 @@ from tests.support.clients import Program
 from tests.support.console import WIDE, address, signed_in
 from tests.support.gateway import Channel, Gateway
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 # The colour in the middle of a picture, 0 to 255 each.
 _MIDDLE = """async (image) => {
@@ -25,7 +26,7 @@ PICTURE = bytes.fromhex(  # a PNG of one pixel
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc0000003010100c9fe92ef"
     "0000000049454e44ae426082"
 )
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=at_most(15_000))
 
 
 gateway = shared_gateway("chromium", "ffmpeg", MILLRACE_STREAM__LINGER="2")
@@ -132,7 +133,7 @@ async def test_inputs_can_be_added_previewed_taken_ordered_and_removed(
                 assert re.fullmatch(r"[0-9a-f-]{36}\.png", key)
                 # Off air, its picture is the one that would be shown.
                 await expect(row(page, "slate").get_by_text("Ready")).to_be_visible()
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(at_most(30)):
                     while (await color(page, "slate"))[0] < 150:  # the card comes first
                         await asyncio.sleep(0.5)
 
@@ -185,7 +186,7 @@ async def test_previews_are_requested_only_while_they_are_visible(browser: Brows
                 pass
             assert requested == []
             await row(page, "main").scroll_into_view_if_needed()
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(at_most(15)):
                 while len(requested) < 3:
                     await page.wait_for_event("request")
             assert all("/main/preview" in url for url in requested), "the backup delivers nothing"

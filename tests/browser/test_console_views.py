@@ -24,6 +24,7 @@ from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.ivs import KEY, ivs_api
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 VIEWS = [
@@ -212,7 +213,7 @@ async def test_the_live_view_shows_live_channels_and_ends_pushes(
             await incoming.wait_for()
             await comes(lambda: painted(incoming), "a line in the chart of what comes in")
             with pull(stage.url("live.flv"), seconds=None):
-                await expect(card.locator("dd", has_text="HTTP-FLV 1")).to_be_visible(timeout=10_000)
+                await expect(card.locator("dd", has_text="HTTP-FLV 1")).to_be_visible(timeout=at_most(10_000))
             assert not await axe(page)
 
             await page.get_by_role("searchbox", name="Search").fill("hall")
@@ -245,7 +246,7 @@ async def test_a_young_stream_has_a_picture_and_a_line_over_the_whole_width(
         await comes(lambda: painted(older.locator(".spark")), "a line of the other stream")
         with looping(young.push):
             card = page.get_by_role("article", name="Young")
-            await expect(card.get_by_role("img", name="Picture of main")).to_be_visible(timeout=20_000)
+            await expect(card.get_by_role("img", name="Picture of main")).to_be_visible(timeout=at_most(20_000))
             await comes(lambda: painted(card.locator(".spark"), 0.2), "a line that begins at the left")
             for width in (390, 1280):
                 await page.set_viewport_size({"width": width, "height": 900})
@@ -262,7 +263,7 @@ async def test_a_fault_of_a_push_is_shown_with_advice(browser: Browser, gateway:
         async with signed_in(browser, gateway, "live") as watched:
             page = watched.page
             card = page.get_by_role("article", name="Long GOP")
-            await expect(card).to_contain_text("set 2 s in OBS, Output, Keyframe Interval.", timeout=25_000)
+            await expect(card).to_contain_text("set 2 s in OBS, Output, Keyframe Interval.", timeout=at_most(25_000))
             await go(page, f"channels/{channel.id}")
             # The picture is as old as its key frame.
             await expect(page.locator(".is-preview")).to_contain_text("because key frames come that seldom")
@@ -329,10 +330,10 @@ async def test_the_page_shows_an_outage_of_the_gateway_and_recovers(browser: Bro
             await route.fulfill(status=503, json={"error": "the store is away"}, headers={"Retry-After": "1"})
 
         await page.route("**/status", away)
-        await expect(page.get_by_role("alert")).to_contain_text("the store is away", timeout=10_000)
+        await expect(page.get_by_role("alert")).to_contain_text("the store is away", timeout=at_most(10_000))
         await expect(page.get_by_text("Version")).to_be_visible()  # what was known stays
         await page.unroute("**/status")
-        await expect(page.get_by_role("alert")).to_have_count(0, timeout=15_000)
+        await expect(page.get_by_role("alert")).to_have_count(0, timeout=at_most(15_000))
 
 
 async def test_after_an_outage_nothing_is_called_out_of_date_any_more(browser: Browser, gateway: Gateway) -> None:
@@ -513,9 +514,9 @@ async def test_a_film_can_be_uploaded_converted_and_played(browser: Browser, gat
         await page.get_by_label("Choose videos").last.set_input_files([film, notes])
         await expect(page.get_by_role("alert")).to_contain_text("notes.txt")
         uploads = page.get_by_role("list", name="Uploads")
-        await expect(uploads).to_contain_text("Uploaded, ", timeout=15_000)
+        await expect(uploads).to_contain_text("Uploaded, ", timeout=at_most(15_000))
         row = page.get_by_role("row").filter(has_text="Holiday, the film.mp4")
-        await expect(row).to_contain_text("Complete", timeout=90_000)
+        await expect(row).to_contain_text("Complete", timeout=at_most(90_000))
         await expect(uploads).to_contain_text("The video is ready.")
         poster = page.locator(".shelf-picture img")
         await comes(lambda: poster.evaluate("(e) => e.naturalWidth > 0"), "the film's poster")
@@ -580,7 +581,7 @@ async def test_new_films_do_not_remove_older_ones_from_the_list(browser: Browser
         await button(page, "Older videos").click()
         await expect(shown).to_have_count(62)
         films.insert(0, films[0] | {"key": "new", "title": "New"})
-        await expect(button(page, "Open New")).to_be_visible(timeout=20_000)
+        await expect(button(page, "Open New")).to_be_visible(timeout=at_most(20_000))
         await expect(shown).to_have_count(63)
         await expect(button(page, "Older videos")).to_have_count(0)
         assert not watched.complaints
@@ -623,7 +624,7 @@ async def film_page_plays(browser: Browser, address: str) -> None:
 async def test_a_film_in_the_store_becomes_a_job_which_can_be_canceled(browser: Browser, gateway: Gateway) -> None:
     source = gateway.data / "media" / "long.mp4"
     picture = ["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30", "-t", "12", "-preset", "ultrafast"]
-    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *picture, source], check=True, timeout=120)
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *picture, source], check=True, timeout=at_most(120))
     async with signed_in(browser, gateway, "films") as watched:
         page = watched.page
         where = page.get_by_label("Key, path or s3:// address")
@@ -635,7 +636,7 @@ async def test_a_film_in_the_store_becomes_a_job_which_can_be_canceled(browser: 
         row = page.get_by_role("row").filter(has_text="long.mp4")
         await button(row, "Cancel long.mp4").click()
         await button(page.get_by_role("alertdialog"), "Cancel the job").click()
-        await expect(row).to_contain_text("Canceled", timeout=15_000)
+        await expect(row).to_contain_text("Canceled", timeout=at_most(15_000))
         assert not watched.complaints
         await where.fill("missing.mp4")
         await button(page, "Prepare").click()
@@ -660,7 +661,7 @@ async def test_a_failed_upload_shows_its_reason_and_can_be_retried(
         await expect(uploads.get_by_role("alert")).to_have_text("there is no room for this film")
         await page.unroute("**/uploads/*")
         await button(uploads, "Try again").click()
-        await expect(uploads).to_contain_text("Uploaded, ", timeout=15_000)
+        await expect(uploads).to_contain_text("Uploaded, ", timeout=at_most(15_000))
         await button(uploads, "Remove second.mp4 from this list").click()
         await expect(uploads).to_have_count(0)
 
@@ -673,7 +674,7 @@ async def test_an_uploaded_file_that_is_no_film_is_shown_as_failed(
     async with signed_in(browser, gateway, "films") as watched:
         await watched.page.get_by_label("Choose videos").last.set_input_files(film)
         row = watched.page.get_by_role("list", name="Uploads").get_by_role("listitem")
-        await expect(row.get_by_role("alert")).to_contain_text("the job failed: ", timeout=60_000)
+        await expect(row.get_by_role("alert")).to_contain_text("the job failed: ", timeout=at_most(60_000))
         await expect(row).to_have_class("upload is-failed")
         assert not await axe(watched.page)
         assert not watched.complaints
@@ -822,7 +823,7 @@ async def test_the_system_view_shows_the_node_and_sets_the_log_level(
         disk = page.get_by_role("meter", name="Disk")
         await expect(disk).to_have_attribute("aria-valuetext", re.compile(r"free of"))
         traffic = page.get_by_role("img", name=re.compile(r"^Traffic: In [\d.]+\s[kM]bit.s, Out"))
-        await traffic.wait_for(timeout=15_000)
+        await traffic.wait_for(timeout=at_most(15_000))
         await comes(lambda: painted(traffic), "a line in the chart of the traffic")
         await page.get_by_label("Level").select_option("debug")
         await expect(page.get_by_text("Log level: Debug")).to_be_visible()
@@ -855,7 +856,7 @@ async def test_ivs_channels_can_be_created_used_by_relays_and_deleted(browser: B
         channel = gateway.channel(videoname="Main stage", relayURL=["rtmp://relay.example.com/live/hidden-key"])
         async with signed_in(browser, gateway, "ivs") as watched:
             page = watched.page
-            await expect(page.get_by_text("No IVS channels yet")).to_be_visible(timeout=15_000)
+            await expect(page.get_by_text("No IVS channels yet")).to_be_visible(timeout=at_most(15_000))
             await button(page, "New IVS channel").click()
             form = page.get_by_role("dialog", name="New IVS channel")
             await form.get_by_label("Name").fill("not a name")

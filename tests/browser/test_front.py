@@ -15,6 +15,7 @@ from tests.support.farm import farm
 from tests.support.haproxy import Front, haproxy
 from tests.support.media import SMALL
 from tests.support.names import name_server
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 _PROTOCOLS = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
@@ -52,7 +53,7 @@ async def test_a_page_and_ws_flv_play_over_one_http2_connection(tmp_path: Path, 
                 assert set(await watched.page.evaluate(_PROTOCOLS)) == {"h2"}
                 before = connections(front)
                 socket = address.replace("https://", "wss://") + "/live.flv"
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(at_most(20)):
                     assert await watched.page.evaluate(_MESSAGES, socket) == 50
                 assert connections(front) == before, "RFC 8441: on the connection that is there"
                 assert not watched.complaints

@@ -14,6 +14,7 @@ from tests.support.gateway import Channel, Gateway
 from tests.support.media import SMALL_BFRAMES, Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.tabs import window
+from tests.support.time_outs import at_most
 
 SOUND = Film("sound", video=None)
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
@@ -37,7 +38,7 @@ async def shows_what_is_new(watched: Watched) -> None:
     await watched.page.wait_for_function(
         f"() => document.querySelector('video').currentTime > {end} && "
         "document.querySelector('#state').textContent === 'Live'",
-        timeout=60_000,
+        timeout=at_most(60_000),
     )
 
 
@@ -113,7 +114,7 @@ async def test_flv_playback_is_as_close_to_live_after_a_break_as_before(
         with push(film, channel.push, loop=True):
             await watched.comes_to_say("Live")
             # Playing 8 % faster, as for a delay that grew, would take half a minute.
-            await watched.page.wait_for_function(f"() => {AHEAD} < {before + 0.6}", timeout=8000)
+            await watched.page.wait_for_function(f"() => {AHEAD} < {before + 0.6}", timeout=at_most(8000))
             await watched.page.wait_for_timeout(1500)
             assert await watched.page.evaluate(AHEAD) < before + 0.8
             assert await watched.says() == "Live"
@@ -176,7 +177,7 @@ async def test_webrtc_pages_say_live_only_while_pictures_move(gateway: Gateway, 
                 pages.append(await stack.enter_async_context(context))
                 await pages[-1].plays()
         for watched in pages:
-            await watched.page.locator("#stage[data-state=broken]").wait_for(timeout=30_000)
+            await watched.page.locator("#stage[data-state=broken]").wait_for(timeout=at_most(30_000))
             await watched.page.evaluate(LOG)
         await asyncio.sleep(12)  # whatever the gateway or the browser repeats in this time
         for watched in pages:
@@ -184,7 +185,7 @@ async def test_webrtc_pages_say_live_only_while_pictures_move(gateway: Gateway, 
             assert said <= {f"broken|{BROKEN}|"}, (watched.page.url, said)
         with clock_push(channel.push):
             for watched in pages:
-                await watched.page.locator("#stage[data-state=live]").wait_for(timeout=30_000)
+                await watched.page.locator("#stage[data-state=live]").wait_for(timeout=at_most(30_000))
             for samples in await asyncio.gather(*(sampled(watched.page, 3) for watched in pages)):
                 assert longest_still(samples) < 1, samples
         assert not any(watched.complaints for watched in pages), [watched.complaints for watched in pages]

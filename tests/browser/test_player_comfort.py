@@ -11,6 +11,7 @@ from playwright.async_api import Browser
 from tests.support.browser import Watched, axe, opened
 from tests.support.media import SMALL
 from tests.support.player_stub import Stub, serving
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
@@ -149,10 +150,10 @@ async def test_the_control_bar_hides_and_returns_for_mouse_and_keyboard(stub: St
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         asleep = watched.page.locator("#stage[data-asleep]")
-        await asleep.wait_for(timeout=10_000)
+        await asleep.wait_for(timeout=at_most(10_000))
         await watched.page.mouse.move(400, 200)
         await asleep.wait_for(state="detached")
-        await asleep.wait_for(timeout=10_000)
+        await asleep.wait_for(timeout=at_most(10_000))
         await watched.page.get_by_role("button", name="Pause").focus()
         await watched.page.keyboard.press("Tab")
         await watched.page.wait_for_function(

@@ -12,6 +12,7 @@ from tests.support.clients import push
 from tests.support.gateway import Gateway
 from tests.support.media import SMALL_BFRAMES
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 PLAYS = """() => document.querySelector("#stage")?.dataset.state === "live"
@@ -50,7 +51,7 @@ async def framed(watched: Watched) -> list[Frame]:
     """The frames of a page, once all of them play."""
     frames = watched.page.frames[1:]
     for frame in frames:
-        await frame.wait_for_function(PLAYS, timeout=40_000)
+        await frame.wait_for_function(PLAYS, timeout=at_most(40_000))
     return frames
 
 
@@ -106,7 +107,7 @@ async def test_the_signature_is_passed_on_and_the_embed_parameter_is_not(browser
             async with opened(browser, channel.url("about.txt")) as watched:
                 watched.page.on("request", lambda request: asked.append(request.url))
                 await watched.page.goto(channel.url(f"hls.html?{query}"))
-                await watched.page.wait_for_function(PLAYS, timeout=40_000)
+                await watched.page.wait_for_function(PLAYS, timeout=at_most(40_000))
                 shared = await watched.page.locator("#share-page").input_value()
                 code = await watched.page.locator("#share-embed").input_value()
             assert shared == channel.url(f"hls.html?{signed}")

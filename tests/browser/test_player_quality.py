@@ -12,6 +12,7 @@ from playwright.async_api import Browser
 from tests.support.browser import Watched, opened
 from tests.support.ladder import LadderStream, ladder
 from tests.support.media import Film
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 SOURCE = Film("ladder-b-source", seconds=80, size="640x360", bframes=2, rate=15, gop=15)
@@ -45,7 +46,7 @@ async def watching(browser: Browser, page: str, **fields: Any) -> AsyncIterator[
 
 async def offered(watched: Watched) -> list[str]:
     menu = watched.page.get_by_role("combobox", name="Quality")
-    await menu.wait_for(timeout=40_000)
+    await menu.wait_for(timeout=at_most(40_000))
     await watched.page.wait_for_function("() => document.querySelector('#quality').options.length > 3")
     return await menu.locator("option").evaluate_all("all => all.map((one) => one.value)")
 
@@ -57,7 +58,7 @@ async def choose(watched: Watched, quality: str) -> None:
 async def shows(watched: Watched, width: int) -> None:
     """Returns once a picture of this width moves."""
     await watched.page.wait_for_function(
-        f"() => document.querySelector('video').videoWidth === {width}", timeout=30_000
+        f"() => document.querySelector('video').videoWidth === {width}", timeout=at_most(30_000)
     )
     await watched.plays()
 

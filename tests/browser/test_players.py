@@ -11,6 +11,7 @@ from tests.support.clients import push
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import SMALL_BFRAMES
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
@@ -70,7 +71,7 @@ async def test_pages_opened_before_the_push_start_automatically_and_show_the_end
         with push(SMALL_BFRAMES, channel.push, loop=True):
             await gate.wait()
 
-    await asyncio.wait_for(asyncio.gather(on_all_pages(browser, channel, judge), broadcast()), 120)
+    await asyncio.wait_for(asyncio.gather(on_all_pages(browser, channel, judge), broadcast()), at_most(120))
 
 
 async def test_pages_continue_when_the_publisher_returns(gateway: Gateway, browser: Browser) -> None:
@@ -104,7 +105,7 @@ async def test_pages_continue_when_the_publisher_returns(gateway: Gateway, brows
         finally:
             done.set()
 
-    await asyncio.wait_for(asyncio.gather(judged(), broadcast()), 120)
+    await asyncio.wait_for(asyncio.gather(judged(), broadcast()), at_most(120))
 
 
 async def test_the_last_snapshot_is_shown_while_the_channel_is_not_live(gateway: Gateway, browser: Browser) -> None:
@@ -117,7 +118,7 @@ async def test_the_last_snapshot_is_shown_while_the_channel_is_not_live(gateway:
             images = gateway.data / "media" / channel.id / "images"
             await until(lambda: len([*images.rglob("*.jpg")]) > 1, within=30)
         await watched.comes_to_say("The stream has ended")
-        await watched.page.locator(".poster").wait_for(state="visible", timeout=20_000)
+        await watched.page.locator(".poster").wait_for(state="visible", timeout=at_most(20_000))
         latest = max(path.name for path in images.rglob("*.jpg"))
         assert str(await watched.page.locator(".poster").get_attribute("src")).endswith(latest)
         assert not watched.complaints

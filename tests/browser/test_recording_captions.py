@@ -14,6 +14,7 @@ from tests.support.clients import Program, until
 from tests.support.gateway import Gateway
 from tests.support.media import VIDEO_ONLY, Film
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 FILM = Film("on-demand-captions", seconds=12, audio=None, gop=30)
 TEXTS = [f"TEXT {n}" for n in range(8)]
@@ -44,7 +45,7 @@ def page(gateway: Gateway) -> Iterator[str]:
 async def test_the_page_of_a_session_has_its_captions(page: str, browser: Browser) -> None:
     async with opened(browser, page) as watched:
         shown: dict[str, float] = {}
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(at_most(60)):
             while shown.keys() != set(TEXTS):
                 await watched.page.wait_for_timeout(200)
                 found = await watched.page.evaluate(CUES)

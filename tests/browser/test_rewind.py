@@ -13,6 +13,7 @@ from tests.support.clients import push
 from tests.support.gateway import Channel, running
 from tests.support.media import SMALL_BFRAMES
 from tests.support.rewinding import StoredFilm
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
@@ -46,7 +47,7 @@ async def behind(page: Page) -> int:
 async def shows(watched: Watched, wanted: float, within: float = 15) -> None:
     """Returns once a picture of so many seconds ago plays."""
     await watched.page.wait_for_function(
-        "() => document.querySelector('#stage').dataset.state === 'live'", timeout=30_000
+        "() => document.querySelector('#stage').dataset.state === 'live'", timeout=at_most(30_000)
     )
     await watched.plays(40)
     for _ in range(40):
@@ -65,14 +66,14 @@ async def test_viewers_can_rewind_an_hour_and_return(browser: Browser, live: tup
         await watched.plays()
         await page.locator("#stage").hover()
         bar = page.get_by_role("slider", name="Time")
-        await bar.wait_for(timeout=20_000)
+        await bar.wait_for(timeout=at_most(20_000))
         assert await bar.get_attribute("aria-valuetext") == "Live"
         assert await page.get_by_role("button", name="Live", exact=True).is_disabled()
         box = await bar.bounding_box()
         assert box is not None
         # A picture of the time under the pointer, with the clock of the viewer.
         await page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        await page.locator(".rewind-picture:not([hidden])").wait_for(timeout=40_000)
+        await page.locator(".rewind-picture:not([hidden])").wait_for(timeout=at_most(40_000))
         assert re.fullmatch(r"-3\d:\d\d", await page.locator(".rewind-tip-time span").first.inner_text())
         length = time.time() - began
         for share in (0.5, 0.02, 0.9, 0.1):

@@ -22,6 +22,7 @@ from tests.support.console import signed_in
 from tests.support.gateway import Gateway, running
 from tests.support.media import Film
 from tests.support.slow_link import slow_link
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 pytestmark = pytest.mark.nightly
@@ -70,7 +71,7 @@ async def test_no_page_is_live_over_a_still_picture(event: str, pages: list[str]
             return samples
 
         for one in watched:
-            await one.page.locator("#stage[data-state=live]").wait_for(timeout=30_000)
+            await one.page.locator("#stage[data-state=live]").wait_for(timeout=at_most(30_000))
         before = await asyncio.gather(*(sampled(one.page, 3) for one in watched))
         await asyncio.to_thread(happens, gateway, encoder)
         after = await asyncio.gather(*map(look, pages, watched))
@@ -94,7 +95,9 @@ async def test_two_minutes_on_a_slow_link_with_renditions(page: str, browser: Br
         link = await stack.enter_async_context(slow_link(gateway.ports["http"], kbps=900))
         address = f"http://127.0.0.1:{link.port}/{channel.id}/{page}"
         watched = await stack.enter_async_context(opened(browser, address))
-        await watched.page.wait_for_function("() => document.querySelector('video').videoWidth === 640", timeout=10_000)
+        await watched.page.wait_for_function(
+            "() => document.querySelector('video').videoWidth === 640", timeout=at_most(10_000)
+        )
         await watched.page.wait_for_timeout(4000)  # a player comes closer to live in its first seconds
         samples = await sampled(watched.page, 120)
         await photo(watched.page, f"slow-{page}")
@@ -162,7 +165,7 @@ async def test_every_page_fits_and_passes_axe_at_every_size(size: str, browser: 
             address = f"http://127.0.0.1:{gateway.ports['http']}/{path.format(id=channel.id)}"
             async with opened(browser, address, **screen) as watched:
                 if "{id}" in path:
-                    await watched.page.locator("#stage[data-state=live]").wait_for(timeout=30_000)
+                    await watched.page.locator("#stage[data-state=live]").wait_for(timeout=at_most(30_000))
                 else:
                     await watched.page.locator("h1").first.wait_for()
                 wrong += await judged(watched, f"{size} {path}")

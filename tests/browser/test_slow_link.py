@@ -14,6 +14,7 @@ from tests.support.browser import Watched, opened
 from tests.support.clock_picture import Sample, clock_push, difference, longest_still, sampled, stalls
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.slow_link import SlowLink, slow_link
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 SLOW = "Your connection is too slow for this stream"
@@ -79,12 +80,12 @@ async def test_on_a_slow_link_automatic_plays_the_rendition_without_stalls(
 ) -> None:
     async with watching(browser, transcoded, page, 900) as (_, watched):
         chosen = watched.page.locator("#quality option:checked", has_text="Auto (180p)")
-        await chosen.wait_for(state="attached", timeout=10_000)
+        await chosen.wait_for(state="attached", timeout=at_most(10_000))
         await watched.page.wait_for_function(
-            f"() => document.querySelector('video').videoWidth === {RENDITION_WIDTH}", timeout=10_000
+            f"() => document.querySelector('video').videoWidth === {RENDITION_WIDTH}", timeout=at_most(10_000)
         )
         # The original was too slow, and the page says so until the rendition has played for a while.
-        await watched.page.locator("#notice").wait_for(state="hidden", timeout=10_000)
+        await watched.page.locator("#notice").wait_for(state="hidden", timeout=at_most(10_000))
         samples = await sampled(watched.page, 12)  # two minutes at night: test_situations
         honest(samples)
         assert stalls(samples) <= 1, samples
@@ -96,7 +97,7 @@ async def test_on_a_slow_link_automatic_plays_the_rendition_without_stalls(
 async def test_automatic_changes_down_and_up_with_the_link(transcoded: Channel, browser: Browser) -> None:
     async with watching(browser, transcoded, "", 20_000) as (link, watched):
         await watched.page.locator("#quality option:checked", has_text="Auto (Original)").wait_for(
-            state="attached", timeout=20_000
+            state="attached", timeout=at_most(20_000)
         )
         link.kbps = 900
         samples = await sampled(watched.page, 12)
@@ -106,7 +107,7 @@ async def test_automatic_changes_down_and_up_with_the_link(transcoded: Channel, 
         assert samples[-1].quality == "Auto (180p)"
         link.kbps = 20_000
         await watched.page.wait_for_function(
-            f"() => document.querySelector('video').videoWidth === {WIDTH}", timeout=60_000
+            f"() => document.querySelector('video').videoWidth === {WIDTH}", timeout=at_most(60_000)
         )
         samples = await sampled(watched.page, 4)
         honest(samples)
@@ -122,11 +123,11 @@ async def test_without_renditions_the_viewer_reads_that_the_link_is_too_slow(
     language: str, page: str, words: str, original: Channel, browser: Browser
 ) -> None:
     async with watching(browser, original, page, 900, locale=language) as (link, watched):
-        await watched.page.locator("#notice", has_text=words).wait_for(timeout=30_000)
+        await watched.page.locator("#notice", has_text=words).wait_for(timeout=at_most(30_000))
         honest(await sampled(watched.page, 6))
         link.kbps = 20_000
-        await watched.page.locator("#notice").wait_for(state="hidden", timeout=40_000)
-        await watched.page.locator("#stage[data-state=live]").wait_for(timeout=20_000)
+        await watched.page.locator("#notice").wait_for(state="hidden", timeout=at_most(40_000))
+        await watched.page.locator("#stage[data-state=live]").wait_for(timeout=at_most(20_000))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ async def test_without_renditions_the_viewer_reads_that_the_link_is_too_slow(
 )
 async def test_the_shown_delay_is_that_of_the_picture(page: str, original: Channel, browser: Browser) -> None:
     async with opened(browser, original.url(page)) as watched:
-        await watched.page.locator("#stage[data-state=live]").wait_for(timeout=30_000)
+        await watched.page.locator("#stage[data-state=live]").wait_for(timeout=at_most(30_000))
         await watched.page.wait_for_timeout(4000)  # a player comes closer to live in its first seconds
         # The dates in playlists begin with the first picture, which an encoder on a busy machine sends late.
         honest(await sampled(watched.page, 4), 0.6 if page in ("hls.html", "index.html", "dash.html") else 0.3)

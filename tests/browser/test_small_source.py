@@ -14,6 +14,7 @@ from tests.support.console import signed_in
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 SOURCE = Film("small-source", size="640x360", rate=15, gop=15)
 gateway = shared_gateway("chromium", "ffmpeg", films=[SOURCE], MILLRACE_TRANSCODE__PRESET="ultrafast")
@@ -51,7 +52,7 @@ async def test_a_rendition_at_the_size_of_the_source_has_its_height_and_no_more_
     async with opened(browser, fallback.url(page)) as player:
         await player.plays(40)
         menu = player.page.get_by_role("combobox", name="Quality")
-        await expect(menu.locator("option", has_text=re.compile(r"^360p"))).to_have_count(1, timeout=20_000)
+        await expect(menu.locator("option", has_text=re.compile(r"^360p"))).to_have_count(1, timeout=at_most(20_000))
         assert "720p" not in await menu.inner_text()
     outputs = {output["name"]: output for output in fallback.session()["outputs"]}
     assert outputs["codec"]["larger"] == ["1080p"]
@@ -67,11 +68,11 @@ async def test_a_rewound_picture_has_a_menu_that_names_the_original(browser: Bro
         async with opened(browser, channel.url("index.html")) as player:
             await player.plays(40)
             menu = player.page.get_by_role("combobox", name="Quality")
-            await expect(menu.locator("option")).to_have_count(3, timeout=20_000)
-            await player.page.get_by_role("slider", name="Time").press("ArrowLeft", timeout=20_000)
-            await expect(player.page.locator("#stage")).to_have_attribute("data-rewound", "", timeout=20_000)
+            await expect(menu.locator("option")).to_have_count(3, timeout=at_most(20_000))
+            await player.page.get_by_role("slider", name="Time").press("ArrowLeft", timeout=at_most(20_000))
+            await expect(player.page.locator("#stage")).to_have_attribute("data-rewound", "", timeout=at_most(20_000))
             await player.plays(40)
             await expect(menu).to_be_disabled()
             await expect(menu.locator("option")).to_have_text(["Original"])
             await player.page.get_by_role("button", name="Live", exact=True).click()
-            await expect(menu).to_be_enabled(timeout=20_000)
+            await expect(menu).to_be_enabled(timeout=at_most(20_000))

@@ -20,6 +20,7 @@ from tests.support.console import signed_in
 from tests.support.gateway import Gateway, running
 from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 PAUSED = {"en-US": ("The broadcast has paused", "The stream has ended"), "zh-CN": ("直播已暂停", "直播已结束")}
 
@@ -52,9 +53,9 @@ async def test_viewers_read_that_the_broadcast_has_paused_and_then_that_it_ended
             async def reads(name: str, language: str) -> None:
                 paused, ended = PAUSED[language]
                 headline = pages[name, language].locator("#headline")
-                await expect(headline).to_have_text(paused, timeout=40_000)
+                await expect(headline).to_have_text(paused, timeout=at_most(40_000))
                 await photo(pages[name, language], f"paused-{name or 'watch'}-{language}")
-                await expect(headline).to_have_text(ended, timeout=40_000)
+                await expect(headline).to_have_text(ended, timeout=at_most(40_000))
 
             await asyncio.gather(*(reads(*page) for page in pages))
 
@@ -71,8 +72,8 @@ async def test_the_console_says_that_the_encoder_stopped(gateway: Gateway, brows
             await expect(page.get_by_text("The encoder stopped the broadcast.")).to_be_visible()
             await photo(page, "console-paused")
         recent = page.get_by_role("region", name="Latest events")
-        await expect(recent).to_contain_text("the encoder stopped the broadcast", timeout=45_000)
-        await expect(badge).to_have_text("Idle", timeout=45_000)
+        await expect(recent).to_contain_text("the encoder stopped the broadcast", timeout=at_most(45_000))
+        await expect(badge).to_have_text("Idle", timeout=at_most(45_000))
         assert "Interrupted" not in await page.inner_text("main")
 
 
@@ -110,7 +111,7 @@ async def test_pages_claim_nothing_while_the_gateway_does_not_answer(language: s
         # A gateway that ends in order first tells the pages that its streams have ended.
         gateway.process.kill()
         for name, page in (("channel", shown), ("live", live), ("channels", listed)):
-            await expect(page.locator(".away")).to_be_visible(timeout=20_000)
+            await expect(page.locator(".away")).to_be_visible(timeout=at_most(20_000))
             await claims_nothing(page)
             await photo(page, f"away-{name}-{language}")
             assert await axe(page) == []
@@ -122,7 +123,7 @@ async def test_pages_claim_nothing_while_the_gateway_does_not_answer(language: s
             words = await button.inner_text()
             if words in ("Preview", "End push", "预览", "结束推流"):
                 await expect(button).to_be_disabled()
-        await expect(start.locator(".note")).not_to_be_empty(timeout=30_000)
+        await expect(start.locator(".note")).not_to_be_empty(timeout=at_most(30_000))
         await claims_nothing(start)
         await photo(start, f"away-home-{language}")
         assert await live.locator(".live-age").inner_text() == age, "the clock stands still"
@@ -156,7 +157,7 @@ async def test_a_preview_after_the_domains_were_changed_asks_for_a_reload(gatewa
             gateway.api("PUT", "/domains", {"pushDNS": "", "pullDNS": f"http://localhost:{gateway.ports['http']}"})
             try:
                 there = page.get_by_role("link", name="Open", exact=True)
-                await expect(there).to_have_attribute("href", re.compile("^http://localhost:"), timeout=30_000)
+                await expect(there).to_have_attribute("href", re.compile("^http://localhost:"), timeout=at_most(30_000))
                 await page.get_by_role("button", name="Preview").click()
                 stage = page.locator(".preview .stage")
                 await expect(stage).to_contain_text("The domains were changed after this page was opened.")
@@ -179,14 +180,16 @@ async def test_the_broadcaster_page_says_what_viewers_get_and_how_many_there_are
             await expect(page.get_by_text(opening).first).to_be_visible()
             await studio.go_live()
             await watched.plays(40)
-            await expect(page.locator("#viewers")).to_have_text("1", timeout=15_000)
+            await expect(page.locator("#viewers")).to_have_text("1", timeout=at_most(15_000))
             await studio.press("Turn camera off")
             await expect(page.locator("#detail")).to_have_text("Viewers see a dark picture and still hear you.")
             await studio.press("Mute microphone")
             await expect(page.locator("#detail")).to_have_text("Viewers see a dark picture and hear nothing.")
             await photo(page, f"broadcaster-{shown.__name__}")
             await studio.stop()
-            await expect(watched.page.locator("#headline")).to_have_text("The broadcast has paused", timeout=20_000)
+            await expect(watched.page.locator("#headline")).to_have_text(
+                "The broadcast has paused", timeout=at_most(20_000)
+            )
 
 
 async def test_a_hidden_key_is_asked_for_before_its_code_is_shown(gateway: Gateway, browser: Browser) -> None:

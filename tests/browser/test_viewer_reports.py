@@ -11,6 +11,7 @@ from tests.support.clients import push
 from tests.support.console import signed_in
 from tests.support.gateway import running
 from tests.support.media import SMALL
+from tests.support.time_outs import at_most
 
 
 async def without_tracking(context: BrowserContext) -> None:
@@ -35,7 +36,7 @@ async def test_player_pages_send_reports_and_the_channel_page_shows_them(browser
 
                 async with opened(browser, channel.url(page), prepare=see_reports) as watched:
                     await watched.plays()
-                    line = await asyncio.wait_for(reports.get(), 20)
+                    line = await asyncio.wait_for(reports.get(), at_most(20))
                     assert f"millrace-p={protocol}," in line
                     assert ",msd=" in line and "bsa=(0)" in line
                     assert not watched.complaints

@@ -10,6 +10,7 @@ from tests.support.clients import push
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import SMALL_BFRAMES
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 
@@ -33,13 +34,13 @@ async def plays_as(watched: Watched, protocol: str) -> None:
         "(name) => document.querySelector('#protocol')?.textContent === name"
         " && document.querySelector('#stage').dataset.state === 'live'",
         arg=protocol,
-        timeout=30_000,
+        timeout=at_most(30_000),
     )
     await watched.plays()
 
 
 async def headline(watched: Watched, words: str) -> None:
-    await watched.page.locator("#headline", has_text=words).wait_for(timeout=20_000)
+    await watched.page.locator("#headline", has_text=words).wait_for(timeout=at_most(20_000))
 
 
 async def test_the_watch_page_plays_the_fastest_protocol_and_offers_the_others(

@@ -19,6 +19,7 @@ from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import open_sockets
 from tests.support.broadcaster import CAMERAS
 from tests.support.browser import shared_browser
+from tests.support.time_outs import at_most
 from tests.support.webrtc import Recorder, tcp_limits, webrtc_settings
 
 _OFFER = """async () => {
@@ -104,16 +105,16 @@ async def test_a_camera_stream_is_received_and_sent_back(browser: Browser, host:
             candidates = [line for line in endpoint.candidates(host) if f" {protocol} " in line]
             assert candidates
             await page.evaluate(_ANSWER, answer(offer, endpoint, peer, candidates))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(at_most(20)):
                 await echo.enough.wait()
             pair = await page.evaluate(_PAIR)
             assert (pair["dtls"], pair["protocol"], pair["address"]) == ("connected", protocol, host)
             assert pair["srtp"] == "SRTP_AEAD_AES_128_GCM", pair
             assert peer.protocol == protocol and peer.address == host and peer.round_trip is not None
-            await page.wait_for_function("window.video && window.video.videoWidth === 320", timeout=15_000)
+            await page.wait_for_function("window.video && window.video.videoWidth === 320", timeout=at_most(15_000))
             assert echo.rtcp_packets
             await page.evaluate("() => pc.close()")
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(at_most(15)):
                 await echo.ended.wait()
             assert echo.ends == [PeerEnd.CLOSED_BY_PEER]
             print(host, protocol, pair, peer.round_trip, endpoint.counters.dropped, endpoint.counters.datagrams_in)

@@ -14,6 +14,7 @@ from tests.support.gateway import Channel, Gateway
 from tests.support.lossy_udp import lossy_udp
 from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 # The connections of the page, so that a test can break them.
 CONNECTIONS = """window.all = []; window.RTCPeerConnection = class extends RTCPeerConnection {
@@ -61,7 +62,7 @@ async def test_the_page_plays_follows_its_publisher_and_ends_its_session(browser
         page = watched.page
         await watched.comes_to_say("Waiting for the stream")
         with push(SMALL, channel.push, loop=True):
-            async with page.expect_request(lambda r: r.url.endswith("/report"), timeout=30_000) as sent:
+            async with page.expect_request(lambda r: r.url.endswith("/report"), timeout=at_most(30_000)) as sent:
                 await watched.plays()
             assert "millrace-p=whep," in ((await sent.value).post_data or "")
             await watched.comes_to_say("Live")
@@ -114,7 +115,7 @@ async def test_a_broken_network_path_is_replaced_without_a_new_session(browser: 
         async with opened(browser, channel.url("whep.html"), prepare=keep_connections) as watched:
             await watched.plays()
             is_patch = lambda reply: reply.request.method == "PATCH"  # noqa: E731
-            async with watched.page.expect_response(is_patch, timeout=15_000) as patched:
+            async with watched.page.expect_response(is_patch, timeout=at_most(15_000)) as patched:
                 await watched.page.evaluate(BREAK)
             assert (await patched.value).status == 200
             pairs = "async () => [...(await window.all[0].getStats()).values()].filter((s) => s.nominated).length"

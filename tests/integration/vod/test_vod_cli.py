@@ -21,10 +21,10 @@ from urllib.parse import quote
 import pytest
 
 from tests.support import films
+from tests.support.at_night import at_night
 from tests.support.children import children
 from tests.support.clients import recorded, vlc
 from tests.support.cores import alive
-from tests.support.nightly_values import nightly
 from tests.support.studio import package_workers
 from tests.support.time_outs import at_most
 from tests.support.tools import need
@@ -284,7 +284,7 @@ def served(folder: Path) -> Iterator[str]:
 NAMES = ("my film", "my-film", "100% #1?", "фильм", "a&b [c]", "clip(1)")
 
 
-@pytest.mark.parametrize("name", [*NAMES[:1], *NAMES[2:5], *nightly(*NAMES[1:2], *NAMES[5:])])
+@pytest.mark.parametrize("name", [*NAMES[:1], *NAMES[2:5], *at_night(*NAMES[1:2], *NAMES[5:])])
 def test_the_output_has_the_films_name_and_plays_by_http(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.mp4").write_bytes(short().read_bytes())
     done = vod(f"{name}.mp4", "--out", "out", cwd=tmp_path)

@@ -21,8 +21,8 @@ from gateway.media.track import AccessUnit, Codec, Kind
 from gateway.workers.programs.audio_codec import AudioDecoder
 from gateway.workers.programs.codec import VideoDecoder
 from tests.support import media
+from tests.support.at_night import at_night
 from tests.support.browser_push import BrowserPush, browser_push, cut, seconds
-from tests.support.nightly_values import nightly
 from tests.support.recorded import (
     CAPTURES,
     GOLDEN,
@@ -165,7 +165,7 @@ async def test_a_rotated_camera_causes_one_discontinuity(name: str) -> None:
 # ---- what Chromium sent ----
 
 
-@pytest.mark.parametrize("name", [*SOME_CAPTURES, *nightly(*(n for n in CAPTURES if n not in SOME_CAPTURES))])
+@pytest.mark.parametrize("name", [*SOME_CAPTURES, *at_night(*(n for n in CAPTURES if n not in SOME_CAPTURES))])
 async def test_a_capture_gives_the_same_output_for_any_division_into_pieces(name: str) -> None:
     async with browser_push() as push:
         await push.feed(slices(name))

@@ -16,13 +16,13 @@ from gateway.media.track import Kind
 from gateway.outputs.kinesis import kvs_output
 from gateway.ports.errors import NameInUse
 from tests.support import kvs
+from tests.support.at_night import at_night
 from tests.support.authority import Authority
 from tests.support.builders import channel
 from tests.support.children import children
 from tests.support.elementary import played
 from tests.support.kvs import assert_stored, live, reel, settings
 from tests.support.media import Film
-from tests.support.nightly_values import nightly
 from tests.support.putmedia import Fault, KvsDouble
 from tests.support.tools import need
 from tests.support.waiting import until
@@ -131,7 +131,7 @@ async def test_fragments_not_stored_by_a_broken_connection_are_sent_again(double
     assert set(lobby.copies.values()) == {1}
 
 
-@pytest.mark.parametrize("error", [4000, *nightly(5000, 5001)])
+@pytest.mark.parametrize("error", [4000, *at_night(5000, 5001)])
 async def test_a_fragment_with_a_temporary_error_is_sent_again(double: KvsDouble, error: int) -> None:
     lobby, source = double.streams["lobby"], reel(PLAIN)
     lobby.faults = [Fault(error=error, at=3)]
@@ -142,7 +142,7 @@ async def test_a_fragment_with_a_temporary_error_is_sent_again(double: KvsDouble
     assert len(double.connections) == 2
 
 
-@pytest.mark.parametrize("error", [4001, *nightly(4002, 4004, 4006, 4007, 4009, 4010, 4011, 4012)])
+@pytest.mark.parametrize("error", [4001, *at_night(4002, 4004, 4006, 4007, 4009, 4010, 4011, 4012)])
 async def test_only_a_permanently_refused_fragment_is_lost(double: KvsDouble, error: int) -> None:
     lobby, source = double.streams["lobby"], reel(SILENT)
     lobby.faults = [Fault(error=error, at=2)]

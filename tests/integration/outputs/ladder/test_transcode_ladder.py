@@ -18,9 +18,9 @@ from gateway.media.track import Codec, Kind, Timed, Tracks
 from gateway.outputs.ladder import ladder_output
 from gateway.workers.programs.codec import VideoDecoder
 from tests.support import builders
+from tests.support.at_night import at_night
 from tests.support.children import children
 from tests.support.ladder_rig import LadderHub, Viewer, ladder
-from tests.support.nightly_values import nightly
 from tests.support.sources import AAC, X264, Source, h264, pictures, source, tone
 
 RUNGS = {"360p": (640.0, 360.0), "480p": (854.0, 480.0), "720p": (1280.0, 720.0)}
@@ -223,7 +223,7 @@ ODD = {
 FORMS = ("4:4:4", "4:2:2, 10 bits", "full range", "AV1")  # other tests convert each form and decode each codec
 
 
-@pytest.mark.parametrize("name", [*(n for n in ODD if n not in FORMS), *nightly(*FORMS)])
+@pytest.mark.parametrize("name", [*(n for n in ODD if n not in FORMS), *at_night(*FORMS)])
 async def test_unusual_sources_become_8_bit_pictures_with_the_same_times(name: str) -> None:
     film = source(*ODD[name])
     (viewer,) = (await made_of(film)).values()
@@ -264,7 +264,7 @@ async def test_pictures_with_non_square_samples_are_made_square(
     assert viewers["360p"].tracks[0].video is not None
 
 
-@pytest.mark.parametrize("size", ["641x361", "18x16", *nightly("638x358", "180x320", "64x64")])
+@pytest.mark.parametrize("size", ["641x361", "18x16", *at_night("638x358", "180x320", "64x64")])
 async def test_sources_of_odd_and_small_sizes_make_a_ladder(size: str) -> None:
     film = source(*pictures(size), "-t", "1", *X264, "-g", "30", "-pix_fmt", "yuv444p")
     viewers = await made_of(film)
