@@ -13,6 +13,7 @@ import weakref
 from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,9 +152,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Names the factor of a slow machine, and adds the times of files to the file `TEST_TIMES`."""
+    """Names the factor of a slow machine, lists failed tests in `FAILED_TESTS`, and adds times to `TEST_TIMES`."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         return
+    if listed := os.environ.get("FAILED_TESTS"):
+        reports = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+        with Path(listed).open("a") as file:
+            file.writelines(f"{name}\n" for name in dict.fromkeys(report.nodeid for report in reports))
     if time_outs.slowness() > 1:
         terminalreporter.write_line(
             f"time-outs were {time_outs.slowness():g} times as long: the machine is slow or busy"

@@ -14,6 +14,9 @@ from gateway.media.track import AccessUnit, Kind, MadeSilence, MediaTrack
 log = structlog.get_logger(__name__)
 
 LATE_MS: Final = 300  # sound pauses if it is later than usual by more than this
+# A hole in both tracks is no pause of the sound: so many pictures must have come without it, none later than this.
+_PICTURES: Final = 3
+_STEP_MS: Final = 2_000
 _UNKNOWN_MS: Final = 1_000  # what is usual, before it was measured: some encoders interleave a second late
 _MOST_MS: Final = 3_000  # the latest that is usual
 _WINDOW_MS: Final = 5_000  # the usual lateness is the greatest of one to two such times
@@ -33,7 +36,7 @@ class SoundGaps:
 
     __slots__ = (
         *("_earlier_latest", "_frame", "_frame_ms", "_is_paused", "_latest", "_name", "_next", "_publish", "_shown"),
-        *("_track", "_usual", "_window", "made"),
+        *("_pictures", "_track", "_usual", "_window", "made"),
     )
 
     def __init__(self, name: str, publish: Callable[[AccessUnit, float], None]) -> None:
@@ -43,6 +46,7 @@ class SoundGaps:
         self._frame_ms = 0.0
         self._next: float | None = None  # the time at which the next frame of sound begins
         self._shown: int | None = None  # decode time of the last picture
+        self._pictures = 0  # since the last sound
         self._is_paused = False
         self._usual = float(_UNKNOWN_MS)
         self._latest = self._earlier_latest = 0.0  # greatest lateness of this window, and of the one before
@@ -69,11 +73,12 @@ class SoundGaps:
                 if not self._take_sound(dts):
                     return
             else:
-                self._shown = dts
+                before, self._shown = self._shown, dts
+                self._pictures += 1
                 after = self._next
-                if after is None:
-                    self._next = dts
-                elif dts - after > self._usual + (0 if self._is_paused else LATE_MS):
+                if after is None or (before is not None and dts - before > _STEP_MS):
+                    self._next, self._pictures = dts, 0
+                elif self._pictures >= _PICTURES and dts - after > self._usual + (0 if self._is_paused else LATE_MS):
                     self._fill(track, dts, unit.wall, now)
         self._publish(unit, now)
 
@@ -92,6 +97,7 @@ class SoundGaps:
         if after is not None and self.made and dts + self._frame_ms / 2 < after:
             return False
         self._is_paused = False
+        self._pictures = 0
         self._next = dts + self._frame_ms
         return True
 

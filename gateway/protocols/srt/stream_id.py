@@ -5,6 +5,7 @@ Three forms are accepted: `publish:<id>?sign=<key>` or `read:<id>?<query>`; the 
 application before the id (`live/<id>`), without a mode, and Blackmagic's put the stream key into the user name `u`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ _STANDARD: Final = "#!::"
 _MODES: Final = {"publish": True, "request": False}
 _PREFIXES: Final = {"publish:": True, "read:": False}
 _MAX_FIELDS: Final = 16
+_IN_APPLICATION: Final = re.compile(r"/?(?:[A-Za-z0-9_-]+/)*([^/]+)")
 
 
 class InvalidStreamId(ValueError):
@@ -84,7 +86,9 @@ def _fields(encoded: str) -> dict[str, str]:
 
 def _request(name: str, is_push: bool | None, query: Mapping[str, str]) -> StreamId:
     """Returns the request. name: may begin with an application. is_push: None: a stream key means that it pushes."""
-    name = name.strip().strip("/").rpartition("/")[2]
+    name = name.strip().rstrip("/")
+    if (parts := _IN_APPLICATION.fullmatch(name)) is not None:
+        name = parts[1]
     if not name:
         raise InvalidStreamId("no stream is named")
     query = {key: value.strip() for key, value in query.items()}

@@ -306,6 +306,11 @@ EX_VIDEO = {
 }
 
 
+def hevc(n: int) -> bytes:
+    """A picture of one slice: the first one is IDR_W_RADL, the others are TRAIL_R."""
+    return b"\0\0\0\x08" + (b"\x02\x01" if n else b"\x26\x01") + (1 << 47 | n).to_bytes(6, "big")
+
+
 @pytest.mark.parametrize("fourcc", list(EX_VIDEO))
 async def test_enhanced_rtmp_video_is_forwarded_unchanged(gateway: Gateway, fourcc: bytes) -> None:
     config, has_cts = EX_VIDEO[fourcc]
@@ -315,7 +320,7 @@ async def test_enhanced_rtmp_video_is_forwarded_unchanged(gateway: Gateway, four
         await peer.body(AUDIO, AAC_HEADER)
         bodies = []
         for n in range(30):
-            payload = b"\0\0\0\x08\x26\x01" + n.to_bytes(6, "big") if has_cts else b"\x12\0" + n.to_bytes(6, "big")
+            payload = hevc(n) if has_cts else b"\x12\0" + n.to_bytes(6, "big")
             # 1: CodedFrames (with a composition time for HEVC), 3: CodedFramesX
             bodies.append(bytes([0x93 if n == 0 else 0xA3]) + fourcc + payload)
             await peer.body(VIDEO, bodies[-1], n * 40)
@@ -332,7 +337,7 @@ async def test_legacy_hevc_is_forwarded(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         await peer.body(VIDEO, b"\x1c\x00\x00\x00\x00" + HVCC)
         for n in range(30):
-            body = (b"\x1c" if n == 0 else b"\x2c") + b"\x01\0\0\0" + b"\0\0\0\x08\x26\x01" + n.to_bytes(6, "big")
+            body = (b"\x1c" if n == 0 else b"\x2c") + b"\x01\0\0\0" + hevc(n)
             await peer.body(VIDEO, body, n * 40)
         tags: list[Tag] = []
         async with asyncio.timeout(at_most(10)):

@@ -94,7 +94,7 @@ def test_a_channel_pulls_another_one_with_every_frame(gateway: Gateway) -> None:
 
 
 def test_a_refusal_is_named(gateway: Gateway) -> None:
-    url = f"srt://127.0.0.1:{gateway.ports['srt']}?streamid=read:not/a/name"
+    url = f"srt://127.0.0.1:{gateway.ports['srt']}?streamid=read:not../a/name!"
     channel = with_inputs(gateway, {"name": "p", "kind": "pull", "url": url, "always": True})
     clients.until(lambda: state(channel)["error"], "the refusal is told", 30)
     assert state(channel)["error"] == "refused: the stream id is malformed (1400)"

@@ -30,6 +30,7 @@ BMD = "bmd_uuid=0-1,bmd_name=Studio"
         ("live/a1?sign=9-k", StreamId("a1", True, {"sign": "9-k"})),
         ("publish:a1?sign=9-k ", StreamId("a1", True, {"sign": "9-k"})),
         ("read:live/a1/", StreamId("a1", False, {})),
+        ("read:../a1", StreamId("../a1", False, {})),  # no name of a stream
         ("#!::r=a1,sign=9-k", StreamId("a1", True, {"sign": "9-k"})),
         ("#!::r=a1,m=request,sign=9-k", StreamId("a1", False, {"sign": "9-k"})),
         # Blackmagic: the stream key is the user's name, and people name their encoder.
