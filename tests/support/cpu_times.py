@@ -1,7 +1,7 @@
 """The CPU seconds of each test file: of the test process, and of all processes that it started.
 
-Browsers, ffmpeg and gateways use most of the CPU of a run, so the times of the tests alone say little. A process that
-outlives its parent, such as a server that went into the background, is not counted.
+Browsers, ffmpeg and gateways use most of the CPU of a run, so the times of the tests alone say little. Not counted:
+a process that outlives its parent, such as a server in the background, and a page's process that its browser has ended.
 """
 
 import json
@@ -52,7 +52,7 @@ class FileMeter:
     def ends(self, file: str) -> None:
         """Gives everything used since the last call to `file`."""
         now = used(os.getpid())
-        self.seconds[file] += now - self._before
+        self.seconds[file] += max(0.0, now - self._before)  # a browser that ends takes the time of its pages along
         self._before = now
 
 
