@@ -37,7 +37,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import structlog
@@ -53,7 +52,7 @@ from gateway.inputs.selection import SwitchReason
 from gateway.inputs.switcher import ChannelSwitcher, SwitcherParts
 from gateway.lib.metric_table import INPUT_SWITCHES, INPUTS, MetricSample, by_label
 from gateway.lib.tasks import Tasks, kept
-from gateway.live.hub import Hub
+from gateway.live.hub import Hub, StreamLimits
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -92,7 +91,8 @@ class ChannelInputs:
         hidden_events = Events()
         hidden_events.listen(self._on_hidden_event)
         self._hub = hub
-        hidden_limits = replace(limits, linger=0, publishers=0, beginning=0, end_at_expiry=False, push_kbps=0)
+        sizes = limits.gop_seconds, limits.gop_bytes
+        hidden_limits = StreamLimits(limits.takeover_after, 0, *sizes, tracks_wait=limits.tracks_wait)
         self._hidden = Hub(hidden_limits, (), hidden_events, renditions=False)
         switches: Counter[str] = Counter(dict.fromkeys(SwitchReason, 0))
         self._parts = SwitcherParts(hub, self._hidden, settings, services, all_inputs(), viewers, switches)

@@ -123,14 +123,9 @@ class FlvIntake(UnitIntake):
             self._converter.close()
         super().finish(now)
 
-    def _must_be_converted(self, track: MediaTrack) -> bool:
-        with suppress(InvalidData):
-            return track.codec is Codec.AAC and not parse_asc(track.config).channel_config
-        return False
-
     def _convert(self, track: MediaTrack) -> bool:
         """Begins or ends the conversion of the default sound. Returns whether it is converted."""
-        if self._make_converter is None or not self._must_be_converted(track):
+        if self._make_converter is None or not _lacks_channel_number(track):
             if self._converter is not None:
                 self._converter.close()
             self._converter = self._converted = None
@@ -177,8 +172,17 @@ class FlvIntake(UnitIntake):
                 self.set_track(unit.track, now)  # the pictures brought other parameter sets
             self._take(0, unit, now)
 
-    def _read_pictures_of(self, track: MediaTrack) -> None:
-        """Prepares the repair of a new default track."""
+    def _begin_default(self, track: MediaTrack) -> bool:
+        """Prepares the repair of a default track that the encoder announces. Returns whether it is published so."""
+        if track.kind is Kind.VIDEO:
+            if track == self._header and self._pictures is not None:  # the pictures have brought other sets since
+                self._demux.video_track = self._pictures.track
+                return False
+            self._header = track
+        self._prepare_repair(track)
+        return track.kind is Kind.VIDEO or not self._convert(track)
+
+    def _prepare_repair(self, track: MediaTrack) -> None:
         index = VIDEO_INDEX if track.kind is Kind.VIDEO else AUDIO_INDEX
         self._are_whole[index] = _is_whole
         if track.codec is Codec.AAC:
@@ -222,25 +226,17 @@ class FlvIntake(UnitIntake):
             )
             return
         track = item.track if isinstance(item, TrackStart) else item
-        if not track_id and track.kind is Kind.VIDEO:
-            if track == self._header and self._pictures is not None:  # the pictures have brought other sets since
-                self._demux.video_track = self._pictures.track
-                return
-            self._header = track
         if not track_id:
-            self._read_pictures_of(track)
-            if track.kind is Kind.AUDIO and self._convert(track):
-                return
-        if track_id:
-            self._announce_before(track_id, track, now)
-            if self.is_announced:
-                self._set_additional(track_id, track, now)
-                self._describe_tracks(now)
-        else:
-            self.set_track(track, now)
-        if isinstance(item, TrackStart) and not track_id:
-            self._take_default(item.unit, index, timestamp, now)
-        elif isinstance(item, TrackStart):
+            if self._begin_default(track):
+                self.set_track(track, now)
+            if isinstance(item, TrackStart):
+                self._take_default(item.unit, index, timestamp, now)
+            return
+        self._announce_before(track_id, track, now)
+        if self.is_announced:
+            self._set_additional(track_id, track, now)
+            self._describe_tracks(now)
+        if isinstance(item, TrackStart):
             item.unit.dts = self._stamp(index + 2 * track_id, timestamp)
             self._take(track_id, item.unit, now)
 
@@ -275,6 +271,13 @@ def _is_whole(unit: AccessUnit) -> bool:
 def _is_raw(unit: AccessUnit) -> bool:
     """Whether a frame of AAC has no ADTS header. Hot path."""
     return unit.payload[:1] != b"\xff"
+
+
+def _lacks_channel_number(track: MediaTrack) -> bool:
+    """Whether a track is AAC with a `program_config_element`, which browsers refuse."""
+    with suppress(InvalidData):
+        return track.codec is Codec.AAC and not parse_asc(track.config).channel_config
+    return False
 
 
 def _raw_units(unit: AccessUnit) -> list[AccessUnit]:

@@ -21,7 +21,6 @@ _UNKNOWN_MS: Final = 1_000  # what is usual, before it was measured: some encode
 _MOST_MS: Final = 3_000  # the latest that is usual
 _WINDOW_MS: Final = 5_000  # the usual lateness is the greatest of one to two such times
 _FIRST_WINDOW_MS: Final = 1_000
-_LONGEST_MS: Final = 10_000  # of a hole that is filled; a longer one comes from a jump of the times
 _AUDIO: Final = Kind.AUDIO
 
 
@@ -102,12 +101,15 @@ class SoundGaps:
         return True
 
     def _fill(self, track: MediaTrack, dts: int, wall: float, now: float) -> None:
-        """Publishes silence up to the time that sound usually has reached at a picture of the time `dts`."""
+        """Publishes silence up to the time that sound usually has reached at a picture of the time `dts`.
+
+        It is bounded: a hole grows by at most _STEP_MS for each picture, and is filled from the third one on.
+        """
         assert self._next is not None, "a hole has a beginning"
         if not self._is_paused:
             self._is_paused = True
             log.info("the sound pauses, silence is published", stream=self._name, at_ms=dts)
-        after = max(self._next, dts - _LONGEST_MS)
+        after = self._next
         while after + self._frame_ms <= dts - self._usual:
             self.made += 1
             self._publish(MadeSilence(track, round(after), 0, True, wall, self._frame), now)

@@ -144,20 +144,18 @@ class UnitIntake:
 
     def _longest_wait(self) -> float:
         """Returns how long the first unit may wait for tracks that are not known yet, in milliseconds."""
-        waits = [float(PREROLL_MS)]
-        promised = self.expected or ()
-        if all(track is None or track.kind is not Kind.VIDEO for track in self.tracks):
-            if Kind.VIDEO in promised:
-                waits.append(1000 * self.publisher.tracks_wait)
-            elif self.expected is None:
-                waits.append(PICTURES_MS)
-        elif Kind.AUDIO in promised:
-            waits.append(self._sound_ms)
-        return max(waits)
+        video, _ = self.tracks
+        missing = Kind.VIDEO if video is None else Kind.AUDIO
+        if self.expected is None:
+            return PICTURES_MS if video is None else PREROLL_MS
+        if missing not in self.expected:
+            return PREROLL_MS
+        return max(PREROLL_MS, 1000 * self.publisher.tracks_wait) if video is None else self._sound_ms
 
     def _drop_oldest(self) -> None:
         """Drops the older half of the waiting units."""
-        dropped, self._preroll = self._preroll[: PREROLL_UNITS // 2], self._preroll[PREROLL_UNITS // 2 :]
+        half = (len(self._preroll) + 1) // 2
+        dropped, self._preroll = self._preroll[:half], self._preroll[half:]
         self._preroll_bytes -= sum(len(unit.payload) for _, unit in dropped)
 
     def _push_track(self, track_id: int, unit: AccessUnit, now: float) -> None:

@@ -52,11 +52,11 @@ class NalSamples:
         self.config = b""
         self._codec = NAL_CODECS[codec]
         self._h264 = codec is Codec.H264
-        self._length_size = 4
+        self.length_size = 4
         self._sets: _Sets = ((),) * len(self._codec.sets)
         if config:
             record = self._codec.parse_record(config)
-            self._length_size, self._sets = record.length_size, record.sets
+            self.length_size, self._sets = record.length_size, record.sets
             self.config = config if record.sps else b""
 
     @property
@@ -89,21 +89,20 @@ class NalSamples:
         units, prefixed = self.split(payload) if isinstance(payload, bytes) else (payload, False)
         kinds = [self._codec.type_of(unit) for unit in units]
         if self._h264:
-            key = h264.SLICE_IDR in kinds or (flagged and has_recovery_point(units))
+            key = h264.SLICE_IDR in kinds or (flagged and has_recovery_point(units, kinds))
         else:
             key = any(_FIRST_IRAP <= kind <= _LAST_IRAP for kind in kinds)
         if key or adopt_sets:
-            self.adopt(units)
+            self.adopt(units, kinds)
         if not self.config:
             return None
         if prefixed and isinstance(payload, bytes):
             return NalSample(self.config, key, payload)
-        return NalSample(self.config, key, nal.join(self.without_sets(units), self._length_size))
+        return NalSample(self.config, key, nal.join(self.without_sets(units, kinds), self.length_size))
 
-    def without_sets(self, units: NalUnits) -> list[bytes]:
-        """Returns the units without delimiters and the parameter sets that the record contains."""
+    def without_sets(self, units: NalUnits, kinds: Sequence[int]) -> list[bytes]:
+        """Returns the units without delimiters and the parameter sets that the record contains. kinds: their types."""
         in_config = {unit for units_of_kind in self._sets for unit in units_of_kind}
-        kinds = map(self._codec.type_of, units)
         return [
             bytes(u)
             for u, k in zip(units, kinds, strict=True)
@@ -121,35 +120,35 @@ class NalSamples:
         if payload.startswith(_SHORT_START):
             try:
                 if self.config:
-                    return nal.views(payload, self._length_size), True
+                    return nal.views(payload, self.length_size), True
             except InvalidData:
                 pass
             return nal.split_annexb(payload), False
-        return nal.views(payload, self._length_size), True
+        return nal.views(payload, self.length_size), True
 
-    def adopt(self, units: NalUnits) -> bool:
-        """Adopts the parameter sets of a key frame, and returns whether the record changed.
+    def adopt(self, units: NalUnits, kinds: Sequence[int]) -> bool:
+        """Adopts the parameter sets of a key frame, and returns whether the record changed. kinds: types of its units.
 
         Kinds that it lacks keep the previous sets. Does nothing without a sequence parameter set, if a kind has no set
         at all, or if the record contains all these sets.
         """
-        typed = [(unit, self._codec.type_of(unit)) for unit in units]
+        if self._codec.sps not in kinds:
+            return False
+        typed = list(zip(units, kinds, strict=True))
         found = [tuple(dict.fromkeys(bytes(u) for u, k in typed if k == kind)) for kind in self._codec.sets]
         sets = tuple(new or old for new, old in zip(found, self._sets, strict=True))
-        if not found[-2] or not all(sets):  # PPS are the last kind of both codecs
-            return False
-        if self.config and all(set(n) <= set(o) for n, o in zip(sets, self._sets, strict=True)):
+        if not all(sets) or (self.config and all(set(n) <= set(o) for n, o in zip(sets, self._sets, strict=True))):
             return False
         config = bytearray(self._codec.build_record(*map(list, sets)))
         at = 4 if self._h264 else 21  # position of the byte with lengthSizeMinusOne
-        config[at] = config[at] & 0xFC | (self._length_size - 1)
+        config[at] = config[at] & 0xFC | (self.length_size - 1)
         self.config, self._sets = bytes(config), sets
         return True
 
 
-def has_recovery_point(units: NalUnits) -> bool:
-    """Whether an SEI NAL unit of H.264 contains a recovery point, as in an open GOP."""
-    return any(unit[0] & 0x1F == h264.SEI and _RECOVERY_POINT in _message_types(unit) for unit in units)
+def has_recovery_point(units: NalUnits, kinds: Sequence[int]) -> bool:
+    """Whether an SEI NAL unit contains a recovery point, as in an open GOP. kinds: types of the units."""
+    return any(k == h264.SEI and _RECOVERY_POINT in _message_types(u) for u, k in zip(units, kinds, strict=True))
 
 
 def _message_types(unit: memoryview | bytes) -> Iterator[int]:

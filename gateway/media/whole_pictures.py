@@ -5,6 +5,7 @@ Encoders also send start codes, empty units, slices or SEI in bodies of their ow
 and key frames without their mark. ffmpeg plays all of these, and no browser does.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from gateway.media import h264, nal
@@ -36,17 +37,18 @@ class WholePictures:
     """
 
     def __init__(self, track: MediaTrack) -> None:
-        codec = NAL_CODECS[track.codec]
         self.track = track
-        self._codec = codec
+        self._codec = NAL_CODECS[track.codec]
         self._samples = NalSamples(track.codec, track.config)
-        self._size = codec.parse_record(track.config).length_size if track.config else 4
+        self._size = self._samples.length_size
         self._is_h264 = track.codec is Codec.H264
         self._header, self._slices, self._starts, self._additions = _TYPES[track.codec]
         self._access = random_access_of(track)
         self._has_key = self._has_start = False  # a key frame, and one that its NAL units show
         self._joins = False  # slices of a picture come in several bodies
         self._picture: AccessUnit | None = None  # waits for further slices
+        self._more: list[bytes] = []  # the further slices
+        self._more_bytes = 0
         self._held: list[bytes] = []  # units without a picture
         self._held_bytes = 0
 
@@ -88,26 +90,33 @@ class WholePictures:
             return []
         if has_same_time and kinds[first] in self._slices and bytes(units[first][self._header :][:1]) < _FIRST:
             return self._continue(units)
-        held, self._held, self._held_bytes = self._held, [], 0
+        whole = [*self._held, *map(bytes, units)]
+        kinds = list(map(self._codec.type_of, whole))
+        has_held, self._held, self._held_bytes = bool(self._held), [], 0
         starts = any(kind in self._starts for kind in kinds)
-        key = self._is_key(unit, [*held, *units], starts)
-        is_changed = self._samples.adopt([*held, *units]) if key or not self.track.config else False
-        if is_changed:
-            self.track = MediaTrack(unit.track.kind, unit.track.codec, unit.track.timescale, self._samples.config)
-        if not prefixed or held or sum(map(len, units)) + self._size * len(units) != len(unit.payload):
-            whole = [*held, *map(bytes, units)]
-            unit.payload = nal.join(whole if prefixed else self._samples.without_sets(whole), self._size)
+        key = starts or self._is_marked(unit, whole, kinds)
+        if key and self._samples.adopt(whole, kinds):
+            self.track = replace(unit.track, config=self._samples.config)
+        if not prefixed:
+            unit.payload = nal.join(self._samples.without_sets(whole, kinds), self._size)
+        elif has_held or sum(map(len, whole)) + self._size * len(whole) != len(unit.payload):  # or it has empty units
+            unit.payload = nal.join(whole, self._size)
         unit.track, unit.key = self.track, key
         self._has_key, self._has_start = self._has_key or key, self._has_start or starts
         if not self._joins:
             return [unit]
-        waiting, self._picture = self._picture, unit
-        return [waiting] if waiting is not None else []
+        waiting = self.finish()
+        self._picture = unit
+        return waiting
 
     def finish(self) -> list[AccessUnit]:
-        """Returns the picture that waits for further slices, at the end of the track."""
-        waiting, self._picture = self._picture, None
-        return [waiting] if waiting is not None else []
+        """Returns the picture that waits for further slices, if there is one."""
+        picture, more, self._picture, self._more, self._more_bytes = self._picture, self._more, None, [], 0
+        if picture is None:
+            return []
+        if more:
+            picture.payload += nal.join(more, self._size)
+        return [picture]
 
     def _hold(self, units: list[bytes]) -> None:
         """Keeps units without a picture for the next one. Beyond the bound, none is kept."""
@@ -121,23 +130,21 @@ class WholePictures:
         """Adds slices to the picture before them. From the first such body on, pictures wait for the next one."""
         self._joins = True
         if self._picture is not None:
-            more = nal.join([*self._held, *map(bytes, units)], self._size)
-            if len(self._picture.payload) + len(more) > _MAX_PICTURE:
-                self._picture = None
-                raise InvalidData(f"a picture of more than {_MAX_PICTURE} bytes")
-            self._picture.payload += more
+            self._more += [*self._held, *map(bytes, units)]
+            self._more_bytes += self._held_bytes + sum(map(len, units))
+            if self._more_bytes > _MAX_PICTURE or len(self._more) > nal.MAX_UNITS:
+                self._picture, self._more, self._more_bytes = None, [], 0
+                raise InvalidData(f"a picture of more than {_MAX_PICTURE} bytes or {nal.MAX_UNITS} NAL units")
         self._held, self._held_bytes = [], 0
         return []
 
-    def _is_key(self, unit: AccessUnit, units: NalUnits, starts: bool) -> bool:
-        """Whether decoding may start at a picture: its NAL units say so, or its mark where they say nothing."""
-        if starts:
-            return True
-        if not self._is_h264:
-            return unit.key and not self._has_start
-        if has_recovery_point(units):
+    def _is_marked(self, unit: AccessUnit, units: NalUnits, kinds: list[int]) -> bool:
+        """Whether decoding may start at a picture whose slices do not say so: its SEI or its mark do."""
+        if self._is_h264 and has_recovery_point(units, kinds):
             return unit.key or not self._has_key
-        return unit.key and (not self._has_start or self._access(unit.payload) is RandomAccess.OPEN)
+        if not unit.key or not self._has_start:
+            return unit.key
+        return self._is_h264 and self._access(unit.payload) is RandomAccess.OPEN
 
 
 def record_of(codec: Codec, payload: bytes) -> bytes:
@@ -145,7 +152,7 @@ def record_of(codec: Codec, payload: bytes) -> bytes:
     samples = NalSamples(codec, b"")
     try:
         units, _ = samples.split(payload)
-        samples.adopt(units)
+        samples.adopt(units, list(map(NAL_CODECS[codec].type_of, units)))
     except InvalidData:
         return b""
     return samples.config

@@ -122,7 +122,7 @@ class Edge(Role):
 
     def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:
         """Binds the ports of RTMP and SRT, for players only."""
-        return [open_rtmp(services), open_srt(services, None)]
+        return [open_rtmp(services), open_srt(services)]
 
     async def serve(self, sessions: Signalling) -> Servers:
         parts, node = self._parts, self._parts.node

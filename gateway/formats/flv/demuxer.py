@@ -115,13 +115,18 @@ class MediaDemuxer:
         cts, key = int.from_bytes(body[2:5], "big", signed=True), body[0] >> 4 in _KEYS
         if self._hides_h265 and (track := self.video_track) is not None:
             return AccessUnit(track, dts, cts, key, wall, body[5:])
-        return self._start(_VIDEO, codec, record_of(codec, body[5:]), (dts, cts, key, wall, body[5:]))
+        return self._start(_VIDEO, codec, (dts, cts, key, wall, body[5:]))
 
-    def _start(
-        self, kind: Kind, codec: Codec, config: bytes, unit: tuple[int, int, bool, float, bytes]
-    ) -> tag.TrackStart | None:
-        """Begins a track that has no sequence header with the configuration in its frame, if there is one."""
-        if not config:
+    def _start(self, kind: Kind, codec: Codec, unit: tuple[int, int, bool, float, bytes]) -> tag.TrackStart | None:
+        """Begins a track that has no sequence header, with the configuration in its frame if the codec needs one.
+
+        unit: all fields of the frame's unit but its track.
+        """
+        *_, key, _, payload = unit
+        config = b""
+        if codec in _NEEDS_CONFIG:
+            config = record_of(codec, payload) if codec in _WITH_CTS else adts_config(payload) if codec is _AAC else b""
+        if not config and (codec in _NEEDS_CONFIG or not key):
             self.dropped += 1
             return None
         track = MediaTrack(kind, codec, TIMESCALE, config)
@@ -137,9 +142,11 @@ class MediaDemuxer:
                 raise InvalidData("AAC body of one byte")
             if body[1] == 0:
                 return self._take_config(_AUDIO, Codec.AAC, body[2:])
-            return (
-                self._start(_AUDIO, _AAC, adts_config(body[2:]), (dts, 0, True, wall, body[2:])) if body[2:] else None
-            )
+            if body[1] == 1:
+                return self._audio_frame(_AAC, dts, body[2:], wall)
+            if len(body) > 2:
+                self.dropped += 1
+            return None
         if sound in (tag.MP3, tag.MP3_8K):
             return self._audio_frame(Codec.MP3, dts, body[1:], wall)
         return self._refuse(Kind.AUDIO, tag.SOUND_FORMAT_NAMES.get(sound, f"sound format {sound}"))
@@ -177,12 +184,7 @@ class MediaDemuxer:
             track = self.video_track
             if track is not None and track.codec is codec:
                 return AccessUnit(track, dts, cts, key, wall, body[position:end])
-            config = record_of(codec, body[position:end]) if codec in _WITH_CTS else b""
-            if not config and (codec in _NEEDS_CONFIG or not key):
-                self.dropped += 1
-                return None
-            self.video_track = track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, config)
-            return tag.TrackStart(track, AccessUnit(track, dts, cts, key, wall, body[position:end]))
+            return self._start(_VIDEO, codec, (dts, cts, key, wall, body[position:end]))
         if packet == VideoPacket.SEQUENCE_START:
             return self._take_config(_VIDEO, codec, body[position:end])
         if packet == VideoPacket.MPEG2TS_SEQUENCE_START:
@@ -281,12 +283,7 @@ class MediaDemuxer:
         track = self.audio_track
         if track is not None and track.codec is codec:
             return AccessUnit(track, dts, 0, True, wall, payload)
-        config = adts_config(payload) if codec is _AAC else b""
-        if not config and codec in _NEEDS_CONFIG:
-            self.dropped += 1
-            return None
-        self.audio_track = track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, config)
-        return tag.TrackStart(track, AccessUnit(track, dts, 0, True, wall, payload))
+        return self._start(_AUDIO, codec, (dts, 0, True, wall, payload))
 
     def _unknown_fourcc(self, kind: Kind, fourcc: bytes) -> tag.Unsupported | None:
         if len(fourcc) < 4:

@@ -26,7 +26,7 @@ def _url(addresses: Addresses, channel: Channel, tls: bool, fields: Mapping[str,
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
     from gateway.ingest.srt.listener import open_srt
 
-    return open_srt(services, outputs.workers)
+    return open_srt(services)
 
 
 LISTENER = ListenerDescriptor(

@@ -17,14 +17,14 @@ from gateway.srt.bonding import BondingServer
 from gateway.srt.link import READ_DELAY
 from gateway.srt.listener_sessions import SrtRequest, SrtServer
 from gateway.srt.passphrase_guesses import PassphraseGuesses
-from gateway.workers.worker_pool import WorkerPool
 
 
-def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenListeners:
+def open_srt(services: ListenerServices) -> OpenListeners:
     """Binds the ports of SRT and SRTLA. Raises ListenError.
 
-    workers: convert sound that no player would play. None: an edge, which takes no pushes and opens no port of SRTLA.
+    An edge, which has no workers, takes no pushes and opens no port of SRTLA.
     """
+    is_edge = services.workers is None
 
     def request(stream_id: str, address: str) -> SrtRequest:
         try:
@@ -33,18 +33,16 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
             raise HandshakeRefused(Reject.BAD_REQUEST, str(error)) from None
         if not asked.is_push:
             return services.srt_play(asked, address)
-        if workers is None:
+        if is_edge:
             raise HandshakeRefused(Reject.FORBIDDEN, "this is an edge, which only plays")
-        return SrtPush(services, workers, asked, address)
+        return SrtPush(services, asked, address)
 
     settings = services.settings
     latency = LatencyRange(settings.srt.latency, settings.srt.max_latency)
     server = SrtServer(latency, request, services.tasks, PassphraseGuesses(services.admission.refusals))
     ticker = server.ticker
     limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS, READ_DELAY, lambda: bool(ticker))
-    protocols = {"srt": server} | (
-        {"srtla": BondingServer(server)} if services.is_first and workers is not None else {}
-    )
+    protocols = {"srt": server} | ({"srtla": BondingServer(server)} if services.is_first and not is_edge else {})
     listeners = [
         UdpListener(
             *(address.name, address.host, address.port, services.opener, protocol),

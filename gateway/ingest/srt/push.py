@@ -16,8 +16,6 @@ from gateway.ports.errors import GatewayError
 from gateway.protocols.srt.stream_id import StreamId
 from gateway.srt.link import Direction, SrtLink
 from gateway.srt.refusals import rejected
-from gateway.workers.sound_converter import SoundWorkerConverter
-from gateway.workers.worker_pool import WorkerPool
 
 PROTOCOL: Final = "srt"
 _PLACE: Final = "the stream id is publish:<id>?sign=<expiry>-<hash>"
@@ -28,9 +26,8 @@ class SrtPush:
 
     direction: Final = Direction.PUBLISH
 
-    def __init__(self, services: ListenerServices, workers: WorkerPool, asked: StreamId, address: str) -> None:
+    def __init__(self, services: ListenerServices, asked: StreamId, address: str) -> None:
         self._services = services
-        self._workers = workers
         query = asked.query
         self._push: Push = services.make_push(
             PushRequest(
@@ -64,8 +61,9 @@ class SrtPush:
             raise rejected(error, refusal_text(error, _PLACE)) from None
         self._link = link
         publisher.network = link.statistics
-        name, tasks = publisher.stream.name, self._services.tasks
-        self._intake = ProgramIntake(publisher, lambda take: SoundWorkerConverter(self._workers, tasks, name, take))
+        make_converter = self._services.sound_converter(publisher.stream.name)
+        assert make_converter is not None, "an edge, which has no workers, takes no pushes"
+        self._intake = ProgramIntake(publisher, make_converter)
         self._push.log_begin()
         return self
 

@@ -85,12 +85,10 @@ class WhipIntake:
         self._reports: list[rtcp.ReportBlock] = []  # the last report of each track
         publisher.network = self._network
         self._sound: SoundOnDemand | None = None
-        self._sound_track: MediaTrack | None = None
         self._gaps = SoundGaps(publisher.stream.name, self._publish)
         audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
         if audio is not None and audio.track is not None and self._converted is None:
             self._sound = SoundOnDemand(publisher, workers, audio.track, has_video=len(self.tracks) > 1)
-            self._sound_track = audio.track
         self._opus_clock = AudioClock(OPUS_TRACK.timescale, MILLISECONDS)
         self._has_announced = False
         self._video: MediaTrack | None = None  # the announced track
@@ -257,7 +255,7 @@ class WhipIntake:
             self._on_error(str(error))
             return False
         self._has_announced, self._video = True, video
-        self._gaps.set_tracks(video, self._sound_track if audio is not None else None)
+        self._gaps.set_tracks(video, self._sound.source if self._sound is not None else None)
         return True
 
     # ---- feedback ----

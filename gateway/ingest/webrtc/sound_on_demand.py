@@ -37,7 +37,7 @@ class SoundOnDemand:
     def __init__(self, publisher: StreamPublisher, workers: WorkerPool, source: MediaTrack, *, has_video: bool) -> None:
         self._publisher = publisher
         self._workers = workers
-        self._source = source
+        self.source = source
         self._has_video = has_video
         self._client: SoundWorkerClient | None = None  # while a worker is needed
         self._changed = asyncio.Event()  # set by a new client and at the end
@@ -88,7 +88,7 @@ class SoundOnDemand:
                 self._deliver(unit)
 
         client = self._client = SoundWorkerClient(self._workers, self._publisher.stream.name, deliver)
-        client.change(self._source, AAC_TRACK)
+        client.change(self.source, AAC_TRACK)
         self._changed.set()
         return client
 

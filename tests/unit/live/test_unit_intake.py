@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from gateway.live.unit_intake import PICTURES_MS, PREROLL_MS, PREROLL_UNITS, SOUND_MS, UnitIntake
+from gateway.live.unit_intake import PICTURES_MS, PREROLL_BYTES, PREROLL_MS, PREROLL_UNITS, SOUND_MS, UnitIntake
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
@@ -22,8 +22,8 @@ class Rig:
         self.publisher.stream.attach(self.sink)
         self.intake = UnitIntake(self.publisher, expected)
 
-    def push(self, track: MediaTrack, dts: int, key: bool = True) -> None:
-        self.intake.push(AccessUnit(track, dts, 0, key, 0.0, b"\0\0\0\1x"), 1.0)
+    def push(self, track: MediaTrack, dts: int, key: bool = True, size: int = 5) -> None:
+        self.intake.push(AccessUnit(track, dts, 0, key, 0.0, b"\0\0\0\1x".ljust(size, b"x")), 1.0)
 
     def times(self) -> list[int]:
         return [item.dts for item in self.sink.items if isinstance(item, AccessUnit)]
@@ -97,6 +97,16 @@ async def test_the_memory_of_waiting_sound_is_limited() -> None:
     assert rig.times() == []
     rig.intake.finish(1.0)
     assert PREROLL_UNITS // 2 <= len(rig.times()) <= PREROLL_UNITS
+    await rig.close()
+
+
+async def test_large_units_of_sound_that_wait_are_dropped_by_halves() -> None:
+    rig = Rig(set(Kind))
+    rig.intake.set_track(AUDIO, 1.0)
+    for at in range(8):
+        rig.push(AUDIO, at, size=PREROLL_BYTES // 8)
+    rig.intake.finish(1.0)
+    assert rig.times() == [4, 5, 6, 7]
     await rig.close()
 
 

@@ -42,8 +42,8 @@ def bodies(film: Source, change: Callable[[AccessUnit], Iterable[bytes]] | None 
     return found
 
 
-async def pushed(sent: Bodies) -> Recorder:
-    """Pushes bodies, and returns what a viewer got."""
+async def pushed(sent: Bodies, malformed: int = 0) -> Recorder:
+    """Pushes bodies, of which some are malformed, and returns what a viewer got."""
     hub = builders.hub()
     publisher = publish(hub)
     sink = Recorder()
@@ -52,7 +52,7 @@ async def pushed(sent: Bodies) -> Recorder:
     for index, at, body in sent:
         intake.take_media(index, at, body, 1.7e9, time.monotonic())
     intake.finish(time.monotonic())
-    assert not intake.malformed.count
+    assert intake.malformed.count == malformed
     hub.drain()
     await hub.drained()
     return sink
@@ -121,6 +121,16 @@ async def test_slices_in_several_bodies_are_one_picture() -> None:
     # The first picture is published before it is known that slices follow in other bodies.
     got, whole = of(sink, Kind.VIDEO)[1:], sent.of(Kind.VIDEO)[1:]
     assert [(u.dts, u.key, nal.split(u.payload)) for u in got] == [(u.dts, u.key, nal.split(u.payload)) for u in whole]
+
+
+async def test_the_slices_of_a_picture_are_limited() -> None:
+    sent = film().only(Kind.VIDEO)
+    header, key, one, two, *rest = bodies(sent)
+    more = b"\x27\x01\0\0\0" + nal.join([b"\x41\x01"])
+    # A slice behind the second picture tells that pictures come in several bodies. The third one has too many.
+    too_many = [(VIDEO_INDEX, two[1], more)] * (nal.MAX_UNITS + 1)
+    sink = await pushed([header, key, one, (VIDEO_INDEX, one[1], more), two, *too_many, *rest], malformed=1)
+    assert [u.dts for u in of(sink, Kind.VIDEO)] == [u.dts for u in (*sent.units[:2], *sent.units[3:])]
 
 
 async def test_key_frames_without_their_mark_are_found() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, cast
 from unittest.mock import Mock
 
@@ -16,6 +16,7 @@ from gateway.srt.link import PATH_SECONDS
 from tests.support.link_conditions import Conditions
 from tests.unit.protocols.srt.film import film_of, lost_pictures
 from tests.unit.srt.bonded_push import BondedPush, Clock
+from tests.unit.srt.test_passphrases import Client
 
 ADDRESSES = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
 
@@ -122,23 +123,10 @@ async def test_the_caller_is_told_the_end_on_its_links(clock: Clock) -> None:
 # ---- what goes on which link ----
 
 
-class _Sink:
-    """The way to one address. sent: what went."""
-
-    def __init__(self, address: str) -> None:
-        self.address, self.sent = address, list[bytes]()
-
-    def accept(self) -> None: ...
-
-    def send(self, datagrams: Sequence[bytes]) -> int:
-        self.sent += datagrams
-        return len(datagrams)
-
-
 ACK, NAK, KEEP_ALIVE = (control(kind, 1, 0) for kind in (ControlType.ACK, ControlType.NAK, ControlType.KEEPALIVE))
 
 
-def group_of(*sinks: _Sink, credit: int) -> BondedGroup:
+def group_of(*sinks: Client, credit: int) -> BondedGroup:
     """A group whose first link has brought the last packet. credit: bytes that each may get."""
     group = BondedGroup(Mock(), b"id", cast(Any, sinks[0]))
     for sink in sinks:
@@ -151,7 +139,7 @@ def group_of(*sinks: _Sink, credit: int) -> BondedGroup:
 
 
 def test_answers_go_on_all_links_that_are_up_and_other_packets_on_the_last_one(clock: Clock) -> None:
-    last, other, silent = sinks = [_Sink(address) for address in ADDRESSES]
+    last, other, silent = sinks = [Client(address) for address in ADDRESSES]
     group = group_of(*sinks, credit=1_000)
     list(group.links.values())[2].heard = clock.now - PATH_SECONDS
     group.send([ACK, KEEP_ALIVE, NAK])
@@ -159,7 +147,7 @@ def test_answers_go_on_all_links_that_are_up_and_other_packets_on_the_last_one(c
 
 
 def test_an_address_gets_no_more_bytes_than_came_from_it(clock: Clock) -> None:
-    sink = _Sink(ADDRESSES[0])
+    sink = Client(ADDRESSES[0])
     group = group_of(sink, credit=2 * len(ACK) + 1)
     assert group.send([ACK] * 5) == 2
     assert sink.sent == [ACK] * 2
