@@ -118,7 +118,7 @@ class UnusableMedia:
     def text(self) -> str:
         """Returns all that is known, for a push of which nothing can be used; "": nothing came."""
         reason = self.unreadable or self.explain()
-        return " ".join(filter(None, (self.left_out_text, unreadable_text(reason) if reason else "")))
+        return " ".join(filter(None, (self.left_out_text, f"The pictures cannot be used: {reason}." if reason else "")))
 
 
 def unreadable_text(reason: str) -> str:

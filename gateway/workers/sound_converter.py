@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from gateway.lib.tasks import Tasks
+from gateway.live.sound_to_aac import MakeConverter
 from gateway.media.foreign_sound import ForeignSound
 from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import AccessUnit, MediaTrack
@@ -61,3 +62,8 @@ class SoundWorkerConverter:
             log.warning("sound is left out", stream=self.stream, reason=str(error))
             if self._client is client:
                 self._client = None
+
+
+def converters(workers: WorkerPool, tasks: Tasks, stream: str) -> MakeConverter:
+    """Returns the maker of converters for the sound of a push or pull. tasks: of its owner."""
+    return lambda deliver: SoundWorkerConverter(workers, tasks, stream, deliver)

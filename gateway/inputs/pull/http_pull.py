@@ -15,15 +15,18 @@ from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import LeadLimiter
 from gateway.inputs.pull.hls_pull import pull_hls
 from gateway.inputs.pull.http_client import open_response, open_session
-from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, peer_of
+from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, check_usable, peer_of
 from gateway.inputs.pull.source_opener import SourceOpener
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
+from gateway.lib.tasks import Tasks
 from gateway.live.flv_intake import FlvIntake
+from gateway.live.sound_to_aac import MakeConverter
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.ports.errors import OutputError
+from gateway.workers.sound_converter import converters
 
 _HEAD_BYTES: Final = 189  # enough for two sync bytes of a transport stream
 _PACKET: Final = 188
@@ -56,7 +59,8 @@ async def _pull_stream(
     head: bytes, response: aiohttp.ClientResponse, services: InputServices, context: InputContext, peer: str
 ) -> None:
     if head.startswith(SIGNATURE):
-        await _pull_flv(head, response, context, peer)
+        async with Tasks("pull") as tasks:
+            await _pull_flv(head, response, converters(services.workers, tasks, context.channel.id), context, peer)
     elif head[:1] == b"\x47" and head[_PACKET : _PACKET + 1] == b"\x47":
         await _pull_ts(head, response, services, context, peer)
     elif not head:
@@ -67,17 +71,23 @@ async def _pull_stream(
         raise OutputError(f"the answer is no FLV, HLS or MPEG-TS{but}")
 
 
-async def _pull_flv(head: bytes, response: aiohttp.ClientResponse, context: InputContext, peer: str) -> None:
+async def _pull_flv(
+    head: bytes, response: aiohttp.ClientResponse, make_converter: MakeConverter, context: InputContext, peer: str
+) -> None:
     with closing(context.publish(peer)) as publisher:
-        intake, reader, limiter = FlvIntake(publisher), FlvReader(), LeadLimiter()
-        data = head
+        intake = FlvIntake(publisher, make_converter)
+        reader, limiter = FlvReader(), LeadLimiter()
+        data, began = head, time.monotonic()
         try:
             while data:
                 _push_tags(reader, data, intake)
+                check_usable(intake, began, time.monotonic())
                 await limiter.wait(intake.timeline.latest)
                 await asyncio.sleep(0)  # otherwise all waiting bytes are read in one turn of the event loop
                 data = await response.content.read(_READ_BYTES)
             intake.finish(time.monotonic())
+            if not intake.units and (text := intake.unusable.text()):
+                raise OutputError(text)
         except InvalidData as error:
             raise OutputError(f"its media are damaged: {error}") from None
 
