@@ -21,7 +21,7 @@ FPS_SECONDS: Final = 5.0  # of pictures that are needed to judge the frame rate
 RECOVERED_FPS_SHARE: Final = 0.93
 NO_AUDIO_SECONDS: Final = 10.0
 NO_VIDEO_SECONDS: Final = 5.0
-START_SECONDS: Final = 10.0  # in which pictures that come must begin with a key frame
+START_SECONDS: Final = 8.0  # in which pictures that come must begin with a key frame
 SILENT_SECONDS: Final = 8.0
 LATENESS_SECONDS: Final = 10  # in which media falls behind
 LATE_SECONDS: Final = 1.5
@@ -115,7 +115,7 @@ def pictures_unreadable(facts: Facts, active: bool) -> str | None:
         return None
     if not measurement.has_video:
         return unusable.explain() or None
-    return None if measurement.has_key else "no key frame came in 10 s, set one every 2 s in the encoder"
+    return None if measurement.has_key else "no key frame came in 8 s, set one every 2 s in the encoder"
 
 
 def pixel_format(facts: Facts, active: bool) -> str | None:

@@ -50,7 +50,7 @@ RULES: Final = (
     Rule("input_lost", rules.input_lost, of_media=False),
     _OUTPUT_RULE,
     Rule("stream_left_out", rules.stream_left_out),
-    Rule("pictures_unreadable", rules.pictures_unreadable),
+    Rule("pictures_unreadable", rules.pictures_unreadable, begin=2.0),
     Rule("video_missing", rules.video_missing),
     Rule("picture_black", rules.picture_black, end=0.0),
     Rule("picture_frozen", rules.picture_frozen, end=0.0),

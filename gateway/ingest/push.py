@@ -91,18 +91,18 @@ class Push:
         now, last: monotonic times, the second of the last data. has_media: whether anything was published.
         """
         if not has_media and limits.first_media and now - self.began > limits.first_media:
-            return self.reject(f"No media came in {limits.first_media:.0f} s")
+            return self.reject("no media in time")
         return "nothing received for too long" if idle_timeout and now - last > idle_timeout else ""
 
     def reject(self, otherwise: str) -> str:
-        """Tells the owner that the push ends because nothing of it can be used. Returns the sentence for its client.
+        """Tells the owner that the push ends because nothing of it can be used. Returns the reason for its client.
 
-        otherwise: the sentence if the intake knows no reason.
+        otherwise: the reason if the intake knows none.
         """
-        text = (self.publisher.unusable.text() if self.publisher is not None else "") or otherwise
-        request = self.request
-        self.admission.refuse(self.id, request.address, request.protocol, MediaUnusable(text))
-        return text
+        text, request = self.publisher.unusable.text() if self.publisher is not None else "", self.request
+        error = MediaUnusable(text or f"{otherwise[:1].upper()}{otherwise[1:].rstrip('.')}.")
+        self.admission.refuse(self.id, request.address, request.protocol, error)
+        return text or otherwise
 
     def end(self, reason: str, *, stopped: bool = False, **counts: int) -> None:
         """Closes the publisher, whose stream lingers, and stops counting the push. Idempotent.

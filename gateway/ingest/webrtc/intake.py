@@ -20,7 +20,7 @@ from gateway.live.track_changes import KeepsChanging
 from gateway.media import opus
 from gateway.media.clock import AudioClock, PublisherTimeline
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import MILLISECONDS, NO_START, NONE_CAME
+from gateway.media.framed_units import MILLISECONDS, NO_START
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
@@ -122,11 +122,9 @@ class WhipIntake:
         return self._has_announced and not self._is_hurried and not self._publisher.stream.is_awaited
 
     def _explain(self) -> str:
-        """Returns why no picture has come; "": one came, or none is announced."""
-        video = next((track for track in self.tracks if track.kind is Kind.VIDEO), None)
-        if video is None or self._video is not None or self._converted is not None:
-            return ""
-        return NO_START if video.ssrc else NONE_CAME
+        """Returns why no picture was made of those that came; "": one was, or none came."""
+        came = any(track.ssrc for track in self.tracks if track.kind is Kind.VIDEO)
+        return NO_START if came and self._video is None and self._converted is None else ""
 
     def begin(self, peer: Peer) -> None:
         """Starts the timer of feedback and reports."""

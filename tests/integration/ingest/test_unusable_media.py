@@ -187,7 +187,7 @@ BODIES: dict[str, tuple[list[Body], Callable[[int], list[Body]], str, str]] = {
         [(AUDIO, AAC_HEADER)], lambda n: [(VIDEO, b"\x91vvc1" + bytes(99)), (AUDIO, sound(n))], "stream_left_out",
         "The encoder sends FourCC 'vvc1': choose H.264 or HEVC.",
     ),
-    "nothing at all": ([], lambda n: [], "refused", f"No media came in {FIRST_MEDIA} s"),
+    "nothing at all": ([], lambda n: [], "refused", "No media in time."),
 }  # fmt: skip
 
 

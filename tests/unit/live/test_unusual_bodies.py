@@ -238,7 +238,7 @@ class Converter:
         self.deliver = deliver
 
     def change(self, track: MediaTrack, foreign: ForeignSound | None) -> None:
-        assert not aac.parse_asc(track.config).channel_config
+        assert foreign is not None or not aac.parse_asc(track.config).channel_config
 
     def give(self, unit: AccessUnit) -> None:
         self.deliver(replace(unit, track=MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90"), payload=b"made"))
