@@ -58,7 +58,7 @@ class Facts:
     key_expires: expiry of the stream key, seconds since 1970. key_seconds: the seconds until then.
     kbps, max_kbps: the mean bit rate of the push with all its tracks, and its limit; both 0: it has none.
     link: the connection of a push by SRT; None: it comes by another protocol.
-    unusable: what of the push cannot be used; None: nothing was evaluated yet.
+    unusable: what of the push cannot be used.
     captions_late: seconds of sound that wait for speech to text.
     """
 
@@ -82,7 +82,7 @@ class Facts:
     max_kbps: float = 0.0
     link: LinkStatistics | None = None
     captions_late: float = 0.0
-    unusable: UnusableMedia | None = None
+    unusable: UnusableMedia = field(default_factory=UnusableMedia)
 
     @property
     def is_settled(self) -> bool:
@@ -101,14 +101,12 @@ def input_lost(facts: Facts, active: bool) -> float | None:
 
 def stream_left_out(facts: Facts, active: bool) -> str | None:
     """Returns the names of the tracks whose codecs cannot be used."""
-    return (facts.unusable is not None and facts.unusable.left_out) or None
+    return facts.unusable.left_out or None
 
 
 def pictures_unreadable(facts: Facts, active: bool) -> str | None:
     """Returns why the pictures that come cannot be shown: a reason of the intake, or no key frame begins them."""
     measurement, unusable = facts.measurement, facts.unusable
-    if unusable is None:
-        return None
     if unusable.unreadable:
         return unusable.unreadable
     if facts.now - (measurement.video_since if measurement.has_video else measurement.began) < START_SECONDS:
@@ -176,9 +174,7 @@ def _count_swings(rates: Sequence[float]) -> int:
 def audio_missing(facts: Facts, active: bool) -> float | None:
     """Returns the seconds without a sound unit if they are too many, also if no sound track was announced."""
     seconds = facts.now - facts.measurement.last_audio
-    if seconds < NO_AUDIO_SECONDS or (facts.unusable is not None and facts.unusable.explains(Kind.AUDIO)):
-        return None
-    return seconds
+    return seconds if seconds >= NO_AUDIO_SECONDS and not facts.unusable.explains(Kind.AUDIO) else None
 
 
 def audio_silent(facts: Facts, active: bool) -> float | None:
@@ -193,10 +189,9 @@ def video_missing(facts: Facts, active: bool) -> float | None:
     tracks = measurement.tracks
     if tracks is None or not (measurement.has_video or tracks.video or tracks.metadata.get("videocodecid")):
         return None
-    if facts.unusable is not None and facts.unusable.explains(Kind.VIDEO):
-        return None  # another fault has the reason
     seconds = facts.now - measurement.last_video
-    return seconds if seconds >= NO_VIDEO_SECONDS else None
+    is_missing = seconds >= NO_VIDEO_SECONDS and not facts.unusable.explains(Kind.VIDEO)
+    return seconds if is_missing else None
 
 
 def av_drift(facts: Facts, active: bool) -> float | None:

@@ -3,11 +3,9 @@
 from typing import Final
 
 _BEGINNINGS: Final = (
-    (b"FLV", "FLV"), (b"\x1aE\xdf\xa3", "Matroska or WebM"), (b"RIFF", "AVI or WAV"), (b"#EXTM3U", "a playlist"),
-    (b"\x00\x00\x01\xba", "an MPEG program stream"), (b"\x00\x00\x01\xb3", "bare MPEG video"),
-    (b"\x00\x00\x00\x01", "bare H.264 or HEVC"), (b"\x00\x00\x01", "bare H.264 or HEVC"),
-    (b"\xff\xf1", "bare AAC"), (b"\xff\xf9", "bare AAC"), (b"\x80\x21", "RTP"), (b"\x80\xa1", "RTP"),
-    (b"\x03\x00\x00\x00\x00", "RTMP"), (b"GET ", "HTTP"), (b"POST ", "HTTP"),
+    (b"FLV", "FLV"), (b"\x1aE\xdf\xa3", "Matroska or WebM"), (b"\0\0\1\xba", "an MPEG program stream"),
+    (b"\0\0\0\1", "bare H.264 or HEVC"), (b"\0\0\1", "bare video"), (b"\xff\xf1", "bare AAC"), (b"\x80\x21", "RTP"),
+    (b"\x80\xa1", "RTP"), (b"\3\0\0\0\0", "RTMP"), (b"GET ", "HTTP"), (b"POST ", "HTTP"),
 )  # fmt: skip
 _BOXES: Final = (b"ftyp", b"styp", b"moov", b"moof", b"sidx")
 

@@ -31,8 +31,8 @@ class UnusableMedia:
 
     IN_ROW: Final = 100  # broken units in a row that end the push, if nothing else of it can be read
 
-    def __init__(self, name: str, dropped: Counter[str]) -> None:
-        self._name, self._dropped = name, dropped
+    def __init__(self, name: str = "", dropped: Counter[str] | None = None) -> None:
+        self._name, self._dropped = name, Counter[str]() if dropped is None else dropped
         self.explain: Callable[[], str] = str
         self.read = [0, 0]
         self.broken = 0
@@ -102,11 +102,9 @@ class UnusableMedia:
         """What is left out, and what to choose; "": nothing is."""
         sentences = []
         for kind, advice in _ADVICE.items():
-            names = [name for name, of in self._left_out.items() if of is kind]
-            more = " and more" if len(names) > _MOST_NAMES else ""
-            if names:
+            if names := [name for name, of in self._left_out.items() if of is kind]:
                 what = "send it without scrambling" if names[0].startswith(SCRAMBLED) else advice
-                sentences.append(f"The encoder sends {', '.join(names[:_MOST_NAMES])}{more}: {what}.")
+                sentences.append(f"The encoder sends {', '.join(names[:_MOST_NAMES])}: {what}.")
         return " ".join(sentences)
 
     @property

@@ -96,19 +96,12 @@ def unusual_pixels(track: MediaTrack) -> str:
 
     HEVC with 10 bits is as common as with 8.
     """
-    if track.codec not in NAL_CODECS:
+    sps = _or_none(sps_of, track) if track.codec in NAL_CODECS else None
+    coding = sps.coding if isinstance(sps, h264.H264Sps) else sps
+    most = 8 if track.codec is Codec.H264 else 10
+    if coding is None or (coding.chroma_format <= 1 and coding.luma_bits <= most):
         return ""
-    try:
-        sps = sps_of(track)
-    except InvalidData:
-        return ""
-    if isinstance(sps, h265.H265Sps):
-        chroma, depth, most = sps.chroma_format, sps.luma_bits, 10
-    elif sps is not None and sps.coding is not None:
-        chroma, depth, most = sps.coding.chroma_format, sps.coding.luma_depth, 8
-    else:
-        return ""
-    return f"{_CHROMA[chroma]} and {depth} bits" if chroma > 1 or depth > most else ""
+    return f"{_CHROMA[coding.chroma_format]} and {coding.luma_bits} bits"
 
 
 def frame_rate(track: MediaTrack) -> float | None:

@@ -83,7 +83,7 @@ class ProgramReader:
         self._events: list[Event] = []
         self.clock = ProgramClock()
         self._packets = PacketReader(self.counters, self.clock)
-        self._selector = ProgramSelector(self._packets, self.counters, self._select, self._tell)
+        self._selector = ProgramSelector(self._packets, self.counters, self._select)
         self._map: ProgramMap | None = None
         self._streams: dict[int, _Stream] = {}
         self._near: int | None = None  # decode time of the last unit
@@ -114,7 +114,7 @@ class ProgramReader:
 
         "": a program without pictures is known, or nothing came.
         """
-        if self._map is None and self._announced is None:
+        if self._map is None:
             table = "no map of a program (PMT)" if self._selector.programs else "no table of programs (PAT)"
             if self._packets.unusual:
                 return f"{table} came in the packets of MPEG-TS"
@@ -163,16 +163,14 @@ class ProgramReader:
 
     def _announce(self) -> None:
         assert self._map is not None, "streams exist only with a program"
-        self._tell(self._map, tuple(stream.described() for stream in self._streams.values()))
-        for stream in self._streams.values():
-            stream.told = stream.name
-
-    def _tell(self, program: ProgramMap, streams: tuple[StreamEntry, ...] | None = None) -> None:
-        others = tuple(n for n in self._selector.programs if n != program.number)
-        tracks = ProgramTracks(program.number, streams or program.streams, program.left_out, others)
+        others = tuple(n for n in self._selector.programs if n != self._map.number)
+        streams = tuple(stream.described() for stream in self._streams.values())
+        tracks = ProgramTracks(self._map.number, streams, self._map.left_out, others)
         if tracks != self._announced:
             self._announced = tracks
             self._events.append(tracks)
+        for stream in self._streams.values():
+            stream.told = stream.name
 
     def add(self, event: Event) -> None:
         self._events.append(event)

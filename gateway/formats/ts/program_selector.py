@@ -29,23 +29,17 @@ class _Table:
 class ProgramSelector:
     """Selects a program and gives its map to `select`, again after each change.
 
-    If no program has usable media, `tell` gets the map of the first one with others.
+    If no program has usable media, the map of the first one with others is given, and none counts as selected.
 
     The order of the PAT counts, so the same program is found again. Changes of one table that follow each other
     faster than _PAUSE packets wait for its next repetition. programs: numbers of the programs in the PAT.
     """
 
-    def __init__(
-        self,
-        packets: PacketReader,
-        counters: TsCounters,
-        select: Callable[[ProgramMap], None],
-        tell: Callable[[ProgramMap], None],
-    ) -> None:
+    def __init__(self, packets: PacketReader, counters: TsCounters, select: Callable[[ProgramMap], None]) -> None:
         self.programs: tuple[int, ...] = ()
         self._packets = packets
         self._counters = counters
-        self._select, self._tell = select, tell
+        self._select = select
         self._told: ProgramMap | None = None
         self._pat = _Table(psi.PAT_PID)
         self._tables: dict[int, _Table] = {}
@@ -109,7 +103,7 @@ class ProgramSelector:
         lost = next((found for found in maps if any(entry.lost for entry in found.streams)), None)
         if lost is not None and lost != self._told:
             self._told = lost
-            self._tell(lost)
+            self._select(lost)
 
     def _is_new(self, table: _Table, section: bytes, kind: int) -> bool:
         """Checks a section. Returns whether it differs from the last one and is valid."""

@@ -83,38 +83,28 @@ MPEG_AUDIO: Final = "mpeg audio"  # the layer is in the frames only
 S302M: Final = "s302m"  # PCM of SMPTE 302M; the name of its decoder in libav
 SCRAMBLED: Final = "scrambled"  # in place of the codec
 
+_LOST_VIDEO: Final = {
+    0x01: "MPEG-1 video", 0x02: "MPEG-2 video", 0x10: "MPEG-4 part 2", 0x21: "JPEG 2000", 0x32: "JPEG XS",
+    0x33: "H.266", 0x35: "EVC", 0x42: "AVS", 0xD1: "Dirac", 0xD2: "AVS2", 0xD4: "AVS3", 0xEA: "VC-1",
+}  # fmt: skip
+_LOST_AUDIO: Final = {
+    0x1C: "AAC without ADTS", 0x2D: "MPEG-H", 0x2E: "MPEG-H", 0x80: "PCM", 0x82: "DTS", 0x83: "TrueHD", 0x85: "DTS-HD",
+    0x8A: "DTS",
+}  # fmt: skip
 # stream_type, Table 2-34, and those of ATSC A/53 and SCTE 35.
 _TYPES: Final = {
-    0x01: (StreamUse.LOST_VIDEO, "MPEG-1 video"),
-    0x02: (StreamUse.LOST_VIDEO, "MPEG-2 video"),
+    **{kind: (StreamUse.LOST_VIDEO, name) for kind, name in _LOST_VIDEO.items()},
+    **{kind: (StreamUse.LOST_AUDIO, name) for kind, name in _LOST_AUDIO.items()},
     0x03: (StreamUse.AUDIO, MPEG_AUDIO),
     0x04: (StreamUse.AUDIO, MPEG_AUDIO),
     0x05: (StreamUse.IGNORED, "private sections"),
     0x0F: (StreamUse.AUDIO, Codec.AAC),
-    0x10: (StreamUse.LOST_VIDEO, "MPEG-4 part 2"),
     0x11: (StreamUse.AUDIO, Codec.AAC),
     0x1B: (StreamUse.VIDEO, Codec.H264),
-    0x1C: (StreamUse.LOST_AUDIO, "AAC without ADTS"),
-    0x21: (StreamUse.LOST_VIDEO, "JPEG 2000"),
     0x24: (StreamUse.VIDEO, Codec.H265),
-    0x2D: (StreamUse.LOST_AUDIO, "MPEG-H"),
-    0x2E: (StreamUse.LOST_AUDIO, "MPEG-H"),
-    0x32: (StreamUse.LOST_VIDEO, "JPEG XS"),
-    0x33: (StreamUse.LOST_VIDEO, "H.266"),
-    0x35: (StreamUse.LOST_VIDEO, "EVC"),
-    0x42: (StreamUse.LOST_VIDEO, "AVS"),
-    0x80: (StreamUse.LOST_AUDIO, "PCM"),
     0x81: (StreamUse.AUDIO, Codec.AC3),
-    0x82: (StreamUse.LOST_AUDIO, "DTS"),
-    0x83: (StreamUse.LOST_AUDIO, "TrueHD"),
-    0x85: (StreamUse.LOST_AUDIO, "DTS-HD"),
     0x86: (StreamUse.SCTE35, "scte35"),
     0x87: (StreamUse.AUDIO, Codec.EAC3),
-    0x8A: (StreamUse.LOST_AUDIO, "DTS"),
-    0xD1: (StreamUse.LOST_VIDEO, "Dirac"),
-    0xD2: (StreamUse.LOST_VIDEO, "AVS2"),
-    0xD4: (StreamUse.LOST_VIDEO, "AVS3"),
-    0xEA: (StreamUse.LOST_VIDEO, "VC-1"),
 }
 _PRIVATE_TYPES: Final = {0x06: "private", 0x15: "metadata"}  # private data and metadata in PES packets
 
@@ -128,7 +118,6 @@ _FORMATS: Final = {
     b"BSSD": (StreamUse.AUDIO, S302M),
     b"AV01": (StreamUse.LOST_VIDEO, "AV1"),
     b"VC-1": (StreamUse.LOST_VIDEO, "VC-1"),
-    b"drac": (StreamUse.LOST_VIDEO, "Dirac"),
     b"AC-4": (StreamUse.LOST_AUDIO, "AC-4"),
     **dict.fromkeys((b"DTS1", b"DTS2", b"DTS3"), (StreamUse.LOST_AUDIO, "DTS")),
 }
