@@ -22,5 +22,5 @@ export function Refusals({ channel, session }) {
   return html`<div class="bar"><${Notice} kind="warn" title=${refusalText(last)} actions=${administers.value && recent.length > 1
     && html`<${LinkButton} small href=${`#/events?channel=${encodeURIComponent(session.id)}&type=publish.refused`}>
       ${t("refusal.count", { n: recent.length })}<//>`}>
-    ${t(`refusal.do.${advice}`, { text: last.text ?? "" })}<//></div>`;
+    ${t(`refusal.do.${advice}`)}<//></div>`;
 }
