@@ -75,6 +75,7 @@ class Measurement(PartialSink):
         self.declared_fps: float | None = None
         self.jumps = 0  # of the timestamps; without those that the intake has repaired
         self.jump_ms = 0  # size of the last jump
+        self.has_key = False  # whether a key frame of these tracks has come
         self.unusual_pixels = ""  # chroma and depth of the pictures, if few browsers decode them
         self._last_wall = 0.0
         self.forget_times()
@@ -104,7 +105,6 @@ class Measurement(PartialSink):
         self._audio_ms = 0.0  # duration of all sound units so far
         self._frame_ms: float | None = None  # duration of one sound unit; None if it is not known yet
         self._key: int | None = None  # decode time of the last key frame, later by the pauses of the pictures since
-        self.has_key = False  # whether any key frame has come
         self.last_gop = 0.0  # seconds between the last two key frames; 0: there were no two yet
         self._delay = self._best_delay = _NEVER  # smallest delay of this second, and of these times, milliseconds
         self._video_high = 0
@@ -127,6 +127,7 @@ class Measurement(PartialSink):
         before, self.tracks = self.tracks, tracks
         if before is None or before.epoch != tracks.epoch:
             self.forget_times()
+            self.has_key = False
             self._silent_frame = b""
         self.declared_fps = _declared_fps(tracks)
         self.unusual_pixels = "" if tracks.video is None else unusual_pixels(tracks.video)

@@ -14,7 +14,7 @@ from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
 from gateway.live.sound_to_aac import MakeConverter, SoundToAac
-from gateway.live.track_changes import IntervalLimiter
+from gateway.live.track_changes import IntervalLimiter, KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import NOT_READABLE
 from gateway.media.aac import parse_asc, raw_frames
@@ -48,6 +48,7 @@ class FlvIntake(UnitIntake):
         self._push_additional = publisher.push_additional
         self._infos: tuple[TrackInfo, ...] = ()
         self._info_limiter = IntervalLimiter()
+        self._sound_limiter = IntervalLimiter()  # for conversions that begin
         self._cues = CueIntake(publisher)
         self._pictures: WholePictures | None = None  # of the default track, if its codec has NAL units
         self._header: MediaTrack | None = None  # the last that the encoder sent for the default pictures
@@ -130,13 +131,15 @@ class FlvIntake(UnitIntake):
         super().finish(now)
 
     def _convert(self, track: MediaTrack) -> bool:
-        """Begins or ends the conversion of the default sound. Returns whether it is converted."""
+        """Begins or ends the conversion of the default sound. Returns whether it is converted. Raises KeepsChanging."""
         foreign = self._demux.foreign
         if self._make_converter is None or not (foreign or _lacks_channel_number(track)):
             if self._converter is not None:
                 self._converter.close()
             self._converter = self._converted = None
             return False
+        if not self._sound_limiter.take(time.monotonic()):
+            raise KeepsChanging  # each other codec starts another worker
         if self._converter is None:
             why = "its channels have no number" if foreign is None else foreign.codec
             log.info("the sound is converted", stream=self.publisher.stream.name, why=why)
@@ -191,6 +194,7 @@ class FlvIntake(UnitIntake):
                 return False
             self._header = track
         self._prepare_repair(track)
+        self.unusable.begin(track.kind)
         return track.kind is Kind.VIDEO or not self._convert(track)
 
     def _prepare_repair(self, track: MediaTrack) -> None:

@@ -194,11 +194,11 @@ class RtmpSession(ScheduledReads):
         """Ends publishing and playing, because the peer broke the protocol or its media is invalid."""
         reason = str(error)[:200]
         log.info("connection refused", peer=self.address, stream=self._name[:128], reason=reason)
-        description = str(error)
-        if self._push is not None and self._intake is not None and not isinstance(error, KeepsChanging):
-            description = "The media that was sent cannot be used."
-            if isinstance(error, InvalidData):
-                description = self._push.reject(description)
+        description = "The media that was sent cannot be used."
+        if isinstance(error, KeepsChanging):
+            description = str(error)
+        elif isinstance(error, InvalidData) and self._push is not None:
+            description = self._push.reject(description)
         self._leave_media(reason)
         if self._core.state is RtmpState.PUBLISHING:
             self._core.reject_publish("NetStream.Publish.Failed", description)

@@ -110,7 +110,7 @@ class FramesIntake:
                 reason = 'pictures are not NAL units with their lengths: encode with avc: {format: "avc"}'
                 self._count_malformed(reason, _VIDEO_INDEX)
                 return
-            if unit.track != track:  # they brought other parameter sets
+            if unit.track != track and self._publisher.active:  # they brought other parameter sets
                 self._video = unit.track
                 self._publisher.set_tracks(unit.track, self._audio, self._metadata)
                 self._gaps.set_tracks(unit.track, self._audio)

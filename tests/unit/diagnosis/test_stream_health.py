@@ -501,6 +501,14 @@ def test_pictures_without_any_key_frame_are_a_fault():
     assert push.send(4, gop=2.0) == []
 
 
+def test_a_switch_to_an_input_with_a_long_gop_is_no_missing_key_frame():
+    push = Push()
+    push.send(20)
+    push.stream.received.input, push._next_key = "van", 1e9
+    for _ in range(14):
+        assert "pictures_unreadable" not in push.send(1)
+
+
 def test_a_reason_of_the_intake_counts_while_no_picture_comes():
     push = Push(Media(fps=0.0))
     push.publisher.unusable.explain = lambda: "no key frame with its parameter sets came"

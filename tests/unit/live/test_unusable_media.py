@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.program_intake import ProgramIntake
+from gateway.live.track_changes import KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.live.unusable_media import UnusableMedia
 from gateway.media.errors import InvalidData
@@ -109,7 +110,27 @@ def test_a_message_with_other_members_is_invalid(fields: dict[str, Any]) -> None
         unusable().take_fields(fields)
 
 
+def test_a_track_that_can_be_used_replaces_what_was_left_out() -> None:
+    found = unusable()
+    found.leave_out(Kind.VIDEO, "VP6")
+    found.leave_out(Kind.AUDIO, "DTS")
+    found.begin(Kind.VIDEO)
+    assert found.left_out == "DTS"
+
+
 # ---- hostile senders ----
+
+
+async def test_sound_that_changes_its_codec_all_the_time_ends_the_push() -> None:
+    """Each change starts a worker."""
+    hub = builders.hub()
+    intake = FlvIntake(builders.publish(hub), Converter)
+    with pytest.raises(KeepsChanging):
+        for n in range(200):
+            intake.take_media(AUDIO_INDEX, n, (b"\x72", b"\xb2")[n % 2] + bytes(20), 1.7e9, time.monotonic())
+    hub.drain()
+    await hub.drained()
+
 
 STREAMS = st.lists(st.tuples(st.integers(0, 255), st.integers(0, 0x1FFF), st.binary(max_size=40)), max_size=20)
 DESCRIPTORS = st.sampled_from(
