@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.media.foreign_sound import ForeignSound
-from gateway.media.track import AccessUnit, MediaTrack
+from gateway.media.track import AccessUnit, ForeignSound, MediaTrack
 
 
 class SoundToAac(Protocol):

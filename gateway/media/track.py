@@ -46,6 +46,15 @@ class MediaTrack:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignSound:
+    """Sound of a codec that no track can have: a worker decodes it. codec: libav's name of the decoder. rate: Hz."""
+
+    codec: str
+    rate: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tracks:
     """The tracks of a stream. A consumer receives them before the first AccessUnit, and again after any change.
 

@@ -9,9 +9,8 @@ import structlog
 
 from gateway.lib.tasks import Tasks
 from gateway.live.sound_to_aac import MakeConverter
-from gateway.media.foreign_sound import ForeignSound
 from gateway.media.framed_units import MILLISECONDS
-from gateway.media.track import AccessUnit, MediaTrack
+from gateway.media.track import AccessUnit, ForeignSound, MediaTrack
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
 from gateway.workers.sound_protocol import SoundSetup, aac_track, channels_of
 from gateway.workers.worker_pool import WorkerPool

@@ -8,8 +8,7 @@ from typing import Final
 
 from gateway.media import aac, codecs, opus
 from gateway.media.errors import InvalidData
-from gateway.media.foreign_sound import ForeignSound
-from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.track import Codec, ForeignSound, Kind, MediaTrack
 
 # Bits per second, by number of channels.
 BITRATES: Final = {1: 96_000, 2: 128_000}  # of AAC

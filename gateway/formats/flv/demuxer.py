@@ -14,8 +14,7 @@ from gateway.formats.flv.tag import AAC, AUDIO_FOURCC, EX_AUDIO, TIMESCALE, VIDE
 from gateway.media import nal
 from gateway.media.aac import adts_config
 from gateway.media.errors import InvalidData
-from gateway.media.foreign_sound import ForeignSound
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.media.whole_pictures import real_codec, record_of
 
 _KEYS = (FrameType.KEY, FrameType.GENERATED_KEY)

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from gateway.formats.beginnings import kind_of
 from gateway.formats.ts import psi
 from gateway.formats.ts.data_units import MAX_DATA, DataTrack, DataUnit, is_cue
 from gateway.formats.ts.packets import PacketReader, PidReader, ProgramClock, TsCounters, unwrapped
@@ -15,15 +14,19 @@ from gateway.formats.ts.program_tables import DATA_USES, NULL_PID, SCRAMBLED, Pr
 from gateway.formats.ts.sections import SectionReader
 from gateway.formats.ts.sound_frames import CLOCK, SoundTrack
 from gateway.media.errors import InvalidData
-from gateway.media.foreign_sound import ForeignSound
 from gateway.media.framed_units import NO_START, NONE_CAME
-from gateway.media.track import AccessUnit
+from gateway.media.track import AccessUnit, ForeignSound
 
 _MAX_PES: Final = {StreamUse.VIDEO: 24 << 20, StreamUse.AUDIO: 1 << 20}  # bytes; of data: MAX_DATA
 _JUMP: Final = 10 * CLOCK  # ticks between two units of a stream
 _MARKED_JUMP: Final = CLOCK  # the same if the program's clock says that it has jumped
 _PAUSE: Final = 64  # unusual packets for each event that only changes names, after the first ones
 _FREE_NAMES: Final = 8
+# What comes in place of a transport stream, by its first bytes.
+_KINDS: Final = {
+    b"FLV": "FLV", b"\x1aE\xdf\xa3": "Matroska", b"\0\0\0\1": "bare H.264 or HEVC", b"\xff\xf1": "bare AAC",
+    b"\x80\x21": "RTP", b"\x80\xa1": "RTP", b"\3\0\0\0\0": "RTMP",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,9 @@ class ProgramReader:
             table = "no map of a program (PMT)" if self._selector.programs else "no table of programs (PAT)"
             if self._packets.unusual:
                 return f"{table} came in the packets of MPEG-TS"
-            return f"the data are {kind_of(self._packets.head)} instead of MPEG-TS" if self._packets.head else ""
+            head = self._packets.head
+            kind = next((kind for begin, kind in _KINDS.items() if head.startswith(begin)), "of an unknown kind")
+            return f"the data are {kind} instead of MPEG-TS" if head else ""
         for stream in self._streams.values():
             if stream.entry.use is StreamUse.VIDEO:
                 return NONE_CAME if stream.last is None else NO_START

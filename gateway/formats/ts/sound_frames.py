@@ -7,8 +7,7 @@ from gateway.formats.ts.packets import TsCounters
 from gateway.formats.ts.program_tables import S302M, StreamEntry
 from gateway.media import aac, ac3, latm, mp3, opus
 from gateway.media.errors import InvalidData, UnsupportedCodec
-from gateway.media.foreign_sound import ForeignSound
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 
 CLOCK: Final = 90_000  # ticks a second of all times
 MP2: Final = "mp2"

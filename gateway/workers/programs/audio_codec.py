@@ -11,8 +11,7 @@ from av.codec import CodecContext
 from av.codec.context import Flags
 
 from gateway.media.clock import AudioClock
-from gateway.media.foreign_sound import ForeignSound
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.workers.programs.codec import CodecFailed, make_packet, open_decoder
 from gateway.workers.sound_protocol import BITRATES, OPUS_BITRATES, SoundSetup, channels_of, opus_track
 

@@ -10,9 +10,8 @@ from gateway.formats.flv.muxer import track_body, unit_body
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media import aac, nal
-from gateway.media.foreign_sound import ForeignSound
 from gateway.media.nal_codec import NAL_CODECS
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from tests.support import builders
 from tests.support.builders import Recorder, publish
 from tests.support.sources import AAC, X264, Source, h264, pictures, source, tone

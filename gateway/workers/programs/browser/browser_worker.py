@@ -11,9 +11,8 @@ from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.recording import ForeignCodec, Packet, RecordedTrack, RecordingOpened
 from gateway.media.clock import DecodeTimes, PublisherTimeline
 from gateway.media.errors import InvalidData
-from gateway.media.foreign_sound import ForeignSound
 from gateway.media.nal_samples import NalSamples
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.browser_protocol import BrowserPlan, BrowserReport

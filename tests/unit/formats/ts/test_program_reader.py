@@ -20,9 +20,8 @@ from gateway.formats.ts.packets import PACKET
 from gateway.formats.ts.program_reader import ClockJump, Event, ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamUse
 from gateway.media import h264, h265, nal
-from gateway.media.foreign_sound import ForeignSound
 from gateway.media.nal_codec import NAL_CODECS
-from gateway.media.track import Codec, Kind
+from gateway.media.track import Codec, ForeignSound, Kind
 from tests.support.elementary import elementary
 from tests.support.media import made_once
 from tests.support.time_outs import at_most
