@@ -33,6 +33,7 @@ class Push:
     publisher: StreamPublisher | None = field(default=None, init=False)
     began: float = field(default_factory=time.monotonic, init=False)
     _has_place: bool = field(default=False, init=False)
+    _unusable: str = field(default="", init=False)  # why nothing of it can be used
 
     async def check_key(self) -> None:
         """Checks the key. Raises GatewayError, and counts the refusal."""
@@ -95,18 +96,18 @@ class Push:
         return "nothing received for too long" if idle_timeout and now - last > idle_timeout else ""
 
     def reject(self, otherwise: str) -> str:
-        """Tells the owner that the push ends because nothing of it can be used. Returns the reason for its client.
+        """Learns that the push must end because nothing of it can be used. Returns the reason for its client.
 
         otherwise: the reason if the intake knows none.
         """
-        text, request = self.publisher.unusable.text() if self.publisher is not None else "", self.request
-        error = MediaUnusable(text or f"{otherwise[:1].upper()}{otherwise[1:].rstrip('.')}.")
-        self.admission.refuse(self.id, request.address, request.protocol, error)
+        text = self.publisher.unusable.text() if self.publisher is not None else ""
+        self._unusable = text or f"{otherwise[:1].upper()}{otherwise[1:].rstrip('.')}."
         return text or otherwise
 
     def end(self, reason: str, *, stopped: bool = False, **counts: int) -> None:
         """Closes the publisher, whose stream lingers, and stops counting the push. Idempotent.
 
+        A push of which nothing could be used counts as refused, so that its owner learns why.
         stopped: whether the client said that it stops. counts: for the log.
         """
         publisher, self.publisher = self.publisher, None
@@ -115,6 +116,9 @@ class Push:
             self.admission.connections.give(self.request.address)
         if publisher is None:
             return
+        unusable = self._unusable or ("" if publisher.has_begun else publisher.unusable.text())
         publisher.close(EndReason.STOPPED if stopped else EndReason.PUBLISHER_GONE)
         seconds = round(time.monotonic() - self.began, 1)
         log.info("publish ended", **self._log_fields, reason=reason, seconds=seconds, **counts)
+        if unusable:
+            self.admission.refuse(self.id, self.request.address, self.request.protocol, MediaUnusable(unusable))

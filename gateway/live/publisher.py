@@ -326,6 +326,11 @@ class StreamPublisher:
             additional.close()
 
     @property
+    def has_begun(self) -> bool:
+        """Whether tracks were announced."""
+        return not self._is_first
+
+    @property
     def active(self) -> bool:
         return self._evict is not None
 

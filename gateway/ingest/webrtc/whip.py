@@ -25,7 +25,7 @@ from gateway.live.unit_intake import IntakeFailed
 from gateway.media.track import Kind
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.ports.auth_hook import HookDetails
-from gateway.ports.errors import GatewayError, NameInUse, NotAuthorized, TooManyRefusals
+from gateway.ports.errors import GatewayError, MediaUnusable, NameInUse, NotAuthorized, TooManyRefusals
 from gateway.protocols.sdp.answer import AcceptedMedia, largest_rid
 from gateway.protocols.sdp.codec_choice import no_codec_to_receive, receiving_codec
 from gateway.protocols.sdp.offer import TRANSPORT_CC, Offer
@@ -88,7 +88,7 @@ class WhipPushes:
         try:
             accepted, parameters = _accept(offer)
         except OfferRefused as refused:
-            push.reject(str(refused))
+            push.refuse(MediaUnusable(str(refused)))
             raise
         try:
             publisher = await push.begin(handler.evicted)

@@ -263,6 +263,13 @@ async def test_a_correct_picture_clears_the_fault(gateway: Gateway) -> None:
         await until_found(False, False)
 
 
+def test_a_push_that_ends_by_itself_before_its_refusal_is_explained(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    how = ("-nostdin", "-v", "error", *PICTURE, "-c:v", "flv1", "-t", "1", "-f", "flv", channel.push)
+    subprocess.run(["ffmpeg", *how], check=True, timeout=at_most(30))
+    until(lambda: ("unusable", "The encoder sends Sorenson H.263: choose H.264 or HEVC.") in refusals(channel), "told")
+
+
 # ---- transport streams ----
 
 VIDEO_PES = data_pes(0x100, b"\0\0\0\x01\x09\xf0" + bytes(100), 900, 0xE0)
