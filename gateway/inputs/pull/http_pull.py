@@ -25,21 +25,25 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.ports.errors import OutputError
 
-_HEAD_BYTES: Final = 189  # enough for two sync bytes of a transport stream
-_PACKET: Final = 188
+_HEAD_BYTES: Final = 205  # enough for two sync bytes of a transport stream
+_PACKETS: Final = ((0, 188), (0, 204), (4, 192))  # place of the first sync byte, and size of packets
 _READ_BYTES: Final = 16_384  # of FLV in one turn of the event loop; even if all tags are tiny, this takes milliseconds
 _CHUNK_BYTES: Final = 1 << 16  # of a transport stream, in one read
 _LEAD_MS: Final = 300  # between the tracks of a live stream; more would delay the pictures when the sound has stopped
 _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a transport stream are known
 
 
-async def pull_http(url: str, services: InputServices, context: InputContext) -> None:
-    """Fetches to the end of the response. Raises OutputError, EgressRefused, OSError."""
+async def pull_http(url: str, services: InputServices, context: InputContext, limiter: LeadLimiter) -> None:
+    """Fetches to the end of the response. Raises OutputError, EgressRefused, OSError.
+
+    limiter: of all responses of the input. Otherwise a short file, which is fetched again and again, is too fast.
+    """
+    limiter.begin()
     async with open_session(services, context.channel.id) as session:
         async with open_response(session, url) as response:
             head = await _read_head(response)
             if not head.lstrip(b"\xef\xbb\xbf").startswith(b"#EXTM3U"):
-                await _pull_stream(head, response, services, context, peer_of(url))
+                await _pull_stream(head, response, services, context, peer_of(url), limiter)
                 return
         await pull_hls(session, url, services, context)
 
@@ -53,12 +57,17 @@ async def _read_head(response: aiohttp.ClientResponse) -> bytes:
 
 
 async def _pull_stream(
-    head: bytes, response: aiohttp.ClientResponse, services: InputServices, context: InputContext, peer: str
+    head: bytes,
+    response: aiohttp.ClientResponse,
+    services: InputServices,
+    context: InputContext,
+    peer: str,
+    limiter: LeadLimiter,
 ) -> None:
     if head.startswith(SIGNATURE):
-        await _pull_flv(head, response, context, peer)
-    elif head[:1] == b"\x47" and head[_PACKET : _PACKET + 1] == b"\x47":
-        await _pull_ts(head, response, services, context, peer)
+        await _pull_flv(head, response, context, peer, limiter)
+    elif any(head[at : at + 1] == head[at + size : at + size + 1] == b"\x47" for at, size in _PACKETS):
+        await _pull_ts(head, response, services, context, peer, limiter)
     elif not head:
         raise OutputError("the server sends nothing")
     else:
@@ -67,9 +76,11 @@ async def _pull_stream(
         raise OutputError(f"the answer is no FLV, HLS or MPEG-TS{but}")
 
 
-async def _pull_flv(head: bytes, response: aiohttp.ClientResponse, context: InputContext, peer: str) -> None:
+async def _pull_flv(
+    head: bytes, response: aiohttp.ClientResponse, context: InputContext, peer: str, limiter: LeadLimiter
+) -> None:
     with closing(context.publish(peer)) as publisher:
-        intake, reader, limiter = FlvIntake(publisher), FlvReader(), LeadLimiter()
+        intake, reader = FlvIntake(publisher), FlvReader()
         data = head
         try:
             while data:
@@ -106,9 +117,13 @@ async def _chunks(head: bytes, response: aiohttp.ClientResponse) -> AsyncGenerat
 
 
 async def _pull_ts(
-    head: bytes, response: aiohttp.ClientResponse, services: InputServices, context: InputContext, peer: str
+    head: bytes,
+    response: aiohttp.ClientResponse,
+    services: InputServices,
+    context: InputContext,
+    peer: str,
+    limiter: LeadLimiter,
 ) -> None:
-    limiter = LeadLimiter()
     with closing(UnitOutput(context, peer)) as output:
         async with SourceOpener(services.workers, context.channel.id) as opener:
             source = await opener.open(_chunks(head, response), "mpegts", _PROBE_SECONDS)
