@@ -40,6 +40,7 @@ class DemuxedSource:
     """
 
     def __init__(self, client: DemuxClient, number: int, reader: ByteReader) -> None:
+        self.left_out = ""  # what of the media is not carried; it is known before the first unit
         self._client = client
         self._number = number
         self._reader = reader
@@ -182,7 +183,10 @@ class DemuxClient:
             fields = wire.read_json(body)
             source = self._sources.get(int(fields["source"]))
             if kind == DemuxMessage.LEFT_OUT:
-                log.warning("a track is not published", stream=self._stream, what=str(fields["what"])[:200])
+                what = str(fields["what"])[:200]
+                log.warning("media are not published", stream=self._stream, what=what)
+                if source is not None:
+                    source.left_out = what
             elif source is not None:
                 source.on_failed(OutputUnsupported(str(fields["reason"])[:200]))
             return
