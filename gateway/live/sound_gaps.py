@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from gateway.media.silent_frames import silent_frame
-from gateway.media.track import AccessUnit, Kind, MadeSilence, MediaTrack
+from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack
 
 log = structlog.get_logger(__name__)
 
@@ -57,19 +57,25 @@ class SoundGaps:
         track = audio if video is not None else None
         if track == self._track:
             return
-        self._track, self._next, self._is_paused = track, None, False
-        silence = silent_frame(track) if track is not None else None
-        if silence is None:
+        self._track, self._next, self._is_paused, self._frame = track, None, False, b""
+        if track is not None and not self._make_frame(track) and track.codec is not Codec.MP3:
             self._track = None
-        else:
+
+    def _make_frame(self, track: MediaTrack, frame: bytes = b"") -> bool:
+        """Makes the silent frame, which for MP3 is like one of the track's. Returns False if it is unknown."""
+        silence = silent_frame(track, frame)
+        if silence is not None:
             self._frame, self._frame_ms = silence.payload, float(1000 * silence.seconds)
+        return silence is not None
 
     def push(self, unit: AccessUnit, now: float) -> None:
         """Publishes a unit, with silence before it if the sound pauses. Hot path. now: monotonic seconds."""
         track, dts = self._track, unit.dts
         if track is not None:
             if unit.track.kind is _AUDIO:
-                if not self._take_sound(dts):
+                if not self._frame and not self._make_frame(track, unit.payload):
+                    self._track = None
+                elif not self._take_sound(dts):
                     return
             else:
                 before, self._shown = self._shown, dts
@@ -77,7 +83,11 @@ class SoundGaps:
                 after = self._next
                 if after is None or (before is not None and dts - before > _STEP_MS):
                     self._next, self._pictures = dts, 0
-                elif self._pictures >= _PICTURES and dts - after > self._usual + (0 if self._is_paused else LATE_MS):
+                elif (
+                    self._frame
+                    and self._pictures >= _PICTURES
+                    and dts - after > self._usual + (0 if self._is_paused else LATE_MS)
+                ):
                     self._fill(track, dts, unit.wall, now)
         self._publish(unit, now)
 
