@@ -28,6 +28,13 @@ _MAX_HELD: Final = 1 << 16  # bytes of units without a picture that wait for one
 _MAX_PICTURE: Final = 1 << 24  # bytes of a picture in several bodies; a picture at 60 Mbit/s and 10 a second has 750 kB
 
 
+def _plain_heads(codec: Codec) -> frozenset[bytes]:
+    """Returns the first bytes of slices where decoding cannot start."""
+    _, slices, starts, _ = _TYPES[codec]
+    heads = (bytes((head,)) for head in range(128))  # without the forbidden bit
+    return frozenset(head for head in heads if NAL_CODECS[codec].type_of(head) in slices - starts)
+
+
 class WholePictures:
     """Repairs the units of one H.264 or H.265 track of an encoder. It keeps no unit of a stream that is correct.
 
@@ -43,6 +50,7 @@ class WholePictures:
         self._size = self._samples.length_size
         self._is_h264 = track.codec is Codec.H264
         self._header, self._slices, self._starts, self._additions = _TYPES[track.codec]
+        self._plain = _plain_heads(track.codec)
         self._access = random_access_of(track)
         self._has_key = self._has_start = False  # a key frame, and one that its NAL units show
         self._joins = False  # slices of a picture come in several bodies
@@ -56,9 +64,13 @@ class WholePictures:
         """Whether a unit of this track can be published as it is. Hot path."""
         if not self._has_key or self._joins or self._held:
             return False
-        payload, size, shift, mask = unit.payload, self._size, self._codec.shift, self._codec.mask
-        slices, additions, sps, from_bytes = self._slices, self._additions, self._codec.sps, int.from_bytes
-        at, end, starts = 0, len(payload), None
+        payload, size, from_bytes = unit.payload, self._size, int.from_bytes
+        at, end = 0, len(payload)
+        # Most pictures are one slice that depends on others.
+        if not unit.key and from_bytes(payload[:size], "big") == end - size and payload[size : size + 1] in self._plain:
+            return payload[size + self._header : size + self._header + 1] >= _FIRST
+        shift, mask, starts = self._codec.shift, self._codec.mask, None
+        slices, additions, sps = self._slices, self._additions, self._codec.sps
         for _ in range(nal.MAX_UNITS):
             start = at + size
             at = start + from_bytes(payload[at:start], "big")
