@@ -130,6 +130,20 @@ def test_every_picture_is_kept_for_any_container(container: str, tmp_path: Path)
     assert abs(sum(result.durations) - 3) < 0.1
 
 
+@pytest.mark.parametrize("container", ["avi", "asf"])
+def test_every_picture_is_kept_although_the_container_has_only_decode_times(container: str, tmp_path: Path) -> None:
+    source = films.silent(
+        f"reordered.{container}", films.PICTURE, *("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"),
+        *("-bf", "3", "-b_strategy", "0", "-x264-params", "b-pyramid=normal:ref=4"),
+    )  # fmt: skip
+    result = make(source, tmp_path)
+    assert int(films.probe(result.master)["video"]["nb_read_frames"]) == int(
+        films.probe(source)["video"]["nb_read_frames"]
+    )
+    steps = {round(b - a, 2) for a, b in pairwise(films.times(result.master, "v"))}
+    assert max(steps) <= 0.08
+
+
 @pytest.mark.parametrize(
     ("name", "how"),
     [("live.mp4", ("-movflags", "+frag_keyframe+empty_moov")), ("live.mkv", ("-f", "matroska", "-live", "1"))],

@@ -76,6 +76,11 @@ class MediaFile:
         return (10 if self._container.format.flags & _TS_DISCONT else 3600) * VOD_CLOCK
 
     @property
+    def lacks_presentation_times(self) -> bool:
+        """Whether pictures are reordered, and the container has only decode times."""
+        return self._container.format.name in ("avi", "asf") and bool(self.video.codec_context.has_b_frames)
+
+    @property
     def duration(self) -> float:
         """Duration in seconds, from the header or estimated by libav; 0 if unknown."""
         return (self._container.duration or 0) / 1_000_000
