@@ -408,6 +408,44 @@ def test_a_file_that_is_not_a_film_gives_a_one_line_reason(name: str, data: byte
     assert words in str(told.value) and "\n" not in str(told.value)
 
 
+def test_a_film_with_longer_captions_is_complete(tmp_path: Path) -> None:
+    texts = films.scratch_file("long.srt", b"1\n00:00:01,000 --> 00:00:09,000\nafter the end\n")
+    source = films.film(
+        "captioned.mkv",
+        "-i",
+        str(films.plain()),
+        "-i",
+        str(texts),
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c",
+        "copy",
+        "-c:s",
+        "srt",
+    )
+    assert abs(sum(make(source, tmp_path).durations) - 3) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (bytes(range(128, 256)) * 8, "the file is not a readable media file"),
+        ("Это не фильм.\n".encode() * 60, "it is text, not media"),
+    ],
+)
+def test_what_is_no_readable_film_is_named(content: bytes, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UnusableMedia, match=words):
+        make(films.scratch_file(f"{len(words)}.mp4", content), tmp_path)
+
+
+def test_an_encrypted_film_is_named(tmp_path: Path) -> None:
+    key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76" * 16, "-encryption_kid", "a7" * 16)
+    with pytest.raises(UnusableMedia, match="the film is encrypted"):
+        make(films.copied("encrypted.mp4", films.plain(), *key), tmp_path)
+
+
 def test_a_film_without_its_index_is_reported_as_incomplete(tmp_path: Path) -> None:
     whole = films.plain().read_bytes()
     with pytest.raises(UnusableMedia, match=r"incomplete.*index"):
