@@ -150,13 +150,14 @@ class Measurements(Schema):
 
 
 class Refusal(SparseSchema):
-    """A refused push. expired: expiry of the key, if the reason is that it expired."""
+    """A refused push. expired: expiry of the key, if the reason is that it expired. text: what came, if `unusable`."""
 
     at: Time
     peer: str
     protocol: str
-    reason: Literal["missing", "wrong", "expired", "revoked", "in_use", "full", "hook"]
+    reason: Literal["missing", "wrong", "expired", "revoked", "in_use", "full", "hook", "unusable"]
     expired: Time | None = None
+    text: str | None = None
 
 
 class BelowRule(Body):

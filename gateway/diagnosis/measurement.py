@@ -10,7 +10,7 @@ import structlog
 
 from gateway.live.pushed_opus import PushedOpus
 from gateway.live.sink import EndReason, PartialSink
-from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, video_size
+from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, unusual_pixels, video_size
 from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, random_access_of
 from gateway.media.silence import is_silent
@@ -75,6 +75,8 @@ class Measurement(PartialSink):
         self.declared_fps: float | None = None
         self.jumps = 0  # of the timestamps; without those that the intake has repaired
         self.jump_ms = 0  # size of the last jump
+        self.unusual_pixels = ""  # chroma and depth of the pictures, if few browsers decode them
+        self._last_wall = 0.0
         self.forget_times()
         self.begin(0.0)
 
@@ -92,7 +94,6 @@ class Measurement(PartialSink):
         self.video_since = now  # monotonic time since which each sample had pictures
         self.has_video = self.has_audio = False  # whether any unit has arrived
         self._silent_frame = b""
-        self._last_wall = 0.0
         self._begin_second()
         self._sampled = now
 
@@ -102,7 +103,8 @@ class Measurement(PartialSink):
         self._audio_high = 0
         self._audio_ms = 0.0  # duration of all sound units so far
         self._frame_ms: float | None = None  # duration of one sound unit; None if it is not known yet
-        self._key: int | None = None  # decode time of the last key frame
+        self._key: int | None = None  # decode time of the last key frame, later by the pauses of the pictures since
+        self.has_key = False  # whether any key frame has come
         self.last_gop = 0.0  # seconds between the last two key frames; 0: there were no two yet
         self._delay = self._best_delay = _NEVER  # smallest delay of this second, and of these times, milliseconds
         self._video_high = 0
@@ -127,6 +129,7 @@ class Measurement(PartialSink):
             self.forget_times()
             self._silent_frame = b""
         self.declared_fps = _declared_fps(tracks)
+        self.unusual_pixels = "" if tracks.video is None else unusual_pixels(tracks.video)
         self._set_size(tracks.video, None)
 
     def on_unit(self, unit: AccessUnit) -> None:
@@ -154,6 +157,8 @@ class Measurement(PartialSink):
         if unit.track.kind is _VIDEO:
             self._frames += 1
             self._video_delay += delay
+            if dts - self._video_high > JUMP_MS and self._key is not None:
+                self._key += dts - self._video_high  # a camera that pauses has no long GOP
             if unit.key:
                 self._on_key(unit, dts)
             shown = dts + unit.cts * 1000 // scale
@@ -184,7 +189,7 @@ class Measurement(PartialSink):
         else:
             self.last_gop = (dts - self._key) / 1000
             self._gop = max(self._gop, self.last_gop)
-        self._key = dts
+        self._key, self.has_key = dts, True
         self._reordered, self._reorders = self._reorders, False
         self._opened, self._opens = self._opens, random_access_of(unit.track)(unit.payload) is RandomAccess.OPEN
         start = self._cell_start

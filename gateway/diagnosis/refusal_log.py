@@ -15,23 +15,26 @@ MAX_REFUSALS: Final = 10  # of a channel
 MAX_SIGNED: Final = 1_000  # channels for which a key with a genuine signature was refused
 MAX_UNSIGNED: Final = 1_000  # other ids; many of them may not exist
 # Only somebody with a genuine key of the channel can cause these.
-_SIGNED: Final = frozenset((RefusalReason.EXPIRED, RefusalReason.REVOKED, RefusalReason.IN_USE))
+_SIGNED: Final = frozenset((RefusalReason.EXPIRED, RefusalReason.REVOKED, RefusalReason.IN_USE, RefusalReason.UNUSABLE))
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refused push. time, expired: seconds since 1970. expired: expiry of an expired key."""
+    """A refused push. time, expired: seconds since 1970. expired: expiry of an expired key. text: what came instead."""
 
     time: float
     peer: str
     protocol: str
     reason: RefusalReason
     expired: int | None = None
+    text: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Returns the refusal as the API shows it."""
         shown = {"at": rfc3339(self.time), "peer": self.peer, "protocol": self.protocol, "reason": str(self.reason)}
-        return shown if self.expired is None else {**shown, "expired": rfc3339(self.expired)}
+        if self.expired is not None:
+            shown["expired"] = rfc3339(self.expired)
+        return {**shown, "text": self.text} if self.text else shown
 
 
 class RefusalLog:
@@ -59,7 +62,8 @@ class RefusalLog:
             return
         data = event.data
         reason = RefusalReason(data["refusal"])
-        refusal = Refusal(event.time, str(data["peer"]), str(data["protocol"]), reason, data.get("expired"))
+        peer, protocol, expired, text = (data.get(name) for name in ("peer", "protocol", "expired", "text"))
+        refusal = Refusal(event.time, str(peer), str(protocol), reason, expired, text or "")
         self._find_or_add(event.channel, refusal).append(refusal)
 
     def of(self, channel: str) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Final
 from gateway.channels.expiry import WARNING_SECONDS
 from gateway.channels.inputs import InputKind
 from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
-from gateway.media.track import Codec
+from gateway.live.unusable_media import UnusableMedia
+from gateway.media.track import Codec, Kind
 from gateway.protocols.srt.statistics import LinkStatistics
 
 LOST_SECONDS: Final = 5.0  # without media of the first input, while another one is on air
@@ -20,6 +21,7 @@ FPS_SECONDS: Final = 5.0  # of pictures that are needed to judge the frame rate
 RECOVERED_FPS_SHARE: Final = 0.93
 NO_AUDIO_SECONDS: Final = 10.0
 NO_VIDEO_SECONDS: Final = 5.0
+START_SECONDS: Final = 8.0  # in which pictures that come must begin with a key frame
 SILENT_SECONDS: Final = 8.0
 LATENESS_SECONDS: Final = 10  # in which media falls behind
 LATE_SECONDS: Final = 1.5
@@ -56,6 +58,7 @@ class Facts:
     key_expires: expiry of the stream key, seconds since 1970. key_seconds: the seconds until then.
     kbps, max_kbps: the mean bit rate of the push with all its tracks, and its limit; both 0: it has none.
     link: the connection of a push by SRT; None: it comes by another protocol.
+    unusable: what of the push cannot be used.
     captions_late: seconds of sound that wait for speech to text.
     """
 
@@ -79,6 +82,7 @@ class Facts:
     max_kbps: float = 0.0
     link: LinkStatistics | None = None
     captions_late: float = 0.0
+    unusable: UnusableMedia = field(default_factory=UnusableMedia)
 
     @property
     def is_settled(self) -> bool:
@@ -86,12 +90,35 @@ class Facts:
 
 
 # A rule gets the facts, and whether the fault is already found. If it is, the rule uses the limit for its end.
-Check = Callable[[Facts, bool], float | None]
+# A number, or the name of what is wrong.
+Check = Callable[[Facts, bool], float | str | None]
 
 
 def input_lost(facts: Facts, active: bool) -> float | None:
     """Returns the seconds for which the first input is missed, while another one is on air."""
     return facts.lost if facts.lost is not None and facts.lost >= LOST_SECONDS else None
+
+
+def stream_left_out(facts: Facts, active: bool) -> str | None:
+    """Returns the names of the tracks whose codecs cannot be used."""
+    return facts.unusable.left_out or None
+
+
+def pictures_unreadable(facts: Facts, active: bool) -> str | None:
+    """Returns why the pictures that come cannot be shown: a reason of the intake, or no key frame begins them."""
+    measurement, unusable = facts.measurement, facts.unusable
+    if unusable.unreadable:
+        return unusable.unreadable
+    if facts.now - (measurement.video_since if measurement.has_video else measurement.began) < START_SECONDS:
+        return None
+    if not measurement.has_video:
+        return unusable.explain() or None
+    return None if measurement.has_key else "no key frame came in 8 s, set one every 2 s in the encoder"
+
+
+def pixel_format(facts: Facts, active: bool) -> str | None:
+    """Returns the chroma and the depth of the pictures if few browsers decode them."""
+    return facts.measurement.unusual_pixels or None
 
 
 def gop_long(facts: Facts, active: bool) -> float | None:
@@ -147,7 +174,7 @@ def _count_swings(rates: Sequence[float]) -> int:
 def audio_missing(facts: Facts, active: bool) -> float | None:
     """Returns the seconds without a sound unit if they are too many, also if no sound track was announced."""
     seconds = facts.now - facts.measurement.last_audio
-    return seconds if seconds >= NO_AUDIO_SECONDS else None
+    return seconds if seconds >= NO_AUDIO_SECONDS and not facts.unusable.explains(Kind.AUDIO) else None
 
 
 def audio_silent(facts: Facts, active: bool) -> float | None:
@@ -163,7 +190,8 @@ def video_missing(facts: Facts, active: bool) -> float | None:
     if tracks is None or not (measurement.has_video or tracks.video or tracks.metadata.get("videocodecid")):
         return None
     seconds = facts.now - measurement.last_video
-    return seconds if seconds >= NO_VIDEO_SECONDS else None
+    is_missing = seconds >= NO_VIDEO_SECONDS and not facts.unusable.explains(Kind.VIDEO)
+    return seconds if is_missing else None
 
 
 def av_drift(facts: Facts, active: bool) -> float | None:

@@ -12,7 +12,7 @@ from gateway.diagnosis import link_rules, rules
 from gateway.diagnosis.measurement import Measurement
 from gateway.diagnosis.picture_overview import SIZE, PictureOverview
 from gateway.diagnosis.rules import Facts
-from gateway.diagnosis.texts import output_text, text_of
+from gateway.diagnosis.texts import text_of
 from gateway.live.health_report import Finding, Level
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import ActivePublisher, Stream
@@ -49,6 +49,8 @@ _OUTPUT_RULE: Final = Rule("output_failing", lambda facts, active: None, of_medi
 RULES: Final = (
     Rule("input_lost", rules.input_lost, of_media=False),
     _OUTPUT_RULE,
+    Rule("stream_left_out", rules.stream_left_out),
+    Rule("pictures_unreadable", rules.pictures_unreadable, begin=2.0),
     Rule("video_missing", rules.video_missing),
     Rule("picture_black", rules.picture_black, end=0.0),
     Rule("picture_frozen", rules.picture_frozen, end=0.0),
@@ -68,13 +70,16 @@ RULES: Final = (
     Rule("bitrate_unsteady", rules.bitrate_unsteady),
     Rule("captions_late", rules.captions_late, begin=2.0, of_media=False),
     Rule("b_frames", rules.b_frames),
+    Rule("pixel_format", rules.pixel_format),
     Rule("hevc", rules.hevc, level=Level.NOTICE),
     # Events: `key.expires` announces the date, also without a push.
     Rule("key_expires", rules.key_expires, end=0.0, of_media=False, level=Level.NOTICE),
 )
 CODES: Final = tuple(rule.code for rule in RULES)
 # While no media arrives, the rules of these faults are not applied: the faults neither begin nor end.
-_NEED_MEDIA: Final = frozenset(rule.code for rule in RULES if rule.of_media) - {"arrivals_late", "timestamps_jump"}
+_NEED_MEDIA: Final = frozenset(rule.code for rule in RULES if rule.of_media) - {
+    *("arrivals_late", "timestamps_jump", "stream_left_out", "pictures_unreadable")
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -145,6 +150,7 @@ class StreamHealth:
         facts.key_seconds = facts.key_expires - wall_clock
         facts.kbps, facts.max_kbps = received.kbps, received.max_kbps
         facts.captions_late = self._stream.captions.late
+        facts.unusable = publisher.unusable
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None
@@ -211,10 +217,7 @@ class StreamHealth:
             self._drop(state, now, wall_clock)
             return
         since = wall_clock if state.finding is None else state.finding.since
-        if isinstance(value, str):
-            text = output_text(value, self._facts.failing.get(value, ""))
-        else:
-            text, value = text_of(rule.code, value, self._facts), round(value, 2)
+        text, value = text_of(rule.code, value, self._facts), value if isinstance(value, str) else round(value, 2)
         state.finding = Finding(rule.code, text, since, value, rule.level)
         self._report(state, state.finding, "begun", now, wall_clock)
 

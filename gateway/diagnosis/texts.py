@@ -1,22 +1,18 @@
 """The sentences for operators: the fault of a stream, and its remedy."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from gateway.channels.expiry import date_text
 from gateway.channels.inputs import InputKind
 from gateway.diagnosis.link_rules import multiplier
 from gateway.diagnosis.rules import LATENESS_SECONDS, Facts
+from gateway.live.unusable_media import unreadable_text
 
 
-def text_of(code: str, value: float, facts: Facts) -> str:
-    """Returns the sentence of a fault. value: its size, see docs/api.md."""
+def text_of(code: str, value: float | str, facts: Facts) -> str:
+    """Returns the sentence of a fault. value: its size, or its name, see docs/api.md."""
     return _TEXTS[code](value, facts)
-
-
-def output_text(name: str, reason: str) -> str:
-    """Returns the sentence of an output that fails. name: of the output, and of its target if it has several."""
-    return f"The output {name} fails: {reason}"
 
 
 def _input_lost(value: float, facts: Facts) -> str:
@@ -63,7 +59,13 @@ def _gop_long(value: float, facts: Facts) -> str:
     return f"{found}: set 2 s in OBS, Output, Keyframe Interval."
 
 
-_TEXTS: Final[dict[str, Callable[[float, Facts], str]]] = {
+_TEXTS: Final[dict[str, Callable[[Any, Facts], str]]] = {
+    "output_failing": lambda name, facts: f"The output {name} fails: {facts.failing.get(name, '')}",
+    "stream_left_out": lambda _, facts: facts.unusable.left_out_text,
+    "pictures_unreadable": lambda reason, _: unreadable_text(reason),
+    "pixel_format": lambda value, _: (
+        f"The pictures have {value}, which most browsers and phones do not play: choose 4:2:0 and 8 bits."
+    ),
     "input_lost": _input_lost,
     "video_missing": lambda value, _: f"No picture for {value:.0f} s: check the camera or the scene in the encoder.",
     "picture_black": lambda value, _: f"The picture has been black for {value:.0f} s: check the camera or the scene.",

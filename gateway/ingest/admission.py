@@ -21,6 +21,7 @@ from gateway.ports.auth_hook import NO_DETAILS, AuthHook, HookAction, HookDetail
 from gateway.ports.errors import (
     AtCapacity,
     GatewayError,
+    MediaUnusable,
     NameInUse,
     NotAuthorized,
     RefusalReason,
@@ -202,11 +203,13 @@ class Admission:
             data["refusal"] = str(refusal)
         if isinstance(error, NotAuthorized) and error.expired is not None:
             data["expired"] = error.expired
+        if isinstance(error, MediaUnusable):
+            data["text"] = str(error)
         self.events.emit(Event(EventType.PUBLISH_REFUSED, time.time(), stream, data))
 
 
 def refusal_reason(error: GatewayError) -> RefusalReason | None:
-    """Returns the reason that clients see; None if the error is not about the key, a name in use, or the load."""
+    """Returns the reason that clients see; None if it is not about key, name, load or media."""
     match error:
         case NotAuthorized():
             return error.reason
@@ -214,4 +217,6 @@ def refusal_reason(error: GatewayError) -> RefusalReason | None:
             return RefusalReason.IN_USE
         case AtCapacity():
             return RefusalReason.FULL
+        case MediaUnusable():
+            return RefusalReason.UNUSABLE
     return None

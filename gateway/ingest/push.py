@@ -10,7 +10,7 @@ from gateway.channels.channel import Channel
 from gateway.ingest.admission import Admission, PushRequest
 from gateway.live.publisher import AcquirePublisher, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.ports.errors import AtCapacity, GatewayError
+from gateway.ports.errors import AtCapacity, GatewayError, MediaUnusable
 from gateway.settings.models import LimitsSettings
 
 log = structlog.get_logger(__name__)
@@ -91,8 +91,18 @@ class Push:
         now, last: monotonic times, the second of the last data. has_media: whether anything was published.
         """
         if not has_media and limits.first_media and now - self.began > limits.first_media:
-            return "no media in time"
+            return self.reject("no media in time")
         return "nothing received for too long" if idle_timeout and now - last > idle_timeout else ""
+
+    def reject(self, otherwise: str) -> str:
+        """Tells the owner that the push ends because nothing of it can be used. Returns the reason for its client.
+
+        otherwise: the reason if the intake knows none.
+        """
+        text, request = self.publisher.unusable.text() if self.publisher is not None else "", self.request
+        error = MediaUnusable(text or f"{otherwise[:1].upper()}{otherwise[1:].rstrip('.')}.")
+        self.admission.refuse(self.id, request.address, request.protocol, error)
+        return text or otherwise
 
     def end(self, reason: str, *, stopped: bool = False, **counts: int) -> None:
         """Closes the publisher, whose stream lingers, and stops counting the push. Idempotent.

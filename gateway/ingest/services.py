@@ -8,7 +8,7 @@ from gateway.live.channel_feed import ChannelFeed
 from gateway.live.publisher import AcquirePublisher
 from gateway.live.sound_to_aac import MakeConverter
 from gateway.playback.services import PlayServices
-from gateway.workers.sound_converter import SoundWorkerConverter
+from gateway.workers.sound_converter import converters
 from gateway.workers.worker_pool import WorkerPool
 
 
@@ -31,5 +31,4 @@ class ListenerServices(PlayServices):
 
     def sound_converter(self, stream: str) -> MakeConverter | None:
         """Returns the maker of converters for the sound of a push; None if there are no workers."""
-        workers = self.workers
-        return None if workers is None else lambda take: SoundWorkerConverter(workers, self.tasks, stream, take)
+        return None if self.workers is None else converters(self.workers, self.tasks, stream)

@@ -1,18 +1,23 @@
 """UnitOutput: publishes the units that a source has read."""
 
 import time
+from collections.abc import Sequence
 
 from gateway.inputs.descriptor import InputContext
 from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Tracks
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.ports.errors import OutputError
 
 
 class UnitOutput:
-    """Publishes tracks and units. The first tracks open the publisher."""
+    """Publishes tracks and units. The first tracks open the publisher.
+
+    left_out: kinds and names of the tracks that cannot be used.
+    """
 
     def __init__(self, context: InputContext, peer: str = "") -> None:
+        self.left_out: Sequence[tuple[Kind, str]] = ()
         self._context = context
         self._peer = peer
         self._publisher: StreamPublisher | None = None
@@ -25,6 +30,8 @@ class UnitOutput:
         """Announces tracks. Raises OutputError if they change too often."""
         if self._publisher is None:
             self._publisher = self._context.publish(self._peer)
+            for kind, name in self.left_out:
+                self._publisher.unusable.leave_out(kind, name)
         try:
             self._publisher.set_tracks(tracks.video, tracks.audio, {})
         except InvalidData as error:

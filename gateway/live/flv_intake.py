@@ -16,6 +16,7 @@ from gateway.live.pushed_tracks import TrackInfo, track_info
 from gateway.live.sound_to_aac import MakeConverter, SoundToAac
 from gateway.live.track_changes import IntervalLimiter
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
+from gateway.live.unusable_media import NOT_READABLE
 from gateway.media.aac import parse_asc, raw_frames
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
@@ -30,8 +31,8 @@ METADATA_BYTES: Final = 65_536
 class FlvIntake(UnitIntake):
     """Demuxes bodies. The tracks that onMetaData names are expected.
 
-    make_converter: for sound that browsers do not play; None: it stays as it is. AAC without a number for its channels
-    is such sound.
+    make_converter: for sound that browsers do not play; None: it stays as it is, or is left out. AAC without a number
+    for its channels is such sound.
 
     Additional tracks (Enhanced RTMP multitrack) go to `set_additional` and `push_additional` of the publisher, with the
     same clock.
@@ -42,7 +43,7 @@ class FlvIntake(UnitIntake):
         self._make_converter = make_converter
         self._converter: SoundToAac | None = None  # of the default sound
         self._converted: MediaTrack | None = None  # what it makes
-        self._demux = MediaDemuxer()
+        self._demux = MediaDemuxer(converts=make_converter is not None)
         self._demuxers = (self._demux.read_video, self._demux.read_audio)  # by index
         self._push_additional = publisher.push_additional
         self._infos: tuple[TrackInfo, ...] = ()
@@ -69,7 +70,8 @@ class FlvIntake(UnitIntake):
         try:
             item = self._demuxers[index](0, body, wall_clock)
         except InvalidData as error:
-            self.malformed.add(error, self.units)
+            if self.unusable.add_broken(index, str(error)):
+                raise
             return
         if isinstance(item, AccessUnit):
             self._take_default(item, index, timestamp, now)
@@ -87,7 +89,7 @@ class FlvIntake(UnitIntake):
         elif not self._are_whole[index](item):
             self._repair(item, timestamp == before, now)
         elif self.is_announced:
-            self.units += 1
+            self.read[index] += 1
             self._publish(item, now)
         else:
             self._take(0, item, now)
@@ -101,7 +103,6 @@ class FlvIntake(UnitIntake):
                 number = index + 2 * track_id
                 item.dts = self._stamp(number, timestamp)
                 if self.is_announced:
-                    self.units += 1
                     self._push_additional(number, item, now)
                 else:
                     self._take(track_id, item, now)
@@ -116,6 +117,11 @@ class FlvIntake(UnitIntake):
 
     # ---- cold ----
 
+    def explain(self) -> str:
+        if self._demux.video_track is None and self._demux.dropped[Kind.VIDEO]:
+            return "their parameter sets (the sequence header) did not come"
+        return ""
+
     def finish(self, now: float) -> None:
         if self._pictures is not None:
             self._publish_repaired(self._pictures.finish(), now)
@@ -125,17 +131,19 @@ class FlvIntake(UnitIntake):
 
     def _convert(self, track: MediaTrack) -> bool:
         """Begins or ends the conversion of the default sound. Returns whether it is converted."""
-        if self._make_converter is None or not _lacks_channel_number(track):
+        foreign = self._demux.foreign
+        if self._make_converter is None or not (foreign or _lacks_channel_number(track)):
             if self._converter is not None:
                 self._converter.close()
             self._converter = self._converted = None
             return False
         if self._converter is None:
-            log.info("the sound is converted", stream=self.publisher.stream.name, why="its channels have no number")
+            why = "its channels have no number" if foreign is None else foreign.codec
+            log.info("the sound is converted", stream=self.publisher.stream.name, why=why)
             self._converter = self._make_converter(self._take_converted)
             self._sound_ms = CONVERTED_SOUND_MS
             self.expected = {*(self.expected or ()), Kind.AUDIO}
-        self._converter.change(track, None)
+        self._converter.change(track, foreign)
         return True
 
     def _take_converted(self, unit: AccessUnit) -> None:
@@ -161,7 +169,10 @@ class FlvIntake(UnitIntake):
                 assert self._pictures is not None, "it has said that the unit is not whole"
                 units = self._pictures.repair(item, has_same_time)
         except InvalidData as error:
-            self.malformed.add(error, self.units)
+            is_video = item.track.kind is Kind.VIDEO
+            index, reason = (VIDEO_INDEX, f"{NOT_READABLE} ({error})") if is_video else (AUDIO_INDEX, str(error))
+            if self.unusable.add_broken(index, reason):
+                raise
             return
         self._publish_repaired(units, now)
 
@@ -188,11 +199,13 @@ class FlvIntake(UnitIntake):
         if track.codec is Codec.AAC:
             self._are_whole[index] = _is_raw
         elif track.kind is Kind.VIDEO:
-            self._pictures = None
+            self._pictures, self.unusable.record = None, ""
             if track.codec in NAL_CODECS:
-                with suppress(InvalidData):  # of a record that nobody can read; outputs say so
+                try:
                     self._pictures = WholePictures(track)
                     self._are_whole[index] = self._pictures.is_whole
+                except InvalidData as error:
+                    self.unusable.record = f"their parameter sets cannot be read ({error})"
 
     def take_script(self, script: Script, now: float) -> None:
         """Processes onMetaData (without its @setDataFrame) or timed script data."""
@@ -216,14 +229,9 @@ class FlvIntake(UnitIntake):
         self, track_id: int, item: MediaTrack | TrackStart | Unsupported, index: int, timestamp: int, now: float
     ) -> None:
         if isinstance(item, Unsupported):
-            more = {"track": track_id} if track_id else {}
-            log.warning(
-                "a track is not published",
-                stream=self.publisher.stream.name,
-                kind=str(item.kind),
-                **more,
-                what=item.what,
-            )
+            self.unusable.leave_out(item.kind, item.what)
+            if not track_id:
+                self.expected = {*(Kind if self.expected is None else self.expected)} - {item.kind}
             return
         track = item.track if isinstance(item, TrackStart) else item
         if not track_id:

@@ -12,13 +12,14 @@ import structlog
 from gateway.formats.ts.data_units import DataUnit
 from gateway.formats.ts.packets import unwrapped
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
-from gateway.formats.ts.program_tables import StreamEntry, StreamUse
+from gateway.formats.ts.program_tables import SCRAMBLED, StreamEntry, StreamUse
 from gateway.live.cue_intake import LONGEST_MS, CueIntake
 from gateway.live.private_intake import PRIVATE_USES, PrivateIntake, milliseconds
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
 from gateway.live.sound_to_aac import MakeConverter, SoundToAac
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
+from gateway.live.unusable_media import NOT_READABLE
 from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
@@ -69,14 +70,16 @@ class ProgramIntake(UnitIntake):
         self._cues = CueIntake(publisher)
         self._make_converter = make_converter
         self._sources: dict[int, _Source] = {}  # by PID
-        self._left_out: dict[int, str] = {}  # by PID: the names that were logged
         self._entries: dict[int, StreamEntry] = {}  # by PID: all streams of the program
         self._private = PrivateIntake()
-        self._bad = 0  # errors of the reader that were counted
+        self._bad = self._broken = 0  # errors of the reader that were counted, and those of pictures
 
     def receive(self, data: bytes, now: float) -> None:
         """Takes bytes of the transport stream, cut anywhere. Raises KeepsChanging. Hot path. now: monotonic seconds."""
         self._take_events(self.reader.receive(data), now)
+
+    def explain(self) -> str:
+        return "" if self.read[VIDEO_INDEX] else self.reader.explain()
 
     def finish(self, now: float, *, is_whole: bool = True) -> None:
         """Ends the push. is_whole: whether the data end with a whole picture; otherwise the last one is dropped."""
@@ -104,6 +107,9 @@ class ProgramIntake(UnitIntake):
         counters = self.reader.counters
         if counters.damaged != self._bad:
             self._bad = counters.damaged
+            if counters.broken_pictures != self._broken:
+                self._broken = counters.broken_pictures
+                self.unusable.add_broken(VIDEO_INDEX, NOT_READABLE)
             self.publisher.dropped["ingest"] = self._bad
 
     def _take_cue(self, unit: DataUnit, now: float) -> None:
@@ -208,6 +214,8 @@ class ProgramIntake(UnitIntake):
         for entry in program.streams:
             if entry.pid not in self._sources:
                 self._add(entry)
+        lost = [(f"{e.codec} {e.lost}" if e.codec == SCRAMBLED else e.codec, e.lost) for e in program.streams]
+        self.unusable.leave_out_only({name: kind for name, kind in lost if kind is not None})
         self.expected = {Kind.AUDIO if source.index % 2 else Kind.VIDEO for source in self._sources.values()}
 
     def _add(self, entry: StreamEntry) -> None:
@@ -220,8 +228,7 @@ class ProgramIntake(UnitIntake):
             if track_id is not None:
                 self._sources[entry.pid] = _Source(track_id, AUDIO_INDEX + 2 * track_id, entry.language)
                 return
-        if entry.use not in PRIVATE_USES and self._left_out.get(entry.pid) != entry.codec:
-            self._left_out[entry.pid] = entry.codec
+        if entry.use not in PRIVATE_USES and entry.lost is None:
             log.info(
                 "a stream is not published", stream=self.publisher.stream.name, pid=entry.pid, kind=str(entry.codec)
             )

@@ -16,6 +16,7 @@ from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason, SoundSource
 from gateway.live.stream import ActivePublisher, Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
+from gateway.live.unusable_media import UnusableMedia
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
 
@@ -93,6 +94,7 @@ class StreamPublisher:
         self.last_media = now
         self.network: Callable[[], Quality | None] = unknown_quality  # set by its intake, if its protocol has reports
         self.dropped: Counter[str] = Counter()
+        self.unusable = UnusableMedia(stream.name, self.dropped)
         self.timeline: PublisherTimeline | None = None  # set by its intake
         self.ask_key_frame: Callable[[], None] | None = None  # set by its intake, if its protocol can ask
         self.tracks_wait = 10.0  # seconds in which promised pictures may begin; set by the hub
@@ -236,6 +238,7 @@ class StreamPublisher:
         else:
             self.protocol, self.peer, self.timeline = publisher.protocol, publisher.peer, publisher.timeline
             self.dropped = publisher.dropped
+        self.unusable = UnusableMedia(self.stream.name, self.dropped) if publisher is None else publisher.unusable
         self.ask_key_frame = ask_key_frame
         self.since = time.monotonic() if publisher is None else publisher.since
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.formats.ts.sound_frames import SoundFormat
+from gateway.media.foreign_sound import ForeignSound
 from gateway.media.track import AccessUnit, MediaTrack
 
 
 class SoundToAac(Protocol):
     """Converts the sound of one stream in a worker."""
 
-    def change(self, track: MediaTrack, foreign: SoundFormat | None) -> None:
+    def change(self, track: MediaTrack, foreign: ForeignSound | None) -> None:
         """Begins with another source. foreign: its format, if no track can describe it."""
 
     def give(self, unit: AccessUnit) -> None:

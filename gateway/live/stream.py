@@ -66,6 +66,7 @@ from gateway.live.sink import EndReason, SoundSource
 from gateway.live.stream_captions import StreamCaptions
 from gateway.live.stream_playback import StreamPlayback
 from gateway.live.track_changes import ChangeLimiters
+from gateway.live.unusable_media import UnusableMedia
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
 
@@ -88,6 +89,7 @@ class ActivePublisher(Protocol):
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
     emits_events: whether its begin and its end are emitted as events.
     network: returns the quality of its connection; None: unknown, or its protocol has no reports.
+    unusable: what of its media cannot be used.
     """
 
     protocol: str
@@ -98,6 +100,7 @@ class ActivePublisher(Protocol):
     timeline: PublisherTimeline | None
     emits_events: bool
     network: Callable[[], Quality | None]
+    unusable: UnusableMedia
 
     def request_key_frame(self, now: float) -> None:
         """Asks the client for a key frame, at most once a second. now: monotonic seconds."""

@@ -8,7 +8,6 @@ import structlog
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sound_gaps import SoundGaps
 from gateway.media.clock import PublisherTimeline
-from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
 
 log = structlog.get_logger(__name__)
@@ -38,35 +37,6 @@ class IntakeFailed(Exception):
         self.again = again
 
 
-class MalformedMedia:
-    """Counts media of a push that cannot be read, so that one bad frame does not end the push."""
-
-    __slots__ = ("_publisher", "_rows", "count")
-
-    IN_ROW: Final = 100  # this many in a row end the push
-
-    def __init__(self, publisher: StreamPublisher) -> None:
-        self._publisher = publisher
-        self._rows: dict[Kind | None, tuple[int, int]] = {}  # by track: units read before, errors in a row
-        self.count = 0
-
-    def add(self, error: InvalidData, units: int, kind: Kind | None = None) -> None:
-        """Counts an error, and logs the first one in a row. Raises the error if there are too many in a row.
-
-        units: number of units that were read so far; a further unit ends the row.
-        kind: the track, if its units are counted apart; None: they are counted together.
-        """
-        before, in_row = self._rows.get(kind, (units, 0))
-        in_row = in_row + 1 if units == before else 1
-        self._rows[kind] = units, in_row
-        self.count += 1
-        self._publisher.dropped["ingest"] = self.count
-        if in_row == 1:
-            log.info("malformed media dropped", stream=self._publisher.stream.name, reason=str(error))
-        if in_row >= self.IN_ROW:
-            raise error
-
-
 class UnitIntake:
     """Repairs the times of units, and announces tracks before the first unit.
 
@@ -81,13 +51,14 @@ class UnitIntake:
     def __init__(self, publisher: StreamPublisher, expected: Collection[Kind] | None = None) -> None:
         self.publisher = publisher
         self.timeline = publisher.timeline = PublisherTimeline()
-        self.malformed = MalformedMedia(publisher)
+        self.unusable = publisher.unusable
+        self.unusable.explain = self.explain
+        self.read = self.unusable.read
         self.metadata: dict[str, AmfValue] = {}
         self.expected = expected
         if expected is None and (earlier := publisher.stream.original.tracks) is not None:
             self.expected = {track.kind for track in (earlier.video, earlier.audio) if track is not None}
         self.is_announced = False
-        self.units = 0  # number of units so far
         self._sound_ms = SOUND_MS
         self._stamp = self.timeline.stamp
         self._gaps = SoundGaps(publisher.stream.name, publisher.push)
@@ -101,6 +72,15 @@ class UnitIntake:
     def tracks(self) -> tuple[MediaTrack | None, MediaTrack | None]:
         """The current tracks: video and audio."""
         return self._video, self._audio
+
+    @property
+    def units(self) -> int:
+        """Number of units so far."""
+        return sum(self.read)
+
+    def explain(self) -> str:
+        """Returns why no picture was read although pictures come or are promised; "": no reason is known."""
+        return ""
 
     def set_track(self, track: MediaTrack, now: float) -> None:
         """Sets or changes a track. Later changes start a new epoch. Raises KeepsChanging. now: monotonic seconds."""
@@ -127,7 +107,7 @@ class UnitIntake:
 
     def _take(self, track_id: int, unit: AccessUnit, now: float) -> None:
         """Publishes a unit with its repaired time, or lets it wait. track_id: 0: of a default track."""
-        self.units += 1
+        self.read[VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX] += 1
         if self.is_announced:
             self._push_track(track_id, unit, now)
             return

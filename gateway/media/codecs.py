@@ -24,6 +24,8 @@ _PROFILES = {
     Codec.AAC: {1: "Main", 2: "LC", 3: "SSR", 4: "LTP", 23: "LD", 39: "ELD", 42: "xHE-AAC"},
 }  # fmt: skip
 
+_CHROMA = ("4:0:0", "4:2:0", "4:2:2", "4:4:4")  # by chroma_format_idc
+
 # Codecs without parameters. MP3: Apple's authoring rules use this value, and hls.js maps it to "mp3". RFC 6381 would
 # require mp4a.6B.
 _CODEC_STRINGS = {
@@ -87,6 +89,19 @@ def sps_of(track: MediaTrack) -> h264.H264Sps | h265.H265Sps | None:
     codec = NAL_CODECS[track.codec]
     sets = codec.parse_record(track.config).sps
     return codec.parse_sps(sets[0]) if sets else None
+
+
+def unusual_pixels(track: MediaTrack) -> str:
+    """Returns chroma and depth of pictures that few browsers decode, such as "4:2:2 and 10 bits"; "" for others.
+
+    HEVC with 10 bits is as common as with 8.
+    """
+    sps = _or_none(sps_of, track) if track.codec in NAL_CODECS else None
+    coding = sps.coding if isinstance(sps, h264.H264Sps) else sps
+    most = 8 if track.codec is Codec.H264 else 10
+    if coding is None or (coding.chroma_format <= 1 and coding.luma_bits <= most):
+        return ""
+    return f"{_CHROMA[coding.chroma_format]} and {coding.luma_bits} bits"
 
 
 def frame_rate(track: MediaTrack) -> float | None:

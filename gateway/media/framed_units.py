@@ -7,6 +7,9 @@ from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 MILLISECONDS: Final = 1_000  # per second, as in FLV and RTMP
+# Why no picture was made, for the owner of the channel.
+NO_START: Final = "no key frame with its parameter sets came"
+NONE_CAME: Final = "they are announced, but none came"
 _JUMP: Final = 2  # seconds; a larger step between two pictures begins new decode times
 
 

@@ -62,8 +62,8 @@ class SpsCoding:
 
     id: int
     chroma_format: int
-    luma_depth: int
-    chroma_depth: int
+    luma_bits: int
+    chroma_bits: int
     separate_planes: bool
     lossless: bool
     scaling: bool
@@ -129,7 +129,7 @@ def build_avcc(sps: list[bytes], pps: list[bytes]) -> bytes:
     if first.profile in _HIGH_PROFILES:
         coding = first.coding
         assert coding is not None, "`parse_sps` sets it"
-        depths = 0xF8 | coding.luma_depth - 8, 0xF8 | coding.chroma_depth - 8
+        depths = 0xF8 | coding.luma_bits - 8, 0xF8 | coding.chroma_bits - 8
         record += bytes((0xFC | coding.chroma_format, *depths, 0))
     return record
 
@@ -155,13 +155,13 @@ def parse_sps(unit: bytes) -> H264Sps:
     profile, compat, level = bits.u(8), bits.u(8), bits.u(8)
     id = bounded(bits.ue(), 31, "seq_parameter_set_id")
     chroma_format, separate_planes = 1, False
-    luma_depth = chroma_depth = 8
+    luma_bits = chroma_bits = 8
     lossless = scaling = False
     if profile in _HIGH_PROFILES:
         chroma_format = bounded(bits.ue(), 3, "chroma_format_idc")
         separate_planes = chroma_format == 3 and bits.flag()
-        luma_depth += bounded(bits.ue(), 6, "bit_depth_luma_minus8")
-        chroma_depth += bounded(bits.ue(), 6, "bit_depth_chroma_minus8")
+        luma_bits += bounded(bits.ue(), 6, "bit_depth_luma_minus8")
+        chroma_bits += bounded(bits.ue(), 6, "bit_depth_chroma_minus8")
         lossless, scaling = bits.flag(), bits.flag()
         if scaling:
             for n in range(12 if chroma_format == 3 else 8):
@@ -214,7 +214,7 @@ def parse_sps(unit: bytes) -> H264Sps:
     if order == 2:
         reorder = 0  # §7.4.2.1.1: "… output order the same as decoding order"
     coding = SpsCoding(
-        id, chroma_format, luma_depth, chroma_depth, separate_planes, lossless, scaling, frame_number_bits, order,
+        id, chroma_format, luma_bits, chroma_bits, separate_planes, lossless, scaling, frame_number_bits, order,
         order_bits, reference_frames, columns, rows, frames_only, offset,
     )  # fmt: skip
     return H264Sps(profile, compat, level, width, height, frame_rate, not frames_only, reorder, aspect, signal, coding)

@@ -273,7 +273,7 @@ class BitWriter:
 
 
 def _sample_format(sps: SpsCoding) -> tuple[int, int, int]:
-    return sps.chroma_format, sps.luma_depth, sps.chroma_depth
+    return sps.chroma_format, sps.luma_bits, sps.chroma_bits
 
 
 def escape(rbsp: bytes) -> bytes:

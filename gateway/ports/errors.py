@@ -11,6 +11,7 @@ GatewayError
 │   └── TooManyRefusals  too many wrong credentials came from an address
 ├── TooManyRequests         too many clips of a channel were made in this time
 ├── BitRateTooHigh       a push was just ended for its bit rate
+├── MediaUnusable        a push ended, because nothing of it could be used
 ├── PushesNotAccepted    this node serves players and accepts no pushes
 ├── NoSuchChannel        no channel is stored under this id
 ├── ChannelExists        a channel is stored under this id already
@@ -46,7 +47,7 @@ class RefusalReason(StrEnum):
     """Why a push was refused, as clients see it.
 
     EXPIRED, REVOKED: the sign itself verifies. WRONG: any other wrong key, also for an unknown channel.
-    HOOK: the operator's service refused it.
+    HOOK: the operator's service refused it. UNUSABLE: nothing of its media could be used.
     """
 
     MISSING = "missing"
@@ -56,6 +57,7 @@ class RefusalReason(StrEnum):
     IN_USE = "in_use"
     FULL = "full"
     HOOK = "hook"
+    UNUSABLE = "unusable"
 
 
 class GatewayError(Exception):
@@ -135,6 +137,10 @@ class BitRateTooHigh(GatewayError):
     def __init__(self, kbps: float) -> None:
         super().__init__(f"the bit rate was above {kbps:g} kbit/s")
         self.kbps = kbps
+
+
+class MediaUnusable(GatewayError):
+    """A push ended, because nothing of it could be used. The message says what came, for the channel's owner."""
 
 
 class PushesNotAccepted(GatewayError):

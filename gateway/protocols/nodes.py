@@ -36,6 +36,7 @@ class LinkMessage(IntEnum):
     ADDITIONAL_UNIT = 22
     NUMBERS = 23  # to a publishing node, after each segment: JSON, see live.next_numbers
     QUALITY = 24  # JSON: the quality of the connection of a push (`gateway.live.network_quality`)
+    UNUSABLE = 25  # JSON: what of a push cannot be used (`gateway.live.unusable_media`), after each change
 
 
 class PullForm(StrEnum):

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from gateway.formats.ts.sound_frames import SoundFormat
 from gateway.lib.tasks import Tasks
+from gateway.live.sound_to_aac import MakeConverter
+from gateway.media.foreign_sound import ForeignSound
 from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import AccessUnit, MediaTrack
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
-from gateway.workers.sound_protocol import ForeignSound, SoundSetup, aac_track, channels_of
+from gateway.workers.sound_protocol import SoundSetup, aac_track, channels_of
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -30,13 +31,13 @@ class SoundWorkerConverter:
     stream: str
     deliver: Callable[[AccessUnit], None]
     _client: SoundWorkerClient | None = field(default=None, init=False)
-    _foreign: SoundFormat | None = field(default=None, init=False)
+    _foreign: ForeignSound | None = field(default=None, init=False)
     _source: MediaTrack | None = field(default=None, init=False)
 
-    def change(self, track: MediaTrack, foreign: SoundFormat | None) -> None:
+    def change(self, track: MediaTrack, foreign: ForeignSound | None) -> None:
         if self._client is None or foreign != self._foreign:
             self.close()
-            setup = SoundSetup(foreign=None if foreign is None else ForeignSound(*foreign))
+            setup = SoundSetup(foreign=foreign)
             client = self._client = SoundWorkerClient(self.workers, self.stream, self.deliver, setup)
             self.tasks.start(self._run(client), f"sound of {self.stream}")
         self._foreign = foreign
@@ -61,3 +62,8 @@ class SoundWorkerConverter:
             log.warning("sound is left out", stream=self.stream, reason=str(error))
             if self._client is client:
                 self._client = None
+
+
+def converters(workers: WorkerPool, tasks: Tasks, stream: str) -> MakeConverter:
+    """Returns the maker of converters for the sound of a push or pull. tasks: of its owner."""
+    return lambda deliver: SoundWorkerConverter(workers, tasks, stream, deliver)

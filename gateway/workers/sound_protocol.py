@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.media import aac, codecs, opus
 from gateway.media.errors import InvalidData
+from gateway.media.foreign_sound import ForeignSound
 from gateway.media.track import Codec, Kind, MediaTrack
 
 # Bits per second, by number of channels.
@@ -17,15 +18,6 @@ OPUS_BITRATES: Final = {1: 64_000, 2: 96_000}
 # AudioSpecificConfig of the worker's AAC LC at 48 kHz, by number of channels (ISO/IEC 14496-3 §1.6.2.1). It is
 # constant, so that the gateway need not wait until the worker sends it.
 CONFIGS: Final = {1: bytes.fromhex("1188"), 2: bytes.fromhex("1190")}
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignSound:
-    """Sound of a codec that no track can have. codec: libav's name of the decoder. rate: Hz."""
-
-    codec: str
-    rate: int
-    channels: int
 
 
 @dataclass(frozen=True, slots=True)

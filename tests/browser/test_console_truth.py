@@ -17,10 +17,13 @@ expect.set_options(timeout=at_most(20_000))
 gateway = shared_gateway("chromium", "ffmpeg", MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
 
 
-def push(url: str) -> Program:
+H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-pix_fmt", "yuv420p")
+
+
+def push(url: str, *codecs: str) -> Program:
     picture = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=15", "-f", "lavfi", "-i", "sine=440:r=44100")
-    codecs = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-pix_fmt", "yuv420p")
-    return Program(["ffmpeg", "-nostdin", "-v", "error", "-re", *picture, *codecs, "-c:a", "aac", "-f", "flv", url])
+    how = codecs or (*H264, "-c:a", "aac")
+    return Program(["ffmpeg", "-nostdin", "-v", "error", "-re", *picture, *how, "-f", "flv", url])
 
 
 async def look(page: Page, folder: Path, name: str) -> None:
@@ -100,3 +103,21 @@ async def test_a_slate_on_air_is_shown_everywhere(browser: Browser, gateway: Gat
             assert faults == [("input_lost", "ended"), ("input_lost", "begun")]
             # A preview may be requested while its input ends.
             assert [text for text in watched.complaints if "/inputs/main/preview" not in text] == []
+
+
+async def test_what_players_cannot_use_is_named(browser: Browser, gateway: Gateway, tmp_path: Path) -> None:
+    channel, other = gateway.channel(videoname="Old"), gateway.channel(videoname="Older")
+    with push(channel.push, "-c:v", "flv1", "-c:a", "aac"), push(other.push, "-c:v", "flv1", "-an"):
+        async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+            page = watched.page
+            words = "The encoder sends Sorenson H.263, which cannot be used: choose H.264 or HEVC for pictures"
+            await expect(page.locator(".is-health")).to_contain_text(words)
+            await expect(page.locator(".is-health")).not_to_contain_text("Nothing is wrong")
+            await look(page, tmp_path, "live")
+            await page.goto(address(gateway, f"#/channels/{other.id}"))
+            notice = page.locator(".notice", has_text="Change the settings of the encoder, then push again.")
+            await expect(notice).to_contain_text(
+                "nothing of it could be used: The encoder sends Sorenson H.263: choose H.264 or HEVC."
+            )
+            await look(page, tmp_path, "refused")
+            assert not watched.complaints

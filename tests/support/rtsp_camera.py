@@ -63,6 +63,7 @@ class Camera:
     key_frames: bool = True
     lose: int = 0
     g711: bool = False
+    sound_name: str = "MPEG4-GENERIC"
     audio_offset_ms: int = 0
     requests: list[Request] = field(default_factory=list)
     sent: list[tuple[AccessUnit, float]] = field(default_factory=list)
@@ -169,7 +170,7 @@ class _Session:
             lines += ["m=audio 0 RTP/AVP 0", "a=control:trackID=1"]
         elif tracks.audio is not None:
             config = tracks.audio.config.hex()
-            lines += ["m=audio 0 RTP/AVP 97", "a=rtpmap:97 MPEG4-GENERIC/44100/1", "a=control:trackID=1"]
+            lines += ["m=audio 0 RTP/AVP 97", f"a=rtpmap:97 {self.camera.sound_name}/44100/1", "a=control:trackID=1"]
             lines += [f"a=fmtp:97 mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3;config={config}"]
         return "\r\n".join([*lines, ""]).encode()
 

@@ -167,6 +167,7 @@ class PushLink(NodeLink):
         self._dropped = dropped
         self._framer = wire.Framer(MAX_FRAME)
         self._stream: Stream | None = None
+        self._unusable: dict[str, object] = {}  # as it was sent last
         self._timeout = LinkTimeout(self.close)
         self.numbers: OutputNumbers = {}
         self.ended: asyncio.Future[EndReason | None] = asyncio.get_running_loop().create_future()
@@ -190,10 +191,15 @@ class PushLink(NodeLink):
         self._writer.end_replay()
 
     def _send_quality(self) -> None:
-        """Sends the quality of the publisher's connection, which only this node knows."""
+        """Sends the quality of the publisher's connection and what it cannot use, which only this node knows."""
         publisher = self._stream.publisher if self._stream is not None else None
-        if publisher is not None and (quality := publisher.network()) is not None:
+        if publisher is None:
+            return
+        if (quality := publisher.network()) is not None:
             self._transport.write(wire.frame(LinkMessage.QUALITY, wire.write_json(quality_fields(quality))))
+        if (unusable := publisher.unusable.fields()) != self._unusable:
+            self._unusable = unusable
+            self._transport.write(wire.frame(LinkMessage.UNUSABLE, wire.write_json(unusable)))
 
     def close(self) -> None:
         self._end(None)

@@ -119,6 +119,8 @@ class UnitReceiver(asyncio.Protocol):
                 publisher.push_timed(wire.decode_timed(body))
             case LinkMessage.QUALITY:
                 self._quality = quality_of(wire.read_json(body))
+            case LinkMessage.UNUSABLE:
+                publisher.unusable.take_fields(wire.read_json(body))
             case LinkMessage.OVER:
                 self._close_publisher(reason_of(body))
                 self._transport.close()

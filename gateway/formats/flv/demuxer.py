@@ -6,12 +6,15 @@ each.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from gateway.formats import amf0
 from gateway.formats.flv import tag
 from gateway.formats.flv.tag import AAC, AUDIO_FOURCC, EX_AUDIO, TIMESCALE, VIDEO_FOURCC, FrameType, VideoPacket
 from gateway.media import nal
 from gateway.media.aac import adts_config
 from gateway.media.errors import InvalidData
+from gateway.media.foreign_sound import ForeignSound
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.media.whole_pictures import real_codec, record_of
 
@@ -25,6 +28,7 @@ _LEGACY_FRAMES = {
 _AAC = Codec.AAC
 _CODED_AUDIO, _AUDIO_START = tag.AudioPacket.CODED_FRAMES, tag.AudioPacket.SEQUENCE_START
 _VIDEO, _AUDIO = Kind.VIDEO, Kind.AUDIO
+_TS_SYNC, _TS_PACKET = 0x47, 188
 _WITH_CTS = (Codec.H264, Codec.H265)
 # Codecs that need a sequence header before their first frame. Frames of the other codecs describe themselves.
 _NEEDS_CONFIG = frozenset({Codec.H264, Codec.H265, Codec.AAC, Codec.OPUS, Codec.FLAC})
@@ -38,6 +42,9 @@ def track_number(kind: Kind, track_id: int) -> int:
 
 class MediaDemuxer:
     """Demuxes the audio and video bodies of one publisher. It stores only the current tracks.
+
+    converts: whether the caller converts sound that no track can have. Then `foreign` describes the default sound, if
+    it is such sound, and the codec of its track does not count.
 
     `video_track` and `audio_track` are the default tracks (id 0). `others` has a demuxer for each additional track, by
     `track_number`. Each kind has at most MAX_TRACKS tracks.
@@ -55,14 +62,16 @@ class MediaDemuxer:
     dts: milliseconds. The caller unwraps 32-bit timestamps. wall: arrival time, seconds since 1970.
     """
 
-    __slots__ = ("_hides_h265", "_refused", "audio_track", "dropped", "others", "video_track")
+    __slots__ = ("_converts", "_hides_h265", "_refused", "audio_track", "dropped", "foreign", "others", "video_track")
 
-    def __init__(self) -> None:
+    def __init__(self, *, converts: bool = False) -> None:
+        self._converts = converts
+        self.foreign: ForeignSound | None = None
         self.video_track: MediaTrack | None = None
         self.audio_track: MediaTrack | None = None
         self.others: dict[int, MediaDemuxer] = {}
         self._refused: set[tuple[Kind, str]] = set()
-        self.dropped = 0
+        self.dropped: Counter[Kind] = Counter()
         self._hides_h265 = False  # the encoder marks H.265 as H.264
 
     # Hot
@@ -110,6 +119,9 @@ class MediaDemuxer:
             if codec is Codec.H264 and real_codec(config) is Codec.H265:
                 self._hides_h265, codec = True, Codec.H265
             return self._take_config(_VIDEO, codec, config)
+        if packet > 2:
+            of_ts = body[0] == _TS_SYNC and len(body) % _TS_PACKET == 0
+            raise InvalidData("they are packets of MPEG-TS" if of_ts else f"video packets have the type {packet}")
         if packet != 1 or len(body) <= 5:
             return None
         cts, key = int.from_bytes(body[2:5], "big", signed=True), body[0] >> 4 in _KEYS
@@ -127,13 +139,13 @@ class MediaDemuxer:
         if codec in _NEEDS_CONFIG:
             config = record_of(codec, payload) if codec in _WITH_CTS else adts_config(payload) if codec is _AAC else b""
         if not config and (codec in _NEEDS_CONFIG or not key):
-            self.dropped += 1
+            self.dropped[kind] += 1
             return None
         track = MediaTrack(kind, codec, TIMESCALE, config)
         if kind is _VIDEO:
             self.video_track = track
         else:
-            self.audio_track = track
+            self.audio_track, self.foreign = track, None
         return tag.TrackStart(track, AccessUnit(track, *unit))
 
     def _legacy_audio(self, sound: int, dts: int, body: bytes, wall: float) -> tag.Demuxed:
@@ -145,11 +157,26 @@ class MediaDemuxer:
             if body[1] == 1:
                 return self._audio_frame(_AAC, dts, body[2:], wall)
             if len(body) > 2:
-                self.dropped += 1
+                self.dropped[_AUDIO] += 1
             return None
         if sound in (tag.MP3, tag.MP3_8K):
             return self._audio_frame(Codec.MP3, dts, body[1:], wall)
+        if self._converts and sound in tag.SOUND_DECODERS:
+            return self._foreign_frame(sound, dts, body, wall)
         return self._refuse(Kind.AUDIO, tag.SOUND_FORMAT_NAMES.get(sound, f"sound format {sound}"))
+
+    def _foreign_frame(self, sound: int, dts: int, body: bytes, wall: float) -> tag.TrackMedia | None:
+        """Reads a frame of sound that no track can have; its track has the first byte of the body, E.4.2.1."""
+        if len(body) < 2:
+            return None
+        track = MediaTrack(_AUDIO, Codec.MP3, TIMESCALE, body[:1])
+        unit = AccessUnit(track, dts, 0, True, wall, body[1:])
+        if track == self.audio_track and self.foreign is not None:
+            return unit
+        rate = tag.FIXED_RATES.get(sound, tag.SOUND_RATES[body[0] >> 2 & 3])
+        self.audio_track = track
+        self.foreign = ForeignSound(tag.SOUND_DECODERS[sound][body[0] >> 1 & 1], rate, 1 + (body[0] & 1))
+        return tag.TrackStart(track, unit)
 
     # Ex bodies: "Enhanced RTMP (V2)", ExVideoTagHeader and ExAudioTagHeader
 
@@ -263,7 +290,10 @@ class MediaDemuxer:
         if codec in (Codec.VP8, Codec.VP9):
             config = _vp_record(config)
         elif codec in _WITH_CTS and config.startswith((nal.START_CODE, nal.START_CODE[1:])):
-            config = record_of(codec, config)  # the parameter sets with start codes instead of a record
+            record = record_of(codec, config)  # the parameter sets with start codes instead of a record
+            if not record and codec is Codec.H264 and (record := record_of(Codec.H265, config)):
+                self._hides_h265, codec = True, Codec.H265
+            config = record
         if not config and (kind is _VIDEO or codec in _NEEDS_CONFIG):
             return None  # ffmpeg 9 begins AV1 with an empty header, and sends the record with the first frame
         if len(config) < _SMALLEST_CONFIG.get(codec, 0):
@@ -274,14 +304,14 @@ class MediaDemuxer:
         if kind is _VIDEO:
             self.video_track = track
         else:
-            self.audio_track = track
+            self.audio_track, self.foreign = track, None
         return track
 
     def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> tag.TrackMedia | None:
         if not payload:
             return None
         track = self.audio_track
-        if track is not None and track.codec is codec:
+        if track is not None and track.codec is codec and self.foreign is None:
             return AccessUnit(track, dts, 0, True, wall, payload)
         return self._start(_AUDIO, codec, (dts, 0, True, wall, payload))
 

@@ -66,11 +66,20 @@ EX_AUDIO, AAC, MP3, MP3_8K = 9, 10, 2, 14  # sound formats
 
 VIDEO_CODEC_NAMES = {
     1: "JPEG", 2: "Sorenson H.263", 3: "Screen Video", 4: "VP6", 5: "VP6 with alpha", 6: "Screen Video 2",
+    8: "H.263", 9: "MPEG-4 part 2",
 }  # fmt: skip
 SOUND_FORMAT_NAMES = {
-    0: "PCM", 1: "ADPCM", 3: "PCM, little endian", 4: "Nellymoser 16 kHz", 5: "Nellymoser 8 kHz", 6: "Nellymoser",
-    7: "G.711 A-law", 8: "G.711 mu-law", 11: "Speex", 15: "device-specific sound",
+    0: "PCM", 1: "ADPCM", 3: "PCM", 4: "Nellymoser", 5: "Nellymoser", 6: "Nellymoser", 7: "G.711", 8: "G.711",
+    11: "Speex", 15: "device-specific sound",
 }  # fmt: skip
+# libav's decoders of the sound formats that no track has, for 8 and for 16 bits a sample.
+SOUND_DECODERS = {
+    0: ("pcm_u8", "pcm_s16le"), 1: ("adpcm_swf",) * 2, 3: ("pcm_u8", "pcm_s16le"), 4: ("nellymoser",) * 2,
+    5: ("nellymoser",) * 2, 6: ("nellymoser",) * 2, 7: ("pcm_alaw",) * 2, 8: ("pcm_mulaw",) * 2, 11: ("speex",) * 2,
+}  # fmt: skip
+# The rates of E.4.2.1, and those of the formats that have a rate of their own.
+SOUND_RATES = (5_512, 11_025, 22_050, 44_100)
+FIXED_RATES = {4: 16_000, 5: 8_000, 7: 8_000, 8: 8_000, 11: 16_000}
 
 VIDEO_FOURCC = {b"avc1": Codec.H264, b"hvc1": Codec.H265, b"av01": Codec.AV1, b"vp09": Codec.VP9, b"vp08": Codec.VP8}
 AUDIO_FOURCC = {

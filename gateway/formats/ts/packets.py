@@ -16,6 +16,7 @@ _SYNC: Final = b"\x47"
 _STRIDES: Final = (PACKET, 192, 204)
 # Three sync bytes in the distance of packets: one alone is often a byte of the media.
 _ALIGNED: Final = re.compile(b"|".join(rb"(\x47)(?=.{%d}\x47.{%d}\x47)" % (s - 1, s - 1) for s in _STRIDES), re.DOTALL)
+_HEAD: Final = 12
 _ALIGNED_SIZE: Final = 2 * _STRIDES[-1] + 1
 _UNPACK: Final = struct.Struct(">I184s").iter_unpack
 # Bits of the four bytes before a packet's body, read as one number.
@@ -31,6 +32,7 @@ class TsCounters:
     continuity_errors: gaps in the counters of a PID. transport_errors: packets that are marked as damaged or whose
     adaptation field exceeds them. scrambled: packets. duplicates: packets that came twice, which is allowed.
     sync_losses: places without sync byte. crc_errors: sections. damaged: PES packets or frames that were dropped.
+    broken_pictures: those of pictures, whose content could not be read.
     """
 
     continuity_errors: int = 0
@@ -40,6 +42,7 @@ class TsCounters:
     sync_losses: int = 0
     crc_errors: int = 0
     damaged: int = 0
+    broken_pictures: int = 0
 
 
 class PidReader:
@@ -106,6 +109,7 @@ class PacketReader:
         self.unusual = 0
         self._counters = counters
         self._clock = clock
+        self.head = b""  # the first bytes of what is not divided into packets
         self._rest = b""
         self._synced = False
         self._stride = PACKET
@@ -118,6 +122,7 @@ class PacketReader:
         at, size = 0, len(data)
         while True:
             if not self._synced:
+                self.head = self.head or data[:_HEAD]
                 match = _ALIGNED.search(data, at)
                 if match is None:
                     at = max(at, size - _ALIGNED_SIZE + 1)

@@ -167,10 +167,14 @@ class PictureTrack:
 
     def _fail(self, done: list[AccessUnit]) -> list[AccessUnit]:
         """Leaves out pictures until the next key frame. Returns those before."""
-        self._counters.damaged += 1
+        self._count_broken()
         self._proofs = 0
         self.restart()
         return done
+
+    def _count_broken(self) -> None:
+        self._counters.damaged += 1
+        self._counters.broken_pictures += 1
 
     def _complete(self, data: bytes, end: int, done: list[AccessUnit]) -> None:
         """Adds the unit of the access unit that ends here, and begins another one in the same data."""
@@ -183,7 +187,7 @@ class PictureTrack:
             units = [u for u in nal.split_annexb(data[begin:end]) if len(u) > 1]
             unit = self._pictures.make_unit(units, *times)
         except InvalidData:
-            self._counters.damaged += 1
+            self._count_broken()
             self._pictures.restart()
             return
         pts, dts = times

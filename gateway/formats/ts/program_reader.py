@@ -4,16 +4,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+from gateway.formats.beginnings import kind_of
 from gateway.formats.ts import psi
 from gateway.formats.ts.data_units import MAX_DATA, DataTrack, DataUnit, is_cue
 from gateway.formats.ts.packets import PacketReader, PidReader, ProgramClock, TsCounters, unwrapped
 from gateway.formats.ts.pes import PesReader, parse_pes
 from gateway.formats.ts.pictures import PictureTrack
 from gateway.formats.ts.program_selector import ProgramSelector
-from gateway.formats.ts.program_tables import NULL_PID, ProgramMap, StreamEntry, StreamUse
+from gateway.formats.ts.program_tables import DATA_USES, NULL_PID, SCRAMBLED, ProgramMap, StreamEntry, StreamUse
 from gateway.formats.ts.sections import SectionReader
-from gateway.formats.ts.sound_frames import CLOCK, SoundFormat, SoundTrack
+from gateway.formats.ts.sound_frames import CLOCK, SoundTrack
 from gateway.media.errors import InvalidData
+from gateway.media.foreign_sound import ForeignSound
+from gateway.media.framed_units import NO_START, NONE_CAME
 from gateway.media.track import AccessUnit
 
 _MAX_PES: Final = {StreamUse.VIDEO: 24 << 20, StreamUse.AUDIO: 1 << 20}  # bytes; of data: MAX_DATA
@@ -27,6 +30,7 @@ _FREE_NAMES: Final = 8
 class ProgramTracks:
     """The streams of the selected program: when it is first known, and after each change.
 
+    If no program can be used, they are those of the first one with media of other codecs.
     streams: in the order of the program map. A stream that cannot be read has a name that says why: "scrambled",
     "unknown stream type 0x42", "aac: LATM of several programs or layers".
     left_out: number of streams beyond the limit. other_programs: their numbers.
@@ -47,7 +51,7 @@ class ProgramUnit:
 
     pid: int
     unit: AccessUnit
-    foreign: SoundFormat | None
+    foreign: ForeignSound | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,21 @@ class ProgramReader:
             stream.flush()
         events, self._events = self._events, []
         return events
+
+    def explain(self) -> str:
+        """Returns why there are no pictures, for a program that promises them, or for data of another kind.
+
+        "": a program without pictures is known, or nothing came.
+        """
+        if self._map is None:
+            table = "no map of a program (PMT)" if self._selector.programs else "no table of programs (PAT)"
+            if self._packets.unusual:
+                return f"{table} came in the packets of MPEG-TS"
+            return f"the data are {kind_of(self._packets.head)} instead of MPEG-TS" if self._packets.head else ""
+        for stream in self._streams.values():
+            if stream.entry.use is StreamUse.VIDEO:
+                return NONE_CAME if stream.last is None else NO_START
+        return ""
 
     def _select(self, program: ProgramMap) -> None:
         """Begins a program, or the changes of its map. Streams that are the same continue."""
@@ -197,7 +216,7 @@ class _Stream:
             self._track = PictureTrack(entry, program.counters)
         elif entry.use is StreamUse.AUDIO:
             self._track = SoundTrack(entry, program.counters)
-        elif entry.use not in (StreamUse.IGNORED, StreamUse.SCTE35):
+        elif entry.use in DATA_USES:
             self._track = DataTrack(entry)
         if self._track is not None:
             limit = _MAX_PES.get(entry.use, MAX_DATA)
@@ -205,7 +224,7 @@ class _Stream:
 
     @property
     def name(self) -> str:
-        return "scrambled" if self._scrambled else self.entry.codec if self._track is None else self._track.name
+        return SCRAMBLED if self._scrambled else self.entry.codec if self._track is None else self._track.name
 
     def described(self) -> StreamEntry:
         return self.entry if self.name == self.entry.codec else replace(self.entry, codec=self.name)

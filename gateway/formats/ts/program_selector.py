@@ -29,6 +29,8 @@ class _Table:
 class ProgramSelector:
     """Selects a program and gives its map to `select`, again after each change.
 
+    If no program has usable media, the map of the first one with others is given, and none counts as selected.
+
     The order of the PAT counts, so the same program is found again. Changes of one table that follow each other
     faster than _PAUSE packets wait for its next repetition. programs: numbers of the programs in the PAT.
     """
@@ -38,6 +40,7 @@ class ProgramSelector:
         self._packets = packets
         self._counters = counters
         self._select = select
+        self._told: ProgramMap | None = None
         self._pat = _Table(psi.PAT_PID)
         self._tables: dict[int, _Table] = {}
         self._selected: int | None = None
@@ -96,6 +99,11 @@ class ProgramSelector:
                 self._follow()
                 self._select(table.map)
                 return
+        maps = (table.map for table in self._tables.values() if table.map is not None)
+        lost = next((found for found in maps if any(entry.lost for entry in found.streams)), None)
+        if lost is not None and lost != self._told:
+            self._told = lost
+            self._select(lost)
 
     def _is_new(self, table: _Table, section: bytes, kind: int) -> bool:
         """Checks a section. Returns whether it differs from the last one and is valid."""

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.formats.ts import psi
 from gateway.media import opus
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec
+from gateway.media.track import Codec, Kind
 
 PAT_TABLE: Final = 0x00
 PMT_TABLE: Final = 0x02
@@ -18,15 +18,23 @@ NULL_PID: Final = 0x1FFF
 
 
 class StreamUse(StrEnum):
-    """The use of an elementary stream. The last four become data units."""
+    """The use of an elementary stream. The last four become data units.
+
+    LOST_VIDEO, LOST_AUDIO: of codecs that cannot be used. IGNORED: everything else, such as subtitles as pictures.
+    """
 
     VIDEO = "video"
     AUDIO = "audio"
+    LOST_VIDEO = "lost video"
+    LOST_AUDIO = "lost audio"
     IGNORED = "ignored"
     SCTE35 = "scte35"
     KLV = "klv"
     TELETEXT = "teletext"
     PRIVATE = "private"
+
+
+DATA_USES: Final = (StreamUse.KLV, StreamUse.TELETEXT, StreamUse.PRIVATE)  # of PES packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,13 @@ class StreamEntry:
     config: bytes = b""
     descriptors: bytes = b""
 
+    @property
+    def lost(self) -> Kind | None:
+        """The kind of the track that cannot be used; None: nothing is lost."""
+        if self.use in (StreamUse.VIDEO, StreamUse.AUDIO) and (self.codec == SCRAMBLED or ": " in self.codec):
+            return Kind(self.use)
+        return _LOST.get(self.use)
+
 
 @dataclass(frozen=True, slots=True)
 class ProgramMap:
@@ -57,24 +72,36 @@ class ProgramMap:
 
     @property
     def has_media(self) -> bool:
+        """Whether it has streams of codecs that can be used."""
         return any(entry.use in (StreamUse.VIDEO, StreamUse.AUDIO) for entry in self.streams)
 
 
-MPEG_AUDIO: Final = "mpeg audio"  # the layer is in the frames only
+# What is said of a stream that cannot be used: its kind of track.
+_LOST: Final = {StreamUse.LOST_VIDEO: Kind.VIDEO, StreamUse.LOST_AUDIO: Kind.AUDIO}
 
+MPEG_AUDIO: Final = "mpeg audio"  # the layer is in the frames only
+S302M: Final = "s302m"  # PCM of SMPTE 302M; the name of its decoder in libav
+SCRAMBLED: Final = "scrambled"  # in place of the codec
+
+_LOST_VIDEO: Final = {
+    0x01: "MPEG-1 video", 0x02: "MPEG-2 video", 0x10: "MPEG-4 part 2", 0x21: "JPEG 2000", 0x32: "JPEG XS",
+    0x33: "H.266", 0x35: "EVC", 0x42: "AVS", 0xD1: "Dirac", 0xD2: "AVS2", 0xD4: "AVS3", 0xEA: "VC-1",
+}  # fmt: skip
+_LOST_AUDIO: Final = {
+    0x1C: "AAC without ADTS", 0x2D: "MPEG-H", 0x2E: "MPEG-H", 0x80: "PCM", 0x82: "DTS", 0x83: "TrueHD", 0x85: "DTS-HD",
+    0x8A: "DTS",
+}  # fmt: skip
 # stream_type, Table 2-34, and those of ATSC A/53 and SCTE 35.
 _TYPES: Final = {
-    0x01: (StreamUse.IGNORED, "mpeg1video"),
-    0x02: (StreamUse.IGNORED, "mpeg2video"),
+    **{kind: (StreamUse.LOST_VIDEO, name) for kind, name in _LOST_VIDEO.items()},
+    **{kind: (StreamUse.LOST_AUDIO, name) for kind, name in _LOST_AUDIO.items()},
     0x03: (StreamUse.AUDIO, MPEG_AUDIO),
     0x04: (StreamUse.AUDIO, MPEG_AUDIO),
     0x05: (StreamUse.IGNORED, "private sections"),
     0x0F: (StreamUse.AUDIO, Codec.AAC),
-    0x10: (StreamUse.IGNORED, "mpeg4"),
     0x11: (StreamUse.AUDIO, Codec.AAC),
     0x1B: (StreamUse.VIDEO, Codec.H264),
     0x24: (StreamUse.VIDEO, Codec.H265),
-    0x33: (StreamUse.IGNORED, "h266"),
     0x81: (StreamUse.AUDIO, Codec.AC3),
     0x86: (StreamUse.SCTE35, "scte35"),
     0x87: (StreamUse.AUDIO, Codec.EAC3),
@@ -88,9 +115,11 @@ _FORMATS: Final = {
     b"EAC3": (StreamUse.AUDIO, Codec.EAC3),
     b"HEVC": (StreamUse.VIDEO, Codec.H265),
     b"KLVA": (StreamUse.KLV, "klv"),
-    b"AV01": (StreamUse.IGNORED, Codec.AV1),
-    b"BSSD": (StreamUse.IGNORED, "s302m"),
-    b"DTS1": (StreamUse.IGNORED, "dts"),
+    b"BSSD": (StreamUse.AUDIO, S302M),
+    b"AV01": (StreamUse.LOST_VIDEO, "AV1"),
+    b"VC-1": (StreamUse.LOST_VIDEO, "VC-1"),
+    b"AC-4": (StreamUse.LOST_AUDIO, "AC-4"),
+    **dict.fromkeys((b"DTS1", b"DTS2", b"DTS3"), (StreamUse.LOST_AUDIO, "DTS")),
 }
 # Descriptor tags of ETSI EN 300 468 Table 12, for private types.
 _TELETEXT, _SUBTITLING = 0x56, 0x59
@@ -99,10 +128,11 @@ _DVB: Final = {
     _SUBTITLING: (StreamUse.IGNORED, "dvb subtitles"),
     0x6A: (StreamUse.AUDIO, Codec.AC3),
     0x7A: (StreamUse.AUDIO, Codec.EAC3),
-    0x7B: (StreamUse.IGNORED, "dts"),
+    0x7B: (StreamUse.LOST_AUDIO, "DTS"),
 }
 _REGISTRATION, _LANGUAGE, _METADATA, _EXTENSION = 0x05, 0x0A, 0x26, 0x7F
 _OPUS_EXTENSION: Final = 0x80
+_AC4_EXTENSION: Final = 0x15  # ETSI EN 300 468 Table 109
 
 # Opus in MPEG-2 TS: streams, coupled streams and the mapping of RFC 7845 §5.1.1.2, by channel_config_code from 1.
 _OPUS_MAPPINGS: Final = tuple(
@@ -154,7 +184,7 @@ def _entry(pid: int, stream_type: int, descriptors: bytes) -> StreamEntry:
     if codec is Codec.OPUS:
         config = _opus_head(found)
         if not config:
-            use, codec = StreamUse.IGNORED, "opus with unknown channels"
+            use, codec = StreamUse.LOST_AUDIO, "Opus with unknown channels"
     code = next((body[:3] for tag, body in found if tag in (_LANGUAGE, _TELETEXT, _SUBTITLING)), b"")
     text = code.decode("ascii", "ignore").lower()
     language = text if len(text) == 3 and text.isalpha() else ""
@@ -174,6 +204,8 @@ def _identify(stream_type: int, descriptors: list[tuple[int, bytes]]) -> tuple[S
             return _FORMATS[b"KLVA"]
         if tag in _DVB:
             return _DVB[tag]
+        if tag == _EXTENSION and body[:1] == bytes((_AC4_EXTENSION,)):
+            return _FORMATS[b"AC-4"]
     return StreamUse.PRIVATE, _PRIVATE_TYPES[stream_type]
 
 

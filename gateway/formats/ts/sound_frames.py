@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from gateway.formats.ts.packets import TsCounters
-from gateway.formats.ts.program_tables import StreamEntry
+from gateway.formats.ts.program_tables import S302M, StreamEntry
 from gateway.media import aac, ac3, latm, mp3, opus
 from gateway.media.errors import InvalidData, UnsupportedCodec
+from gateway.media.foreign_sound import ForeignSound
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 CLOCK: Final = 90_000  # ticks a second of all times
@@ -23,14 +24,6 @@ class SoundFrame(NamedTuple):
     config: bytes
     rate: int
     samples: int
-
-
-class SoundFormat(NamedTuple):
-    """Sound that no track can have and a worker must convert. codec: the name of its decoder in libav. rate: Hz."""
-
-    codec: str
-    rate: int
-    channels: int
 
 
 def read_frame(codec: Codec, data: bytes, at: int) -> SoundFrame:
@@ -67,7 +60,7 @@ class _Framing:
         """Returns the frame, and its payloads, which have the same number of samples."""
         return frame, [data[frame.start : frame.end]]
 
-    def foreign_format(self, payload: bytes) -> SoundFormat | None:
+    def foreign_format(self, payload: bytes) -> ForeignSound | None:
         """Returns the format of a payload if no track can have its codec."""
         return None
 
@@ -89,11 +82,33 @@ class _MpegAudio(_Framing):
         self.codec = Codec.MP3 if mp3.layer_of(data[frame.start : frame.end]) == mp3.LAYER_3 else MP2
         return super().take(data, frame)
 
-    def foreign_format(self, payload: bytes) -> SoundFormat | None:
+    def foreign_format(self, payload: bytes) -> ForeignSound | None:
         if self.codec != MP2:
             return None
         header = mp3.parse_header(payload, mp3.LAYER_2)
-        return SoundFormat(MP2, header.rate, header.channels)
+        return ForeignSound(MP2, header.rate, header.channels)
+
+
+class _S302m(_Framing):
+    """PCM in packets of SMPTE 302M, one or more in a PES packet. They have no sync byte."""
+
+    sync = b""
+    head = 4
+
+    def read(self, data: bytes, at: int) -> SoundFrame:
+        # §5.5: audio_packet_size, number_channels, channel_identification, bits_per_sample, alignment_bits.
+        head = int.from_bytes(data[at : at + 4], "big")
+        size, bits = head >> 16, 16 + 4 * (head >> 4 & 3)
+        if bits > 24 or not size:
+            raise InvalidData("no header of SMPTE 302M")
+        return SoundFrame(at, at + 4 + size, b"", opus.RATE, size * 8 // (_s302m_channels(data[at:]) * (bits + 4)))
+
+    def foreign_format(self, payload: bytes) -> ForeignSound:
+        return ForeignSound(S302M, opus.RATE, _s302m_channels(payload))
+
+
+def _s302m_channels(packet: bytes) -> int:
+    return 2 * (1 + (packet[2] >> 6))
 
 
 class _Ac3(_Framing):
@@ -149,6 +164,8 @@ class _Opus(_Framing):
 
 
 def _framing(entry: StreamEntry) -> _Framing:
+    if entry.codec == S302M:
+        return _S302m(entry.codec)
     match entry.stream_type, entry.codec:
         case 0x11, _:
             return _Latm(entry.codec)
@@ -172,7 +189,7 @@ class SoundTrack:
 
     def __init__(self, entry: StreamEntry, counters: TsCounters) -> None:
         self.name = entry.codec
-        self.format: SoundFormat | None = None
+        self.format: ForeignSound | None = None
         self._framing = _framing(entry)
         self._counters = counters
         self._track: MediaTrack | None = None
@@ -232,7 +249,9 @@ class SoundTrack:
         codec = self._framing.codec
         if self._track is None or self._track.config != frame.config or self.name != codec:
             # Sound for a worker has no codec of a track. `format` tells it, so the track's codec is not used.
-            self._track = MediaTrack(Kind.AUDIO, Codec(codec) if codec != MP2 else Codec.MP3, CLOCK, frame.config)
+            self._track = MediaTrack(
+                Kind.AUDIO, Codec.MP3 if codec in (MP2, S302M) else Codec(codec), CLOCK, frame.config
+            )
             self.name = codec
         for payload in payloads:
             if frame.rate != self._rate and self._time is not None:

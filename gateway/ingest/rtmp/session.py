@@ -194,9 +194,13 @@ class RtmpSession(ScheduledReads):
         """Ends publishing and playing, because the peer broke the protocol or its media is invalid."""
         reason = str(error)[:200]
         log.info("connection refused", peer=self.address, stream=self._name[:128], reason=reason)
+        description = str(error)
+        if self._push is not None and self._intake is not None and not isinstance(error, KeepsChanging):
+            description = "The media that was sent cannot be used."
+            if isinstance(error, InvalidData):
+                description = self._push.reject(description)
         self._leave_media(reason)
         if self._core.state is RtmpState.PUBLISHING:
-            description = str(error) if isinstance(error, KeepsChanging) else "The media that was sent cannot be used."
             self._core.reject_publish("NetStream.Publish.Failed", description)
         self._close()
 
@@ -237,8 +241,8 @@ class RtmpSession(ScheduledReads):
         if late and (handshaking or state is RtmpState.CONNECTING):
             self._drop("no RTMP handshake in time")
         elif self._push is not None and self._intake is not None and not self._intake.units:
-            if limits.first_media and now - self._push.began > limits.first_media:
-                self._drop("no media in time")
+            if reason := self._push.overdue(now, now, limits, 0, has_media=False):
+                self._drop(reason)
         elif state is RtmpState.CONNECTED and self._task is None and now - self._idle_since > MAX_IDLE_SECONDS:
             self._drop("neither published nor played")
         elif settings.idle_timeout and silent > settings.idle_timeout and not watching:
@@ -384,7 +388,7 @@ class RtmpSession(ScheduledReads):
         if intake is not None and intake.publisher.active:
             intake.finish(time.monotonic())
         if push is not None:
-            malformed = intake.malformed.count if intake is not None else 0
+            malformed = intake.unusable.broken if intake is not None else 0
             push.end(reason, stopped=stopped, bytes=self._core.received, malformed=malformed)
 
     def _evicted(self, reason: EndReason) -> None:
@@ -470,7 +474,7 @@ class RtmpSession(ScheduledReads):
         )
         self._leave_media(reason)
         if self._core.state is RtmpState.PUBLISHING and not self._unread_bytes > MAX_UNREAD_BYTES:
-            self._core.reject_publish("NetStream.Publish.Failed", f"The push was ended: {reason}.")
+            self._core.reject_publish("NetStream.Publish.Failed", f"The push was ended: {reason.rstrip('.')}.")
             self._close()
         else:
             self._abort()

@@ -20,7 +20,7 @@ from gateway.live.track_changes import KeepsChanging
 from gateway.media import opus
 from gateway.media.clock import AudioClock, PublisherTimeline
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import MILLISECONDS
+from gateway.media.framed_units import MILLISECONDS, NO_START
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
@@ -83,7 +83,7 @@ class WhipIntake:
         else:
             publisher.timeline = self._timeline
         self._reports: list[rtcp.ReportBlock] = []  # the last report of each track
-        publisher.network = self._network
+        publisher.network, publisher.unusable.explain = self._network, self._explain
         self._sound: SoundOnDemand | None = None
         self._gaps = SoundGaps(publisher.stream.name, self._publish)
         audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
@@ -120,6 +120,11 @@ class WhipIntake:
     def tolerates_delay(self) -> bool:
         """Whether no sink waits for the next picture, and no packet is missing."""
         return self._has_announced and not self._is_hurried and not self._publisher.stream.is_awaited
+
+    def _explain(self) -> str:
+        """Returns why no picture was made of those that came; "": one was, or none came."""
+        came = any(track.ssrc for track in self.tracks if track.kind is Kind.VIDEO)
+        return NO_START if came and self._video is None and self._converted is None else ""
 
     def begin(self, peer: Peer) -> None:
         """Starts the timer of feedback and reports."""

@@ -84,8 +84,12 @@ class WhipPushes:
         return self.services.sessions.read_offer(request, partial(self._open, request, WhipPush(self, push)))
 
     async def _open(self, request: Request, handler: WhipPush, offer: Offer) -> Response:
-        accepted, parameters = _accept(offer)
         push = handler.push
+        try:
+            accepted, parameters = _accept(offer)
+        except OfferRefused as refused:
+            push.reject(str(refused))
+            raise
         try:
             publisher = await push.begin(handler.evicted)
         except GatewayError as error:
@@ -155,7 +159,11 @@ class WhipPush:
 
     def fail(self, reason: str) -> None:
         """Ends a push that cannot continue."""
-        asyncio.get_running_loop().call_soon(self._end, reason)
+        asyncio.get_running_loop().call_soon(self._reject, reason)
+
+    def _reject(self, reason: str) -> None:
+        if self.intake is not None:
+            self._end(self.push.reject(reason))
 
     def _end(self, reason: str) -> None:
         self._reason = self._reason or reason
@@ -181,7 +189,7 @@ class WhipPush:
         try:
             await intake.run()
         except IntakeFailed as error:
-            self._end(str(error))
+            self._end(str(error) if error.again else self.push.reject(str(error)))
 
     def _check(self) -> None:
         """Ends a push that sends nothing. Called every second."""

@@ -148,6 +148,7 @@ class ContainerIntake:
             dropped["ingest"] = report.damaged
         if report.unusable_tracks != last.unusable_tracks:
             for line in report.unusable_tracks:
-                log.warning("a track is not published", stream=stream, what=line)
+                kind = Kind.VIDEO if line.startswith(Kind.VIDEO) else Kind.AUDIO
+                self._publisher.unusable.leave_out(kind, line.removeprefix(f"{kind}: ").partition(" is ")[0])
         if report.dropped and not last.dropped:
             log.warning("pictures of a push are dropped: the encoder is too slow for them", stream=stream)

@@ -12,11 +12,11 @@ import structlog
 from gateway.ingest.browser_intake import IntakeStats
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sound_gaps import SoundGaps
-from gateway.live.unit_intake import MalformedMedia
-from gateway.media import aac, codecs, h264, nal, opus
+from gateway.media import aac, codecs, h264, opus
 from gateway.media.clock import PublisherTimeline
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack
+from gateway.media.whole_pictures import WholePictures
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.push import AudioConfig, Chunk, Configured, FramesConnection, VideoConfig
 from gateway.workers.sound_client import SoundWorkerClient
@@ -50,15 +50,14 @@ class FramesIntake:
         self._audio: MediaTrack | None = None  # the published audio track
         self._source_audio: MediaTrack | None = None  # the received audio track, if a worker transcodes it to AAC
         self._pre_skip_ms = 0  # of Opus that the worker decodes
-        self._length_size = 4  # bytes of the length before each NAL unit
+        self._pictures: WholePictures | None = None  # of the video
+        self._metadata: dict[str, AmfValue] = {}
         self._key_due = True  # the next picture must be a key frame
         self._order = DecodeOrder()
         self._uses_worker = False  # the worker was requested
         self._ended = False
-        self._frames = 0
         self._dropped = 0
-        self._malformed = MalformedMedia(publisher)
-        self._sounds = 0  # number of units of sound so far
+        self._unusable, self._read = publisher.unusable, publisher.unusable.read
 
     # ---- Intake ----
 
@@ -92,26 +91,35 @@ class FramesIntake:
     def stats(self) -> IntakeStats:
         video = "copy" if self._video is not None else None
         audio = None if self._audio is None else "copy" if self._source_audio is None else "transcode"
-        return IntakeStats(self._frames, self._dropped, self._sound_worker.behind, video, audio)
+        return IntakeStats(self._read[_VIDEO_INDEX], self._dropped, self._sound_worker.behind, video, audio)
 
     # ---- frames ----
 
     def _on_video(self, chunk: Chunk) -> None:
-        track = self._video
-        assert track is not None, "FramesConnection refuses frames without a configuration"
+        track, pictures = self._video, self._pictures
+        assert track is not None and pictures is not None, "FramesConnection refuses frames without a configuration"
         if self._key_due and not chunk.key:
             self._dropped += 1
             return
-        if not well_formed(chunk.payload, self._length_size):
-            reason = 'pictures are not length-prefixed NAL units: encode with avc: {format: "avc"}'
-            self._count_malformed(reason, self._frames, Kind.VIDEO)
-            return
+        unit = AccessUnit(track, 0, 0, chunk.key, time.time(), chunk.payload)
+        if not pictures.is_whole(unit):
+            try:
+                if not pictures.repair(unit, has_same_time=False):
+                    return  # it has no picture
+            except InvalidData:
+                reason = 'pictures are not NAL units with their lengths: encode with avc: {format: "avc"}'
+                self._count_malformed(reason, _VIDEO_INDEX)
+                return
+            if unit.track != track:  # they brought other parameter sets
+                self._video = unit.track
+                self._publisher.set_tracks(unit.track, self._audio, self._metadata)
+                self._gaps.set_tracks(unit.track, self._audio)
         self._key_due = False
         pts = self._timeline.stamp(_VIDEO_INDEX, self._relative_ms(chunk.pts))
-        dts = self._order.dts(pts)
-        self._frames += 1
-        now = time.monotonic()
-        self._gaps.push(AccessUnit(track, dts, pts - dts, chunk.key, time.time(), chunk.payload), now)
+        unit.dts = self._order.dts(pts)
+        unit.cts = pts - unit.dts
+        self._read[_VIDEO_INDEX] += 1
+        self._gaps.push(unit, time.monotonic())
 
     def _on_audio(self, chunk: Chunk) -> None:
         track = self._audio
@@ -119,9 +127,9 @@ class FramesIntake:
         if self._source_audio is None and chunk.payload[:1] == b"\xff":
             # The sync word of ADTS begins with these bits. A raw AAC frame never does: there, 111 means its end.
             reason = 'sound is not raw AAC frames: encode with aac: {format: "aac"}'
-            self._count_malformed(reason, self._sounds, Kind.AUDIO)
+            self._count_malformed(reason, _AUDIO_INDEX)
             return
-        self._sounds += 1
+        self._read[_AUDIO_INDEX] += 1
         dts = self._timeline.stamp(_AUDIO_INDEX, self._relative_ms(chunk.pts) - self._pre_skip_ms & _MASK)
         if self._source_audio is not None:
             self._sound_worker.give(AccessUnit(self._source_audio, dts, 0, True, time.time(), chunk.payload))
@@ -139,9 +147,10 @@ class FramesIntake:
             self._time_offset = ms - _START_MS
         return ms - self._time_offset & _MASK
 
-    def _count_malformed(self, reason: str, units: int, kind: Kind) -> None:
+    def _count_malformed(self, reason: str, index: int) -> None:
         self._dropped += 1
-        self._malformed.add(InvalidData(reason), units, kind)
+        if self._unusable.add_broken(index, reason, alone=True):
+            raise InvalidData(reason)
 
     # ---- configuration ----
 
@@ -163,9 +172,9 @@ class FramesIntake:
         if video != self._video:
             self._key_due = True
             self._order = DecodeOrder()
-            self._length_size = 4 if video is None else h264.parse_avcc(video.config).length_size
-        self._video, self._audio = video, published
-        self._publisher.set_tracks(video, published, _metadata(configuration))
+            self._pictures = None if video is None else WholePictures(video)
+        self._video, self._audio, self._metadata = video, published, _metadata(configuration)
+        self._publisher.set_tracks(video, published, self._metadata)
         self._gaps.set_tracks(video, published)
 
     async def _set_worker_tracks(self, source: MediaTrack | None, published: MediaTrack | None) -> None:
@@ -201,19 +210,6 @@ class DecodeOrder:
             dts = self._last + 1
         self._last = dts
         return dts
-
-
-def well_formed(payload: bytes, length_size: int) -> bool:
-    """Whether the payload consists of NAL units, each after its length (`length_size` bytes). Hot path."""
-    at, end = 0, len(payload)
-    from_bytes = int.from_bytes
-    for _ in range(nal.MAX_UNITS):
-        start = at + length_size
-        size = from_bytes(payload[at:start], "big")
-        at = start + size
-        if at >= end or not size:
-            return at == end and size > 0
-    return False
 
 
 def _video_track(config: VideoConfig) -> MediaTrack:

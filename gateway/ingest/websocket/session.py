@@ -209,6 +209,8 @@ class PushSession:
 
     def _end(self, code: CloseCode, reason: str, *, tells_client: bool = True) -> None:
         if not self._close_reason.done():
+            if code is CloseCode.UNUSABLE:
+                reason = self._push.reject(reason)
             self._close_reason.set_result(CloseReason(code, reason, tells_client))
 
     def _crashed(self, name: str, error: BaseException) -> None:

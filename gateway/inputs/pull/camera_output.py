@@ -1,6 +1,7 @@
 """CameraOutput: publishes the units of a camera's tracks, with one clock."""
 
 import time
+from collections.abc import Sequence
 from typing import Final, Self
 
 import structlog
@@ -53,9 +54,9 @@ class CameraOutput:
         await self._tasks.close()
         self._output.close()
 
-    async def begin(self, tracks: list[CameraTrack]) -> None:
-        """Sets the tracks. Starts a worker if their sound has to be encoded."""
-        self._tracks = tracks
+    async def begin(self, tracks: list[CameraTrack], left_out: Sequence[tuple[Kind, str]] = ()) -> None:
+        """Sets the tracks. Starts a worker if their sound has to be encoded. left_out: see UnitOutput."""
+        self._tracks, self._output.left_out = tracks, left_out
         self._last_packet = time.monotonic()
         for track in tracks:
             if track.foreign is not None and track.samples.track is not None:

@@ -8,13 +8,14 @@ from typing import Final
 from gateway.lib.numbers import read_integer
 from gateway.media import aac, h264, h265, nal
 from gateway.media.errors import InvalidData
+from gateway.media.foreign_sound import ForeignSound
 from gateway.media.framed_units import MILLISECONDS, FramedSound, NalPictures
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.ports.errors import OutputError
 from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer, FrameDepacketizer, NalDepacketizer
 from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
 from gateway.protocols.rtsp.session_description import RtspMedia
-from gateway.workers.sound_protocol import ForeignSound, opus_track
+from gateway.workers.sound_protocol import opus_track
 
 # libav's decoders of the sound codecs that no track has. A worker converts their sound to AAC.
 _FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be"}

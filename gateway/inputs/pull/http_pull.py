@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -15,15 +16,18 @@ from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import LeadLimiter
 from gateway.inputs.pull.hls_pull import pull_hls
 from gateway.inputs.pull.http_client import open_response, open_session
-from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, peer_of
+from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, check_usable, peer_of
 from gateway.inputs.pull.source_opener import SourceOpener
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
+from gateway.lib.tasks import Tasks
 from gateway.live.flv_intake import FlvIntake
+from gateway.live.sound_to_aac import MakeConverter
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.ports.errors import OutputError
+from gateway.workers.sound_converter import converters
 
 _HEAD_BYTES: Final = 205  # enough for two sync bytes of a transport stream
 _PACKETS: Final = ((0, 188), (0, 204), (4, 192))  # place of the first sync byte, and size of packets
@@ -43,7 +47,7 @@ async def pull_http(url: str, services: InputServices, context: InputContext, li
         async with open_response(session, url) as response:
             head = await _read_head(response)
             if not head.lstrip(b"\xef\xbb\xbf").startswith(b"#EXTM3U"):
-                await _pull_stream(head, response, services, context, peer_of(url), limiter)
+                await _Response(head, response, services, context, peer_of(url), limiter).pull()
                 return
         await pull_hls(session, url, services, context)
 
@@ -56,41 +60,59 @@ async def _read_head(response: aiohttp.ClientResponse) -> bytes:
     return head
 
 
-async def _pull_stream(
-    head: bytes,
-    response: aiohttp.ClientResponse,
-    services: InputServices,
-    context: InputContext,
-    peer: str,
-    limiter: LeadLimiter,
-) -> None:
-    if head.startswith(SIGNATURE):
-        await _pull_flv(head, response, context, peer, limiter)
-    elif any(head[at : at + 1] == head[at + size : at + size + 1] == b"\x47" for at, size in _PACKETS):
-        await _pull_ts(head, response, services, context, peer, limiter)
-    elif not head:
-        raise OutputError("the server sends nothing")
-    else:
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:64]
-        but = f" but {kind}" if kind and kind.isascii() and kind.isprintable() else ""
-        raise OutputError(f"the answer is no FLV, HLS or MPEG-TS{but}")
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """A response with media. head: its first bytes, which were read."""
 
+    head: bytes
+    response: aiohttp.ClientResponse
+    services: InputServices
+    context: InputContext
+    peer: str
+    limiter: LeadLimiter
 
-async def _pull_flv(
-    head: bytes, response: aiohttp.ClientResponse, context: InputContext, peer: str, limiter: LeadLimiter
-) -> None:
-    with closing(context.publish(peer)) as publisher:
-        intake, reader = FlvIntake(publisher), FlvReader()
-        data = head
-        try:
-            while data:
-                _push_tags(reader, data, intake)
-                await limiter.wait(intake.timeline.latest)
-                await asyncio.sleep(0)  # otherwise all waiting bytes are read in one turn of the event loop
-                data = await response.content.read(_READ_BYTES)
-            intake.finish(time.monotonic())
-        except InvalidData as error:
-            raise OutputError(f"its media are damaged: {error}") from None
+    async def pull(self) -> None:
+        """Publishes it to its end. Raises OutputError."""
+        head = self.head
+        if head.startswith(SIGNATURE):
+            async with Tasks("pull") as tasks:
+                await self._pull_flv(converters(self.services.workers, tasks, self.context.channel.id))
+        elif any(head[at : at + 1] == head[at + size : at + size + 1] == b"\x47" for at, size in _PACKETS):
+            await self._pull_ts()
+        elif not head:
+            raise OutputError("the server sends nothing")
+        else:
+            kind = self.response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:64]
+            but = f" but {kind}" if kind and kind.isascii() and kind.isprintable() else ""
+            raise OutputError(f"the answer is no FLV, HLS or MPEG-TS{but}")
+
+    async def _pull_flv(self, make_converter: MakeConverter) -> None:
+        with closing(self.context.publish(self.peer)) as publisher:
+            intake, reader = FlvIntake(publisher, make_converter), FlvReader()
+            data, began = self.head, time.monotonic()
+            try:
+                while data:
+                    _push_tags(reader, data, intake)
+                    check_usable(intake, began, time.monotonic())
+                    await self.limiter.wait(intake.timeline.latest)
+                    await asyncio.sleep(0)  # otherwise all waiting bytes are read in one turn of the event loop
+                    data = await self.response.content.read(_READ_BYTES)
+                intake.finish(time.monotonic())
+                if not intake.units and (text := intake.unusable.text()):
+                    raise OutputError(text)
+            except InvalidData as error:
+                raise OutputError(f"its media are damaged: {error}") from None
+
+    async def _pull_ts(self) -> None:
+        with closing(UnitOutput(self.context, self.peer)) as output:
+            async with SourceOpener(self.services.workers, self.context.channel.id) as opener:
+                source = await opener.open(_chunks(self.head, self.response), "mpegts", _PROBE_SECONDS)
+                async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
+                    if isinstance(item, Tracks):
+                        output.announce(item)
+                    else:
+                        output.push(item)
+                        await self.limiter.wait(item.dts)
 
 
 def _push_tags(reader: FlvReader, data: bytes, intake: FlvIntake) -> None:
@@ -114,22 +136,3 @@ async def _chunks(head: bytes, response: aiohttp.ClientResponse) -> AsyncGenerat
         raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
     except (aiohttp.ClientError, OSError):
         raise OutputError("the server closed the connection") from None
-
-
-async def _pull_ts(
-    head: bytes,
-    response: aiohttp.ClientResponse,
-    services: InputServices,
-    context: InputContext,
-    peer: str,
-    limiter: LeadLimiter,
-) -> None:
-    with closing(UnitOutput(context, peer)) as output:
-        async with SourceOpener(services.workers, context.channel.id) as opener:
-            source = await opener.open(_chunks(head, response), "mpegts", _PROBE_SECONDS)
-            async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
-                if isinstance(item, Tracks):
-                    output.announce(item)
-                else:
-                    output.push(item)
-                    await limiter.wait(item.dts)

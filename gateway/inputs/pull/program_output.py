@@ -6,14 +6,14 @@ import time
 from typing import Self
 
 from gateway.inputs.descriptor import InputContext, InputServices
-from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS
+from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, check_usable
 from gateway.lib.tasks import Tasks
 from gateway.live.program_intake import ProgramIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind
 from gateway.ports.errors import OutputError
-from gateway.workers.sound_converter import SoundWorkerConverter
+from gateway.workers.sound_converter import converters
 
 
 class ProgramOutput:
@@ -57,19 +57,16 @@ class ProgramOutput:
         if now - self._last > SILENCE_SECONDS:
             raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s")
         intake = self._intake
-        if intake is None or now - self._first <= KEY_FRAME_SECONDS:
-            return
-        if not intake.expected:
-            raise OutputError("it sends no program of MPEG-TS")
-        if intake.tracks[0] is None and (Kind.VIDEO in intake.expected or not intake.units):
-            raise OutputError(f"no key frame for {KEY_FRAME_SECONDS:.0f} s")
+        if intake is not None:
+            check_usable(intake, self._first, now)
+            lacks = intake.tracks[0] is None and Kind.VIDEO in (intake.expected or ())
+            if lacks and now - self._first > KEY_FRAME_SECONDS:
+                raise OutputError(f"no key frame for {KEY_FRAME_SECONDS:.0f} s")
 
     def _open(self) -> ProgramIntake:
         name = self._context.channel.id
         self._publisher = self._context.publish(self._peer)
-        self._intake = ProgramIntake(
-            self._publisher, lambda take: SoundWorkerConverter(self._workers, self._tasks, name, take)
-        )
+        self._intake = ProgramIntake(self._publisher, converters(self._workers, self._tasks, name))
         return self._intake
 
 

@@ -5,6 +5,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.inputs.descriptor import InputServices
+from gateway.live.unit_intake import UnitIntake
+from gateway.ports.errors import OutputError
 
 CONNECT_SECONDS: Final = 10.0  # to connect, and for each answer of the server
 SILENCE_SECONDS: Final = 10.0  # without media, until a pull fails
@@ -21,6 +23,12 @@ REFUSALS: Final = {
 def tls_for(scheme: str, services: InputServices) -> ssl.SSLContext | None:
     """Returns the TLS context of a scheme that ends in "s", else None."""
     return (services.tls or ssl.create_default_context()) if scheme.endswith("s") else None
+
+
+def check_usable(intake: UnitIntake, began: float, now: float) -> None:
+    """Raises OutputError if nothing of what came can be used. began: monotonic seconds of the first bytes."""
+    if not intake.units and now - began > KEY_FRAME_SECONDS:
+        raise OutputError(intake.unusable.text() or f"no key frame for {KEY_FRAME_SECONDS:.0f} s")
 
 
 def peer_of(url: str) -> str:

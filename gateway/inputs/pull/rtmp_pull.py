@@ -7,11 +7,13 @@ from typing import Final, cast
 from gateway.channels.names import pull_mark
 from gateway.formats.flv.tag import Script
 from gateway.inputs.descriptor import InputContext, InputServices
-from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, peer_of, tls_for
+from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, check_usable, peer_of, tls_for
 from gateway.lib.egress import RTMP
 from gateway.lib.outgoing import ConnectFailed, connect, os_error_text
+from gateway.lib.tasks import Tasks
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.publisher import StreamPublisher
+from gateway.live.sound_to_aac import MakeConverter
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.errors import InvalidData
 from gateway.outputs.relay.redact_target import redact_text, target_secrets
@@ -22,7 +24,9 @@ from gateway.protocols.rtmp.events import Accepted, Ended, Rejected
 from gateway.protocols.rtmp.message import AUDIO, VIDEO, Message
 from gateway.protocols.rtmp.state import RtmpState
 from gateway.protocols.rtmp.url import parse_url
+from gateway.workers.sound_converter import converters
 
+_CHECK_SECONDS: Final = 1.0
 # The step whose answer is missing, by the state of the connection.
 _PENDING: Final = {
     RtmpState.HANDSHAKING: "the handshake",
@@ -42,49 +46,57 @@ async def pull_rtmp(url: str, services: InputServices, context: InputContext) ->
         target = parse_url(url)
     except ValueError as error:
         raise OutputError(str(error)) from None
-    addresses = await services.egress.check(url, RTMP)
+    addresses, name = await services.egress.check(url, RTMP), context.channel.id
 
-    def make() -> _RtmpPlay:
-        features = ConnectFeatures(pull_mark=pull_mark(context.channel.id))
-        return _RtmpPlay(ClientConnection(target, ClientRole.PLAY, features=features), context, peer_of(url))
+    async with Tasks("pull") as tasks:
 
-    try:
-        tls = tls_for("rtmps" if target.secure else "rtmp", services)
-        play = await connect(make, addresses, CONNECT_SECONDS, tls, services.egress.reads)
-    except ConnectFailed as error:
-        raise OutputError(str(error)) from None
-    try:
-        await play.until_lost()
-    except _Refused as refused:
-        # The server may repeat the name of the stream, which is often a key.
-        raise OutputError(redact_text(str(refused), target_secrets(url, target))) from None
-    finally:
-        play.abort()
+        def make() -> _RtmpPlay:
+            client = ClientConnection(target, ClientRole.PLAY, features=ConnectFeatures(pull_mark=pull_mark(name)))
+            return _RtmpPlay(client, context, peer_of(url), converters(services.workers, tasks, name))
+
+        try:
+            tls = tls_for("rtmps" if target.secure else "rtmp", services)
+            play = await connect(make, addresses, CONNECT_SECONDS, tls, services.egress.reads)
+        except ConnectFailed as error:
+            raise OutputError(str(error)) from None
+        try:
+            await play.until_lost()
+        except _Refused as refused:
+            # The server may repeat the name of the stream, which is often a key.
+            raise OutputError(redact_text(str(refused), target_secrets(url, target))) from None
+        finally:
+            play.abort()
 
 
 class _RtmpPlay(asyncio.Protocol):
     """The connection. Its media go to the publisher as they arrive."""
 
-    def __init__(self, connection: ClientConnection, context: InputContext, peer: str) -> None:
+    def __init__(
+        self, connection: ClientConnection, context: InputContext, peer: str, make_converter: MakeConverter
+    ) -> None:
+        self._make_converter = make_converter
         self._connection = connection
         self._context = context
         self._peer = peer
         self._transport: asyncio.Transport | None = None
         self._publisher: StreamPublisher | None = None
         self._intake: FlvIntake | None = None
-        self._last_media = time.monotonic()
+        self._last_media = self._opened = time.monotonic()
         self._lost: OutputError | None = None
         self._changed = asyncio.Event()
 
     async def until_lost(self) -> None:
         """Waits for the end. Raises OutputError with its reason; also if no media arrive."""
         while self._lost is None:
-            remaining = self._last_media + SILENCE_SECONDS - time.monotonic()
+            now = time.monotonic()
+            if self._intake is not None:
+                check_usable(self._intake, self._opened, now)
+            remaining = self._last_media + SILENCE_SECONDS - now
             if remaining <= 0:
                 pending = _PENDING.get(self._connection.state)
                 raise OutputError(f"no answer to {pending}" if pending else f"no media for {SILENCE_SECONDS:.0f} s")
             try:
-                async with asyncio.timeout(remaining):
+                async with asyncio.timeout(min(remaining, _CHECK_SECONDS)):
                     await self._changed.wait()
             except TimeoutError:
                 continue  # media may have arrived in the meantime
@@ -140,7 +152,7 @@ class _RtmpPlay(asyncio.Protocol):
     def _open_intake(self) -> FlvIntake:
         if self._intake is None:
             self._publisher = self._context.publish(self._peer)
-            self._intake = FlvIntake(self._publisher)
+            self._intake, self._opened = FlvIntake(self._publisher, self._make_converter), time.monotonic()
         return self._intake
 
     def _flush(self) -> None:

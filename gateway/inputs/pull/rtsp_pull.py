@@ -12,8 +12,6 @@ from contextlib import suppress
 from typing import Final, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import structlog
-
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.pull.camera_output import CameraOutput
 from gateway.inputs.pull.camera_tracks import CameraTrack
@@ -28,8 +26,6 @@ from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtsp.authentication import Credentials
 from gateway.protocols.rtsp.messages import Interleaved, RtspReader, RtspResponse, answer, request
 from gateway.protocols.rtsp.session_description import SessionDescription, control_address, parse_description
-
-log = structlog.get_logger(__name__)
 
 _MAX_REDIRECTS: Final = 3
 _UNSUPPORTED_TRANSPORT: Final = 461
@@ -98,11 +94,11 @@ class _Session:
             description = parse_description(response.body)
         except RemoteProtocolError as error:
             raise OutputError(str(error)) from None
-        tracks = _choose(description)
+        tracks, left_out = _choose(description)
         try:
             for number, track in enumerate(tracks):
                 await self._set_up(control_address(base, track.medium.control), track, number)
-            await self._output.begin(tracks)
+            await self._output.begin(tracks, left_out)
             response = await self._request("PLAY", control_address(base, description.control), {"Range": "npt=0.000-"})
             self._output.synchronize(_rtp_times(response.headers.get("rtp-info", ""), tracks))
             async with Tasks("rtsp") as tasks:
@@ -180,10 +176,14 @@ class _Session:
         return response
 
 
-def _choose(description: SessionDescription) -> list[CameraTrack]:
-    """Returns the first video and the first sound that can be carried. Raises OutputError if the video cannot be."""
+def _choose(description: SessionDescription) -> tuple[list[CameraTrack], list[tuple[Kind, str]]]:
+    """Returns the first video and the first sound that can be carried, and what cannot be.
+
+    Raises OutputError if the video cannot be.
+    """
     tracks: list[CameraTrack] = []
     refused: list[str] = []
+    left_out: list[tuple[Kind, str]] = []
     for kind in (Kind.VIDEO, Kind.AUDIO):
         for medium in description.media:
             if medium.kind == kind:
@@ -192,13 +192,12 @@ def _choose(description: SessionDescription) -> list[CameraTrack]:
                     break
                 except OutputError as error:
                     refused.append(str(error))
+                    left_out.append((kind, medium.encoding or "a codec without a name"))
         if kind is Kind.VIDEO and refused and not tracks:
             raise OutputError(refused[0])
     if not tracks:
         raise OutputError(refused[0] if refused else "the camera describes no video and no sound")
-    for what in refused:
-        log.warning("a track is not published", what=what)
-    return tracks
+    return tracks, left_out if len(tracks) < len(Kind) else []
 
 
 def _parameters(header: str) -> dict[str, str]:

@@ -11,9 +11,10 @@ from av.codec import CodecContext
 from av.codec.context import Flags
 
 from gateway.media.clock import AudioClock
+from gateway.media.foreign_sound import ForeignSound
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.programs.codec import CodecFailed, make_packet, open_decoder
-from gateway.workers.sound_protocol import BITRATES, OPUS_BITRATES, ForeignSound, SoundSetup, channels_of, opus_track
+from gateway.workers.sound_protocol import BITRATES, OPUS_BITRATES, SoundSetup, channels_of, opus_track
 
 RATE: Final = 48_000
 _FRAME_SAMPLES: Final = {Codec.AAC: 1024, Codec.OPUS: 960}  # 20 ms of Opus

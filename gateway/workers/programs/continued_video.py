@@ -73,7 +73,7 @@ class ContinuedForm:
             raise InvalidData("avcC without SPS")
         sps = h264.parse_sps(avcc.sps[0])
         assert sps.coding is not None, "parse_sps sets it"
-        pixels = _PIXELS.get((sps.coding.chroma_format, sps.coding.luma_depth), "yuv420p")
+        pixels = _PIXELS.get((sps.coding.chroma_format, sps.coding.luma_bits), "yuv420p")
         form = cls(
             "libx264", sps.width & ~1, sps.height & ~1, Fraction(*sps.aspect), rate, pixels, sps.signal,
             _PROFILES.get(sps.profile, ""), f"{sps.level // 10}.{sps.level % 10}",

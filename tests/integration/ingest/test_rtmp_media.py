@@ -360,12 +360,12 @@ async def test_enhanced_rtmp_opus_is_forwarded(gateway: Gateway) -> None:
 
 
 async def test_an_unsupported_track_is_dropped_with_one_log_line(gateway: Gateway) -> None:
-    """Speex comes beside H.264. The video continues alone."""
+    """Device-specific sound comes beside H.264. The video continues alone."""
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         await peer.body(VIDEO, AVC_HEADER)
         for n in range(30):
             await peer.body(VIDEO, picture(n, n == 0), n * 40)
-            await peer.body(AUDIO, b"\xb6" + bytes(30), n * 40)
+            await peer.body(AUDIO, b"\xf6" + bytes(30), n * 40)
         tags = await viewer.until(picture(29))
         assert {t.kind for t in tags} == {VIDEO, DATA}
         lines = [line for line in gateway.log.splitlines() if channel.id in line and "a track is not published" in line]

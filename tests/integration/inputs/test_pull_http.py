@@ -243,6 +243,22 @@ async def test_an_unsupported_video_codec_is_named(tmp_path: Path) -> None:
     assert words == "video codec mpeg2video cannot be carried without decoding"
 
 
+async def test_flv_of_an_unsupported_codec_is_named(tmp_path: Path) -> None:
+    converted(tmp_path, "a.flv", "-c:v", "flv1", "-an")
+    async with origin(tmp_path) as base:
+        assert await fails(f"{base}/files/a.flv") == "The encoder sends Sorenson H.263: choose H.264 or HEVC."
+
+
+async def test_old_sound_of_flv_becomes_aac(tmp_path: Path) -> None:
+    how = ("-c:v", "copy", "-c:a", "pcm_alaw", "-ar", "8000", "-ac", "1")
+    converted(tmp_path, "a.flv", *how, loop=("-stream_loop", "7"))
+    context = FakeInput()
+    async with origin(tmp_path) as base, running_source(pull(f"{base}/files/a.flv"), context):
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.AUDIO)) >= 20)
+    audio = context.recorder.tracks[-1].audio
+    assert audio is not None and audio.codec is Codec.AAC
+
+
 async def test_a_transport_stream_with_other_pids_goes_on(tmp_path: Path) -> None:
     first = converted(tmp_path, "a.ts", "-c", "copy", "-f", "mpegts")
     moved = ("-mpegts_start_pid", "0x300", "-output_ts_offset", "4")

@@ -101,6 +101,15 @@ async def test_g711_is_encoded_to_aac() -> None:
     assert tracks.audio.codec is Codec.AAC
 
 
+async def test_sound_that_cannot_be_used_is_named() -> None:
+    source, context = source_of(), FakeInput()
+    async with Camera(source, sound_name="G726-32") as camera, running_source(pull(camera.url), context):
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= 5)
+        stream = context.hub.find("c1")
+        assert stream is not None and stream.publisher is not None
+        assert stream.publisher.unusable.left_out_text == "The encoder sends G726-32: choose AAC."
+
+
 async def test_a_password_is_sent_as_digest_and_never_shown() -> None:
     source, context = source_of(), FakeInput()
     async with Camera(source, password="s3cret-Passwort") as camera:

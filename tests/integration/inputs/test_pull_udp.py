@@ -239,7 +239,11 @@ async def test_a_port_in_use_is_named() -> None:
 @pytest.mark.parametrize(
     ("url", "datagram", "words"),
     [
-        ("udp://127.0.0.1:{}", bytes(1316), "it sends no program of MPEG-TS"),
+        (
+            "udp://127.0.0.1:{}",
+            bytes(1316),
+            "The pictures cannot be used: the data are of an unknown kind instead of MPEG-TS.",
+        ),
         ("udp://127.0.0.1:{}", bytes(4000), "its datagrams are too long: send at most 2047 bytes"),
         ("rtp://127.0.0.1:{}", b"\x80\x60" + bytes(1200), "its packets are no RTP with MPEG-TS (payload type 33)"),
     ],

@@ -318,4 +318,6 @@ async def test_the_quality_of_a_connection_is_known_to_the_node_with_the_stream(
         for quality in (link, NetworkQuality(None, 0.01, 0.003)):
             publisher.network = lambda quality=quality: quality
             await until(lambda quality=quality: stream.publisher is not None and stream.publisher.network() == quality)
+        publisher.unusable.leave_out(Kind.AUDIO, "DTS")
+        await until(lambda: stream.publisher is not None and stream.publisher.unusable.left_out == "DTS")
         publisher.close()

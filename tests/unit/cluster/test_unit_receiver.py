@@ -12,6 +12,7 @@ from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import SinkNeeds
 from gateway.media.track import AccessUnit, Tracks
 from gateway.protocols import wire
+from gateway.protocols.nodes import LinkMessage
 from gateway.protocols.wire import StreamMessage
 from tests.support import builders
 from tests.support.builders import picture
@@ -67,3 +68,15 @@ async def test_the_first_worker_of_a_rung_begins_with_its_first_picture() -> Non
     first.stream.attach(recorder)
     taken(first, picture(0, True), picture(40), keep_time=True).connection_lost(None)
     assert [unit.dts for unit in recorder.units] == [0, 40]
+
+
+async def test_what_cannot_be_used_is_known_to_the_node_with_the_stream() -> None:
+    hub = builders.hub()
+    by = publisher(hub)
+    taker = taken(by, picture(0, True), keep_time=False)
+    fields = {"leftOut": {"DTS": "audio"}, "reasons": ["", ""]}
+    taker.data_received(wire.frame(LinkMessage.UNUSABLE, wire.write_json(fields)))
+    assert by.unusable.left_out_text == "The encoder sends DTS: choose AAC."
+    taker.data_received(wire.frame(LinkMessage.UNUSABLE, wire.write_json({})))
+    assert by.unusable.left_out_text == ""
+    taker.connection_lost(None)

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.channels.inputs import InputKind
+from gateway.diagnosis import measurement
 from gateway.diagnosis.stream_health import CODES, EVENT_SECONDS, UNMEASURED
 from gateway.live.health_report import Level
 from gateway.live.sink import EndReason
 from gateway.live.stream import OutputSwitch
-from gateway.media.track import Codec
+from gateway.media.track import Codec, Kind
 from tests.support import builders
 from tests.unit.diagnosis.rig import NOISE, SILENCE, WALL, Media, Push
 
@@ -452,5 +453,81 @@ def test_a_flapping_fault_is_reported_at_most_once_a_minute():
     assert all(later - sooner >= EVENT_SECONDS for sooner, later in itertools.pairwise(begun))
 
 
-def test_there_are_22_distinct_finding_codes():
-    assert len(set(CODES)) == len(CODES) == 22
+def test_all_finding_codes_are_distinct():
+    assert len(set(CODES)) == len(CODES)
+
+
+# ---- media that cannot be used ----
+
+
+def test_what_is_left_out_is_named_and_withdrawn_and_replaces_the_advice_for_what_is_missing():
+    push = Push(Media(fps=0.0), metadata={"videocodecid": 4.0})
+    push.publisher.unusable.leave_out(Kind.VIDEO, "VP6")
+    assert push.send(20) == ["stream_left_out"]
+    assert push.text("stream_left_out") == "The encoder sends VP6: choose H.264 or HEVC."
+    assert push.value("stream_left_out") == "VP6"
+    push.publisher.unusable.leave_out_only({})
+    assert "stream_left_out" not in push.send(3)
+    assert push.told[0] == ("stream_left_out", "begun") and ("stream_left_out", "ended") in push.told
+
+
+def test_a_track_that_is_left_out_is_found_without_media():
+    push = Push()
+    push.send(5)
+    push.publisher.unusable.leave_out(Kind.AUDIO, "DTS")
+    assert "stream_left_out" in push.wait(4)
+
+
+def test_broken_pictures_are_a_fault_after_seconds_and_withdrawn_with_the_next_one():
+    push = Push()
+    push.send(20)
+    for _ in range(10):
+        push.publisher.unusable.add_broken(0, "they are encrypted")
+    assert push.send(2, fps=0.0) == []
+    assert "pictures_unreadable" in push.send(2)
+    assert push.text("pictures_unreadable") == "No player can show the pictures: they are encrypted."
+    assert "video_missing" not in push.send(10)
+    push.publisher.unusable.read[0] += 1
+    assert "pictures_unreadable" not in push.send(4, fps=25.0)
+
+
+def test_pictures_without_any_key_frame_are_a_fault():
+    push = Push(Media(gop=1e9))
+    push._next_key = 1e9
+    assert push.send(8) == []
+    assert push.send(4) == ["pictures_unreadable"]
+    assert "no key frame came" in push.text("pictures_unreadable")
+    push._next_key = 0.0
+    assert push.send(4, gop=2.0) == []
+
+
+def test_a_reason_of_the_intake_counts_while_no_picture_comes():
+    push = Push(Media(fps=0.0))
+    push.publisher.unusable.explain = lambda: "no key frame with its parameter sets came"
+    assert push.send(7) == []
+    assert push.send(5) == ["pictures_unreadable"]
+    assert push.text("pictures_unreadable").endswith("no key frame with its parameter sets came.")
+
+
+def test_pictures_of_ten_bits_are_a_fault(monkeypatch):
+    monkeypatch.setattr(measurement, "unusual_pixels", lambda track: "4:2:2 and 10 bits")
+    push = Push()
+    assert push.send(5) == ["pixel_format"]
+    assert push.text("pixel_format").startswith("The pictures have 4:2:2 and 10 bits, which most browsers")
+
+
+def test_the_longest_pause_at_the_beginning_is_no_date():
+    push = Push()
+    for _ in range(15):
+        push.send(1)
+        gap = push.health.measured()["longestGapMs"]
+        assert gap is None or float(str(gap)) < 1_000
+
+
+def test_a_camera_that_pauses_has_no_long_gop():
+    push = Push()
+    assert push.send(20) == []
+    for _ in range(3):
+        assert "gop_long" not in push.send(12, fps=0.0)
+        push._next_frame = push._at  # the camera sends again, from now on
+        assert "gop_long" not in push.send(5, fps=25.0)

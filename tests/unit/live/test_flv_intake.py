@@ -8,7 +8,8 @@ from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.publisher import StreamPublisher
-from gateway.live.unit_intake import AUDIO_INDEX, PREROLL_MS, VIDEO_INDEX, MalformedMedia
+from gateway.live.unit_intake import AUDIO_INDEX, PREROLL_MS, VIDEO_INDEX
+from gateway.live.unusable_media import UnusableMedia
 from gateway.media.errors import InvalidData
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
@@ -137,10 +138,10 @@ async def test_malformed_bodies_are_dropped_and_too_many_end_the_push():
     rig.video(10, b"\x27\x01")
     rig.video(33, frame(1))
     assert [u.dts for u in rig.sink.units] == [0, 33]
-    assert rig.intake.malformed.count == 1
+    assert rig.intake.unusable.broken == 1
     assert rig.publisher.dropped == {"ingest": 1}
     with pytest.raises(InvalidData):
-        for _ in range(MalformedMedia.IN_ROW):
+        for _ in range(UnusableMedia.IN_ROW):
             rig.video(40, b"\x27\x01")
     await rig.close()
 

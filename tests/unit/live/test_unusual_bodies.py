@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from gateway.formats.flv.muxer import track_body, unit_body
-from gateway.formats.ts.sound_frames import SoundFormat
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media import aac, nal
+from gateway.media.foreign_sound import ForeignSound
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from tests.support import builders
@@ -52,7 +52,7 @@ async def pushed(sent: Bodies, malformed: int = 0) -> Recorder:
     for index, at, body in sent:
         intake.take_media(index, at, body, 1.7e9, time.monotonic())
     intake.finish(time.monotonic())
-    assert intake.malformed.count == malformed
+    assert intake.unusable.broken == malformed
     hub.drain()
     await hub.drained()
     return sink
@@ -237,8 +237,8 @@ class Converter:
     def __init__(self, deliver: Callable[[AccessUnit], None]) -> None:
         self.deliver = deliver
 
-    def change(self, track: MediaTrack, foreign: SoundFormat | None) -> None:
-        assert not aac.parse_asc(track.config).channel_config
+    def change(self, track: MediaTrack, foreign: ForeignSound | None) -> None:
+        assert foreign is not None or not aac.parse_asc(track.config).channel_config
 
     def give(self, unit: AccessUnit) -> None:
         self.deliver(replace(unit, track=MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90"), payload=b"made"))

@@ -11,6 +11,7 @@ from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.recording import ForeignCodec, Packet, RecordedTrack, RecordingOpened
 from gateway.media.clock import DecodeTimes, PublisherTimeline
 from gateway.media.errors import InvalidData
+from gateway.media.foreign_sound import ForeignSound
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.protocols import wire
@@ -22,7 +23,7 @@ from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, Sou
 from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder
 from gateway.workers.programs.codec import CodecFailed
 from gateway.workers.programs.unit_writer import UnitWriter
-from gateway.workers.sound_protocol import BITRATES, ForeignSound
+from gateway.workers.sound_protocol import BITRATES
 
 _REPORT_SECONDS: Final = 0.5  # between two reports, at least
 _JUMP_SECONDS: Final = 2  # a larger time difference starts a new timeline

@@ -69,7 +69,7 @@ def test_frames_before_their_sequence_header_are_dropped_and_counted() -> None:
     assert demux.read_audio(0, b"\xaf\x01x") is None
     assert demux.read_video(0, ex(1, 1, b"hvc1", b"\0\0\0x")) is None
     assert demux.read_audio(0, b"\x91Opusx") is None
-    assert demux.dropped == 4
+    assert demux.dropped.total() == 4
 
 
 def test_frames_of_another_codec_than_the_track_are_dropped() -> None:
@@ -77,7 +77,7 @@ def test_frames_of_another_codec_than_the_track_are_dropped() -> None:
     assert demux.read_video(0, b"\x1c\x01\0\0\0x") is None
     assert demux.read_audio(0, b"\x90Opus" + OPUS_HEAD) == audio_track(Codec.OPUS, OPUS_HEAD)
     assert demux.read_audio(0, b"\xaf\x01xy") is None
-    assert demux.dropped == 2
+    assert demux.dropped.total() == 2
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_a_multitrack_body_after_a_mod_ex_prefix_is_read() -> None:
 def test_each_track_needs_its_own_sequence_header() -> None:
     demux = avc()
     assert demux.read_video(0, one_track(1, 3, b"avc1", 1, b"x")) is None
-    assert demux.others[track_number(Kind.VIDEO, 1)].dropped == 1
-    assert demux.dropped == 0
+    assert demux.others[track_number(Kind.VIDEO, 1)].dropped.total() == 1
+    assert demux.dropped.total() == 0
 
 
 def test_a_ninth_track_of_a_kind_is_reported_once_as_unsupported() -> None:
@@ -291,8 +291,8 @@ def test_unsupported_video_codecs_are_reported_once(body: bytes, what: str) -> N
     [
         (b"\xb2x", "Speex"),
         (b"\x62x", "Nellymoser"),
-        (b"\x32x", "PCM, little endian"),
-        (b"\x72x", "G.711 A-law"),
+        (b"\x32x", "PCM"),
+        (b"\x72x", "G.711"),
         (b"\x91xxxxx", "FourCC 'xxxx'"),
     ],
 )

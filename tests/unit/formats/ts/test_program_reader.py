@@ -20,6 +20,7 @@ from gateway.formats.ts.packets import PACKET
 from gateway.formats.ts.program_reader import ClockJump, Event, ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamUse
 from gateway.media import h264, h265, nal
+from gateway.media.foreign_sound import ForeignSound
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, Kind
 from tests.support.elementary import elementary
@@ -51,6 +52,7 @@ RECIPES: dict[str, list[str]] = {
     "mp3": [*_NOISE, "-c:a", "libmp3lame"],
     "ac3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "ac3"],
     "eac3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "eac3"],
+    "s302m": [*_PICTURE, *_NOISE, *_X264, "-c:a", "s302m", "-strict", "-2", "-ac", "2"],
     "later": [*_PICTURE, *_NOISE, *_X264, *_AAC, "-output_ts_offset", "5000"],
     "wrap": [*_PICTURE, *_NOISE, *_X264, *_AAC, "-output_ts_offset", "95442.2"],
 }  # fmt: skip
@@ -142,7 +144,7 @@ def test_pictures_are_those_that_ffmpeg_finds(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "codec"), [("h264", "aac"), ("latm", "aac"), ("opus", "opus"), ("mp3", "mp3"), ("mp2", "mp2"),
-                        ("ac3", "ac3"), ("eac3", "eac3")],
+                        ("ac3", "ac3"), ("eac3", "eac3"), ("s302m", "s302m")],
 )  # fmt: skip
 def test_sound_is_what_ffmpeg_finds(name: str, codec: str) -> None:
     path = made(name)
@@ -160,11 +162,13 @@ def test_sound_is_what_ffmpeg_finds(name: str, codec: str) -> None:
     assert hashes == [h for _, _, h in wanted]
     for event, (_, pts, _) in zip(got, wanted, strict=True):
         assert abs(event.unit.dts - pts) <= 1, "ffmpeg rounds the times of frames within a PES packet"
-        assert (event.foreign is not None) == (name == "mp2")
+        assert (event.foreign is not None) == (name in ("mp2", "s302m"))
     first = next(n for n, e in enumerate(events) if isinstance(e, ProgramUnit) and e.unit.track.kind is Kind.AUDIO)
     assert tracks_of(events[:first])[-1].streams[-1].codec == codec, "the name comes before the first frame"
+    if name == "s302m":
+        assert got[0].foreign == ForeignSound("s302m", 48_000, 2)
     if name == "mp2":
-        assert got[0].foreign == ("mp2", 48_000, 1)
+        assert got[0].foreign == ForeignSound("mp2", 48_000, 1)
 
 
 def _with_adts(path: Path, payload: bytes) -> bytes:
@@ -394,7 +398,7 @@ FILLING = (b"\x47\x1f\xff\x10" + b"\xff" * 184) * 3
 
 STREAMS = [
     (0x1B, 0x100, b""),
-    (0x42, 0x101, b""),
+    (0x44, 0x101, b""),
     (0x86, 0x102, b""),
     (0x06, 0x103, b"\x05\x04KLVA"),
     (0x06, 0x104, b"\x56\x05deu\x09\x00"),
@@ -411,13 +415,13 @@ def test_streams_have_names_uses_and_languages() -> None:
     (tracks,) = tracks_of(events)
     assert [(s.codec, s.use, s.language) for s in tracks.streams] == [
         ("h264", "video", ""),
-        ("unknown stream type 0x42", "ignored", ""),
+        ("unknown stream type 0x44", "ignored", ""),
         ("scte35", "scte35", ""),
         ("klv", "klv", ""),
         ("teletext", "teletext", "deu"),
         ("dvb subtitles", "ignored", "fra"),
         ("ac3", "audio", "spa"),
-        ("av1", "ignored", ""),
+        ("AV1", "lost video", ""),
         ("private", "private", ""),
         ("klv", "klv", ""),
     ]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingest.websocket.frames_intake import DecodeOrder, FramesIntake, well_formed
+from gateway.ingest.websocket.frames_intake import DecodeOrder, FramesIntake
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.publisher import StreamPublisher
 from gateway.live.unit_intake import IntakeFailed
-from gateway.media import aac
+from gateway.media import aac, h264, nal
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Tracks
 from gateway.protocols.errors import RemoteProtocolError
@@ -31,7 +31,7 @@ VIDEO = VideoConfig("avc1.64001F", AVCC, 1280, 720, 30.0)
 AAC = AudioConfig("mp4a.40.2", 44100, 2, b"\x12\x10")
 OPUS = AudioConfig("opus", 48000, 1)
 BOTH = Configured(VIDEO, AAC)
-NAL = b"\0\0\0\x02\x65x"
+NAL, INTER = b"\0\0\0\x02\x65\xb8", b"\0\0\0\x02\x41\xe0"  # slices of an IDR picture, and of another one
 
 
 class Rig:
@@ -49,7 +49,8 @@ class Rig:
     async def configure(self, configured: Configured = BOTH) -> None:
         await self.intake.feed(config_text(configured))
 
-    async def picture(self, ms: float, *, key: bool = False, payload: bytes = NAL) -> None:
+    async def picture(self, ms: float, *, key: bool = False, payload: bytes = b"") -> None:
+        payload = payload or (NAL if key else INTER)
         await self.intake.feed(chunk_bytes(Chunk(Kind.VIDEO, key, round(ms * 1000), 33_333, payload)))
 
     async def sound(self, ms: float, payload: bytes = b"\x21sound") -> None:
@@ -79,7 +80,7 @@ async def test_pictures_are_unchanged_and_key_frames_are_marked(rig: Rig) -> Non
     await rig.configure()
     await rig.picture(0, key=True, payload=NAL + NAL)
     await rig.picture(33.333)
-    assert [(u.payload, u.key) for u in rig.seen.units] == [(NAL + NAL, True), (NAL, False)]
+    assert [(u.payload, u.key) for u in rig.seen.units] == [(NAL + NAL, True), (INTER, False)]
     assert rig.intake.stats.frames == 2
     assert (rig.intake.stats.video, rig.intake.stats.audio) == ("copy", "copy")
 
@@ -161,7 +162,7 @@ async def test_tracks_may_be_added_and_removed_during_a_push(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b"\0\0\0\1\x65more", b"\0\0\1\x65picture", b"\0\0\0\0", b"\0\0\0\x09\x65x", b"\0\0", b"\0\0\0\1e" * 5000],
+    [b"\0\0\0\x09\x65x", b"\0\0", b"\0\0\0\2e" * 5000, b"\0\0\0\2\x65\xb8" * 5000],
 )
 async def test_invalid_pictures_are_counted_and_dropped(rig: Rig, payload: bytes) -> None:
     await rig.configure()
@@ -173,12 +174,31 @@ async def test_invalid_pictures_are_counted_and_dropped(rig: Rig, payload: bytes
     assert rig.publisher.dropped == {"ingest": 1}
 
 
-async def test_a_push_of_only_annex_b_pictures_ends_with_a_hint(rig: Rig) -> None:
+async def test_a_push_of_only_invalid_pictures_ends_with_a_hint(rig: Rig) -> None:
     await rig.configure()
     with pytest.raises(InvalidData, match=r'avc: \{format: "avc"\}'):
         for n in range(101):
-            await rig.picture(n * 33, key=True, payload=b"\0\0\0\1\x65annexb")
+            await rig.picture(n * 33, key=True, payload=b"\xff\0\0\1\x65garbage")
     assert rig.seen.units == []
+    assert "avc" in rig.publisher.unusable.unreadable
+
+
+async def test_start_codes_become_lengths_and_empty_units_go(rig: Rig) -> None:
+    await rig.configure()
+    await rig.picture(0, key=True, payload=b"\0\0\0\1\x65\xb8")
+    await rig.picture(33, payload=bytes(4) + INTER)
+    await rig.picture(66, payload=bytes(4))
+    assert [u.payload for u in rig.seen.units] == [NAL, INTER]
+
+
+async def test_other_parameter_sets_in_the_pictures_are_announced(rig: Rig) -> None:
+    other = h264.parse_avcc(AVCC).sps[0] + b"\x80"
+    await rig.configure()
+    await rig.picture(0, key=True)
+    await rig.picture(33, key=True, payload=nal.join([other, b"\x65\xb8"]))
+    tracks = rig.seen.tracks[-1]
+    assert tracks.video is not None and h264.parse_avcc(tracks.video.config).sps == (other,)
+    assert tracks.metadata == rig.seen.tracks[0].metadata
 
 
 async def test_a_push_of_aac_with_adts_headers_ends_with_a_hint(rig: Rig) -> None:
@@ -284,15 +304,3 @@ def test_decode_times_always_increase(times: list[int]) -> None:
     order = DecodeOrder()
     decoded = [order.dts(t) for t in times]
     assert all(a < b for a, b in pairwise(decoded))
-
-
-# ---- NAL units ----
-
-
-@given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=8), st.integers(1, 4), st.binary(max_size=6))
-def test_only_length_prefixed_nal_units_are_well_formed(units: list[bytes], size: int, behind: bytes) -> None:
-    payload = b"".join(len(u).to_bytes(size, "big") + u for u in units)
-    assert well_formed(payload, size)
-    assert not well_formed(payload[:-1], size)
-    if behind and not any(behind):
-        assert not well_formed(payload + behind, size)

@@ -24,7 +24,7 @@ addTables(fields); // with the names of the fields that were changed
  * @property {Record<string, any>} data
  */
 
-/** @typedef {{at: string, peer: string, protocol: string, reason: string, expired?: string}} Refusal */
+/** @typedef {{at: string, peer: string, protocol: string, reason: string, expired?: string, text?: string}} Refusal */
 /** @typedef {import("../../kit/status.js").Tone} Tone */
 
 /** The types of events in the order of the filter. @type {Readonly<Record<string, Tone>>} */
@@ -50,15 +50,20 @@ const AUTHORS = { "admin token": "token", "command line": "cli", "first start": 
 /** @param {string} type @returns {string} */
 export const typeName = (type) => (hasWords(`event.type.${type}`) ? t(`event.type.${type}`) : type);
 
-/** @param {string} reason @param {string | number | undefined} expired  RFC 3339, or seconds since 1970 @returns {string} */
-export function refusalReason(reason, expired) {
+/**
+ * @param {string} reason
+ * @param {string | number | undefined} expired  RFC 3339, or seconds since 1970
+ * @param {string | undefined} text  what came, of a push that could not be used
+ * @returns {string}
+ */
+export function refusalReason(reason, expired, text) {
   if (!hasWords(`refusal.why.${reason}`)) return reason;
-  return t(`refusal.why.${reason}`, { date: moment(typeof expired === "number" ? expired * 1000 : expired) });
+  return t(`refusal.why.${reason}`, { date: moment(typeof expired === "number" ? expired * 1000 : expired), text: text ?? "" });
 }
 
 /** @param {Refusal} refusal @returns {string} "Refused 10 seconds ago from 192.0.2.7 (RTMP): the key expired on …" */
-export const refusalText = ({ at, peer, protocol, reason, expired }) =>
-  t("refusal.text", { when: relative(at), peer, protocol: protocolName(protocol), why: refusalReason(reason, expired) });
+export const refusalText = ({ at, peer, protocol, reason, expired, text }) =>
+  t("refusal.text", { when: relative(at), peer, protocol: protocolName(protocol), why: refusalReason(reason, expired, text) });
 
 /** @param {string} reason @returns {string} */
 const endReason = (reason) => (ENDS[reason] ? t(`event.end.${ENDS[reason]}`) : reason);
@@ -91,7 +96,7 @@ export function details(event) {
   switch (type) {
     case "publish.started": return from;
     case "publish.ended": return [from, span(data["seconds"]), endReason(data["reason"])].join(" · ");
-    case "publish.refused": return [from, refusalReason(data["reason"], data["expired"])].join(" · ");
+    case "publish.refused": return [from, refusalReason(data["reason"], data["expired"], data["text"])].join(" · ");
     case "stream.ended": return [span(data["seconds"]), endReason(data["reason"])].join(" · ");
     case "input.switched": return t("event.input", { from: data["from"] ?? NOTHING, to: data["to"], why: switchReason(data["reason"]) });
     case "cue": return [t(`cues.type.${data["type"]}`), ...(data["seconds"] ? [span(data["seconds"])] : [])].join(" · ");

@@ -5,8 +5,8 @@ import { hasWords, t } from "../../i18n.js";
 import { errorText } from "./errors.js";
 
 /**
- * A fault of a session. text: in English, for codes that this console does not know. value: of `output_failing`, the name of
- * the output and of its target.
+ * A fault of a session. text: in English, for codes that this console does not know. value: a number, or
+ * what is wrong; of `output_failing`, the name of the output and of its target.
  * @typedef {{code: string, text: string, since: string, value: number | string, level?: "fault" | "notice"}} Finding
  */
 
@@ -39,6 +39,7 @@ const LATENESS_SECONDS = 10;
  */
 export function faultText({ code, text, value }) {
   if (!hasWords(`health.fault.${code}`)) return text;
+  if (typeof value === "string" && code !== "output_failing") return t(`health.fault.${code}`, { value });
   if (typeof value === "string") {
     const [output = "", ...target] = value.split(" ");
     const reason = text.split(" fails: ").slice(1).join(" fails: ");
