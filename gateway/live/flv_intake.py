@@ -13,7 +13,7 @@ from gateway.formats.flv.tag import TIMESCALE, Script, TrackMedia, TrackStart, U
 from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
-from gateway.live.sound_to_aac import MakeConverter, SoundToAac
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_silent_in_browsers
 from gateway.live.track_changes import IntervalLimiter
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import NOT_READABLE
@@ -132,13 +132,14 @@ class FlvIntake(UnitIntake):
     def _convert(self, track: MediaTrack) -> bool:
         """Begins or ends the conversion of the default sound. Returns whether it is converted."""
         foreign = self._demux.foreign
-        if self._make_converter is None or not (foreign or _lacks_channel_number(track)):
+        is_silent = is_silent_in_browsers(track, self.publisher.stream.channel)
+        if self._make_converter is None or not (foreign or is_silent or _lacks_channel_number(track)):
             if self._converter is not None:
                 self._converter.close()
             self._converter = self._converted = None
             return False
         if self._converter is None:
-            why = "its channels have no number" if foreign is None else foreign.codec
+            why = foreign.codec if foreign else str(track.codec) if is_silent else "its channels have no number"
             log.info("the sound is converted", stream=self.publisher.stream.name, why=why)
             self._converter = self._make_converter(self._take_converted)
             self._sound_ms = CONVERTED_SOUND_MS
@@ -183,15 +184,19 @@ class FlvIntake(UnitIntake):
                 self.set_track(unit.track, now)  # the pictures brought other parameter sets
             self._take(0, unit, now)
 
-    def _begin_default(self, track: MediaTrack) -> bool:
-        """Prepares the repair of a default track that the encoder announces. Returns whether it is published so."""
+    def _begin_default(self, track: MediaTrack) -> MediaTrack | None:
+        """Prepares the repair of a default track that the encoder announces. Returns the track to publish, if any."""
         if track.kind is Kind.VIDEO:
             if track == self._header and self._pictures is not None:  # the pictures have brought other sets since
                 self._demux.video_track = self._pictures.track
-                return False
+                return None
             self._header = track
         self._prepare_repair(track)
-        return track.kind is Kind.VIDEO or not self._convert(track)
+        if track.kind is Kind.AUDIO:
+            return None if self._convert(track) else track
+        if self._pictures is not None:
+            self._demux.video_track = track = self._pictures.track
+        return track
 
     def _prepare_repair(self, track: MediaTrack) -> None:
         index = VIDEO_INDEX if track.kind is Kind.VIDEO else AUDIO_INDEX
@@ -235,8 +240,8 @@ class FlvIntake(UnitIntake):
             return
         track = item.track if isinstance(item, TrackStart) else item
         if not track_id:
-            if self._begin_default(track):
-                self.set_track(track, now)
+            if (published := self._begin_default(track)) is not None:
+                self.set_track(published, now)
             if isinstance(item, TrackStart):
                 self._take_default(item.unit, index, timestamp, now)
             return

@@ -3,8 +3,15 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.channels.channel import Channel
+from gateway.media.codecs import SILENT_IN_FRAGMENTS
 from gateway.media.foreign_sound import ForeignSound
 from gateway.media.track import AccessUnit, MediaTrack
+
+
+def is_silent_in_browsers(track: MediaTrack, channel: Channel) -> bool:
+    """Whether the channel has LL-HLS and DASH, in which browsers would hear nothing of this sound."""
+    return track.codec in SILENT_IN_FRAGMENTS and channel.flag("isCMAF")
 
 
 class SoundToAac(Protocol):

@@ -24,6 +24,8 @@ _TYPES: Final = {
     Codec.H264: (1, frozenset(h264.SLICES), frozenset((h264.SLICE_IDR,)), frozenset(range(6, 16))),
     Codec.H265: (2, frozenset((*range(10), *range(16, 22))), frozenset(range(16, 22)), frozenset(range(32, 41))),
 }
+_SIZE: Final = 4  # bytes of a length. Chromium plays no pictures with shorter ones
+_LENGTHS: Final = {Codec.H264: 4, Codec.H265: 21}  # the byte of a record that has this size, less one, in its last bits
 _MAX_HELD: Final = 1 << 16  # bytes of units without a picture that wait for one
 _MAX_PICTURE: Final = 1 << 24  # bytes of a picture in several bodies; a picture at 60 Mbit/s and 10 a second has 750 kB
 
@@ -35,6 +37,13 @@ def _plain_heads(codec: Codec) -> frozenset[bytes]:
     return frozenset(head for head in heads if NAL_CODECS[codec].type_of(head) in slices - starts)
 
 
+def _with_usual_lengths(track: MediaTrack) -> bytes:
+    """Returns the record of a track for units with lengths of four bytes."""
+    record, at = bytearray(track.config), _LENGTHS[track.codec]
+    record[at] |= _SIZE - 1
+    return bytes(record)
+
+
 class WholePictures:
     """Repairs the units of one H.264 or H.265 track of an encoder. It keeps no unit of a stream that is correct.
 
@@ -44,10 +53,11 @@ class WholePictures:
     """
 
     def __init__(self, track: MediaTrack) -> None:
-        self.track = track
         self._codec = NAL_CODECS[track.codec]
         self._samples = NalSamples(track.codec, track.config)
-        self._size = self._samples.length_size
+        size = self._samples.length_size
+        self.track = track if size == _SIZE else replace(track, config=_with_usual_lengths(track))
+        self._is_usual = size == _SIZE
         self._is_h264 = track.codec is Codec.H264
         self._header, self._slices, self._starts, self._additions = _TYPES[track.codec]
         self._plain = _plain_heads(track.codec)
@@ -62,9 +72,9 @@ class WholePictures:
 
     def is_whole(self, unit: AccessUnit) -> bool:
         """Whether a unit of this track can be published as it is. Hot path."""
-        if not self._has_key or self._joins or self._held:
+        if not self._has_key or self._joins or self._held or not self._is_usual:
             return False
-        payload, size, from_bytes = unit.payload, self._size, int.from_bytes
+        payload, size, from_bytes = unit.payload, _SIZE, int.from_bytes
         at, end = 0, len(payload)
         # Most pictures are one slice that depends on others.
         if not unit.key and from_bytes(payload[:size], "big") == end - size and payload[size : size + 1] in self._plain:
@@ -110,9 +120,11 @@ class WholePictures:
         if key and self._samples.adopt(whole, kinds):
             self.track = replace(unit.track, config=self._samples.config)
         if not prefixed:
-            unit.payload = nal.join(self._samples.without_sets(whole, kinds), self._size)
-        elif has_held or sum(map(len, whole)) + self._size * len(whole) != len(unit.payload):  # or it has empty units
-            unit.payload = nal.join(whole, self._size)
+            unit.payload = nal.join(self._samples.without_sets(whole, kinds))
+        elif (
+            has_held or not self._is_usual or sum(map(len, whole)) + _SIZE * len(whole) != len(unit.payload)
+        ):  # or it has empty units
+            unit.payload = nal.join(whole)
         unit.track, unit.key = self.track, key
         self._has_key, self._has_start = self._has_key or key, self._has_start or starts
         if not self._joins:
@@ -127,7 +139,7 @@ class WholePictures:
         if picture is None:
             return []
         if more:
-            picture.payload += nal.join(more, self._size)
+            picture.payload += nal.join(more)
         return [picture]
 
     def _hold(self, units: list[bytes]) -> None:

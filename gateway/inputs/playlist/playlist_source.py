@@ -89,7 +89,7 @@ class PlaylistSource(InputSource):
         """Plays until it is cancelled, or once. Raises OutputError if no item can be played, or the worker dies."""
         queue = MediaQueue[QueueItem]()
         async with (
-            DemuxClient.started(self._workers, context.channel.id) as demuxer,
+            DemuxClient.started(self._workers, context.channel) as demuxer,
             Tasks("playlist", queue.on_crash) as tasks,
         ):
             always = self._spec.always or self._by_day

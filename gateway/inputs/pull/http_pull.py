@@ -105,7 +105,7 @@ class _Response:
 
     async def _pull_ts(self) -> None:
         with closing(UnitOutput(self.context, self.peer)) as output:
-            async with SourceOpener(self.services.workers, self.context.channel.id) as opener:
+            async with SourceOpener(self.services.workers, self.context.channel) as opener:
                 source = await opener.open(_chunks(self.head, self.response), "mpegts", _PROBE_SECONDS)
                 async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
                     if isinstance(item, Tracks):

@@ -127,7 +127,7 @@ class DemuxedSource:
             usable.sort(key=lambda s: not s.disposition & Disposition.default)
             for stream in usable:
                 try:
-                    copies[stream.index] = (stream, copy_of(stream))
+                    copies[stream.index] = (stream, copy_of(stream, for_fragments=self._request.for_fragments))
                     break
                 except (NotCarried, CodecFailed) as error:
                     refused.append(str(error))

@@ -32,8 +32,11 @@ class TrackCopy(Protocol):
         """Returns the units of a packet. Raises InvalidData for a broken packet."""
 
 
-def copy_of(stream: Any) -> TrackCopy:
-    """Returns an object that copies or converts the packets of a libav stream. Raises NotCarried."""
+def copy_of(stream: Any, *, for_fragments: bool) -> TrackCopy:
+    """Returns an object that copies or converts the packets of a libav stream. Raises NotCarried.
+
+    for_fragments: see DemuxRequest.
+    """
     name = str(stream.codec_context.codec.canonical_name)
     try:
         if stream.type == "video":
@@ -41,7 +44,8 @@ def copy_of(stream: Any) -> TrackCopy:
             if codec is None:
                 raise NotCarried(f"video codec {name}")
             return PictureCopy(codec, stream)
-        return SoundCopy(_AUDIO[name], stream) if name in _AUDIO else SoundConversion(stream)
+        codec = None if for_fragments and name in codecs.SILENT_IN_FRAGMENTS else _AUDIO.get(name)
+        return SoundConversion(stream) if codec is None else SoundCopy(codec, stream)
     except InvalidData as error:
         raise NotCarried(f"{name}: {error}") from error
 

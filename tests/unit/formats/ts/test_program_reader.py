@@ -50,6 +50,7 @@ RECIPES: dict[str, list[str]] = {
     "opus": [*_PICTURE, *_NOISE, *_X264, "-c:a", "libopus"],
     "mp2": [*_PICTURE, *_NOISE, *_X264, "-c:a", "mp2"],
     "mp3": [*_NOISE, "-c:a", "libmp3lame"],
+    "h264-mp3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "libmp3lame"],
     "ac3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "ac3"],
     "eac3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "eac3"],
     "s302m": [*_PICTURE, *_NOISE, *_X264, "-c:a", "s302m", "-strict", "-2", "-ac", "2"],
