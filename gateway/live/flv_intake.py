@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +12,7 @@ from gateway.formats.flv.tag import TIMESCALE, Script, TrackMedia, TrackStart, U
 from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
-from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_silent_in_browsers
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
 from gateway.live.track_changes import IntervalLimiter
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import NOT_READABLE
@@ -132,15 +131,15 @@ class FlvIntake(UnitIntake):
     def _convert(self, track: MediaTrack) -> bool:
         """Begins or ends the conversion of the default sound. Returns whether it is converted."""
         foreign = self._demux.foreign
-        is_silent = is_silent_in_browsers(track, self.publisher.stream.channel)
-        if self._make_converter is None or not (foreign or is_silent or _lacks_channel_number(track)):
+        is_refused = foreign is not None or is_refused_by_browsers(track, self.publisher.stream.channel)
+        if self._make_converter is None or not is_refused:
             if self._converter is not None:
                 self._converter.close()
             self._converter = self._converted = None
             return False
         if self._converter is None:
-            why = foreign.codec if foreign else str(track.codec) if is_silent else "its channels have no number"
-            log.info("the sound is converted", stream=self.publisher.stream.name, why=why)
+            codec = str(track.codec) if foreign is None else foreign.codec
+            log.info("the sound is converted", stream=self.publisher.stream.name, codec=codec)
             self._converter = self._make_converter(self._take_converted)
             self._sound_ms = CONVERTED_SOUND_MS
             self.expected = {*(self.expected or ()), Kind.AUDIO}
@@ -284,13 +283,6 @@ def _is_whole(unit: AccessUnit) -> bool:
 def _is_raw(unit: AccessUnit) -> bool:
     """Whether a frame of AAC has no ADTS header. Hot path."""
     return unit.payload[:1] != b"\xff"
-
-
-def _lacks_channel_number(track: MediaTrack) -> bool:
-    """Whether a track is AAC with a `program_config_element`, which browsers refuse."""
-    with suppress(InvalidData):
-        return track.codec is Codec.AAC and not parse_asc(track.config).channel_config
-    return False
 
 
 def _raw_units(unit: AccessUnit) -> list[AccessUnit]:

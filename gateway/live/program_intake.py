@@ -18,7 +18,7 @@ from gateway.live.cue_intake import LONGEST_MS, CueIntake
 from gateway.live.private_intake import PRIVATE_USES, PrivateIntake, milliseconds
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
-from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_silent_in_browsers
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import NOT_READABLE
 from gateway.media.framed_units import MILLISECONDS
@@ -34,7 +34,7 @@ _CONVERTED: Final = frozenset((Codec.AC3, Codec.EAC3))
 def must_be_converted(event: ProgramUnit, channel: Channel) -> bool:
     """Whether a unit is sound that only a worker can make into a track that players of the channel play."""
     track = event.unit.track
-    return event.foreign is not None or track.codec in _CONVERTED or is_silent_in_browsers(track, channel)
+    return event.foreign is not None or track.codec in _CONVERTED or is_refused_by_browsers(track, channel)
 
 
 def to_milliseconds(unit: AccessUnit) -> None:

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.channels.channel import Channel
+from gateway.media import aac
 from gateway.media.codecs import SILENT_IN_FRAGMENTS
 from gateway.media.foreign_sound import ForeignSound
-from gateway.media.track import AccessUnit, MediaTrack
+from gateway.media.track import AccessUnit, Codec, MediaTrack
 
 
-def is_silent_in_browsers(track: MediaTrack, channel: Channel) -> bool:
-    """Whether the channel has LL-HLS and DASH, in which browsers would hear nothing of this sound."""
+def is_refused_by_browsers(track: MediaTrack, channel: Channel) -> bool:
+    """Whether browsers refuse this sound: unusual AAC, and in LL-HLS and DASH of the channel also other codecs."""
+    if track.codec is Codec.AAC:
+        return aac.is_unusual(track.config)
     return track.codec in SILENT_IN_FRAGMENTS and channel.flag("isCMAF")
 
 
