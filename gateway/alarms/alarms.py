@@ -26,7 +26,8 @@ from gateway.alarms.rule import AlarmRule, StoredRules
 from gateway.alarms.target import parse
 from gateway.channels.channel import Channel
 from gateway.channels.expiry import date_text
-from gateway.ports.errors import AtCapacity, StoreUnavailable
+from gateway.channels.stores import StoredChannels
+from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
 from gateway.ports.stores import ConsoleStore, StoreChanges
 
 log = structlog.get_logger(__name__)
@@ -48,11 +49,11 @@ TOLD: Final = "alarm"  # kind in the store
 class AlarmSources:
     """The sources of the alarms.
 
-    name: returns the name of a channel. elsewhere: whether another node has the stream of a channel.
+    elsewhere: whether another node has the stream of a channel.
     """
 
     board: FaultBoard
-    name: Callable[[str], Awaitable[str]]
+    channels: StoredChannels
     elsewhere: Callable[[str], Awaitable[bool]]
 
 
@@ -130,6 +131,7 @@ class Alarms:
                 if time.monotonic() - self._read_at >= self._read_seconds:
                     self._read_at = time.monotonic()
                     await self.rules()
+                    await self.forget_deleted()
                 await self.tick()
                 self._failed = False
             except StoreUnavailable as error:
@@ -137,6 +139,12 @@ class Alarms:
                     log.warning("the alarms cannot use their store", reason=str(error))
                 self._failed = True
             await asyncio.sleep(_TICK)
+
+    async def forget_deleted(self) -> None:
+        """Forgets faults of channels off air that a command or another program has deleted: no event tells it."""
+        ids = {fault.channel for fault in self._board.faults if fault.kind is FaultKind.OFF_AIR}
+        for id in ids.difference(await self._sources.channels.get_many(ids) if ids else ()):
+            self._board.forget(id)
 
     async def tick(self) -> None:
         """Compares once."""
@@ -216,7 +224,7 @@ class Alarms:
         return len(sent) < PER_HOUR
 
     async def _send(self, rule: AlarmRule, fault: Fault, ended: float | None = None) -> None:
-        name = await self._sources.name(fault.channel) if fault.channel else fault.subject
+        name = await self._name(fault.channel) if fault.channel else fault.subject
         title, text = describe(fault, name, rule.zone, ended)
         page = f"#/channels/{quote(fault.channel, safe='')}" if fault.channel else "#/system"
         state = "begun" if ended is None else "ended"
@@ -228,6 +236,12 @@ class Alarms:
                 "what lasts then, and about what has ended. The console shows everything."
             )
             self._delivery.queue(rule.to, self._message(rule, "paused", "paused", "", title, text, "#/events"))
+
+    async def _name(self, id: str) -> str:
+        try:
+            return (await self._sources.channels.get(id)).name or id
+        except GatewayError:
+            return id
 
     def _queue(self, rule: AlarmRule, message: Message) -> None:
         self._sent.setdefault(rule.name, deque()).append(time.time())

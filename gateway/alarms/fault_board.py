@@ -50,8 +50,12 @@ class FaultBoard:
         elif event.type in _PRESENCE:
             self._note_presence(event)
         elif event.type is EventType.CHANNEL_DELETED:
-            for fault in [fault for fault in self.faults if fault.channel == event.channel]:
-                del self._faults[fault.key]
+            self.forget(event.channel)
+
+    def forget(self, channel: str) -> None:
+        """Removes the faults of a deleted channel."""
+        for fault in [fault for fault in self.faults if fault.channel == channel]:
+            del self._faults[fault.key]
 
     def report(self, kind: FaultKind, found: Collection[Fault]) -> None:
         """Replaces all faults of a kind. A fault that lasts keeps its beginning."""

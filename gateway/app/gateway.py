@@ -74,7 +74,7 @@ class Gateway(Role):
         parts.live.outputs.start(tasks)
         if node.first:
             parts.jobs.start()
-            tasks.keep(lambda: inputs.scan(parts.backends.stores.channels), "inputs without a push")
+            tasks.keep(lambda: self.hub.feed.run(parts.backends.stores.channels), "stored channels")
         if parts.member is not None:
             parts.member.start()
         protection = ScaleInProtection(self._has_publisher, shared=node.settings.data / "publishing.lock")
@@ -126,7 +126,7 @@ class Gateway(Role):
 
     def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:
         outputs = self._parts.live.outputs
-        services = replace(services, workers=outputs.workers)
+        services = replace(services, workers=outputs.workers, feed=self.hub.feed)
         return [listener.open(services, outputs) for listener in all_listeners()]
 
     async def serve(self, sessions: Signalling) -> Servers:

@@ -127,6 +127,11 @@ class Channel:
         return self.text("srtPassphrase")
 
     @property
+    def srt_port(self) -> int:
+        """The UDP port whose callers push to this channel without a stream id; 0: none."""
+        return int(self.number("srtPort"))
+
+    @property
     def is_rtmps(self) -> bool:
         return self.flag("isRtmps")
 

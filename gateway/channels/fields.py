@@ -283,6 +283,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "maxKbps": Number(0, 0, 1_000_000, unit="kbit/s"),
         "maxViewerMbps": Number(0, 0, 1_000_000, unit="Mbit/s"),
         SRT_PASSPHRASE: TextField(79, "", _PASSPHRASE, '10 to 79 characters of ASCII without " # % & +'),
+        "srtPort": Number(0, 0, 65_535, integer=True),
     },
     "recording": {
         "isVideo": Flag(),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gateway.ingest.admission import Admission, PushRequest
 from gateway.ingest.push import Push
+from gateway.live.channel_feed import ChannelFeed
 from gateway.live.publisher import AcquirePublisher
 from gateway.live.sound_to_aac import MakeConverter
 from gateway.playback.services import PlayServices
@@ -16,12 +17,13 @@ class ListenerServices(PlayServices):
     """The parts that all listeners of a process share. Protocols that also play use the parts for viewers.
 
     acquire_publisher: returns the publisher of a stream for a connection. admission: checks keys.
-    workers: convert sound that browsers do not play; None: it stays as it is.
+    workers: convert sound that browsers do not play; None: it stays as it is. feed: tells channels; None: an edge.
     """
 
     acquire_publisher: AcquirePublisher
     admission: Admission
     workers: WorkerPool | None = None
+    feed: ChannelFeed | None = None
 
     def make_push(self, request: PushRequest) -> Push:
         """Returns a new push of a client."""

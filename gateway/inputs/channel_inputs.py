@@ -36,7 +36,7 @@ Events of the hidden hub are not events of the gateway. The begin and end of pus
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 import structlog
@@ -44,7 +44,7 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import MAIN, ONLY_MAIN, InputKind, InputSpec, stored_inputs
 from gateway.channels.names import channel_of
-from gateway.channels.stores import ChannelReader, StoredChannels, find_channel
+from gateway.channels.stores import ChannelReader, find_channel
 from gateway.inputs.channel_input import InputState
 from gateway.inputs.descriptor import InputServices
 from gateway.inputs.registry import all_inputs
@@ -63,7 +63,6 @@ from gateway.settings.models import InputsSettings
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS: Final = 0.5
-SCAN_SECONDS: Final = 15.0  # between two reads of all channels, for those that are on air without a push
 _MAX_WAITING: Final = 1_000  # streams for which viewers begin to wait between two ticks
 # A source's publisher has the kind of its input as protocol, for example pull or slate; a push has rtmp, ws, ….
 _SOURCES: Final = frozenset(map(str, InputKind))
@@ -101,7 +100,8 @@ class ChannelInputs:
         self._starting: set[str] = set()
         self._closed = False  # after `retire`, no more channels start
         self._tasks = Tasks("inputs")
-        hub.use_inputs(self.publish, self._on_awaited, self._on_changed)
+        hub.use_inputs(self.publish, self._on_awaited)
+        hub.feed.listen(self._follow)
         self._claim: Claim = claim or _claim_alone
         self._channels = channels
 
@@ -207,17 +207,13 @@ class ChannelInputs:
             for id in waiting:
                 self._start(self._start_awaited(id), id)
 
-    async def scan(self, channels: StoredChannels) -> None:
-        """Starts the channels that are on air without a push, until it is cancelled. One process of a host does it."""
-        while not self._closed:
-            try:
-                for channel in await channels.list():
-                    self._on_changed(channel)
-            except GatewayError as error:
-                log.warning("channels that are always on air cannot be read", reason=str(error))
-            await asyncio.sleep(SCAN_SECONDS)
+    def _follow(self, channels: Mapping[str, Channel | None], is_all: bool) -> None:
+        """Configures the switchers of channels, and starts channels that are on air without a push."""
+        for channel in channels.values():
+            if channel is not None:
+                self._follow_one(channel)
 
-    def _on_changed(self, channel: Channel) -> None:
+    def _follow_one(self, channel: Channel) -> None:
         specs = stored_inputs(channel.item)
         switcher = self._switchers.get(channel.id)
         if switcher is not None:

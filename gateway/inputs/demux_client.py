@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Tracks
@@ -40,6 +41,7 @@ class DemuxedSource:
     """
 
     def __init__(self, client: DemuxClient, number: int, reader: ByteReader) -> None:
+        self.left_out = ""  # what of the media is not carried; it is known before the first unit
         self._client = client
         self._number = number
         self._reader = reader
@@ -117,8 +119,9 @@ class DemuxedSource:
 class DemuxClient:
     """One demux worker. `open` adds a source; several can be open at the same time."""
 
-    def __init__(self, worker: WorkerProcess, tasks: Tasks, stream: str) -> None:
+    def __init__(self, worker: WorkerProcess, tasks: Tasks, stream: str, for_fragments: bool) -> None:
         self._worker = worker
+        self._for_fragments = for_fragments
         self._tasks = tasks
         self._stream = stream
         self._sources: dict[int, DemuxedSource] = {}
@@ -128,13 +131,13 @@ class DemuxClient:
 
     @staticmethod
     @asynccontextmanager
-    async def started(workers: WorkerPool, stream: str) -> AsyncIterator[DemuxClient]:
-        """Starts the worker, and kills it at the end of the block. stream: for logs. Raises OutputError."""
+    async def started(workers: WorkerPool, channel: Channel) -> AsyncIterator[DemuxClient]:
+        """Starts the worker, and kills it at the end of the block. Raises OutputError."""
         async with (
-            workers.start(_MODULE, "demux", stream=stream, hang_seconds=_HANG_SECONDS) as worker,
+            workers.start(_MODULE, "demux", stream=channel.id, hang_seconds=_HANG_SECONDS) as worker,
             Tasks("demux", lambda name, error: worker.kill(f"{name}: {error}")) as tasks,
         ):
-            client = DemuxClient(worker, tasks, stream)
+            client = DemuxClient(worker, tasks, channel.id, channel.flag("isCMAF"))
             tasks.start(client._read(), "read")
             yield client
 
@@ -152,7 +155,7 @@ class DemuxClient:
         if self._error is not None:
             raise self._error
         self._sources[number] = source
-        request = DemuxRequest(number, size, format, probe_seconds, start)
+        request = DemuxRequest(number, size, format, probe_seconds, start, self._for_fragments)
         await self.send(DemuxMessage.OPEN, wire.write_json(asdict(request)))
         return source
 
@@ -182,7 +185,10 @@ class DemuxClient:
             fields = wire.read_json(body)
             source = self._sources.get(int(fields["source"]))
             if kind == DemuxMessage.LEFT_OUT:
-                log.warning("a track is not published", stream=self._stream, what=str(fields["what"])[:200])
+                what = str(fields["what"])[:200]
+                log.warning("media are not published", stream=self._stream, what=what)
+                if source is not None:
+                    source.left_out = what
             elif source is not None:
                 source.on_failed(OutputUnsupported(str(fields["reason"])[:200]))
             return

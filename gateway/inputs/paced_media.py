@@ -126,6 +126,10 @@ class LeadLimiter:
         self._lead = 0.0  # seconds by which the media are ahead of the clock
         self._at = 0.0  # the clock's time of the last unit
 
+    def begin(self) -> None:
+        """Notes that the times of the next unit do not continue those before."""
+        self._last = None
+
     async def wait(self, dts: int) -> None:
         """Waits as long as the media up to `dts` (milliseconds) are too far ahead."""
         wait = self.delay(dts)
@@ -135,8 +139,7 @@ class LeadLimiter:
     def delay(self, dts: int) -> float:
         """Notes a unit; returns the seconds to wait after it. At most 0: none."""
         now = self._monotonic()
-        if self._last is not None:
-            step = min(max(dts - self._last, 0) / 1000, _MAX_LEAD_SECONDS)
-            self._lead = max(0.0, self._lead - (now - self._at) * _LEAD_RATE) + step
+        step = min(max(dts - self._last, 0) / 1000, _MAX_LEAD_SECONDS) if self._last is not None else 0.0
+        self._lead = max(0.0, self._lead - (now - self._at) * _LEAD_RATE) + step
         self._last, self._at = max(dts, self._last or dts), now
         return self._lead - _MAX_LEAD_SECONDS

@@ -66,6 +66,11 @@ def listen(name: str, host: str, port: int, transport: Transport = "tcp") -> lis
     return _or_any_port(name, port, lambda port: _listen(name, host, port, transport, _Sharing.NONE))
 
 
+def listen_quietly(name: str, host: str, port: int, transport: Transport = "tcp") -> list[socket.socket]:
+    """Does the same as `listen`, without a search for the program that has the port, which would block the loop."""
+    return _listen(name, host, port, transport, _Sharing.NONE, names_owner=False)
+
+
 def listen_shared(
     name: str, host: str, port: int, count: int, transport: Transport = "tcp"
 ) -> list[list[socket.socket]]:
@@ -102,7 +107,9 @@ def _or_any_port(name: str, port: int, open_port: Callable[[int], list[socket.so
         return opened
 
 
-def _listen(name: str, host: str, port: int, transport: Transport, sharing: _Sharing) -> list[socket.socket]:
+def _listen(
+    name: str, host: str, port: int, transport: Transport, sharing: _Sharing, *, names_owner: bool = True
+) -> list[socket.socket]:
     address_text = f"{url_host(host)}:{port}"
     try:
         found = socket.getaddrinfo(host or None, port, type=_KINDS[transport], flags=socket.AI_PASSIVE)
@@ -120,7 +127,7 @@ def _listen(name: str, host: str, port: int, transport: Transport, sharing: _Sha
             _close_all(sockets)
             if error.errno == errno.EADDRINUSE and port == 0 and attempt < _MAX_ATTEMPTS:
                 continue  # the port is free on one address and in use on another
-            if error.errno == errno.EADDRINUSE:
+            if error.errno == errno.EADDRINUSE and names_owner:
                 raise ListenError(f"{name}: {port_in_use_text(name, port, host, transport=transport)}") from None
             raise ListenError(f"{name}: {address_text} {_reason(error)}") from None
         except BaseException:

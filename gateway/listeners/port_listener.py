@@ -87,6 +87,7 @@ class OpenListeners:
     sessions: Mapping[str, SessionResponder] = field(default_factory=dict)
     finish: Callable[[], Awaitable[None]] | None = None
     samples: Callable[[], Iterable[MetricSample]] = tuple
+    _running: dict[PortListener[Any], asyncio.Task[Any]] = field(default_factory=dict, init=False)
 
     @property
     def ports(self) -> dict[str, int]:
@@ -95,8 +96,22 @@ class OpenListeners:
     async def start(self) -> None:
         """Starts accepting."""
         for listener in self.listeners:
-            await listener.start()
-            self.tasks.keep(listener.run, "connections")
+            await self._start(listener)
+
+    def add(self, listener: PortListener[Any]) -> None:
+        """Adds a bound port, and starts it."""
+        self.listeners = [*self.listeners, listener]
+        self._running[listener] = self.tasks.start(self._start(listener), "open a port")
+
+    def remove(self, listener: PortListener[Any]) -> None:
+        """Closes a port with its connections."""
+        self.listeners = [other for other in self.listeners if other is not listener]
+        self._running.pop(listener).cancel()
+        listener.abort()
+
+    async def _start(self, listener: PortListener[Any]) -> None:
+        await listener.start()
+        self._running[listener] = self.tasks.keep(listener.run, "connections")
 
     def close(self) -> None:
         """Stops accepting. Open connections continue."""

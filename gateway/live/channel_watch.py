@@ -96,6 +96,7 @@ class ChannelWatch:
         known = self._known.pop(id, None)
         if channel is None:
             self.hub.end_channel(id, EndReason.DELETED)
+            self.hub.feed.tell({id: None})
             return
         if known is not None:
             self._known[id] = _KnownRow(known.stream, channel, self.clock())

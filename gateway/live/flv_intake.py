@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +12,7 @@ from gateway.formats.flv.tag import TIMESCALE, Script, TrackMedia, TrackStart, U
 from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
-from gateway.live.sound_to_aac import MakeConverter, SoundToAac
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
 from gateway.live.track_changes import IntervalLimiter, KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import NOT_READABLE
@@ -133,7 +132,8 @@ class FlvIntake(UnitIntake):
     def _convert(self, track: MediaTrack) -> bool:
         """Begins or ends the conversion of the default sound. Returns whether it is converted. Raises KeepsChanging."""
         foreign = self._demux.foreign
-        if self._make_converter is None or not (foreign or _lacks_channel_number(track)):
+        is_refused = foreign is not None or is_refused_by_browsers(track, self.publisher.stream.channel)
+        if self._make_converter is None or not is_refused:
             if self._converter is not None:
                 self._converter.close()
             self._converter = self._converted = None
@@ -141,8 +141,8 @@ class FlvIntake(UnitIntake):
         if not self._sound_limiter.take(time.monotonic()):
             raise KeepsChanging  # each other codec starts another worker
         if self._converter is None:
-            why = "its channels have no number" if foreign is None else foreign.codec
-            log.info("the sound is converted", stream=self.publisher.stream.name, why=why)
+            codec = str(track.codec) if foreign is None else foreign.codec
+            log.info("the sound is converted", stream=self.publisher.stream.name, codec=codec)
             self._converter = self._make_converter(self._take_converted)
             self._sound_ms = CONVERTED_SOUND_MS
             self.expected = {*(self.expected or ()), Kind.AUDIO}
@@ -186,16 +186,20 @@ class FlvIntake(UnitIntake):
                 self.set_track(unit.track, now)  # the pictures brought other parameter sets
             self._take(0, unit, now)
 
-    def _begin_default(self, track: MediaTrack) -> bool:
-        """Prepares the repair of a default track that the encoder announces. Returns whether it is published so."""
+    def _begin_default(self, track: MediaTrack) -> MediaTrack | None:
+        """Prepares the repair of a default track that the encoder announces. Returns the track to publish, if any."""
         if track.kind is Kind.VIDEO:
             if track == self._header and self._pictures is not None:  # the pictures have brought other sets since
                 self._demux.video_track = self._pictures.track
-                return False
+                return None
             self._header = track
         self._prepare_repair(track)
         self.unusable.begin(track.kind)
-        return track.kind is Kind.VIDEO or not self._convert(track)
+        if track.kind is Kind.AUDIO:
+            return None if self._convert(track) else track
+        if self._pictures is not None:
+            self._demux.video_track = track = self._pictures.track
+        return track
 
     def _prepare_repair(self, track: MediaTrack) -> None:
         index = VIDEO_INDEX if track.kind is Kind.VIDEO else AUDIO_INDEX
@@ -239,8 +243,8 @@ class FlvIntake(UnitIntake):
             return
         track = item.track if isinstance(item, TrackStart) else item
         if not track_id:
-            if self._begin_default(track):
-                self.set_track(track, now)
+            if (published := self._begin_default(track)) is not None:
+                self.set_track(published, now)
             if isinstance(item, TrackStart):
                 self._take_default(item.unit, index, timestamp, now)
             return
@@ -283,13 +287,6 @@ def _is_whole(unit: AccessUnit) -> bool:
 def _is_raw(unit: AccessUnit) -> bool:
     """Whether a frame of AAC has no ADTS header. Hot path."""
     return unit.payload[:1] != b"\xff"
-
-
-def _lacks_channel_number(track: MediaTrack) -> bool:
-    """Whether a track is AAC with a `program_config_element`, which browsers refuse."""
-    with suppress(InvalidData):
-        return track.codec is Codec.AAC and not parse_asc(track.config).channel_config
-    return False
 
 
 def _raw_units(unit: AccessUnit) -> list[AccessUnit]:

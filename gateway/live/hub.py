@@ -13,6 +13,7 @@ from gateway.channels.inputs import InputKind
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.tasks import Tasks, kept
 from gateway.lib.traffic import TrafficCounts
+from gateway.live.channel_feed import ChannelFeed
 from gateway.live.next_numbers import OutputNumbers
 from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import Evict, PublishSource, PushOrigin, StreamPublisher
@@ -96,21 +97,18 @@ class Hub:
         self._tasks = Tasks("hub")
         self.publish_source: PublishSource = self._publish_directly
         self._on_awaited: Callable[[str], None] = lambda name: None
-        self._on_changed: Callable[[Channel], None] = lambda channel: None
+        self.feed = ChannelFeed()
 
     def add_outputs(self, specs: Iterable[OutputSpec]) -> None:
         """Adds outputs for future streams. Outputs that publish renditions cannot be created before the hub."""
         self._output_specs = (*self._output_specs, *specs)
 
-    def use_inputs(
-        self, publish: PublishSource, on_awaited: Callable[[str], None], on_changed: Callable[[Channel], None]
-    ) -> None:
+    def use_inputs(self, publish: PublishSource, on_awaited: Callable[[str], None]) -> None:
         """Lets the inputs of channels take their pushes: `publish_source` is `publish` from now on.
 
         on_awaited: called with the name of each stream that somebody begins to wait for.
-        on_changed: called with each changed channel, also of channels without a stream.
         """
-        self.publish_source, self._on_awaited, self._on_changed = publish, on_awaited, on_changed
+        self.publish_source, self._on_awaited = publish, on_awaited
 
     async def run(self) -> None:
         """Samples bitrates once a second, until it is cancelled. Ends pushes that are too fast or have expired."""
@@ -427,15 +425,16 @@ class Hub:
         return bool(names)
 
     def channel_changed(self, channel: Channel) -> None:
-        """Applies a changed channel to its live streams (expiry, protection, outputs)."""
+        """Applies a changed channel to its live streams (expiry, protection, outputs), and to what follows `feed`."""
         for stream in self._streams.values():
             if stream.channel.id == channel.id:
                 stream.change_channel(channel)
-        self._on_changed(channel)
+        self.feed.tell({channel.id: channel})
 
     def retire(self) -> None:
         """Accepts no new pushes. A stream ends with its push. Its next push goes to another process of this host."""
         self._retiring = True
+        self.feed.close()
 
     def _end_if_inactive(self, name: str, now: float) -> None:
         """Ends a stream without an active publisher, so that a new push can go to another process."""

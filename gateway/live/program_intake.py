@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from gateway.channels.channel import Channel
 from gateway.formats.ts.data_units import DataUnit
 from gateway.formats.ts.packets import unwrapped
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
@@ -17,7 +18,7 @@ from gateway.live.cue_intake import LONGEST_MS, CueIntake
 from gateway.live.private_intake import PRIVATE_USES, PrivateIntake, milliseconds
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
-from gateway.live.sound_to_aac import MakeConverter, SoundToAac
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import NOT_READABLE
 from gateway.media.framed_units import MILLISECONDS
@@ -30,9 +31,10 @@ _MAX_SOUNDS: Final = MAX_PUSHED // 2  # additional tracks of one kind
 _CONVERTED: Final = frozenset((Codec.AC3, Codec.EAC3))
 
 
-def must_be_converted(event: ProgramUnit) -> bool:
-    """Whether a unit is sound that only a worker can make into a track."""
-    return event.foreign is not None or event.unit.track.codec in _CONVERTED
+def must_be_converted(event: ProgramUnit, channel: Channel) -> bool:
+    """Whether a unit is sound that only a worker can make into a track that players of the channel play."""
+    track = event.unit.track
+    return event.foreign is not None or track.codec in _CONVERTED or is_refused_by_browsers(track, channel)
 
 
 def to_milliseconds(unit: AccessUnit) -> None:
@@ -163,7 +165,7 @@ class ProgramIntake(UnitIntake):
     def _change(self, source: _Source, event: ProgramUnit, now: float) -> None:
         """Begins a track, or another configuration of it."""
         read = source.read = event.unit.track
-        if must_be_converted(event):
+        if must_be_converted(event, self.publisher.stream.channel):
             source.track = None
             if source.converter is None:
                 self._sound_ms = CONVERTED_SOUND_MS

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from gateway.media.silent_frames import silent_frame
-from gateway.media.track import AccessUnit, Kind, MadeSilence, MediaTrack
+from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +21,7 @@ _UNKNOWN_MS: Final = 1_000  # what is usual, before it was measured: some encode
 _MOST_MS: Final = 3_000  # the latest that is usual
 _WINDOW_MS: Final = 5_000  # the usual lateness is the greatest of one to two such times
 _FIRST_WINDOW_MS: Final = 1_000
+_NEVER: Final = -(1 << 62)
 _AUDIO: Final = Kind.AUDIO
 
 
@@ -35,7 +36,7 @@ class SoundGaps:
 
     __slots__ = (
         *("_earlier_latest", "_frame", "_frame_ms", "_is_paused", "_latest", "_name", "_next", "_publish", "_shown"),
-        *("_pictures", "_track", "_usual", "_window", "made"),
+        *("_pictures", "_track", "_until", "_usual", "_window", "made"),
     )
 
     def __init__(self, name: str, publish: Callable[[AccessUnit, float], None]) -> None:
@@ -50,6 +51,7 @@ class SoundGaps:
         self._usual = float(_UNKNOWN_MS)
         self._latest = self._earlier_latest = 0.0  # greatest lateness of this window, and of the one before
         self._window: int | None = None  # begin of this window
+        self._until = _NEVER  # up to pictures of this time, sound that is not later than `_latest` needs no measurement
         self.made = 0
 
     def set_tracks(self, video: MediaTrack | None, audio: MediaTrack | None) -> None:
@@ -57,19 +59,28 @@ class SoundGaps:
         track = audio if video is not None else None
         if track == self._track:
             return
-        self._track, self._next, self._is_paused = track, None, False
-        silence = silent_frame(track) if track is not None else None
-        if silence is None:
+        self._track, self._next, self._is_paused, self._frame, self._until = track, None, False, b"", _NEVER
+        if track is not None and not self._make_frame(track) and track.codec is not Codec.MP3:
             self._track = None
-        else:
+
+    def _make_frame(self, track: MediaTrack, frame: bytes = b"") -> bool:
+        """Makes the silent frame, which for MP3 is like one of the track's. Returns False if it is unknown."""
+        silence = silent_frame(track, frame)
+        if silence is not None:
             self._frame, self._frame_ms = silence.payload, float(1000 * silence.seconds)
+        return silence is not None
 
     def push(self, unit: AccessUnit, now: float) -> None:
         """Publishes a unit, with silence before it if the sound pauses. Hot path. now: monotonic seconds."""
-        track, dts = self._track, unit.dts
+        track = self._track
         if track is not None:
+            dts = unit.dts
             if unit.track.kind is _AUDIO:
-                if not self._take_sound(dts):
+                if (shown := self._shown) is not None and shown < self._until and shown - dts <= self._latest:
+                    self._next, self._pictures = dts + self._frame_ms, 0
+                elif not self._frame and not self._make_frame(track, unit.payload):
+                    self._track = None
+                elif not self._take_sound(dts):
                     return
             else:
                 before, self._shown = self._shown, dts
@@ -77,12 +88,12 @@ class SoundGaps:
                 after = self._next
                 if after is None or (before is not None and dts - before > _STEP_MS):
                     self._next, self._pictures = dts, 0
-                elif self._pictures >= _PICTURES and dts - after > self._usual + (0 if self._is_paused else LATE_MS):
+                elif dts - after > self._usual and self._frame and self._pictures >= _PICTURES:
                     self._fill(track, dts, unit.wall, now)
         self._publish(unit, now)
 
     def _take_sound(self, dts: int) -> bool:
-        """Measures how late a frame is. Returns False if silence has taken its place. Hot path."""
+        """Measures how late a frame is. Returns False if silence has taken its place."""
         after, shown = self._next, self._shown
         if shown is not None:
             if shown - dts > self._latest:
@@ -93,6 +104,7 @@ class SoundGaps:
             elif shown - self._window >= _WINDOW_MS:
                 self._usual = min(max(self._latest, self._earlier_latest), _MOST_MS)
                 self._window, self._earlier_latest, self._latest = shown, self._latest, 0.0
+            self._until = _NEVER if self.made else self._window + _WINDOW_MS
         if after is not None and self.made and dts + self._frame_ms / 2 < after:
             return False
         self._is_paused = False
@@ -107,7 +119,9 @@ class SoundGaps:
         """
         assert self._next is not None, "a hole has a beginning"
         if not self._is_paused:
-            self._is_paused = True
+            if dts - self._next <= self._usual + LATE_MS:
+                return
+            self._is_paused, self._until = True, _NEVER
             log.info("the sound pauses, silence is published", stream=self._name, at_ms=dts)
         after = self._next
         while after + self._frame_ms <= dts - self._usual:

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.media.track import AccessUnit, ForeignSound, MediaTrack
+from gateway.channels.channel import Channel
+from gateway.media import aac
+from gateway.media.codecs import SILENT_IN_FRAGMENTS
+from gateway.media.track import AccessUnit, Codec, ForeignSound, MediaTrack
+
+
+def is_refused_by_browsers(track: MediaTrack, channel: Channel) -> bool:
+    """Whether browsers refuse this sound: unusual AAC, and in LL-HLS and DASH of the channel also other codecs."""
+    if track.codec is Codec.AAC:
+        return aac.is_unusual(track.config)
+    return track.codec in SILENT_IN_FRAGMENTS and channel.flag("isCMAF")
 
 
 class SoundToAac(Protocol):

@@ -1,5 +1,6 @@
 """AAC: the AudioSpecificConfig and ADTS headers."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,7 +16,7 @@ _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 24, 8, 0)
 MAX_CONFIG = 1 << 12  # bytes
 
 # Audio object types.
-_SBR, _PS, _LD, _ELD = 5, 29, 23, 39
+_LC, _SBR, _PS, _LD, _ELD = 2, 5, 29, 23, 39
 # Object types whose configuration is a GASpecificConfig.
 _GENERAL_AUDIO = frozenset((1, 2, 3, 4, 6, 7, 17, 19, 20, 21, 22, _LD))
 # ADTS has two bits for the object type: Main, LC, SSR, LTP (ISO/IEC 14496-3 Table 1.A.8).
@@ -49,6 +50,14 @@ class Asc:
 
 
 @lru_cache(maxsize=64)
+def is_unusual(config: bytes) -> bool:
+    """Whether browsers refuse AAC of this configuration: neither LC nor HE, or without a channel configuration."""
+    with suppress(InvalidData):  # what is damaged cannot be converted either
+        asc = parse_asc(config)
+        return asc.object_type != _LC or not asc.channel_config
+    return False
+
+
 def parse_asc(config: bytes) -> Asc:
     """Reads the AudioSpecificConfig `config`. Raises InvalidData."""
     if not 2 <= len(config) <= MAX_CONFIG:

@@ -24,6 +24,9 @@ _PROFILES = {
     Codec.AAC: {1: "Main", 2: "LC", 3: "SSR", 4: "LTP", 23: "LD", 39: "ELD", 42: "xHE-AAC"},
 }  # fmt: skip
 
+# Sound that Chromium does not play in fragments of MP4.
+SILENT_IN_FRAGMENTS = frozenset((Codec.MP3, Codec.AC3, Codec.EAC3))
+
 _CHROMA = ("4:0:0", "4:2:0", "4:2:2", "4:4:4")  # by chroma_format_idc
 
 # Codecs without parameters. MP3: Apple's authoring rules use this value, and hls.js maps it to "mp3". RFC 6381 would

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from gateway.media import aac, opus
+from gateway.media import aac, mp3, opus
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, MediaTrack
 
@@ -30,10 +30,11 @@ class SilentFrame:
     seconds: Fraction
 
 
-def silent_frame(track: MediaTrack) -> SilentFrame | None:
+def silent_frame(track: MediaTrack, frame: bytes = b"") -> SilentFrame | None:
     """Returns a silent frame of this track; None if none is known for its codec and configuration.
 
-    Known: AAC (also HE-AAC, whose core is silent) with a channel configuration, and Opus with one or two channels.
+    Known: AAC (also HE-AAC, whose core is silent) with a channel configuration, Opus with one or two channels, and MP3
+    like `frame`, one of the track's.
     """
     try:
         match track.codec:
@@ -41,6 +42,8 @@ def silent_frame(track: MediaTrack) -> SilentFrame | None:
                 return _aac_frame(aac.parse_asc(track.config))
             case Codec.OPUS:
                 return _opus_frame(opus.parse_head(track.config) if track.config else None)
+            case Codec.MP3:
+                return _mp3_frame(frame)
     except InvalidData:
         pass  # a configuration that decoders refuse too
     return None
@@ -68,3 +71,10 @@ def _opus_frame(head: opus.OpusHead | None) -> SilentFrame | None:
         return None
     stereo = head is None or head.channels == 2
     return SilentFrame(bytes((0xFC if stereo else 0xF8, 0xFF, 0xFE)), Fraction(_OPUS_SAMPLES, opus.RATE))
+
+
+def _mp3_frame(frame: bytes) -> SilentFrame:
+    """Returns a frame whose granules have no bits (ISO/IEC 11172-3 §2.4.1.7), with the header of another one."""
+    header = mp3.parse_header(frame)
+    head = bytes((0xFF, frame[1] | 1, frame[2] & ~2, frame[3]))  # without checksum and padding
+    return SilentFrame(head + bytes(mp3.frame_bytes(head) - len(head)), Fraction(header.samples, header.rate))

@@ -24,8 +24,24 @@ _TYPES: Final = {
     Codec.H264: (1, frozenset(h264.SLICES), frozenset((h264.SLICE_IDR,)), frozenset(range(6, 16))),
     Codec.H265: (2, frozenset((*range(10), *range(16, 22))), frozenset(range(16, 22)), frozenset(range(32, 41))),
 }
+_SIZE: Final = 4  # bytes of a length. Chromium plays no pictures with shorter ones
+_LENGTHS: Final = {Codec.H264: 4, Codec.H265: 21}  # the byte of a record that has this size, less one, in its last bits
 _MAX_HELD: Final = 1 << 16  # bytes of units without a picture that wait for one
 _MAX_PICTURE: Final = 1 << 24  # bytes of a picture in several bodies; a picture at 60 Mbit/s and 10 a second has 750 kB
+
+
+def _plain_heads(codec: Codec) -> frozenset[bytes]:
+    """Returns the first bytes of slices where decoding cannot start."""
+    _, slices, starts, _ = _TYPES[codec]
+    heads = (bytes((head,)) for head in range(128))  # without the forbidden bit
+    return frozenset(head for head in heads if NAL_CODECS[codec].type_of(head) in slices - starts)
+
+
+def _with_usual_lengths(track: MediaTrack) -> bytes:
+    """Returns the record of a track for units with lengths of four bytes."""
+    record, at = bytearray(track.config), _LENGTHS[track.codec]
+    record[at] |= _SIZE - 1
+    return bytes(record)
 
 
 class WholePictures:
@@ -37,12 +53,14 @@ class WholePictures:
     """
 
     def __init__(self, track: MediaTrack) -> None:
-        self.track = track
         self._codec = NAL_CODECS[track.codec]
         self._samples = NalSamples(track.codec, track.config)
-        self._size = self._samples.length_size
+        size = self._samples.length_size
+        self.track = track if size == _SIZE else replace(track, config=_with_usual_lengths(track))
+        self._is_usual = size == _SIZE
         self._is_h264 = track.codec is Codec.H264
         self._header, self._slices, self._starts, self._additions = _TYPES[track.codec]
+        self._plain = _plain_heads(track.codec)
         self._access = random_access_of(track)
         self._has_key = self._has_start = False  # a key frame, and one that its NAL units show
         self._joins = False  # slices of a picture come in several bodies
@@ -54,11 +72,15 @@ class WholePictures:
 
     def is_whole(self, unit: AccessUnit) -> bool:
         """Whether a unit of this track can be published as it is. Hot path."""
-        if not self._has_key or self._joins or self._held:
+        if not self._has_key or self._joins or self._held or not self._is_usual:
             return False
-        payload, size, shift, mask = unit.payload, self._size, self._codec.shift, self._codec.mask
-        slices, additions, sps, from_bytes = self._slices, self._additions, self._codec.sps, int.from_bytes
-        at, end, starts = 0, len(payload), None
+        payload, size, from_bytes = unit.payload, _SIZE, int.from_bytes
+        at, end = 0, len(payload)
+        # Most pictures are one slice that depends on others.
+        if not unit.key and from_bytes(payload[:size], "big") == end - size and payload[size : size + 1] in self._plain:
+            return payload[size + self._header : size + self._header + 1] >= _FIRST
+        shift, mask, starts = self._codec.shift, self._codec.mask, None
+        slices, additions, sps = self._slices, self._additions, self._codec.sps
         for _ in range(nal.MAX_UNITS):
             start = at + size
             at = start + from_bytes(payload[at:start], "big")
@@ -98,9 +120,11 @@ class WholePictures:
         if key and self._samples.adopt(whole, kinds):
             self.track = replace(unit.track, config=self._samples.config)
         if not prefixed:
-            unit.payload = nal.join(self._samples.without_sets(whole, kinds), self._size)
-        elif has_held or sum(map(len, whole)) + self._size * len(whole) != len(unit.payload):  # or it has empty units
-            unit.payload = nal.join(whole, self._size)
+            unit.payload = nal.join(self._samples.without_sets(whole, kinds))
+        elif (
+            has_held or not self._is_usual or sum(map(len, whole)) + _SIZE * len(whole) != len(unit.payload)
+        ):  # or it has empty units
+            unit.payload = nal.join(whole)
         unit.track, unit.key = self.track, key
         self._has_key, self._has_start = self._has_key or key, self._has_start or starts
         if not self._joins:
@@ -115,7 +139,7 @@ class WholePictures:
         if picture is None:
             return []
         if more:
-            picture.payload += nal.join(more, self._size)
+            picture.payload += nal.join(more)
         return [picture]
 
     def _hold(self, units: list[bytes]) -> None:

@@ -56,6 +56,10 @@ class SrtRequest(Protocol):
 RequestSrtPlay: TypeAlias = Callable[[StreamId, str], SrtRequest]
 
 
+# The same for any caller (stream id as it came, address). Raises HandshakeRefused.
+RequestOfCaller: TypeAlias = Callable[[str, str], SrtRequest]
+
+
 class SrtPeer(Protocol):
     """An address of a caller, as `UdpClient` or a group of addresses."""
 
@@ -79,7 +83,7 @@ class SrtServer:
     """
 
     latency: LatencyRange
-    request: Callable[[str, str], SrtRequest]
+    request: RequestOfCaller
     tasks: Tasks
     guesses: PassphraseGuesses
     cookies: Cookies = field(default_factory=Cookies)

@@ -23,7 +23,7 @@ class DemuxMessage(IntEnum):
     CLOSE = 35  # to the worker: source
     READ = 36  # from the worker: source, offset, maximum number of bytes
     FAILED = 37  # from the worker: {"source", "reason"}
-    LEFT_OUT = 38  # from the worker: {"source", "what"}: a track that is not carried
+    LEFT_OUT = 38  # from the worker: {"source", "what"}: a track, or the rotation of pictures, is not carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class DemuxRequest:
     format: libav's name of the container of a stream; "": found from the bytes.
     probe_seconds: maximum seconds of media that are read to find the tracks.
     start: seconds of a file to skip; reading begins at the key frame before. A shorter file ends at once.
+    for_fragments: whether sound that browsers do not play in fragments of MP4 becomes AAC.
     """
 
     source: int
@@ -41,6 +42,7 @@ class DemuxRequest:
     format: str = ""
     probe_seconds: float = 5.0
     start: float = 0.0
+    for_fragments: bool = False
 
 
 def encode_read(source: int, offset: int, size: int) -> bytes:

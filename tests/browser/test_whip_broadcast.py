@@ -19,6 +19,31 @@ browser = shared_browser(*CAMERAS)
 gateway = shared_gateway("chromium", MILLRACE_STREAM__LINGER="5")
 
 
+# Sends a canvas of 640x360 in two layers, as libraries of SFUs and OBS do.
+SIMULCAST = """async (url) => {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: 640, height: 360 });
+  const draw = canvas.getContext("2d");
+  setInterval(() => { draw.fillStyle = `hsl(${Date.now() % 360} 90% 50%)`; draw.fillRect(0, 0, 640, 360); }, 40);
+  const peer = (window.peer = new RTCPeerConnection());
+  const layers = [["h", 2], ["f", 1]].map(([rid, by]) => ({ rid, scaleResolutionDownBy: by }));
+  const video = peer.addTransceiver(canvas.captureStream(25).getVideoTracks()[0],
+    { direction: "sendonly", sendEncodings: layers });
+  video.setCodecPreferences(RTCRtpSender.getCapabilities("video").codecs.filter((c) => /H264|rtx/.test(c.mimeType)));
+  window.setFull = async (active) => {
+    const parameters = video.sender.getParameters();
+    parameters.encodings[1].active = active;
+    await video.sender.setParameters(parameters);
+  };
+  await peer.setLocalDescription();
+  const answer = await fetch(url, { method: "POST", body: peer.localDescription.sdp,
+    headers: { "Content-Type": "application/sdp" } });
+  const sdp = await answer.text();
+  await peer.setRemoteDescription({ type: "answer", sdp });
+  return /a=simulcast:recv (\\S+)/.exec(sdp)[1];
+}"""
+
+
 async def has_publisher(channel: Channel, *, there: bool) -> None:
     await asyncio.to_thread(
         until, lambda: (channel.session()["publisher"] is not None) is there, f"a publisher: {there}", 20
@@ -77,3 +102,18 @@ async def test_a_refusal_is_shown_with_the_texts_of_the_page(browser: Browser, g
         await studio.choose("whip")
         await studio.press("Go live")
         await studio.notices("The stream key is wrong, expired or replaced by a new one.")
+
+
+async def test_the_largest_layer_of_simulcast_that_comes_is_published(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("layers")
+
+    def has_width(width: int) -> bool:
+        tracks = channel.session()["tracks"]
+        return bool(tracks) and tracks[0]["width"] == width
+
+    async with opened(browser, channel.url("whep.html")) as page:
+        sign = channel.obs_key.partition("?")[2]
+        assert await page.page.evaluate(SIMULCAST, f"{channel.url('whip')}?{sign}") == "h;f"
+        for is_full, width in ((True, 640), (False, 320), (True, 640)):
+            await page.page.evaluate("(active) => window.setFull(active)", is_full)
+            await asyncio.to_thread(until, lambda width=width: has_width(width), f"{width} pixels", 40)

@@ -9,7 +9,7 @@ from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.sdp.answer import (
     AcceptedMedia,
     SentTrack,
-    largest_rid,
+    largest_first,
     restart_parts,
     write_answer,
     write_restart,
@@ -52,7 +52,8 @@ def fuzz(data: bytes) -> None:
         if medium.sends and index not in accepted:
             codec = receiving_codec(medium, tuple(NAMES.values()))
             if codec is not None:
-                accepted[index] = AcceptedMedia(codec, None, largest_rid(medium.rids))
+                accepted[index] = AcceptedMedia(codec, None, medium.rids)
+                assert sorted(largest_first(medium.rids)) == sorted(rid.name for rid in medium.rids)
     reason = no_codec_to_send(_TRACKS, found.media) + no_codec_to_receive(tuple(NAMES.values()), found.media)
     assert reason.isprintable()
     assert len(reason) < 3000

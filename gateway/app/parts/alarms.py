@@ -13,7 +13,6 @@ from gateway.app.node_parts import NodeParts
 from gateway.app.parts.backends import Backends
 from gateway.app.parts.diagnosis import Diagnosis
 from gateway.app.parts.live import Live
-from gateway.channels.stores import StoredChannels
 from gateway.lib.egress import Egress
 from gateway.ports.cluster_queries import ClusterQueries
 from gateway.ports.errors import GatewayError
@@ -29,7 +28,7 @@ async def build_alarms(
     parts.events.listen(board.note)
     egress = Egress(parts.settings.egress.allow)
     delivery = await parts.stack.enter_async_context(Delivery(egress, parts.metrics.alarms, backends.tls))
-    sources = AlarmSources(board, _name_in(stores.channels), _elsewhere(stores.registry, parts.identity.id))
+    sources = AlarmSources(board, stores.channels, _elsewhere(stores.registry, parts.identity.id))
     alarms = Alarms(sources, stores.console, delivery)
     if stores.changes is not None:
         alarms.follow(stores.changes)
@@ -41,16 +40,6 @@ async def build_alarms(
         tasks.keep(NodeWatch(board, host, diagnosis.node_status.disk, cluster.gone).run, "node watch")
     tasks.keep(alarms.run, "alarms")
     return alarms
-
-
-def _name_in(channels: StoredChannels) -> Callable[[str], Awaitable[str]]:
-    async def name(id: str) -> str:
-        try:
-            return (await channels.get(id)).name or id
-        except GatewayError:
-            return id
-
-    return name
 
 
 def _elsewhere(registry: Registry | None, node: str) -> Callable[[str], Awaitable[bool]]:

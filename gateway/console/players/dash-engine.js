@@ -3,7 +3,7 @@
 import { MediaPlayer } from "./dash.min.js";
 import { CueList, plain } from "./cues.js";
 import { id3Texts } from "./id3.js";
-import { empty, MSE, pending } from "./media.js";
+import { empty, MSE, otherTracks, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./cues.js").Metadata} Metadata */
@@ -33,7 +33,7 @@ const CODEC_ERRORS = /MANIFEST_ERROR_ID_NOSTREAMS|MEDIASOURCE_TYPE_UNSUPPORTED|M
 export const unsupported = "MediaSource" in globalThis || "ManagedMediaSource" in globalThis ? null : MSE;
 
 /** @type {OpenEngine} */
-export function dashEngine(video, url) {
+export function dashEngine(video, url, _, live) {
   const { outcome, settle } = pending();
   const player = MediaPlayer().create();
   player.updateSettings(SETTINGS);
@@ -50,6 +50,12 @@ export function dashEngine(video, url) {
     else settle(CODEC_ERRORS.test(words) || error?.code === MediaPlayer.errors.MANIFEST_ERROR_ID_NOSTREAMS_CODE ? "codec" : "lost", words);
   });
   on(MediaPlayer.events.PLAYBACK_ENDED, ({ isLast }) => { if (isLast !== false) settle("ended"); });
+  const compare = otherTracks(live, settle);
+  let isFirst = true;
+  on(MediaPlayer.events.PERIOD_SWITCH_COMPLETED, () => {
+    if (!isFirst) void compare();
+    isFirst = false;
+  });
   let wanted = AUTO;
   const levels = () => player.isReady() ? player.getRepresentationsByType("video") : [];
   /** Fixes the wanted quality if it exists, else lets dash.js choose. */

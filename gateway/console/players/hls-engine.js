@@ -3,7 +3,7 @@
 import Hls from "./hls.min.js";
 import { CueList, Moments, plain } from "./cues.js";
 import { id3Texts } from "./id3.js";
-import { empty, MSE, nativeHls as native, newest, pending } from "./media.js";
+import { empty, MSE, nativeHls as native, newest, otherTracks, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./types.js").CaptionTrack} CaptionTrack */
@@ -20,7 +20,7 @@ export const unsupported = native || Hls.isSupported() ? null : MSE;
  * @returns {OpenEngine}
  */
 export function hlsEngine(lowLatency) {
-  return (video, url, now) => native ? openNative(video, url, now) : openHlsJs(video, url, now, lowLatency);
+  return (video, url, now, live) => native ? openNative(video, url, now) : openHlsJs(video, url, now, lowLatency, live);
 }
 
 /**
@@ -85,9 +85,10 @@ function leaveOutLateUpdates(hls) {
  * @param {string} url
  * @param {() => number} now
  * @param {boolean} lowLatency
+ * @param {import("./types.js").Live} live
  * @returns {Engine}
  */
-function openHlsJs(video, url, now, lowLatency) {
+function openHlsJs(video, url, now, lowLatency, live) {
   const { outcome, settle } = pending();
   const hls = new Hls({
     lowLatencyMode: lowLatency,
@@ -115,6 +116,12 @@ function openHlsJs(video, url, now, lowLatency) {
     // hls.js can recover from a decoder error. After more than two the media are broken.
     if (data.type === Hls.ErrorTypes.MEDIA_ERROR && repairs++ < 2) return hls.recoverMediaError();
     settle("lost", data.details);
+  });
+  const compare = otherTracks(live, settle);
+  let part = NaN; // number of the discontinuity before the shown picture
+  hls.on(Hls.Events.FRAG_CHANGED, (_, { frag: { cc } }) => {
+    if (cc > part) void compare();
+    part = cc;
   });
   let wanted = AUTO;
   const apply = () => { hls.nextLevel = hls.levels.findIndex((level) => nameOf(level.url[0] ?? "", url) === wanted); };

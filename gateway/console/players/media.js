@@ -1,5 +1,6 @@
 /** Helpers for media elements, used by all engines. */
 
+/** @typedef {import("./types.js").Live} Live */
 /** @typedef {import("./types.js").Outcome} Outcome */
 
 /** What players by script need. */
@@ -22,6 +23,24 @@ export function pending() {
   /** @type {Promise<Outcome>} */
   const outcome = new Promise((resolve) => { done = resolve; });
   return { outcome, settle: (why, detail = "") => done({ why, detail }) };
+}
+
+const SPREAD = 500; // ms, in which the viewers of a stream ask
+
+/**
+ * hls.js and dash.js never play a kind of track, such as pictures, that a stream did not have when they opened it.
+ * @param {Live} live
+ * @param {(why: Outcome["why"]) => void} settle  called with "tracks" if the stream has other kinds now
+ * @returns {() => Promise<void>}  to be called where the media do not continue
+ */
+export function otherTracks(live, settle) {
+  const kinds = (/** @type {Live["status"] | null} */ status) => (status?.tracks ?? []).map(({ kind }) => kind).sort().join();
+  const before = kinds(live.status);
+  return async () => {
+    await new Promise((done) => setTimeout(done, Math.random() * SPREAD));
+    const now = kinds(await live.renew().catch(() => null));
+    if (now && before && now !== before) settle("tracks");
+  };
 }
 
 /**

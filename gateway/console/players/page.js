@@ -131,7 +131,7 @@ class Page {
     const { view, ways } = this;
     for (;;) {
       const outcome = await this.#once();
-      if (outcome === null || outcome === "another") continue;
+      if (outcome === null || outcome === "another" || outcome.why === "tracks") continue;
       if (outcome.why === "denied") await this.#untilRetry("denied", outcome.detail);
       else if (outcome.why === "codec") {
         if (this.#way && this.#status && ways.failed(this.#way, true, this.#status)) continue;

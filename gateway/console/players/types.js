@@ -6,7 +6,7 @@
  * - `lost`: the connection or the decoding failed; another try may work
  * - `denied`: the server refused (401 or 403)
  * - `codec`: this browser cannot decode the media
- * @typedef {{why: "ended" | "lost" | "denied" | "codec", detail: string}} Outcome
+ * @typedef {{why: "ended" | "lost" | "denied" | "codec" | "tracks", detail: string}} Outcome
  */
 
 /**

@@ -66,8 +66,12 @@ def _stamp(data: bytes, at: int) -> int:
 class PesTarget(Protocol):
     """One elementary stream, which takes the PES packets of a reader."""
 
-    def take_pes(self, data: bytes, generation: int) -> None:
-        """Takes a PES packet. generation: of the program's clock at its start."""
+    def take_pes(self, data: bytes, generation: int, *, continues: bool) -> None:
+        """Takes a PES packet.
+
+        generation: of the program's clock at its start. continues: whether the next one begins within a NAL unit, as
+        far as its beginning has come.
+        """
 
     def lose(self) -> None:
         """Learns that data are missing."""
@@ -151,7 +155,8 @@ class PesReader(PidReader):
         if self._pieces is not None:
             if self._stuffed_at and not self._wanted:
                 self._proofs = self._proofs + 1 if self._stuffed_at == len(self._pieces) else _REFUTED
-            self._close()
+            at = 9 + (payload[8] if len(payload) > 8 else 0)
+            self._close(continues=payload[at : at + 2] not in (b"\0\0", b""))
         self._pieces, self._short, self._stuffed_at = [payload], 0, 0
         self.append = self._pieces.append
         self._generation = self._clock.generation
@@ -159,12 +164,12 @@ class PesReader(PidReader):
         length = int.from_bytes(payload[4:6], "big")
         self._wanted = 6 + length if length else 0
 
-    def _close(self) -> None:
+    def _close(self, *, continues: bool = False) -> None:
         assert self._pieces is not None, "callers have checked it"
         data = b"".join(self._pieces)
         self._last = self._pieces[-1]
         self._pieces, self.append = None, ignore
-        self._target.take_pes(data, self._generation)
+        self._target.take_pes(data, self._generation, continues=continues)
 
     def _drop(self) -> None:
         self._pieces, self.append = None, ignore

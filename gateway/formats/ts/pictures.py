@@ -57,8 +57,8 @@ class PictureTrack:
 
     A PES packet usually has one access unit. Some encoders write several in one, or one in several. The start of
     the next access unit is always right as an end, but costs the time of a picture. After PROOFS PES packets that
-    began with an access unit, the end of a PES packet ends the access unit. If this is wrong once, pictures are left
-    out until the next key frame, and the proof begins again.
+    began with an access unit, the end of a PES packet ends the access unit, unless the next one is known to continue
+    it. If this is wrong once, pictures are left out until the next key frame, and the proof begins again.
 
     Limits: two fields of a frame become two units. Slices in any order (H.264 §A.2.1) are divided wrongly.
 
@@ -127,6 +127,10 @@ class PictureTrack:
         else:
             self._hold(data)
         return done
+
+    def await_start(self) -> None:
+        """Ends the picture of the next PES packet only where another one starts, and begins the proof again."""
+        self._proofs = 0
 
     def flush(self) -> list[AccessUnit]:
         """Returns the last unit, if no more data follow."""

@@ -242,8 +242,8 @@ class _Stream:
             return
         self._program.add_section(self.entry, section)
 
-    def take_pes(self, data: bytes, generation: int) -> None:
-        """Takes a PES packet. generation: of the program's clock at its start."""
+    def take_pes(self, data: bytes, generation: int, *, continues: bool) -> None:
+        """Takes a PES packet. See PesTarget."""
         assert self._track is not None, "only streams with a track have a PES reader"
         try:
             pts, dts, payload = parse_pes(data)
@@ -258,6 +258,8 @@ class _Stream:
                 self._track.restart()
                 return
             pts, dts = times
+        if continues and isinstance(self._track, PictureTrack):
+            self._track.await_start()
         self._emit(self._track.take(payload, pts, dts))
         if self.name != self.told:
             self._program.announce_names()

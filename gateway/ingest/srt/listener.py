@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gateway.channels.channel import Channel
 from gateway.ingest.services import ListenerServices
+from gateway.ingest.srt.channel_ports import ChannelPorts
 from gateway.ingest.srt.push import SrtPush
+from gateway.lib.sockets import listen_quietly
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpLimits, UdpListener
 from gateway.protocols.srt.connection import IDLE_SECONDS
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
-from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
+from gateway.protocols.srt.stream_id import InvalidStreamId, StreamId, parse_stream_id
 from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.bonding import BondingServer
 from gateway.srt.link import READ_DELAY
-from gateway.srt.listener_sessions import SrtRequest, SrtServer
+from gateway.srt.listener_sessions import RequestOfCaller, SrtRequest, SrtServer
 from gateway.srt.passphrase_guesses import PassphraseGuesses
 
 
@@ -51,6 +54,17 @@ def open_srt(services: ListenerServices) -> OpenListeners:
         for name, protocol in protocols.items()
         for address, _ in services.addresses(name)
     ]
-    ticker.reads = [listener.read for listener in listeners]
+    opened = OpenListeners(listeners, services.tasks, samples=server.samples)
+    ticker.reads = reads = [listener.read for listener in listeners]
     services.tasks.keep(ticker.run, "srt links")
-    return OpenListeners(listeners, services.tasks, samples=server.samples)
+    if services.feed is not None and services.is_first and listeners:
+
+        def bind(port: int, request: RequestOfCaller) -> UdpListener:
+            own = replace(server, request=request)
+            return UdpListener("srtPort", settings.srt.host, port, listen_quietly, own, limits)
+
+        def push(channel: Channel, address: str) -> SrtRequest:
+            return SrtPush(services, StreamId(channel.id, True, {"sign": channel.key}), address)
+
+        services.feed.listen(ChannelPorts(opened, reads, bind, push).follow)
+    return opened

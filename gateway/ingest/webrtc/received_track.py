@@ -16,11 +16,12 @@ from gateway.protocols.rtp.depacketizers import (
     NalDepacketizer,
     ResumableDepacketizer,
 )
-from gateway.protocols.rtp.packets import RtpPacket, parse_packet
+from gateway.protocols.rtp.packets import RtpPacket, header_extension, parse_packet
 from gateway.protocols.rtp.receiver import Received, RtpReceiver
 from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
-from gateway.protocols.sdp.offer import OfferedCodec
+from gateway.protocols.sdp.answer import largest_first
+from gateway.protocols.sdp.offer import REPAIRED_RID, RID, TRANSPORT_CC, OfferedCodec, OfferedMedia
 from gateway.workers.sound_protocol import opus_track
 
 # The encoding names that can be published, the best first.
@@ -36,26 +37,46 @@ _DEPACKETIZERS: Final[dict[str, Callable[[], ResumableDepacketizer]]] = {
     "VP8": Vp8Depacketizer,
     "OPUS": FrameDepacketizer,
 }
+_MAX_SENDERS: Final = 64  # of layers of simulcast; later ones count as unnamed
 _SILENT_SECONDS: Final = 2.0  # if a source (SSRC) sends nothing for this time, another one is accepted
 
 
 @dataclass(frozen=True, slots=True)
 class TrackParameters:
-    """A track as the SDP answer describes it. transport_cc: id of the extension for feedback on arrivals; 0: none."""
+    """A track as the SDP answer describes it.
+
+    transport_cc, rid, repaired_rid: ids of the extensions for feedback on arrivals and the names of layers; 0: none.
+    layers: the names of the layers of simulcast, the largest first; (): no simulcast.
+    """
 
     kind: Kind
     codec: OfferedCodec
     transport_cc: int
+    rid: int = 0
+    repaired_rid: int = 0
+    layers: tuple[bytes, ...] = ()
+
+
+def track_parameters(kind: Kind, codec: OfferedCodec, media: OfferedMedia) -> TrackParameters:
+    """Returns the parameters of a medium that is received with a codec."""
+    found = {uri: extension.id for uri, extension in media.extensions.items()}
+    feedback, rid, repaired = (found.get(uri, 0) for uri in (TRANSPORT_CC, RID, REPAIRED_RID))
+    return TrackParameters(kind, codec, feedback, rid, repaired, tuple(map(str.encode, largest_first(media.rids))))
 
 
 class ReceivedTrack:
-    """Receives one track. index: of the track in the timeline."""
+    """Receives one track, of simulcast the largest layer that comes (RFC 8853). index: of the track in the timeline.
+
+    Browsers stop large layers while their link is thin. Then a smaller one serves until a larger one comes again.
+    """
 
     def __init__(self, parameters: TrackParameters, timeline: RtpTimeline, index: int) -> None:
         self.parameters = parameters
         self.kind = parameters.kind
         self.receiver: RtpReceiver | None = None
         self.ssrc = 0  # of the sender; 0 before the first packet
+        self._layer = 0  # the place of its layer in the parameters
+        self._known: dict[int, int] = {}  # the places of the layers of senders, which name them only at first
         self._timeline = timeline
         self._index = index
         self._last_packet = 0.0
@@ -96,13 +117,17 @@ class ReceivedTrack:
         ssrc = int.from_bytes(data[8:12], "big")
         repaired = data[1] & 0x7F == self.parameters.codec.rtx
         if repaired:
+            if self._is_other_layer(data):
+                return []
             unwrapped = retransmission.unwrap(data, self.parameters.codec.payload_type, self.ssrc)
             if unwrapped is None or self.receiver is None:
                 return []
             data = unwrapped
         elif ssrc != self.ssrc:
-            if self.ssrc and now - self._last_packet < _SILENT_SECONDS:
-                return []  # another layer of simulcast, or a packet of a former source
+            layer = self._layer_of(ssrc, data)
+            if self.ssrc and layer >= self._layer and now - self._last_packet < _SILENT_SECONDS:
+                return []  # a smaller layer of simulcast, or a packet of a former source
+            self._layer = layer
             self._begin(ssrc)
         packet = parse_packet(data, empty=True)
         receiver = self.receiver
@@ -110,6 +135,20 @@ class ReceivedTrack:
             return []
         self._last_packet = now
         return self._make_units(receiver.push(packet, now, repaired=repaired), arrival)
+
+    def _layer_of(self, ssrc: int, data: bytes) -> int:
+        """Returns the place of the layer of a packet, which is after the known ones if its name is missing."""
+        layers, identifier = self.parameters.layers, self.parameters.rid
+        name = header_extension(data, identifier) if layers and identifier else None
+        if name in layers and (ssrc in self._known or len(self._known) < _MAX_SENDERS):
+            self._known[ssrc] = layers.index(name)
+        return self._known.get(ssrc, len(layers))
+
+    def _is_other_layer(self, data: bytes) -> bool:
+        """Whether a retransmitted packet is of another layer. Browsers probe the network with such packets."""
+        layers, identifier = self.parameters.layers, self.parameters.repaired_rid
+        name = header_extension(data, identifier) if layers and identifier else None
+        return name is not None and layers[self._layer : self._layer + 1] != (name,)
 
     def _begin(self, ssrc: int) -> None:
         """Expects a new source, which has other sequence numbers and timestamps."""

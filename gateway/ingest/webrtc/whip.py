@@ -18,7 +18,7 @@ from gateway.ingest.push import Push
 from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.webrtc.intake import GOODBYE, WhipIntake
-from gateway.ingest.webrtc.received_track import AUDIO_NAMES, VIDEO_NAMES, TrackParameters
+from gateway.ingest.webrtc.received_track import AUDIO_NAMES, VIDEO_NAMES, TrackParameters, track_parameters
 from gateway.listeners.port_listener import OpenListeners
 from gateway.live.sink import EndReason
 from gateway.live.unit_intake import IntakeFailed
@@ -26,9 +26,9 @@ from gateway.media.track import Kind
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError, MediaUnusable, NameInUse, NotAuthorized, TooManyRefusals
-from gateway.protocols.sdp.answer import AcceptedMedia, largest_rid
+from gateway.protocols.sdp.answer import AcceptedMedia
 from gateway.protocols.sdp.codec_choice import no_codec_to_receive, receiving_codec
-from gateway.protocols.sdp.offer import TRANSPORT_CC, Offer
+from gateway.protocols.sdp.offer import Offer
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.signalling import NOT_ALLOWED, OfferRefused, bearer
 from gateway.workers.worker_pool import WorkerPool
@@ -235,9 +235,8 @@ def _accept(offer: Offer) -> tuple[dict[int, AcceptedMedia], Sequence[TrackParam
         codec = receiving_codec(media, _NAMES[kind])
         if codec is None:  # RFC 9725 §4.4.3; users would not notice that a track is missing
             raise OfferRefused(406, no_codec_to_receive(_NAMES[kind], offer.media))
-        accepted[index] = AcceptedMedia(codec, rid=largest_rid(media.rids))
-        extension = media.extensions.get(TRANSPORT_CC)
-        parameters[kind] = TrackParameters(kind, codec, extension.id if extension is not None else 0)
+        accepted[index] = AcceptedMedia(codec, rids=media.rids)
+        parameters[kind] = track_parameters(kind, codec, media)
     if not accepted:
         raise OfferRefused(406, no_codec_to_receive((*VIDEO_NAMES, *AUDIO_NAMES), offer.media))
     return accepted, tuple(parameters.values())

@@ -89,7 +89,7 @@ class PlaylistSource(InputSource):
         """Plays until it is cancelled, or once. Raises OutputError if no item can be played, or the worker dies."""
         queue = MediaQueue[QueueItem]()
         async with (
-            DemuxClient.started(self._workers, context.channel.id) as demuxer,
+            DemuxClient.started(self._workers, context.channel) as demuxer,
             Tasks("playlist", queue.on_crash) as tasks,
         ):
             always = self._spec.always or self._by_day
@@ -102,7 +102,7 @@ class PlaylistSource(InputSource):
 
     async def _read(self, demuxer: DemuxClient, queue: MediaQueue[QueueItem]) -> None:
         """Reads to the end. The queue gets the error if no item can be played."""
-        reader = _ItemReader(self._objects, demuxer, queue)
+        reader = _ItemReader(self._objects, demuxer, queue, self._note)
         position = self._clock()  # when the next item begins
         while True:
             now = self._clock()
@@ -120,7 +120,9 @@ class PlaylistSource(InputSource):
                 await queue.put(ItemTime(item.begin, item.until))
             problem, seconds = await reader.read(item, position)
             position = min(position + seconds, item.until)
-            text = self._note(item.key, problem)
+            missing = isinstance(problem, NoSuchObject)
+            reason = reader.left_out if problem is None else "it does not exist" if missing else str(problem)
+            text = self._note(item.key, reason)
             usable = self._order.report(played=problem is None or seconds > 0)
             if problem is not None and demuxer.ended:
                 queue.end(OutputError(text))  # the next item is another one: this one may have ended the worker
@@ -129,22 +131,32 @@ class PlaylistSource(InputSource):
                 queue.end(OutputError(f"no item can be played; {text}"))
                 return
 
-    def _note(self, key: str, problem: GatewayError | None) -> str:
-        """Keeps what is wrong with an item, for the API; returns it."""
-        if problem is None:
-            if self.problem.startswith(f"{key}: "):
-                self.problem = ""  # it can be played again
-            return ""
-        reason = "it does not exist" if isinstance(problem, NoSuchObject) else str(problem)
-        self.problem = f"{key}: {reason}"
-        log.warning("an item of the playlist cannot be played", item=key, reason=reason)
+    def _note(self, key: str, reason: str) -> str:
+        """Keeps what is wrong with an item, for the API; returns it. reason: "": nothing is."""
+        if not reason:
+            self.problem = "" if self.problem.startswith(f"{key}: ") else self.problem
+        elif self.problem != f"{key}: {reason}":
+            self.problem = f"{key}: {reason}"
+            log.warning("an item of the playlist cannot be played as it is", item=key, reason=reason)
         return self.problem
 
 
 class _ItemReader:
-    """Reads item after item into the queue. Times go on from item to item. The same tracks are not announced again."""
+    """Reads item after item into the queue. Times go on from item to item. The same tracks are not announced again.
 
-    def __init__(self, objects: ObjectStore, demuxer: DemuxClient, queue: MediaQueue[QueueItem]) -> None:
+    note: called with the key of an item and with what of it cannot be played.
+    left_out: that of the last item; "": nothing.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        demuxer: DemuxClient,
+        queue: MediaQueue[QueueItem],
+        note: Callable[[str, str], object],
+    ) -> None:
+        self.left_out = ""
+        self._note = note
         self._objects = objects
         self._demuxer = demuxer
         self._queue = queue
@@ -157,7 +169,7 @@ class _ItemReader:
         """
         assert next_item.key is not None, "the caller checks it"
         first = last = 0
-        count = 0
+        count, self.left_out = 0, ""
         source: DemuxedSource | None = None
         try:
             film = await open_film(self._objects, next_item.key, next_item.offset)
@@ -168,6 +180,9 @@ class _ItemReader:
                 async for item in items:
                     if isinstance(item, AccessUnit):
                         first, last = first if count else item.dts, item.dts
+                        if source.left_out != self.left_out:
+                            self.left_out = source.left_out
+                            self._note(next_item.key, self.left_out)
                         if begin + (last - first) / 1000 >= next_item.until:
                             break
                         count += 1

@@ -51,7 +51,7 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, services: InputServ
         address = urljoin(address, best.uri)
     followers = [_Follower(session, address)] + ([_Follower(session, sound)] if sound and sound != address else [])
     queue, clock = MediaQueue[Item](), MediaClock()
-    opener = SourceOpener(services.workers, context.channel.id)
+    opener = SourceOpener(services.workers, context.channel)
     async with Tasks("hls", queue.on_crash) as tasks:
         tasks.start(_read(opener, followers, queue), "read")
         with closing(UnitOutput(context, peer_of(url))) as output:

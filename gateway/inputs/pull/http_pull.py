@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -28,21 +29,25 @@ from gateway.media.track import Tracks
 from gateway.ports.errors import OutputError
 from gateway.workers.sound_converter import converters
 
-_HEAD_BYTES: Final = 189  # enough for two sync bytes of a transport stream
-_PACKET: Final = 188
+_HEAD_BYTES: Final = 205  # enough for two sync bytes of a transport stream
+_PACKETS: Final = ((0, 188), (0, 204), (4, 192))  # place of the first sync byte, and size of packets
 _READ_BYTES: Final = 16_384  # of FLV in one turn of the event loop; even if all tags are tiny, this takes milliseconds
 _CHUNK_BYTES: Final = 1 << 16  # of a transport stream, in one read
 _LEAD_MS: Final = 300  # between the tracks of a live stream; more would delay the pictures when the sound has stopped
 _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a transport stream are known
 
 
-async def pull_http(url: str, services: InputServices, context: InputContext) -> None:
-    """Fetches to the end of the response. Raises OutputError, EgressRefused, OSError."""
+async def pull_http(url: str, services: InputServices, context: InputContext, limiter: LeadLimiter) -> None:
+    """Fetches to the end of the response. Raises OutputError, EgressRefused, OSError.
+
+    limiter: of all responses of the input. Otherwise a short file, which is fetched again and again, is too fast.
+    """
+    limiter.begin()
     async with open_session(services, context.channel.id) as session:
         async with open_response(session, url) as response:
             head = await _read_head(response)
             if not head.lstrip(b"\xef\xbb\xbf").startswith(b"#EXTM3U"):
-                await _pull_stream(head, response, services, context, peer_of(url))
+                await _Response(head, response, services, context, peer_of(url), limiter).pull()
                 return
         await pull_hls(session, url, services, context)
 
@@ -55,41 +60,59 @@ async def _read_head(response: aiohttp.ClientResponse) -> bytes:
     return head
 
 
-async def _pull_stream(
-    head: bytes, response: aiohttp.ClientResponse, services: InputServices, context: InputContext, peer: str
-) -> None:
-    if head.startswith(SIGNATURE):
-        async with Tasks("pull") as tasks:
-            await _pull_flv(head, response, converters(services.workers, tasks, context.channel.id), context, peer)
-    elif head[:1] == b"\x47" and head[_PACKET : _PACKET + 1] == b"\x47":
-        await _pull_ts(head, response, services, context, peer)
-    elif not head:
-        raise OutputError("the server sends nothing")
-    else:
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:64]
-        but = f" but {kind}" if kind and kind.isascii() and kind.isprintable() else ""
-        raise OutputError(f"the answer is no FLV, HLS or MPEG-TS{but}")
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """A response with media. head: its first bytes, which were read."""
 
+    head: bytes
+    response: aiohttp.ClientResponse
+    services: InputServices
+    context: InputContext
+    peer: str
+    limiter: LeadLimiter
 
-async def _pull_flv(
-    head: bytes, response: aiohttp.ClientResponse, make_converter: MakeConverter, context: InputContext, peer: str
-) -> None:
-    with closing(context.publish(peer)) as publisher:
-        intake = FlvIntake(publisher, make_converter)
-        reader, limiter = FlvReader(), LeadLimiter()
-        data, began = head, time.monotonic()
-        try:
-            while data:
-                _push_tags(reader, data, intake)
-                check_usable(intake, began, time.monotonic())
-                await limiter.wait(intake.timeline.latest)
-                await asyncio.sleep(0)  # otherwise all waiting bytes are read in one turn of the event loop
-                data = await response.content.read(_READ_BYTES)
-            intake.finish(time.monotonic())
-            if not intake.units and (text := intake.unusable.text()):
-                raise OutputError(text)
-        except InvalidData as error:
-            raise OutputError(f"its media are damaged: {error}") from None
+    async def pull(self) -> None:
+        """Publishes it to its end. Raises OutputError."""
+        head = self.head
+        if head.startswith(SIGNATURE):
+            async with Tasks("pull") as tasks:
+                await self._pull_flv(converters(self.services.workers, tasks, self.context.channel.id))
+        elif any(head[at : at + 1] == head[at + size : at + size + 1] == b"\x47" for at, size in _PACKETS):
+            await self._pull_ts()
+        elif not head:
+            raise OutputError("the server sends nothing")
+        else:
+            kind = self.response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:64]
+            but = f" but {kind}" if kind and kind.isascii() and kind.isprintable() else ""
+            raise OutputError(f"the answer is no FLV, HLS or MPEG-TS{but}")
+
+    async def _pull_flv(self, make_converter: MakeConverter) -> None:
+        with closing(self.context.publish(self.peer)) as publisher:
+            intake, reader = FlvIntake(publisher, make_converter), FlvReader()
+            data, began = self.head, time.monotonic()
+            try:
+                while data:
+                    _push_tags(reader, data, intake)
+                    check_usable(intake, began, time.monotonic())
+                    await self.limiter.wait(intake.timeline.latest)
+                    await asyncio.sleep(0)  # otherwise all waiting bytes are read in one turn of the event loop
+                    data = await self.response.content.read(_READ_BYTES)
+                intake.finish(time.monotonic())
+                if not intake.units and (text := intake.unusable.text()):
+                    raise OutputError(text)
+            except InvalidData as error:
+                raise OutputError(f"its media are damaged: {error}") from None
+
+    async def _pull_ts(self) -> None:
+        with closing(UnitOutput(self.context, self.peer)) as output:
+            async with SourceOpener(self.services.workers, self.context.channel) as opener:
+                source = await opener.open(_chunks(self.head, self.response), "mpegts", _PROBE_SECONDS)
+                async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
+                    if isinstance(item, Tracks):
+                        output.announce(item)
+                    else:
+                        output.push(item)
+                        await self.limiter.wait(item.dts)
 
 
 def _push_tags(reader: FlvReader, data: bytes, intake: FlvIntake) -> None:
@@ -113,18 +136,3 @@ async def _chunks(head: bytes, response: aiohttp.ClientResponse) -> AsyncGenerat
         raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
     except (aiohttp.ClientError, OSError):
         raise OutputError("the server closed the connection") from None
-
-
-async def _pull_ts(
-    head: bytes, response: aiohttp.ClientResponse, services: InputServices, context: InputContext, peer: str
-) -> None:
-    limiter = LeadLimiter()
-    with closing(UnitOutput(context, peer)) as output:
-        async with SourceOpener(services.workers, context.channel.id) as opener:
-            source = await opener.open(_chunks(head, response), "mpegts", _PROBE_SECONDS)
-            async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
-                if isinstance(item, Tracks):
-                    output.announce(item)
-                else:
-                    output.push(item)
-                    await limiter.wait(item.dts)

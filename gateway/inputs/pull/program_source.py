@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import Final
 
+from gateway.channels.channel import Channel
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamUse
 from gateway.inputs.demux_client import Item
@@ -27,11 +28,12 @@ class ProgramSource:
     It begins with a key frame. Bad media are left out, as ProgramReader says. What is read and not taken is at most
     what one slice completes.
 
-    unread: bytes of the last chunk that were not read yet.
+    channel: whose input it is. unread: bytes of the last chunk that were not read yet.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], channel: Channel) -> None:
         self._chunks = chunks
+        self._channel = channel
         self._reader = ProgramReader()
         self.unread = b""
         self._items: deque[Item] = deque()
@@ -87,7 +89,7 @@ class ProgramSource:
             if isinstance(event, ProgramUnit):
                 kind = self._kinds.get(event.pid)
                 if kind is not None:
-                    if must_be_converted(event):
+                    if must_be_converted(event, self._channel):
                         return False
                     self._take_unit(kind, event.unit)
             elif isinstance(event, ProgramTracks) and not self._select(event):

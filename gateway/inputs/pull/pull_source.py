@@ -1,10 +1,12 @@
 """PullSource: fetches an address by its protocol."""
 
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.channels.inputs import InputSpec
 from gateway.inputs.descriptor import InputContext, InputServices, InputSource
+from gateway.inputs.paced_media import LeadLimiter
 from gateway.inputs.pull.http_pull import pull_http
 from gateway.inputs.pull.rtmp_pull import pull_rtmp
 from gateway.inputs.pull.rtsp_pull import pull_rtsp
@@ -14,7 +16,6 @@ from gateway.lib.egress import HTTP, RTMP, RTSP, SRT, UDP, EgressRefused
 from gateway.ports.errors import GatewayError, OutputError
 
 _PROTOCOLS: Final = {
-    **dict.fromkeys(HTTP, pull_http),
     **dict.fromkeys(RTMP, pull_rtmp),
     **dict.fromkeys(RTSP, pull_rtsp),
     **dict.fromkeys(SRT, pull_srt),
@@ -31,7 +32,8 @@ class PullSource(InputSource):
 
     def __init__(self, services: InputServices, spec: InputSpec) -> None:
         self._url = spec.url
-        self._pull = _PROTOCOLS[urlsplit(spec.url).scheme.lower()]
+        scheme = urlsplit(spec.url).scheme.lower()
+        self._pull = partial(pull_http, limiter=LeadLimiter()) if scheme in HTTP else _PROTOCOLS[scheme]
         self._services = services
 
     async def run(self, context: InputContext) -> None:

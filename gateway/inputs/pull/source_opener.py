@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Self
 
+from gateway.channels.channel import Channel
 from gateway.inputs.demux_client import DemuxClient, stream_reader
 from gateway.inputs.pull.program_source import ProgramSource, chained
 from gateway.inputs.splicer import ItemSource
@@ -13,12 +14,12 @@ from gateway.workers.worker_pool import WorkerPool
 class SourceOpener:
     """Opens transport streams in this process. The worker for everything else starts when it is needed.
 
-    Use as `async with`, in one task. stream: for logs.
+    Use as `async with`, in one task. channel: whose input it is.
     """
 
-    def __init__(self, workers: WorkerPool, stream: str) -> None:
+    def __init__(self, workers: WorkerPool, channel: Channel) -> None:
         self._workers = workers
-        self._stream = stream
+        self._channel = channel
         self._stack = AsyncExitStack()
         self._demuxer: DemuxClient | None = None
 
@@ -34,11 +35,11 @@ class SourceOpener:
         Raises GatewayError.
         """
         if format != "mp4":
-            source = ProgramSource(chunks)
+            source = ProgramSource(chunks, self._channel)
             read = await source.probe(probe_seconds)
             if read is None:
                 return source
             chunks = chained([*read, source.unread], chunks)
         if self._demuxer is None:
-            self._demuxer = await self._stack.enter_async_context(DemuxClient.started(self._workers, self._stream))
+            self._demuxer = await self._stack.enter_async_context(DemuxClient.started(self._workers, self._channel))
         return await self._demuxer.open(stream_reader(chunks), format=format, probe_seconds=probe_seconds)

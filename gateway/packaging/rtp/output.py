@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, Protocol
 
 from gateway.live.network_quality import NetworkQuality
@@ -17,6 +18,12 @@ from gateway.protocols.rtp import rtcp
 
 KIND: Final = "whep"
 _TURNS: Final = 10  # turns in a second; each viewer gets its report in one of them
+
+
+def kinds_of(stream: Stream) -> set[str]:
+    """Returns the kinds of the tracks that a stream has now."""
+    tracks = stream.tracks
+    return {str(track.kind) for track in (tracks.video, tracks.audio) if track is not None} if tracks else set()
 
 
 class ViewerConnection(Protocol):
@@ -122,9 +129,12 @@ class RtpOutput:
     def _next_turn(self) -> None:
         """Sends a report to a tenth of the viewers."""
         self._timer = None
-        for _ in range(-(-len(self._turns) // _TURNS)):
-            self._report(self._turns[0])
-            self._turns.rotate(-1)
+        due = list(islice(self._turns, -(-len(self._turns) // _TURNS)))
+        self._turns.rotate(-len(due))
+        for viewer in due:
+            self._report(viewer)
+            if viewer.lacks and not viewer.lacks.isdisjoint(kinds_of(self.stream)):
+                viewer.on_end(EndReason.OUTPUT_OFF)  # it has to connect again
         if self._turns:
             self._timer = asyncio.get_running_loop().call_later(1 / _TURNS, self._next_turn)
 

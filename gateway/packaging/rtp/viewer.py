@@ -56,11 +56,13 @@ class RtpViewer:
     waiting: whether the viewer gets no pictures until the next key frame.
     live_from: number of packets that the feed made before the viewer's first live packet.
     burst_seconds: seconds in which the stream has as many bytes as the last burst.
+    lacks: kinds of tracks that the viewer would receive, but that the stream did not have in its session description.
     """
 
     sender: PacketSender
     types: PayloadTypes
     on_end: Callable[[EndReason], None]
+    lacks: frozenset[str] = frozenset()
     shift: int = 0
     sound_shift: int = 0
     offset: int = 0

@@ -21,7 +21,7 @@ from gateway.media.track import Codec, Kind
 from gateway.outputs.browser.opus_sound import has_sound
 from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_RTX_SSRC, VIDEO_SSRC
 from gateway.packaging.rtp.link_quality import LinkQuality
-from gateway.packaging.rtp.output import KIND, RtpOutput
+from gateway.packaging.rtp.output import KIND, RtpOutput, kinds_of
 from gateway.packaging.rtp.video_feed import VideoFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
 from gateway.playback.http_play import ViewerRefused, answer_refused, http_play
@@ -121,6 +121,8 @@ class WhepPlayback:
         if (wants_video and stream.tracks.video is not None and video is None) or not accepted:
             tracks = [track for track in (stream.tracks.video, stream.tracks.audio) if track is not None]
             raise OfferRefused(406, no_codec_to_send(tracks, offer.media))
+        offered = {media.kind for media in offer.media if media.receives}
+        session.lacks = frozenset(offered & {Kind.VIDEO, Kind.AUDIO} - kinds_of(stream))
         session.types = PayloadTypes(
             video.codec.payload_type if video is not None else -1,
             video.codec.rtx if video is not None and video.codec.rtx is not None else -1,
@@ -171,6 +173,7 @@ class _WhepViewer:
     pictures: Stream | None = None
     peer: Peer | None = None
     types: PayloadTypes = field(default_factory=PayloadTypes)
+    lacks: frozenset[str] = frozenset()
     lost: float = 0.0
     jitter: float = 0.0
     round_trip: float | None = None
@@ -190,7 +193,7 @@ class _WhepViewer:
         if (ended := self.stream.ended) is not None:  # during the handshake
             self._stream_ended(ended)
             return
-        self._viewer = RtpViewer(peer, self.types, self._stream_ended)
+        self._viewer = RtpViewer(peer, self.types, self._stream_ended, self.lacks)
         pictures = self.pictures if self.types.video >= 0 else None
         self.output.join(self._viewer, self.output.feed_for(pictures) if pictures is not None else None)
         self.output.connections.add(self)

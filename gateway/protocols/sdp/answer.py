@@ -52,12 +52,12 @@ class SentTrack:
 class AcceptedMedia:
     """How an accepted medium is used.
 
-    sent: the track that we send; None: we receive. rid: the layer that we receive; "": no simulcast.
+    sent: the track that we send; None: we receive. rids: the layers that we receive; (): no simulcast.
     """
 
     codec: OfferedCodec
     sent: SentTrack | None = None
-    rid: str = ""
+    rids: tuple[Rid, ...] = ()
 
 
 Accepted: TypeAlias = Mapping[int, AcceptedMedia]  # by the index of the medium
@@ -111,11 +111,11 @@ def remote_transport(offer: Offer, accepted: Accepted) -> OfferedTransport:
     return own or offer.transport
 
 
-def largest_rid(rids: tuple[Rid, ...]) -> str:
-    """Returns the name of the largest layer; "" without layers.
+def largest_first(rids: tuple[Rid, ...]) -> tuple[str, ...]:
+    """Returns the names of layers, that of the largest picture first.
 
-    Clients do not say which layer is the largest. Millrace takes the one with the largest restrictions, then with the
-    largest known name, and otherwise the first one, as OBS numbers its layers.
+    Clients do not say which layer is the largest. The one with the largest restrictions is, then that with the largest
+    known name, and otherwise the first one, as OBS numbers its layers.
     """
 
     def size(rid: Rid) -> tuple[int, ...]:
@@ -124,7 +124,7 @@ def largest_rid(rids: tuple[Rid, ...]) -> str:
         place = _LARGE_TO_SMALL.index(name) if name in _LARGE_TO_SMALL else len(_LARGE_TO_SMALL)
         return (*limits, -place)
 
-    return max(rids, key=size).name if rids else ""
+    return tuple(rid.name for rid in sorted(rids, key=size, reverse=True))
 
 
 def _tagged(offer: Offer, accepted: Accepted) -> int | None:
@@ -187,14 +187,14 @@ def _media_lines(media: OfferedMedia, chosen: AcceptedMedia) -> Iterator[str]:
 
 def _receiver_lines(media: OfferedMedia, chosen: AcceptedMedia) -> Iterator[str]:
     wanted = {TRANSPORT_CC} if "transport-cc" in chosen.codec.feedback else set()
-    if chosen.rid:
+    if chosen.rids:
         wanted |= {MID, RID, REPAIRED_RID}
     for uri, extension in media.extensions.items():
         if uri in wanted and extension.direction in _REVERSED:
             yield f"a=extmap:{extension.id}{_REVERSED[extension.direction]} {uri}"
-    if chosen.rid:
-        yield f"a=rid:{chosen.rid} recv"
-        yield f"a=simulcast:recv {chosen.rid}"
+    if chosen.rids:  # all of them: OBS ends a push of which fewer layers are accepted
+        yield from (f"a=rid:{rid.name} recv" for rid in chosen.rids)
+        yield f"a=simulcast:recv {';'.join(rid.name for rid in chosen.rids)}"
 
 
 def _sender_lines(media: OfferedMedia, sent: SentTrack, rtx: int | None) -> Iterator[str]:

@@ -26,6 +26,9 @@ _ROTATIONS: Final = {
     (0, -1, -1, 0): ("transpose=clock_flip",),
 }
 
+# The same without the matrix, by the degrees that it turns counterclockwise.
+_TURNS: Final = {90: ("transpose=cclock",), 180: ("hflip", "vflip"), 270: ("transpose=clock",)}
+
 # The names of matrices that FFmpeg can convert, by their numbers in ITU-T H.273.
 MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 FULL_RANGE: Final = 2  # of FFmpeg
@@ -189,7 +192,11 @@ class Preparation:
 
 def _rotation_filters(frame: Any) -> tuple[str, ...]:
     """Returns the filters that apply the frame's display matrix (ISO/IEC 14496-12 §6.2.2)."""
-    for entry in frame.side_data:
+    try:
+        entries = frame.side_data
+    except ValueError:  # PyAV 18.1 does not know all types of side data, such as EXIF and those of Apple's MV-HEVC
+        return _TURNS.get(frame.rotation % 360, ())
+    for entry in entries:
         if entry.type.name == "DISPLAYMATRIX" and len(bytes(entry)) >= 36:
             a, b, _, c, d = struct.unpack_from("=5i", bytes(entry))
             return _ROTATIONS.get((_sign(a), _sign(b), _sign(c), _sign(d)), ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -192,6 +193,21 @@ async def test_a_list_without_a_usable_film_fails_with_a_reason(
     with pytest.raises(OutputError, match=rf"no item can be played; x\.mp4: {words}"):
         async with running_source(source, context) as task:
             await task
+
+
+async def test_a_film_that_would_be_shown_without_its_rotation_is_named(store: Store, tmp_path: Path) -> None:
+    turned = tmp_path / "turned.mp4"
+    how = ("-c", "copy", "-metadata:s:v", "rotate=90")
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-y", "-i", film("two.mp4", 2), *how, turned], check=True, timeout=at_most(30)
+    )
+    source, context = store.playlist(store.put(turned, "a.mp4"), store.put(film("half.mp4", 0.5), "b.mp4")), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await context.recorder.until(lambda: len(context.recorder.units) > 5)
+        assert source.problem == "a.mp4: its pictures are shown without their rotation by 90°; convert it as VoD"
+        await task
+    assert source.problem.startswith("a.mp4: its pictures")
 
 
 async def test_after_the_death_of_the_worker_the_next_item_plays(store: Store) -> None:

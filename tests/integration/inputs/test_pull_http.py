@@ -101,6 +101,7 @@ def check_media(context: FakeInput) -> None:
     [
         ("a.flv", ("-c", "copy", "-f", "flv")),
         ("a.ts", ("-c", "copy", "-f", "mpegts")),
+        ("a.m2ts", ("-c", "copy", "-f", "mpegts", "-mpegts_m2ts_mode", "1")),
     ],
 )
 async def test_a_stream_is_pulled_unchanged(tmp_path: Path, name: str, how: tuple[str, ...]) -> None:
@@ -223,6 +224,16 @@ async def test_a_bad_answer_gives_a_specific_error(handler: Handler, words: str)
     assert words in text
     assert "geheim" not in text
     assert text == text.strip()
+
+
+async def test_a_transport_stream_with_parity_is_pulled_unchanged(tmp_path: Path) -> None:
+    data = converted(tmp_path, "a.ts", "-c", "copy", "-f", "mpegts").read_bytes()
+    packets = (data[at : at + 188] + bytes(16) for at in range(0, len(data), 188))
+    (tmp_path / "parity.ts").write_bytes(b"".join(packets))
+    context = FakeInput()
+    async with origin(tmp_path) as base:
+        assert await fails(f"{base}/files/parity.ts", context=context) == "the stream has ended"
+    check_media(context)
 
 
 async def test_an_unsupported_video_codec_is_named(tmp_path: Path) -> None:

@@ -130,6 +130,20 @@ def test_every_picture_is_kept_for_any_container(container: str, tmp_path: Path)
     assert abs(sum(result.durations) - 3) < 0.1
 
 
+@pytest.mark.parametrize("container", ["avi", "asf"])
+def test_every_picture_is_kept_although_the_container_has_only_decode_times(container: str, tmp_path: Path) -> None:
+    source = films.silent(
+        f"reordered.{container}", films.PICTURE, *("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"),
+        *("-bf", "3", "-b_strategy", "0", "-x264-params", "b-pyramid=normal:ref=4"),
+    )  # fmt: skip
+    result = make(source, tmp_path)
+    assert int(films.probe(result.master)["video"]["nb_read_frames"]) == int(
+        films.probe(source)["video"]["nb_read_frames"]
+    )
+    steps = {round(b - a, 2) for a, b in pairwise(films.times(result.master, "v"))}
+    assert max(steps) <= 0.08
+
+
 @pytest.mark.parametrize(
     ("name", "how"),
     [("live.mp4", ("-movflags", "+frag_keyframe+empty_moov")), ("live.mkv", ("-f", "matroska", "-live", "1"))],
@@ -392,6 +406,44 @@ def test_a_file_that_is_not_a_film_gives_a_one_line_reason(name: str, data: byte
     with pytest.raises(UnusableMedia) as told:
         make(films.scratch_file(name, data), tmp_path)
     assert words in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_film_with_longer_captions_is_complete(tmp_path: Path) -> None:
+    texts = films.scratch_file("long.srt", b"1\n00:00:01,000 --> 00:00:09,000\nafter the end\n")
+    source = films.film(
+        "captioned.mkv",
+        "-i",
+        str(films.plain()),
+        "-i",
+        str(texts),
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c",
+        "copy",
+        "-c:s",
+        "srt",
+    )
+    assert abs(sum(make(source, tmp_path).durations) - 3) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (bytes(range(128, 256)) * 8, "the file is not a readable media file"),
+        ("Это не фильм.\n".encode() * 60, "it is text, not media"),
+    ],
+)
+def test_what_is_no_readable_film_is_named(content: bytes, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UnusableMedia, match=words):
+        make(films.scratch_file(f"{len(words)}.mp4", content), tmp_path)
+
+
+def test_an_encrypted_film_is_named(tmp_path: Path) -> None:
+    key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76" * 16, "-encryption_kid", "a7" * 16)
+    with pytest.raises(UnusableMedia, match="the film is encrypted"):
+        make(films.copied("encrypted.mp4", films.plain(), *key), tmp_path)
 
 
 def test_a_film_without_its_index_is_reported_as_incomplete(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,19 @@ class Outbox:
         return found
 
 
+class StoredInMemory:
+    """In place of the stored channels: all are named Stage. `deleted` are gone."""
+
+    def __init__(self) -> None:
+        self.deleted: set[str] = set()
+
+    async def get(self, id: str) -> Channel:
+        return Channel({"id": id, "videoname": "Stage"})
+
+    async def get_many(self, ids: Collection[str]) -> Mapping[str, Channel | None]:
+        return {id: Channel({"id": id}) for id in ids if id not in self.deleted}
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteConsole]:
     async with SqliteConsole(tmp_path / "console.sqlite3") as store:
@@ -59,15 +72,13 @@ class Process:
         self.events = Events()
         self.hub = builders.hub(events=self.events)
         self.board, self.outbox, self.held_elsewhere = FaultBoard(self.hub.find), Outbox(), False
+        self.channels = StoredInMemory()
         self.events.listen(self.board.note)
-
-        async def name(id: str) -> str:
-            return "Stage"
 
         async def elsewhere(id: str) -> bool:
             return self.held_elsewhere
 
-        self.alarms = Alarms(AlarmSources(self.board, name, elsewhere), store, self.outbox)  # type: ignore[arg-type]
+        self.alarms = Alarms(AlarmSources(self.board, self.channels, elsewhere), store, self.outbox)  # type: ignore[arg-type]
 
     async def rule(self, **fields: Any) -> None:
         rule = AlarmRule.model_validate({"name": "r", "on": ALL, "gigabytes": 1, "to": "ntfy://topic", **fields})
@@ -226,6 +237,16 @@ async def test_a_stream_that_went_to_another_node_is_not_told(node: Process):
     node.held_elsewhere = True
     live(node).close()
     assert await node.told() == []
+
+
+async def test_a_channel_off_air_that_a_command_deleted_has_no_fault(node: Process):
+    await node.rule()
+    live(node).close()
+    await node.alarms.forget_deleted()
+    assert await node.told() == [("begun", "Stage is off air")]
+    node.channels.deleted.add("c1")
+    await node.alarms.forget_deleted()
+    assert [state for state, _ in await node.told()] == ["ended"]
 
 
 async def test_quiet_hours_postpone_what_lasts(node: Process):

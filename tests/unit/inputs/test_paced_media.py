@@ -55,6 +55,16 @@ def test_a_server_may_be_some_seconds_ahead_but_not_faster() -> None:
         assert limiter.delay(20_080 + 40 * n) <= 0
 
 
+def test_a_short_file_that_is_fetched_again_and_again_is_not_faster_than_its_media() -> None:
+    time = Clock()
+    limiter, began = LeadLimiter(time), time.now
+    for _ in range(10):  # a film of 6 s
+        limiter.begin()
+        for dts in range(0, 6_001, 40):
+            time.now += max(0.0, limiter.delay(dts))
+    assert time.now - began == pytest.approx((60 - 15) / 1.02, abs=1)
+
+
 async def test_a_full_queue_waits_and_the_error_comes_last() -> None:
     queue = MediaQueue()
     for at in range(0, 2_001, 500):

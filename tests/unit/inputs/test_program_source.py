@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
+from gateway.channels.channel import Channel
 from gateway.formats.ts.program_reader import ProgramUnit
 from gateway.inputs.demux_client import Item
 from gateway.inputs.pull.program_source import ProgramSource, chained
@@ -39,11 +40,15 @@ def units(items: list[Item], kind: Kind) -> list[AccessUnit]:
     return [item for item in items if isinstance(item, AccessUnit) and item.track.kind is kind]
 
 
+def source_of(stream: AsyncIterator[bytes], *, for_fragments: bool = False) -> ProgramSource:
+    return ProgramSource(stream, Channel({"id": "c1", "isCMAF": for_fragments}))
+
+
 @pytest.mark.parametrize("size", [1_000, 7 * PACKET, 1 << 20])
 @pytest.mark.parametrize("name", ["h264", "h265", "wrap"])
 async def test_the_units_of_the_reader_come_with_times_in_milliseconds(name: str, size: int) -> None:
     data = made(name).read_bytes()
-    source = ProgramSource(chunks(*cut(data, size)))
+    source = source_of(chunks(*cut(data, size)))
     assert await source.probe(5) is None
     items = await played(source)
     tracks = items[0]
@@ -64,7 +69,7 @@ async def test_the_units_of_the_reader_come_with_times_in_milliseconds(name: str
 async def test_what_a_worker_must_convert_or_name_is_left_to_it_with_all_bytes(name: str) -> None:
     pieces = cut(made(name).read_bytes(), 30_000)
     stream = chunks(*pieces)
-    source = ProgramSource(stream)
+    source = source_of(stream)
     first = await source.probe(5)
     assert first is not None
     assert b"".join([data async for data in chained([*first, source.unread], stream)]) == b"".join(pieces)
@@ -73,7 +78,7 @@ async def test_what_a_worker_must_convert_or_name_is_left_to_it_with_all_bytes(n
 async def test_others_get_a_turn_between_the_slices_of_a_large_chunk() -> None:
     """Also while tracks are looked for, which a hostile stream never has."""
     empty = b"".join(packets(b"\0\0\1" * 55, 800))
-    source = ProgramSource(chunks(program(PICTURES) + empty))
+    source = source_of(chunks(program(PICTURES) + empty))
     turns = 0
 
     async def others() -> None:
@@ -90,7 +95,7 @@ async def test_others_get_a_turn_between_the_slices_of_a_large_chunk() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"ID3\x04" + bytes(400), b"\x47" * 400])
 async def test_other_bytes_are_left_to_the_worker(data: bytes) -> None:
-    source = ProgramSource(chunks(data))
+    source = source_of(chunks(data))
     first = await source.probe(5)
     assert first is not None and b"".join(first) == data
 
@@ -101,7 +106,7 @@ async def test_sound_that_is_announced_and_does_not_come_is_waited_for_only_some
     packets = cut(data, PACKET)
     silent = b"".join(packet for packet in packets if int.from_bytes(packet[1:3], "big") & 0x1FFF != of_sound)
     assert len(silent) < len(data)
-    source = ProgramSource(chunks(*cut(silent, 2_000)))
+    source = source_of(chunks(*cut(silent, 2_000)))
     first = await source.probe(1)
     assert first is not None and b"".join(first) != silent, "not to the end"
 
@@ -109,22 +114,28 @@ async def test_sound_that_is_announced_and_does_not_come_is_waited_for_only_some
 async def test_it_begins_with_a_key_frame() -> None:
     data = made("h264").read_bytes()
     wanted = [event.unit for event in read(data[40_000 // PACKET * PACKET :]) if isinstance(event, ProgramUnit)]
-    source = ProgramSource(chunks(data[40_000 // PACKET * PACKET :]))
+    source = source_of(chunks(data[40_000 // PACKET * PACKET :]))
     assert await source.probe(5) is None
     pictures = units(await played(source), Kind.VIDEO)
     assert pictures[0].key and len(pictures) <= sum(unit.track.kind is Kind.VIDEO for unit in wanted)
 
 
 async def test_sound_that_becomes_another_codec_ends_it() -> None:
-    source = ProgramSource(chunks(made("h264").read_bytes(), made("ac3").read_bytes()))
+    source = source_of(chunks(made("h264").read_bytes(), made("ac3").read_bytes()))
     assert await source.probe(5) is None
     with pytest.raises(OutputUnsupported, match="its tracks have changed"):
         await played(source)
 
 
 async def test_a_program_with_other_pids_goes_on() -> None:
-    source = ProgramSource(chunks(made("h264").read_bytes(), made("h265").read_bytes()))
+    source = source_of(chunks(made("h264").read_bytes(), made("h265").read_bytes()))
     assert await source.probe(5) is None
     items = await played(source)
     codecs = [item.video.codec for item in items if isinstance(item, Tracks) and item.video is not None]
     assert codecs == [Codec.H264, Codec.H265]
+
+
+@pytest.mark.parametrize("for_fragments", [False, True])
+async def test_mp3_is_left_to_a_worker_if_fragments_of_mp4_have_it(for_fragments: bool) -> None:
+    source = source_of(chunks(made("h264-mp3").read_bytes()), for_fragments=for_fragments)
+    assert (await source.probe(5) is None) is not for_fragments

@@ -18,11 +18,11 @@ FRAME_MS = 1024_000 / 48_000
 class Push:
     """A push with 25 pictures a second, whose sound arrives `late` milliseconds behind its time."""
 
-    def __init__(self, audio: MediaTrack = AAC, late: int = 0) -> None:
+    def __init__(self, audio: MediaTrack = AAC, late: int = 0, payload: bytes = b"real") -> None:
         self.seen: list[AccessUnit] = []
         self.gaps = SoundGaps("c1", lambda unit, now: self.seen.append(unit))
         self.gaps.set_tracks(VIDEO, audio)
-        self.audio, self.late = audio, late
+        self.audio, self.late, self.payload = audio, late, payload
         self.sound = 0.0
         self.at = 0
 
@@ -32,7 +32,7 @@ class Push:
             self.gaps.push(AccessUnit(VIDEO, self.at, 0, True, 0.0, b"p"), 0.0)
             while self.sound <= self.at - self.late:
                 if sound:
-                    self.gaps.push(AccessUnit(self.audio, round(self.sound), 0, True, 0.0, b"real"), 0.0)
+                    self.gaps.push(AccessUnit(self.audio, round(self.sound), 0, True, 0.0, self.payload), 0.0)
                 self.sound += FRAME_MS
             self.at += 40
 
@@ -126,6 +126,15 @@ def test_sound_without_a_known_silent_frame_is_left_as_it_is() -> None:
     push.play(5_000)
     push.play(5_000, sound=False)
     assert push.of(MadeSilence) == []
+
+
+def test_mp3_gets_silence_like_its_own_frames() -> None:
+    push = Push(MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b""), payload=b"\xff\xfb\x90\x64" + bytes(413))
+    push.play(5_000)
+    push.play(2_000, sound=False)
+    made = push.of(MadeSilence)
+    assert len(made[0].payload) == 417
+    assert {b.dts - a.dts for a, b in pairwise(made)} == {26, 27}
 
 
 def test_opus_has_its_own_silence() -> None:

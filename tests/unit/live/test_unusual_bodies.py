@@ -266,3 +266,19 @@ async def test_sound_whose_channels_have_no_number_is_converted() -> None:
     same_pictures(sink, sent)
     hub.drain()
     await hub.drained()
+
+
+@pytest.mark.parametrize("of_film", [film, hevc])
+async def test_short_lengths_become_those_that_browsers_play(of_film: Callable[[], Source]) -> None:
+    sent = of_film()
+    video = sent.tracks.video
+    assert video is not None
+    at = 4 if video.codec is Codec.H264 else 21
+    record = bytearray(video.config)
+    record[at] ^= 2  # lengths of two bytes
+    short = bodies(sent, lambda unit: [nal.join(nal.split(unit.payload), 2)])
+    header = short.index((VIDEO_INDEX, 0, track_body(video)))
+    short[header] = (VIDEO_INDEX, 0, track_body(replace(video, config=bytes(record))))
+    sink = await pushed(short)
+    same_pictures(sink, sent)
+    assert [tracks.video for tracks in sink.tracks] == [video]

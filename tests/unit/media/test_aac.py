@@ -206,3 +206,19 @@ def test_an_adts_header_is_split_from_its_frame() -> None:
     for data in (b"", b"abc" * 9, b"\xff\xf1\xff\xff" + bytes(9)):
         with pytest.raises(InvalidData):
             aac.split_adts(data)
+
+
+@pytest.mark.parametrize(
+    ("config", "unusual"),
+    [
+        ("1190", False),
+        ("2b118800", False),  # HE-AAC
+        ("eb8a0800", False),  # HE-AAC v2
+        ("0990", True),  # Main
+        ("2190", True),  # LTP
+        ("118004c844002000c40d4c61766335392e33372e313030", True),  # with a program_config_element
+        ("11", False),  # damaged: nothing can be said
+    ],
+)
+def test_aac_that_browsers_refuse_is_known(config: str, unusual: bool) -> None:
+    assert aac.is_unusual(bytes.fromhex(config)) is unusual

@@ -5,6 +5,7 @@ from fractions import Fraction
 import av
 import pytest
 
+from gateway.media.mp3 import parse_header
 from gateway.media.silence import is_silent
 from gateway.media.silent_frames import silent_frame
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -48,6 +49,23 @@ def test_opus_frames_are_silent(config: str) -> None:
     assert frame is not None
     assert is_silent(given, frame.payload)
     assert frame.seconds == Fraction(1, 50)
+
+
+@pytest.mark.parametrize("head", ["fffb9064", "fffa92c4", "fff382c4", "ffe340c4"])
+def test_mp3_frames_are_silent_and_like_those_of_the_track(head: str) -> None:
+    given = track("", Codec.MP3)
+    sample = bytes.fromhex(head)
+    frame = silent_frame(given, sample + b"\x55" * 400)
+    assert frame is not None
+    assert is_silent(given, frame.payload)
+    header = parse_header(sample)
+    assert frame.seconds == Fraction(header.samples, header.rate)
+    decoder = av.CodecContext.create("mp3", "r")
+    decoded = [f for _ in range(4) for f in decoder.decode(av.Packet(frame.payload))]  # type: ignore[attr-defined]
+    assert len(decoded) >= 3
+    assert (decoded[0].sample_rate, decoded[0].layout.nb_channels) == (header.rate, header.channels)
+    packed = av.AudioResampler("s16")
+    assert not any(any(bytes(out.planes[0])) for f in decoded for out in packed.resample(f))
 
 
 @pytest.mark.parametrize(

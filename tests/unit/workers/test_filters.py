@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
+
 import av
 import pytest
 from av.filter.graph import Graph
+from PIL import Image
 
 from gateway.media.track import Kind
 from gateway.workers.programs.codec import DecodedPicture, VideoDecoder
@@ -86,6 +90,30 @@ def test_interlaced_pictures_become_progressive_at_their_times() -> None:
     ready += preparation.flush()
     assert [(p.pts, p.key, p.lead, p.wall) for p in ready] == [(p.pts, p.key, p.lead, p.wall) for p in shown]
     assert not any(p.frame.interlaced_frame for p in ready)
+
+
+def corner_picture() -> Image.Image:
+    """A picture with the corners of FOUR."""
+    image = Image.new("RGB", (320, 180), "red")
+    for color, box in (("lime", (160, 0, 320, 90)), ("blue", (160, 90, 320, 180)), ("yellow", (0, 90, 160, 180))):
+        image.paste(color, box)
+    return image
+
+
+@pytest.mark.parametrize(("orientation", "expected"), [(6, "yellow red lime blue"), (3, "blue yellow red lime")])
+def test_pictures_with_side_data_that_the_library_does_not_know_are_turned_upright(
+    orientation: int, expected: str, tmp_path: Path
+) -> None:
+    """Cameras write EXIF into MJPEG. orientation: of EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "camera.jpg"
+    corner_picture().save(path, exif=exif, quality=95)
+    with av.open(str(path)) as film:
+        frame = next(film.decode(video=0))
+    frame.pts = 0
+    (ready,) = Preparation(1000).push(DecodedPicture(frame, 0, True, 0, 0.0, Fraction(1)))
+    assert corners(ready.frame) == expected.split()
 
 
 def test_progressive_pictures_are_left_alone() -> None:

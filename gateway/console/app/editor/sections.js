@@ -95,7 +95,7 @@ const Color = ({ form }) => html`<${ColorField} label=${t("field.color")} hint=$
 const LAYOUTS = {
   basics: { icon: "edit", rows: ["videoname", "description", "slug", { view: Color, names: ["color", "poster"] }, "isPublic", "outdate", "isRtmps"] },
   playback: {
-    icon: "shield", rows: [["isFlv", "isHls", "isCMAF"], ["hls_time", "hls_list_size"], ["playAuth", "refererAllow"], "audioTracks", "captions", ["maxKbps", "maxViewerMbps"], "srtPassphrase"],
+    icon: "shield", rows: [["isFlv", "isHls", "isCMAF"], ["hls_time", "hls_list_size"], ["playAuth", "refererAllow"], "audioTracks", "captions", ["maxKbps", "maxViewerMbps"], ["srtPassphrase", "srtPort"]],
   },
   recording: {
     icon: "record",

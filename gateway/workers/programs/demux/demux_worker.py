@@ -26,6 +26,7 @@ from gateway.workers.programs.demux.track_copy import NotCarried, TrackCopy, cop
 from gateway.workers.programs.unit_writer import UnitWriter
 from gateway.workers.programs.vod.media_file import CONTAINERS
 
+_MAX_ORIENTATION: Final = 40  # packets that are decoded for the rotation of a file
 _MAX_BROKEN: Final = 100  # broken packets in a row after which a source has failed
 
 
@@ -96,10 +97,15 @@ class DemuxedSource:
             if copy.track is not None:
                 self._writer.set_track(copy.track)
         broken = 0
+        upright = _Orientation() if self._request.size else None
         for packet in _packets(container, [stream for stream, _ in copies.values()]):
             if packet.size == 0:
                 continue
-            copy = copies[packet.stream_index][1]
+            stream, copy = copies[packet.stream_index]
+            if upright is not None and stream.type == "video" and (degrees := upright.find(packet)) is not None:
+                upright = None
+                if degrees:
+                    self._leave_out(f"its pictures are shown without their rotation by {degrees}°; convert it as VoD")
             try:
                 units = copy.take(packet, time.time())
                 broken = 0
@@ -121,15 +127,18 @@ class DemuxedSource:
             usable.sort(key=lambda s: not s.disposition & Disposition.default)
             for stream in usable:
                 try:
-                    copies[stream.index] = (stream, copy_of(stream))
+                    copies[stream.index] = (stream, copy_of(stream, for_fragments=self._request.for_fragments))
                     break
                 except (NotCarried, CodecFailed) as error:
                     refused.append(str(error))
             if kind == "video" and refused:
                 raise NotCarried(f"{refused[0]} cannot be carried without decoding")
         for what in refused:
-            self._link.send_json(DemuxMessage.LEFT_OUT, source=self._request.source, what=what)
+            self._leave_out(f"its {what} cannot be played")
         return copies
+
+    def _leave_out(self, what: str) -> None:
+        self._link.send_json(DemuxMessage.LEFT_OUT, source=self._request.source, what=what)
 
     def _send_tracks(self, tracks: Tracks) -> None:
         self._link.send_tracks(tracks, self._request.source)
@@ -138,6 +147,21 @@ class DemuxedSource:
         for unit in units:
             self.file.spend(len(unit.payload))
             self._link.send_units((unit,), self._request.source)
+
+
+class _Orientation:
+    """Finds the rotation of a file's pictures, which libav tells with the first decoded one."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_ORIENTATION
+
+    def find(self, packet: Any) -> int | None:
+        """Returns the degrees; 0 if they are unknown after some packets; None: more packets are needed."""
+        self._left -= 1
+        with suppress(av.error.FFmpegError):  # a broken packet is counted where it is copied
+            if frames := packet.decode():
+                return int(frames[0].rotation) % 360
+        return None if self._left else 0
 
 
 def _packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:

@@ -18,6 +18,9 @@ _VIDEO: Final = {"h264": Codec.H264, "hevc": Codec.H265, "av1": Codec.AV1, "vp9"
 _AUDIO: Final = {str(codec): codec for codec in (Codec.AAC, Codec.MP3, Codec.OPUS, Codec.FLAC, Codec.AC3, Codec.EAC3)}
 
 
+_USUAL_AAC: Final = (None, "LC", "HE-AAC", "HE-AACv2")  # libav's names of the profiles that browsers play
+
+
 class NotCarried(Exception):
     """A track cannot be carried. The message names its codec."""
 
@@ -32,8 +35,11 @@ class TrackCopy(Protocol):
         """Returns the units of a packet. Raises InvalidData for a broken packet."""
 
 
-def copy_of(stream: Any) -> TrackCopy:
-    """Returns an object that copies or converts the packets of a libav stream. Raises NotCarried."""
+def copy_of(stream: Any, *, for_fragments: bool) -> TrackCopy:
+    """Returns an object that copies or converts the packets of a libav stream. Raises NotCarried.
+
+    for_fragments: see DemuxRequest.
+    """
     name = str(stream.codec_context.codec.canonical_name)
     try:
         if stream.type == "video":
@@ -41,7 +47,12 @@ def copy_of(stream: Any) -> TrackCopy:
             if codec is None:
                 raise NotCarried(f"video codec {name}")
             return PictureCopy(codec, stream)
-        return SoundCopy(_AUDIO[name], stream) if name in _AUDIO else SoundConversion(stream)
+        is_refused = for_fragments and name in codecs.SILENT_IN_FRAGMENTS
+        if name == "aac":
+            config = bytes(stream.codec_context.extradata or b"")
+            is_refused = aac.is_unusual(config) if config else stream.codec_context.profile not in _USUAL_AAC
+        codec = None if is_refused else _AUDIO.get(name)
+        return SoundConversion(stream) if codec is None else SoundCopy(codec, stream)
     except InvalidData as error:
         raise NotCarried(f"{name}: {error}") from error
 

@@ -17,6 +17,25 @@ _MAX_DURATION: Final = 1 * VOD_CLOCK  # a picture that lasts longer is repeated,
 _USUAL_RATE: Final = Fraction(25)
 
 
+class _DecodeOrder:
+    """The times of frames of AVI and ASF, which have decode times only.
+
+    libav makes presentation times of them, which for H.264 with B-frames are those of other frames. But a decoder
+    returns frames in the order of their presentation, each with the decode time of a packet some frames later.
+    """
+
+    def __init__(self) -> None:
+        self._delay: int | None = None
+
+    def time_of(self, frame: Any) -> int | None:
+        """Returns the presentation time of the next frame; None if it has none."""
+        if frame.dts is None or (self._delay is None and frame.pts is None):
+            return None
+        if self._delay is None:
+            self._delay = frame.dts - frame.pts
+        return int(frame.dts - self._delay)
+
+
 class FilmPictures:
     """Iterates over the decoded frames in order, with their times on `timeline`, in ticks.
 
@@ -35,6 +54,7 @@ class FilmPictures:
         self.step = round(VOD_CLOCK / self.rate)
 
     def __iter__(self) -> Iterator[Any]:
+        order = _DecodeOrder() if self._film.lacks_presentation_times else None
         for packet in self._film.packets(self._film.video):
             try:
                 frames = packet.decode()
@@ -44,7 +64,7 @@ class FilmPictures:
             at = ticks(packet.pts, packet.time_base)
             self._advance(self.timeline.end if at is None else at)
             for frame in frames:
-                at = ticks(frame.pts, frame.time_base)
+                at = ticks(frame.pts if order is None else order.time_of(frame), frame.time_base)
                 step = ticks(frame.duration, frame.time_base) or self.step
                 new_time = self.timeline.place(self.timeline.end if at is None else at, step)
                 if new_time is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import av
 import av.error
@@ -28,6 +30,12 @@ _EXACT_DURATION: Final = frozenset(("mov", "matroska", "webm"))
 _TEXTS: Final = frozenset(("mov_text", "subrip", "srt", "ass", "ssa", "webvtt", "text"))  # decoders of captions
 _TS_DISCONT: Final = 0x0200  # AVFMT_TS_DISCONT: the format allows timestamp jumps
 _MAX_PIXELS: Final = 8192 * 4352
+_HEAD: Final = 512  # bytes from which the kind of a file is told that cannot be opened
+_MAX_BOXES: Final = 10_000  # of an MP4 file, among which its index is sought
+_MAX_INDEX: Final = 1 << 20  # bytes of an index that are searched
+_TAG: Final = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
+_ENCRYPTED: Final = re.compile(rb"stsd.{12}enc[va]", re.DOTALL)
+_DAMAGED: Final = "the index (moov) of the MP4 file is damaged"
 _PROBE: Final = {"probesize": "20000000", "analyzeduration": "10000000"}
 
 
@@ -39,6 +47,7 @@ class MediaFile:
 
     def __init__(self, path: Path) -> None:
         """Raises UnusableMedia."""
+        _check_encryption(path)
         self.path = path
         self.size = os.path.getsize(path)
         self._container = _open(path)
@@ -76,6 +85,11 @@ class MediaFile:
         return (10 if self._container.format.flags & _TS_DISCONT else 3600) * VOD_CLOCK
 
     @property
+    def lacks_presentation_times(self) -> bool:
+        """Whether pictures are reordered, and the container has only decode times."""
+        return self._container.format.name in ("avi", "asf") and bool(self.video.codec_context.has_b_frames)
+
+    @property
     def duration(self) -> float:
         """Duration in seconds, from the header or estimated by libav; 0 if unknown."""
         return (self._container.duration or 0) / 1_000_000
@@ -90,8 +104,10 @@ class MediaFile:
         """Duration of the selected tracks in the header, in seconds; 0 if missing."""
         if not _EXACT_DURATION & set(self._container.format.name.split(",")):
             return 0.0
-        tracks = [float(s.duration * s.time_base) for s in (self.video, self.audio) if s is not None and s.duration]
-        return max(tracks, default=self.duration)
+        tracks = [seconds for s in (self.video, self.audio) if s is not None and (seconds := _duration(s))]
+        # Without them, other tracks may be longer, such as captions.
+        others = len(self._container.streams) > sum(s is not None for s in (self.video, self.audio))
+        return max(tracks, default=0.0 if others else self.duration)
 
     def progress(self, time: int) -> float:
         """Returns the progress at `time` (ticks), 0 to 1. If the duration is unknown, uses the bytes read."""
@@ -134,14 +150,54 @@ def _open_error(path: Path, error: av.error.FFmpegError) -> str:
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return error.strerror or str(error)
     with suppress(OSError), path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(_HEAD)
         if not head:
             return "the file is empty"
         if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
-            return "the MP4 file is incomplete: it has no index (moov)"
-        if not any(byte < 9 or 13 < byte < 32 for byte in head):
+            index = _index(file)
+            return "the MP4 file is incomplete: it has no index (moov)" if index is None else _DAMAGED
+        if _is_text(head):
             return "it is text, not media"
     return "the file is not a readable media file"
+
+
+def _index(file: BinaryIO) -> bytes | None:
+    """Returns the beginning of the index of an MP4 file; None if it has none."""
+    file.seek(0)
+    for _ in range(_MAX_BOXES):
+        header = file.read(16)
+        size, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        size = int.from_bytes(header[8:], "big") if size == 1 else size
+        if kind == b"moov":
+            return file.read(min(size, _MAX_INDEX))
+        if size < 8:
+            break
+        file.seek(size - len(header), os.SEEK_CUR)
+    return None
+
+
+def _check_encryption(path: Path) -> None:
+    """Raises UnusableMedia if the first sample entry of a track is encrypted (ISO/IEC 14496-12 §8.12)."""
+    with suppress(OSError), path.open("rb") as file:
+        if _ENCRYPTED.search(_index(file) or b""):
+            raise UnusableMedia("the film is encrypted")
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether the beginning of a file is text in UTF-8, which may be cut within a character."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not any(byte < 9 or 13 < byte < 32 for byte in head)
+
+
+def _duration(stream: Any) -> float:
+    """Returns the duration of a track in its header, in seconds; 0 if missing. Matroska has it as a tag."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    found = _TAG.fullmatch(stream.metadata.get("DURATION", ""))
+    return 0.0 if found is None else int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
 
 
 def _is_cover(stream: Any) -> bool:

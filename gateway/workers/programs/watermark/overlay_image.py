@@ -56,7 +56,10 @@ def read_picture(data: bytes, needed_size: tuple[int, int] | None = None) -> Ima
                     side = max(needed_size)  # square, because EXIF may rotate the picture
                     picture.draft("RGB", (side, side))
                 picture.load()
-                return ImageOps.exif_transpose(picture).convert("RGBA")
+                upright = ImageOps.exif_transpose(picture)
+                if upright.mode.startswith("I"):  # 16 bits of gray, which Pillow would cut instead of dividing them
+                    upright = upright.point(lambda value: value / 256).convert("L")
+                return upright.convert("RGBA")
     except PictureUnusable:
         raise
     except Image.DecompressionBombError:

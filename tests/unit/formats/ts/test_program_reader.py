@@ -49,6 +49,7 @@ RECIPES: dict[str, list[str]] = {
     "opus": [*_PICTURE, *_NOISE, *_X264, "-c:a", "libopus"],
     "mp2": [*_PICTURE, *_NOISE, *_X264, "-c:a", "mp2"],
     "mp3": [*_NOISE, "-c:a", "libmp3lame"],
+    "h264-mp3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "libmp3lame"],
     "ac3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "ac3"],
     "eac3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "eac3"],
     "s302m": [*_PICTURE, *_NOISE, *_X264, "-c:a", "s302m", "-strict", "-2", "-ac", "2"],
@@ -638,6 +639,22 @@ def test_an_access_unit_in_several_pes_packets_is_joined(codec: str, size: int) 
     table = NAL_CODECS[Codec(codec)]
     assert [nal.split(u.payload) for u in got] == [
         [x for x in nal.split_annexb(p) if table.type_of(x) not in table.sets] for _, _, p in pictures]  # fmt: skip
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_pes_packets_that_stop_to_begin_with_access_units_lose_no_picture(codec: str) -> None:
+    """Segmenters of files write pictures that end in the next PES packet, so that no packet has stuffing."""
+    pictures = access_units(codec)
+    pieces, rest = [], b""
+    for n, (pts, dts, annexb) in enumerate(pictures):
+        payload = rest + annexb
+        full = (len(payload) + 19) // 184 * 184 - 19  # with the header, the packets are full
+        is_cut = 40 <= n < len(pictures) - 1 and full > len(rest) + 40
+        payload, rest = (payload[:full], payload[full:]) if is_cut else (payload, b"")
+        pieces.append((payload, (pts, dts)))
+    reader, events = counters_after(muxed(codec, iter(pieces)))
+    assert [u.unit.dts for u in units_of(events, Kind.VIDEO)] == [dts for _, dts, _ in pictures]
+    assert reader.counters.damaged == 0
 
 
 def test_pictures_without_decode_times_get_growing_ones() -> None:

@@ -7,7 +7,7 @@ import pytest
 from gateway.protocols.sdp.answer import (
     AcceptedMedia,
     SentTrack,
-    largest_rid,
+    largest_first,
     remote_transport,
     restart_parts,
     write_answer,
@@ -20,8 +20,10 @@ from tests.support.sdp import AUDIO, FINGERPRINT, LOCAL, SESSION, VIDEO, offer
 TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 
 
-def accept(parsed: Offer, *indexes: int, sent: SentTrack | None = None, rid: str = "") -> dict[int, AcceptedMedia]:
-    return {index: AcceptedMedia(parsed.media[index].codecs[0], sent, rid) for index in indexes}
+def accept(
+    parsed: Offer, *indexes: int, sent: SentTrack | None = None, rids: tuple[Rid, ...] = ()
+) -> dict[int, AcceptedMedia]:
+    return {index: AcceptedMedia(parsed.media[index].codecs[0], sent, rids) for index in indexes}
 
 
 def test_the_answer_to_a_publisher() -> None:
@@ -129,40 +131,41 @@ def test_extensions_are_answered_with_our_direction() -> None:
     assert "extmap" not in write_answer(parsed, accept(parsed, 0), LOCAL, 7)
 
 
-def test_a_layer_of_simulcast_is_accepted() -> None:
+def test_all_layers_of_simulcast_are_accepted() -> None:
     lines = (
         "a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=extmap:2 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n"
     )
     parsed = parse_offer(offer(VIDEO + lines + "a=rid:a send\r\na=rid:b send\r\na=simulcast:send a;b\r\n"))
-    text = write_answer(parsed, accept(parsed, 0, rid="b"), LOCAL, 7)
+    text = write_answer(parsed, accept(parsed, 0, rids=parsed.media[0].rids), LOCAL, 7)
     assert text.endswith(
         "a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=extmap:2 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n"
-        "a=rid:b recv\r\na=simulcast:recv b\r\nm=audio 0 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\n"
+        "a=rid:a recv\r\na=rid:b recv\r\na=simulcast:recv a;b\r\n"
+        "m=audio 0 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\n"
         f"a=ice-ufrag:ours\r\na=ice-pwd:{'o' * 24}\r\na=setup:passive\r\na=inactive\r\n"
     )
     assert "rid" not in write_answer(parsed, accept(parsed, 0), LOCAL, 7)
 
 
 @pytest.mark.parametrize(
-    ("rids", "name"),
+    ("rids", "names"),
     [
         ("", ""),
-        ("q h f", "f"),
-        ("f h q", "f"),
-        ("low mid high", "high"),
-        ("L M H", "H"),
-        ("0 1 2", "0"),
-        ("x y q", "q"),
-        ("a:max-width=640 b:max-width=1280 f", "b"),
-        ("a:max-br=100 b:max-br=900 c:max-br=x", "b"),
+        ("q h f", "f h q"),
+        ("f h q", "f h q"),
+        ("low mid high", "high mid low"),
+        ("L M H", "H M L"),
+        ("0 1 2", "0 1 2"),
+        ("x y q", "q x y"),
+        ("a:max-width=640 b:max-width=1280 f", "b a f"),
+        ("a:max-br=100 b:max-br=900 c:max-br=x", "b a c"),
     ],
 )
-def test_the_largest_layer_of_simulcast_is_chosen(rids: str, name: str) -> None:
+def test_the_largest_layer_of_simulcast_is_first(rids: str, names: str) -> None:
     layers = tuple(
         Rid(word.partition(":")[0], dict([word.partition(":")[2].split("=")]) if ":" in word else {})
         for word in rids.split()
     )
-    assert largest_rid(layers) == name
+    assert " ".join(largest_first(layers)) == names
 
 
 def test_the_answer_to_an_ice_restart() -> None:

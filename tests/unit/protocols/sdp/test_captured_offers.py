@@ -4,7 +4,7 @@ import pytest
 
 from gateway.media import opus
 from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.protocols.sdp.answer import AcceptedMedia, SentTrack, largest_rid, write_answer
+from gateway.protocols.sdp.answer import AcceptedMedia, SentTrack, largest_first, write_answer
 from gateway.protocols.sdp.codec_choice import receiving_codec, sending_codec
 from gateway.protocols.sdp.offer import TRANSPORT_CC, Offer, OfferedCodec, OfferedMedia, parse_offer
 from gateway.protocols.sdp.sections import parse_sections
@@ -95,10 +95,10 @@ def test_a_data_channel_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("name", ["chromium_whip_simulcast", "firefox_whip_simulcast"])
-def test_the_full_layer_of_simulcast_is_chosen(name: str) -> None:
+def test_the_full_layer_of_simulcast_is_first(name: str) -> None:
     medium = of_kind(parse_offer(CAPTURED[name]), "video")
     assert [rid.name for rid in medium.rids] == ["q", "h", "f"]
-    assert largest_rid(medium.rids) == "f"
+    assert largest_first(medium.rids) == ("f", "h", "q")
 
 
 @pytest.mark.parametrize("name", sorted(CAPTURED))
@@ -137,5 +137,5 @@ def _answer(found: Offer) -> str:
             chosen = next((codec for track in tracks if (codec := sending_codec(medium, track))), None)
             sent = SentTrack("film", 1000 + index, 2000 + index)
         if chosen is not None:
-            accepted[index] = AcceptedMedia(chosen, sent, largest_rid(medium.rids))
+            accepted[index] = AcceptedMedia(chosen, sent, medium.rids)
     return write_answer(found, accepted, LOCAL, 7)

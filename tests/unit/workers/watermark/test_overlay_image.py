@@ -155,3 +155,11 @@ def test_an_unusable_picture_causes_a_note_and_the_text_stays() -> None:
 def test_an_empty_watermark_gives_no_overlay() -> None:
     assert compose(WatermarkSpec(), 320, 180, BOOK).image is None
     assert compose(WatermarkSpec("   ", 40), 320, 180, BOOK).image is None
+
+
+def test_gray_of_16_bits_keeps_its_steps() -> None:
+    ramp = Image.new("I;16", (4, 1))
+    for x, value in enumerate((0, 20_000, 40_000, 65_535)):
+        ramp.putpixel((x, 0), value)
+    read = read_picture(encoded(ramp, "PNG"))
+    assert [read.getpixel((x, 0)) for x in range(4)] == [(gray, gray, gray, 255) for gray in (0, 78, 156, 255)]

@@ -1,0 +1,50 @@
+"""ChannelFeed: tells stored channels to what a process keeps for each, such as inputs and ports."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.channels.stores import StoredChannels
+from gateway.ports.errors import GatewayError
+
+log = structlog.get_logger(__name__)
+
+SECONDS: Final = 15.0  # between two reads of all channels
+# Called with channels by their ids, and with whether these are all that are stored. None: the channel is deleted.
+FollowChannels: TypeAlias = Callable[[Mapping[str, Channel | None], bool], None]
+
+
+class ChannelFeed:
+    """Tells each channel that changes in this process, also one without a stream.
+
+    Commands, other processes and nodes change only the store. So one process of a host reads it with `run`.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: list[FollowChannels] = []
+        self._closed = False
+
+    def listen(self, listener: FollowChannels) -> None:
+        """Adds a listener."""
+        self._listeners.append(listener)
+
+    def tell(self, channels: Mapping[str, Channel | None], *, is_all: bool = False) -> None:
+        """Tells channels to all listeners. See FollowChannels."""
+        for listener in self._listeners:
+            listener(channels, is_all)
+
+    async def run(self, store: StoredChannels) -> None:
+        """Tells all channels every SECONDS, until `close`."""
+        while not self._closed:
+            try:
+                self.tell({channel.id: channel for channel in await store.list()}, is_all=True)
+            except GatewayError as error:
+                log.warning("the stored channels cannot be read", reason=str(error))
+            await asyncio.sleep(SECONDS)
+
+    def close(self) -> None:
+        """Ends `run`."""
+        self._closed = True
