@@ -159,11 +159,7 @@ class WhipPush:
 
     def fail(self, reason: str) -> None:
         """Ends a push that cannot continue."""
-        asyncio.get_running_loop().call_soon(self._reject, reason)
-
-    def _reject(self, reason: str) -> None:
-        if self.intake is not None:
-            self._end(self.push.reject(reason))
+        asyncio.get_running_loop().call_soon(lambda: self._end(self.push.reject(reason)))
 
     def _end(self, reason: str) -> None:
         self._reason = self._reason or reason
