@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.channels.inputs import InputKind
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.program_intake import ProgramIntake
 from gateway.live.track_changes import KeepsChanging
@@ -116,6 +117,18 @@ def test_a_track_that_can_be_used_replaces_what_was_left_out() -> None:
     found.leave_out(Kind.AUDIO, "DTS")
     found.begin(Kind.VIDEO)
     assert found.left_out == "DTS"
+
+
+async def test_a_stream_shows_what_the_input_on_air_cannot_use() -> None:
+    hub = builders.hub()
+    source, backup = builders.publish(hub, "c1"), builders.publish(hub, "c2")
+    backup.unusable.leave_out(Kind.AUDIO, "DTS")
+    source.show_input("van", InputKind.BACKUP, backup, lambda: None)
+    assert source.unusable.left_out == "DTS"
+    source.show_input("card", InputKind.SLATE, None, lambda: None)
+    assert source.unusable.left_out == ""
+    hub.drain()
+    await hub.drained()
 
 
 # ---- hostile senders ----
