@@ -104,7 +104,7 @@ def test_memory_is_bounded() -> None:
                 for first in range(0, 16, 5):  # a block has space for five rows
                     rows = range(first, min(first + 5, 16))
                     player.service(b"".join(b"\x92" + bytes([row, 62]) + b"xx" for row in rows), number)
-        player.changes.clear()
+                player.changes.clear()
         assert tracemalloc.get_traced_memory()[0] < 2_000_000
     finally:
         tracemalloc.stop()
