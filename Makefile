@@ -3,10 +3,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# Unit tests compute, and each worker imports all of them first. Tests of real processes wait more than they compute: with
-# two of them for each core, more than half of the processors' time was idle. Browsers compute: with three of them for each
-# core pictures stand still.
+# Unit tests compute, and each worker imports all of them first; one worker more than cores fills the time in which some
+# wait. Tests of real processes wait more than they compute: with two of them for each core, more than half of the
+# processors' time was idle. Browsers compute: with three of them for each core pictures stand still.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
+COMPUTING := $(shell expr $(CORES) + 1)
 WORKERS := $(shell expr 2 \* $(CORES))
 WAITING := $(shell expr 3 \* $(CORES))
 BROWSERS := $(WORKERS)
@@ -51,7 +52,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(CORES) $(FILES) $(SLOWEST) tests/unit tests/architecture
+	$(BIN)/python -m pytest -q -n $(COMPUTING) $(FILES) $(SLOWEST) tests/unit tests/architecture
 
 web-types: $(VENV)/.web ## the types of the pages' scripts
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json
