@@ -61,6 +61,7 @@ format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+pool: export FUZZ_EXAMPLES ?= 200
 pool: $(VENV)/.dev $(VENV)/.web ## everything that is no fast test: the four suites below, together (POOL=…)
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" $(POOL)
 
@@ -76,8 +77,9 @@ browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/fuzz
 
-nightly: $(VENV)/.dev $(VENV)/.web ## soaks, and faults on paths that other tests prove
+nightly: $(VENV)/.dev $(VENV)/.web ## soaks, faults on paths that other tests prove, and more examples for the parsers
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m nightly tests/integration tests/conformance tests/browser
+	$(MAKE) --no-print-directory fuzz FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000)
 
 test-times: $(VENV)/.dev ## keep the measured times of `make test` for the order and the budgets of test files
 	$(BIN)/python -m tests.support.file_times
