@@ -3,10 +3,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# Unit tests compute, and each worker imports all of them first. Tests of real processes wait more than they compute: with
-# two of them for each core, more than half of the processors' time was idle. Browsers compute: with three of them for each
-# core pictures stand still.
+# Unit tests compute, and each worker imports all of them first; one worker more than cores fills the time in which some
+# wait. Tests of real processes wait more than they compute: with two of them for each core, more than half of the
+# processors' time was idle. Browsers compute: with three of them for each core pictures stand still.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
+COMPUTING := $(shell expr $(CORES) + 1)
 WORKERS := $(shell expr 2 \* $(CORES))
 WAITING := $(shell expr 3 \* $(CORES))
 BROWSERS := $(WORKERS)
@@ -51,7 +52,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(CORES) $(FILES) $(SLOWEST) tests/unit tests/architecture
+	$(BIN)/python -m pytest -q -n $(COMPUTING) $(FILES) $(SLOWEST) tests/unit tests/architecture
 
 web-types: $(VENV)/.web ## the types of the pages' scripts
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json
@@ -60,6 +61,7 @@ format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+pool: export FUZZ_EXAMPLES ?= 200
 pool: $(VENV)/.dev $(VENV)/.web ## everything that is no fast test: the four suites below, together (POOL=…)
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" $(POOL)
 
@@ -75,8 +77,9 @@ browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/fuzz
 
-nightly: $(VENV)/.dev $(VENV)/.web ## soaks, and faults on paths that other tests prove
+nightly: $(VENV)/.dev $(VENV)/.web ## soaks, faults on paths that other tests prove, and more examples for the parsers
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m nightly tests/integration tests/conformance tests/browser
+	$(MAKE) --no-print-directory fuzz FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000)
 
 test-times: $(VENV)/.dev ## keep the measured times of `make test` for the order and the budgets of test files
 	$(BIN)/python -m tests.support.file_times

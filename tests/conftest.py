@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 import os
+import sys
 import weakref
 from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.selector_events import BaseSelectorEventLoop
@@ -20,7 +21,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.support import cpu_times, time_outs
+from tests.support import bytecode, cpu_times, time_outs
 from tests.support.file_times import add, by_file, over_budget, recorded
 from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
@@ -97,8 +98,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """The workers find the folder of this run, and the factor of time-outs, in their environment."""
     run_folder()
     time_outs.measure()
-    if "TEST_TIMES" in os.environ and config.getoption("numprocesses", None):
-        config.pluginmanager.register(_MeterOfWorkers())
+    if config.getoption("numprocesses", None):
+        if not sys.dont_write_bytecode:
+            bytecode.write(config, bytecode.folders(config))
+        if "TEST_TIMES" in os.environ:
+            config.pluginmanager.register(_MeterOfWorkers())
     BaseSelectorEventLoop.close = _close_without_connections  # type: ignore[method-assign]
     BaseSubprocessTransport.__init__ = _start_and_remember  # type: ignore[method-assign]
 

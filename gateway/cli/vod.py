@@ -158,10 +158,11 @@ class _VodCommand:
     async def _make(self) -> dict[str, str]:
         from gateway.lib.metric_table import WORKER_RESTARTS
         from gateway.lib.metrics import Counter
+        from gateway.vod.free_space import run_while_space
         from gateway.vod.package_client import request_package
         from gateway.vod.publishing import check_replaceable
         from gateway.workers.package_protocol import PackageRequest, VodEncoding
-        from gateway.workers.vod_bounds import Bounds, run_while_space
+        from gateway.workers.vod_bounds import Bounds
         from gateway.workers.worker_pool import WorkerPool
 
         vod = self._settings.vod

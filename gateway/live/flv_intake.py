@@ -15,7 +15,7 @@ from gateway.live.pushed_tracks import TrackInfo, track_info
 from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
 from gateway.live.track_changes import IntervalLimiter, KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
-from gateway.live.unusable_media import NOT_READABLE
+from gateway.live.unusable_media import HEADLESS, NOT_READABLE
 from gateway.media.aac import parse_asc, raw_frames
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
@@ -260,6 +260,8 @@ class FlvIntake(UnitIntake):
         self.publisher.set_additional(track_id, track, track_info(self.metadata, track.kind, track_id), now)
 
     def _on_announced(self, now: float) -> None:
+        if self.tracks[AUDIO_INDEX] is None and self._demux.dropped[Kind.AUDIO]:
+            self.unusable.leave_out(Kind.AUDIO, HEADLESS)
         waiting = {track_number(unit.track.kind, track_id): unit.track for track_id, unit in self._preroll}
         for number, demux in self._demux.others.items():
             track = waiting.get(number) or demux.video_track or demux.audio_track

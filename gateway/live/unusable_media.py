@@ -17,6 +17,8 @@ _MAX_LEFT_OUT: Final = 16
 _MOST_NAMES: Final = 3  # in a sentence
 _NAME_CHARACTERS, _REASON_CHARACTERS = 80, 300
 _IN_ROW: Final = 5  # units that cannot be read, after which they are a fault
+HEADLESS: Final = "AAC without its sequence header"
+_OTHER_ADVICE: Final = {SCRAMBLED: "send it without scrambling", HEADLESS: "connect it again"}  # by begin of the name
 _ADVICE: Final = {Kind.VIDEO: "choose H.264 or HEVC", Kind.AUDIO: "choose AAC"}
 
 
@@ -107,8 +109,8 @@ class UnusableMedia:
         sentences = []
         for kind, advice in _ADVICE.items():
             if names := [name for name, of in self._left_out.items() if of is kind]:
-                what = "send it without scrambling" if names[0].startswith(SCRAMBLED) else advice
-                sentences.append(f"The encoder sends {', '.join(names[:_MOST_NAMES])}: {what}.")
+                advice = next((other for start, other in _OTHER_ADVICE.items() if names[0].startswith(start)), advice)
+                sentences.append(f"The encoder sends {', '.join(names[:_MOST_NAMES])}: {advice}.")
         return " ".join(sentences)
 
     @property

@@ -19,9 +19,10 @@ from gateway.ports.stores import Object, ObjectStore
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import KvsSettings
+from gateway.vod.free_space import run_while_space
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.package_protocol import PlayRequest
-from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration, run_while_space
+from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)

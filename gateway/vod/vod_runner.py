@@ -22,12 +22,13 @@ from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.settings.models import VodSettings
 from gateway.vod.film_captions import FilmCaptionFiles
 from gateway.vod.films import Films
+from gateway.vod.free_space import run_while_space
 from gateway.vod.package_client import request_package
 from gateway.vod.publishing import publish
 from gateway.vod.sources import VodSource
 from gateway.vod.store_wait import wait_for_store
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
-from gateway.workers.vod_bounds import Bounds, UnusableMedia, run_while_space
+from gateway.workers.vod_bounds import Bounds, UnusableMedia
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-
-from gateway.lib.tasks import Tasks, awaited
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.settings.models import VodSettings
-
-T = TypeVar("T")
-
-_POLL_SECONDS: Final = 1.0  # between checks of the free disk space
 
 
 class UnusableMedia(Exception):
@@ -89,30 +81,6 @@ class Allowance:
             raise UnusableMedia(
                 f"more than {self._limit} bytes would be made of it (vod.output_ratio, vod.output_bytes)"
             )
-
-
-async def run_while_space(bounds: Bounds, folder: Path, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Runs `work`, which writes to the folder, and returns its result. Cancels it if too little disk space is free.
-
-    Raises UnusableMedia in that case, and every error of `work`.
-    """
-    await asyncio.to_thread(bounds.check_space, folder)
-    async with Tasks("room", awaited) as tasks:
-        working = tasks.start(work(), "work")
-        watching = tasks.start(_watch(bounds, folder), "watch")
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            working.cancel()
-            await asyncio.wait((working,))  # its worker has ended and its files are deleted before the error is raised
-            watching.result()  # raises
-        result: T = working.result()
-        return result
-
-
-async def _watch(bounds: Bounds, folder: Path) -> None:
-    while True:
-        await asyncio.sleep(_POLL_SECONDS)
-        await asyncio.to_thread(bounds.check_space, folder)
 
 
 def format_duration(seconds: float) -> str:

@@ -101,7 +101,7 @@ ENDING_LOOPS = {
     "gateway/outputs/relay/relay_output.py",
     "gateway/outputs/watermark/watermark_output.py",
     "gateway/srt/outgoing.py",
-    "gateway/workers/vod_bounds.py",
+    "gateway/vod/free_space.py",
 }
 
 
@@ -275,6 +275,16 @@ def test_no_handler_silently_ignores_all_exceptions() -> None:
         and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
     ]
     assert found == []
+
+
+def test_media_workers_start_without_what_they_never_use() -> None:
+    """A worker logs by its stderr and waits by threads, so that its start costs little CPU and memory."""
+    programs = [m for m in modules() if m.startswith("gateway/workers/programs/") and m.endswith("_worker.py")]
+    assert len(programs) > 8
+    names = [program.removesuffix(".py").replace("/", ".") for program in programs]
+    program = f"import sys, {', '.join(names)}; print(*{{'rich', 'aiohttp', 'pydantic'}} & sys.modules.keys())"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == ""
 
 
 def test_the_gateway_process_loads_no_decoder_and_no_aws_sdk() -> None:

@@ -24,7 +24,7 @@ from tests.support.time_outs import at_most
 
 FILM = Film("caption-metadata", seconds=60, size="320x180")
 # Each engine runs at each run of the suite in one of these tests, and in all of them at night.
-PAGES = ["", "hls.html", "whep.html", *at_night("index.html", "dash.html", "flv.html", "instant.html")]
+PAGES = ["hls.html", "whep.html", *at_night("", "index.html", "dash.html", "flv.html", "instant.html")]
 TRACKS = [
     {"source": "text", "language": "en", "label": "English", "default": True},
     {"source": "text", "language": "de", "label": "Deutsch"},
@@ -125,7 +125,7 @@ async def test_the_viewers_choices_are_remembered(browser: Browser, stage: Chann
         assert await page.locator(".caption-texts p").get_attribute("lang") == "de"
 
 
-@pytest.mark.parametrize("page", ["index.html", "hls.html", *at_night("dash.html", "whep.html")])
+@pytest.mark.parametrize("page", ["hls.html", *at_night("index.html", "dash.html", "whep.html")])
 async def test_another_track_is_shown_while_the_stream_plays(browser: Browser, stage: Channel, page: str) -> None:
     async with watching(browser, stage, page) as watched:
         button = watched.page.get_by_role("button", name="Captions")
@@ -172,7 +172,7 @@ async def test_captions_are_shown_again_after_a_playlist_that_came_while_they_we
         await comes_to_show(page, "still there")
 
 
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("width", [360, *at_night(1280)])
 async def test_long_and_right_to_left_text_stays_on_the_picture(browser: Browser, stage: Channel, width: int) -> None:
     async with watching(browser, stage, viewport={"width": width, "height": 740}) as watched:
         say(stage, "long words " * 45)

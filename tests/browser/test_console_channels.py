@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, Request, Route, expect
 
+from tests.support.at_night import at_night
 from tests.support.browser import axe, opened
 from tests.support.clients import push
 from tests.support.console import WIDE, address, log_in, signed_in
@@ -557,7 +558,7 @@ async def test_the_watermark_switch_asks_for_a_missing_text(browser: Browser, ga
 # ---- everybody can use it ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", *at_night("dark")])
 async def test_axe_finds_no_serious_problem(browser: Browser, gateway: Gateway, scheme: str) -> None:
     channel = named(gateway, "Accessible", description="with words", isVideo=True, isRelay=True, outdate="2020-01-01")
     async with opened(

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from playwright.async_api import Browser, Locator, Page, Request, Response, Route, expect
 
+from tests.support.at_night import at_night
 from tests.support.browser import Watched, axe, opened
 from tests.support.clients import Program, pull
 from tests.support.films import plain
@@ -924,7 +925,7 @@ async def test_the_ivs_player_plays_ivs_addresses_and_refuses_others(
         assert not watched.complaints
 
 
-@pytest.mark.parametrize(("theme", "language"), [("dark", "zh-CN"), ("light", "en-US")])
+@pytest.mark.parametrize(("theme", "language"), [("dark", "zh-CN"), *at_night(("light", "en-US"))])
 async def test_every_view_fits_a_phone_and_passes_axe(
     browser: Browser, gateway: Gateway, stage: Channel, theme: str, language: str
 ) -> None:

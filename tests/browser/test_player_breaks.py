@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from playwright.async_api import Browser, BrowserContext
 
+from tests.support.at_night import at_night
 from tests.support.browser import Watched, opened
 from tests.support.clients import push
 from tests.support.clock_picture import clock_push, longest_still, sampled
@@ -42,14 +43,17 @@ async def shows_what_is_new(watched: Watched) -> None:
     )
 
 
-async def test_a_break_of_the_publisher_is_shown_without_other_messages(gateway: Gateway, browser: Browser) -> None:
+@pytest.mark.parametrize("names", [PAGES[::3], *at_night(PAGES[1:3])], ids=" ".join)
+async def test_a_break_of_the_publisher_is_shown_without_other_messages(
+    names: list[str], gateway: Gateway, browser: Browser
+) -> None:
     channel = gateway.channel("said")
     async with contextlib.AsyncExitStack() as stack:
         with push(SMALL_BFRAMES, channel.push, loop=True):
             channel.wait_live()
-            pages = [await stack.enter_async_context(opened(browser, channel.url(name))) for name in PAGES]
+            pages = [await stack.enter_async_context(opened(browser, channel.url(name))) for name in names]
+            await asyncio.gather(*(watched.plays(40) for watched in pages))
             for watched in pages:
-                await watched.plays(40)
                 await watched.page.evaluate(LISTEN)
         for watched in pages:
             await watched.comes_to_say(BROKEN, 40)
@@ -59,7 +63,7 @@ async def test_a_break_of_the_publisher_is_shown_without_other_messages(gateway:
             assert await watched.page.locator("video").is_visible()
         with push(SMALL_BFRAMES, channel.push, loop=True):
             await asyncio.gather(*map(shows_what_is_new, pages))
-            for name, watched in zip(PAGES, pages, strict=True):
+            for name, watched in zip(names, pages, strict=True):
                 said = set(await watched.page.evaluate("window.said"))
                 assert BROKEN in said, name
                 assert said <= {"Live", BROKEN, "Waiting for new pictures"}, (name, said)
@@ -175,7 +179,7 @@ async def test_webrtc_pages_say_live_only_while_pictures_move(gateway: Gateway, 
             for page, way in (("whep.html", ""), ("", "instant"), ("", "auto")):
                 context = opened(browser, channel.url(page), prepare=partial(prefers, way=way))
                 pages.append(await stack.enter_async_context(context))
-                await pages[-1].plays()
+            await asyncio.gather(*(watched.plays() for watched in pages))
         for watched in pages:
             await watched.page.locator("#stage[data-state=broken]").wait_for(timeout=at_most(30_000))
             await watched.page.evaluate(LOG)

@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
+from tests.support.at_night import at_night
 from tests.support.browser import opened
 from tests.support.clients import new_ffmpeg
 from tests.support.media import SMALL, Film
@@ -148,7 +149,7 @@ async def test_a_stream_with_only_sound_is_shown_as_live(stub: Stub, browser: Br
         assert not watched.complaints
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", *at_night("dark")])
 async def test_a_page_fits_a_phone_in_both_themes(scheme: str, stub: Stub, browser: Browser) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": scheme}
     async with opened(browser, stub.url("flv.html"), **phone) as watched:

@@ -74,7 +74,7 @@ def honest(samples: list[Sample], error: float = 0.3) -> None:
     assert longest_still(samples) <= 2, samples
 
 
-@pytest.mark.parametrize("page", ["", "instant.html", *at_night("flv.html")])
+@pytest.mark.parametrize("page", ["instant.html", *at_night("", "flv.html")])
 async def test_on_a_slow_link_automatic_plays_the_rendition_without_stalls(
     page: str, transcoded: Channel, browser: Browser
 ) -> None:
@@ -117,7 +117,7 @@ async def test_automatic_changes_down_and_up_with_the_link(transcoded: Channel, 
 
 @pytest.mark.parametrize(
     ("language", "page", "words"),
-    [("en-GB", "", SLOW), ("zh-CN", "instant.html", "您的网络速度不足以流畅播放该直播")],
+    [("en-GB", "", SLOW), *at_night(("zh-CN", "instant.html", "您的网络速度不足以流畅播放该直播"))],
 )
 async def test_without_renditions_the_viewer_reads_that_the_link_is_too_slow(
     language: str, page: str, words: str, original: Channel, browser: Browser
@@ -131,7 +131,7 @@ async def test_without_renditions_the_viewer_reads_that_the_link_is_too_slow(
 
 
 @pytest.mark.parametrize(
-    "page", ["", "whep.html", "hls.html", *at_night("flv.html", "instant.html", "index.html", "dash.html")]
+    "page", ["", "hls.html", *at_night("whep.html", "flv.html", "instant.html", "index.html", "dash.html")]
 )
 async def test_the_shown_delay_is_that_of_the_picture(page: str, original: Channel, browser: Browser) -> None:
     async with opened(browser, original.url(page)) as watched:

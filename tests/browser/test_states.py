@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -45,16 +46,18 @@ async def test_viewers_read_that_the_broadcast_has_paused_and_then_that_it_ended
             channel.wait_live()
             pages = {}
             for name, language in (("flv.html", first), ("hls.html", second), ("whep.html", first), ("", second)):
-                watched = await stack.enter_async_context(opened(browser, channel.url(name), locale=language))
-                await watched.plays(40)
-                pages[name, language] = watched.page
+                pages[name, language] = await stack.enter_async_context(
+                    opened(browser, channel.url(name), locale=language)
+                )
+            await asyncio.gather(*(watched.plays(40) for watched in pages.values()))
             encoder.stop()
 
             async def reads(name: str, language: str) -> None:
                 paused, ended = PAUSED[language]
-                headline = pages[name, language].locator("#headline")
+                page = pages[name, language].page
+                headline = page.locator("#headline")
                 await expect(headline).to_have_text(paused, timeout=at_most(40_000))
-                await photo(pages[name, language], f"paused-{name or 'watch'}-{language}")
+                await photo(page, f"paused-{name or 'watch'}-{language}")
                 await expect(headline).to_have_text(ended, timeout=at_most(40_000))
 
             await asyncio.gather(*(reads(*page) for page in pages))
@@ -169,27 +172,31 @@ async def test_a_preview_after_the_domains_were_changed_asks_for_a_reload(gatewa
                 gateway.api("PUT", "/domains", {"pushDNS": "", "pullDNS": ""})
 
 
+@pytest.mark.parametrize(
+    ("shown", "opening"),
+    [(from_key, "Sending to channel Evening talk"), *at_night((from_console, "Evening talk"))],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
 async def test_the_broadcaster_page_says_what_viewers_get_and_how_many_there_are(
-    gateway: Gateway, browsers: Browsers
+    shown: Any, opening: str, gateway: Gateway, browsers: Browsers
 ) -> None:
     channel = gateway.channel(videoname="Evening talk", isPublic=True)
     browser = await browsers.get(*CAMERAS)
-    for shown, opening in ((from_console, "Evening talk"), (from_key, "Sending to channel Evening talk")):
-        async with shown(browser, channel) as studio, opened(browser, channel.url("flv.html")) as watched:
-            page = studio.page
-            await expect(page.get_by_text(opening).first).to_be_visible()
-            await studio.go_live()
-            await watched.plays(40)
-            await expect(page.locator("#viewers")).to_have_text("1", timeout=at_most(15_000))
-            await studio.press("Turn camera off")
-            await expect(page.locator("#detail")).to_have_text("Viewers see a dark picture and still hear you.")
-            await studio.press("Mute microphone")
-            await expect(page.locator("#detail")).to_have_text("Viewers see a dark picture and hear nothing.")
-            await photo(page, f"broadcaster-{shown.__name__}")
-            await studio.stop()
-            await expect(watched.page.locator("#headline")).to_have_text(
-                "The broadcast has paused", timeout=at_most(20_000)
-            )
+    async with shown(browser, channel) as studio, opened(browser, channel.url("flv.html")) as watched:
+        page = studio.page
+        await expect(page.get_by_text(opening).first).to_be_visible()
+        await studio.go_live()
+        await watched.plays(40)
+        await expect(page.locator("#viewers")).to_have_text("1", timeout=at_most(15_000))
+        await studio.press("Turn camera off")
+        await expect(page.locator("#detail")).to_have_text("Viewers see a dark picture and still hear you.")
+        await studio.press("Mute microphone")
+        await expect(page.locator("#detail")).to_have_text("Viewers see a dark picture and hear nothing.")
+        await photo(page, f"broadcaster-{shown.__name__}")
+        await studio.stop()
+        await expect(watched.page.locator("#headline")).to_have_text(
+            "The broadcast has paused", timeout=at_most(20_000)
+        )
 
 
 async def test_a_hidden_key_is_asked_for_before_its_code_is_shown(gateway: Gateway, browser: Browser) -> None:

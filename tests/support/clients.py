@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.media import FRAMES_PER_SECOND, Film, Frame, Take, framehash_command, parse_framehash
+from tests.support.media import FRAMES_PER_SECOND, Film, Frame, Take, framehash_command, parse_framehash, quick_ffmpeg
 from tests.support.time_outs import at_most
 
 
@@ -43,9 +43,7 @@ def found(folder: Path, pattern: str) -> list[Path]:
 
 def new_ffmpeg() -> str:
     """Returns an ffmpeg with Enhanced RTMP: the one in PyPI's imageio-ffmpeg."""
-    import imageio_ffmpeg  # type: ignore[import-untyped]
-
-    return str(imageio_ffmpeg.get_ffmpeg_exe())
+    return quick_ffmpeg()
 
 
 class Program:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,18 @@ class Signer:
     def __init__(self, key_id: str = "K1", key: str = "rsa", algorithm: str | None = None) -> None:
         self.key_id = key_id
         self.algorithm = algorithm
-        self._key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-        if key == "rsa":
-            self._key = rsa.generate_private_key(65_537, 2048)
-        else:
-            self._key = ec.generate_private_key(ec.SECP256R1())
-        self.public = self._key.public_key()
+        self._kind = key
+
+    @functools.cached_property
+    def _key(self) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
+        # Made when it is first needed: modules of tests have signers that most processes of a run only import.
+        if self._kind == "rsa":
+            return rsa.generate_private_key(65_537, 2048)
+        return ec.generate_private_key(ec.SECP256R1())
+
+    @property
+    def public(self) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
+        return self._key.public_key()
 
     def write_public(self, path: Path) -> Path:
         path.write_bytes(self.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

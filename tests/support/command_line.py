@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support import fork_server
+from tests.support.time_outs import at_most
 
 ROOT = fork_server.ROOT
 _TIMEOUT = 60.0
@@ -25,14 +26,14 @@ def run_bytes(
     if not fork_server.is_usual(env):
         command = [sys.executable, "-m", "gateway", *arguments]
         env = {"PYTHONPATH": str(ROOT), **env}
-        return subprocess.run(command, env=env, cwd=folder, input=stdin, capture_output=True, timeout=_TIMEOUT)
+        return subprocess.run(command, env=env, cwd=folder, input=stdin, capture_output=True, timeout=at_most(_TIMEOUT))
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         given.write(stdin)
         given.seek(0)
         files = {0: given.fileno(), 1: output.fileno(), 2: errors.fileno()}
         process = fork_server.start_command(arguments, env, files, folder)
         try:
-            code = process.wait(_TIMEOUT)
+            code = process.wait(at_most(_TIMEOUT))
         finally:
             process.kill()
         for file in (output, errors):

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.support.media import quick_ffmpeg
 from tests.support.run_folder import run_folder
 from tests.support.time_outs import at_most
 from tests.support.tools import need
@@ -32,7 +33,7 @@ def film(name: str, *arguments: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             part = Path(tempfile.mkdtemp(dir=folder.parent))
-            command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments, str(part / name)]
+            command = [quick_ffmpeg(), "-nostdin", "-v", "error", "-y", *arguments, str(part / name)]
             subprocess.run(command, check=True, timeout=at_most(180))
             part.rename(folder)
     return folder / name

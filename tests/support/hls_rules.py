@@ -5,8 +5,10 @@ Written from the specification and independent of the gateway's printers: it rea
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,7 +16,8 @@ _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s]+)(?:,|$)')
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
-def attributes(text: str) -> dict[str, str]:
+@functools.lru_cache(4096)  # a client reads each line of a playlist again and again
+def attributes(text: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     at = 0
     while at < len(text):
@@ -59,7 +62,7 @@ class Playlist:
     skipped: int = 0
     segments: list[Segment] = field(default_factory=list)
     open: Segment | None = None
-    control: dict[str, str] = field(default_factory=dict)
+    control: Mapping[str, str] = field(default_factory=dict)
     part_target: float | None = None
     hint: str | None = None
     reports: dict[str, tuple[int, int | None]] = field(default_factory=dict)
@@ -159,7 +162,7 @@ def parse(text: str) -> Playlist:
     return p
 
 
-def _add_range(p: Playlist, found: dict[str, str]) -> None:
+def _add_range(p: Playlist, found: Mapping[str, str]) -> None:
     """Checks one EXT-X-DATERANGE (§4.4.5.1)."""
     name = quoted(found["ID"])
     assert _DATE.fullmatch(quoted(found["START-DATE"])), found

@@ -65,10 +65,16 @@ class Fragment:
     frames: list[Frame] = field(default_factory=list)
     tags: int = 0
     pictured: bool = False
+    _latest: int | None = None
 
     @property
     def latest(self) -> int:
-        return max((f.time for f in self.frames), default=self.time)
+        """The greatest time of its frames."""
+        return self.time if self._latest is None else self._latest
+
+    def add(self, frame: Frame) -> None:
+        self.frames.append(frame)
+        self._latest = frame.time if self._latest is None else max(self._latest, frame.time)
 
 
 @dataclass(frozen=True)
@@ -293,7 +299,7 @@ class Judge:
             fragment.pictured = True
             if self._strict and not (frame.key and is_idr(track, frame.payload)):
                 raise Broken(MKV, "a fragment whose first picture is no IDR")
-        fragment.frames.append(frame)
+        fragment.add(frame)
 
     def _whole(self) -> Iterator[Whole]:
         fragment, self._fragment = self._fragment, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import secrets
 import time
@@ -20,7 +21,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from gateway.settings.models import OidcSettings
 
 CLIENT, SECRET = "millrace-console", "a secret with: signs & spaces"
-_RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def settings(issuer: str, **options: Any) -> OidcSettings:
@@ -33,6 +33,9 @@ def settings(issuer: str, **options: Any) -> OidcSettings:
 
 def rsa_key() -> Any:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+_shared_key = functools.cache(rsa_key)
 
 
 def ec_key() -> Any:
@@ -57,7 +60,7 @@ class Provider:
     claims: dict[str, Any] = field(
         default_factory=lambda: {"sub": "subject-1", "email": "eva@example.com", "email_verified": True}
     )
-    keys: dict[str, Any] = field(default_factory=lambda: {"first": _RSA})
+    keys: dict[str, Any] = field(default_factory=lambda: {"first": _shared_key()})
     asked: list[str] = field(default_factory=list)
     broken: dict[str, int] = field(default_factory=dict)
     configuration: dict[str, Any] = field(default_factory=dict)

@@ -59,6 +59,8 @@ class Timetable:
     def units(self) -> Iterator[AccessUnit]:
         """Yields the units in the order of arrival."""
         timed = sorted([*self._pictures(), *self._sounds()], key=lambda x: x[0])
+        if not self.clock_jump:
+            return (u for _, u in timed)
         jumped = WALL + self.start + 5
         return (u if u.wall < jumped else replace(u, wall=u.wall + self.clock_jump) for _, u in timed)
 
@@ -71,20 +73,21 @@ class Timetable:
             at += self.gop[turn % len(self.gop)]
             turn += 1
         count = int((self.seconds - self.video_at) * self.fps)
+        frame, part = 1000 * self.fps.denominator, self.fps.numerator  # a frame has `frame / part` milliseconds
+        start = round((self.start + self.video_at) * 1000) * part
         for n in range(count):
-            exact = Fraction(n * 1000) / self.fps
+            exact = n * frame
             if self.steps:
                 turns, rest = divmod(n, len(self.steps))
-                exact = Fraction(turns * sum(self.steps) + sum(self.steps[:rest]))
-                if exact / 1000 >= self.seconds - self.video_at:
+                exact = (turns * sum(self.steps) + sum(self.steps[:rest])) * part
+                if exact / part / 1000 >= self.seconds - self.video_at:
                     return
-            if self.pause[0] <= exact / 1000 < self.pause[1]:
+            if self.pause[0] <= exact / part / 1000 < self.pause[1]:
                 continue
-            exact += Fraction(round((self.start + self.video_at) * 1000))
-            dts = self.rounding(exact)
-            shift = self.shifts[n % len(self.shifts)]
-            cts = self.rounding(exact + Fraction(shift * 1000) / self.fps) - dts
-            came = float(exact) / 1000
+            exact += start
+            dts = self._sent(exact, part)
+            cts = self._sent(exact + self.shifts[n % len(self.shifts)] * frame, part) - dts
+            came = exact / part / 1000
             key = n in keys
             yield came, AccessUnit(self.video, dts, cts, key, WALL + came, nal(n, key, self.size))
 
@@ -92,16 +95,24 @@ class Timetable:
         if self.audio is None:
             return
         count = int((self.seconds - self.audio_at) * self.rate / self.samples)
+        length = Fraction(self.samples * 1000, self.rate) * Fraction(1 + self.audio_drift).limit_denominator(10**6)
+        frame, part = length.numerator, length.denominator
+        start = round((self.start + self.audio_at) * 1000) * part
         for n in range(count):
-            exact = Fraction(n * self.samples * 1000, self.rate) * Fraction(1 + self.audio_drift).limit_denominator(
-                10**6
-            )
-            if exact / 1000 + self.audio_at >= self.audio_until:
+            exact = n * frame
+            if exact / part / 1000 + self.audio_at >= self.audio_until:
                 return
-            exact += Fraction(round((self.start + self.audio_at) * 1000))
-            dts = self.rounding(exact)
-            came = float(exact) / 1000 + self.audio_late
+            exact += start
+            dts = self._sent(exact, part)
+            came = exact / part / 1000 + self.audio_late
             yield came, AccessUnit(self.audio, dts, 0, True, WALL + came, n.to_bytes(8, "big") * 4)
+
+    def _sent(self, exact: int, part: int) -> int:
+        """Rounds `exact / part` milliseconds. Integers, because fractions cost ten times as much for each unit."""
+        if self.rounding is not round:
+            return self.rounding(Fraction(exact, part))
+        whole, rest = divmod(exact, part)
+        return whole + (2 * rest > part or (2 * rest == part and whole % 2))  # halves to even numbers, as `round`
 
 
 def ts(seconds: float = 2.0, size: int = 5) -> TsPackager:

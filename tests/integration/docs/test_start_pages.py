@@ -21,6 +21,8 @@ import yaml
 
 from gateway.cli.service import FILES
 from gateway.settings.layers import merge
+from tests.support import command_line
+from tests.support.at_night import at_night
 from tests.support.authority import Authority
 from tests.support.gateway import Gateway, running
 from tests.support.time_outs import at_most
@@ -40,8 +42,8 @@ class Server:
         env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
         self.env = env | settings | {"MILLRACE_DATA": str(gateway.data), "TOKEN": gateway.token}
         self.gateway = gateway
-        command = [sys.executable, "-m", "gateway", "channel", "create", "--json"]
-        made = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=at_most(60), check=True)
+        made = command_line.run("channel", "create", "--json", env=self.env)
+        assert made.returncode == 0, made.stderr
         self.key = json.loads(made.stdout)["obsKey"]
 
 
@@ -66,8 +68,9 @@ def with_domain(folder: Path) -> dict[str, str]:
     return {"MILLRACE_CONFIG": str(config), "MILLRACE_ADMIN__HOST": "127.0.0.1", **free}
 
 
-@pytest.fixture(scope="module", params=["default", "domain"])
+@pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A gateway with the default settings, or with those of the page about a domain."""
     folder = tmp_path_factory.mktemp("server")
     settings = with_domain(folder) if request.param == "domain" else ANY_PORT
     gateway = Gateway(folder, **settings)
@@ -93,7 +96,20 @@ def run(page: Path, server: Server, folder: Path) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=ROOT, env=server.env, capture_output=True, text=True, timeout=at_most(120))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+COMMANDS = [page for page in PAGES if blocks(page)]
+ABOUT_DOMAIN = ("domain", "protect")
+
+
+@pytest.mark.parametrize(
+    ("server", "page"),
+    [
+        *(("default", page) for page in COMMANDS),
+        *(("domain", page) for page in COMMANDS if page.stem in ABOUT_DOMAIN),
+        *at_night(*(("domain", page) for page in COMMANDS if page.stem not in ABOUT_DOMAIN)),
+    ],
+    indirect=["server"],
+    ids=lambda one: one if isinstance(one, str) else one.stem,
+)
 def test_the_commands_of_a_page_work(page: Path, server: Server, tmp_path: Path) -> None:
     if page.stem == "on-boot":  # it restores a backup, so its gateway has stopped
         with running() as other:

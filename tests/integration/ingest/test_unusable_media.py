@@ -170,6 +170,10 @@ BODIES: dict[str, tuple[list[Body], Callable[[int], list[Body]], str, str]] = {
     "no sequence header and no sound": (
         [], lambda n: [(VIDEO, picture(n, n % 10 == 0))], "refused", "the sequence header",
     ),
+    "no sequence header of the sound": (
+        [(VIDEO, AVC_HEADER)], good, "stream_left_out",
+        "The encoder sends AAC without its sequence header: connect it again.",
+    ),
     "no key frame": (
         [(VIDEO, AVC_HEADER), (AUDIO, AAC_HEADER)], lambda n: [(VIDEO, picture(n)), (AUDIO, sound(n))],
         "pictures_unreadable", "no key frame came",

@@ -8,7 +8,6 @@ import itertools
 import random
 import subprocess
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -346,31 +345,33 @@ async def test_pushes_to_targets_cannot_be_played_here(gateway: Gateway, tmp_pat
 
 
 async def test_a_picture_reaches_a_viewer_in_less_than_half_a_second(gateway: Gateway) -> None:
-    """The test takes the median delay of pictures whose time of sending is known."""
+    """Half of the pictures arrive before 10 more, of 30 a second, are sent. A busy machine sends more slowly, too."""
     film = camera(seconds=6)
     channel = gateway.channel()
-    sent: dict[bytes, float] = {}
-    lags: list[float] = []
+    sent: dict[bytes, int] = {}  # with the number of pictures sent before each
+    lags: list[int] = []
+    count = 0
 
     def watch() -> None:
         with urllib.request.urlopen(channel.url("live.flv"), timeout=at_most(30)) as reply:
             tail = b""
             while data := reply.read1(65536):
-                now, tail = time.monotonic(), (tail + data)[-200_000:]
-                for payload in [p for p in sent if p in tail]:
+                now, tail = count, (tail + data)[-200_000:]
+                for payload in [p for p in list(sent) if p in tail]:
                     lags.append(now - sent.pop(payload))
 
     async with page(address(gateway, channel)) as pushing:
         await pushing.configure(film)
         viewer = asyncio.create_task(asyncio.to_thread(watch))
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        before = 0
         for unit in film.units:
-            await asyncio.sleep(max(0.0, began + unit.dts / 1000 - loop.time()))
+            await asyncio.sleep((unit.dts - before) / 1000)  # not faster after a delay
+            before = unit.dts
             if unit.track.kind is Kind.VIDEO and unit.dts > 3000:
-                sent[unit.payload[:64]] = time.monotonic()
+                count += 1
+                sent[unit.payload[:64]] = count
             await pushing.film(film, units=[unit])
         await pushing.send(end_text())
         await viewer
     assert len(lags) > 60
-    assert sorted(lags)[len(lags) // 2] < 0.4
+    assert sorted(lags)[len(lags) // 2] <= 10

@@ -24,6 +24,7 @@ from tests.support import films
 from tests.support.at_night import at_night
 from tests.support.children import children
 from tests.support.clients import recorded, vlc
+from tests.support.command_line import run
 from tests.support.cores import alive
 from tests.support.studio import package_workers
 from tests.support.time_outs import at_most
@@ -31,10 +32,9 @@ from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[3]
 # MILLRACE_ variables of the user who runs the tests must not reach the command.
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("MILLRACE_", "AWS_"))} | {
-    "PYTHONPATH": str(ROOT),
-    "MILLRACE_VOD__PRESET": "superfast",
-}
+PLAIN = {k: v for k, v in os.environ.items() if not k.startswith(("MILLRACE_", "AWS_"))}
+PLAIN["MILLRACE_VOD__PRESET"] = "superfast"
+ENVIRONMENT = PLAIN | {"PYTHONPATH": str(ROOT)}  # of a command that starts as users start it
 
 
 def short() -> Path:
@@ -47,9 +47,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def vod(*arguments: str | Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=at_most(120), cwd=cwd, env=ENVIRONMENT | environ
-    )
+    return run("vod", *map(str, arguments), env=PLAIN | environ, folder=cwd or Path.cwd())
 
 
 def names(folder: Path) -> set[str]:

@@ -57,7 +57,8 @@ SOME_CAPTURES = ("h264.webm", "vp8.webm", "h264.mp4", "opus.webm", "turn-avc3.mp
 def film(*arguments: str, size: str = "160x90", seconds: float = 2.2, sound: bool = True) -> bytes:
     """Returns the output of ffmpeg to a pipe, which cannot seek back, like a browser."""
     need("ffmpeg")
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=size={size}:rate={RATE}"]
+    command = [media.quick_ffmpeg(), "-nostdin", "-v", "error"]
+    command += ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate={RATE}"]
     if sound:
         command += ["-f", "lavfi", "-i", "anoisesrc=amplitude=0.2:sample_rate=48000:seed=7"]
     command += ["-t", str(seconds), "-pix_fmt", "yuv420p", *arguments, "pipe:1"]

@@ -150,6 +150,7 @@ class Double(BaseHTTPRequestHandler):
     """An authority that refuses new accounts with `server.refusal`: status, headers, problem."""
 
     protocol_version = "HTTP/1.1"  # the requests of a client share a connection, and its costly handshake
+    disable_nagle_algorithm = True  # the head and the body of an answer are two packets
 
     def do_GET(self) -> None:
         base = self.server.base  # type: ignore[attr-defined]

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
-import gateway
 from gateway.protocols.push import AudioConfig, Configured, VideoConfig, read_chunk, read_text
-from tests.support.time_outs import at_most
+from tests.support.node import CONSOLE
+from tests.support.node import run as execute
 
-CONSOLE = Path(gateway.__file__).parent / "console"
 FOLDER = CONSOLE / "broadcast"
-NODE = Path(sys.executable).with_name("node")  # of the development tools
 KEY = "70ef9b07-adbe-478d-b098-d7c8efd84a98?sign=1670371200-5db080c8cdca8764de881bc04e61e2b1"
 
 
 def run(module: str, names: str, script: str, given: Any = None) -> Any:
     """Runs `script` with these names of a broadcaster module. Returns the value given to `out`."""
-    code = 'globalThis.location = { pathname: "/broadcast.html" };\n'
-    code += f'const {{ {names} }} = await import("{(FOLDER / module).as_uri()}");\n'
-    code += f"const given = {json.dumps(given)};\nconst out = (x) => console.log(JSON.stringify(x));\n{script}"
-    command = [str(NODE), "--input-type=module", "-e", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(30))
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    page = 'globalThis.location = { pathname: "/broadcast.html" };\nconst given = input;'
+    return execute(f"broadcast/{module}", names, script, given, before=page)
 
 
 # ---- pace --------------------------------------------------------------------------------------

@@ -1,23 +1,18 @@
 """The console's list of inputs, executed with node: requests to the API and the place of error messages."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import gateway
 from gateway.channels.inputs import COMPUTED, MAX_INPUTS, Below, InputKind, InputSpec, parse_inputs, restore_addresses
 from gateway.channels.playlist_items import PlaylistItem
 from gateway.inputs.channel_input import InputState
 from gateway.ports.errors import InvalidField
-from tests.support.time_outs import at_most
+from tests.support.node import CONSOLE
+from tests.support.node import run as execute
 from tests.unit.console.test_words import table
 
-VIEWS = Path(gateway.__file__).parent / "console" / "app" / "views" / "channel"
-NODE = Path(sys.executable).with_name("node")  # of the development tools
+VIEWS = CONSOLE / "app" / "views" / "channel"
 STATE = {"state": "off", "error": None, "taken": False, "key": "1-a", "pushUrl": "rtmp://h/stream/c1?sign=1-a"}
 SPECS = [
     InputSpec("main", InputKind.PUSH),
@@ -30,12 +25,7 @@ INPUTS = [{**spec.stored(), **STATE} for spec in SPECS]
 
 
 def run(names: str, script: str, given: Any = None) -> Any:
-    code = f'const {{ {names} }} = await import("{(VIEWS / "input_list.js").as_uri()}");\n'
-    code += f"const given = {json.dumps(given)};\nconsole.log(JSON.stringify({script}));"
-    command = [str(NODE), "--input-type=module", "-e", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(30))
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return execute("app/views/channel/input_list.js", names, f"out({script});", given, before="const given = input;")
 
 
 def test_only_stored_members_of_inputs_are_sent_to_the_api() -> None:

@@ -1,5 +1,6 @@
 """Settings: layers, and a one-line error for each mistake."""
 
+import functools
 import ipaddress
 import os
 import re
@@ -10,7 +11,7 @@ import pytest
 
 from gateway.adapters.invitations import as_toml
 from gateway.settings import Settings, SettingsError, config_folder, load, merge, missing_files, short_secrets
-from gateway.settings.layers import OPTIONS, is_secret, shown, variable
+from gateway.settings.layers import OPTIONS, MergedOptions, is_secret, shown, variable
 
 DEFAULTS = config_folder() / "default.toml"
 
@@ -81,7 +82,7 @@ def test_settings_models_have_no_own_defaults():
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_can_be_set_by_its_variable(name):
     """Sets each option to the text form of its documented default."""
-    value = merge(environ={}).value(name)
+    value = defaults().value(name)
     text = (
         ",".join(value)
         if isinstance(value, list)
@@ -93,7 +94,17 @@ def test_every_option_can_be_set_by_its_variable(name):
     )
     merged = merge(environ={variable(name): text})
     assert merged.values[name].source == variable(name)
-    assert merged.settings() == load(environ={})
+    assert merged.settings() == documented()
+
+
+@functools.cache
+def defaults() -> MergedOptions:
+    return merge(environ={})
+
+
+@functools.cache
+def documented() -> Settings:
+    return load(environ={})
 
 
 def test_settings_cannot_be_changed():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Final
 
+from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media.track import AccessUnit, Tracks
 from gateway.protocols import wire

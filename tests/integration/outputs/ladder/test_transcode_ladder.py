@@ -114,6 +114,7 @@ async def test_renditions_have_sound_of_48_khz_with_the_bitrates_of_the_ladder()
     assert [u.payload for u in viewers["360p"].sounds] == [u.payload for u in viewers["480p"].sounds]
 
 
+@pytest.mark.nightly
 async def test_the_bitrate_of_every_rendition_is_met_on_noise() -> None:
     film = source(*pictures("1280x720", "10", 14), "-t", "11", *X264, "-b:v", "4M", "-g", "20", "-bf", "0")
     async with ladder() as rig:

@@ -75,9 +75,7 @@ def test_a_clip_has_exactly_its_frames_during_and_after_the_push(gateway: Gatewa
     source = digests(FILM.hashes())
     with push(FILM, channel.push) as publisher:
         time.sleep(8)  # in the middle of the film
-        began = time.time()
-        made = clip(gateway, channel, last=3)
-        took = time.time() - began
+        made = clip(gateway, channel, last=3)  # `bench/bench_clips.py` measures the time it takes
         live = frames(fetched(made, tmp_path))
         publisher.wait(30)
     video, audio = digests(live)
@@ -87,7 +85,6 @@ def test_a_clip_has_exactly_its_frames_during_and_after_the_push(gateway: Gatewa
     assert newest > 7, "the newest second is in the clip"
     excerpt(audio, source[1], least=130)
     assert live.video[0].time == pytest.approx(0, abs=0.001)
-    assert took < at_most(5)  # a bound for loaded machines; `bench/bench_clips.py` measures it
     until(lambda: len(dates(gateway, channel)) == 1, "recorded")
     (zero,) = dates(gateway, channel)
     for first, end in ((75, 273), (0, 60), (60, 121), (301, 302)):

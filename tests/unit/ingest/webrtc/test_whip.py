@@ -367,17 +367,11 @@ def again(text: str, kind: str) -> str:
     return part.replace("a=mid:0", "a=mid:0x").replace("a=mid:1", "a=mid:1x")
 
 
-async def test_sound_without_a_free_worker_ends_the_push_with_a_reason() -> None:
-    async with serving_pushes() as lab:
-        client, path = await lab.open(audio=True)
-        await until(lambda: not len(lab.sessions))
-        await lab.assert_ended(client, path)
-
-
-async def test_a_push_without_media_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("audio", [False, True])
+async def test_a_push_without_media_is_ended(monkeypatch: pytest.MonkeyPatch, audio: bool) -> None:
     monkeypatch.setattr("gateway.ingest.webrtc.whip._CHECK_SECONDS", 0.01)
     async with serving_pushes("limits.first_media=0.05") as lab:
-        client, path = await lab.open()
+        client, path = await lab.open(audio=audio)
         await until(lambda: not len(lab.sessions))
         await lab.assert_ended(client, path)
 

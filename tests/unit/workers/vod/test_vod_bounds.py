@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,10 +14,9 @@ import pytest
 
 from gateway.protocols import wire
 from gateway.vod.package_client import request_package
-from gateway.workers import vod_bounds as module
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
-from gateway.workers.vod_bounds import Allowance, Bounds, UnusableMedia, format_duration, run_while_space
+from gateway.workers.vod_bounds import Allowance, Bounds, UnusableMedia, format_duration
 from gateway.workers.worker_pool import WorkerDied
 from tests.support.studio import settings
 
@@ -69,48 +67,6 @@ def test_bytes_that_will_be_written_count_for_the_free_space(tmp_path: Path, mon
     bounds.check_space(tmp_path, 100)
     with pytest.raises(UnusableMedia, match=r"600 bytes left.*vod\.keep_free"):
         bounds.check_space(tmp_path, 101)
-
-
-async def test_running_work_is_cancelled_when_the_disk_is_nearly_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    free = [1000]
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, free[0]))
-    monkeypatch.setattr(module, "_POLL_SECONDS", 0.01)
-    cancelled = []
-
-    async def work() -> None:
-        free[0] = 1
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.append(True)
-
-    with pytest.raises(UnusableMedia, match=r"the disk has 1 bytes left, 500 stay free"):
-        await run_while_space(Bounds(keep_free=500), tmp_path, work)
-    assert cancelled
-
-
-async def test_work_is_not_begun_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 1))
-
-    async def work() -> None:
-        raise AssertionError("begun")
-
-    with pytest.raises(UnusableMedia, match=r"vod\.keep_free"):
-        await run_while_space(Bounds(keep_free=500), tmp_path, work)
-
-
-async def test_the_result_or_error_of_the_work_is_passed_on(tmp_path: Path) -> None:
-    async def well() -> int:
-        return 7
-
-    async def badly() -> int:
-        raise UnusableMedia("no film")
-
-    assert await run_while_space(NONE, tmp_path, well) == 7
-    with pytest.raises(UnusableMedia, match="no film"):
-        await run_while_space(NONE, tmp_path, badly)
 
 
 @pytest.mark.parametrize(
