@@ -124,7 +124,7 @@ class _VodCommand:
         """Returns the exit code. Ctrl-C and SIGTERM end the worker; its files are deleted."""
         from gateway.lib import log as logs
         from gateway.ports.errors import GatewayError
-        from gateway.workers.vod_bounds import UnusableMedia
+        from gateway.workers.vod_bounds import UnusableFilm
 
         logs.configure("error", self._settings.log.format)
         task = asyncio.current_task()
@@ -135,7 +135,7 @@ class _VodCommand:
             outputs = await self._make()
         except asyncio.CancelledError:
             return self._report("CANCELED", {}, "canceled", 130)
-        except (UnusableMedia, GatewayError) as error:
+        except (UnusableFilm, GatewayError) as error:
             return self._report("ERROR", {}, str(error), common.FAILED)
         except OSError as error:
             return self._report("ERROR", {}, error.strerror or str(error), common.FAILED)

@@ -105,7 +105,7 @@ class UnusableMedia:
 
     @property
     def left_out_text(self) -> str:
-        """What is left out, and what to choose; "": nothing is."""
+        """The sentences about tracks that are left out, with advice; "": none is."""
         sentences = []
         for kind, advice in _ADVICE.items():
             if names := [name for name, of in self._left_out.items() if of is kind]:

@@ -16,7 +16,7 @@ _POLL_SECONDS: Final = 1.0  # between checks of the free disk space
 async def run_while_space(bounds: Bounds, folder: Path, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs `work`, which writes to the folder, and returns its result. Cancels it if too little disk space is free.
 
-    Raises UnusableMedia in that case, and every error of `work`.
+    Raises UnusableFilm in that case, and every error of `work`.
     """
     await asyncio.to_thread(bounds.check_space, folder)
     async with Tasks("room", awaited) as tasks:

@@ -22,7 +22,7 @@ from gateway.settings.models import KvsSettings
 from gateway.vod.free_space import run_while_space
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.package_protocol import PlayRequest
-from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration
+from gateway.workers.vod_bounds import Bounds, UnusableFilm, format_duration
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class ObjectPlayer:
             try:
                 await asyncio.to_thread(_BOUNDS.check_space, path.parent, size)
                 await run_while_space(_BOUNDS, path.parent, lambda: store.fetch(key, path, self.kvs.object_bytes))
-            except UnusableMedia as error:
+            except UnusableFilm as error:
                 raise OutputError(f"the disk has no space for {size} bytes of {key}") from error
             async with contextlib.aclosing(self._play_file(path, on_progress)) as items:
                 async for item in items:

@@ -12,7 +12,7 @@ import structlog
 from gateway.protocols import wire
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.package_protocol import PackageRequest, PackageResult
-from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration
+from gateway.workers.vod_bounds import Bounds, UnusableFilm, format_duration
 from gateway.workers.worker_pool import WorkerDied, WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ async def request_package(
     """Packages a file in a worker and returns the result. A cancellation ends the worker.
 
     on_progress: called with 0 to 1. memory: bytes that the worker may use, 0 for no limit.
-    Raises UnusableMedia (one line) if the file, the limits of the request, the disk or the machine prevents it.
+    Raises UnusableFilm (one line) if the file, the limits of the request, the disk or the machine prevents it.
     Raises OutputError if no worker can be started now.
     """
     attempts, time_limit = 0, _TimeLimit(request.bounds)
@@ -38,7 +38,7 @@ async def request_package(
             return await _attempt(workers, request, on_progress, memory, time_limit)
         except WorkerDied as died:
             if attempts == _ATTEMPTS:
-                raise UnusableMedia(f"{died}, {attempts} times") from None
+                raise UnusableFilm(f"{died}, {attempts} times") from None
             log.warning("the package worker died, another attempt follows", source=request.source, reason=str(died))
 
 
@@ -51,13 +51,13 @@ class _TimeLimit:
         self.made = 0.0  # seconds of output; the maximum of all attempts
 
     def remaining(self) -> float | None:
-        """Returns the remaining seconds; None: no limit. Raises UnusableMedia if none remain."""
+        """Returns the remaining seconds; None: no limit. Raises UnusableFilm if none remain."""
         limit = self._bounds.time_limit(self.made)
         if limit is None:
             return None
         remaining = self._began + limit - time.monotonic()
         if remaining <= 0:
-            raise UnusableMedia(
+            raise UnusableFilm(
                 f"it took {format_duration(limit)} to make {format_duration(round(self.made, 1))} of it: "
                 "that is too long (vod.job_ratio, vod.job_seconds)"
             )
@@ -84,6 +84,6 @@ async def _attempt(
                 time_limit.made = max(time_limit.made, made)
                 on_progress(progress)
             elif kind == WorkerMessage.FAILED:
-                raise UnusableMedia(body.decode("utf-8", "replace"))
+                raise UnusableFilm(body.decode("utf-8", "replace"))
             elif kind == WorkerMessage.DONE:
                 return wire.decode_record(PackageResult, body)

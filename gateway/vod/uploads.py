@@ -29,7 +29,7 @@ from gateway.settings.models import VodSettings
 from gateway.vod.film_files import title_of
 from gateway.vod.films import Films
 from gateway.vod.sources import is_upload
-from gateway.workers.vod_bounds import Bounds, UnusableMedia
+from gateway.workers.vod_bounds import Bounds, UnusableFilm
 
 log = structlog.get_logger(__name__)
 
@@ -241,7 +241,7 @@ class Uploads:
     def _check_space(self) -> None:
         try:
             self._bounds.check_space(self._scratch)
-        except UnusableMedia as error:
+        except UnusableFilm as error:
             raise OSError(errno.ENOSPC, str(error)) from None
 
 

@@ -28,7 +28,7 @@ from gateway.vod.publishing import publish
 from gateway.vod.sources import VodSource
 from gateway.vod.store_wait import wait_for_store
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
-from gateway.workers.vod_bounds import Bounds, UnusableMedia
+from gateway.workers.vod_bounds import Bounds, UnusableFilm
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -171,7 +171,7 @@ class VodRunner:
     async def perform(self, source: VodSource, folder: Path, on_progress: Callable[[float], None]) -> dict[str, str]:
         """Converts a source in an empty folder, publishes it and stores its film. Returns the published keys.
 
-        on_progress: called with 0 to 1. Raises UnusableMedia, StoreUnavailable, OSError.
+        on_progress: called with 0 to 1. Raises UnusableFilm, StoreUnavailable, OSError.
         """
         film = folder / "film"
         film.mkdir()
@@ -214,9 +214,9 @@ class VodRunner:
         try:
             return await wait_for_store(fetch, source=source.text)
         except InvalidField as error:
-            raise UnusableMedia(error.message) from None
+            raise UnusableFilm(error.message) from None
         except NoSuchObject:
-            raise UnusableMedia("there is no such object") from None
+            raise UnusableFilm("there is no such object") from None
 
     async def count_job(self) -> None:
         """Counts an ended job. Deletes old jobs of the history from time to time."""
@@ -277,7 +277,7 @@ class _RunningJob:
         try:
             await asyncio.to_thread(folder.mkdir, parents=True)
             return await self.runner.perform(self.source, folder, self._on_progress)
-        except (UnusableMedia, StoreUnavailable) as error:
+        except (UnusableFilm, StoreUnavailable) as error:
             return str(error)
         except OSError as error:
             return error.strerror or str(error)

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from gateway.settings.models import VodSettings
 
 
-class UnusableMedia(Exception):
+class UnusableFilm(Exception):
     """A media file cannot be converted. The message is one line for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits of one job; 0 switches a limit off. The check_… methods raise UnusableMedia; the message names the option.
+    """Limits of one job; 0 switches a limit off. The check_… methods raise UnusableFilm; the message names the option.
 
     film_seconds: maximum length of the video. output_ratio: output bytes for each byte of the source.
     output_bytes: output bytes that are always allowed. job_ratio: seconds of work for each second of finished video.
@@ -37,17 +37,17 @@ class Bounds:
         return cls(vod.film_seconds, vod.output_ratio, vod.output_bytes, vod.job_ratio, vod.job_seconds, vod.keep_free)
 
     def check_declared_length(self, seconds: float) -> None:
-        """Checks the length in the file's header. seconds: 0 if the header has none. Raises UnusableMedia."""
+        """Checks the length in the file's header. seconds: 0 if the header has none. Raises UnusableFilm."""
         if self.film_seconds and seconds > self.film_seconds:
-            raise UnusableMedia(
+            raise UnusableFilm(
                 f"it says that it lasts {format_duration(seconds)}: "
                 f"at most {format_duration(self.film_seconds)} are allowed (vod.film_seconds)"
             )
 
     def check_length(self, seconds: float) -> None:
-        """Checks the length of the finished part of the video, in seconds. Raises UnusableMedia."""
+        """Checks the length of the finished part of the video, in seconds. Raises UnusableFilm."""
         if self.film_seconds and seconds > self.film_seconds:
-            raise UnusableMedia(f"it lasts longer than {format_duration(self.film_seconds)} (vod.film_seconds)")
+            raise UnusableFilm(f"it lasts longer than {format_duration(self.film_seconds)} (vod.film_seconds)")
 
     def output_limit(self, size: int) -> int | None:
         """Returns the maximum output bytes for a source of `size` bytes; None: no limit."""
@@ -58,13 +58,13 @@ class Bounds:
         return max(self.job_seconds, self.job_ratio * finished) if self.job_ratio else None
 
     def check_space(self, folder: Path, needed: int = 0) -> None:
-        """Checks the free disk space. Blocks. Raises UnusableMedia.
+        """Checks the free disk space. Blocks. Raises UnusableFilm.
 
         needed: bytes that will be written to the folder.
         """
         if self.keep_free and (free := shutil.disk_usage(folder).free) < self.keep_free + needed:
             wanted = f": {needed} are needed and" if needed else ","
-            raise UnusableMedia(f"the disk has {free} bytes left{wanted} {self.keep_free} stay free (vod.keep_free)")
+            raise UnusableFilm(f"the disk has {free} bytes left{wanted} {self.keep_free} stay free (vod.keep_free)")
 
 
 class Allowance:
@@ -75,10 +75,10 @@ class Allowance:
         self._spent = 0
 
     def spend(self, size: int) -> None:
-        """Counts `size` bytes. Raises UnusableMedia above the limit. Hot path."""
+        """Counts `size` bytes. Raises UnusableFilm above the limit. Hot path."""
         self._spent += size
         if self._limit is not None and self._spent > self._limit:
-            raise UnusableMedia(
+            raise UnusableFilm(
                 f"more than {self._limit} bytes would be made of it (vod.output_ratio, vod.output_bytes)"
             )
 

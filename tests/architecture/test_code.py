@@ -277,7 +277,7 @@ def test_no_handler_silently_ignores_all_exceptions() -> None:
     assert found == []
 
 
-def test_media_workers_start_without_what_they_never_use() -> None:
+def test_media_workers_import_no_unused_libraries() -> None:
     """A worker logs by its stderr and waits by threads, so that its start costs little CPU and memory."""
     programs = [m for m in modules() if m.startswith("gateway/workers/programs/") and m.endswith("_worker.py")]
     assert len(programs) > 8

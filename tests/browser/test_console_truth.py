@@ -105,7 +105,7 @@ async def test_a_slate_on_air_is_shown_everywhere(browser: Browser, gateway: Gat
             assert [text for text in watched.complaints if "/inputs/main/preview" not in text] == []
 
 
-async def test_what_players_cannot_use_is_named(browser: Browser, gateway: Gateway, tmp_path: Path) -> None:
+async def test_unusable_tracks_are_named(browser: Browser, gateway: Gateway, tmp_path: Path) -> None:
     channel, other = gateway.channel(videoname="Old"), gateway.channel(videoname="Older")
     with push(channel.push, "-c:v", "flv1", "-c:a", "aac"), push(other.push, "-c:v", "flv1", "-an"):
         async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:

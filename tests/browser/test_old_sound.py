@@ -20,7 +20,7 @@ FILM = (
 
 @pytest.mark.parametrize("protocol", ["rtmp", "srt"])
 @pytest.mark.parametrize("page", ["hls.html", "dash.html"])
-async def test_mp3_is_heard(protocol: str, page: str, browser: Browser, gateway: Gateway) -> None:
+async def test_mp3_has_sound(protocol: str, page: str, browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(protocol)
     target = ("flv", channel.push) if protocol == "rtmp" else ("mpegts", channel.srt_push)
     with Program(["ffmpeg", "-nostdin", "-v", "error", "-re", *FILM, "-f", *target]):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
 from gateway.workers.programs.vod.hls_package import package
-from gateway.workers.vod_bounds import Bounds, UnusableMedia
+from gateway.workers.vod_bounds import Bounds, UnusableFilm
 from tests.support import films
 from tests.support.media import VP8
 
@@ -403,7 +403,7 @@ def test_the_progress_of_a_raw_stream_is_measured_in_bytes(tmp_path: Path) -> No
     ],
 )
 def test_a_file_that_is_not_a_film_gives_a_one_line_reason(name: str, data: bytes, words: str, tmp_path: Path) -> None:
-    with pytest.raises(UnusableMedia) as told:
+    with pytest.raises(UnusableFilm) as told:
         make(films.scratch_file(name, data), tmp_path)
     assert words in str(told.value) and "\n" not in str(told.value)
 
@@ -435,20 +435,20 @@ def test_a_film_with_longer_captions_is_complete(tmp_path: Path) -> None:
         ("Это не фильм.\n".encode() * 60, "it is text, not media"),
     ],
 )
-def test_what_is_no_readable_film_is_named(content: bytes, words: str, tmp_path: Path) -> None:
-    with pytest.raises(UnusableMedia, match=words):
+def test_unreadable_files_are_named(content: bytes, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UnusableFilm, match=words):
         make(films.scratch_file(f"{len(words)}.mp4", content), tmp_path)
 
 
 def test_an_encrypted_film_is_named(tmp_path: Path) -> None:
     key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76" * 16, "-encryption_kid", "a7" * 16)
-    with pytest.raises(UnusableMedia, match="the film is encrypted"):
+    with pytest.raises(UnusableFilm, match="the film is encrypted"):
         make(films.copied("encrypted.mp4", films.plain(), *key), tmp_path)
 
 
 def test_a_film_without_its_index_is_reported_as_incomplete(tmp_path: Path) -> None:
     whole = films.plain().read_bytes()
-    with pytest.raises(UnusableMedia, match=r"incomplete.*index"):
+    with pytest.raises(UnusableFilm, match=r"incomplete.*index"):
         make(films.scratch_file("cut.mp4", whole[: len(whole) // 2]), tmp_path)
 
 
@@ -458,7 +458,7 @@ def test_an_incomplete_film_is_an_error_without_partial_output(container: str, t
         f"fast.{container}", films.plain(), *(("-movflags", "+faststart") if container == "mp4" else ())
     )
     data = whole.read_bytes()
-    with pytest.raises(UnusableMedia, match=r"incomplete: .* s of 3\.0 s"):
+    with pytest.raises(UnusableFilm, match=r"incomplete: .* s of 3\.0 s"):
         make(films.scratch_file(f"half.{container}", data[: len(data) * 6 // 10]), tmp_path)
 
 
@@ -506,7 +506,7 @@ def far(name: str, pictures: int, *how: str) -> Path:
 
 def test_a_film_with_a_too_long_declared_duration_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(
-        UnusableMedia, match=r"it says that it lasts 398\.[0-9] h: at most 24\.0 h .*\(vod\.film_seconds\)"
+        UnusableFilm, match=r"it says that it lasts 398\.[0-9] h: at most 24\.0 h .*\(vod\.film_seconds\)"
     ):
         make(far("far.mkv", 401), tmp_path, bounds=Bounds(film_seconds=86_400))
     assert list((tmp_path / "made").iterdir()) == []
@@ -514,14 +514,14 @@ def test_a_film_with_a_too_long_declared_duration_is_refused_at_once(tmp_path: P
 
 def test_a_film_without_a_declared_duration_ends_at_the_limit(tmp_path: Path) -> None:
     source = films.copied("far-live.mkv", far("far-short.mkv", 4), "-f", "matroska", "-live", "1")
-    with pytest.raises(UnusableMedia, match=r"it lasts longer than 30 min \(vod\.film_seconds\)"):
+    with pytest.raises(UnusableFilm, match=r"it lasts longer than 30 min \(vod\.film_seconds\)"):
         make(source, tmp_path, bounds=Bounds(film_seconds=1800))
     assert len(list((tmp_path / "made").glob("*.ts"))) <= 181
 
 
 def test_the_duration_limit_also_applies_to_sound_only(tmp_path: Path) -> None:
     song = films.film("song.adts", "-f", "lavfi", "-i", films.SOUND, "-t", "8", "-c:a", "aac", "-f", "adts")
-    with pytest.raises(UnusableMedia, match=r"vod\.film_seconds"):
+    with pytest.raises(UnusableFilm, match=r"vod\.film_seconds"):
         make(song, tmp_path, bounds=Bounds(film_seconds=5))
 
 
@@ -529,7 +529,7 @@ def test_the_output_size_is_limited_by_the_size_of_the_film(tmp_path: Path) -> N
     source = far("far-short.mkv", 4)
     bounds = Bounds(output_ratio=10, output_bytes=100_000)
     limit = max(100_000, 10 * source.stat().st_size)
-    with pytest.raises(UnusableMedia, match=rf"more than {limit} bytes would be made of it"):
+    with pytest.raises(UnusableFilm, match=rf"more than {limit} bytes would be made of it"):
         make(source, tmp_path, bounds=bounds)
     assert sum(path.stat().st_size for path in (tmp_path / "made").iterdir()) <= limit + 50_000  # the poster
 

@@ -70,7 +70,7 @@ async def test_the_first_worker_of_a_rung_begins_with_its_first_picture() -> Non
     assert [unit.dts for unit in recorder.units] == [0, 40]
 
 
-async def test_what_cannot_be_used_is_known_to_the_node_with_the_stream() -> None:
+async def test_the_node_with_the_stream_knows_unusable_tracks() -> None:
     hub = builders.hub()
     by = publisher(hub)
     taker = taken(by, picture(0, True), keep_time=False)

@@ -460,7 +460,7 @@ def test_all_finding_codes_are_distinct():
 # ---- media that cannot be used ----
 
 
-def test_what_is_left_out_is_named_and_withdrawn_and_replaces_the_advice_for_what_is_missing():
+def test_left_out_tracks_replace_the_advice_for_missing_ones():
     push = Push(Media(fps=0.0), metadata={"videocodecid": 4.0})
     push.publisher.unusable.leave_out(Kind.VIDEO, "VP6")
     assert push.send(20) == ["stream_left_out"]

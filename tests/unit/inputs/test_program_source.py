@@ -66,7 +66,7 @@ async def test_the_units_of_the_reader_come_with_times_in_milliseconds(name: str
 
 
 @pytest.mark.parametrize("name", ["mp2", "ac3", "eac3", "mp3"])
-async def test_what_a_worker_must_convert_or_name_is_left_to_it_with_all_bytes(name: str) -> None:
+async def test_streams_for_a_worker_keep_all_bytes(name: str) -> None:
     pieces = cut(made(name).read_bytes(), 30_000)
     stream = chunks(*pieces)
     source = source_of(stream)

@@ -28,7 +28,7 @@ def unusable() -> UnusableMedia:
     return UnusableMedia("c1", Counter())
 
 
-def test_the_sentence_says_what_to_choose_for_each_kind() -> None:
+def test_the_sentence_gives_advice_for_each_kind() -> None:
     found = unusable()
     assert (found.left_out, found.left_out_text, found.text()) == ("", "", "")
     found.leave_out(Kind.AUDIO, "DTS")
@@ -78,7 +78,7 @@ def test_a_push_ends_after_a_hundred_broken_units_and_nothing_else(sounds: int, 
     assert told == [False] * (UnusableMedia.IN_ROW - 1) + [ends]
 
 
-def test_another_program_replaces_what_is_left_out() -> None:
+def test_another_program_replaces_left_out_tracks() -> None:
     found = unusable()
     found.leave_out_only({"DTS": Kind.AUDIO, "AVS": Kind.VIDEO})
     found.leave_out_only({"AVS": Kind.VIDEO, "AC-4": Kind.AUDIO})
@@ -111,7 +111,7 @@ def test_a_message_with_other_members_is_invalid(fields: dict[str, Any]) -> None
         unusable().take_fields(fields)
 
 
-def test_a_track_that_can_be_used_replaces_what_was_left_out() -> None:
+def test_a_usable_track_replaces_left_out_ones() -> None:
     found = unusable()
     found.leave_out(Kind.VIDEO, "VP6")
     found.leave_out(Kind.AUDIO, "DTS")
@@ -119,7 +119,7 @@ def test_a_track_that_can_be_used_replaces_what_was_left_out() -> None:
     assert found.left_out == "DTS"
 
 
-async def test_a_stream_shows_what_the_input_on_air_cannot_use() -> None:
+async def test_a_stream_shows_the_unusable_tracks_of_the_input_on_air() -> None:
     hub = builders.hub()
     source, backup = builders.publish(hub, "c1"), builders.publish(hub, "c2")
     backup.unusable.leave_out(Kind.AUDIO, "DTS")

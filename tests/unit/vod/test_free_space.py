@@ -11,7 +11,7 @@ import pytest
 
 from gateway.vod import free_space
 from gateway.vod.free_space import run_while_space
-from gateway.workers.vod_bounds import Bounds, UnusableMedia
+from gateway.workers.vod_bounds import Bounds, UnusableFilm
 
 
 class Usage(NamedTuple):
@@ -35,7 +35,7 @@ async def test_running_work_is_cancelled_when_the_disk_is_nearly_full(
         finally:
             cancelled.append(True)
 
-    with pytest.raises(UnusableMedia, match=r"the disk has 1 bytes left, 500 stay free"):
+    with pytest.raises(UnusableFilm, match=r"the disk has 1 bytes left, 500 stay free"):
         await run_while_space(Bounds(keep_free=500), tmp_path, work)
     assert cancelled
 
@@ -46,7 +46,7 @@ async def test_work_is_not_begun_on_a_full_disk(tmp_path: Path, monkeypatch: pyt
     async def work() -> None:
         raise AssertionError("begun")
 
-    with pytest.raises(UnusableMedia, match=r"vod\.keep_free"):
+    with pytest.raises(UnusableFilm, match=r"vod\.keep_free"):
         await run_while_space(Bounds(keep_free=500), tmp_path, work)
 
 
@@ -55,8 +55,8 @@ async def test_the_result_or_error_of_the_work_is_passed_on(tmp_path: Path) -> N
         return 7
 
     async def badly() -> int:
-        raise UnusableMedia("no film")
+        raise UnusableFilm("no film")
 
     assert await run_while_space(Bounds(), tmp_path, well) == 7
-    with pytest.raises(UnusableMedia, match="no film"):
+    with pytest.raises(UnusableFilm, match="no film"):
         await run_while_space(Bounds(), tmp_path, badly)

@@ -20,7 +20,7 @@ from gateway.workers.programs.continued_video import ContinuedForm, Letterbox
 from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.film_pictures import FilmPictures
 from gateway.workers.programs.vod.media_file import MediaFile
-from gateway.workers.vod_bounds import UnusableMedia
+from gateway.workers.vod_bounds import UnusableFilm
 
 _BITS_PER_CHANNEL: Final = 64_000
 _MAX_DRIFT: Final = Fraction(1, 25)  # seconds between counted samples and the times of the file
@@ -32,11 +32,11 @@ _LC: Final = 2  # audio object type AAC LC
 def read_film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Iterator[av.VideoFrame | None]:
     """Yields the pictures of a film at the rate of `form`, for at most `seconds`; None repeats the previous picture.
 
-    Raises UnusableMedia.
+    Raises UnusableFilm.
     """
     with closing(MediaFile(path)) as film:
         if film.video is None:
-            raise UnusableMedia("the film has no pictures")
+            raise UnusableFilm("the film has no pictures")
         letterbox, source = Letterbox(form), FilmPictures(film, lambda at: None)
         previous: av.VideoFrame | None = None
         shown: av.VideoFrame | None = None
@@ -55,7 +55,7 @@ def read_film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Itera
                 break
             previous = letterbox.convert(picture.frame, picture.aspect)
         if previous is None:
-            raise UnusableMedia("no picture of the film can be decoded")
+            raise UnusableFilm("no picture of the film can be decoded")
 
 
 def encode_film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[bytes]:

@@ -26,7 +26,7 @@ from gateway.workers.programs.watermark.overlay_blender import to_frame
 from gateway.workers.programs.watermark.overlay_image import PictureUnusable, read_picture
 from gateway.workers.slate_protocol import SlateRequest
 from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
-from gateway.workers.vod_bounds import UnusableMedia
+from gateway.workers.vod_bounds import UnusableFilm
 
 _CRF: Final = 20.0  # a quality without visible faults in letters
 _PICTURE_SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")  # first bytes of PNG, JPEG and GIF
@@ -51,7 +51,7 @@ class SlateWorker:
         self._pictures = 0
 
     def work(self) -> None:
-        """Makes the slate. Raises UnusableMedia, CodecFailed, av.FFmpegError, OSError."""
+        """Makes the slate. Raises UnusableFilm, CodecFailed, av.FFmpegError, OSError."""
         request = self._request
         if not request.path:
             painter = CardPainter(self._video, self._form.gop, FontCatalog(request.font))
@@ -71,11 +71,11 @@ class SlateWorker:
     def _repeat_picture(self, path: Path) -> Iterator[av.VideoFrame | None]:
         """Yields a picture, and its repetitions in one GOP."""
         if path.stat().st_size > _MAX_PICTURE_BYTES:
-            raise UnusableMedia(f"a picture of more than {_MAX_PICTURE_BYTES} bytes")
+            raise UnusableFilm(f"a picture of more than {_MAX_PICTURE_BYTES} bytes")
         try:
             picture = read_picture(path.read_bytes(), self._video.display_size)
         except PictureUnusable as error:
-            raise UnusableMedia(str(error)) from None
+            raise UnusableFilm(str(error)) from None
         opaque = picture.copy()
         opaque.paste(_BACKGROUND, (0, 0, *picture.size))
         opaque.alpha_composite(picture)
@@ -116,7 +116,7 @@ class SlateWorker:
     def _send(self, units: list[AccessUnit]) -> None:
         self._sent += sum(len(unit.payload) for unit in units)
         if self._sent > self._request.max_bytes:
-            raise UnusableMedia(f"the slate has more than {self._request.max_bytes} bytes (inputs.slate_bytes)")
+            raise UnusableFilm(f"the slate has more than {self._request.max_bytes} bytes (inputs.slate_bytes)")
         self._link.send_units(units)
 
     def _finish(self, sound: list[bytes]) -> None:
@@ -138,7 +138,7 @@ def work(link: program.ParentLink) -> None:
     form = StreamForm.from_json(wire.read_json(setup), reference)
     try:
         SlateWorker(link, request, form).work()
-    except (UnusableMedia, CodecFailed) as error:
+    except (UnusableFilm, CodecFailed) as error:
         link.send(WorkerMessage.FAILED, str(error).encode())
     except MemoryError:
         link.send(WorkerMessage.FAILED, b"not enough memory (workers.memory)")

@@ -16,7 +16,7 @@ from gateway.workers.programs.audio_codec import open_aac
 from gateway.workers.programs.filters import Chain
 from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK, ContinuousTimeline
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
-from gateway.workers.vod_bounds import UnusableMedia
+from gateway.workers.vod_bounds import UnusableFilm
 
 _MAX_DRIFT: Final = VOD_CLOCK * 40 // 1000  # if the counted time differs more from the container's, it is reset
 _BITS_PER_CHANNEL: Final = 64_000
@@ -183,7 +183,7 @@ def open_audio(
 ) -> AudioTranscoder | None:
     """Opens the audio of a file. Returns None without audio, or if a file with video has audio that cannot be decoded.
 
-    Raises UnusableMedia if the audio cannot be decoded and the file has no video.
+    Raises UnusableFilm if the audio cannot be decoded and the file has no video.
     """
     if film.audio is None:
         return None
@@ -192,5 +192,5 @@ def open_audio(
         return audio if audio.first() is not None else None
     except (av.error.FFmpegError, InvalidData, ValueError):
         if film.video is None:
-            raise UnusableMedia("the audio cannot be decoded") from None
+            raise UnusableFilm("the audio cannot be decoded") from None
         return None

@@ -20,7 +20,7 @@ from gateway.workers.programs.vod.film_texts import FilmTexts
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.programs.vod.ts_segment_writer import TsSegmentWriter, master_playlist, vod_playlist
 from gateway.workers.programs.vod.video_transcoder import VideoTranscoder
-from gateway.workers.vod_bounds import Allowance, UnusableMedia
+from gateway.workers.vod_bounds import Allowance, UnusableFilm
 
 _LONG_GAP: Final = (
     2 * VOD_CLOCK
@@ -38,7 +38,7 @@ def package(request: PackageRequest, report_progress: Callable[[float, float], N
     """Executes a request.
 
     report_progress: called sometimes with the progress (0 to 1) and the finished seconds.
-    Raises UnusableMedia for an unusable file, OSError for a disk error, av.error.FFmpegError.
+    Raises UnusableFilm for an unusable file, OSError for a disk error, av.error.FFmpegError.
     After an error nothing is closed: closing may wait forever for the threads of a codec, and a worker that failed ends
     anyway.
     """
@@ -82,7 +82,7 @@ class _Packaging:
         starts = (None if pictures is None else pictures.first, None if audio is None else audio.first())
         known_starts = [start for start in starts if start is not None]
         if not known_starts:
-            raise UnusableMedia("the file has no audio that can be decoded")
+            raise UnusableFilm("the file has no audio that can be decoded")
         zero = self._zero = min(known_starts)
         # The first decode time is before the first presentation time, because pictures are reordered.
         shift = self._shift = VOD_CLOCK - (zero if picture is None else min(zero, picture.dts))
@@ -114,7 +114,7 @@ class _Packaging:
     ) -> PackageResult:
         """Writes the playlists, after all segments that they list, and the pictures. end: of the last frame, ticks."""
         if not segments.written:
-            raise UnusableMedia("the file has no content that can be decoded")
+            raise UnusableFilm("the file has no content that can be decoded")
         (self._folder / self._names.playlist).write_bytes(vod_playlist(segments.written))
         display = None if pictures is None else (pictures.display, float(pictures.source.rate))
         tracks = None if pictures is None else pictures.track, None if audio is None else audio.track
@@ -192,7 +192,7 @@ class _Packaging:
             self._send_progress()
 
     def _set_output_time(self, time: int) -> None:
-        """Records that the output has reached the frame at `time` (ticks). Raises UnusableMedia if it is too long."""
+        """Records that the output has reached the frame at `time` (ticks). Raises UnusableFilm if it is too long."""
         if time - self._zero - self._output_time > VOD_CLOCK:
             self._output_time = time - self._zero
             self._request.bounds.check_length(self._output_time / VOD_CLOCK)
@@ -203,11 +203,11 @@ class _Packaging:
         self._report_progress(min(0.99, self._film.progress(self._source_time)), self._output_time / VOD_CLOCK)
 
     def _check_length(self, end: int) -> None:
-        """Raises UnusableMedia if the file is shorter than its header declares. end: of the last frame, in ticks."""
+        """Raises UnusableFilm if the file is shorter than its header declares. end: of the last frame, in ticks."""
         seconds = (end - self._zero) / VOD_CLOCK
         declared = self._film.declared_duration
         if declared - seconds > max(1.0, _MAX_MISSING * declared):
-            raise UnusableMedia(f"the file is incomplete: {seconds:.1f} s of {declared:.1f} s")
+            raise UnusableFilm(f"the file is incomplete: {seconds:.1f} s of {declared:.1f} s")
 
 
 class PreviewPictures:

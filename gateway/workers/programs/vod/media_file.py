@@ -17,7 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
-from gateway.workers.vod_bounds import UnusableMedia
+from gateway.workers.vod_bounds import UnusableFilm
 
 # Containers, by libav's names. Playlist formats are excluded, because they can refer to other files.
 CONTAINERS: Final = (
@@ -46,7 +46,7 @@ class MediaFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises UnusableMedia."""
+        """Raises UnusableFilm."""
         _check_encryption(path)
         self.path = path
         self.size = os.path.getsize(path)
@@ -56,11 +56,11 @@ class MediaFile:
             self.video = _select_stream(v for v in self._container.streams.video if not _is_cover(v) and _has_codec(v))
             self.audio = _select_stream(a for a in self._container.streams.audio if _has_codec(a))
             if self.video is None and self.audio is None:
-                raise UnusableMedia("the file has no video or audio that can be decoded")
+                raise UnusableFilm("the file has no video or audio that can be decoded")
             if self.video is not None:
                 width, height = self.video.codec_context.width, self.video.codec_context.height
                 if width * height > _MAX_PIXELS:
-                    raise UnusableMedia(f"pictures of {width}x{height} are too large")
+                    raise UnusableFilm(f"pictures of {width}x{height} are too large")
         except BaseException:
             self._container.close()
             raise
@@ -140,9 +140,9 @@ def _open(path: Path) -> InputContainer:
     try:
         return av.open(str(path), options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        raise UnusableMedia(_open_error(path, error)) from None
+        raise UnusableFilm(_open_error(path, error)) from None
     except OSError as error:
-        raise UnusableMedia(error.strerror or str(error)) from None
+        raise UnusableFilm(error.strerror or str(error)) from None
 
 
 def _open_error(path: Path, error: av.error.FFmpegError) -> str:
@@ -177,10 +177,10 @@ def _index(file: BinaryIO) -> bytes | None:
 
 
 def _check_encryption(path: Path) -> None:
-    """Raises UnusableMedia if the first sample entry of a track is encrypted (ISO/IEC 14496-12 §8.12)."""
+    """Raises UnusableFilm if the first sample entry of a track is encrypted (ISO/IEC 14496-12 §8.12)."""
     with suppress(OSError), path.open("rb") as file:
         if _ENCRYPTED.search(_index(file) or b""):
-            raise UnusableMedia("the film is encrypted")
+            raise UnusableFilm("the film is encrypted")
 
 
 def _is_text(head: bytes) -> bool:

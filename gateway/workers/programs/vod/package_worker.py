@@ -18,7 +18,7 @@ from gateway.workers.package_protocol import PackageRequest
 from gateway.workers.programs import program
 from gateway.workers.programs.program import LinkClosed
 from gateway.workers.programs.vod.hls_package import package
-from gateway.workers.vod_bounds import UnusableMedia
+from gateway.workers.vod_bounds import UnusableFilm
 
 
 def work(link: program.ParentLink) -> None:
@@ -57,7 +57,7 @@ def work(link: program.ParentLink) -> None:
 def _error_text(error: Exception) -> str | None:
     """Returns the text of an error that the user or operator can solve; None for a bug of the gateway."""
     match error:
-        case UnusableMedia():
+        case UnusableFilm():
             return str(error)
         case MemoryError():
             return "not enough memory (vod.memory)"

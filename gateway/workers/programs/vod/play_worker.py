@@ -29,7 +29,7 @@ from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_
 from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.media_file import MediaFile
-from gateway.workers.vod_bounds import UnusableMedia, format_duration
+from gateway.workers.vod_bounds import UnusableFilm, format_duration
 
 _KEY_TICKS: Final = 2 * VOD_CLOCK  # distance of key frames
 _CRF: Final = 23.0
@@ -52,7 +52,7 @@ class EncodedVideo:
         return self._encoder.track
 
     def __iter__(self) -> Iterator[AccessUnit]:
-        """Raises UnusableMedia if no picture can be decoded."""
+        """Raises UnusableFilm if no picture can be decoded."""
         next_key: int | None = None
         pictures = ((picture, picture.pts) for picture in self.source.prepared())
         for picture, at in fill_pauses(pictures, lambda: self.source.timeline.end):
@@ -64,7 +64,7 @@ class EncodedVideo:
                 next_key = at + _KEY_TICKS
             yield from self._encoder.encode(self._scaler.scale(frame), DecodedPicture(frame, at, key, 0, 0.0))
         if self._encoder is None:
-            raise UnusableMedia("no picture of the file can be decoded")
+            raise UnusableFilm("no picture of the file can be decoded")
         yield from self._encoder.flush()
 
     def _open(self, frame: Any, aspect: Fraction) -> tuple[VideoEncoder, Scaler]:
@@ -88,7 +88,7 @@ class VodPlayback:
         self._last_progress = 0.0
 
     def play(self) -> None:
-        """Plays the file. Raises UnusableMedia, OSError."""
+        """Plays the file. Raises UnusableFilm, OSError."""
         request = self._request
         with closing(MediaFile(Path(request.path))) as film:
             self._check_length(film.declared_duration)
@@ -96,7 +96,7 @@ class VodPlayback:
             with closing(film.reopen()) as audio_film:
                 audio = open_audio(audio_film, None if pictures is None else pictures.source.timeline, _ignore_time)
                 if pictures is None and audio is None:
-                    raise UnusableMedia("the audio cannot be decoded")
+                    raise UnusableFilm("the audio cannot be decoded")
                 for unit in _units(pictures, audio):
                     if self._first is None:
                         self._first, self._started_at, self._wall = unit.dts, time.monotonic(), time.time()
@@ -116,7 +116,7 @@ class VodPlayback:
 
     def _check_length(self, seconds: float) -> None:
         if 0 < self._request.longest < seconds:
-            raise UnusableMedia(f"it lasts longer than {format_duration(self._request.longest)} (kvs.object_seconds)")
+            raise UnusableFilm(f"it lasts longer than {format_duration(self._request.longest)} (kvs.object_seconds)")
 
     def _report_progress(self, film: MediaFile, at: int) -> None:
         if (now := time.monotonic()) - self._last_progress >= _PROGRESS_SECONDS:
@@ -151,7 +151,7 @@ def work(link: program.ParentLink) -> None:
     request = wire.decode_record(PlayRequest, body)
     try:
         VodPlayback(link, request).play()
-    except (UnusableMedia, CodecFailed) as error:
+    except (UnusableFilm, CodecFailed) as error:
         link.send(WorkerMessage.FAILED, str(error).encode())
     except (OSError, MemoryError) as error:
         text = "not enough memory" if isinstance(error, MemoryError) else error.strerror or str(error)

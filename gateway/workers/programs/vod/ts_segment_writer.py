@@ -37,7 +37,7 @@ class TsSegmentWriter:
     A segment ends at the first key picture at or after a multiple of `length`. After the last picture, it ends at an
     audio frame at or after that time.
 
-    zero: the beginning of the VOD. allowance: the limit of bytes; above it, UnusableMedia is raised.
+    zero: the beginning of the VOD. allowance: the limit of bytes; above it, UnusableFilm is raised.
     """
 
     def __init__(

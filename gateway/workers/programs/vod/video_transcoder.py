@@ -25,7 +25,7 @@ from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.hdr import Transfer, table
 from gateway.workers.programs.vod.media_file import MediaFile
-from gateway.workers.vod_bounds import UnusableMedia
+from gateway.workers.vod_bounds import UnusableFilm
 
 _KEY_TICKS: Final = 2 * VOD_CLOCK  # distance of key frames
 _PQ, _HLG = 16, 18  # color_trc of ITU-T H.273
@@ -99,7 +99,7 @@ class VideoTranscoder:
             self._on_picture(frame, at - self.first)
             yield from self._encode(frame, at)
         if self._encoder is None:
-            raise UnusableMedia("no picture of the file can be decoded")
+            raise UnusableFilm("no picture of the file can be decoded")
         self.end = self._end_of_last()
         yield from self._packets(None)
 

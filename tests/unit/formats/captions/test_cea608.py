@@ -135,7 +135,7 @@ def test_painting_adds_to_a_pop_on_caption() -> None:
 
 
 @pytest.mark.parametrize(("row", "line"), [(1, 10), (3, 21), (7, 42), (8, None), (15, None)])
-def test_the_place_is_told_in_the_upper_half(row: int, line: int | None) -> None:
+def test_the_place_in_the_upper_half_is_kept(row: int, line: int | None) -> None:
     player = CaptionPlayer()
     player.send([*code(1, RCL), *place(1, row), *typed("X"), *code(1, EOC)])
     assert [(change.text, change.line) for change in player.changes] == [("X", line)]

@@ -145,7 +145,7 @@ def test_a_command_may_begin_in_one_block_and_end_in_the_next() -> None:
 @pytest.mark.parametrize(
     ("vertical", "anchor", "line"), [(0, 0, 10), (20, 1, 26), (30, 4, 29), (40, 7, 31), (90, 7, None), (45, 0, None)]
 )
-def test_the_place_is_told_in_the_upper_half(vertical: int, anchor: int, line: int | None) -> None:
+def test_the_place_in_the_upper_half_is_kept(vertical: int, anchor: int, line: int | None) -> None:
     player = CaptionPlayer()
     player.service(window(0, vertical=vertical, anchor=anchor) + b"X" + DSW + b"\x01")
     assert player.changes[0].line == line

@@ -16,7 +16,7 @@ from gateway.protocols import wire
 from gateway.vod.package_client import request_package
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
-from gateway.workers.vod_bounds import Allowance, Bounds, UnusableMedia, format_duration
+from gateway.workers.vod_bounds import Allowance, Bounds, UnusableFilm, format_duration
 from gateway.workers.worker_pool import WorkerDied
 from tests.support.studio import settings
 
@@ -33,7 +33,7 @@ def test_the_default_limits_are_finite_and_permit_usual_uploads(tmp_path: Path) 
     bounds = Bounds.of(settings(tmp_path).vod)
     bounds.check_declared_length(86_400)  # a day of a channel's recording
     for check in (bounds.check_declared_length, bounds.check_length):
-        with pytest.raises(UnusableMedia, match=r"24\.0 h .*\(vod\.film_seconds\)"):
+        with pytest.raises(UnusableFilm, match=r"24\.0 h .*\(vod\.film_seconds\)"):
             check(16 * 86_400)
     assert bounds.output_limit(746_000) == 500_000_000
     assert bounds.output_limit(4_000_000_000) == 120_000_000_000
@@ -56,7 +56,7 @@ def test_a_request_carries_its_limits_to_the_worker() -> None:
 def test_an_allowance_fails_with_the_first_byte_too_many() -> None:
     allowance = Allowance(10)
     allowance.spend(10)
-    with pytest.raises(UnusableMedia, match=r"more than 10 bytes .*\(vod\.output_ratio, vod\.output_bytes\)"):
+    with pytest.raises(UnusableFilm, match=r"more than 10 bytes .*\(vod\.output_ratio, vod\.output_bytes\)"):
         allowance.spend(1)
     Allowance(None).spend(1 << 60)
 
@@ -65,7 +65,7 @@ def test_bytes_that_will_be_written_count_for_the_free_space(tmp_path: Path, mon
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(1000, 400, 600))
     bounds = Bounds(keep_free=500)
     bounds.check_space(tmp_path, 100)
-    with pytest.raises(UnusableMedia, match=r"600 bytes left.*vod\.keep_free"):
+    with pytest.raises(UnusableFilm, match=r"600 bytes left.*vod\.keep_free"):
         bounds.check_space(tmp_path, 101)
 
 
