@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 
 from gateway.media.track import Codec, Kind, MediaTrack
-from tests.support.media import VP8, VP9, made_once
+from tests.support.media import VP8, VP9, made_once, quick_ffmpeg
 from tests.support.time_outs import at_most
 from tests.support.tools import need
 
@@ -98,7 +98,7 @@ def played(path: Path, *, packets: bool = False) -> Played:
     """Decodes `path` with ffmpeg, which must not warn, and hashes each frame. packets: copies without decoding."""
     codecs = ["-c", "copy"] if packets else []
     done = subprocess.run(
-        ["ffmpeg", "-nostdin", "-v", "warning", "-i", str(path), *codecs, "-fps_mode", "passthrough", "-copyts",
+        [quick_ffmpeg(), "-nostdin", "-v", "warning", "-i", str(path), *codecs, "-fps_mode", "passthrough", "-copyts",
          "-f", "framemd5", "-"],
         capture_output=True, timeout=at_most(60), check=False,
     )  # fmt: skip

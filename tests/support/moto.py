@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.support.authority import Authority
+from tests.support.run_folder import run_folder
 from tests.support.time_outs import at_most
+
+
+@functools.cache
+def small_bundle() -> str:
+    """The path of a file with one authority, for `AWS_CA_BUNDLE`. The doubles speak HTTP, but each client reads it.
+
+    With botocore's own file of all authorities, that was a fifth of the CPU of tests of stores.
+    """
+    folder = run_folder() / f"authority-{os.getpid()}"
+    folder.mkdir()
+    return str(Authority(folder).file)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import pytest_asyncio
 from gateway.adapters.stores import Stores, open_stores
 from gateway.ports.stores import ObjectStore
 from gateway.settings import load
+from tests.support.moto import small_bundle
 from tests.support.permissions import Permission, granted, record
 from tests.support.time_outs import at_most
 from tests.unit.deploy.test_aws_templates import statements
@@ -95,6 +96,7 @@ def client_of(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_CA_BUNDLE", small_bundle())
     make_table(TABLE, "id")
     make_table(SESSIONS, "UUID")
     _client("s3", url).create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})

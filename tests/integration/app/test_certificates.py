@@ -11,13 +11,14 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.integration.app.test_acme import certificate, events, shown
+from tests.support.at_night import at_night
 from tests.support.authority import Authority
 from tests.support.clients import pull, push, take_of, until
 from tests.support.gateway import running
 from tests.support.media import Film, judge
 from tests.support.tools import need
 
-FILM = Film("certificates-30", seconds=30)
+FILM = Film("certificates-20", seconds=20)
 
 
 class Files:
@@ -43,7 +44,7 @@ class Files:
         return {**files, **ports, "MILLRACE_ADMIN__TLS": "false"}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [2, *at_night(1)])
 def test_nobody_is_cut_when_the_certificate_changes(tmp_path: Path, workers: int) -> None:
     need("openssl")
     files = Files(tmp_path)

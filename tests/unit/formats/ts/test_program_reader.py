@@ -23,7 +23,7 @@ from gateway.media import h264, h265, nal
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, ForeignSound, Kind
 from tests.support.elementary import elementary
-from tests.support.media import made_once
+from tests.support.media import made_once, quick_ffmpeg
 from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.unit.formats.ts.test_muxer import DELAY, ticks, written
@@ -84,7 +84,7 @@ def tracks_of(events: list[Event]) -> list[ProgramTracks]:
 def framehash(path: Path) -> dict[int, list[tuple[int, int, str]]]:
     """What ffmpeg demuxes: DTS, PTS in ticks of 90 kHz and MD5, by stream."""
     done = subprocess.run(
-        ["ffmpeg", "-nostdin", "-v", "error", "-copyts", "-i", str(path), "-map", "0", "-c", "copy",
+        [quick_ffmpeg(), "-nostdin", "-v", "error", "-copyts", "-i", str(path), "-map", "0", "-c", "copy",
          "-f", "framehash", "-hash", "md5", "-"],
         capture_output=True, timeout=at_most(60), check=True, text=True,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from PIL import Image, ImageChops
 
 from gateway.workers.programs.watermark.fonts import BUILT_IN, Font, FontCatalog, choose
 from gateway.workers.programs.watermark.text_renderer import TextBlock, clusters, draw
+from tests.support.media import quick_ffmpeg
 from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
 
@@ -50,7 +51,7 @@ def test_the_text_has_the_same_place_as_with_ffmpegs_drawtext(
     file.write_text(text)
     out = tmp_path / "out.png"
     graph = f"drawtext=fontfile={font.path}:textfile={file}:expansion=none:fontsize={size}:fontcolor=white:x=61:y=35"
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "color=black:s=800x400"]
+    command = [quick_ffmpeg(), "-nostdin", "-v", "error", "-f", "lavfi", "-i", "color=black:s=800x400"]
     subprocess.run([*command, "-vf", graph, "-frames:v", "1", "-y", str(out)], check=True, timeout=at_most(60))
     with Image.open(out) as theirs:
         wanted = theirs.convert("L").point(lambda v: 255 if v > 100 else 0).getbbox()
