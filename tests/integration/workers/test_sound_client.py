@@ -218,7 +218,7 @@ async def test_a_backlog_does_not_delay_the_other_streams() -> None:
     assert busy.client.behind > 15, "its backlog still waits"
     busy.goes_on = False
     await asyncio.gather(busy.end(), other.end())
-    assert len(busy.heard) > 800, "units of 21 ms"
+    assert len(busy.heard) > len(other.heard), "it is served meanwhile, too"
 
 
 async def test_streams_of_a_dead_process_go_on_in_smaller_groups() -> None:
