@@ -35,7 +35,18 @@ class SoundGaps:
     """
 
     __slots__ = (
-        *("_earlier_latest", "_frame", "_frame_ms", "_is_paused", "_latest", "_name", "_next", "_publish", "_shown"),
+        *(
+            "_earlier_latest",
+            "_frame",
+            "_frame_ms",
+            "_heard",
+            "_is_paused",
+            "_latest",
+            "_name",
+            "_next",
+            "_publish",
+            "_shown",
+        ),
         *("_pictures", "_track", "_until", "_usual", "_window", "made"),
     )
 
@@ -47,6 +58,7 @@ class SoundGaps:
         self._next: float | None = None  # the time at which the next frame of sound begins
         self._shown: int | None = None  # decode time of the last picture
         self._pictures = 0  # since the last sound
+        self._heard = 0.0  # when sound came last, monotonic seconds
         self._is_paused = False
         self._usual = float(_UNKNOWN_MS)
         self._latest = self._earlier_latest = 0.0  # greatest lateness of this window, and of the one before
@@ -76,6 +88,7 @@ class SoundGaps:
         if track is not None:
             dts = unit.dts
             if unit.track.kind is _AUDIO:
+                self._heard = now
                 if (shown := self._shown) is not None and shown < self._until and shown - dts <= self._latest:
                     self._next, self._pictures = dts + self._frame_ms, 0
                 elif not self._frame and not self._make_frame(track, unit.payload):
@@ -119,8 +132,8 @@ class SoundGaps:
         """
         assert self._next is not None, "a hole has a beginning"
         if not self._is_paused:
-            if dts - self._next <= self._usual + LATE_MS:
-                return
+            if dts - self._next <= self._usual + LATE_MS or now - self._heard < LATE_MS / 1000:
+                return  # a burst of media is faster than its converter
             self._is_paused, self._until = True, _NEVER
             log.info("the sound pauses, silence is published", stream=self._name, at_ms=dts)
         after = self._next

@@ -25,14 +25,16 @@ class Push:
         self.audio, self.late, self.payload = audio, late, payload
         self.sound = 0.0
         self.at = 0
+        self.now, self.speed = 0.0, 1  # monotonic seconds; of the push, in times of real time
 
     def play(self, ms: int, *, sound: bool = True) -> None:
         """Sends pictures for a time, and the sound that is due."""
         for _ in range(ms // 40):
-            self.gaps.push(AccessUnit(VIDEO, self.at, 0, True, 0.0, b"p"), 0.0)
+            now = self.now = self.now + 0.04 / self.speed
+            self.gaps.push(AccessUnit(VIDEO, self.at, 0, True, 0.0, b"p"), now)
             while self.sound <= self.at - self.late:
                 if sound:
-                    self.gaps.push(AccessUnit(self.audio, round(self.sound), 0, True, 0.0, self.payload), 0.0)
+                    self.gaps.push(AccessUnit(self.audio, round(self.sound), 0, True, 0.0, self.payload), now)
                 self.sound += FRAME_MS
             self.at += 40
 
@@ -125,6 +127,14 @@ def test_sound_without_a_known_silent_frame_is_left_as_it_is() -> None:
     push = Push(MediaTrack(Kind.AUDIO, Codec.AC3, 1000, b""))
     push.play(5_000)
     push.play(5_000, sound=False)
+    assert push.of(MadeSilence) == []
+
+
+def test_sound_whose_converter_is_slower_than_a_burst_is_not_replaced() -> None:
+    push = Push()
+    push.play(4_000)
+    push.speed, push.late = 20, 3_000  # the converter is behind, and still gives sound
+    push.play(4_000)
     assert push.of(MadeSilence) == []
 
 
