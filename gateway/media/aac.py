@@ -50,14 +50,6 @@ class Asc:
 
 
 @lru_cache(maxsize=64)
-def is_unusual(config: bytes) -> bool:
-    """Whether browsers refuse AAC of this configuration: neither LC nor HE, or without a channel configuration."""
-    with suppress(InvalidData):  # what is damaged cannot be converted either
-        asc = parse_asc(config)
-        return asc.object_type != _LC or not asc.channel_config
-    return False
-
-
 def parse_asc(config: bytes) -> Asc:
     """Reads the AudioSpecificConfig `config`. Raises InvalidData."""
     if not 2 <= len(config) <= MAX_CONFIG:
@@ -115,6 +107,14 @@ def read_asc(bits: BitReader, *, to_end: bool) -> Asc:
         # §4.6.18.2.6: SBR doubles the rate or does not change it.
         raise InvalidData(f"AudioSpecificConfig: SBR from {core_rate} to {rate} Hz")
     return Asc(object_type, core_rate, rate, 2 if ps and channels == 1 else channels, channel_config, samples, sbr, ps)
+
+
+def is_unusual(config: bytes) -> bool:
+    """Whether browsers refuse AAC of this configuration: neither LC nor HE, or without a channel configuration."""
+    with suppress(InvalidData):  # what is damaged cannot be converted either
+        asc = parse_asc(config)
+        return asc.object_type != _LC or not asc.channel_config
+    return False
 
 
 def codec_string(config: bytes) -> str:

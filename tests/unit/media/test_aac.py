@@ -38,6 +38,12 @@ def test_configurations_are_read(config: str, rate: int, channels: int, samples:
     assert codecs.codec_string(track) == words
 
 
+def test_a_configuration_is_read_once() -> None:
+    """Configurations are asked for at each frame."""
+    config = bytes.fromhex("1210")
+    assert aac.parse_asc(config) is aac.parse_asc(bytes(bytearray(config)))
+
+
 def test_an_explicit_rate_has_24_bits() -> None:
     asc = aac.parse_asc(bits("00010 1111" + f"{44_100:024b}" + "0010 000"))
     assert (asc.rate, asc.channels) == (44_100, 2)
