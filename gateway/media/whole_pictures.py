@@ -37,11 +37,11 @@ def _plain_heads(codec: Codec) -> frozenset[bytes]:
     return frozenset(head for head in heads if NAL_CODECS[codec].type_of(head) in slices - starts)
 
 
-def _with_usual_lengths(track: MediaTrack) -> bytes:
-    """Returns the record of a track for units with lengths of four bytes."""
-    record, at = bytearray(track.config), _LENGTHS[track.codec]
-    record[at] |= _SIZE - 1
-    return bytes(record)
+def _with_usual_lengths(track: MediaTrack, config: bytes) -> MediaTrack:
+    """Returns a track with this record, which becomes one for units with lengths of four bytes."""
+    record = bytearray(config)
+    record[_LENGTHS[track.codec]] |= _SIZE - 1
+    return replace(track, config=bytes(record))
 
 
 class WholePictures:
@@ -55,9 +55,8 @@ class WholePictures:
     def __init__(self, track: MediaTrack) -> None:
         self._codec = NAL_CODECS[track.codec]
         self._samples = NalSamples(track.codec, track.config)
-        size = self._samples.length_size
-        self.track = track if size == _SIZE else replace(track, config=_with_usual_lengths(track))
-        self._is_usual = size == _SIZE
+        self._is_usual = self._samples.length_size == _SIZE
+        self.track = track if self._is_usual else _with_usual_lengths(track, track.config)
         self._is_h264 = track.codec is Codec.H264
         self._header, self._slices, self._starts, self._additions = _TYPES[track.codec]
         self._plain = _plain_heads(track.codec)
@@ -118,13 +117,11 @@ class WholePictures:
         starts = any(kind in self._starts for kind in kinds)
         key = starts or self._is_marked(unit, whole, kinds)
         if key and self._samples.adopt(whole, kinds):
-            self.track = replace(unit.track, config=self._samples.config)
+            self.track = _with_usual_lengths(unit.track, self._samples.config)
         if not prefixed:
             unit.payload = nal.join(self._samples.without_sets(whole, kinds))
-        elif (
-            has_held or not self._is_usual or sum(map(len, whole)) + _SIZE * len(whole) != len(unit.payload)
-        ):  # or it has empty units
-            unit.payload = nal.join(whole)
+        elif has_held or not self._is_usual or sum(map(len, whole)) + _SIZE * len(whole) != len(unit.payload):
+            unit.payload = nal.join(whole)  # the last condition: it has empty units
         unit.track, unit.key = self.track, key
         self._has_key, self._has_start = self._has_key or key, self._has_start or starts
         if not self._joins:

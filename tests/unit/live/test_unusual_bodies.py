@@ -268,17 +268,36 @@ async def test_sound_whose_channels_have_no_number_is_converted() -> None:
     await hub.drained()
 
 
+def with_short_lengths(video: MediaTrack) -> MediaTrack:
+    """A track whose record says that lengths have two bytes."""
+    record = bytearray(video.config)
+    record[4 if video.codec is Codec.H264 else 21] ^= 2
+    return replace(video, config=bytes(record))
+
+
 @pytest.mark.parametrize("of_film", [film, hevc])
 async def test_short_lengths_become_those_that_browsers_play(of_film: Callable[[], Source]) -> None:
     sent = of_film()
     video = sent.tracks.video
     assert video is not None
-    at = 4 if video.codec is Codec.H264 else 21
-    record = bytearray(video.config)
-    record[at] ^= 2  # lengths of two bytes
     short = bodies(sent, lambda unit: [nal.join(nal.split(unit.payload), 2)])
     header = short.index((VIDEO_INDEX, 0, track_body(video)))
-    short[header] = (VIDEO_INDEX, 0, track_body(replace(video, config=bytes(record))))
+    short[header] = (VIDEO_INDEX, 0, track_body(with_short_lengths(video)))
     sink = await pushed(short)
     same_pictures(sink, sent)
     assert [tracks.video for tracks in sink.tracks] == [video]
+
+
+async def test_a_new_size_in_pictures_with_short_lengths_is_announced_with_the_usual_ones() -> None:
+    small, large = film().only(Kind.VIDEO), h264("640x360", seconds=1, gop=15).shifted(2_000).only(Kind.VIDEO)
+    assert small.tracks.video is not None and large.tracks.video is not None
+    sets = [one for kind in NAL_CODECS[Codec.H264].parse_record(large.tracks.video.config).sets for one in kind]
+
+    def change(unit: AccessUnit) -> list[bytes]:
+        return [nal.join([*(sets if unit.key and unit.dts >= 2_000 else []), *nal.split(unit.payload)], 2)]
+
+    both = replace(small, units=(*small.units, *large.units))
+    header = (VIDEO_INDEX, 0, track_body(with_short_lengths(small.tracks.video)))
+    sink = await pushed([header, *bodies(both, change, headers=False)])
+    assert [tracks.video for tracks in sink.tracks] == [small.tracks.video, large.tracks.video]
+    same_pictures(sink, both)
