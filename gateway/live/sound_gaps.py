@@ -35,19 +35,8 @@ class SoundGaps:
     """
 
     __slots__ = (
-        *(
-            "_earlier_latest",
-            "_frame",
-            "_frame_ms",
-            "_heard",
-            "_is_paused",
-            "_latest",
-            "_name",
-            "_next",
-            "_publish",
-            "_shown",
-        ),
-        *("_pictures", "_track", "_until", "_usual", "_window", "made"),
+        *("_earlier_latest", "_frame", "_frame_ms", "_heard", "_is_paused", "_latest", "_name", "_next", "_publish"),
+        *("_pictures", "_shown", "_track", "_until", "_usual", "_window", "made"),
     )
 
     def __init__(self, name: str, publish: Callable[[AccessUnit, float], None]) -> None:

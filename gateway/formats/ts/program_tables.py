@@ -76,7 +76,7 @@ class ProgramMap:
         return any(entry.use in (StreamUse.VIDEO, StreamUse.AUDIO) for entry in self.streams)
 
 
-# What is said of a stream that cannot be used: its kind of track.
+# The kind of track of a stream whose codec cannot be used.
 _LOST: Final = {StreamUse.LOST_VIDEO: Kind.VIDEO, StreamUse.LOST_AUDIO: Kind.AUDIO}
 
 MPEG_AUDIO: Final = "mpeg audio"  # the layer is in the frames only

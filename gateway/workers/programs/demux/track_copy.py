@@ -16,8 +16,6 @@ MILLISECONDS: Final = 1_000  # per second, as all inputs of a channel have
 # Codecs that are copied, by libav's names.
 _VIDEO: Final = {"h264": Codec.H264, "hevc": Codec.H265, "av1": Codec.AV1, "vp9": Codec.VP9, "vp8": Codec.VP8}
 _AUDIO: Final = {str(codec): codec for codec in (Codec.AAC, Codec.MP3, Codec.OPUS, Codec.FLAC, Codec.AC3, Codec.EAC3)}
-
-
 _USUAL_AAC: Final = (None, "LC", "HE-AAC", "HE-AACv2")  # libav's names of the profiles that browsers play
 
 
