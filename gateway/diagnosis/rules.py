@@ -90,7 +90,7 @@ class Facts:
 
 
 # A rule gets the facts, and whether the fault is already found. If it is, the rule uses the limit for its end.
-# A number, or the name of what is wrong.
+# It returns a number, or the name of what is wrong; None: nothing is.
 Check = Callable[[Facts, bool], float | str | None]
 
 
