@@ -126,7 +126,7 @@ async def _marked_for_deletion(context: Context, deletion: MediaDeletion, id: st
     except NoSuchChannel:
         if not await deletion.has_media(id, films=False):  # VODs alone do not prove that there was a channel
             raise Missing("this channel has no stored media") from None
-        return DeletedChannel.of(Channel({ID: id}), context.clock(), media=True)
+        return DeletedChannel.of(id, Channel({ID: id}), context.clock(), media=True)
 
 
 async def _deleted_channels(context: Context) -> list[DeletedChannel]:

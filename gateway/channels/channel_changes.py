@@ -65,11 +65,14 @@ class ChannelChanges:
         return channel
 
     async def delete(self, id: str, author: Mapping[str, str], *, media: bool) -> DeletedChannel:
-        """Deletes a channel with its poster. media: whether its media are to be deleted, which the caller begins."""
-        poster, now = (await self.store.get(id)).poster, self.clock()
+        """Deletes a channel with its poster, also if its row cannot be read.
+
+        media: whether its media are to be deleted, which the caller begins.
+        """
+        channel, now = (await self.store.get_many([id])).get(id), self.clock()
         deleted = await self.store.delete(id, now, media=media)
         await self.follow(id, None, channel_deleted(id, now, author, "delete" if media else "keep"))
-        await self._delete_poster(poster)
+        await self._delete_poster(channel.poster if channel is not None else "")
         return deleted
 
     async def _delete_poster(self, key: str) -> None:
@@ -87,7 +90,7 @@ class ChannelChanges:
         try:
             await self.store.get_deleted(channel.id)
         except NoSuchChannel:
-            await self.store.put_deleted(DeletedChannel.of(channel, self.clock(), media=False))
+            await self.store.put_deleted(DeletedChannel.of(channel.id, channel, self.clock(), media=False))
 
     async def follow(self, id: str, channel: Channel | None, event: Event | None = None, *, tells: bool = True) -> None:
         """Does what follows a stored change. channel: None if it is deleted. tells: whether other nodes must know."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.channels.channel import ID, Channel
+from gateway.channels.fields import NO_PLAYBACK
 
 # The fields that the record keeps: the name, the protection of playback, and the days after which media are deleted.
 RECORD_FIELDS: Final = ("videoname", "playAuth", "refererAllow", "retentionDays")
@@ -22,10 +23,14 @@ class DeletedChannel:
     item: Mapping[str, Any]
 
     @classmethod
-    def of(cls, channel: Channel, now: float, *, media: bool) -> DeletedChannel:
-        """Creates the record. now: seconds since 1970. media: whether to delete its media too."""
-        copied = {name: channel.item[name] for name in RECORD_FIELDS if name in channel.item}
-        return cls({ID: channel.id, **copied, DELETED_AT: round(now, 3), MEDIA: _DELETE if media else _KEEP})
+    def of(cls, id: str, channel: Channel | None, now: float, *, media: bool) -> DeletedChannel:
+        """Creates the record. now: seconds since 1970. media: whether to delete its media too.
+
+        channel: None if its row cannot be read. Then its protection is unknown, and nobody may play its media.
+        """
+        item = channel.item if channel is not None else {"playAuth": NO_PLAYBACK}
+        copied = {name: item[name] for name in RECORD_FIELDS if name in item}
+        return cls({ID: id, **copied, DELETED_AT: round(now, 3), MEDIA: _DELETE if media else _KEEP})
 
     @property
     def id(self) -> str:

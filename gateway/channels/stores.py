@@ -57,7 +57,8 @@ class ChannelStore(StoredChannels, Protocol):
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
         """Removes the channel and stores the DeletedChannel that protects its media, in one step.
 
-        now: seconds since 1970. media: whether to delete its media too. Raises NoSuchChannel.
+        A channel whose row cannot be read is removed, too. now: seconds since 1970. media: whether to delete its media
+        too. Raises NoSuchChannel.
         """
 
     async def put_deleted(self, deleted: DeletedChannel) -> None:

@@ -163,8 +163,12 @@ async def delete(
     Its live stream ends within 5 s. A running gateway deletes recordings that are finished later.
     """
     from gateway.app.parts.background_jobs import media_deletion
+    from gateway.channels.names import is_channel_id
 
-    id = (await _find(context, id)).id
+    if not (
+        is_channel_id(id) and await context.stores.channels.get_many([id])
+    ):  # it has a row that cannot be read, too
+        id = (await _find(context, id)).id
     deletion = media_deletion(context.settings, context.stores) if media == "delete" else None
     if deletion is not None:
         await deletion.check()

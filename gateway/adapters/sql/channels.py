@@ -121,8 +121,8 @@ class ChannelRows(SqlStore):
         # One statement replaces the row with the deleted record, if the row is unchanged.
         while True:
             old = await self._item(id)
-            channel = read_row("channel", id, _channel, (id, old))
-            deleted = DeletedChannel.of(channel, now, media=media)
+            channel = read_rows_by_key("channel", _channel, [(id, (id, old))])[id]
+            deleted = DeletedChannel.of(id, channel, now, media=media)
             if await self._rename(id, old, _DELETED + id, to_json(deleted.item)):
                 return deleted
 

@@ -12,6 +12,7 @@ import pytest_asyncio
 import structlog
 
 from gateway.adapters.aws.registry import DynamoRegistry
+from gateway.adapters.local.objects import LocalObjects
 from gateway.adapters.local.stores import SqliteChannels, SqliteConsole, SqliteEvents, SqliteFilms, SqliteJobs
 from gateway.adapters.local.stores import SqliteRegistry as SqliteRows
 from gateway.adapters.postgres.connections import PostgresConnections
@@ -24,12 +25,14 @@ from gateway.adapters.postgres.stores import (
     PostgresRegistry,
 )
 from gateway.adapters.stores import open_aws
+from gateway.channels.channel_changes import ChangeEffects, ChannelChanges
 from gateway.channels.channel_list import ChannelQuery
+from gateway.channels.fields import invalid_protection_fields
 from gateway.lib.attempt_limiter import Attempt
 from gateway.ports import stored_rows
 from gateway.ports.api_tokens import ApiTokens
-from gateway.ports.errors import SlugTaken, StoreUnavailable
-from gateway.ports.events import StoredEvent
+from gateway.ports.errors import NoSuchChannel, SlugTaken, StoreUnavailable
+from gateway.ports.events import Event, StoredEvent
 from gateway.ports.films import FilmState
 from gateway.ports.nodes import Node, NodeRole
 from gateway.ports.stores import EventQuery
@@ -102,11 +105,29 @@ async def test_damaged_channels_leave_lists_slugs_and_the_others_alone(
     assert "damaged, or of a newer version" in refused.value.public
     with pytest.raises(StoreUnavailable):
         await channels.update("c0", {"videoname": "x"})
-    with pytest.raises(StoreUnavailable):
-        await channels.delete("c0", NOW)
     await channels.add({"id": "second", "slug": "another"})
     with pytest.raises(SlugTaken):
         await channels.update("second", {"slug": "stage"})
+
+
+async def test_a_damaged_channel_is_deleted_and_nobody_plays_its_media(tables: dict[str, Any], tmp_path: Path) -> None:
+    channels = tables["channels"]
+    for number, text in enumerate(TEXTS):
+        await channels.write("INSERT INTO channels (id, item) VALUES (?, ?)", f"c{number}", text)
+    recorded: list[Event] = []
+
+    async def record(event: Event) -> None:
+        recorded.append(event)
+
+    changes = ChannelChanges(channels, LocalObjects(tmp_path / "objects"), ChangeEffects(record), lambda: NOW)
+    for number in range(len(TEXTS)):
+        id = f"c{number}"
+        deleted = await changes.delete(id, {}, media=False)
+        assert invalid_protection_fields(deleted.item), "invalid protection: nobody may play"
+        assert (await channels.get_deleted(id)).item == deleted.item
+        with pytest.raises(NoSuchChannel):
+            await channels.get(id)
+    assert [event.channel for event in recorded] == [f"c{number}" for number in range(len(TEXTS))]
 
 
 @pytest.mark.parametrize("title", ["a\0b", "\ud800", "\udfff\ud800", "😀", "\\u0000", "\\\\u0000\0"])

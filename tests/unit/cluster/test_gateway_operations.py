@@ -112,7 +112,7 @@ async def node() -> AsyncIterator[Node]:
     evicted: list[EndReason] = []
     on = hub(SPECS, events=events)
     publish(on, "c1", evicted, isHls=False).set_tracks(VIDEO, AUDIO, {})
-    gone = Store({"c0": DeletedChannel.of(channel("c0", playAuth="sign", **SECRETS), 1.0, media=True).channel})
+    gone = Store({"c0": DeletedChannel.of("c0", channel("c0", playAuth="sign", **SECRETS), 1.0, media=True).channel})
     store.channels["c1"] = channel("c1", isHls=False, videoname="stage", playAuth="sign", **SECRETS)
 
     async def held(stream: str) -> NodeAddress | None:

@@ -243,7 +243,7 @@ async def test_a_film_of_a_recording_has_the_protection_of_its_channel(media: Pa
 
 @pytest.mark.parametrize("path", [f"{MOVIE}/{NAME}.m3u8", "c1/holiday/holiday.m3u8"])
 async def test_a_film_of_a_deleted_channel_keeps_the_channels_protection(path: str, media: Path) -> None:
-    deleted = DeletedChannel.of(channel("c1", playAuth="sign"), 1.0, media=False)
+    deleted = DeletedChannel.of("c1", channel("c1", playAuth="sign"), 1.0, media=False)
     served, _ = films(media, deleted=[deleted.channel])
     assert (await get(served, path))[0].status == 403
     assert (await served.serve_node(request(f"/{path}"), path)).status == 200
@@ -345,7 +345,7 @@ async def test_a_page_has_the_protection_of_its_files(media: Path) -> None:
 async def test_media_without_known_protection_have_no_page(media: Path) -> None:
     served, _ = films(media)
     assert (await get(served, f"{MOVIE}/"))[0].status == 404
-    gone = DeletedChannel.of(channel("c1"), 1.0, media=True)
+    gone = DeletedChannel.of("c1", channel("c1"), 1.0, media=True)
     served, _ = films(media, deleted=[Channel(gone.item)])
     assert (await get(served, "c1/holiday/"))[0].status == 404
 

@@ -146,7 +146,9 @@ async def test_a_channel_deleted_during_the_run_keeps_its_retention_time(media: 
         """Deletes its channel between the first list and the second."""
 
         def _move(self) -> None:
-            self._deleted = [DeletedChannel.of(Channel(item), NOW, media=False) for item in self._items]
+            self._deleted = [
+                DeletedChannel.of(str(item["id"]), Channel(item), NOW, media=False) for item in self._items
+            ]
             self._items = []
 
         async def list(self) -> list[Channel]:
