@@ -135,7 +135,11 @@ class FontCatalog:
         pattern = f"{self._family}:lang={language}"
         command = ["fc-match", "-s", pattern, "--format", "%{file}|%{index}|%{color}|%{charset}\n"]
         try:
-            result = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=True)  # noqa: S603 (no shell)
+            # A worker may write no file. Where fontconfig's cache is stale, as in an image, `fc-match` writes one: it
+            # inherits that SIGXFSZ is ignored, so that this fails and does not kill it.
+            result = subprocess.run(  # noqa: S603 (no shell)
+                command, capture_output=True, timeout=_TIMEOUT, check=True, restore_signals=False
+            )
         except (OSError, subprocess.SubprocessError) as error:
             self.notes.append(f"fontconfig does not answer, install the package fontconfig: {error}"[:300])
             return []

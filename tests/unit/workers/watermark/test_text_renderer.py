@@ -1,5 +1,6 @@
 """Texts as pictures: any character literally, at the place of ffmpeg's drawtext, in bounded memory."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,26 @@ def test_without_fontconfig_latin_letters_are_drawn_with_a_note(monkeypatch: pyt
     picture, _ = draw(TextBlock("abc", 40, RED, 0, 0), 200, 100, bare)
     assert box(picture)
     assert any("install the package fontconfig" in note for note in bare.notes)
+
+
+def test_fonts_are_found_where_fontconfig_may_not_write_its_cache(tmp_path: Path) -> None:
+    """The layers of an image make fontconfig's cache stale. A worker may write no file (`RLIMIT_FSIZE`)."""
+    need("fc-match")
+    configuration = tmp_path / "fonts.conf"
+    configuration.write_text(
+        f"<fontconfig><dir>/usr/share/fonts</dir><cachedir>{tmp_path / 'cache'}</cachedir></fontconfig>"
+    )
+    program = (
+        "import resource; from gateway.workers.programs.watermark.fonts import FontCatalog\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); fonts = FontCatalog('sans')\n"
+        "print(len(fonts.fonts('en')), fonts.notes)"
+    )
+    environment = {**os.environ, "FONTCONFIG_FILE": str(configuration)}
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=at_most(30)
+    )
+    count, _, notes = found.stdout.strip().partition(" ")
+    assert int(count) > 1 and notes == "[]", found.stdout + found.stderr
 
 
 def test_an_unreadable_font_file_is_replaced_by_the_built_in_font(tmp_path: Path) -> None:
