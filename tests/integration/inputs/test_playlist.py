@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,25 @@ async def test_two_films_play_unchanged_in_order_and_equal_tracks_are_announced_
         assert [u.payload for u in played.of(kind)] == [u.payload for u in original.of(kind)] * 2
         assert all(0 < step < 100 for step in growing(played.of(kind))), list(growing(played.of(kind)))
     assert len(played.tracks) == 1
+
+
+@pytest.mark.parametrize("container", ["avi", "asf", "h264"])
+async def test_pictures_are_shown_in_their_order_although_the_container_has_no_times_for_it(
+    store: Store, container: str
+) -> None:
+    path = film("reordered.mp4", 2, "-bf", "3", "-x264-params", "b-pyramid=normal:ref=4:b-adapt=0", sound=False)
+    source = store.playlist(store.put(films.copied(f"reordered.{container}", path), f"a.{container}"))
+    context = FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    expected, shown = (
+        sorted(read.of(Kind.VIDEO), key=lambda unit: unit.dts + unit.cts)
+        for read in (sources.read(path), context.recorder)
+    )
+    assert [u.payload[-100:] for u in shown] == [u.payload[-100:] for u in expected]
+    assert {b.dts + b.cts - a.dts - a.cts for a, b in pairwise(shown)} == {40}
+    assert all(step > 0 for step in growing(context.recorder.of(Kind.VIDEO)))
 
 
 async def test_a_playlist_plays_at_the_speed_of_the_clock(store: Store) -> None:

@@ -5,7 +5,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from gateway.protocols import wire
 from gateway.workers.demux_protocol import CREDIT, DemuxMessage, DemuxRequest, decode_data, decode_more, encode_read
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed
+from gateway.workers.programs.demux.presentation_times import PresentationTimes, lacks_presentation_times
 from gateway.workers.programs.demux.source_file import SourceClosed, SourceFile
 from gateway.workers.programs.demux.track_copy import NotCarried, TrackCopy, copy_of
 from gateway.workers.programs.unit_writer import UnitWriter
@@ -98,7 +99,15 @@ class DemuxedSource:
                 self._writer.set_track(copy.track)
         broken = 0
         upright = _Orientation() if self._request.size else None
-        for packet in _packets(container, [stream for stream, _ in copies.values()]):
+        streams = [stream for stream, _ in copies.values()]
+        shown = {
+            stream.index: PresentationTimes(stream)
+            for stream in streams
+            if stream.type == "video" and lacks_presentation_times(container.format.name, stream)
+        }
+        if shown:
+            upright = None  # these containers have no rotation, and the decoder is in use
+        for packet in _in_time(_packets(container, streams), shown):
             if packet.size == 0:
                 continue
             stream, copy = copies[packet.stream_index]
@@ -162,6 +171,13 @@ class _Orientation:
             if frames := packet.decode():
                 return int(frames[0].rotation) % 360
         return None if self._left else 0
+
+
+def _in_time(packets: Iterable[Any], shown: Mapping[int, PresentationTimes]) -> Iterator[Any]:
+    """Yields packets with presentation times. shown: those of streams whose container lacks them, by index."""
+    for packet in packets:
+        times = shown.get(packet.stream_index)
+        yield from (packet,) if times is None else times.take(packet)
 
 
 def _packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:
