@@ -191,6 +191,7 @@ class Job(Schema):
     """A job. progress: percent.
 
     outputs: the play addresses of a video on demand: "hls", "poster" and "thumbnail".
+    warning: what of the file is not in the finished video; null: nothing is missing.
     """
 
     id: str
@@ -200,6 +201,7 @@ class Job(Schema):
     source: str
     outputs: dict[str, str]
     error: str | None
+    warning: str | None
     created: Time
     updated: Time
 

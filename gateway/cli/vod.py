@@ -118,6 +118,7 @@ class _VodCommand:
         self._out = out
         self._as_json = as_json
         self._bar = _ProgressBar()
+        self._warning = ""
         self._names = _names(source)
 
     async def run(self) -> int:
@@ -146,11 +147,12 @@ class _VodCommand:
         from gateway.ports.job_queue import new_id
 
         self._bar.end()
-        if error is not None:
-            typer.echo(f"millrace: {common.plain(self._source)}: {common.plain(error)}", err=True)
+        warning = self._warning if error is None else ""
+        if text := error or (warning and f"warning: {warning}"):
+            typer.echo(f"millrace: {common.plain(self._source)}: {common.plain(text)}", err=True)
         if self._as_json:
             job = {"id": new_id(time.time()), "state": state, "progress": self._bar.percent, "source": self._source}
-            common.print_json({**job, "outputs": outputs, "error": error})
+            common.print_json({**job, "outputs": outputs, "error": error, "warning": warning or None})
         elif outputs:
             typer.echo(outputs["hls"])
         return code
@@ -180,7 +182,9 @@ class _VodCommand:
                 request = PackageRequest(path, str(folder), self._names.base, encoding, bounds)
                 return await request_package(workers, request, self._bar.show, vod.memory)
 
-            return await self._save(await run_while_space(bounds, scratch, make_package), folder)
+            result = await run_while_space(bounds, scratch, make_package)
+            self._warning = result.warning
+            return await self._save(result, folder)
 
     async def _local_path(self, scratch: Path, bounds: Bounds) -> str:
         """Returns the path of the video on this machine. Downloads it from a bucket if necessary."""

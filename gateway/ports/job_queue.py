@@ -75,12 +75,12 @@ class JobQueue:
         await self.store.change(queued)
         return queued
 
-    async def complete(self, job: StoredJob, outputs: Mapping[str, str]) -> StoredJob:
-        """Completes the job. Raises JobChanged if it was canceled before."""
-        done = job.to(JobState.COMPLETE, self._clock(), progress=100, outputs=outputs)
+    async def complete(self, job: StoredJob, outputs: Mapping[str, str], warning: str | None = None) -> StoredJob:
+        """Completes the job. warning: one line. Raises JobChanged if it was canceled before."""
+        done = job.to(JobState.COMPLETE, self._clock(), progress=100, outputs=outputs, warning=warning)
         await self.store.change(done)
         seconds = round(done.updated - done.created)
-        log.info("job complete", job=job.id, kind=job.kind, source=job.source, seconds=seconds)
+        log.info("job complete", job=job.id, kind=job.kind, source=job.source, seconds=seconds, warning=warning)
         self._emit(EventType.JOB_DONE, done)
         return done
 

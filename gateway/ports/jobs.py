@@ -49,7 +49,7 @@ class StoredJob:
     created, updated: seconds since 1970.
     progress: percent.
     outputs: by name, such as {"hls": key of the playlist}.
-    error: one line, for the state ERROR.
+    error: one line, for the state ERROR. warning: one line about what is missing, for the state COMPLETE.
     owner: the process that works on the job.
     attempts: number of starts.
     detail: additional values for this kind.
@@ -69,6 +69,7 @@ class StoredJob:
     attempts: int = 0
     detail: Mapping[str, Any] = field(default_factory=dict)
     version: int = 1
+    warning: str | None = None
 
     def to(self, state: JobState, now: float, **changes: Any) -> StoredJob:
         """Returns the next version, in `state`. Raises ValueError if the table does not have this change."""

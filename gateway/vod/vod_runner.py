@@ -168,8 +168,10 @@ class VodRunner:
             del self.running[job.id]
             self.wake()
 
-    async def perform(self, source: VodSource, folder: Path, on_progress: Callable[[float], None]) -> dict[str, str]:
-        """Converts a source in an empty folder, publishes it and stores its film. Returns the published keys.
+    async def perform(
+        self, source: VodSource, folder: Path, on_progress: Callable[[float], None]
+    ) -> tuple[dict[str, str], str]:
+        """Converts a source in an empty folder, publishes it and stores its film. Returns the keys, and a warning.
 
         on_progress: called with 0 to 1. Raises UnusableFilm, StoreUnavailable, OSError.
         """
@@ -178,8 +180,6 @@ class VodRunner:
         output = folder / "made"
         output.mkdir()
         result = await run_while_space(self._bounds, folder, lambda: self._package(source, film, output, on_progress))
-        if result.damaged:
-            log.warning("a VOD source is damaged", source=source.text, pieces=result.damaged)
         size = await asyncio.to_thread(lambda: sum(file.stat().st_size for file in output.iterdir()))
         uploaded = await wait_for_store(
             lambda: self.films.get_uploaded_languages(source.names.prefix), source=source.text
@@ -190,7 +190,7 @@ class VodRunner:
         await self.films.mark_ready(source.names, source.text, made)
         if uploaded:
             await wait_for_store(lambda: self.captions.renew(source.names.prefix), source=source.text)
-        return outputs
+        return outputs, result.warning
 
     async def _package(
         self, source: VodSource, film: Path, output: Path, on_progress: Callable[[float], None]
@@ -255,7 +255,7 @@ class _RunningJob:
         Raises JobChanged if it was cancelled or another process owns it, StoreUnavailable if its end cannot be stored.
         """
         folder = self.runner.folder(self.job)
-        outcome: dict[str, str] | str
+        outcome: tuple[dict[str, str], str] | str
         try:
             with self.runner.queue.cancelling(self.job.id, self._stop):
                 async with Tasks("job progress") as update:
@@ -272,8 +272,8 @@ class _RunningJob:
             await asyncio.shield(_remove(folder))
         await self.runner.count_job()
 
-    async def _outcome(self, folder: Path) -> dict[str, str] | str:
-        """Returns the outputs, or the reason of the failure."""
+    async def _outcome(self, folder: Path) -> tuple[dict[str, str], str] | str:
+        """Returns the outputs and a warning, or the reason of the failure."""
         try:
             await asyncio.to_thread(folder.mkdir, parents=True)
             return await self.runner.perform(self.source, folder, self._on_progress)
@@ -285,7 +285,7 @@ class _RunningJob:
     def _on_progress(self, progress: float) -> None:
         self.progress = progress
 
-    async def _conclude(self, outcome: dict[str, str] | str) -> None:
+    async def _conclude(self, outcome: tuple[dict[str, str], str] | str) -> None:
         """Stores the end of the job."""
 
         async def conclude() -> None:
@@ -294,7 +294,8 @@ class _RunningJob:
                 await self.runner.films.fail(self.source.names, outcome)
                 await self.runner.queue.fail(job, outcome)
             else:
-                await self.runner.queue.complete(job, outcome)
+                outputs, warning = outcome
+                await self.runner.queue.complete(job, outputs, warning or None)
 
         await wait_for_store(conclude, job=self.job.id)
 

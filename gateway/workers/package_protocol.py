@@ -64,8 +64,8 @@ class PackageResult:
 
     segments: number of segments; they are numbered from 1. duration: seconds.
     width, height: of the encoded pictures, 0 without video. poster: whether a poster was made.
-    damaged: number of packets that could not be decoded. previews: whether pictures for the time bar were made.
-    captions: of the file, each as WebVTT with a playlist.
+    warning: sentences about what of the file is missing; "": nothing. previews: whether pictures for the time bar were
+    made. captions: of the file, each as WebVTT with a playlist.
     """
 
     segments: int
@@ -73,6 +73,6 @@ class PackageResult:
     width: int
     height: int
     poster: bool
-    damaged: int = 0
+    warning: str = ""
     previews: bool = False
     captions: tuple[FilmCaptions, ...] = ()

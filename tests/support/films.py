@@ -69,6 +69,14 @@ def scratch_file(name: str, data: bytes) -> Path:
     return path
 
 
+LEFT_OUT = "37 of 75 pictures are left out: their times repeat or go back"
+
+
+def twice() -> Path:
+    """A film in which two pictures have each time."""
+    return copied("twice.mkv", plain(), "-an", "-bsf:v", "setts=ts=floor(N/2)*80:time_base=1/1000")
+
+
 def probe(path: Path | str, *, count: bool = True) -> dict[str, Any]:
     """ffprobe's format, and the streams of the first program by kind."""
     command = [

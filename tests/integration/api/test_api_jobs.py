@@ -49,7 +49,18 @@ async def test_a_job_is_accepted_shown_and_listed(tmp_path: Path) -> None:
         assert response.status == 202
         job = await response.json()
         assert response.headers["Location"] == f"/jobs/{job['id']}"
-        assert {"id", "kind", "state", "progress", "source", "outputs", "error", "created", "updated"} == job.keys()
+        assert {
+            "id",
+            "kind",
+            "state",
+            "progress",
+            "source",
+            "outputs",
+            "error",
+            "warning",
+            "created",
+            "updated",
+        } == job.keys()
         assert (job["state"], job["progress"], job["outputs"], job["error"]) == ("SUBMITTED", 0, {}, None)
         await at.finished(job["id"])
         done = await api.json("GET", f"/jobs/{job['id']}")

@@ -75,6 +75,12 @@ def test_the_json_option_prints_the_finished_job(tmp_path: Path) -> None:
     )
 
 
+def test_what_of_the_film_is_missing_is_said(tmp_path: Path) -> None:
+    done = vod(films.twice(), "--out", tmp_path, "--json")
+    assert (done.returncode, json.loads(done.stdout)["warning"]) == (0, films.LEFT_OUT)
+    assert done.stderr.splitlines()[-1].endswith(f"twice.mkv: warning: {films.LEFT_OUT}")
+
+
 def test_relative_paths_are_printed_as_relative_paths(tmp_path: Path) -> None:
     (tmp_path / "a.v1.mp4").write_bytes(short().read_bytes())
     done = vod("a.v1.mp4", "--out", "there", cwd=tmp_path)

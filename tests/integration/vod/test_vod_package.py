@@ -63,7 +63,7 @@ def test_a_film_becomes_the_files_of_the_original_system(tmp_path: Path) -> None
     }  # fmt: skip
     told = films.probe(result.master)
     assert told["video"]["codec_name"] == "h264" and told["audio"]["codec_name"] == "aac"
-    assert int(told["video"]["nb_read_frames"]) == 75
+    assert int(told["video"]["nb_read_frames"]) == 75 and not result.made.warning
     assert result.attribute("RESOLUTION") == "320x180"
     assert result.attribute("FRAME-RATE") == "25.000"
     assert re.fullmatch(r"avc1\.64[0-9A-F]{4},mp4a\.40\.2", result.attribute("CODECS") or "")
@@ -452,14 +452,36 @@ def test_a_film_without_its_index_is_reported_as_incomplete(tmp_path: Path) -> N
         make(films.scratch_file("cut.mp4", whole[: len(whole) // 2]), tmp_path)
 
 
+def begin_of(film: Path, container: str, part: float) -> Path:
+    """The first part of a film, whose header still declares all of it."""
+    how = ("-movflags", "+faststart") if container == "mp4" else ()
+    data = films.copied(f"fast.{container}", film, *how).read_bytes()
+    return films.scratch_file(f"{part}.{container}", data[: round(len(data) * part)])
+
+
+@pytest.mark.parametrize("seconds", [1, 3])
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
-def test_an_incomplete_film_is_an_error_without_partial_output(container: str, tmp_path: Path) -> None:
-    whole = films.copied(
-        f"fast.{container}", films.plain(), *(("-movflags", "+faststart") if container == "mp4" else ())
+def test_an_incomplete_film_is_an_error_without_partial_output(container: str, seconds: int, tmp_path: Path) -> None:
+    with pytest.raises(UnusableFilm, match=rf"incomplete: .* s of {seconds}\.0 s"):
+        make(begin_of(films.plain(seconds=seconds), container, 0.6), tmp_path)
+
+
+def test_a_film_without_its_last_half_second_is_made_with_a_warning(tmp_path: Path) -> None:
+    made = make(begin_of(films.long(), "mp4", 0.98), tmp_path).made
+    assert re.fullmatch(r"(damaged packets: 1; )?the last 0\.\d s are missing", made.warning)
+
+
+def test_pictures_that_have_the_times_of_others_are_counted_in_a_warning(tmp_path: Path) -> None:
+    assert make(films.twice(), tmp_path).made.warning == films.LEFT_OUT
+
+
+@pytest.mark.parametrize("codec", [("copy",), ("libopus", "-b:a", "96k")])
+def test_sound_with_too_close_times_is_named(codec: tuple[str, ...], tmp_path: Path) -> None:
+    source = films.film(
+        "close.mkv", "-i", str(films.plain()), "-c:v", "copy", "-c:a", *codec, "-bsf:a", "setts=ts=TS/2"
     )
-    data = whole.read_bytes()
-    with pytest.raises(UnusableFilm, match=r"incomplete: .* s of 3\.0 s"):
-        make(films.scratch_file(f"half.{container}", data[: len(data) * 6 // 10]), tmp_path)
+    made = make(source, tmp_path).made
+    assert re.fullmatch(r"the sound lasts 1\.\d s, but its samples 3\.\d s: its times are too close", made.warning)
 
 
 def test_damage_in_the_middle_removes_only_the_damaged_part(tmp_path: Path) -> None:
@@ -470,6 +492,7 @@ def test_damage_in_the_middle_removes_only_the_damaged_part(tmp_path: Path) -> N
     result = make(films.scratch_file("damaged.ts", bytes(data)), tmp_path)
     assert int(films.probe(result.master)["video"]["nb_read_frames"]) > 220
     assert abs(sum(result.durations) - 25) < 1
+    assert re.fullmatch(r"damaged packets: \d+", result.made.warning)
 
 
 def test_a_jump_in_time_causes_no_gap_and_sound_stays_in_sync(tmp_path: Path) -> None:

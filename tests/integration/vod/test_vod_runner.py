@@ -54,6 +54,13 @@ async def test_a_film_in_the_store_becomes_hls_beside_it(tmp_path: Path) -> None
         assert at.scratch() == []
 
 
+async def test_a_finished_job_says_what_of_the_film_is_missing(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        at.put(films.twice(), "a.mkv")
+        job = await at.finished((await at.studio.submit("a.mkv")).id)
+        assert (job.state, job.error, job.warning) == (JobState.COMPLETE, None, films.LEFT_OUT)
+
+
 async def test_a_file_that_is_not_a_film_ends_in_an_error(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         (at.root / "text.mp4").write_text("This is text.\n")

@@ -69,7 +69,7 @@ const columns = () => [
         ${job.state === "PROGRESSING" && html`<span>${percent(job.progress / 100)}</span>`}</span>
       ${job.state === "PROGRESSING" && html`<progress max="100" value=${job.progress}
         aria-label=${t("films.progressOf", { name: title(job.source) })}></progress>`}
-      ${job.error && html`<span class="error">${job.error}</span>`}
+      ${(job.error || job.warning) && html`<span class="error">${job.error || job.warning}</span>`}
     </span>`,
   },
   { key: "created", label: t("films.created"), sort: (job) => job.created, cell: (job) => moment(job.created) },

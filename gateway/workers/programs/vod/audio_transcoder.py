@@ -36,6 +36,8 @@ class AudioTranscoder:
     def __init__(self, film: MediaFile, leader: ContinuousTimeline | None, advance: Callable[[int], None]) -> None:
         self.damaged = 0
         self.end = 0  # end of the last frame that `until` has yielded, in ticks
+        self.heard = 0  # length of the samples in the file, in ticks; `end` minus `begin` may be less
+        self.begin: int | None = None  # of the first frame
         self._film = film
         self._stream = film.audio
         self._advance = advance
@@ -63,6 +65,7 @@ class AudioTranscoder:
         """Yields the next frames before `time` (ticks)."""
         while (frame := self._peek()) is not None and frame[0] < time:
             self._next = None
+            self.begin = frame[0] if self.begin is None else self.begin
             self.end = frame[0] + round(self._length)
             yield frame
 
@@ -87,11 +90,13 @@ class AudioTranscoder:
     def _copy(self, first: Any, packets: Iterator[Any]) -> Iterator[AacFrame]:
         length = round(self._length)
         for packet in _chain(first, packets):
+            self.damaged += packet.is_corrupt
             at = ticks(packet.pts, packet.time_base)
             payload = bytes(packet)
             payload = payload[_adts_header(payload) :]
             if not payload or (packet.is_discard and at is not None and at < 0):
                 continue
+            self.heard += length
             new_time = self._timeline.place(self._timeline.end if at is None else at, length)
             # The length field of ADTS has 13 bits, and includes the header of 7 bytes.
             if new_time is not None and len(payload) <= 8184:
@@ -102,6 +107,7 @@ class AudioTranscoder:
         for packet in _chain(first, packets, flush=True):
             try:
                 frames = packet.decode()
+                self.damaged += packet.is_corrupt
             except av.error.FFmpegError:
                 self.damaged += 1
                 continue
@@ -110,6 +116,7 @@ class AudioTranscoder:
             for frame in frames:
                 at = ticks(frame.pts, frame.time_base)
                 length = round(frame.samples * VOD_CLOCK / (frame.sample_rate or VOD_CLOCK))
+                self.heard += length
                 new_time = self._timeline.place(self._timeline.end if at is None else at, length)
                 if new_time is not None:
                     frame.pts, frame.time_base = new_time, Fraction(1, VOD_CLOCK)

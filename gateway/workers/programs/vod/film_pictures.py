@@ -39,12 +39,13 @@ class _DecodeOrder:
 class FilmPictures:
     """Iterates over the decoded frames in order, with their times on `timeline`, in ticks.
 
-    rate: average pictures per second. step: ticks of one picture. advance: called with the time in the file, in ticks.
+    rate: average pictures per second. step: ticks of one picture. decoded: number of frames, also of those without a
+    time of their own. advance: called with the time in the file, in ticks.
     """
 
     def __init__(self, film: MediaFile, advance: Callable[[int], None]) -> None:
         self.timeline = ContinuousTimeline(film.max_gap)
-        self.damaged = 0
+        self.damaged = self.decoded = 0
         self._film = film
         self._advance = advance
         stream = film.video
@@ -58,11 +59,13 @@ class FilmPictures:
         for packet in self._film.packets(self._film.video):
             try:
                 frames = packet.decode()
+                self.damaged += packet.is_corrupt
             except av.error.FFmpegError:
                 self.damaged += 1
                 continue
             at = ticks(packet.pts, packet.time_base)
             self._advance(self.timeline.end if at is None else at)
+            self.decoded += len(frames)
             for frame in frames:
                 at = ticks(frame.pts if order is None else order.time_of(frame), frame.time_base)
                 step = ticks(frame.duration, frame.time_base) or self.step

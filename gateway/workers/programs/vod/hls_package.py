@@ -1,6 +1,7 @@
 """Converts one media file to HLS segments, playlists and a poster in a folder. Reads video and audio alternately."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil, inf
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,8 @@ _LONG_GAP: Final = (
     2 * VOD_CLOCK
 )  # if the next picture is this much later than the audio, segments are cut at audio frames
 _MAX_MISSING: Final = 0.03  # fraction of the declared length; if more is missing, the file is incomplete
+_SHORT: Final = 0.2  # seconds; a shorter end is not missed
+_MAX_UNHEARD: Final = 0.5  # seconds of sound that may be left out without a warning
 # The preview pictures of a VOD: all are parts of one JPEG file, the sheet.
 MAX_PICTURES: Final = 100  # about 5 MB of memory
 _COLUMNS: Final = 10
@@ -104,8 +107,9 @@ class _Packaging:
             self._write_audio(segments, audio, inf, None)
         end = max(part.end for part in (pictures, audio) if part is not None)
         segments.finish(end + shift)
-        self._check_length(end)
-        result = self._conclude(segments, pictures, audio, end)
+        is_cut = film.lacks_packets(film.video) or (audio is not None and audio_film.lacks_packets(audio_film.audio))
+        missing = self._missing_seconds(end, is_cut)
+        result = replace(self._conclude(segments, pictures, audio, end), warning=_warning(pictures, audio, missing))
         audio_film.close()
         return result
 
@@ -128,9 +132,8 @@ class _Packaging:
         if pictures is None:
             self._save_cover()
         size = (0, 0) if pictures is None else pictures.size
-        damaged = (0 if pictures is None else pictures.source.damaged) + (0 if audio is None else audio.damaged)
         has_previews = self._previews is not None
-        return PackageResult(len(segments.written), duration, *size, self._has_poster, damaged, has_previews, captions)
+        return PackageResult(len(segments.written), duration, *size, self._has_poster, "", has_previews, captions)
 
     def _open_video(self) -> VideoTranscoder:
         previews = self._previews = PreviewPictures(self._film.declared_duration) if self._request.previews else None
@@ -202,12 +205,39 @@ class _Packaging:
         """Reports the progress. Called in the decoding thread and in the encoding thread."""
         self._report_progress(min(0.99, self._film.progress(self._source_time)), self._output_time / VOD_CLOCK)
 
-    def _check_length(self, end: int) -> None:
-        """Raises UnusableFilm if the file is shorter than its header declares. end: of the last frame, in ticks."""
+    def _missing_seconds(self, end: int, is_cut: bool) -> float:
+        """Returns the seconds that the header declares and the file has not; 0 for a difference that has no cause.
+
+        end: of the last frame, in ticks. is_cut: whether packets are missing. Raises UnusableFilm if much is missing.
+        """
         seconds = (end - self._zero) / VOD_CLOCK
         declared = self._film.declared_duration
-        if declared - seconds > max(1.0, _MAX_MISSING * declared):
+        missing = declared - seconds
+        if missing > max(min(1.0, declared / 4), _MAX_MISSING * declared):
             raise UnusableFilm(f"the file is incomplete: {seconds:.1f} s of {declared:.1f} s")
+        return missing if missing > (_SHORT if is_cut else 1.0) else 0.0
+
+
+def _warning(pictures: VideoTranscoder | None, audio: AudioTranscoder | None, missing: float) -> str:
+    """Returns sentences about what of the file was decoded and is not in the VOD, or is damaged; "" without that.
+
+    missing: seconds at the end.
+    """
+    said, damaged = [], 0
+    if pictures is not None:
+        damaged, count = pictures.source.damaged, pictures.source.decoded
+        if pictures.made < count:
+            said.append(f"{count - pictures.made} of {count} pictures are left out: their times repeat or go back")
+    if audio is not None:
+        damaged += audio.damaged
+        heard, lasts = audio.heard / VOD_CLOCK, (audio.end - (audio.begin or 0)) / VOD_CLOCK
+        if heard - lasts > max(_MAX_UNHEARD, _MAX_MISSING * heard):
+            said.append(f"the sound lasts {lasts:.1f} s, but its samples {heard:.1f} s: its times are too close")
+    if damaged:
+        said.append(f"damaged packets: {damaged}")
+    if missing:
+        said.append(f"the last {missing:.1f} s are missing")
+    return "; ".join(said)
 
 
 class PreviewPictures:

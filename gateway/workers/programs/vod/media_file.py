@@ -52,6 +52,7 @@ class MediaFile:
         self.size = os.path.getsize(path)
         self._container = _open(path)
         self._position = 0
+        self._read = 0  # number of packets that `packets` has yielded
         try:
             self.video = _select_stream(v for v in self._container.streams.video if not _is_cover(v) and _has_codec(v))
             self.audio = _select_stream(a for a in self._container.streams.audio if _has_codec(a))
@@ -109,6 +110,10 @@ class MediaFile:
         others = len(self._container.streams) > sum(s is not None for s in (self.video, self.audio))
         return max(tracks, default=0.0 if others else self.duration)
 
+    def lacks_packets(self, stream: Any) -> bool:
+        """Whether the index of an MP4 file has more packets of this stream, the only one that was read."""
+        return stream is not None and "mp4" in self._container.format.name and self._read < int(stream.frames)
+
     def progress(self, time: int) -> float:
         """Returns the progress at `time` (ticks), 0 to 1. If the duration is unknown, uses the bytes read."""
         if self.duration:
@@ -128,6 +133,7 @@ class MediaFile:
         with suppress(av.error.FFmpegError):
             for packet in self._container.demux(*streams):
                 self._position = packet.pos or self._position
+                self._read += packet.size > 0
                 yield packet
 
     def reopen(self) -> MediaFile:

@@ -64,6 +64,7 @@ class VideoTranscoder:
         self.source = FilmPictures(media_file, advance)
         self.first: int | None = None  # ticks of the first picture
         self.end = 0  # end of the last picture, in ticks
+        self.made = 0  # number of encoded pictures, without those that repeat one
         self._encoding = encoding
         self._scratch = scratch
         self._on_first = on_first
@@ -90,7 +91,10 @@ class VideoTranscoder:
         return MediaTrack(Kind.VIDEO, Codec.H264, VOD_CLOCK, encoder_config("libx264", self._encoder.extradata))
 
     def __iter__(self) -> Iterator[EncodedPicture]:
+        last = None
         for (frame, aspect), at in fill_pauses(read_ahead(self._frames(), _MAX_AHEAD), self._end_of_last):
+            self.made -= frame is last
+            last = frame
             if self._encoder is None:
                 self._encoder = self._open_encoder(frame, aspect)
                 self.first = at
@@ -171,6 +175,7 @@ class VideoTranscoder:
 
     def _packets(self, frame: Any) -> Iterator[EncodedPicture]:
         for packet in self._encoder.encode(frame):
+            self.made += 1
             payload = nal.from_annexb(bytes(packet))
             yield EncodedPicture(packet.dts, packet.pts, packet.is_keyframe, payload)
 
