@@ -92,7 +92,7 @@ class FlvIntake(UnitIntake):
             self.read[index] += 1
             self._publish(item, now)
         else:
-            self._take(0, item, now)
+            self.take(0, item, now)
 
     def _take_multitrack(self, items: list[tuple[int, TrackMedia]], index: int, timestamp: int, now: float) -> None:
         """Processes the media of a multitrack message. Hot path."""
@@ -105,7 +105,7 @@ class FlvIntake(UnitIntake):
                 if self.is_announced:
                     self._push_additional(number, item, now)
                 else:
-                    self._take(track_id, item, now)
+                    self.take(track_id, item, now)
             else:
                 self._on_change(track_id, item, index, timestamp, now)
 
@@ -158,7 +158,7 @@ class FlvIntake(UnitIntake):
             self._converted = unit.track
             self.set_track(unit.track, now)
         unit.wall = time.time()
-        self._take(0, unit, now)
+        self.take(0, unit, now)
 
     def _repair(self, item: AccessUnit, has_same_time: bool, now: float) -> None:
         """Publishes what becomes whole by a unit of a default track. Raises InvalidData.
@@ -184,7 +184,7 @@ class FlvIntake(UnitIntake):
             if unit.track.kind is Kind.VIDEO and unit.track is not self._demux.video_track:
                 self._demux.video_track = unit.track
                 self.set_track(unit.track, now)  # the pictures brought other parameter sets
-            self._take(0, unit, now)
+            self.take(0, unit, now)
 
     def _begin_default(self, track: MediaTrack) -> MediaTrack | None:
         """Prepares the repair of a default track that the encoder announces. Returns the track to publish, if any."""
@@ -254,7 +254,7 @@ class FlvIntake(UnitIntake):
             self._describe_tracks(now)
         if isinstance(item, TrackStart):
             item.unit.dts = self._stamp(index + 2 * track_id, timestamp)
-            self._take(track_id, item.unit, now)
+            self.take(track_id, item.unit, now)
 
     def _set_additional(self, track_id: int, track: MediaTrack, now: float) -> None:
         self.publisher.set_additional(track_id, track, track_info(self.metadata, track.kind, track_id), now)

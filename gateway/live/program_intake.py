@@ -152,7 +152,7 @@ class ProgramIntake(UnitIntake):
 
     def _publish_unit(self, source: _Source, unit: AccessUnit, now: float) -> None:
         unit.dts = self._stamp(source.index, unit.dts & 0xFFFFFFFF)
-        self._take(source.track_id, unit, now)
+        self.take(source.track_id, unit, now)
 
     def _push_track(self, track_id: int, unit: AccessUnit, now: float) -> None:
         if track_id:

@@ -46,11 +46,14 @@ class UnitIntake:
 
     expected: the kinds of tracks that will come; None: unknown. A push to a stream that had tracks is expected to have
     the same kinds: when an encoder returns, its viewers do not wait for a track that it never had.
+    reorder: milliseconds that a timestamp may be behind its track.
     """
 
-    def __init__(self, publisher: StreamPublisher, expected: Collection[Kind] | None = None) -> None:
+    def __init__(
+        self, publisher: StreamPublisher, expected: Collection[Kind] | None = None, *, reorder: int = 100
+    ) -> None:
         self.publisher = publisher
-        self.timeline = publisher.timeline = PublisherTimeline()
+        self.timeline = publisher.timeline = PublisherTimeline(reorder=reorder)
         self.unusable = publisher.unusable
         self.unusable.explain = self.explain
         self.read = self.unusable.read
@@ -92,20 +95,33 @@ class UnitIntake:
         if self.is_announced:
             self._set_tracks(now)
 
+    def set_all(self, video: MediaTrack | None, audio: MediaTrack | None, now: float) -> None:
+        """Replaces both tracks, which a client describes together. Raises KeepsChanging. None: it is not known yet.
+
+        They are announced if none is missing, or if earlier tracks were.
+        """
+        if self._preroll:
+            self.finish(now)
+        self._video, self._audio = video, audio
+        if self.is_announced:
+            self._set_tracks(now)
+        elif self._has_expected():
+            self._announce(now)
+
     def push(self, unit: AccessUnit, now: float) -> None:
         """Publishes a unit of a current track, or lets it wait. Hot path.
 
         unit: `dts` is the timestamp of the sender in milliseconds. Only its lower 32 bits count. Jumps are repaired.
         """
         unit.dts = self._stamp(VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX, unit.dts & _MASK)
-        self._take(0, unit, now)
+        self.take(0, unit, now)
 
     def finish(self, now: float) -> None:
         """Ends the push: announces the tracks and publishes the waiting units."""
         if self._preroll and not self.is_announced:
             self._announce(now)
 
-    def _take(self, track_id: int, unit: AccessUnit, now: float) -> None:
+    def take(self, track_id: int, unit: AccessUnit, now: float) -> None:
         """Publishes a unit with its repaired time, or lets it wait. track_id: 0: of a default track."""
         self.read[VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX] += 1
         if self.is_announced:

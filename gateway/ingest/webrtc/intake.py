@@ -5,30 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from gateway.ingest.webrtc.converted_pictures import ConvertedPictures
 from gateway.ingest.webrtc.received_track import ReceivedTrack, TrackParameters
-from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK, SoundOnDemand
+from gateway.ingest.webrtc.sound_on_demand import SoundOnDemand
+from gateway.ingest.webrtc.whip_units import OPUS_TRACK, WhipUnits
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import StreamPublisher
-from gateway.live.sound_gaps import SoundGaps
 from gateway.live.track_changes import KeepsChanging
-from gateway.media import opus
-from gateway.media.clock import AudioClock, PublisherTimeline
-from gateway.media.errors import InvalidData
-from gateway.media.framed_units import MILLISECONDS, NO_START
-from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
+from gateway.media.framed_units import MILLISECONDS, NO_START, NONE_CAME
+from gateway.media.track import AccessUnit, Kind
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packets import header_extension
 from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
 from gateway.settings import Settings
-from gateway.workers.sound_protocol import opus_track
 from gateway.workers.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -42,9 +37,6 @@ _REPAIR_SECONDS: Final = 0.01  # between two checks for missing packets
 _SOON_SECONDS: Final = 0.011  # the reorder wait of a missing packet, and the millisecond to which timers are rounded
 _FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
 _REPORT_SECONDS: Final = 1.0
-_VIDEO: Final = 0  # index in the timeline
-_AUDIO: Final = 1
-OPUS_TRACK: Final = opus_track(2)
 _REPEAT_SECONDS: Final = 1.0  # a key frame is requested again if it has not come after this time
 _LATE_SECONDS: Final = 1.0  # a sender's own key frames may come this much later than the interval
 
@@ -52,7 +44,8 @@ _LATE_SECONDS: Final = 1.0  # a sender's own key frames may come this much later
 class WhipIntake:
     """One push. It publishes each complete picture. A worker converts Opus to AAC while a sink needs AAC.
 
-    Nothing is published before the first key frame. `begin` starts its timer, `close` stops it.
+    Nothing is published before the first key frame, or before `stream.tracks_wait` is over. `begin` starts its timer,
+    `close` stops it.
     on_error: called with the reason if the push cannot continue.
 
     encoder: the name of the client, for the metadata.
@@ -68,31 +61,26 @@ class WhipIntake:
         settings: Settings,
     ) -> None:
         self._publisher = publisher
-        self._metadata: dict[str, AmfValue] = {"encoder": encoder} if encoder else {}
         self._on_error = on_error
         timeline = self._received_times = RtpTimeline(tuple(p.codec.clock for p in parameters))
         self.tracks = [ReceivedTrack(p, timeline, index) for index, p in enumerate(parameters)]
         codecs = [(track, track.parameters.codec) for track in self.tracks]
         self._by_type = {codec.payload_type: track for track, codec in codecs}
         self._by_type |= {codec.rtx: track for track, codec in codecs if codec.rtx is not None}
-        self._timeline = PublisherTimeline()
         self._converted: ConvertedPictures | None = None  # of pictures that cannot be published as they are
+        self._sound: SoundOnDemand | None = None
+        self._units: WhipUnits | None = None  # None: everything is converted
+        audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
         if any(p.codec.name == "VP8" for p in parameters):
-            head = OPUS_TRACK.config if any(p.kind is Kind.AUDIO for p in parameters) else b""
+            head = b"" if audio is None else OPUS_TRACK.config
             self._converted = ConvertedPictures(publisher, workers, settings.transcode, head)
         else:
-            publisher.timeline = self._timeline
+            if audio is not None and audio.track is not None:
+                self._sound = SoundOnDemand(publisher, workers, audio.track)
+            self._units = WhipUnits(publisher, {track.kind for track in self.tracks}, self._sound)
+            self._units.metadata = {"encoder": encoder} if encoder else {}
         self._reports: list[rtcp.ReportBlock] = []  # the last report of each track
         publisher.network, publisher.unusable.explain = self._network, self._explain
-        self._sound: SoundOnDemand | None = None
-        self._gaps = SoundGaps(publisher.stream.name, self._publish)
-        audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
-        if audio is not None and audio.track is not None and self._converted is None:
-            self._sound = SoundOnDemand(publisher, workers, audio.track, has_video=len(self.tracks) > 1)
-        self._opus_clock = AudioClock(OPUS_TRACK.timescale, MILLISECONDS)
-        self._has_announced = False
-        self._video: MediaTrack | None = None  # the announced track
-        self._last = -1  # decode time of the last picture in milliseconds; -1: none yet
         self._feedback = TransportFeedback()
         self._peer: Peer | None = None
         self._began = time.monotonic()
@@ -112,19 +100,26 @@ class WhipIntake:
         self.last_packet = self._began
 
     @property
-    def is_publishing(self) -> bool:
-        """Whether tracks were announced."""
-        return self._has_announced or (self._converted is not None and self._converted.has_begun)
+    def has_media(self) -> bool:
+        """Whether pictures or sound came that can be published."""
+        has_begun = self._converted is not None and self._converted.has_begun
+        return has_begun or (self._units is not None and self._units.units > 0)
+
+    @property
+    def _is_publishing(self) -> bool:
+        return self._units is not None and self._units.is_announced
 
     @property
     def tolerates_delay(self) -> bool:
         """Whether no sink waits for the next picture, and no packet is missing."""
-        return self._has_announced and not self._is_hurried and not self._publisher.stream.is_awaited
+        return self._is_publishing and not self._is_hurried and not self._publisher.stream.is_awaited
 
     def _explain(self) -> str:
-        """Returns why no picture was made of those that came; "": one was, or none came."""
-        came = any(track.ssrc for track in self.tracks if track.kind is Kind.VIDEO)
-        return NO_START if came and self._video is None and self._converted is None else ""
+        """Returns why no picture was made although the offer promises some; "": one was, or nothing came."""
+        video = next((track for track in self.tracks if track.kind is Kind.VIDEO), None)
+        if video is None or video.track is not None or not self.received:
+            return ""
+        return NO_START if video.ssrc else NONE_CAME
 
     def begin(self, peer: Peer) -> None:
         """Starts the timer of feedback and reports."""
@@ -201,67 +196,14 @@ class WhipIntake:
         """Takes a unit of a track: publishes a picture, and gives sound to the worker. Hot path."""
         if self._converted is not None:
             self._converted.take(unit)
-        elif unit.track.kind is Kind.AUDIO:
-            if self._has_announced or self._announce(None):
-                self._push_sound(unit)
-        elif unit.track is self._video or self._announce(unit.track):
-            self._push(unit)
-
-    def _push(self, unit: AccessUnit) -> None:
-        """Publishes a picture with repaired times."""
-        publisher = self._publisher
-        if not publisher.active:
-            return
-        at = self._timeline.stamp(_VIDEO, unit.dts & 0xFFFFFFFF)
-        self._last = unit.dts = max(at, self._last + 1)
-        unit.wall = time.time()
-        now = time.monotonic()
-        if unit.key:
-            self._key_frames.note_key_frame(now)
-            if self._sound is not None:
-                self._sound.forget_before(unit.dts)
-        self._gaps.push(unit, now)
-
-    def _push_sound(self, unit: AccessUnit) -> None:
-        """Publishes sound with repaired times."""
-        if self._publisher.active:
-            unit.dts = self._timeline.stamp(_AUDIO, unit.dts & 0xFFFFFFFF)
-            self._gaps.push(unit, time.monotonic())
-
-    def _publish(self, unit: AccessUnit, now: float) -> None:
-        """Publishes a picture, or sound as Opus, which the maker of AAC gets too.
-
-        The times of the Opus count samples, because players conceal each gap, even one of a millisecond.
-        """
-        if unit.track.kind is Kind.VIDEO:
-            self._publisher.push(unit, now)
-            return
-        assert self._sound is not None, "pushes with converted pictures do not come here"
-        with suppress(InvalidData):  # the worker counts it
-            at = self._opus_clock.stamp(unit.dts, opus.packet_samples(unit.payload))
-            packet = type(unit)(OPUS_TRACK, at, 0, True, time.time(), unit.payload)
-            self._publisher.push_opus(packet, now)
-        self._sound.take(unit)
-
-    def _announce(self, video: MediaTrack | None) -> bool:
-        """Announces the tracks. Returns False if the first picture is awaited, or the tracks change too often."""
-        kinds = {track.kind for track in self.tracks}
-        if video is None and Kind.VIDEO in kinds:
-            return False
-        audio = None
-        if Kind.AUDIO in kinds:
-            audio = AAC_TRACK
-            if not self._has_announced and self._publisher.active:
-                # Before the tracks, because sinks that want Opus need no worker.
-                self._publisher.set_opus(OPUS_TRACK, self._sound)
-        try:
-            self._publisher.set_tracks(video, audio, self._metadata)
-        except KeepsChanging as error:
-            self._on_error(str(error))
-            return False
-        self._has_announced, self._video = True, video
-        self._gaps.set_tracks(video, self._sound.source if self._sound is not None else None)
-        return True
+        elif self._units is not None and self._publisher.active:
+            now, unit.wall = time.monotonic(), time.time()
+            if unit.key and unit.track.kind is Kind.VIDEO:
+                self._key_frames.note_key_frame(now)
+            try:
+                self._units.take_unit(unit, now)
+            except KeepsChanging as error:
+                self._on_error(str(error))
 
     # ---- feedback ----
 
@@ -310,7 +252,7 @@ class WhipIntake:
                 self._take(unit)
             if due.nacks:
                 peer.send_rtcp(rtcp.nack(_SSRC, track.ssrc, due.nacks))
-            if track.kind is Kind.VIDEO and (due.pli or (self._has_announced and self._key_frames.take_request(now))):
+            if track.kind is Kind.VIDEO and (due.pli or (self._is_publishing and self._key_frames.take_request(now))):
                 peer.send_rtcp(rtcp.pli(_SSRC, track.ssrc))
             self._is_hurried |= receiver.is_repairing
         if now >= self._feedback_at:

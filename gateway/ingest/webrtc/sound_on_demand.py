@@ -31,14 +31,14 @@ class SoundOnDemand:
     The first sink that needs it waits until a worker has converted them: 0.1 s for its start, and about 50 ms for each
     second of sound.
 
-    source: Opus, with times in milliseconds. has_video: whether the push has pictures, too.
+    source: Opus, with times in milliseconds. has_video: whether the push has pictures, too; its owner sets it.
     """
 
-    def __init__(self, publisher: StreamPublisher, workers: WorkerPool, source: MediaTrack, *, has_video: bool) -> None:
+    def __init__(self, publisher: StreamPublisher, workers: WorkerPool, source: MediaTrack) -> None:
         self._publisher = publisher
         self._workers = workers
         self.source = source
-        self._has_video = has_video
+        self.has_video = False
         self._client: SoundWorkerClient | None = None  # while a worker is needed
         self._changed = asyncio.Event()  # set by a new client and at the end
         self._closed = False
@@ -115,7 +115,7 @@ class SoundOnDemand:
 
     def take(self, unit: AccessUnit) -> None:
         """Takes a unit with the times of the push. Hot path."""
-        if not self._has_video:
+        if not self.has_video:
             self.forget_before(unit.dts - int(AUDIO_ONLY_SECONDS * 1_000))
         if unit.dts < self._first:  # it came later than the key frame that it precedes
             self._publisher.count_unused(unit)

@@ -193,7 +193,7 @@ class WhipPush:
         if intake is None:
             return
         now, last, idle_timeout = time.monotonic(), intake.last_packet, settings.rtmp.idle_timeout
-        reason = self.push.overdue(now, last, settings.limits, idle_timeout, has_media=intake.is_publishing)
+        reason = self.push.overdue(now, last, settings.limits, idle_timeout, has_media=intake.has_media)
         if reason:
             self._end(reason)
             return

@@ -11,10 +11,10 @@ import structlog
 
 from gateway.ingest.browser_intake import IntakeStats
 from gateway.live.publisher import StreamPublisher
-from gateway.live.sound_gaps import SoundGaps
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
 from gateway.media import aac, codecs, h264, opus
-from gateway.media.clock import PublisherTimeline
 from gateway.media.errors import InvalidData
+from gateway.media.framed_units import NO_START, NONE_CAME
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack
 from gateway.media.whole_pictures import WholePictures
 from gateway.protocols.errors import RemoteProtocolError
@@ -26,7 +26,6 @@ from gateway.workers.worker_pool import WorkerPool
 log = structlog.get_logger(__name__)
 
 _TIMESCALE: Final = 1000  # ticks per second of the units: milliseconds, as in FLV and RTMP
-_VIDEO_INDEX, _AUDIO_INDEX = 0, 1  # of the timeline
 _START_MS: Final = 1_000  # time of the first frame; not 0, because the other track may begin a little earlier
 _MAX_REORDER_MS: Final = 1_000
 _MASK: Final = 0xFFFFFFFF
@@ -37,27 +36,27 @@ class FramesIntake:
 
     Malformed chunks are counted and dropped. A hundred in a row, or an unusable configuration, end the push.
     A changed configuration starts a new epoch, whose pictures begin with a key frame.
+    Pictures that a configuration describes are announced with the first of them: a camera may send none.
     """
 
     def __init__(self, publisher: StreamPublisher, workers: WorkerPool) -> None:
         self._publisher = publisher
-        self._gaps = SoundGaps(publisher.stream.name, publisher.push)
+        self._units = UnitIntake(publisher, reorder=_MAX_REORDER_MS)
         self._connection = FramesConnection()
         self._sound_worker = SoundWorkerClient(workers, publisher.stream.name, self._publish_audio)
-        self._timeline = publisher.timeline = PublisherTimeline(reorder=_MAX_REORDER_MS)
         self._time_offset: int | None = None  # the page's time that corresponds to 0 here, milliseconds
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None  # the published audio track
         self._source_audio: MediaTrack | None = None  # the received audio track, if a worker transcodes it to AAC
         self._pre_skip_ms = 0  # of Opus that the worker decodes
         self._pictures: WholePictures | None = None  # of the video
-        self._metadata: dict[str, AmfValue] = {}
         self._key_due = True  # the next picture must be a key frame
         self._order = DecodeOrder()
         self._uses_worker = False  # the worker was requested
         self._ended = False
         self._dropped = 0
-        self._unusable, self._read = publisher.unusable, publisher.unusable.read
+        self._unusable = publisher.unusable
+        self._unusable.explain = self._explain
 
     # ---- Intake ----
 
@@ -91,13 +90,15 @@ class FramesIntake:
     def stats(self) -> IntakeStats:
         video = "copy" if self._video is not None else None
         audio = None if self._audio is None else "copy" if self._source_audio is None else "transcode"
-        return IntakeStats(self._read[_VIDEO_INDEX], self._dropped, self._sound_worker.behind, video, audio)
+        return IntakeStats(self._units.read[VIDEO_INDEX], self._dropped, self._sound_worker.behind, video, audio)
 
     # ---- frames ----
 
     def _on_video(self, chunk: Chunk) -> None:
         track, pictures = self._video, self._pictures
         assert track is not None and pictures is not None, "FramesConnection refuses frames without a configuration"
+        if not self._publisher.active:
+            return
         if self._key_due and not chunk.key:
             self._dropped += 1
             return
@@ -108,18 +109,17 @@ class FramesIntake:
                     return  # it has no picture
             except InvalidData:
                 reason = 'pictures are not NAL units with their lengths: encode with avc: {format: "avc"}'
-                self._count_malformed(reason, _VIDEO_INDEX)
+                self._count_malformed(reason, VIDEO_INDEX)
                 return
-            if unit.track != track and self._publisher.active:  # they brought other parameter sets
-                self._video = unit.track
-                self._publisher.set_tracks(unit.track, self._audio, self._metadata)
-                self._gaps.set_tracks(unit.track, self._audio)
         self._key_due = False
-        pts = self._timeline.stamp(_VIDEO_INDEX, self._relative_ms(chunk.pts))
+        pts = self._units.timeline.stamp(VIDEO_INDEX, self._relative_ms(chunk.pts))
         unit.dts = self._order.dts(pts)
         unit.cts = pts - unit.dts
-        self._read[_VIDEO_INDEX] += 1
-        self._gaps.push(unit, time.monotonic())
+        now = time.monotonic()
+        if unit.track is not self._units.tracks[VIDEO_INDEX]:  # the first one, or they brought other parameter sets
+            self._video = unit.track
+            self._units.set_track(unit.track, now)
+        self._units.take(0, unit, now)
 
     def _on_audio(self, chunk: Chunk) -> None:
         track = self._audio
@@ -127,18 +127,17 @@ class FramesIntake:
         if self._source_audio is None and chunk.payload[:1] == b"\xff":
             # The sync word of ADTS begins with these bits. A raw AAC frame never does: there, 111 means its end.
             reason = 'sound is not raw AAC frames: encode with aac: {format: "aac"}'
-            self._count_malformed(reason, _AUDIO_INDEX)
+            self._count_malformed(reason, AUDIO_INDEX)
             return
-        self._read[_AUDIO_INDEX] += 1
-        dts = self._timeline.stamp(_AUDIO_INDEX, self._relative_ms(chunk.pts) - self._pre_skip_ms & _MASK)
+        dts = self._units.timeline.stamp(AUDIO_INDEX, self._relative_ms(chunk.pts) - self._pre_skip_ms & _MASK)
         if self._source_audio is not None:
             self._sound_worker.give(AccessUnit(self._source_audio, dts, 0, True, time.time(), chunk.payload))
         else:
-            self._gaps.push(AccessUnit(track, dts, 0, True, time.time(), chunk.payload), time.monotonic())
+            self._publish_audio(AccessUnit(track, dts, 0, True, time.time(), chunk.payload))
 
     def _publish_audio(self, unit: AccessUnit) -> None:
         if self._publisher.active:
-            self._gaps.push(unit, time.monotonic())
+            self._units.take(0, unit, time.monotonic())
 
     def _relative_ms(self, pts: int) -> int:
         """Returns the time on this intake's clock in milliseconds, modulo 2^32. pts: microseconds of the page."""
@@ -146,6 +145,12 @@ class FramesIntake:
         if self._time_offset is None:
             self._time_offset = ms - _START_MS
         return ms - self._time_offset & _MASK
+
+    def _explain(self) -> str:
+        units = self._units
+        if self._video is None or units.read[VIDEO_INDEX] or not (units.units or self._dropped):
+            return ""
+        return NO_START if self._dropped else NONE_CAME
 
     def _count_malformed(self, reason: str, index: int) -> None:
         self._dropped += 1
@@ -173,9 +178,11 @@ class FramesIntake:
             self._key_due = True
             self._order = DecodeOrder()
             self._pictures = None if video is None else WholePictures(video)
-        self._video, self._audio, self._metadata = video, published, _metadata(configuration)
-        self._publisher.set_tracks(video, published, self._metadata)
-        self._gaps.set_tracks(video, published)
+        self._video, self._audio = video, published
+        units = self._units
+        units.metadata = _metadata(configuration)
+        units.expected = {track.kind for track in (video, published) if track is not None}
+        units.set_all(video if units.is_announced else None, published, time.monotonic())
 
     async def _set_worker_tracks(self, source: MediaTrack | None, published: MediaTrack | None) -> None:
         if source == self._source_audio:

@@ -174,7 +174,7 @@ class PushSession:
         limits, idle_timeout = self._settings.limits, self._settings.ws.idle_timeout
         if self._close_reason.done() or intake is None or publisher is None:
             return
-        media = publisher.stream.received.bytes > self._bytes_before
+        media = publisher.stream.received.bytes > self._bytes_before or any(publisher.unusable.read)
         overdue = self._push.overdue(now, self._last_message, limits, idle_timeout, has_media=media)
         if overdue:
             self._end(CloseCode.STALLED, overdue)

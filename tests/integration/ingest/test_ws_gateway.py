@@ -79,13 +79,13 @@ async def send_cut(ws: object, data: bytes, seconds: float) -> None:
 
 
 async def test_webcodecs_frames_are_forwarded_unchanged(gateway: Gateway) -> None:
-    film = camera(seconds=5)
+    film = camera(seconds=7)
     channel = gateway.channel()
     async with page(address(gateway, channel)) as pushing:
         await pushing.configure(film)
+        sending = asyncio.create_task(pushing.film(film, pace=1))  # the first picture announces the tracks
         viewer = pull(channel.url("live.flv"), seconds=None)
-        await asyncio.to_thread(until, lambda: channel.session()["viewers"]["flv"], "it watches")
-        await pushing.film(film, pace=1)
+        await sending
         await pushing.send(end_text())
         assert await pushing.closed() == 1000
         take = await asyncio.to_thread(take_of, viewer)

@@ -133,9 +133,9 @@ async def test_pictures_are_published_unchanged(name: str) -> None:
 async def test_vp8_becomes_h264_with_aac() -> None:
     film = source(*PICTURES, *SOUND, "-t", "4", "-g", "1000", *ENCODERS["VP8"], "-c:a", "libopus", container="matroska")
     async with pushing("VP8", sound=True) as push:
-        assert not push.intake.is_publishing
+        assert not push.intake.has_media
         await push.play(film)
-        assert push.intake.is_publishing
+        assert push.intake.has_media
         await until(lambda: len(push.of(Kind.VIDEO)) > 40)
     tracks = push.seen.tracks[-1]
     assert tracks.video is not None and tracks.audio is not None

@@ -97,7 +97,7 @@ async def test_a_key_frame_for_a_viewer_is_requested_at_once() -> None:
     async with pushing() as (intake, publisher, peer, packets):
         for packet in packets[:10]:
             intake.receive_rtp([packet], [time.monotonic()])
-        assert intake.is_publishing
+        assert intake.has_media
         timer = intake._timer
         publisher.stream.request_key_frame(time.monotonic())
         assert intake._timer is not timer

@@ -60,7 +60,8 @@ class Worker:
 class Push:
     def __init__(self, has_video: bool) -> None:
         self.publisher: StreamPublisher = builders.publish(builders.hub())
-        self.sound = SoundOnDemand(self.publisher, cast(Any, None), SOURCE, has_video=has_video)
+        self.sound = SoundOnDemand(self.publisher, cast(Any, None), SOURCE)
+        self.sound.has_video = has_video
         self.publisher.set_opus(OPUS, self.sound)
         self.publisher.set_tracks(builders.VIDEO if has_video else None, AAC_TRACK, {})
         self.stream = self.publisher.stream

@@ -201,6 +201,19 @@ async def test_other_parameter_sets_in_the_pictures_are_announced(rig: Rig) -> N
     assert tracks.metadata == rig.seen.tracks[0].metadata
 
 
+async def test_described_pictures_are_awaited_for_ten_seconds(rig: Rig) -> None:
+    await rig.configure()
+    for ms in range(0, 10_000, 500):
+        await rig.sound(ms)
+    assert rig.seen.items == []
+    await rig.sound(10_000)
+    assert [(t.video is not None, t.audio is not None) for t in rig.seen.tracks] == [(False, True)]
+    assert "none came" in rig.publisher.unusable.explain()
+    await rig.picture(10_040, key=True)
+    assert [(t.video is not None, t.audio is not None) for t in rig.seen.tracks] == [(False, True), (True, True)]
+    assert rig.publisher.unusable.explain() == ""
+
+
 async def test_a_push_of_aac_with_adts_headers_ends_with_a_hint(rig: Rig) -> None:
     await rig.configure()
     with pytest.raises(InvalidData, match=r'aac: \{format: "aac"\}'):

@@ -1,0 +1,107 @@
+"""A WHIP push announces its tracks by the rules of all pushes: promised pictures are awaited."""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+
+from gateway.ingest.webrtc.intake import WhipIntake
+from gateway.ingest.webrtc.received_track import TrackParameters
+from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK
+from gateway.ingest.webrtc.whip_units import OPUS_TRACK
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.media.track import Kind
+from gateway.protocols.rtp.packetizers.nal_units import H264Packetizer
+from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD
+from gateway.protocols.rtp.sender import rtp_packet
+from gateway.protocols.sdp.offer import OfferedCodec
+from gateway.settings.layers import load
+from gateway.workers.worker_pool import WorkerPool
+from tests.support import builders
+from tests.support.builders import Recorder
+from tests.support.rtp_viewers import coded
+
+VIDEO, AUDIO = 96, 111
+SETTINGS = load(environ={})
+PACKETIZER = H264Packetizer(builders.VIDEO.config)
+OPUS = b"\xf8\xff\xfe"  # 20 ms of silence
+
+
+class Push:
+    """An intake of pictures and sound without a connection, and what it publishes."""
+
+    def __init__(self, *, video: bool = True) -> None:
+        parameters = [
+            TrackParameters(Kind.VIDEO, OfferedCodec(VIDEO, "H264", 90_000, 1, {}, frozenset(), None), 0),
+            TrackParameters(Kind.AUDIO, OfferedCodec(AUDIO, "OPUS", 48_000, 2, {}, frozenset(), None), 0),
+        ]
+        self.publisher, errors = builders.publish(builders.hub()), list[str]()
+        workers = WorkerPool(SETTINGS.workers, Counter(WORKER_RESTARTS))
+        self.intake = WhipIntake(self.publisher, workers, parameters[not video :], "", errors.append, SETTINGS)
+        self.seen, self.heard = Recorder(), Recorder()
+        self.publisher.stream.attach(self.seen)
+        self.publisher.stream.pushed_sound.opus.attach(self.heard)
+        self._numbers, self._began = (count(), count()), time.monotonic()
+
+    def picture(self, ms: int, *, key: bool = False) -> None:
+        parts = PACKETIZER.split(coded(ms, key, 300).payload, MAX_PAYLOAD, key)
+        for part in parts:
+            self._send(ms, rtp_packet(VIDEO, part is parts[-1], next(self._numbers[0]), ms * 90, 1, part))
+
+    def sound(self, ms: int) -> None:
+        self._send(ms, rtp_packet(AUDIO, False, next(self._numbers[1]), ms * 48, 2, OPUS))
+
+    def _send(self, ms: int, packet: bytes) -> None:
+        self.intake.receive_rtp([packet], [self._began + ms / 1000])
+
+    @property
+    def tracks(self) -> list[tuple[bool, bool]]:
+        """Whether each announcement has pictures and sound."""
+        return [(tracks.video is not None, tracks.audio is not None) for tracks in self.seen.tracks]
+
+
+async def test_sound_that_comes_first_waits_for_the_pictures() -> None:
+    push = Push()
+    for ms in range(0, 6000, 20):
+        push.sound(ms)
+    assert push.tracks == [] and push.heard.units == []
+    push.picture(6000, key=True)
+    push.sound(6000)
+    assert push.tracks == [(True, True)]
+    assert len(push.heard.units) == 1, "sound before the first picture would delay all later sound"
+
+
+async def test_pictures_do_not_wait_for_sound() -> None:
+    push = Push()
+    push.picture(0, key=True)
+    assert push.tracks == [(True, True)]
+    assert len(push.seen.units) == 1
+
+
+async def test_a_promised_camera_that_sends_nothing_is_left_out_and_its_owner_reads_why() -> None:
+    push = Push()
+    for ms in range(0, 10_000, 20):
+        push.sound(ms)
+    assert push.tracks == [] and push.intake.has_media
+    push.sound(10_000)
+    push.sound(10_020)
+    assert push.tracks == [(False, True)]
+    assert len(push.heard.units) == 2
+    assert push.publisher.unusable.explain() == "they are announced, but none came"
+
+
+async def test_a_camera_that_begins_late_is_announced() -> None:
+    push = Push()
+    for ms in range(0, 10_020, 20):
+        push.sound(ms)
+    push.picture(10_100, key=True)
+    assert push.tracks == [(False, True), (True, True)]
+    assert push.publisher.unusable.explain() == ""
+
+
+async def test_sound_alone_waits_for_nothing() -> None:
+    push = Push(video=False)
+    push.sound(0)
+    assert push.seen.tracks[0].audio == AAC_TRACK
+    assert [unit.track for unit in push.heard.units] == [OPUS_TRACK]
