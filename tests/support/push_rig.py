@@ -229,7 +229,9 @@ async def rig(
         tasks.start(listener.run())
         if compatible is not None:
             tasks.start(compatible.hub.run())
-        yield PushServer(hub, store, listener, workers, admission, viewers, boxes, told)
-        listener.close()
-        await listener.hang_up(grace=1)
+        try:
+            yield PushServer(hub, store, listener, workers, admission, viewers, boxes, told)
+        finally:  # a test that fails leaves no socket to the next one
+            listener.close()
+            await listener.hang_up(grace=1)
     assert crashes == []
