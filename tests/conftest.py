@@ -38,6 +38,8 @@ __all__ = [
     "versity_server",
 ]  # fixtures for whoever asks by name
 
+bytecode.allow()
+
 # Making a failing timetable smaller runs it thousands of times: minutes in which nothing is told.
 _WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)
 

@@ -10,6 +10,7 @@ import compileall
 import importlib.util
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,7 +21,18 @@ _ROOT = Path(__file__).resolve().parents[2]
 _PLAIN = ("gateway", "proxy", "tests/support")  # without rewritten assertions
 _HASH = slice(8, 16)  # of the source, in the head of bytecode that pytest writes (PEP 552)
 
+_FORBIDS = "PYTHONDONTWRITEBYTECODE"
+
 _config: pytest.Config  # for the processes that are forked below
+
+
+def allow() -> None:
+    """Removes `PYTHONDONTWRITEBYTECODE` of a shell from this process and from those that it starts.
+
+    With it, each process of a test compiles the program and the test modules anew: a run needs twice the CPU.
+    """
+    if os.environ.pop(_FORBIDS, ""):
+        sys.dont_write_bytecode = False
 
 
 def write(config: pytest.Config, paths: Iterable[Path], cores: int = os.cpu_count() or 1) -> None:

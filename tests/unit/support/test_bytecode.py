@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -37,3 +38,13 @@ def test_bytecode_is_that_of_pytest_and_is_written_again_only_after_a_change(
     module.write_text("def judged(x):\n    assert x == 3\n")
     bytecode.write(pytestconfig, [module], cores=1)
     assert written.read_bytes() != first
+
+
+def test_bytecode_is_written_also_where_a_shell_forbids_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    bytecode.allow()
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ and not sys.dont_write_bytecode
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # by -B
+    bytecode.allow()
+    assert sys.dont_write_bytecode
