@@ -20,10 +20,10 @@ from gateway.formats.scte35 import (
     write_section,
 )
 from gateway.lib.numbers import read_integer
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Timed
 
-TICKS: Final = 90_000  # a second
 LONGEST: Final = 86_400.0  # seconds of a break
 _WRAP: Final = 1 << 33
 _MAX_TEXT: Final = 8192  # characters: a section of 4096 bytes, and bytes after it
@@ -90,7 +90,7 @@ def _adjusted(pts: int | None, info: SpliceInfo) -> int | None:
 
 
 def _seconds(ticks: int | None) -> float | None:
-    return round(ticks / TICKS, 3) if ticks and ticks <= LONGEST * TICKS else None
+    return round(ticks / VIDEO_CLOCK, 3) if ticks and ticks <= LONGEST * VIDEO_CLOCK else None
 
 
 def event_id(id: str) -> int:
@@ -104,8 +104,8 @@ def splice_section(kind: CueType, id: str, at: int, seconds: float | None) -> by
 
     seconds: above 0 and at most LONGEST; None: the break ends with its end only.
     """
-    pts = at * (TICKS // 1000) % _WRAP
-    duration = None if seconds is None else BreakDuration(round(seconds * TICKS))
+    pts = at * (VIDEO_CLOCK // 1000) % _WRAP
+    duration = None if seconds is None else BreakDuration(round(seconds * VIDEO_CLOCK))
     return write_section(SpliceInfo(SpliceInsert(event_id(id), kind is CueType.OUT, pts, duration=duration)))
 
 
@@ -147,7 +147,7 @@ def _ad_cue(timed: Timed) -> ScriptSplice | None:
         return ScriptSplice(told, cue.at - timed.dts)
     if splice.pts is None:
         return ScriptSplice(splice, 0)
-    ahead = (splice.pts // (TICKS // 1000) - timed.dts + _WRAP // 180) % (_WRAP // 90) - _WRAP // 180
+    ahead = (splice.pts // (VIDEO_CLOCK // 1000) - timed.dts + _WRAP // 180) % (_WRAP // 90) - _WRAP // 180
     return ScriptSplice(splice, ahead if -_AHEAD[1] <= ahead <= _AHEAD[0] else 0)
 
 

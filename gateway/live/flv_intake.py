@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from gateway.formats.flv.demuxer import MediaDemuxer, track_number
-from gateway.formats.flv.tag import TIMESCALE, Script, TrackMedia, TrackStart, Unsupported
+from gateway.formats.flv.tag import Script, TrackMedia, TrackStart, Unsupported
 from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
@@ -17,6 +17,7 @@ from gateway.live.track_changes import IntervalLimiter, KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import HEADLESS, NOT_READABLE
 from gateway.media.aac import parse_asc, raw_frames
+from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed
@@ -297,7 +298,7 @@ def _raw_units(unit: AccessUnit) -> list[AccessUnit]:
     rate = parse_asc(unit.track.config).core_rate
     units = []
     for number, frame in enumerate(frames):
-        dts = unit.dts + number * 1024 * TIMESCALE // rate
+        dts = unit.dts + number * 1024 * MILLISECONDS // rate
         units.append(replace(unit, dts=dts, payload=frame))
     return units
 

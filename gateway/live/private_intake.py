@@ -7,12 +7,11 @@ from typing import Final
 from gateway.formats.private_data import MAX_BYTES, PrivateData, private_data
 from gateway.formats.ts.data_units import METADATA_PES, DataUnit
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
-from gateway.formats.ts.sound_frames import CLOCK
-from gateway.media.framed_units import MILLISECONDS
+from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
 from gateway.media.track import Timed
 
 PRIVATE_USES: Final = (StreamUse.KLV, StreamUse.PRIVATE)
-_TICKS: Final = CLOCK // MILLISECONDS
+_TICKS: Final = VIDEO_CLOCK // MILLISECONDS
 _MAX_UNITS, _MAX_RATE = 60, 256_000  # units and bytes in a second of a stream
 _ID3: Final = b"ID3"  # timed metadata, which is no private data
 _WHOLE_CELL: Final = 0xDF  # §2.12.4.2: one complete cell, random access

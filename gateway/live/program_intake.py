@@ -21,7 +21,7 @@ from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
 from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import NOT_READABLE
-from gateway.media.framed_units import MILLISECONDS
+from gateway.media.clock import MILLISECONDS
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 log = structlog.get_logger(__name__)

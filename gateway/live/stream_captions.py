@@ -15,16 +15,16 @@ from gateway.formats.script_data import CaptionText, read_caption, read_caption_
 from gateway.lib.token_bucket import TokenBucket
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.caption_track import SPEECH, TEXT, CaptionTrack, caption_id
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.closed_captions import ClosedCaptions
 from gateway.media.track import AccessUnit, Timed
 
-TICKS: Final = 90_000  # a second
 POSTS_A_SECOND: Final = 10  # captions that somebody writes
 _MAX_KEPT: Final = 128  # captions of one source
 _MAX_TEXTS: Final = 8  # sources of text; others are ignored
-_LEAST, _MOST = 2 * TICKS, 7 * TICKS  # for reading one caption
-_PER_CHARACTER: Final = TICKS // 16  # for reading
-_LONGEST: Final = 60 * TICKS  # of a caption with an end of its own
+_LEAST, _MOST = 2 * VIDEO_CLOCK, 7 * VIDEO_CLOCK  # for reading one caption
+_PER_CHARACTER: Final = VIDEO_CLOCK // 16  # for reading
+_LONGEST: Final = 60 * VIDEO_CLOCK  # of a caption with an end of its own
 
 
 @dataclass(slots=True, eq=False)
@@ -143,7 +143,7 @@ class StreamCaptions:
                 return
             decoder = self._decoder = ClosedCaptionDecoder()
         scale = unit.track.timescale
-        shown, decoded = (unit.dts + unit.cts) * TICKS // scale, unit.dts * TICKS // scale
+        shown, decoded = (unit.dts + unit.cts) * VIDEO_CLOCK // scale, unit.dts * VIDEO_CLOCK // scale
         for time, picture in self._order.add(data, shown, decoded):
             self._time = time
             for change in decoder.take(picture, time):

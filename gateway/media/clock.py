@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from bisect import insort
 from dataclasses import dataclass
+from typing import Final
+
+VIDEO_CLOCK: Final = 90_000  # ticks a second: of transport streams, of pictures in RTP, and of our segments
+MILLISECONDS: Final = 1_000  # a second: of FLV and RTMP
 
 _WRAP = 1 << 32
 _HALF = 1 << 31

@@ -2,11 +2,10 @@
 
 from typing import Final
 
-from gateway.media.clock import DecodeTimes
+from gateway.media.clock import MILLISECONDS, DecodeTimes
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
-MILLISECONDS: Final = 1_000  # per second, as in FLV and RTMP
 # Why no picture was made, for the owner of the channel.
 NO_START: Final = "no key frame with its parameter sets came"
 NONE_CAME: Final = "they are announced, but none came"

@@ -12,9 +12,9 @@ from gateway.formats.hls.media_playlist import MARK
 from gateway.formats.hls.multivariant_playlist import SubtitleRendition
 from gateway.formats.mp4.webvtt_track import wvtt_fragment
 from gateway.formats.ts.muxer import DELAY
-from gateway.live.stream_captions import TICKS
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.packaging.caption_pieces import CaptionPieces, join_pieces
 from gateway.packaging.segment_window import Segment
 
@@ -51,14 +51,14 @@ def vtt_file(cues: Sequence[CaptionCue], base: int, delay: int = 0) -> bytes:
     """
     # Times in the file count from `base`. hls.js ignores a map to MPEG-2 time zero, so that is no moment of it.
     first = min((cue.start for cue in cues), default=base) - base
-    local = max(first // TICKS, 1) * TICKS
+    local = max(first // VIDEO_CLOCK, 1) * VIDEO_CLOCK
     return webvtt(cues, base, (local + delay, local))
 
 
 def dash_segment(segment: Segment, track: str, base: int) -> bytes:
     """Returns a segment of WebVTT in MP4, with 90,000 ticks a second. base: see `vtt_file`."""
-    start = segment.time * TICKS // segment.clock
-    end = (segment.time + segment.length) * TICKS // segment.clock
+    start = segment.time * VIDEO_CLOCK // segment.clock
+    end = (segment.time + segment.length) * VIDEO_CLOCK // segment.clock
     captions = segment_captions(segment) or {}
     cues = [cue.moved(-base) for cue in captions.get(track, ())]
     return wvtt_fragment(segment.number, start, end, cues)

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from gateway.live.stream_captions import TICKS, ShownCaption, StreamCaptions
+from gateway.live.stream_captions import ShownCaption, StreamCaptions
 from gateway.media.caption_cue import CaptionCue
+from gateway.media.clock import VIDEO_CLOCK
 
 # The captions of one segment or part, by the id of their track. Times are ticks of 90 kHz on the stream's clock.
 CaptionPieces: TypeAlias = Mapping[str, tuple[CaptionCue, ...]]
@@ -37,7 +38,7 @@ class CaptionCutter:
 
     def cut(self, start: int, end: int, clock: int) -> CaptionPieces | None:
         """Returns the captions of a piece, in presentation time with `clock` ticks a second; None: it has none."""
-        begin, stop = start * TICKS // clock, end * TICKS // clock
+        begin, stop = start * VIDEO_CLOCK // clock, end * VIDEO_CLOCK // clock
         before, self._begin = self._begin, begin
         logs, is_first = self._captions.logs, before is None
         if before is not None and begin < before:  # another timeline

@@ -13,10 +13,8 @@ from dataclasses import InitVar, dataclass, field
 from fractions import Fraction
 
 from gateway.media import codecs
-from gateway.media.clock import AudioClock
+from gateway.media.clock import VIDEO_CLOCK, AudioClock
 from gateway.media.track import AccessUnit, Codec, MediaTrack
-
-VIDEO_CLOCK = 90_000
 
 # The times of the first and the current frame are rounded down or to the nearest millisecond, both alike. So their
 # difference is wrong by less than 1 ms; the rest is for the rounding to ticks.

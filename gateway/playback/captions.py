@@ -11,6 +11,7 @@ from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.live.stream import Stream
 from gateway.media.caption_track import CAPTIONS_FOLDER
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.packaging.caption_files import (
     TS_DELAY,
     VTT,
@@ -21,7 +22,6 @@ from gateway.packaging.caption_files import (
 )
 from gateway.packaging.caption_pieces import CaptionPieces
 from gateway.packaging.cmaf.packager import CmafPackager
-from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback import hls
 from gateway.playback.play_format import LIVE_M3U8

@@ -13,11 +13,11 @@ from gateway.formats.captions.webvtt import join_webvtt
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable
 from gateway.live.stream import Stream
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.outputs.recording.on_demand_recording import OnDemandRecording
 from gateway.outputs.recording.recorded_pieces import Span
 from gateway.outputs.recording.session_captions import MAX_CAPTIONS
 from gateway.packaging.caption_files import TS_DELAY, VTT, vtt_file
-from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.packaging.ts.segment_history import PastSegment
 from gateway.playback.captions import captions, ts_file
 from gateway.playback.play_format import LIVE_M3U8

@@ -9,7 +9,7 @@ import structlog
 
 from gateway.lib.tasks import Tasks
 from gateway.live.sound_to_aac import MakeConverter
-from gateway.media.framed_units import MILLISECONDS
+from gateway.media.clock import MILLISECONDS
 from gateway.media.track import AccessUnit, ForeignSound, MediaTrack
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
 from gateway.workers.sound_protocol import SoundSetup, aac_track, channels_of

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 from gateway.lib.records import read_record
 from gateway.media import codecs
+from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 
-TIMESCALE: Final = 1_000  # of all tracks, as in FLV
 GOP_SECONDS: Final = 2
 DEFAULT_SIZE: Final = (1_280, 720)
 DEFAULT_RATE: Final = Fraction(30)
-DEFAULT_AUDIO: Final = MediaTrack(Kind.AUDIO, Codec.AAC, TIMESCALE, b"\x11\x90")  # AAC LC, 48 kHz, stereo
+DEFAULT_AUDIO: Final = MediaTrack(Kind.AUDIO, Codec.AAC, MILLISECONDS, b"\x11\x90")  # AAC LC, 48 kHz, stereo
 _MAX_RATE: Final = 120
 _USUAL_RATES: Final = tuple(Fraction(n * 1_000, 1_001) for n in (24, 30, 60, 120))
 _USUAL_BITS_PER_PIXEL: Final = 0.08

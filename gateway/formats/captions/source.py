@@ -4,8 +4,10 @@ import abc
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.media.clock import VIDEO_CLOCK
+
 _PAUSE: Final = 27_000  # ticks of 90 kHz without characters, after which a row that is written is shown: 0.3 s
-_SILENCE: Final = 16 * 90_000  # ticks without any data, after which a caption is erased: 16 s (CEA-608, annex C)
+_SILENCE: Final = 16 * VIDEO_CLOCK  # ticks without any data, after which a caption is erased: 16 s (CEA-608, annex C)
 _LONG_AGO: Final = -(1 << 62)
 
 

@@ -10,9 +10,10 @@ from collections import Counter
 
 from gateway.formats import amf0
 from gateway.formats.flv import tag
-from gateway.formats.flv.tag import AAC, AUDIO_FOURCC, EX_AUDIO, TIMESCALE, VIDEO_FOURCC, FrameType, VideoPacket
+from gateway.formats.flv.tag import AAC, AUDIO_FOURCC, EX_AUDIO, VIDEO_FOURCC, FrameType, VideoPacket
 from gateway.media import nal
 from gateway.media.aac import adts_config
+from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.media.whole_pictures import real_codec, record_of
@@ -140,7 +141,7 @@ class MediaDemuxer:
         if not config and (codec in _NEEDS_CONFIG or not key):
             self.dropped[kind] += 1
             return None
-        track = MediaTrack(kind, codec, TIMESCALE, config)
+        track = MediaTrack(kind, codec, MILLISECONDS, config)
         if kind is _VIDEO:
             self.video_track = track
         else:
@@ -168,7 +169,7 @@ class MediaDemuxer:
         """Reads a frame of sound that no track can have; its track has the first byte of the body, E.4.2.1."""
         if len(body) < 2:
             return None
-        track = MediaTrack(_AUDIO, Codec.MP3, TIMESCALE, body[:1])
+        track = MediaTrack(_AUDIO, Codec.MP3, MILLISECONDS, body[:1])
         unit = AccessUnit(track, dts, 0, True, wall, body[1:])
         if track == self.audio_track and self.foreign is not None:
             return unit
@@ -297,7 +298,7 @@ class MediaDemuxer:
             return None  # ffmpeg 9 begins AV1 with an empty header, and sends the record with the first frame
         if len(config) < _SMALLEST_CONFIG.get(codec, 0):
             raise InvalidData(f"{codec} sequence header of {len(config)} bytes")
-        track = MediaTrack(kind, codec, TIMESCALE, config)
+        track = MediaTrack(kind, codec, MILLISECONDS, config)
         if track == (self.video_track if kind is _VIDEO else self.audio_track):
             return None
         if kind is _VIDEO:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.formats import amf0
-from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, MAX_BODY, MP3, SCRIPT, TIMESCALE, VIDEO
+from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, MAX_BODY, MP3, SCRIPT, VIDEO
+from gateway.media.clock import MILLISECONDS
 from gateway.media.codecs import describe
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed, Tracks
 
@@ -52,7 +53,7 @@ def unit_tag(unit: AccessUnit) -> bytes:
     track = unit.track
     payload = unit.payload
     dts, cts = unit.dts, unit.cts
-    if track.timescale != TIMESCALE:
+    if track.timescale != MILLISECONDS:
         dts, cts = _milliseconds(unit)
     time = (dts & 0xFFFFFF) << 8 | dts >> 24 & 0xFF
     codec = track.codec
@@ -88,7 +89,7 @@ def unit_body(unit: AccessUnit) -> bytes:
     """Returns the body of one frame, for an RTMP message of type 9 (video) or 8 (audio)."""
     track = unit.track
     codec = track.codec
-    cts = unit.cts if track.timescale == TIMESCALE else _milliseconds(unit)[1]
+    cts = unit.cts if track.timescale == MILLISECONDS else _milliseconds(unit)[1]
     if track.kind is _VIDEO_KIND:
         if codec is _H264:
             first = (0x10 if unit.key else 0x20) | AVC
@@ -114,7 +115,7 @@ def additional_body(track_id: int, unit: AccessUnit) -> bytes:
     first = b"\x96" if unit.key else b"\xa6"
     if codec is not _H264 and codec is not _H265:
         return b"".join((first, b"\x01", FOURCC[codec], bytes((track_id,)), unit.payload))
-    cts = unit.cts if unit.track.timescale == TIMESCALE else _milliseconds(unit)[1]
+    cts = unit.cts if unit.track.timescale == MILLISECONDS else _milliseconds(unit)[1]
     shift = (cts & 0xFFFFFF).to_bytes(3, "big")
     return b"".join((first, b"\x01", FOURCC[codec], bytes((track_id,)), shift, unit.payload))
 
@@ -132,7 +133,7 @@ def additional_track_body(track_id: int, track: MediaTrack) -> bytes:
 
 def unit_time(unit: AccessUnit) -> int:
     """Returns the unit's dts in milliseconds modulo 2**32, as FLV tags and RTMP messages carry it."""
-    if unit.track.timescale == TIMESCALE:
+    if unit.track.timescale == MILLISECONDS:
         return unit.dts & 0xFFFFFFFF
     return _milliseconds(unit)[0] & 0xFFFFFFFF
 
@@ -249,5 +250,5 @@ def tag(type_id: int, timestamp: int, body: bytes) -> bytes:
 def _milliseconds(unit: AccessUnit) -> tuple[int, int]:
     """Returns dts and cts in milliseconds. cts is the difference of the rounded times, so errors do not accumulate."""
     scale = unit.track.timescale
-    dts = unit.dts * TIMESCALE // scale
-    return dts, (unit.dts + unit.cts) * TIMESCALE // scale - dts
+    dts = unit.dts * MILLISECONDS // scale
+    return dts, (unit.dts + unit.cts) * MILLISECONDS // scale - dts

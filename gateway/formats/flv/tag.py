@@ -12,7 +12,6 @@ from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack
 
 AUDIO, VIDEO, SCRIPT = 8, 9, 18  # tag types, the same numbers as RTMP message types
 
-TIMESCALE = 1000  # FLV counts milliseconds
 MAX_BODY = 0xFFFFFF  # a tag's size is 24 bits
 
 

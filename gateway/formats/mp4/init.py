@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.formats.mp4.box import box, full_box
 from gateway.media import ac3, codecs, flac, mp3, opus
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import UnsupportedCodec
 from gateway.media.pixel_aspect import SQUARE, PixelAspect
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -73,7 +74,7 @@ class TrackInit:
     group: int = 0
 
 
-def movie_init(tracks: Sequence[TrackInit], *, timescale: int = 90_000) -> bytes:
+def movie_init(tracks: Sequence[TrackInit], *, timescale: int = VIDEO_CLOCK) -> bytes:
     """Returns ftyp + moov of a movie with the fragments of several tracks. Raises like `init_segment`."""
     traks = [_trak(t) for t in tracks]
     # The duration is unknown: 0 and no mehd box mean "a live presentation" (§8.8.2).

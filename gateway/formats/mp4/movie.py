@@ -15,11 +15,11 @@ from gateway.formats.mp4.chapters import Chapter, chapter_box
 from gateway.formats.mp4.init import TrackInit, media_header, movie_header, movie_init, track_header
 from gateway.formats.mp4.reader import boxes, find, need, u32
 from gateway.formats.mp4.tables import Table
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 
 FTYP: Final = box(b"ftyp", b"isom", (0x200).to_bytes(4, "big"), b"isomiso2mp41")
 
-_SCALE: Final = 90_000  # ticks a second of the movie
 _MAX_NARROW: Final = 3 << 30  # bytes of media up to which offsets fit in 32 bits, even after a large index
 _FROM_1904_TO_1970: Final = 2_082_844_800  # seconds
 
@@ -109,8 +109,8 @@ def _moov(
     boxes_ = []
     for n, trak in enumerate(traks):
         table, scale = trak.table, trak.timescale
-        late = round((table.shown_start / scale - zero) * _SCALE)
-        shown = (table.shown_end - table.shown_start) * _SCALE // scale
+        late = round((table.shown_start / scale - zero) * VIDEO_CLOCK)
+        shown = (table.shown_end - table.shown_start) * VIDEO_CLOCK // scale
         longest = max(longest, late + shown)
         # If a picture would be shown before it is decoded, all offsets grow, and the edit list corrects it.
         first = table.shown_start - table.decode_start
@@ -122,8 +122,8 @@ def _moov(
         volume = 0x0100 if header[4:8] == b"smhd" else 0
         tkhd = track_header(trak.track_id, late + shown, volume, trak.width, trak.height, created, trak.group)
         boxes_.append(box(b"trak", tkhd, box(b"edts", _edits(late, shown, first + lift)), mdia))
-    head = movie_header(_SCALE, longest, max(t.track_id for t in traks) + 1, created)
-    return box(b"moov", head, *boxes_, chapter_box(chapters)), longest / _SCALE
+    head = movie_header(VIDEO_CLOCK, longest, max(t.track_id for t in traks) + 1, created)
+    return box(b"moov", head, *boxes_, chapter_box(chapters)), longest / VIDEO_CLOCK
 
 
 def _edits(late: int, shown: int, first: int) -> bytes:

@@ -12,15 +12,15 @@ from typing import Final
 from gateway.formats.mp4.entries import read_track
 from gateway.formats.mp4.reader import Box, boxes, find, need, u32
 from gateway.formats.recording import ForeignCodec
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, random_access_of
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 MAX_MOOV: Final = 64 << 20  # bytes
 _MAX_SAMPLES: Final = 6_000_000  # a day of 60 pictures a second
-_CLOCK: Final = 90_000  # ticks a second of all times
-FIRST_SHOWN: Final = _CLOCK  # time of the first picture shown: decode times may lie before it
-_SOUND_BEFORE: Final = _CLOCK  # ticks; this much sound before the first picture is also read
+FIRST_SHOWN: Final = VIDEO_CLOCK  # time of the first picture shown: decode times may lie before it
+_SOUND_BEFORE: Final = VIDEO_CLOCK  # ticks; this much sound before the first picture is also read
 _MAX_SAMPLE: Final = 24 << 20  # bytes
 
 
@@ -69,7 +69,7 @@ class MovieReader:
 
         Also selects the samples that their decoding needs. Returns the positions of the first byte and after the last.
         """
-        first, last = int(start * _CLOCK) + FIRST_SHOWN, int(end * _CLOCK) + FIRST_SHOWN
+        first, last = int(start * VIDEO_CLOCK) + FIRST_SHOWN, int(end * VIDEO_CLOCK) + FIRST_SHOWN
         found: list[_Sample] = []
         for table in self._tables:
             chosen = list(table.samples(first, last))
@@ -110,7 +110,7 @@ class _SampleTable:
         entry = read_track(data, trak, movie_scale)
         if isinstance(entry.track.coding, ForeignCodec):
             raise InvalidData(f"MP4: a track of {entry.track.coding}")
-        self.track = MediaTrack(entry.track.kind, Codec(entry.track.coding), _CLOCK, entry.track.config)
+        self.track = MediaTrack(entry.track.kind, Codec(entry.track.coding), VIDEO_CLOCK, entry.track.config)
         self._scale, self._early = entry.track.timescale, entry.early
         stbl = need(data, trak, b"mdia", b"minf", b"stbl")
 
@@ -154,8 +154,8 @@ class _SampleTable:
         scale, early, track = self._scale, self._early, self.track
         offsets = _expanded(self._offsets, self._count)
         for n in range(begin, end):
-            dts = (times[n] - early) * _CLOCK // scale + FIRST_SHOWN
-            shown = (times[n] - early + (offsets[n] if offsets else 0)) * _CLOCK // scale + FIRST_SHOWN
+            dts = (times[n] - early) * VIDEO_CLOCK // scale + FIRST_SHOWN
+            shown = (times[n] - early + (offsets[n] if offsets else 0)) * VIDEO_CLOCK // scale + FIRST_SHOWN
             # The first sample of a recording is a key frame, even if stss leaves out recovery points.
             key = n == 0 or key_set is None or n + 1 in key_set
             yield _Sample(positions[n], self._sizes[n], track, dts, shown - dts, key)
@@ -164,7 +164,7 @@ class _SampleTable:
         """Returns the indexes of the first sample, and after the last one."""
 
         def index(ticks: int) -> int:
-            return bisect_right(times, (ticks - FIRST_SHOWN) * self._scale // _CLOCK + self._early)
+            return bisect_right(times, (ticks - FIRST_SHOWN) * self._scale // VIDEO_CLOCK + self._early)
 
         end = index(last)
         at = max(index(first) - 1, 0)

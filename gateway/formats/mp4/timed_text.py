@@ -12,8 +12,8 @@ from gateway.formats.mp4.movie import MovieTrack
 from gateway.formats.mp4.reader import find, need
 from gateway.formats.mp4.tables import Table
 from gateway.media.caption_cue import CaptionCue
+from gateway.media.clock import VIDEO_CLOCK
 
-TIMESCALE: Final = 90_000
 _MAX_TEXT: Final = 0xFFFF  # bytes
 _CENTER, _BOTTOM = 1, -1
 _FONT: Final = b"Sans-Serif"
@@ -30,14 +30,14 @@ def new_text_track(track_id: int, size: tuple[int, int], language: str = "") -> 
     form = struct.pack(">6xHIbb4x4h", 1, 0, _CENTER, _BOTTOM, 0, 0, height, width)
     hdlr = full_box(b"hdlr", 0, 0, bytes(4), b"sbtl", bytes(12), b"SubtitleHandler\x00")
     header = full_box(b"nmhd", 0, 0)
-    mdia = media_box(TIMESCALE, language, hdlr, header, box(b"tx3g", form, style, fonts))
+    mdia = media_box(VIDEO_CLOCK, language, hdlr, header, box(b"tx3g", form, style, fonts))
     minf = need(mdia, None, b"mdia", b"minf")
     stsd, dinf = need(mdia, minf, b"stbl", b"stsd"), need(mdia, minf, b"dinf")
     elng = find(mdia, b"mdia", b"elng")
     names = hdlr if elng is None else mdia[elng.start : elng.end] + hdlr
     kept = names, header, mdia[dinf.start : dinf.end]
     described = mdia[stsd.start : stsd.end]
-    return MovieTrack(track_id, TIMESCALE, False, *size, described, kept, Table(), packed_language(language), 0)
+    return MovieTrack(track_id, VIDEO_CLOCK, False, *size, described, kept, Table(), packed_language(language), 0)
 
 
 def text_samples(start: int, end: int, cues: Sequence[CaptionCue]) -> list[tuple[int, bytes]]:

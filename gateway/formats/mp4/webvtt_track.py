@@ -11,8 +11,8 @@ from gateway.formats.mp4.cue_spans import cue_spans
 from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import media_box, movie_header, track_extends, track_header
 from gateway.media.caption_cue import CaptionCue
+from gateway.media.clock import VIDEO_CLOCK
 
-TIMESCALE: Final = 90_000
 # ISO/IEC 23000-19 annex A: 'cwvt' is the media profile of WebVTT tracks.
 _FTYP: Final = box(b"ftyp", b"iso6", (0).to_bytes(4, "big"), b"iso6cmfccwvt")
 _EMPTY: Final = box(b"vtte")  # §7.3: nothing is shown
@@ -26,9 +26,9 @@ def wvtt_init(track_id: int = 1, language: str = "") -> bytes:
     # §7.5: WVTTSampleEntry with the header of the file, which has no regions or styles here.
     entry = box(b"wvtt", struct.pack(">6xH", 1), box(b"vttC", b"WEBVTT"))
     hdlr = full_box(b"hdlr", 0, 0, bytes(4), b"text", bytes(12), b"TextHandler\x00")
-    mdia = media_box(TIMESCALE, language, hdlr, full_box(b"nmhd", 0, 0), entry)
+    mdia = media_box(VIDEO_CLOCK, language, hdlr, full_box(b"nmhd", 0, 0), entry)
     trak = box(b"trak", track_header(track_id, 0, 0, 0, 0), mdia)
-    return _FTYP + box(b"moov", movie_header(TIMESCALE, 0, track_id + 1), trak, box(b"mvex", track_extends(track_id)))
+    return _FTYP + box(b"moov", movie_header(VIDEO_CLOCK, 0, track_id + 1), trak, box(b"mvex", track_extends(track_id)))
 
 
 def wvtt_fragment(

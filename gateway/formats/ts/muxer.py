@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from gateway.formats.ts import psi
 from gateway.formats.ts.data_streams import DataStream, SectionPackets
 from gateway.media import aac, nal
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, MediaTrack
@@ -80,7 +81,7 @@ class TsMuxer:
             if audio.codec is Codec.AAC:
                 asc = aac.parse_asc(audio.config)
                 self._adts = aac.Adts(asc)
-                self._frame_ticks = (asc.core_samples * 90_000, asc.core_rate)
+                self._frame_ticks = (asc.core_samples * VIDEO_CLOCK, asc.core_rate)
             self._audio_stream_id = 0xC0 if audio.codec in (Codec.AAC, Codec.MP3) else 0xBD  # private_stream_1
         self._audio_codec = audio.codec if audio is not None else None
         self._audio = _Pid(AUDIO_PID)

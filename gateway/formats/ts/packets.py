@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.media.clock import VIDEO_CLOCK
+
 PACKET: Final = 188
 HALF33: Final = 1 << 32
 MASK33: Final = (1 << 33) - 1
@@ -81,8 +83,8 @@ class ProgramClock:
 
     __slots__ = ("_last", "generation", "pid")
 
-    _AHEAD: Final = 10 * 90_000  # a gap of lost packets may be as long
-    _BEHIND: Final = 90_000
+    _AHEAD: Final = 10 * VIDEO_CLOCK  # a gap of lost packets may be as long
+    _BEHIND: Final = VIDEO_CLOCK
 
     def __init__(self) -> None:
         self.pid = -1

@@ -6,8 +6,8 @@ from typing import Final
 from gateway.formats.ts.packets import TsCounters
 from gateway.formats.ts.pes import PROOFS
 from gateway.formats.ts.program_tables import StreamEntry
-from gateway.formats.ts.sound_frames import CLOCK
 from gateway.media import h264, h265, nal
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import NalPictures
 from gateway.media.nal_codec import NAL_CODECS
@@ -76,7 +76,7 @@ class PictureTrack:
         self.name = entry.codec
         codec = Codec(entry.codec)
         self._counters = counters
-        self._pictures = NalPictures(codec, timescale=CLOCK)
+        self._pictures = NalPictures(codec, timescale=VIDEO_CLOCK)
         self._slice, self._first = _PATTERNS[codec]
         self._proofs = 0
         self._step = _USUAL_STEP
@@ -195,7 +195,7 @@ class PictureTrack:
         if unit is not None:
             if unit.track is not self._track:
                 self._track = unit.track
-                self._step = round(CLOCK / (self._pictures.frame_rate or CLOCK / _USUAL_STEP))
+                self._step = round(VIDEO_CLOCK / (self._pictures.frame_rate or VIDEO_CLOCK / _USUAL_STEP))
             done.append(unit)
 
     def _next_times(self) -> tuple[int, int | None] | None:

@@ -12,14 +12,15 @@ from gateway.formats.ts.pictures import PictureTrack
 from gateway.formats.ts.program_selector import ProgramSelector
 from gateway.formats.ts.program_tables import DATA_USES, NULL_PID, SCRAMBLED, ProgramMap, StreamEntry, StreamUse
 from gateway.formats.ts.sections import SectionReader
-from gateway.formats.ts.sound_frames import CLOCK, SoundTrack
+from gateway.formats.ts.sound_frames import SoundTrack
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import NO_START, NONE_CAME
 from gateway.media.track import AccessUnit, ForeignSound
 
 _MAX_PES: Final = {StreamUse.VIDEO: 24 << 20, StreamUse.AUDIO: 1 << 20}  # bytes; of data: MAX_DATA
-_JUMP: Final = 10 * CLOCK  # ticks between two units of a stream
-_MARKED_JUMP: Final = CLOCK  # the same if the program's clock says that it has jumped
+_JUMP: Final = 10 * VIDEO_CLOCK  # ticks between two units of a stream
+_MARKED_JUMP: Final = VIDEO_CLOCK  # the same if the program's clock says that it has jumped
 _PAUSE: Final = 64  # unusual packets for each event that only changes names, after the first ones
 _FREE_NAMES: Final = 8
 # What comes in place of a transport stream, by its first bytes.

@@ -5,7 +5,8 @@ from typing import Final
 
 from gateway.formats.ts.demuxer import Pes, TsDemuxer
 from gateway.formats.ts.packets import unwrapped
-from gateway.formats.ts.sound_frames import CLOCK, read_frame
+from gateway.formats.ts.sound_frames import read_frame
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
@@ -61,7 +62,7 @@ class TsReader:
         sample = self._pictures.take(pes.payload, pes.key, adopt_sets=pes.key)
         if sample is not None:
             if self._video_track is None or self._video_track.config != sample.config:
-                self._video_track = MediaTrack(Kind.VIDEO, codec, CLOCK, sample.config)
+                self._video_track = MediaTrack(Kind.VIDEO, codec, VIDEO_CLOCK, sample.config)
             yield AccessUnit(self._video_track, dts, cts, pes.key, 0.0, sample.payload)
 
     def _audio(self, codec: Codec, time: int, payload: bytes) -> Iterator[AccessUnit]:
@@ -73,6 +74,6 @@ class TsReader:
             if not at < end <= len(payload) or count > _MAX_FRAMES:
                 raise InvalidData(f"MPEG-TS: an {codec} frame that exceeds its PES packet")
             if self._audio_track is None or self._audio_track.config != config:
-                self._audio_track = MediaTrack(Kind.AUDIO, codec, CLOCK, config)
-            yield AccessUnit(self._audio_track, time + samples * CLOCK // rate, 0, True, 0.0, payload[start:end])
+                self._audio_track = MediaTrack(Kind.AUDIO, codec, VIDEO_CLOCK, config)
+            yield AccessUnit(self._audio_track, time + samples * VIDEO_CLOCK // rate, 0, True, 0.0, payload[start:end])
             at, samples = end, samples + length

@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 from gateway.formats.ts.packets import TsCounters
 from gateway.formats.ts.program_tables import S302M, StreamEntry
 from gateway.media import aac, ac3, latm, mp3, opus
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 
-CLOCK: Final = 90_000  # ticks a second of all times
 MP2: Final = "mp2"
 _MAX_TRIES: Final = 16  # sync bytes of a PES packet that begin no frame; then the rest of it is dropped
 _MAX_FRAME: Final = 1 << 16  # bytes; no codec has longer ones
@@ -249,14 +249,15 @@ class SoundTrack:
         if self._track is None or self._track.config != frame.config or self.name != codec:
             # Sound for a worker has no codec of a track. `format` tells it, so the track's codec is not used.
             self._track = MediaTrack(
-                Kind.AUDIO, Codec.MP3 if codec in (MP2, S302M) else Codec(codec), CLOCK, frame.config
+                Kind.AUDIO, Codec.MP3 if codec in (MP2, S302M) else Codec(codec), VIDEO_CLOCK, frame.config
             )
             self.name = codec
         for payload in payloads:
             if frame.rate != self._rate and self._time is not None:
-                self._time += self._samples * CLOCK // self._rate
+                self._time += self._samples * VIDEO_CLOCK // self._rate
                 self._rate, self._samples = frame.rate, 0
             self.format = self._framing.foreign_format(payload)
             if self._time is not None:
-                yield AccessUnit(self._track, self._time + self._samples * CLOCK // self._rate, 0, True, 0.0, payload)
+                time = self._time + self._samples * VIDEO_CLOCK // self._rate
+                yield AccessUnit(self._track, time, 0, True, 0.0, payload)
             self._samples += frame.samples

@@ -16,7 +16,8 @@ from gateway.ingest.webrtc.whip_units import OPUS_TRACK, WhipUnits
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
-from gateway.media.framed_units import MILLISECONDS, NO_START, NONE_CAME
+from gateway.media.clock import MILLISECONDS
+from gateway.media.framed_units import NO_START, NONE_CAME
 from gateway.media.track import AccessUnit, Kind
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp

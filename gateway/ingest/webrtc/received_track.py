@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from gateway.media import av1, vp9
+from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import MILLISECONDS, FramedSound, NalPictures
+from gateway.media.framed_units import FramedSound, NalPictures
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.protocols.rtp import retransmission
 from gateway.protocols.rtp.av1_depacketizer import Av1Depacketizer

@@ -9,9 +9,8 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.sound_gaps import SoundGaps
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
 from gateway.media import opus
-from gateway.media.clock import AudioClock
+from gateway.media.clock import MILLISECONDS, AudioClock
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import AccessUnit, Kind, MediaTrack
 from gateway.workers.sound_protocol import opus_track
 

@@ -13,6 +13,7 @@ from gateway.ingest.browser_intake import IntakeStats
 from gateway.live.publisher import StreamPublisher
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
 from gateway.media import aac, codecs, h264, opus
+from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import NO_START, NONE_CAME
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack
@@ -25,7 +26,6 @@ from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
 
-_TIMESCALE: Final = 1000  # ticks per second of the units: milliseconds, as in FLV and RTMP
 _START_MS: Final = 1_000  # time of the first frame; not 0, because the other track may begin a little earlier
 _MAX_REORDER_MS: Final = 1_000
 _MASK: Final = 0xFFFFFFFF
@@ -169,7 +169,7 @@ class FramesIntake:
             source, published = None, audio
         else:
             assert configuration.audio is not None, "it has a track"
-            source, published = audio, aac_track(configuration.audio.channels, _TIMESCALE)
+            source, published = audio, aac_track(configuration.audio.channels, MILLISECONDS)
         if source is not None or self._uses_worker:
             await self._set_worker_tracks(source, published)
         if (video, published) == (self._video, self._audio) or not self._publisher.active:
@@ -224,7 +224,7 @@ def _video_track(config: VideoConfig) -> MediaTrack:
     if not avcc.sps or not avcc.pps:
         raise InvalidData("video.description (avcC) has no parameter sets")
     h264.parse_sps(avcc.sps[0])
-    return MediaTrack(Kind.VIDEO, Codec.H264, _TIMESCALE, config.description)
+    return MediaTrack(Kind.VIDEO, Codec.H264, MILLISECONDS, config.description)
 
 
 def _audio_track(config: AudioConfig) -> MediaTrack:
@@ -235,15 +235,15 @@ def _audio_track(config: AudioConfig) -> MediaTrack:
             head = opus.OpusHead(config.channels, 0, config.rate, 0, 0, b"")
         else:
             raise InvalidData("audio.description (OpusHead) is missing, which more than two channels need")
-        return MediaTrack(Kind.AUDIO, Codec.OPUS, _TIMESCALE, opus.head_bytes(head))
+        return MediaTrack(Kind.AUDIO, Codec.OPUS, MILLISECONDS, opus.head_bytes(head))
     if config.description:
         aac.parse_asc(config.description)
-        return MediaTrack(Kind.AUDIO, Codec.AAC, _TIMESCALE, config.description)
+        return MediaTrack(Kind.AUDIO, Codec.AAC, MILLISECONDS, config.description)
     if config.codec != "mp4a.40.2" or config.rate not in aac.RATES or config.channels > 6:
         raise InvalidData("audio.description (AudioSpecificConfig) is missing")
     # ISO/IEC 14496-3 §1.6.2.1: object type 2 (LC), the index of the rate, the channels; no SBR.
     bits = 2 << 11 | aac.RATES.index(config.rate) << 7 | config.channels << 3
-    return MediaTrack(Kind.AUDIO, Codec.AAC, _TIMESCALE, bits.to_bytes(2, "big"))
+    return MediaTrack(Kind.AUDIO, Codec.AAC, MILLISECONDS, bits.to_bytes(2, "big"))
 
 
 def _metadata(configuration: Configured) -> dict[str, AmfValue]:

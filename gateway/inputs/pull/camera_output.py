@@ -11,8 +11,7 @@ from gateway.inputs.pull.camera_tracks import CameraTrack, synchronize
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
-from gateway.media.clock import PublisherTimeline
-from gateway.media.framed_units import MILLISECONDS
+from gateway.media.clock import MILLISECONDS, PublisherTimeline
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols.rtp.packets import parse_packet, parse_sender_report

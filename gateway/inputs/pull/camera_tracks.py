@@ -7,8 +7,9 @@ from typing import Final
 
 from gateway.lib.numbers import read_integer
 from gateway.media import aac, h264, h265, nal
+from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import MILLISECONDS, FramedSound, NalPictures
+from gateway.media.framed_units import FramedSound, NalPictures
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.ports.errors import OutputError
 from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer, FrameDepacketizer, NalDepacketizer

@@ -14,7 +14,7 @@ from gateway.formats.ts.program_tables import StreamUse
 from gateway.inputs.demux_client import Item
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS
 from gateway.live.program_intake import must_be_converted, to_milliseconds
-from gateway.media.framed_units import MILLISECONDS
+from gateway.media.clock import MILLISECONDS
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputUnsupported
 

@@ -11,8 +11,8 @@ from gateway.formats.captions.webvtt import read_timestamp_map
 from gateway.formats.ts.packets import unwrapped
 from gateway.formats.ts.pes import find_first_pts
 from gateway.live.stream import Stream
-from gateway.live.stream_captions import TICKS
 from gateway.media.caption_cue import CaptionCue
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.outputs.clips.sources import SourcePiece
 from gateway.outputs.storage.recording_index import common_beginning
@@ -22,7 +22,7 @@ from gateway.ports.stores import ObjectStore
 
 _MAX_BYTES: Final = 1_000_000  # of one stored file
 _HEAD: Final = 47_000  # bytes of a segment in which the first picture begins
-_LONGEST: Final = 7 * TICKS  # of a caption that is still shown
+_LONGEST: Final = 7 * VIDEO_CLOCK  # of a caption that is still shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ def _live(stream: Stream, track: str, started: float) -> list[CaptionCue]:
     if log is None or not stream.received.last_push:
         return []
     arrived = time.time() - (time.monotonic() - stream.received.last_push)  # of the newest media
-    zero = stream.received.last_dts_ms * 90 - round((arrived - started) * TICKS)  # stream time of the clip's start
+    # The stream's time at the start of the clip.
+    zero = stream.received.last_dts_ms * 90 - round((arrived - started) * VIDEO_CLOCK)
     return [replace(cue, end=cue.end or cue.start + _LONGEST).moved(-zero) for cue in (c.cue() for c in log.since(0))]
 
 
@@ -95,7 +96,7 @@ async def _stored(
         except (NoSuchObject, InvalidData):
             continue
         for cue in cues:
-            yield cue.moved(round((piece.start - started) * TICKS) - zero)
+            yield cue.moved(round((piece.start - started) * VIDEO_CLOCK) - zero)
 
 
 async def _first_time(objects: ObjectStore, key: str, captions: bytes) -> int:

@@ -37,12 +37,11 @@ from gateway.formats.mp4.movie import MovieHead
 from gateway.formats.mp4.tables import Access
 from gateway.media import codecs, h264, h265, nal
 from gateway.media.caption_cue import CaptionCue
-from gateway.media.clock import AudioClock
+from gateway.media.clock import VIDEO_CLOCK, AudioClock
 from gateway.media.open_gops import OpenGops
 from gateway.media.random_access import RandomAccess
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.outputs.clips.movie_file import MovieFile, Sample
-from gateway.packaging.timing import VIDEO_CLOCK
 
 _TOLERANCE: Final = VIDEO_CLOCK // 1000  # dates have milliseconds
 _PREROLL: Final = VIDEO_CLOCK // 10  # sound before the first picture, so that decoders begin with complete frames

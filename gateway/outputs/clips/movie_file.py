@@ -11,8 +11,8 @@ from gateway.formats.mp4.tables import Access
 from gateway.formats.mp4.timed_text import new_text_track, text_samples
 from gateway.media import codecs
 from gateway.media.caption_cue import CaptionCue
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Kind
-from gateway.packaging.timing import VIDEO_CLOCK
 
 _CHUNK_TICKS: Final = VIDEO_CLOCK // 2
 _CHUNK_BYTES: Final = 1_000_000

@@ -15,6 +15,7 @@ from gateway.formats.recording import ForeignCodec, Packet
 from gateway.formats.ts.packets import PACKET
 from gateway.formats.ts.reader import TsReader
 from gateway.live.stream import Stream
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind, MediaTrack
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
@@ -25,7 +26,6 @@ from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.disk_threads import CHUNK, DiskThreads
 from gateway.outputs.storage.recording_index import movie_seconds
 from gateway.outputs.storage.stored_pieces import StoredPiece, StoredPieces
-from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.media_keys import MediaKind

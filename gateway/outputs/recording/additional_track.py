@@ -6,9 +6,10 @@ from typing import Final, Protocol
 
 from gateway.live.pushed_tracks import PushedTrack
 from gateway.media import codecs
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind, MediaTrack
-from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming, VideoTiming
+from gateway.packaging.timing import AudioTiming, VideoTiming
 
 _ROUNDING: Final = VIDEO_CLOCK // 200  # like that of the cutter
 _MAX_HELD: Final = 500  # units of a track that is ahead of the default tracks

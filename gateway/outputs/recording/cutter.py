@@ -7,9 +7,10 @@ from typing import Final, Protocol
 
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media import codecs
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
-from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming, VideoTiming
+from gateway.packaging.timing import AudioTiming, VideoTiming
 
 MAX_BURST: Final = 30  # new pieces at once, then one a second, because a file may be pushed faster than real time
 _ROUNDING: Final = VIDEO_CLOCK // 200  # millisecond rounding makes a GOP of two seconds 1.999 s long

@@ -6,13 +6,13 @@ from typing import Final
 from gateway.formats.mp4.fragment import Mp4Sample, OpenKey, fragment
 from gateway.formats.mp4.init import TrackInit, movie_init
 from gateway.media import codecs
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
 from gateway.media.random_access import RandomAccess, RandomAccessOf, random_access_of
 from gateway.media.track import Kind, MediaTrack
 from gateway.outputs.recording.additional_track import AdditionalMedia, AdditionalSample
 from gateway.outputs.recording.cutter import PieceStart
-from gateway.packaging.timing import VIDEO_CLOCK
 
 _SECOND: Final = VIDEO_CLOCK
 _MAX_BYTES: Final = 4_000_000  # of media; a second with more bytes becomes several fragments

@@ -12,6 +12,7 @@ from gateway.formats.hls import media_playlist
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.live.stream import Stream
 from gateway.media import codecs
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
 from gateway.media.track import MediaTrack, Tracks
@@ -29,7 +30,6 @@ from gateway.outputs.recording.recorded_pieces import POINT_TICKS, RecordedPoint
 from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
 from gateway.outputs.recording.session_captions import MAX_CAPTIONS, SessionCaptions
 from gateway.outputs.storage.archive import Archive
-from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject, OutputUnsupported
 

@@ -7,7 +7,7 @@ import structlog
 
 from gateway.formats.captions.webvtt import webvtt
 from gateway.live.stream import Stream
-from gateway.live.stream_captions import TICKS
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import disk_errors
 from gateway.packaging.caption_pieces import CaptionCutter
@@ -30,7 +30,7 @@ class RecordedCaptions:
         start_ms: in the name of the MP4. folder: for unfinished files. begin, end: presentation times of the piece, in
         ticks of 90 kHz. What cannot be stored is left out, with a warning: the MP4 is worth more.
         """
-        for track, cues in (self._cutter.cut(begin, end, TICKS) or {}).items():
+        for track, cues in (self._cutter.cut(begin, end, VIDEO_CLOCK) or {}).items():
             key = media_keys.captions_key(media_keys.video_key(channel, start_ms), track)
             path = folder / f".{channel}~{start_ms}.{track}.vtt"
             await keep_captions(self._archive, key, path, webvtt(cues, begin))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.packaging.timing import VIDEO_CLOCK
+from gateway.media.clock import VIDEO_CLOCK
 
 POINT_TICKS: Final = VIDEO_CLOCK  # a second; after this time, a point follows even without a key frame
 _MAX_POINTS: Final = 100_000  # of a stream, 27 hours with a key frame in each second; 20 bytes each

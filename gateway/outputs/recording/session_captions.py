@@ -11,9 +11,9 @@ from typing import Final
 from gateway.formats.hls import media_playlist
 from gateway.formats.hls.multivariant_playlist import Variant, multivariant
 from gateway.live.stream import Stream
-from gateway.live.stream_captions import TICKS
 from gateway.media import codecs
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import Tracks
 from gateway.outputs.recording.on_demand_session import RecordedSegment
 from gateway.outputs.recording.recorded_captions import keep_captions
@@ -62,7 +62,7 @@ class SessionCaptions:
         folder: for unfinished files. begin, end: presentation times of the segment, in ticks of 90 kHz.
         """
         offered = {track.id: track for track in self._captions.texts}
-        for track, cues in (self._cutter.cut(begin, end, TICKS) or {}).items():
+        for track, cues in (self._cutter.cut(begin, end, VIDEO_CLOCK) or {}).items():
             if track not in offered:
                 continue
             key = media_keys.segment_captions_key(media_keys.segment_key(self._channel, number), track)

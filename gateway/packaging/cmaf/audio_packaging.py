@@ -10,13 +10,14 @@ from gateway.formats.mp4.init import init_segment
 from gateway.live.pushed_tracks import PushedTrack
 from gateway.live.sink import EndReason
 from gateway.media import codecs
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, MediaTrack, Timed, Tracks
 from gateway.packaging.cmaf.audio_track_builder import AudioTrackBuilder
 from gateway.packaging.cmaf.manifests import CmafManifests
 from gateway.packaging.cmaf.track import CmafTrack, TrackHeader
 from gateway.packaging.segmenter import Segmenter
-from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming
+from gateway.packaging.timing import AudioTiming
 
 log = structlog.get_logger(__name__)
 

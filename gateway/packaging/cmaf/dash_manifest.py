@@ -7,9 +7,10 @@ from fractions import Fraction
 
 from gateway.formats.dash.mpd import AdaptationSet, Descriptor, Mpd, Period, Representation, Template, TimelineEntry
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.packaging.cmaf.track import MIN_LISTED, CmafTrack, TrackHeader
 from gateway.packaging.segment_window import Segment
-from gateway.packaging.timing import VIDEO_CLOCK, WallClock
+from gateway.packaging.timing import WallClock
 
 CLOCK_URL = "/time"
 # Fraction of a segment's typical duration. A segment that is farther from its position on the grid needs a

@@ -11,6 +11,7 @@ from gateway.formats.script_data import AdCue
 from gateway.lib.metrics import Metrics
 from gateway.live.pushed_tracks import NO_INFO, PushedTrack, TrackInfo, labels
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
 from gateway.packaging.caption_files import caption_playlist, subtitle_renditions
@@ -18,7 +19,7 @@ from gateway.packaging.cmaf.dash_manifest import AlternateRendition, AudioLabel,
 from gateway.packaging.cmaf.track import CmafTrack, rendition_reports
 from gateway.packaging.date_ranges import DateRanges
 from gateway.packaging.segmenter import target_duration
-from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
+from gateway.packaging.timing import VideoTiming, WallClock
 
 _Pushed: TypeAlias = list[tuple[CmafTrack, PushedTrack]]  # additional audio tracks: as packaged, and as pushed
 

@@ -10,6 +10,7 @@ from gateway.formats.script_data import AdCue
 from gateway.lib.metrics import Metrics
 from gateway.live.stream import Stream
 from gateway.media import codecs
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.open_gops import OpenGops
 from gateway.media.pixel_aspect import SQUARE
@@ -24,7 +25,7 @@ from gateway.packaging.date_ranges import CueTags
 from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timed_events import TimedEvent, begins_segment, event_message
-from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
+from gateway.packaging.timing import VideoTiming
 
 _MAX_CUES = 32
 _MAX_RATE = 1_000_000  # thousands of bits a second

@@ -8,15 +8,15 @@ import time
 from typing import Final
 
 from gateway.live.stream import Stream
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit
 
-VIDEO_RATE: Final = 90_000
 AUDIO_RATE: Final = 48_000
 # RFC 3550 §5.1: random. One value serves all viewers, because each of them has an RTP session of its own.
 VIDEO_SSRC: Final = secrets.randbits(31) | 1 << 31
 VIDEO_RTX_SSRC: Final = VIDEO_SSRC ^ 1
 AUDIO_SSRC: Final = VIDEO_SSRC ^ 2
-_OFFSET: Final = {VIDEO_RATE: secrets.randbits(32), AUDIO_RATE: secrets.randbits(32)}
+_OFFSET: Final = {VIDEO_CLOCK: secrets.randbits(32), AUDIO_RATE: secrets.randbits(32)}
 
 
 def timestamp(unit: AccessUnit, rate: int) -> int:

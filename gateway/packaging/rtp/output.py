@@ -9,8 +9,9 @@ from typing import Final, Protocol
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.packaging.feed import FeedCounts
-from gateway.packaging.rtp.clock import AUDIO_RATE, VIDEO_RATE, report_times
+from gateway.packaging.rtp.clock import AUDIO_RATE, report_times
 from gateway.packaging.rtp.sound_feed import SoundFeed
 from gateway.packaging.rtp.video_feed import VideoFeed
 from gateway.packaging.rtp.viewer import RtpViewer
@@ -142,7 +143,7 @@ class RtpOutput:
         wall, stamps = report_times(self.stream)
         video, reports = self._viewers[viewer], b""
         if video is not None:
-            stamp = stamps[VIDEO_RATE] + viewer.offset & 0xFFFFFFFF
+            stamp = stamps[VIDEO_CLOCK] + viewer.offset & 0xFFFFFFFF
             reports += rtcp.sender_report(video.report(wall, stamp), self._cname)
         if viewer.types.audio >= 0:
             reports += rtcp.sender_report(self.sound.report(wall, stamps[AUDIO_RATE]), self._cname)

@@ -42,10 +42,11 @@ from typing import Final
 
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
 from gateway.packaging.rtp.burst import RtpBurst, packets_of
-from gateway.packaging.rtp.clock import VIDEO_RATE, VIDEO_RTX_SSRC, VIDEO_SSRC, timestamp
+from gateway.packaging.rtp.clock import VIDEO_RTX_SSRC, VIDEO_SSRC, timestamp
 from gateway.packaging.rtp.viewer import RtpViewer, first_shift
 from gateway.packaging.sliced_writes import SLICE_VIEWERS, SlicedWrites
 from gateway.protocols.rtp import retransmission
@@ -214,7 +215,7 @@ class VideoFeed:
         payloads = _payloads(self._packetizer, unit)
         if not payloads:
             return
-        first, stamp = self._sequence, timestamp(unit, VIDEO_RATE)
+        first, stamp = self._sequence, timestamp(unit, VIDEO_CLOCK)
         if unit.key and self._coming:
             self._move_here(stamp)
         self._stamp = stamp
@@ -307,7 +308,7 @@ class VideoFeed:
             gop = self._gop = []
         gop += [(unit, _payloads(packetizer, unit)) for unit in units[len(gop) :]]
         step = _ticks_apart(len(gop))
-        self._stamp = timestamp(units[-1], VIDEO_RATE)
+        self._stamp = timestamp(units[-1], VIDEO_CLOCK)
         first = self._stamp - (len(gop) - 1) * step
         return [((first + number * step) & 0xFFFFFFFF, payloads) for number, (_, payloads) in enumerate(gop)]
 

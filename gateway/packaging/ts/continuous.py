@@ -12,11 +12,11 @@ from gateway.formats.ts.data_streams import DataStream
 from gateway.formats.ts.muxer import AUDIO_TYPES, VIDEO_TYPES, Packets, TsMuxer
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
 from gateway.packaging.feed import Feed, Rendering
 from gateway.packaging.timed_events import EventReader
-from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.packaging.ts.data_packets import PrivateStreams, data_stream, write_event, write_private
 from gateway.protocols.srt.packets import PAYLOAD
 from gateway.protocols.srt.send_buffer import split

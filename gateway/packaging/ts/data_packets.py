@@ -8,8 +8,8 @@ from gateway.formats.ts import data_streams
 from gateway.formats.ts.data_streams import DataStream, SectionPackets
 from gateway.formats.ts.muxer import Packets, TsMuxer
 from gateway.formats.ts.splice_sections import at_time, is_section
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.packaging.timed_events import TimedEvent
-from gateway.packaging.timing import VIDEO_CLOCK
 
 _MILLISECOND: Final = VIDEO_CLOCK // 1000
 

@@ -12,6 +12,7 @@ from gateway.formats.ts.data_streams import DataStream, SectionPackets
 from gateway.formats.ts.muxer import Packets, TsMuxer
 from gateway.lib.metrics import Metrics
 from gateway.media import codecs
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
@@ -21,7 +22,7 @@ from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segment_window import MAX_SEGMENT_BYTES, LazyBytes, Segment, SegmentWindow
 from gateway.packaging.segmenter import Segmenter, target_duration
 from gateway.packaging.timed_events import TimedEvent, begins_segment
-from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming, VideoTiming, WallClock
+from gateway.packaging.timing import AudioTiming, VideoTiming, WallClock
 from gateway.packaging.ts.data_packets import data_stream, write_event
 from gateway.packaging.ts.segment_history import PastSegment, SegmentHistory
 

@@ -17,6 +17,7 @@ from gateway.listeners.port_listener import OpenListeners
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import Codec, Kind
 from gateway.outputs.browser.opus_sound import has_sound
 from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_RTX_SSRC, VIDEO_SSRC
@@ -242,7 +243,7 @@ class _WhepViewer:
         for block in blocks:
             if block.ssrc == wanted:
                 self.lost = block.fraction_lost / 256
-                self.jitter = block.jitter / (90_000 if video is not None else 48_000)
+                self.jitter = block.jitter / (VIDEO_CLOCK if video is not None else 48_000)
                 trip = rtcp.round_trip(block, time.time())
                 self.round_trip = self.round_trip if trip is None else trip
                 if video is not None and (step := self._link.report(self.lost, trip, now)):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.lib.numbers import read_integer
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.protocols.errors import RemoteProtocolError
 
 MAX_BYTES: Final = 65_536
@@ -28,7 +29,7 @@ class RtpFormat:
 
     payload_type: int
     encoding: str = ""
-    rate: int = 90_000
+    rate: int = VIDEO_CLOCK
     channels: int = 1
     parameters: dict[str, str] = field(default_factory=dict)
 
@@ -61,7 +62,7 @@ class SdpSection:
         for word in self.formats:
             number = decimal(word)
             if 0 <= number < 128 and number not in found:
-                encoding, rate, channels = _STATIC.get(number, (_STATIC_NAMES.get(number, ""), 90_000, 1))
+                encoding, rate, channels = _STATIC.get(number, (_STATIC_NAMES.get(number, ""), VIDEO_CLOCK, 1))
                 found[number] = RtpFormat(number, encoding, rate, channels)
         for name, value in self.attributes:
             if name in ("rtpmap", "fmtp"):
@@ -121,7 +122,7 @@ def _read_rtpmap(format: RtpFormat, value: str) -> None:
         return
     format.encoding = parts[0].upper()
     rate = decimal(parts[1]) if len(parts) > 1 else 0
-    format.rate = rate if 0 < rate <= 1_000_000 else 90_000
+    format.rate = rate if 0 < rate <= 1_000_000 else VIDEO_CLOCK
     format.channels = decimal(parts[2]) if len(parts) > 2 and 0 < decimal(parts[2]) <= 8 else 1
 
 

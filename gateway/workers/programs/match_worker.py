@@ -17,6 +17,7 @@ from typing import Any, Final
 import av
 import av.logging
 
+from gateway.media.clock import MILLISECONDS
 from gateway.media.silent_frames import silent_frame
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.protocols import wire
@@ -27,7 +28,7 @@ from gateway.workers.programs.codec import CodecFailed, DecodedPicture
 from gateway.workers.programs.continued_video import ContinuedEncoder, ContinuedForm, Letterbox
 from gateway.workers.programs.filters import PreparedVideo
 from gateway.workers.programs.slate.film_loop import encodable_aac
-from gateway.workers.stream_form import GOP_SECONDS, TIMESCALE, StreamForm
+from gateway.workers.stream_form import GOP_SECONDS, StreamForm
 
 _BITS_PER_CHANNEL: Final = 80_000
 _GOP_MS: Final = GOP_SECONDS * 1000
@@ -170,7 +171,7 @@ class _AudioMatcher:
         elif source is not None and asc is not None and not is_equal:
             decoder = AudioDecoder(source, asc.channels, form=SampleForm(asc.core_rate))
             bitrate = _BITS_PER_CHANNEL * asc.channels
-            encoder = AudioEncoder(bitrate, asc.channels, TIMESCALE, rate=asc.core_rate)
+            encoder = AudioEncoder(bitrate, asc.channels, MILLISECONDS, rate=asc.core_rate)
             self._converter = SoundConverter(decoder, encoder)
 
     def take(self, unit: AccessUnit) -> list[AccessUnit]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.packaging.alignment import Alignment, Alignments, Boundary, CutCandidate
 from gateway.packaging.segmenter import Segmenter
-from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
+from gateway.packaging.timing import VideoTiming
 from tests.support.builders import channel, spec
 
 

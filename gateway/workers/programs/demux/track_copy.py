@@ -4,14 +4,12 @@ from fractions import Fraction
 from typing import Any, Final, Protocol
 
 from gateway.media import aac, codecs
-from gateway.media.clock import DecodeTimes
+from gateway.media.clock import MILLISECONDS, DecodeTimes
 from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter
 from gateway.workers.sound_protocol import BITRATES
-
-MILLISECONDS: Final = 1_000  # per second, as all inputs of a channel have
 
 # Codecs that are copied, by libav's names.
 _VIDEO: Final = {"h264": Codec.H264, "hevc": Codec.H265, "av1": Codec.AV1, "vp9": Codec.VP9, "vp8": Codec.VP8}

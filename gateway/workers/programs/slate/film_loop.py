@@ -13,11 +13,11 @@ import av.error
 from av.audio.codeccontext import AudioCodecContext
 
 from gateway.media import aac
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, MediaTrack
 from gateway.workers.programs.audio_codec import open_aac
 from gateway.workers.programs.continued_video import ContinuedForm, Letterbox
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.film_pictures import FilmPictures
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.vod_bounds import UnusableFilm
@@ -45,7 +45,8 @@ def read_film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Itera
         for picture in chain(source.prepared(), (None,)):
             at = source.timeline.end if picture is None else picture.pts
             first = at if first is None else first
-            due = min(limit, max(1, round(Fraction(at - first, VOD_CLOCK) * form.rate)) if previous is not None else 0)
+            end = max(1, round(Fraction(at - first, VIDEO_CLOCK) * form.rate)) if previous is not None else 0
+            due = min(limit, end)
             # A picture is shown until the next one begins.
             while previous is not None and count < due:
                 yield previous if previous is not shown else None

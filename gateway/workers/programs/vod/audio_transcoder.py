@@ -10,15 +10,16 @@ import av
 import av.error
 
 from gateway.media import aac
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import open_aac
 from gateway.workers.programs.filters import Chain
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK, ContinuousTimeline
+from gateway.workers.programs.vod.continuous_timeline import ContinuousTimeline
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
 from gateway.workers.vod_bounds import UnusableFilm
 
-_MAX_DRIFT: Final = VOD_CLOCK * 40 // 1000  # if the counted time differs more from the container's, it is reset
+_MAX_DRIFT: Final = VIDEO_CLOCK * 40 // 1000  # if the counted time differs more from the container's, it is reset
 _BITS_PER_CHANNEL: Final = 64_000
 _LC: Final = 2  # audio object type AAC LC
 
@@ -51,8 +52,8 @@ class AudioTranscoder:
         else:
             self._encoder, config = None, own_config
         asc = aac.parse_asc(config)
-        self.track = MediaTrack(Kind.AUDIO, Codec.AAC, VOD_CLOCK, config)
-        self._length = Fraction(asc.core_samples * VOD_CLOCK, asc.core_rate)
+        self.track = MediaTrack(Kind.AUDIO, Codec.AAC, VIDEO_CLOCK, config)
+        self._length = Fraction(asc.core_samples * VIDEO_CLOCK, asc.core_rate)
         self._frames = self._read(first, packets)
         self._next: AacFrame | None = None  # the next frame, if it has been read
 
@@ -115,11 +116,11 @@ class AudioTranscoder:
                 self._advance(ticks(packet.pts, packet.time_base) or 0)
             for frame in frames:
                 at = ticks(frame.pts, frame.time_base)
-                length = round(frame.samples * VOD_CLOCK / (frame.sample_rate or VOD_CLOCK))
+                length = round(frame.samples * VIDEO_CLOCK / (frame.sample_rate or VIDEO_CLOCK))
                 self.heard += length
                 new_time = self._timeline.place(self._timeline.end if at is None else at, length)
                 if new_time is not None:
-                    frame.pts, frame.time_base = new_time, Fraction(1, VOD_CLOCK)
+                    frame.pts, frame.time_base = new_time, Fraction(1, VIDEO_CLOCK)
                     yield from encoder.put(frame)
         yield from encoder.put(None)
 
@@ -136,7 +137,7 @@ class _Encoder:
         self.config = bytes(self._context.extradata or b"")
         # async: fills gaps with silence, and compresses audio that is too early.
         form = f"aformat=sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
-        self._chain = Chain((f"aresample={rate}:async=1000", form), VOD_CLOCK)
+        self._chain = Chain((f"aresample={rate}:async=1000", form), VIDEO_CLOCK)
 
     def put(self, frame: Any) -> Iterator[AacFrame]:
         """Yields the packets that a frame completes, as (ticks, bytes). frame: None at the end."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-VOD_CLOCK: Final = 90_000  # ticks per second, for all times of a VOD
+from gateway.media.clock import VIDEO_CLOCK
 
-_MAX_BACKWARD: Final = 1 * VOD_CLOCK  # a larger step back is a jump; a smaller one is a picture in the wrong order
-_SAME_JUMP: Final = 2 * VOD_CLOCK  # if jumps of audio and video differ by less, they are one jump of the file
+_MAX_BACKWARD: Final = 1 * VIDEO_CLOCK  # a larger step back is a jump; a smaller one is a picture in the wrong order
+_SAME_JUMP: Final = 2 * VIDEO_CLOCK  # if jumps of audio and video differ by less, they are one jump of the file
 
 
 class ContinuousTimeline:

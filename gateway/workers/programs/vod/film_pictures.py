@@ -6,14 +6,15 @@ from typing import Any, Final, TypeVar
 
 import av.error
 
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.workers.programs.codec import DecodedPicture
 from gateway.workers.programs.filters import Preparation
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK, ContinuousTimeline
+from gateway.workers.programs.vod.continuous_timeline import ContinuousTimeline
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
 
 T = TypeVar("T")
 
-_MAX_DURATION: Final = 1 * VOD_CLOCK  # a picture that lasts longer is repeated, so that each segment has pictures
+_MAX_DURATION: Final = 1 * VIDEO_CLOCK  # a picture that lasts longer is repeated, so that each segment has pictures
 _USUAL_RATE: Final = Fraction(25)
 
 
@@ -52,7 +53,7 @@ class FilmPictures:
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate or _USUAL_RATE
         self.rate = Fraction(rate) if 1 <= rate <= 240 else _USUAL_RATE
-        self.step = round(VOD_CLOCK / self.rate)
+        self.step = round(VIDEO_CLOCK / self.rate)
 
     def __iter__(self) -> Iterator[Any]:
         order = _DecodeOrder() if self._film.lacks_presentation_times else None
@@ -71,12 +72,12 @@ class FilmPictures:
                 step = ticks(frame.duration, frame.time_base) or self.step
                 new_time = self.timeline.place(self.timeline.end if at is None else at, step)
                 if new_time is not None:
-                    frame.pts, frame.time_base = new_time, Fraction(1, VOD_CLOCK)
+                    frame.pts, frame.time_base = new_time, Fraction(1, VIDEO_CLOCK)
                     yield frame
 
     def prepared(self, threads: int = 1) -> Iterator[DecodedPicture]:
         """Yields the frames as progressive, upright pictures. threads: 0: one thread for each core."""
-        preparation = Preparation(VOD_CLOCK, threads)
+        preparation = Preparation(VIDEO_CLOCK, threads)
         for frame in self:
             aspect = Fraction(self._film.video.sample_aspect_ratio or 1)
             aspect = aspect if 0 < aspect < 100 else Fraction(1)

@@ -12,10 +12,10 @@ from gateway.formats.hls.subtitles import subtitle_playlist
 from gateway.formats.mp4.init import short_language
 from gateway.formats.ts.pes import find_first_pts
 from gateway.media.caption_cue import CaptionCue
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.labels import printable
 from gateway.ports.films import MAX_CAPTIONS, FilmCaptions
 from gateway.ports.vod_names import MAX_LANGUAGE, VodNames, reference
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
 
 _OVERRIDE: Final = re.compile(r"\{[^}]*\}")
@@ -77,7 +77,7 @@ def _decode(packet: Any, start: int) -> list[CaptionCue]:
         return []
     if decoded is None:
         return []
-    length = ticks(packet.duration, packet.time_base) or decoded.end_display_time * VOD_CLOCK // 1000
+    length = ticks(packet.duration, packet.time_base) or decoded.end_display_time * VIDEO_CLOCK // 1000
     events = (rect.ass.decode("utf-8", "replace").split(",", _TEXT_FIELD) for rect in decoded.rects)
     texts = [_BREAK.sub("\n", _OVERRIDE.sub("", event[-1])).replace("\\h", " ") for event in events]
     return [CaptionCue(start, start + length, "\n".join(texts))]

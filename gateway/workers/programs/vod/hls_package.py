@@ -11,12 +11,12 @@ from PIL import Image
 
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.closed_captions import ClosedCaptions
 from gateway.media.track import AccessUnit
 from gateway.ports.vod_names import VodNames
 from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY, PackageRequest, PackageResult
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.film_texts import FilmTexts
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.programs.vod.ts_segment_writer import TsSegmentWriter, master_playlist, vod_playlist
@@ -24,7 +24,7 @@ from gateway.workers.programs.vod.video_transcoder import VideoTranscoder
 from gateway.workers.vod_bounds import Allowance, UnusableFilm
 
 _LONG_GAP: Final = (
-    2 * VOD_CLOCK
+    2 * VIDEO_CLOCK
 )  # if the next picture is this much later than the audio, segments are cut at audio frames
 _MAX_MISSING: Final = 0.03  # fraction of the declared length; if more is missing, the file is incomplete
 _SHORT: Final = 0.2  # seconds; a shorter end is not missed
@@ -88,10 +88,10 @@ class _Packaging:
             raise UnusableFilm("the file has no audio that can be decoded")
         zero = self._zero = min(known_starts)
         # The first decode time is before the first presentation time, because pictures are reordered.
-        shift = self._shift = VOD_CLOCK - (zero if picture is None else min(zero, picture.dts))
+        shift = self._shift = VIDEO_CLOCK - (zero if picture is None else min(zero, picture.dts))
         tracks = None if pictures is None else pictures.track, None if audio is None else audio.track
         allowance = Allowance(request.bounds.output_limit(film.size))
-        muxer, length = TsMuxer(*tracks), round(request.encoding.segment * VOD_CLOCK)
+        muxer, length = TsMuxer(*tracks), round(request.encoding.segment * VIDEO_CLOCK)
         segments = TsSegmentWriter(self._folder, self._names, muxer, zero + shift, length, allowance)
         while picture is not None:
             if audio is not None:
@@ -128,7 +128,7 @@ class _Packaging:
         master = master_playlist(self._names, segments.written, *tracks, display, captions, closed)
         (self._folder / self._names.master).write_bytes(master)
         if self._previews is not None:
-            self._previews.save(self._folder, self._names, (end - self._zero) / VOD_CLOCK)
+            self._previews.save(self._folder, self._names, (end - self._zero) / VIDEO_CLOCK)
         if pictures is None:
             self._save_cover()
         size = (0, 0) if pictures is None else pictures.size
@@ -190,27 +190,27 @@ class _Packaging:
     # ---- progress and limits ----
 
     def _advance(self, time: int) -> None:
-        if time - self._source_time > VOD_CLOCK // 4:
+        if time - self._source_time > VIDEO_CLOCK // 4:
             self._source_time = time
             self._send_progress()
 
     def _set_output_time(self, time: int) -> None:
         """Records that the output has reached the frame at `time` (ticks). Raises UnusableFilm if it is too long."""
-        if time - self._zero - self._output_time > VOD_CLOCK:
+        if time - self._zero - self._output_time > VIDEO_CLOCK:
             self._output_time = time - self._zero
-            self._request.bounds.check_length(self._output_time / VOD_CLOCK)
+            self._request.bounds.check_length(self._output_time / VIDEO_CLOCK)
             self._send_progress()
 
     def _send_progress(self) -> None:
         """Reports the progress. Called in the decoding thread and in the encoding thread."""
-        self._report_progress(min(0.99, self._film.progress(self._source_time)), self._output_time / VOD_CLOCK)
+        self._report_progress(min(0.99, self._film.progress(self._source_time)), self._output_time / VIDEO_CLOCK)
 
     def _missing_seconds(self, end: int, is_cut: bool) -> float:
         """Returns the seconds that the header declares and the file has not; 0 for a difference that has no cause.
 
         end: of the last frame, in ticks. is_cut: whether packets are missing. Raises UnusableFilm if much is missing.
         """
-        seconds = (end - self._zero) / VOD_CLOCK
+        seconds = (end - self._zero) / VIDEO_CLOCK
         declared = self._film.declared_duration
         missing = declared - seconds
         if missing > max(min(1.0, declared / 4), _MAX_MISSING * declared):
@@ -230,7 +230,7 @@ def _warning(pictures: VideoTranscoder | None, audio: AudioTranscoder | None, mi
             said.append(f"{count - pictures.made} of {count} pictures are left out: their times repeat or go back")
     if audio is not None:
         damaged += audio.damaged
-        heard, lasts = audio.heard / VOD_CLOCK, (audio.end - (audio.begin or 0)) / VOD_CLOCK
+        heard, lasts = audio.heard / VIDEO_CLOCK, (audio.end - (audio.begin or 0)) / VIDEO_CLOCK
         if heard - lasts > max(_MAX_UNHEARD, _MAX_MISSING * heard):
             said.append(f"the sound lasts {lasts:.1f} s, but its samples {heard:.1f} s: its times are too close")
     if damaged:
@@ -247,7 +247,7 @@ class PreviewPictures:
     """
 
     def __init__(self, declared: float) -> None:
-        self._distance = max(_MIN_SECONDS, ceil(declared / MAX_PICTURES)) * VOD_CLOCK
+        self._distance = max(_MIN_SECONDS, ceil(declared / MAX_PICTURES)) * VIDEO_CLOCK
         self._size: tuple[int, int] | None = None
         self._pictures: list[Image.Image] = []
 
@@ -279,7 +279,7 @@ class PreviewPictures:
         for i, picture in enumerate(self._pictures):
             x, y = i % _COLUMNS * width, i // _COLUMNS * height
             sheet.paste(picture, (x, y))
-            begin, end = i * self._distance / VOD_CLOCK, (i + 1) * self._distance / VOD_CLOCK
+            begin, end = i * self._distance / VIDEO_CLOCK, (i + 1) * self._distance / VIDEO_CLOCK
             if i == len(self._pictures) - 1:
                 end = max(seconds, begin + 0.001)
             place = f"{names.preview_pictures}#xywh={x},{y},{width},{height}"

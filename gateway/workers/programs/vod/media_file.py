@@ -16,7 +16,7 @@ import av.error
 from av.container import InputContainer
 from av.stream import Disposition
 
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.workers.vod_bounds import UnusableFilm
 
 # Containers, by libav's names. Playlist formats are excluded, because they can refer to other files.
@@ -83,7 +83,7 @@ class MediaFile:
     @property
     def max_gap(self) -> int:
         """The maximum gap between frames, in ticks; a longer gap is a timestamp jump."""
-        return (10 if self._container.format.flags & _TS_DISCONT else 3600) * VOD_CLOCK
+        return (10 if self._container.format.flags & _TS_DISCONT else 3600) * VIDEO_CLOCK
 
     @property
     def lacks_presentation_times(self) -> bool:
@@ -98,7 +98,7 @@ class MediaFile:
     @property
     def start(self) -> int:
         """The earliest time in the header, in ticks."""
-        return round((self._container.start_time or 0) * VOD_CLOCK / 1_000_000)
+        return round((self._container.start_time or 0) * VIDEO_CLOCK / 1_000_000)
 
     @property
     def declared_duration(self) -> float:
@@ -117,7 +117,7 @@ class MediaFile:
     def progress(self, time: int) -> float:
         """Returns the progress at `time` (ticks), 0 to 1. If the duration is unknown, uses the bytes read."""
         if self.duration:
-            fraction = (time - self.start) / VOD_CLOCK / self.duration
+            fraction = (time - self.start) / VIDEO_CLOCK / self.duration
         else:
             fraction = self._position / max(1, self.size)
         return min(1.0, max(0.0, fraction))
@@ -223,4 +223,4 @@ def _select_stream(streams: Iterator[Any]) -> Any:
 
 def ticks(time: int | None, base: Fraction | None) -> int | None:
     """Converts a time of libav to ticks."""
-    return None if time is None or base is None else round(time * base * VOD_CLOCK)
+    return None if time is None or base is None else round(time * base * VIDEO_CLOCK)

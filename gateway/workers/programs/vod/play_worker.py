@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import av.logging
 
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, MediaTrack, Tracks
 from gateway.protocols import wire
 from gateway.workers.ladder_plan import LadderStep, display_size, fit
@@ -26,12 +27,11 @@ from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import Scaler
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.vod_bounds import UnusableFilm, format_duration
 
-_KEY_TICKS: Final = 2 * VOD_CLOCK  # distance of key frames
+_KEY_TICKS: Final = 2 * VIDEO_CLOCK  # distance of key frames
 _CRF: Final = 23.0
 _MAX_BITS: Final = 2_000_000
 _PROGRESS_SECONDS: Final = 1.0  # between progress messages
@@ -72,7 +72,7 @@ class EncodedVideo:
         (fitted,) = fit((LadderStep("box", *self._box, 0, 0, 0.0),), width, height)
         recipe = VideoRecipe(
             "libx264", fitted.width, fitted.height, bitrate=0, maxrate=_MAX_BITS, rate=self.source.rate,
-            timescale=VOD_CLOCK, profile="baseline", crf=_CRF,
+            timescale=VIDEO_CLOCK, profile="baseline", crf=_CRF,
         )  # fmt: skip
         return VideoEncoder(recipe, frame), Scaler(fitted.width, fitted.height)
 
@@ -103,7 +103,7 @@ class VodPlayback:
                         video_track = None if pictures is None else pictures.track
                         audio_track = None if audio is None else audio.track
                         self._link.send_tracks(Tracks(video_track, audio_track))
-                    self._send(unit, (unit.dts - self._first) / VOD_CLOCK)
+                    self._send(unit, (unit.dts - self._first) / VIDEO_CLOCK)
                     self._report_progress(film, unit.dts)
 
     def _send(self, unit: AccessUnit, seconds: float) -> None:

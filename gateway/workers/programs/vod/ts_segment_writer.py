@@ -11,15 +11,15 @@ from gateway.formats.hls.multivariant_playlist import SubtitleRendition
 from gateway.formats.hls.subtitles import with_subtitles
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.codecs import codec_string
 from gateway.media.track import MediaTrack
 from gateway.ports.films import FilmCaptions
 from gateway.ports.vod_names import VodNames, reference
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.vod_bounds import Allowance
 
-_MAX_PES_AUDIO: Final = VOD_CLOCK // 10  # audio in one PES packet
-_MIN_AUDIO: Final = VOD_CLOCK // 2  # shorter audio without video is written to the previous segment
+_MAX_PES_AUDIO: Final = VIDEO_CLOCK // 10  # audio in one PES packet
+_MIN_AUDIO: Final = VIDEO_CLOCK // 2  # shorter audio without video is written to the previous segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class TsSegmentWriter:
             self._file.close()
             self._file = None
             name = self._names.segment(len(self.written) + 1)
-            self.written.append(WrittenSegment(name, (end - self._segment_start) / VOD_CLOCK, size))
+            self.written.append(WrittenSegment(name, (end - self._segment_start) / VIDEO_CLOCK, size))
 
     def _write(self, data: bytes) -> None:
         self._allowance.spend(len(data))

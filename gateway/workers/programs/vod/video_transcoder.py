@@ -17,17 +17,17 @@ from av.codec.context import Flags
 from av.video.frame import PictureType
 
 from gateway.media import nal
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.workers.package_protocol import VodEncoding
 from gateway.workers.programs.codec import COLOR_PROPERTIES, encoder_config
 from gateway.workers.programs.filters import FULL_RANGE, Chain
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.hdr import Transfer, table
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.vod_bounds import UnusableFilm
 
-_KEY_TICKS: Final = 2 * VOD_CLOCK  # distance of key frames
+_KEY_TICKS: Final = 2 * VIDEO_CLOCK  # distance of key frames
 _PQ, _HLG = 16, 18  # color_trc of ITU-T H.273
 _MAX_AHEAD: Final = 4  # frames that are decoded before the encoder needs them
 _END: Final = object()
@@ -88,7 +88,7 @@ class VideoTranscoder:
     @property
     def track(self) -> MediaTrack:
         """The H.264 track with the encoder's parameter sets."""
-        return MediaTrack(Kind.VIDEO, Codec.H264, VOD_CLOCK, encoder_config("libx264", self._encoder.extradata))
+        return MediaTrack(Kind.VIDEO, Codec.H264, VIDEO_CLOCK, encoder_config("libx264", self._encoder.extradata))
 
     def __iter__(self) -> Iterator[EncodedPicture]:
         last = None
@@ -120,7 +120,7 @@ class VideoTranscoder:
             properties = (frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_range)
             if properties != known:
                 known = properties
-                chain = Chain((*self._color_steps(frame), *self._size_steps(frame)), VOD_CLOCK, threads=0)
+                chain = Chain((*self._color_steps(frame), *self._size_steps(frame)), VIDEO_CLOCK, threads=0)
             (converted,) = chain.push(frame)
             yield (converted, picture.aspect), picture.pts
 
@@ -168,7 +168,7 @@ class VideoTranscoder:
         if key:
             assert self.first is not None
             self._next_key = at - (at - self.first) % _KEY_TICKS + _KEY_TICKS
-        frame.pts, frame.time_base = at, Fraction(1, VOD_CLOCK)
+        frame.pts, frame.time_base = at, Fraction(1, VIDEO_CLOCK)
         frame.pict_type = PictureType.I if key else PictureType.NONE
         self.end = max(self.end, at + self.source.step)
         yield from self._packets(frame)
@@ -182,9 +182,9 @@ class VideoTranscoder:
     def _open_encoder(self, frame: Any, aspect: Fraction) -> Any:
         encoder: Any = av.CodecContext.create("libx264", "w")
         encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuv420p"
-        encoder.time_base, encoder.framerate = Fraction(1, VOD_CLOCK), self.source.rate
+        encoder.time_base, encoder.framerate = Fraction(1, VIDEO_CLOCK), self.source.rate
         encoder.sample_aspect_ratio = aspect
-        encoder.gop_size = max(12, ceil(self.source.rate * _KEY_TICKS / VOD_CLOCK) * 2)
+        encoder.gop_size = max(12, ceil(self.source.rate * _KEY_TICKS / VIDEO_CLOCK) * 2)
         encoder.flags |= Flags.global_header | Flags.closed_gop
         # By default x264 uses 1.5 threads per core. More than 24 threads only use more memory.
         encoder.thread_count = 0 if (os.cpu_count() or 1) <= 16 else 24

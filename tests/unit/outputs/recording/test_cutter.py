@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Tracks
 from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart
-from gateway.packaging.timing import VIDEO_CLOCK
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 from tests.support.segmented import Timetable
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.ports.vod_names import VodNames
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.hls_package import MAX_PICTURES, PreviewPictures
 
 NAMES = VodNames("a", "a")
@@ -39,7 +39,7 @@ def made(folder: Path, seconds: int, declared: float, display: tuple[int, int] =
     """The cues of a film with four pictures a second: begin, end, x, y, width, height."""
     previews = PreviewPictures(declared)
     for quarter in range(seconds * 4):
-        previews.offer(Frame((quarter // 4 % 256, 0, 0)), quarter * VOD_CLOCK // 4, display)
+        previews.offer(Frame((quarter // 4 % 256, 0, 0)), quarter * VIDEO_CLOCK // 4, display)
     previews.save(folder, NAMES, seconds)
     found = _CUE.findall((folder / NAMES.preview).read_text())
     return [
@@ -73,7 +73,7 @@ def test_the_number_of_pictures_is_bounded_for_any_declared_length(declared: flo
 def test_a_pause_repeats_the_picture(tmp_path: Path) -> None:
     previews = PreviewPictures(10.0)
     previews.offer(Frame((1, 1, 1)), 0, (90, 160))
-    previews.offer(Frame((200, 1, 1)), 3 * VOD_CLOCK, (90, 160))
+    previews.offer(Frame((200, 1, 1)), 3 * VIDEO_CLOCK, (90, 160))
     previews.save(tmp_path, NAMES, 4.0)
     cues = _CUE.findall((tmp_path / NAMES.preview).read_text())
     assert len(cues) == 4

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from gateway.channels.names import is_object_key
 from gateway.channels.stream_key import SignatureUse, SigningSecrets, Verdict
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.ports.vod_names import VodNames, names_in, names_of, play_name, reference
-from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK, ContinuousTimeline
+from gateway.workers.programs.vod.continuous_timeline import ContinuousTimeline
 from gateway.workers.programs.vod.hdr import SIZE, Transfer, table
 from gateway.workers.programs.vod.ts_segment_writer import (
     WrittenSegment,
@@ -115,20 +116,20 @@ def test_a_play_sign_for_films_is_not_valid_for_a_channel() -> None:
 
 
 def place(line: ContinuousTimeline, *times: float, step: float = 0.04) -> list[float | None]:
-    placed = [line.place(round(t * VOD_CLOCK), round(step * VOD_CLOCK)) for t in times]
-    return [None if p is None else round(p / VOD_CLOCK, 3) for p in placed]
+    placed = [line.place(round(t * VIDEO_CLOCK), round(step * VIDEO_CLOCK)) for t in times]
+    return [None if p is None else round(p / VIDEO_CLOCK, 3) for p in placed]
 
 
 def test_ordinary_times_are_not_changed() -> None:
-    assert place(ContinuousTimeline(10 * VOD_CLOCK), 5.0, 5.04, 5.08) == [5.0, 5.04, 5.08]
+    assert place(ContinuousTimeline(10 * VIDEO_CLOCK), 5.0, 5.04, 5.08) == [5.0, 5.04, 5.08]
 
 
 def test_a_pause_is_not_treated_as_a_jump() -> None:
-    assert place(ContinuousTimeline(10 * VOD_CLOCK), 0.0, 9.0, 9.04) == [0.0, 9.0, 9.04]
+    assert place(ContinuousTimeline(10 * VIDEO_CLOCK), 0.0, 9.0, 9.04) == [0.0, 9.0, 9.04]
 
 
 def test_after_a_jump_times_continue_without_a_gap() -> None:
-    assert place(ContinuousTimeline(10 * VOD_CLOCK), 0.0, 0.04, 3600.0, 3600.04, 1.0, 1.04) == [
+    assert place(ContinuousTimeline(10 * VIDEO_CLOCK), 0.0, 0.04, 3600.0, 3600.04, 1.0, 1.04) == [
         0.0,
         0.04,
         0.08,
@@ -139,20 +140,20 @@ def test_after_a_jump_times_continue_without_a_gap() -> None:
 
 
 def test_frames_at_or_before_the_last_time_are_left_out() -> None:
-    assert place(ContinuousTimeline(10 * VOD_CLOCK), 0.0, 0.0, 0.04, 0.02, 0.08) == [0.0, None, 0.04, None, 0.08]
+    assert place(ContinuousTimeline(10 * VIDEO_CLOCK), 0.0, 0.0, 0.04, 0.02, 0.08) == [0.0, None, 0.04, None, 0.08]
 
 
 def test_sound_gets_the_same_correction_of_a_jump_as_pictures() -> None:
-    pictures = ContinuousTimeline(10 * VOD_CLOCK)
+    pictures = ContinuousTimeline(10 * VIDEO_CLOCK)
     place(pictures, 0.0, 0.04, 3600.0)
-    sounds = ContinuousTimeline(10 * VOD_CLOCK, pictures)
+    sounds = ContinuousTimeline(10 * VIDEO_CLOCK, pictures)
     # Its last frame lay before that of the pictures: by itself it would be moved a little otherwise.
     assert place(sounds, 0.0, 0.02, 3600.03, step=0.02) == [0.0, 0.02, 0.11]
 
 
 @given(st.lists(st.tuples(st.integers(-(10**12), 10**12), st.integers(0, 10**6)), max_size=60))
 def test_times_only_grow(events: list[tuple[int, int]]) -> None:
-    line = ContinuousTimeline(10 * VOD_CLOCK)
+    line = ContinuousTimeline(10 * VIDEO_CLOCK)
     placed = [p for time, step in events if (p := line.place(time, step)) is not None]
     assert all(a < b for a, b in pairwise(placed))
 
