@@ -66,7 +66,7 @@ class InputContext(Protocol):
     def publish(self, peer: str = "") -> StreamPublisher:
         """Returns a new publisher of this input. The source closes it when its media end.
 
-        Tracks must have a timescale of 1,000, as FLV has. Times may begin at any value.
+        All its tracks have one timescale. Times may begin at any value.
         peer: the other end, for the session (an address without secrets).
         Raises AtCapacity during shutdown.
         """

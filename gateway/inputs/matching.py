@@ -12,7 +12,8 @@ from gateway.lib.tasks import Tasks, awaited
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.clock import MILLISECONDS, rescaled
+from gateway.media.track import AccessUnit, Timed, Tracks, have_same_media
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
@@ -54,7 +55,7 @@ class Matching:
 
     def set_expected_tracks(self, expected: Tracks | None) -> None:
         """Sets the tracks for which the viewers' decoders are set up; None: unknown."""
-        if not is_same(expected, self._expected):
+        if not have_same_media(expected, self._expected):
             self._expected = expected
             self._failures = 0
             self._decide()
@@ -86,7 +87,7 @@ class Matching:
         """Chooses between the input as it is and the worker."""
         if self._tracks is None:
             return
-        fits = self._expected is None or is_same(self._tracks, self._expected)
+        fits = self._expected is None or have_same_media(self._tracks, self._expected)
         passes = fits or self._failures >= _MAX_FAILURES
         if passes and not self.passes:
             self._key_due = True
@@ -108,8 +109,9 @@ class Matching:
             Tasks(f"match {self._raw.name}", awaited) as tasks,
         ):
             settings = {"preset": self._settings.preset, "threads": self._settings.threads}
-            await worker.send_json(WorkerMessage.SETUP, {**StreamForm.of(expected).to_json(), **settings})
-            await worker.send_item(Tracks(expected.video, expected.audio))
+            form = StreamForm.of(expected)
+            await worker.send_json(WorkerMessage.SETUP, {**form.to_json(), **settings})
+            await worker.send_item(Tracks(form.video, form.audio))
             handlers: dict[int, Handler] = {
                 StreamMessage.TRACKS: self._announce,
                 StreamMessage.UNIT: self._push,
@@ -124,7 +126,7 @@ class Matching:
                 working.result()
 
     async def _until_obsolete(self, expected: Tracks, tracks: Tracks | None) -> None:
-        while is_same(expected, self._expected) and is_same(tracks, self._tracks):
+        while have_same_media(expected, self._expected) and have_same_media(tracks, self._tracks):
             self._changed.clear()
             await self._changed.wait()
 
@@ -176,8 +178,11 @@ class Matching:
 async def _send_items(worker: WorkerProcess, items: Subscription) -> None:
     """Sends the input to the worker, from a key frame on."""
     async for item in items:
-        if isinstance(item, AccessUnit | Tracks):
-            await worker.send_item(item)
+        if isinstance(item, Tracks):
+            form = StreamForm.of(item)
+            await worker.send_item(Tracks(form.video, form.audio, item.epoch, item.metadata))
+        elif isinstance(item, AccessUnit):
+            await worker.send_item(rescaled(item, replace(item.track, timescale=MILLISECONDS)))
         elif isinstance(item, End):
             await worker.send_end()
             return
@@ -185,10 +190,3 @@ async def _send_items(worker: WorkerProcess, items: Subscription) -> None:
 
 def _fail(body: bytes) -> bool:
     raise OutputError(body.decode("utf-8", "replace"))
-
-
-def is_same(one: Tracks | None, other: Tracks | None) -> bool:
-    """Whether both have the same tracks. The metadata may differ."""
-    if one is None or other is None:
-        return one is other
-    return (one.video, one.audio) == (other.video, other.audio)

@@ -2,22 +2,25 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_publisher import TrackPublisher
+from gateway.media.clock import MILLISECONDS, rescaled
 from gateway.media.silent_frames import silent_frame
-from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks, have_same_media
 
 _FRAME_MS: Final = 33  # from the last unit of an input to the first of the next one, if no time has passed
-_MAX_SILENCE_MS: Final = 5_000  # a longer gap in the sound is not filled
+_MAX_SILENCE_SECONDS: Final = 5  # a longer gap in the sound is not filled
 _VIDEO: Final = Kind.VIDEO
 
 
 class Program:
-    """Writes one input after the other into a stream. All times are milliseconds: tracks have a timescale of 1,000.
+    """Writes one input after the other into a stream. All times are in ticks of the stream's tracks.
 
+    An input may count otherwise: then its times are rounded, or become finer than they are exact.
     An input begins at a key frame. Its times are moved, so that the stream's time goes on as the clock does. Audio and
     video are moved alike, so they stay in sync. If two inputs have the same audio configuration, the sound has no gap:
     frames of silence fill the time between the inputs. The second input then moves by at most half a frame of sound, so
@@ -34,12 +37,13 @@ class Program:
         additional = publisher.additional
         self._additional = additional if isinstance(additional, TrackPublisher) else None
         self._additional_due = False  # at the next key frame, the input's additional tracks replace the default media
-        self._shift = 0  # milliseconds from the input's times to the stream's
+        self._scale = MILLISECONDS  # ticks a second
+        self._shift = 0  # ticks from the input's times to the stream's
         self._sound_from = 0  # decode time of the input; its earlier sound is left out
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None
         self._is_new = True  # nothing was announced yet
-        self._silence: tuple[bytes, float] | None = None  # a frame of the stream's sound, and its milliseconds
+        self._silence: tuple[bytes, float] | None = None  # a frame of the stream's sound, and its ticks
         self._last_sound: int | None = None  # time of the stream's last frame of sound, since the last announcement
         self._last_shown = 0  # presentation time of the stream's last picture
         self._sound_due = False  # the first sound of this input is still to come
@@ -71,21 +75,25 @@ class Program:
 
     def _begin(self, tracks: Tracks, units: Sequence[AccessUnit], now: float, sound: int | None) -> None:
         received = self.publisher.stream.received
+        ms = self._scale // MILLISECONDS
+        if sound is not None and (track := tracks.audio or tracks.video) is not None:
+            sound = sound * self._scale // track.timescale
+        units = [self._counted(unit) for unit in units]
         first, newest = units[0], units[-1]
         self._additional_due, self._sound_due, self._sound_from = False, True, first.dts
-        last, elapsed = received.last_dts_ms, round((now - received.last_push) * 1000)
+        last, elapsed = received.last_dts_ms * ms + ms - 1, round((now - received.last_push) * self._scale)
         pictures = [unit for unit in units if unit.track.kind is _VIDEO] if tracks.video is not None else []
         if received.last_push and len(pictures) > 1:
-            begin = max(last, self._last_shown) + 1
-            least = begin + len(pictures) - 1
+            begin = max(last, self._last_shown) + ms
+            least = begin + (len(pictures) - 1) * ms
             self._shift = self._align(max(least, last + elapsed) - newest.dts, least - newest.dts, sound)
             self._squeeze(pictures, begin, newest.dts + self._shift, now)
             self._sound_from = newest.dts
             return
         self._shift = 0
         if received.last_push:
-            least = max(last, self._last_shown - first.cts) + 1 - first.dts  # reordered pictures have ended, too
-            self._shift = self._align(max(last + max(_FRAME_MS, elapsed) - first.dts, least), least, sound)
+            least = max(last, self._last_shown - first.cts) + ms - first.dts  # reordered pictures have ended, too
+            self._shift = self._align(max(last + max(_FRAME_MS * ms, elapsed) - first.dts, least), least, sound)
         for unit in units:
             self.push(unit, now)
 
@@ -125,7 +133,7 @@ class Program:
         begins: whether another input begins. Then renditions may change their tracks.
         """
         original = self.publisher.stream.original.tracks
-        if self._is_new or original is None or (original.video, original.audio) != (tracks.video, tracks.audio):
+        if self._is_new or original is None or not have_same_media(original, tracks):
             self._is_new = False
             self.publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata)
             self._use(tracks)
@@ -142,16 +150,20 @@ class Program:
 
     def _use(self, tracks: Tracks) -> None:
         self._video, self._audio, self._last_sound = tracks.video, tracks.audio, None
+        before = self._scale
+        self._scale = next((track.timescale for track in tracks), before)
+        self._last_shown = self._last_shown * self._scale // before
         known = None if tracks.audio is None else silent_frame(tracks.audio)
-        self._silence = None if known is None else (known.payload, float(known.seconds) * 1000)
+        self._silence = None if known is None else (known.payload, float(known.seconds) * self._scale)
 
     def _squeeze(self, pictures: Sequence[AccessUnit], begin: int, end: int, now: float) -> None:
         """Writes pictures between two times of the stream. `end` is the time of the last one."""
-        decoded, times = [unit.dts for unit in pictures], [begin - 1]
+        ms = self._scale // MILLISECONDS
+        decoded, times = [unit.dts for unit in pictures], [begin - ms]
         first, last = decoded[0], decoded[-1]
         scale = (end - begin) / max(1, last - first)
         for dts in decoded:
-            times.append(max(times[-1] + 1, begin + round((dts - first) * scale)))
+            times.append(max(times[-1] + ms, begin + round((dts - first) * scale)))
         del times[0]
         for unit, time in zip(pictures, times, strict=True):
             self._write(unit, time, _interpolate(decoded, times, unit.dts + unit.cts, scale) - time, now)
@@ -159,6 +171,8 @@ class Program:
 
     def push(self, unit: AccessUnit, now: float) -> None:
         """Writes the next unit of the input on air. Hot path. now: monotonic seconds."""
+        if unit.track.timescale != self._scale:
+            unit = self._counted(unit)
         if unit.track.kind is _VIDEO:
             if self._additional_due and unit.key:
                 self._additional_due = False
@@ -181,7 +195,7 @@ class Program:
         if missing < 0:
             return False
         self._sound_due = False
-        if missing * frame <= _MAX_SILENCE_MS:
+        if missing * frame <= _MAX_SILENCE_SECONDS * self._scale:
             last = self._last_sound
             for number in range(1, missing + 1):
                 time = last + round(number * frame)
@@ -190,12 +204,18 @@ class Program:
 
     def push_additional(self, number: int, unit: AccessUnit, now: float) -> None:
         """Writes the next unit of an additional track. Hot path. number: twice its id, and one more for audio."""
-        if unit.track.kind is _VIDEO or unit.dts >= self._sound_from:
-            unit.dts += self._shift  # its stream keeps no additional units, so this one may be changed
+        ticks = unit.track.timescale
+        if unit.track.kind is _VIDEO or unit.dts * self._scale >= self._sound_from * ticks:
+            unit.dts += self._shift * ticks // self._scale  # may be changed: its stream keeps no additional units
             self.publisher.push_additional(number, unit, now)
 
     def push_timed(self, timed: Timed) -> None:
-        self.publisher.push_timed(Timed(timed.dts + self._shift, timed.name, timed.amf))
+        self.publisher.push_timed(Timed(timed.dts + self._shift * MILLISECONDS // self._scale, timed.name, timed.amf))
+
+    def _counted(self, unit: AccessUnit) -> AccessUnit:
+        """Returns the unit with times in ticks of the stream's tracks."""
+        scale = self._scale
+        return unit if unit.track.timescale == scale else rescaled(unit, replace(unit.track, timescale=scale))
 
     def _write(self, unit: AccessUnit, dts: int, cts: int, now: float) -> None:
         # A new unit, because the input's stream still has this one in its cache.

@@ -13,7 +13,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.channel_input import ChannelInput, InputState
 from gateway.inputs.descriptor import InputDescriptor, InputServices
-from gateway.inputs.matching import Matching, is_same
+from gateway.inputs.matching import Matching
 from gateway.inputs.program import Program
 from gateway.inputs.selection import Candidate, SwitchReason, choose
 from gateway.inputs.source_runner import SourceRunner
@@ -25,7 +25,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_changes import IntervalLimiter
 from gateway.live.track_publisher import TrackPublisher
-from gateway.media.track import AccessUnit, Tracks
+from gateway.media.track import AccessUnit, Tracks, have_same_media
 from gateway.ports.errors import GatewayError, NoSuchStream, NotAuthorized, RefusalReason
 from gateway.ports.events import Event, EventType
 from gateway.settings.models import InputsSettings
@@ -251,7 +251,7 @@ class ChannelSwitcher:
         return self._publish(entry, PushOrigin(str(entry.spec.kind), peer, trusted=True), evicted)
 
     async def until_expected_tracks_change(self, known: Tracks | None) -> None:
-        while is_same(known, self.expected_tracks):
+        while have_same_media(known, self.expected_tracks):
             await self._expected_changed.wait()
 
     # ---- the choice ----
@@ -350,7 +350,7 @@ class ChannelSwitcher:
         if entry.spec.kind is not InputKind.SLATE:
             self._was_live = True
             matching = self._matchings.get(entry)
-            if not is_same(tracks, self.expected_tracks) and (matching is None or matching.passes):
+            if not have_same_media(tracks, self.expected_tracks) and (matching is None or matching.passes):
                 self.expected_tracks = tracks
                 for other in self._matchings.values():
                     other.set_expected_tracks(tracks)

@@ -21,7 +21,7 @@ from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
 from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import NOT_READABLE
-from gateway.media.clock import MILLISECONDS
+from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 log = structlog.get_logger(__name__)
@@ -37,18 +37,11 @@ def must_be_converted(event: ProgramUnit, channel: Channel) -> bool:
     return event.foreign is not None or track.codec in _CONVERTED or is_refused_by_browsers(track, channel)
 
 
-def to_milliseconds(unit: AccessUnit) -> None:
-    """Changes the times of a unit from those of a transport stream. Hot path."""
-    shown = milliseconds(unit.dts + unit.cts)
-    unit.dts = milliseconds(unit.dts)
-    unit.cts = shown - unit.dts
-
-
 @dataclass(slots=True, eq=False)
 class _Source:
     """An elementary stream that is published. track_id: 0: a default track.
 
-    read: the track of the last unit of the reader. track: the same with times in milliseconds.
+    read: the track of the last unit of the reader. track: what is published; None: what its converter makes.
     """
 
     track_id: int
@@ -67,7 +60,7 @@ class ProgramIntake(UnitIntake):
     """
 
     def __init__(self, publisher: StreamPublisher, make_converter: MakeConverter) -> None:
-        super().__init__(publisher)
+        super().__init__(publisher, rate=VIDEO_CLOCK)
         self.reader = ProgramReader()
         self._cues = CueIntake(publisher)
         self._make_converter = make_converter
@@ -121,16 +114,16 @@ class ProgramIntake(UnitIntake):
 
     def _moment(self, ticks: int) -> int:
         """Returns the time of the stream at a time of the sender."""
-        return self.timeline.near(milliseconds(ticks) & 0xFFFFFFFF, LONGEST_MS)
+        return milliseconds(self.timeline.near(ticks, LONGEST_MS * VIDEO_CLOCK // MILLISECONDS))
 
     def _take_data(self, unit: DataUnit) -> None:
         """Publishes private data. The first units of a push have none, because the tracks come first."""
         entry = self._entries.get(unit.pid)
         if entry is None:
             return
-        now, at = self.timeline.latest, None
+        now, at = milliseconds(self.timeline.latest), None
         if unit.pts is not None:
-            now = at = self.timeline.near(milliseconds(unit.pts) & 0xFFFFFFFF)
+            now = at = milliseconds(self.timeline.near(unit.pts))
         timed = self._private.take(unit, entry, now, at)
         if timed is not None:
             self.publisher.push_timed(timed)
@@ -142,7 +135,6 @@ class ProgramIntake(UnitIntake):
         unit = event.unit
         if unit.track is not source.read:
             self._change(source, event, now)
-        to_milliseconds(unit)
         unit.wall = wall
         if source.converter is not None:
             source.converter.give(unit)
@@ -151,7 +143,7 @@ class ProgramIntake(UnitIntake):
             self._publish_unit(source, unit, now)
 
     def _publish_unit(self, source: _Source, unit: AccessUnit, now: float) -> None:
-        unit.dts = self._stamp(source.index, unit.dts & 0xFFFFFFFF)
+        unit.dts = self._stamp(source.index, unit.dts)
         self.take(source.track_id, unit, now)
 
     def _push_track(self, track_id: int, unit: AccessUnit, now: float) -> None:
@@ -172,7 +164,7 @@ class ProgramIntake(UnitIntake):
                 source.converter = self._make_converter(lambda unit: self._converted(source, unit))
             source.converter.change(read, event.foreign)
             return
-        self._set_source_track(source, MediaTrack(read.kind, read.codec, MILLISECONDS, read.config), now)
+        self._set_source_track(source, read, now)
 
     def _set_source_track(self, source: _Source, track: MediaTrack, now: float) -> None:
         if track == source.track:

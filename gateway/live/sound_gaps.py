@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from gateway.media.clock import MILLISECONDS
 from gateway.media.silent_frames import silent_frame
 from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack
 
@@ -26,7 +27,7 @@ _AUDIO: Final = Kind.AUDIO
 
 
 class SoundGaps:
-    """Gives the units of a push to `publish`, and silent frames between them. All times are milliseconds.
+    """Gives the units of a push to `publish`, and silent frames between them. It counts milliseconds.
 
     A real frame is never replaced: silence ends where sound usually has arrived. What comes later than that is dropped,
     because its time has passed.
@@ -45,14 +46,15 @@ class SoundGaps:
         self._frame = b""
         self._frame_ms = 0.0
         self._next: float | None = None  # the time at which the next frame of sound begins
-        self._shown: int | None = None  # decode time of the last picture
+        self._shown: float | None = None  # decode time of the last picture
         self._pictures = 0  # since the last sound
         self._heard = 0.0  # when sound came last, monotonic seconds
         self._is_paused = False
         self._usual = float(_UNKNOWN_MS)
         self._latest = self._earlier_latest = 0.0  # greatest lateness of this window, and of the one before
-        self._window: int | None = None  # begin of this window
-        self._until = _NEVER  # up to pictures of this time, sound that is not later than `_latest` needs no measurement
+        self._window: float | None = None  # begin of this window
+        # Up to pictures of this time, sound that is not later than `_latest` needs no measurement.
+        self._until: float = _NEVER
         self.made = 0
 
     def set_tracks(self, video: MediaTrack | None, audio: MediaTrack | None) -> None:
@@ -75,7 +77,8 @@ class SoundGaps:
         """Publishes a unit, with silence before it if the sound pauses. Hot path. now: monotonic seconds."""
         track = self._track
         if track is not None:
-            dts = unit.dts
+            scale = unit.track.timescale
+            dts = unit.dts if scale == MILLISECONDS else unit.dts * MILLISECONDS / scale
             if unit.track.kind is _AUDIO:
                 self._heard = now
                 if (shown := self._shown) is not None and shown < self._until and shown - dts <= self._latest:
@@ -94,7 +97,7 @@ class SoundGaps:
                     self._fill(track, dts, unit.wall, now)
         self._publish(unit, now)
 
-    def _take_sound(self, dts: int) -> bool:
+    def _take_sound(self, dts: float) -> bool:
         """Measures how late a frame is. Returns False if silence has taken its place."""
         after, shown = self._next, self._shown
         if shown is not None:
@@ -114,7 +117,7 @@ class SoundGaps:
         self._next = dts + self._frame_ms
         return True
 
-    def _fill(self, track: MediaTrack, dts: int, wall: float, now: float) -> None:
+    def _fill(self, track: MediaTrack, dts: float, wall: float, now: float) -> None:
         """Publishes silence up to the time that sound usually has reached at a picture of the time `dts`.
 
         It is bounded: a hole grows by at most _STEP_MS for each picture, and is filled from the third one on.
@@ -124,10 +127,11 @@ class SoundGaps:
             if dts - self._next <= self._usual + LATE_MS or now - self._heard < LATE_MS / 1000:
                 return  # a burst of media is faster than its converter
             self._is_paused, self._until = True, _NEVER
-            log.info("the sound pauses, silence is published", stream=self._name, at_ms=dts)
+            log.info("the sound pauses, silence is published", stream=self._name, at_ms=round(dts))
         after = self._next
         while after + self._frame_ms <= dts - self._usual:
             self.made += 1
-            self._publish(MadeSilence(track, round(after), 0, True, wall, self._frame), now)
+            at = round(after * track.timescale / MILLISECONDS)
+            self._publish(MadeSilence(track, at, 0, True, wall, self._frame), now)
             after += self._frame_ms
         self._next = after

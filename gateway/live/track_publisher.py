@@ -26,7 +26,6 @@ which lists the renditions, also those that linger after their push.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
 
 import structlog
 
@@ -40,7 +39,6 @@ from gateway.ports.errors import GatewayError
 log = structlog.get_logger(__name__)
 
 _AUDIO = Kind.AUDIO
-_NEVER: Final = -(1 << 62)  # earlier than every decode time
 
 
 @dataclass(slots=True)
@@ -48,7 +46,7 @@ class _Rendition:
     """One published track and its state; see the top of this file.
 
     held: the newest default picture while it is away.
-    last: decode time of its newest unit, without the default audio of a video rendition.
+    last: its newest unit, without the default audio of a video rendition.
     """
 
     pushed: PushedTrack
@@ -57,7 +55,7 @@ class _Rendition:
     key_due: bool = True
     is_away: bool = False
     held: AccessUnit | None = None
-    last: int = _NEVER
+    last: AccessUnit | None = None
 
 
 class TrackPublisher:
@@ -109,7 +107,7 @@ class TrackPublisher:
         for rendition in self._by_name.values():
             if rendition.held is not None and not rendition.waits:
                 rendition.publisher.push_shifted(rendition.held, stream.received.last_push)
-                rendition.last = rendition.held.dts
+                rendition.last = rendition.held
             rendition.waits = rendition.key_due = rendition.is_away = True
             rendition.held = None
         for pushed in list(stream.pushed_tracks.by_name.values()):
@@ -182,7 +180,7 @@ class TrackPublisher:
         if rendition.is_away or (begins and not self._begin(rendition, unit, now)):
             source.dropped["tracks"] += 1
             return
-        rendition.last = unit.dts
+        rendition.last = unit
         rendition.publisher.push_shifted(unit, now)
 
     def take_default(self, unit: AccessUnit, now: float) -> None:
@@ -219,7 +217,8 @@ class TrackPublisher:
 
     def _begin(self, rendition: _Rendition, unit: AccessUnit, now: float) -> bool:
         """Begins a rendition, if this unit is a key frame after its earlier units. Returns whether it has begun."""
-        if rendition.key_due and (not unit.key or unit.dts <= rendition.last):
+        last = rendition.last
+        if rendition.key_due and (not unit.key or (last is not None and _seconds(unit) <= _seconds(last))):
             return False
         if rendition.waits and not self._announce(rendition, now):
             return False
@@ -229,13 +228,13 @@ class TrackPublisher:
     def _push_default(self, rendition: _Rendition, unit: AccessUnit, now: float) -> None:
         """Pushes a unit of a default track instead of the rendition's own."""
         if self._begin(rendition, unit, now):
-            rendition.last = unit.dts
+            rendition.last = unit
             rendition.publisher.push_shifted(unit, now)
 
     def _return(self, rendition: _Rendition, key_frame: AccessUnit, now: float) -> None:
         """Lets a rendition show its own track again. If this key frame is too early, the next one is used."""
         held, rendition.held = rendition.held, None
-        if held is not None and held.dts < key_frame.dts:
+        if held is not None and _seconds(held) < _seconds(key_frame):
             self._push_default(rendition, held, now)
         rendition.is_away = False
         rendition.waits = rendition.key_due = True
@@ -306,13 +305,17 @@ class TrackPublisher:
             video, audio = pushed.track if default is None else default.video, self._audio
         else:
             video, audio = None, pushed.track if default is None else default.audio
-        known = rendition.publisher.stream.original.tracks if rendition.last > _NEVER else None
+        known = rendition.publisher.stream.original.tracks if rendition.last is not None else None
         changes = known is None or (known.video, known.audio) != (video, audio)
         if changes and not stream.limiters.additional.take(now):
             return False
         rendition.waits = False
         rendition.publisher.set_tracks(video, audio, _metadata(pushed) if default is None else default.metadata)
         return True
+
+
+def _seconds(unit: AccessUnit) -> float:
+    return unit.dts / unit.track.timescale
 
 
 def _size(track: MediaTrack, info: TrackInfo) -> tuple[int, int] | None:

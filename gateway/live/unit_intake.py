@@ -7,7 +7,7 @@ import structlog
 
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sound_gaps import SoundGaps
-from gateway.media.clock import PublisherTimeline
+from gateway.media.clock import MILLISECONDS, PublisherTimeline
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,6 @@ PREROLL_UNITS: Final = 4_000
 PREROLL_BYTES: Final = 8_000_000
 
 VIDEO_INDEX, AUDIO_INDEX = 0, 1  # of the timeline; an additional track adds 2 times its id
-_MASK: Final = 0xFFFFFFFF
 
 
 class IntakeFailed(Exception):
@@ -46,14 +45,19 @@ class UnitIntake:
 
     expected: the kinds of tracks that will come; None: unknown. A push to a stream that had tracks is expected to have
     the same kinds: when an encoder returns, its viewers do not wait for a track that it never had.
-    reorder: milliseconds that a timestamp may be behind its track.
+    rate: of the times of all units, ticks a second. reorder: milliseconds that a timestamp may be behind its track.
     """
 
     def __init__(
-        self, publisher: StreamPublisher, expected: Collection[Kind] | None = None, *, reorder: int = 100
+        self,
+        publisher: StreamPublisher,
+        expected: Collection[Kind] | None = None,
+        *,
+        rate: int = MILLISECONDS,
+        reorder: int = 100,
     ) -> None:
         self.publisher = publisher
-        self.timeline = publisher.timeline = PublisherTimeline(reorder=reorder)
+        self.timeline = publisher.timeline = PublisherTimeline(rate, reorder=reorder)
         self.unusable = publisher.unusable
         self.unusable.explain = self.explain
         self.read = self.unusable.read
@@ -108,14 +112,6 @@ class UnitIntake:
         elif self._has_expected():
             self._announce(now)
 
-    def push(self, unit: AccessUnit, now: float) -> None:
-        """Publishes a unit of a current track, or lets it wait. Hot path.
-
-        unit: `dts` is the timestamp of the sender in milliseconds. Only its lower 32 bits count. Jumps are repaired.
-        """
-        unit.dts = self._stamp(VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX, unit.dts & _MASK)
-        self.take(0, unit, now)
-
     def finish(self, now: float) -> None:
         """Ends the push: announces the tracks and publishes the waiting units."""
         if self._preroll and not self.is_announced:
@@ -129,7 +125,7 @@ class UnitIntake:
             return
         self._preroll.append((track_id, unit))
         self._preroll_bytes += len(unit.payload)
-        waited = unit.dts - self._preroll[0][1].dts
+        waited = (unit.dts - self._preroll[0][1].dts) * MILLISECONDS // self.timeline.rate
         if self._has_expected() or waited >= self._longest_wait():
             self._announce(now)
         elif len(self._preroll) >= PREROLL_UNITS or self._preroll_bytes >= PREROLL_BYTES:
@@ -171,7 +167,8 @@ class UnitIntake:
         self.is_announced = True
         pictures = [unit.dts for _, unit in self._preroll if unit.track.kind is Kind.VIDEO]
         if pictures:  # players stand still where there is only sound at the beginning
-            self._preroll = [held for held in self._preroll if held[1].dts >= min(pictures) - PREROLL_MS]
+            first = min(pictures) - PREROLL_MS * self.timeline.rate // MILLISECONDS
+            self._preroll = [held for held in self._preroll if held[1].dts >= first]
         found = {unit.track.kind: unit.track for track_id, unit in self._preroll if not track_id}
         video, audio = self.tracks
         video, audio = found.get(Kind.VIDEO, video), found.get(Kind.AUDIO, audio)

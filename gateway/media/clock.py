@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+from gateway.media.track import AccessUnit, MediaTrack
 
 VIDEO_CLOCK: Final = 90_000  # ticks a second: of transport streams, of pictures in RTP, and of our segments
 MILLISECONDS: Final = 1_000  # a second: of FLV and RTMP
 
-_WRAP = 1 << 32
-_HALF = 1 << 31
-_MASK = _WRAP - 1
-
 
 class PublisherTimeline:
-    """The common 64-bit millisecond clock of all tracks of one publisher.
+    """The common 64-bit clock of all tracks of one publisher, which counts as its source does.
 
-    Wraps of the 32-bit clock have no effect. A timestamp is a jump if it is more than `reorder` behind its track. It is
-    also a jump if it is more than `leap` ahead of all tracks. A jump re-bases the clock: the track gets a new offset,
-    with which it continues one frame after the latest time.
+    Wraps of the source's clock have no effect: 32 bits of milliseconds, 33 bits of ticks. A timestamp is a jump if it
+    is more than `reorder` behind its track, or more than `leap` ahead of all tracks. A jump re-bases the clock: the
+    track gets a new offset, with which it continues one frame after the latest time.
     Another track adopts this offset if its timestamps make the same jump, so audio and video stay in sync. Until then
     it keeps its previous offset. A track with one wrong timestamp returns to its previous offset. Smaller reorderings
     pass unchanged.
 
-    start: time of the first timestamp, for a publisher that returns to a stream; None: the timestamp is unchanged.
+    rate: of all times, ticks a second. start: time of the first timestamp, for a publisher that returns to a stream;
+    None: the timestamp is unchanged. reorder, leap: milliseconds.
 
-    No time of a track is more than `reorder` below the track's latest time, or below `start` (or 0). All values are
-    milliseconds.
+    No time of a track is more than `reorder` below the track's latest time, or below `start` (or 0).
     """
 
-    __slots__ = ("_floor", "_leap", "_offset", "_reorder", "_start", "_tracks", "jumped", "latest", "rebased")
+    __slots__ = (
+        *("_floor", "_half", "_leap", "_offset", "_overlap", "_reorder", "_start", "_tracks", "_wrap"),
+        *("jumped", "latest", "rate", "rebased"),
+    )
 
-    # A track that adopts another track's offset may be this far (ms) behind: tracks are not interleaved exactly.
-    OVERLAP = 1_000
-
-    def __init__(self, *, start: int | None = None, reorder: int = 100, leap: int = 10_000) -> None:
+    def __init__(
+        self, rate: int = MILLISECONDS, *, start: int | None = None, reorder: int = 100, leap: int = 10_000
+    ) -> None:
+        self.rate = rate
+        self._wrap = 1 << (32 if rate == MILLISECONDS else 33)
+        self._half = self._wrap >> 1
         self._start = start
         self._floor = start or 0
-        self._reorder = reorder
-        self._leap = leap
+        self._reorder = reorder * rate // MILLISECONDS
+        self._leap = leap * rate // MILLISECONDS
+        # A track that adopts another track's offset may be this far behind: tracks are not interleaved exactly.
+        self._overlap = rate
         self._tracks: dict[int, _TrackClock] = {}
         self.latest = 0  # the greatest time returned so far
         self._offset = 0  # offset of the track that began or jumped last
@@ -47,10 +52,9 @@ class PublisherTimeline:
         self.jumped = 0  # milliseconds of the last jump; below 0: backwards
 
     def stamp(self, track: int, raw: int) -> int:
-        """Returns the time of a timestamp, in milliseconds.
+        """Returns the time of a timestamp.
 
-        track: a number that the caller chose.
-        raw: the 32-bit timestamp.
+        track: a number that the caller chose. raw: the timestamp, with or without wraps.
         """
         track_clock = self._tracks.get(track)
         if track_clock is None:
@@ -63,10 +67,10 @@ class PublisherTimeline:
             if high > self.latest:
                 self.latest = high
             return high
-        ahead = (ahead + _HALF & _MASK) - _HALF  # like _distance
+        ahead = self._distance(ahead, 0)
         if ahead > 0:
             # A track may pause for a long time (a camera is switched off) while the others continue.
-            if ahead > self._leap and _distance(raw + track_clock.offset, self.latest) > self._leap:
+            if ahead > self._leap and self._distance(raw + track_clock.offset, self.latest) > self._leap:
                 return self._jump(track_clock, raw)
             track_clock.step = ahead if ahead < self._leap else self._leap
             track_clock.overlap = self._reorder
@@ -82,21 +86,21 @@ class PublisherTimeline:
         """Returns the time of a timestamp that belongs to no track, for script data. It never re-bases the clock.
 
         Timestamps of script data are often 0. Returns the latest time if `raw` is not within `leap` of it.
-        leap: milliseconds; None: that of the clock.
+        leap: ticks; None: that of the clock.
         """
-        ahead, leap = _distance(raw + self._offset, self.latest), self._leap if leap is None else leap
+        ahead, leap = self._distance(raw + self._offset, self.latest), self._leap if leap is None else leap
         return max(self._floor, self.latest + ahead) if -leap <= ahead <= leap else self.latest
 
     def _join(self, track: int, raw: int) -> int:
         """Returns the time of a track's first timestamp: on the clock of the other tracks if it fits."""
         if self._tracks:
-            ahead = _distance(raw + self._offset, self.latest)
+            ahead = self._distance(raw + self._offset, self.latest)
             # The origins may differ (audio from 0, video from the encoder's uptime). Then the track starts at the
             # latest time. Otherwise its times would never be near those of the others.
             time = self.latest + (ahead if -self._leap <= ahead <= self._leap else 0)
         else:
-            time = raw % _WRAP if self._start is None else self._start
-        self._offset = (time - raw) % _WRAP
+            time = raw % self._wrap if self._start is None else self._start
+        self._offset = (time - raw) % self._wrap
         # A track that begins before the floor stays at the floor until the common clock has passed it.
         first = max(time, self._floor)
         self._tracks[track] = _TrackClock(self._offset, first, max(self._reorder, first - time))
@@ -106,17 +110,18 @@ class PublisherTimeline:
     def _jump(self, track_clock: _TrackClock, raw: int) -> int:
         """Returns the time of a timestamp that is a jump: with the offset of another track, or with a new offset."""
         for other in self._tracks.values():
-            ahead = _distance(raw + other.offset, self.latest)
-            if other.offset != track_clock.offset and -self.OVERLAP <= ahead <= self._leap:
+            ahead = self._distance(raw + other.offset, self.latest)
+            if other.offset != track_clock.offset and -self._overlap <= ahead <= self._leap:
                 track_clock.offset = other.offset
                 break
         else:
             # This track is the first one that jumps.
-            self.jumped = _distance(raw + track_clock.offset, track_clock.high)
-            track_clock.offset = (self.latest + track_clock.step - raw) % _WRAP
+            jumped = self._distance(raw + track_clock.offset, track_clock.high)
+            self.jumped = jumped * MILLISECONDS // self.rate
+            track_clock.offset = (self.latest + track_clock.step - raw) % self._wrap
             self.rebased += 1
         self._offset = track_clock.offset
-        ahead = _distance(raw + track_clock.offset, track_clock.high)
+        ahead = self._distance(raw + track_clock.offset, track_clock.high)
         if ahead <= 0:
             track_clock.overlap = max(self._reorder, -ahead)
             return max(self._floor, track_clock.high + max(ahead, -self._reorder))
@@ -125,17 +130,16 @@ class PublisherTimeline:
         self.latest = max(self.latest, track_clock.high)
         return track_clock.high
 
-
-def _distance(time: int, reference: int) -> int:
-    """Returns how far `time` is ahead of `reference` on a 32-bit clock, from -2**31 to 2**31 - 1."""
-    return ((time - reference + _HALF) % _WRAP) - _HALF
+    def _distance(self, time: int, reference: int) -> int:
+        """Returns how far `time` is ahead of `reference` on the source's clock, at most half of its range."""
+        return (time - reference + self._half) % self._wrap - self._half
 
 
 @dataclass(slots=True)
 class _TrackClock:
-    """The state of one track, in milliseconds.
+    """The state of one track, in ticks of the clock.
 
-    offset: added to its timestamps, modulo 2**32.
+    offset: added to its timestamps, modulo the range of the source's clock.
     high: its latest time.
     overlap: how far below `high` a timestamp may be before it is a jump.
     step: its last distance between two frames.
@@ -195,12 +199,14 @@ class DecodeTimes:
     Decode times always grow. If `depth` is too small, a decode time may exceed the presentation time.
 
     depth: the number of pictures that may be decoded before a picture that is shown before them.
+    step: ticks between the decode times of the first pictures; a millisecond, so that FLV has different ones, too.
     """
 
-    __slots__ = ("_depth", "_last", "_times")
+    __slots__ = ("_depth", "_last", "_step", "_times")
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, step: int = 1) -> None:
         self._depth = depth
+        self._step = step
         self._times: list[int] = []
         self._last: int | None = None
 
@@ -208,10 +214,17 @@ class DecodeTimes:
         """Returns the decode time of the picture with this presentation time."""
         if not self._times:
             # No earlier pictures exist whose times the first pictures could use.
-            self._times = list(range(presentation - self._depth, presentation))
+            self._times = list(range(presentation - self._depth * self._step, presentation, self._step))
         insort(self._times, presentation)
         time = self._times.pop(0)
         if self._last is not None and time <= self._last:
             time = self._last + 1
         self._last = time
         return time
+
+
+def rescaled(unit: AccessUnit, track: MediaTrack) -> AccessUnit:
+    """Returns the unit on another track, with the times in its ticks, rounded to the nearest."""
+    num, den = track.timescale, unit.track.timescale
+    dts, shown = ((2 * time * num + den) // (2 * den) for time in (unit.dts, unit.dts + unit.cts))
+    return replace(unit, track=track, dts=dts, cts=shown - dts)

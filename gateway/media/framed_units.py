@@ -2,27 +2,25 @@
 
 from typing import Final
 
-from gateway.media.clock import MILLISECONDS, DecodeTimes
+from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK, DecodeTimes
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 # Why no picture was made, for the owner of the channel.
 NO_START: Final = "no key frame with its parameter sets came"
 NONE_CAME: Final = "they are announced, but none came"
-_JUMP: Final = 2  # seconds; a larger step between two pictures begins new decode times
+_JUMP: Final = 2 * VIDEO_CLOCK  # a larger step between two pictures begins new decode times
 
 
 class NalPictures:
     """Makes units of H.264 or H.265 from a key frame on. After a loss, it begins again at the next key frame.
 
-    config: the record of known parameter sets; empty if only the pictures bring them.
-    timescale: ticks a second of all times.
+    config: the record of known parameter sets; empty if only the pictures bring them. All times are ticks of 90 kHz.
     """
 
-    def __init__(self, codec: Codec, config: bytes = b"", timescale: int = MILLISECONDS) -> None:
+    def __init__(self, codec: Codec, config: bytes = b"") -> None:
         self.track: MediaTrack | None = None
         self._codec = codec
-        self._timescale = timescale
         self._samples = NalSamples(codec, config)
         self._times: DecodeTimes | None = None
         self._last = 0
@@ -42,12 +40,12 @@ class NalPictures:
         if sample is None or not (self._begun or sample.key):
             return None
         if self.track is None or (sample.key and self.track.config != sample.config):
-            self.track = MediaTrack(Kind.VIDEO, self._codec, self._timescale, sample.config)
+            self.track = MediaTrack(Kind.VIDEO, self._codec, VIDEO_CLOCK, sample.config)
             self._times = None
         self._begun = True
         if dts is None:
-            if self._times is None or abs(time - self._last) > _JUMP * self._timescale:
-                self._times = DecodeTimes(self._samples.reorder)
+            if self._times is None or abs(time - self._last) > _JUMP:
+                self._times = DecodeTimes(self._samples.reorder, VIDEO_CLOCK // MILLISECONDS)
             self._last = time
             dts = self._times.stamp(time)
         return AccessUnit(self.track, dts, time - dts, sample.key, 0.0, sample.payload)
@@ -64,6 +62,6 @@ class FramedSound:
         self.track: MediaTrack | None = track
 
     def make_unit(self, payload: bytes, time: int) -> AccessUnit | None:
-        """Returns the unit of a frame. time: milliseconds."""
+        """Returns the unit of a frame. time: in ticks of the track."""
         assert self.track is not None, "set at the beginning"
         return AccessUnit(self.track, time, 0, True, 0.0, payload)

@@ -72,6 +72,13 @@ class Tracks:
         return (t for t in (self.video, self.audio) if t is not None)
 
 
+def have_same_media(one: Tracks | None, other: Tracks | None) -> bool:
+    """Whether decoders can go on with the other tracks. Times may count otherwise, and metadata may differ."""
+    if one is None or other is None:
+        return one is other
+    return [(t.kind, t.codec, t.config) for t in one] == [(t.kind, t.codec, t.config) for t in other]
+
+
 @dataclass(slots=True)
 class AccessUnit:
     """One coded picture or audio frame, in decode order. Do not modify it. (`frozen` would be 4 times slower.)

@@ -13,12 +13,13 @@ from dataclasses import InitVar, dataclass, field
 from fractions import Fraction
 
 from gateway.media import codecs
-from gateway.media.clock import VIDEO_CLOCK, AudioClock
+from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK, AudioClock
 from gateway.media.track import AccessUnit, Codec, MediaTrack
 
 # The times of the first and the current frame are rounded down or to the nearest millisecond, both alike. So their
 # difference is wrong by less than 1 ms; the rest is for the rounding to ticks.
-_TOLERANCE_MS = 1.15
+_TOLERANCE = int(1.15 * VIDEO_CLOCK / MILLISECONDS)
+_ROUNDING = 2  # ticks between the exact time of a frame and that of a fine clock
 _MIN_REGULAR_STEPS = 4  # consecutive steps of one frame, after which the rate is known
 _ESTIMATE_INTERVALS = 24  # number of intervals from which an unknown rate is estimated
 _MAX_FPS, _MIN_FPS = 480, 1
@@ -35,8 +36,9 @@ class VideoTiming:
 
     hint: frames a second from the track's configuration or metadata, which may be wrong.
     step: the predicted ticks to the next frame; None if the frames are irregular.
+    ahead: ticks that the last frame is after the time of which `step` is counted.
 
-    Times are exact for sources with a fine timescale.
+    Times of sources with a fine timescale are not changed: then the grid only predicts the next frame.
 
     reference: the timing of these pictures in another rendition; then both use one grid.
     """
@@ -45,7 +47,7 @@ class VideoTiming:
     hint: InitVar[float | None]
     reference: VideoTiming | None = None
     step: int | None = field(default=None, init=False)
-    _tolerance: int = field(init=False)
+    ahead: int = field(default=0, init=False)
     _num: int = field(init=False)
     _den: int = field(init=False)
     _anchor: int = field(default=0, init=False)  # time of frame 0 of the grid
@@ -57,8 +59,6 @@ class VideoTiming:
     _recent: deque[int] = field(default_factory=lambda: deque(maxlen=_ESTIMATE_INTERVALS + 1), init=False)
 
     def __post_init__(self, hint: float | None) -> None:
-        is_rounded = self.timescale <= 1000
-        self._tolerance = int(_TOLERANCE_MS * VIDEO_CLOCK / 1000) if is_rounded else 2 + VIDEO_CLOCK // self.timescale
         # The period in ticks is _num / _den; _num is 0 while it is unknown. They are integers because of the hot path.
         self._num, self._den = _period_of(hint) if hint else (0, 1)
 
@@ -71,7 +71,7 @@ class VideoTiming:
     def stamp(self, dts: int, cts: int) -> tuple[int, int]:
         """Returns decode time and composition offset in ticks of 90 kHz. Hot path."""
         scale = self.timescale
-        if scale == 1000:
+        if scale == MILLISECONDS:
             raw, shift = dts * 90, cts * 90
         else:
             raw, shift = dts * VIDEO_CLOCK // scale, cts * VIDEO_CLOCK // scale
@@ -86,20 +86,24 @@ class VideoTiming:
         else:
             count = self._count + 1
             time = self._anchor + count * num // den
-            tolerance = self._tolerance
-            if -tolerance <= raw - time <= tolerance:
+            if -_TOLERANCE <= raw - time <= _TOLERANCE:
                 self._count = count
                 regular_steps = self._regular_steps = self._regular_steps + 1
                 if regular_steps >= _MIN_REGULAR_STEPS:
                     anchor = self._anchor
                     self.step = anchor + (count + 1) * num // den - time
-                    if shift:
+                    if shift and scale <= MILLISECONDS:
                         # Presentation times are on the grid too.
                         near = anchor + (count + (2 * shift * den + num) // (2 * num)) * num // den - time
-                        if -2 * tolerance <= shift - near <= 2 * tolerance:
+                        if -2 * _TOLERANCE <= shift - near <= 2 * _TOLERANCE:
                             shift = near
             else:
                 time = self._off_grid(raw, raw - time)
+        if scale > MILLISECONDS:
+            ahead = raw - time
+            self.ahead = ahead if -_ROUNDING <= ahead <= _ROUNDING else 0
+            time = raw if last is None or raw > last else last + 1
+            shift += raw - time
         self._last = time
         return time, shift
 
@@ -121,7 +125,7 @@ class VideoTiming:
             return raw
         count = (2 * (raw - reference._anchor) * den + num) // (2 * num)
         time = reference._anchor + count * num // den
-        if abs(time - raw) > self._tolerance:
+        if abs(time - raw) > _TOLERANCE:
             return raw
         self._num, self._den = num, den
         return time
@@ -136,17 +140,17 @@ class VideoTiming:
         was_regular = self._regular_steps >= _MIN_REGULAR_STEPS
         self.step = None
         skipped = (2 * off * den + num) // (2 * num)
-        if skipped >= 1 and abs(off - skipped * num // den) <= self._tolerance:
+        if skipped >= 1 and abs(off - skipped * num // den) <= _TOLERANCE:
             self._count += 1 + skipped
             self._regular_steps = 0
             return self._anchor + self._count * num // den
-        if was_regular and abs(off) <= 3 * self._tolerance:
+        if was_regular and abs(off) <= 3 * _TOLERANCE:
             # Drift: the real period is the mean since the measurement began.
             self._before += self._count + 1
             self._anchor, self._count = max(raw, floor), 0
             span = raw - self._base
             rate = VIDEO_CLOCK * self._before / span if span > 0 else 0.0
-            self._num, self._den = _period_of(rate, near=2 * self._tolerance / span if span > 0 else 0.0)
+            self._num, self._den = _period_of(rate, near=2 * _TOLERANCE / span if span > 0 else 0.0)
             if self._num:
                 return self._anchor
         self._num = 0
@@ -161,7 +165,7 @@ class VideoTiming:
         total = raw - recent[0]
         if len(recent) <= _ESTIMATE_INTERVALS or total <= 0:
             return
-        first, tolerance = recent[0], self._tolerance
+        first, tolerance = recent[0], _TOLERANCE
         for near in (2 * tolerance / total, 0.0):
             num, den = _period_of(VIDEO_CLOCK * _ESTIMATE_INTERVALS / total, near)
             if num and all(-tolerance <= time - first - n * num // den <= tolerance for n, time in enumerate(recent)):

@@ -9,7 +9,6 @@ import structlog
 
 from gateway.lib.tasks import Tasks
 from gateway.live.sound_to_aac import MakeConverter
-from gateway.media.clock import MILLISECONDS
 from gateway.media.track import AccessUnit, ForeignSound, MediaTrack
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
 from gateway.workers.sound_protocol import SoundSetup, aac_track, channels_of
@@ -22,7 +21,7 @@ log = structlog.get_logger(__name__)
 class SoundWorkerConverter:
     """Converts one stream of sound. It is left out if no worker can be started. Implements SoundToAac.
 
-    stream: for logs. deliver: gets the units of AAC, with times in milliseconds.
+    stream: for logs. deliver: gets the units of AAC, whose times count as those of the source.
     """
 
     workers: WorkerPool
@@ -31,7 +30,6 @@ class SoundWorkerConverter:
     deliver: Callable[[AccessUnit], None]
     _client: SoundWorkerClient | None = field(default=None, init=False)
     _foreign: ForeignSound | None = field(default=None, init=False)
-    _source: MediaTrack | None = field(default=None, init=False)
 
     def change(self, track: MediaTrack, foreign: ForeignSound | None) -> None:
         if self._client is None or foreign != self._foreign:
@@ -41,12 +39,10 @@ class SoundWorkerConverter:
             self.tasks.start(self._run(client), f"sound of {self.stream}")
         self._foreign = foreign
         channels = channels_of(track) if foreign is None else foreign.channels
-        self._source = MediaTrack(track.kind, track.codec, MILLISECONDS, track.config)
-        self._client.change(self._source, aac_track(channels, MILLISECONDS))
+        self._client.change(track, aac_track(channels, track.timescale))
 
     def give(self, unit: AccessUnit) -> None:
-        if self._client is not None and self._source is not None:
-            unit.track = self._source
+        if self._client is not None:
             self._client.give(unit)
 
     def close(self) -> None:

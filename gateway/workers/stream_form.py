@@ -28,7 +28,8 @@ _MAX_BITRATE: Final = 20_000_000
 class StreamForm:
     """The form of media that continue a publisher's stream.
 
-    video, audio: the publisher's tracks. If `video` is None but `has_video` is True, no publisher is known yet.
+    video, audio: the publisher's tracks, but with times in milliseconds, as the worker makes them. If `video` is None
+    but `has_video` is True, no publisher is known yet.
     size: pixels. rate: pictures per second. bitrate: maximum bits per second of the pictures.
     """
 
@@ -51,7 +52,8 @@ class StreamForm:
             return cls(None, DEFAULT_AUDIO, True, DEFAULT_SIZE, DEFAULT_RATE, _bitrate(DEFAULT_SIZE, DEFAULT_RATE, {}))
         size, rate = _size(reference), _rate(reference)
         bitrate = _bitrate(size, rate, reference.metadata)
-        return cls(reference.video, reference.audio, reference.video is not None, size, rate, bitrate)
+        video, audio = _in_milliseconds(reference.video), _in_milliseconds(reference.audio)
+        return cls(video, audio, reference.video is not None, size, rate, bitrate)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the members for the worker, without the tracks."""
@@ -65,6 +67,10 @@ class StreamForm:
             return replace(form, video=reference.video, audio=reference.audio)
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise InvalidData(f"invalid form of a stream: {error}") from None
+
+
+def _in_milliseconds(track: MediaTrack | None) -> MediaTrack | None:
+    return None if track is None else replace(track, timescale=MILLISECONDS)
 
 
 def _size(reference: Tracks) -> tuple[int, int]:

@@ -128,7 +128,7 @@ async def running_source(source: InputSource, context: FakeInput) -> AsyncIterat
         await asyncio.gather(task, return_exceptions=True)
 
 
-def growing(units: list[AccessUnit]) -> Iterator[int]:
-    """Yields the steps between decode times."""
+def growing(units: list[AccessUnit]) -> Iterator[float]:
+    """Yields the steps between decode times, in milliseconds."""
     for before, after in itertools.pairwise(units):
-        yield after.dts - before.dts
+        yield (after.dts - before.dts) * 1000 / after.track.timescale

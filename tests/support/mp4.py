@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.formats.mp4.reader import Box, boxes, find, need, u32
+from gateway.formats.mp4.reader import Box, TrackFragment, boxes, find, need, u32
 from gateway.media.errors import InvalidData
 
 _VISUAL, _SOUND = 78, 28  # bytes of a sample entry before its boxes
@@ -41,6 +42,17 @@ def parse_init(data: bytes) -> list[InitTrack]:
 def mdat(data: bytes) -> bytes:
     """Returns the media bytes of a segment or part: the payloads of its mdat boxes. Raises InvalidData."""
     return b"".join([data[b.payload : b.end] for b in boxes(data) if b.kind == b"mdat"])
+
+
+def shown_times(fragments: Iterable[TrackFragment]) -> list[int]:
+    """Returns the presentation times of fragments in ticks, in order, counted from the first one."""
+    times: list[int] = []
+    for fragment in fragments:
+        at = fragment.base_decode_time
+        for sample in fragment.samples:
+            times.append(at + sample.cts)
+            at += sample.duration
+    return [time - min(times) for time in sorted(times)]
 
 
 def _track(data: bytes, trak: Box) -> InitTrack:

@@ -76,7 +76,7 @@ class PictureTrack:
         self.name = entry.codec
         codec = Codec(entry.codec)
         self._counters = counters
-        self._pictures = NalPictures(codec, timescale=VIDEO_CLOCK)
+        self._pictures = NalPictures(codec)
         self._slice, self._first = _PATTERNS[codec]
         self._proofs = 0
         self._step = _USUAL_STEP

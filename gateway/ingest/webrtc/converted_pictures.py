@@ -9,6 +9,7 @@ from gateway.ingest.websocket.container_intake import ContainerIntake
 from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.media import vp9
+from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind
 from gateway.settings.models import TranscodeSettings
@@ -61,11 +62,12 @@ class ConvertedPictures:
             if self._dropping:
                 self._publisher.dropped["ingest"] += 1
                 return
-        if self._cluster is None or not -_CLUSTER_MS < unit.dts - self._cluster < _CLUSTER_MS:
-            self._cluster = unit.dts
-            self._put(writer.cluster(unit.dts))
+        at = unit.dts * MILLISECONDS // unit.track.timescale
+        if self._cluster is None or not -_CLUSTER_MS < at - self._cluster < _CLUSTER_MS:
+            self._cluster = at
+            self._put(writer.cluster(at))
         kind = unit.track.kind
-        self._put(writer.simple_block(writer.NUMBERS[kind], unit.dts - self._cluster, unit.key, unit.payload))
+        self._put(writer.simple_block(writer.NUMBERS[kind], at - self._cluster, unit.key, unit.payload))
 
     def _put(self, data: bytes) -> None:
         self._queue.append(data)

@@ -16,7 +16,7 @@ from gateway.ingest.webrtc.whip_units import OPUS_TRACK, WhipUnits
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
-from gateway.media.clock import MILLISECONDS
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.framed_units import NO_START, NONE_CAME
 from gateway.media.track import AccessUnit, Kind
 from gateway.protocols.errors import RemoteProtocolError
@@ -170,7 +170,7 @@ class WhipIntake:
                 number = header_extension(packet, extension)
                 if number is not None and len(number) == 2:
                     self._feedback.received(number[0] << 8 | number[1], arrival)
-        for unit in track.receive(packets, arrivals, (now - self._began) * MILLISECONDS):
+        for unit in track.receive(packets, arrivals, (now - self._began) * VIDEO_CLOCK):
             self._take(unit)
         if not self._is_hurried and (receiver := track.receiver) is not None and receiver.is_repairing:
             self._hurry()
@@ -238,7 +238,7 @@ class WhipIntake:
         peer = self._peer
         assert peer is not None, "set by begin"
         now = time.monotonic()
-        arrival = (now - self._began) * MILLISECONDS
+        arrival = (now - self._began) * VIDEO_CLOCK
         trip = peer.round_trip
         new_trip, self._round_trip = trip != self._round_trip, trip
         self._is_hurried = False

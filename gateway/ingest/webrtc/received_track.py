@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from gateway.media import av1, vp9
-from gateway.media.clock import MILLISECONDS
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import FramedSound, NalPictures
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
@@ -86,7 +86,7 @@ class ReceivedTrack:
             codec = _CODECS[parameters.codec.name]
             self._unit_maker = NalPictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
         else:
-            self._unit_maker = FramedSound(replace(opus_track(2), timescale=MILLISECONDS))
+            self._unit_maker = FramedSound(replace(opus_track(2), timescale=VIDEO_CLOCK))
 
     @property
     def track(self) -> MediaTrack | None:
@@ -96,7 +96,7 @@ class ReceivedTrack:
     def receive(self, data: Sequence[bytes], arrivals: Sequence[float], arrival: float) -> list[AccessUnit]:
         """Returns the units that packets of one payload type complete.
 
-        arrivals: monotonic seconds of each packet. arrival: time of the last one, in milliseconds since the push began.
+        arrivals: monotonic seconds of each packet. arrival: time of the last one, in ticks since the push began.
         """
         receiver = self.receiver
         if (
@@ -195,13 +195,13 @@ class CodedPictures:
         self._begun = False
 
     def make_unit(self, payload: bytes, time: int, key: bool) -> AccessUnit | None:
-        """Returns the unit; None before the first key frame. time: milliseconds. Raises InvalidData."""
+        """Returns the unit; None before the first key frame. time: ticks. Raises InvalidData."""
         if not (self._begun or key):
             return None
         if key:
             config = _config(self._codec, payload)
             if self.track is None or config != self.track.config:
-                self.track = MediaTrack(Kind.VIDEO, self._codec, MILLISECONDS, config)
+                self.track = MediaTrack(Kind.VIDEO, self._codec, VIDEO_CLOCK, config)
             self._begun = True
         assert self.track is not None, "set by the first key frame"
         return AccessUnit(self.track, time, 0, key, 0.0, payload)

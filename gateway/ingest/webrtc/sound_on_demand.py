@@ -9,6 +9,7 @@ import structlog
 
 from gateway.live.gop_cache import AUDIO_ONLY_SECONDS
 from gateway.live.publisher import StreamPublisher
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, MediaTrack
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
 from gateway.workers.sound_protocol import aac_track
@@ -16,9 +17,9 @@ from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
 
-AAC_TRACK: Final = aac_track(2, 1_000)  # stereo, because a decoder makes stereo of mono Opus (RFC 7587 §4.1)
-_LINGER_MS: Final = 5_000  # the sound is converted for this long after the last sink needed it
-_CODEC_MS: Final = 60  # delay in decoder and encoder, see SoundWorkerClient
+AAC_TRACK: Final = aac_track(2, VIDEO_CLOCK)  # stereo, because a decoder makes stereo of mono Opus (RFC 7587 §4.1)
+_LINGER: Final = 5 * VIDEO_CLOCK  # the sound is converted for this long after the last sink needed it
+_DELAY: Final = 60 * VIDEO_CLOCK // 1000  # 60 ms in decoder and encoder, see SoundWorkerClient
 _RETRY_SECONDS: Final = 1.0  # if no worker is free
 _LONGEST_WAIT: Final = 1.0  # seconds until the sinks that wait for sound get the pictures without it
 _MAX_KEPT: Final = 500  # units: 10 s of 20 ms each
@@ -31,7 +32,7 @@ class SoundOnDemand:
     The first sink that needs it waits until a worker has converted them: 0.1 s for its start, and about 50 ms for each
     second of sound.
 
-    source: Opus, with times in milliseconds. has_video: whether the push has pictures, too; its owner sets it.
+    source: Opus, with times in ticks of 90 kHz. has_video: whether the push has pictures, too; its owner sets it.
     """
 
     def __init__(self, publisher: StreamPublisher, workers: WorkerPool, source: MediaTrack) -> None:
@@ -44,7 +45,7 @@ class SoundOnDemand:
         self._closed = False
         self._kept: deque[AccessUnit] = deque(maxlen=_MAX_KEPT)
         self._first = -1  # decode time of the first unit that a sink could need
-        self._wanted_ms = 0  # decode time of the newest unit when a sink last wanted audio
+        self._wanted_at = 0  # decode time of the newest unit when a sink last wanted audio
         self._made: list[AccessUnit] = []  # converted units for the sinks that wait
         self._until: int | None = None  # decode time of the unit that completes `_made`; None: no sink waits
         self._timer: asyncio.TimerHandle | None = None
@@ -96,16 +97,16 @@ class SoundOnDemand:
         if self._client is None:
             client = self._start()
             if self._kept:
-                self._wanted_ms = self._kept[-1].dts
-                self._until = self._wanted_ms - _CODEC_MS
+                self._wanted_at = self._kept[-1].dts
+                self._until = self._wanted_at - _DELAY
                 self._timer = asyncio.get_running_loop().call_later(_LONGEST_WAIT, self._complete)
                 for unit in self._kept:
                     client.give(unit)
         return self._until is None
 
     def forget_before(self, dts: int) -> None:
-        """Forgets the kept sound before a time, such as that of a key frame. dts: milliseconds."""
-        kept, first = self._kept, dts - _CODEC_MS
+        """Forgets the kept sound before a time, such as that of a key frame. dts: ticks."""
+        kept, first = self._kept, dts - _DELAY
         while kept and kept[0].dts < first:
             kept.popleft()
         if self._client is None:
@@ -116,18 +117,18 @@ class SoundOnDemand:
     def take(self, unit: AccessUnit) -> None:
         """Takes a unit with the times of the push. Hot path."""
         if not self.has_video:
-            self.forget_before(unit.dts - int(AUDIO_ONLY_SECONDS * 1_000))
+            self.forget_before(unit.dts - int(AUDIO_ONLY_SECONDS * VIDEO_CLOCK))
         if unit.dts < self._first:  # it came later than the key frame that it precedes
             self._publisher.count_unused(unit)
             return
         stream = self._publisher.stream
         if stream.wants_audio:
-            self._wanted_ms = unit.dts
+            self._wanted_at = unit.dts
             self.begin()
         self._kept.append(unit)
         if self._until is not None:  # so that pictures of sinks that wait are not far ahead of the sound
-            self._until = max(self._until, unit.dts - 2 * _CODEC_MS)
-        if self._client is not None and unit.dts - self._wanted_ms <= _LINGER_MS:
+            self._until = max(self._until, unit.dts - 2 * _DELAY)
+        if self._client is not None and unit.dts - self._wanted_at <= _LINGER:
             self._client.give(unit, at_once=self._until is not None or stream.is_awaited)
         else:
             self._rest()

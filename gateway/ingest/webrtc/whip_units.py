@@ -9,7 +9,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.sound_gaps import SoundGaps
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
 from gateway.media import opus
-from gateway.media.clock import MILLISECONDS, AudioClock
+from gateway.media.clock import VIDEO_CLOCK, AudioClock
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind, MediaTrack
 from gateway.workers.sound_protocol import opus_track
@@ -25,20 +25,20 @@ class WhipUnits(UnitIntake):
     """
 
     def __init__(self, publisher: StreamPublisher, expected: Collection[Kind], sound: SoundOnDemand | None) -> None:
-        super().__init__(publisher, expected)
+        super().__init__(publisher, expected, rate=VIDEO_CLOCK)
         self._gaps = SoundGaps(publisher.stream.name, self._publish_unit)
         self._publish = self._gaps.push
         self._sound = sound
         self._audio = None if sound is None else AAC_TRACK
-        self._opus_clock = AudioClock(OPUS_TRACK.timescale, MILLISECONDS)
-        self._last = -1  # decode time of the last picture in milliseconds; -1: none yet
+        self._opus_clock = AudioClock(OPUS_TRACK.timescale, VIDEO_CLOCK)
+        self._last = -1  # decode time of the last picture; -1: none yet
 
     def take_unit(self, unit: AccessUnit, now: float) -> None:
         """Publishes a unit with repaired times, or lets it wait. Raises KeepsChanging. Hot path."""
         if unit.track.kind is Kind.AUDIO:
-            unit.dts = self._stamp(AUDIO_INDEX, unit.dts & 0xFFFFFFFF)
+            unit.dts = self._stamp(AUDIO_INDEX, unit.dts)
         else:
-            self._last = unit.dts = max(self._stamp(VIDEO_INDEX, unit.dts & 0xFFFFFFFF), self._last + 1)
+            self._last = unit.dts = max(self._stamp(VIDEO_INDEX, unit.dts), self._last + 1)
             if unit.track is not self._video:
                 self.set_track(unit.track, now)
         self.take(0, unit, now)

@@ -11,7 +11,7 @@ from gateway.inputs.pull.camera_tracks import CameraTrack, synchronize
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
-from gateway.media.clock import MILLISECONDS, PublisherTimeline
+from gateway.media.clock import VIDEO_CLOCK, PublisherTimeline
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols.rtp.packets import parse_packet, parse_sender_report
@@ -34,7 +34,7 @@ class CameraOutput:
         self._workers = workers
         self._context = context
         self._output = UnitOutput(context, peer)
-        self._timeline = PublisherTimeline()
+        self._timeline = PublisherTimeline(VIDEO_CLOCK)
         self._tracks: list[CameraTrack] = []
         self._announced: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
         self._last_times: dict[Kind, int] = {}
@@ -59,7 +59,7 @@ class CameraOutput:
         self._last_packet = time.monotonic()
         for track in tracks:
             if track.foreign is not None and track.samples.track is not None:
-                encoded = aac_track(track.foreign.channels, MILLISECONDS)
+                encoded = aac_track(track.foreign.channels, VIDEO_CLOCK)
                 encoder = SoundWorkerClient(
                     self._workers, self._context.channel.id, self._push, SoundSetup(foreign=track.foreign)
                 )
@@ -75,7 +75,7 @@ class CameraOutput:
         """Sets the RTP timestamps that the tracks have at the same time, in the order of the tracks. None: unknown."""
         if begins is None or self._first_packet:
             return  # packets that came before the answer have times already
-        at = (time.monotonic() - self._began) * MILLISECONDS
+        at = (time.monotonic() - self._began) * VIDEO_CLOCK
         for track, timestamp in zip(self._tracks, begins, strict=True):
             track.clock.anchor(timestamp, at)
 
@@ -86,7 +86,7 @@ class CameraOutput:
             return
         now = self._last_packet = time.monotonic()
         self._first_packet = self._first_packet or now
-        units = track.receive(packet, (now - self._began) * MILLISECONDS)
+        units = track.receive(packet, (now - self._began) * VIDEO_CLOCK)
         if self._sync_due:
             self._sync_due = not synchronize(*self._tracks)
         for unit in units:
@@ -117,7 +117,7 @@ class CameraOutput:
         kind = unit.track.kind
         if unit.track is not self._announced[_INDEX[kind]] and not self._announce(unit):
             return
-        at = self._timeline.stamp(_INDEX[kind], unit.dts & 0xFFFFFFFF)
+        at = self._timeline.stamp(_INDEX[kind], unit.dts)
         if at <= (last := self._last_times.get(kind, -1)):
             at = last + 1  # after a correction of the sound's time
         self._last_times[kind] = at

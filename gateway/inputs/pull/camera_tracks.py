@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.lib.numbers import read_integer
 from gateway.media import aac, h264, h265, nal
-from gateway.media.clock import MILLISECONDS
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import FramedSound, NalPictures
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
@@ -48,7 +48,7 @@ class CameraTrack:
         self._order = PacketOrder()
 
     def receive(self, packet: RtpPacket, arrival: float) -> list[AccessUnit]:
-        """Returns the units that a packet completes. arrival: milliseconds on the session's clock. Hot path."""
+        """Returns the units that a packet completes. arrival: ticks on the session's clock. Hot path."""
         if packet.payload_type != self.medium.payload_type:
             return []
         if self._order is None:
@@ -63,7 +63,7 @@ class CameraTrack:
         try:
             for assembled in self._depacketizer.push(packet):
                 time = self.clock.stamp(assembled.timestamp, arrival)
-                time += assembled.offset * MILLISECONDS // self.medium.rate
+                time += assembled.offset * VIDEO_CLOCK // self.medium.rate
                 unit = self.samples.make_unit(assembled.payload, time)
                 if unit is not None:
                     units.append(unit)
@@ -100,7 +100,7 @@ class CameraTrack:
 
 
 def _sound(codec: Codec, config: bytes) -> FramedSound:
-    return FramedSound(MediaTrack(Kind.AUDIO, codec, MILLISECONDS, config))
+    return FramedSound(MediaTrack(Kind.AUDIO, codec, VIDEO_CLOCK, config))
 
 
 def synchronize(video: CameraTrack, audio: CameraTrack) -> bool:
@@ -114,8 +114,9 @@ def synchronize(video: CameraTrack, audio: CameraTrack) -> bool:
     sound_at = audio.clock.time_of(audio.report[1])
     if pictures_at is None or sound_at is None:
         return False
-    wanted = pictures_at + (audio.report[0] - video.report[0]) * 1000
-    if 10 < abs(wanted - sound_at) < 10_000:  # milliseconds; smaller: not audible; larger: the reports cannot be right
+    wanted = pictures_at + round((audio.report[0] - video.report[0]) * VIDEO_CLOCK)
+    # Less is not audible; with more, the reports cannot be right.
+    if VIDEO_CLOCK // 100 < abs(wanted - sound_at) < 10 * VIDEO_CLOCK:
         audio.clock.anchor(audio.report[1], wanted)
     return True
 

@@ -13,8 +13,8 @@ from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, Prog
 from gateway.formats.ts.program_tables import StreamUse
 from gateway.inputs.demux_client import Item
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS
-from gateway.live.program_intake import must_be_converted, to_milliseconds
-from gateway.media.clock import MILLISECONDS
+from gateway.live.program_intake import must_be_converted
+from gateway.media.clock import MILLISECONDS, rescaled
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputUnsupported
 
@@ -114,9 +114,7 @@ class ProgramSource:
             if track != self._tracks.get(kind):
                 self._tracks[kind] = track
                 self._announce()
-        to_milliseconds(unit)
-        unit.track = self._tracks[kind]
-        (self._items if self._is_announced else self._held).append(unit)
+        (self._items if self._is_announced else self._held).append(rescaled(unit, self._tracks[kind]))
 
     def _announce(self) -> None:
         """Announces the tracks, if all are known."""

@@ -135,7 +135,7 @@ class VideoTrackBuilder:
         self._bytes += len(payload)
         self._last = dts
         if step and dts + 2 * step - self._start > track.part_ticks:
-            self._end = dts + step
+            self._end = dts + step - self.timing.ahead
             self._end_part(self._end)
         return key_is_first
 
@@ -143,7 +143,7 @@ class VideoTrackBuilder:
         """Notes a picture that is left out. The picture before it lasts longer, up to the end of the part."""
         self._left_out = True
         if self._samples and step and dts + 2 * step - self._start > self.track.part_ticks:
-            self._end = dts + step
+            self._end = dts + step - self.timing.ahead
             self._end_part(self._end)
 
     def finish(self) -> None:

@@ -4,10 +4,12 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.media.clock import VIDEO_CLOCK
+
 _SENDER_REPORT: Final = 200  # the packet type
 _MAX_HELD: Final = 32
 _HALF: Final = 1 << 31
-_MAX_OFF_MS: Final = 10_000
+_MAX_OFF: Final = 10 * VIDEO_CLOCK
 _HEADER: Final = struct.Struct(">BBHI")
 _REPORT: Final = struct.Struct(">III")
 
@@ -126,8 +128,9 @@ class PacketOrder:
 
 
 class RtpClock:
-    """The times of one track in milliseconds, on a clock that all tracks of a session share.
+    """The times of one track in ticks of 90 kHz, on a clock that all tracks of a session share.
 
+    Times of pictures are exact, and those of sound are rounded to ticks.
     rate: ticks a second of the timestamps. Without other information, the first packet has the time of its arrival.
     """
 
@@ -136,36 +139,36 @@ class RtpClock:
         self._last: int | None = None  # the last timestamp
         self._extended = 0  # the last timestamp without wraps
         self._begun = False  # a packet has come; before that, `anchor` may have announced a time
-        self._base: tuple[int, float] | None = None  # an extended timestamp, and its time
+        self._base: tuple[int, int] | None = None  # an extended timestamp, and its time
 
     def stamp(self, timestamp: int, arrival: float) -> int:
-        """Returns the time of a packet. arrival: milliseconds on the shared clock."""
+        """Returns the time of a packet. arrival: the time on the shared clock."""
         extended = self._extend(timestamp)
-        if self._base is None or (not self._begun and abs(self._time(extended) - arrival) > _MAX_OFF_MS):
-            self._base = (extended, arrival)  # no anchor, or a wrong one: some cameras announce times at random
+        if self._base is None or (not self._begun and abs(self._time(extended) - arrival) > _MAX_OFF):
+            self._base = (extended, round(arrival))  # no anchor, or a wrong one: some cameras announce times at random
         self._begun = True
-        return round(self._time(extended))
+        return self._time(extended)
 
-    def time_of(self, timestamp: int) -> float | None:
+    def time_of(self, timestamp: int) -> int | None:
         """Returns the time of a timestamp near the last one; None before the first packet."""
         if self._base is None or self._last is None:
             return None
         return self._time(self._extended + _distance(timestamp, self._last))
 
     def between(self, first: int, second: int) -> float:
-        """Returns the milliseconds from one timestamp to another; negative if the second is before the first."""
-        return _distance(second, first) * 1000 / self._rate
+        """Returns the ticks from one timestamp to another; negative if the second is before the first."""
+        return _distance(second, first) * VIDEO_CLOCK / self._rate
 
     def anchor(self, timestamp: int, time: float) -> None:
-        """Sets the time of `timestamp`, in milliseconds. All later times follow from it."""
+        """Sets the time of `timestamp`. All later times follow from it."""
         if self._last is None:
             self._last = timestamp
-        self._base = (self._extended + _distance(timestamp, self._last), time)
+        self._base = (self._extended + _distance(timestamp, self._last), round(time))
 
-    def _time(self, extended: int) -> float:
+    def _time(self, extended: int) -> int:
         assert self._base is not None, "the callers set it"
         first, time = self._base
-        return time + (extended - first) * 1000 / self._rate
+        return time + (2 * (extended - first) * VIDEO_CLOCK + self._rate) // (2 * self._rate)
 
     def _extend(self, timestamp: int) -> int:
         if self._last is not None:

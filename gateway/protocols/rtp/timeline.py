@@ -2,18 +2,19 @@
 
 from typing import Final
 
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.protocols.rtp.packets import RtpClock
 from gateway.protocols.rtp.rtcp import SenderReport
 
-_SMALL_MS: Final = 20  # nobody notices a smaller difference of picture and sound
-_UNBELIEVABLE_MS: Final = 10_000  # a larger difference is an error of the sender
+_SMALL: Final = VIDEO_CLOCK // 50  # ticks; nobody notices a smaller difference of picture and sound
+_UNBELIEVABLE: Final = 10 * VIDEO_CLOCK  # a larger difference is an error of the sender
 # By how much the timestamps of two reports may differ from their clocks: the time to encode a frame, and drift.
-_INACCURACY_MS: Final = 100
+_INACCURATE: Final = VIDEO_CLOCK // 10
 _INACCURACY: Final = 0.1  # of the time between the reports
 
 
 class RtpTimeline:
-    """Times in milliseconds of one video and one sound track, or of one of them.
+    """Times in ticks of 90 kHz of one video and one sound track, or of one of them.
 
     Before both tracks have a sender report, the first frame of each has the time of its arrival. When both have one,
     the track whose times are too small moves forward at once. The other track keeps its times. So times never go back.
@@ -27,17 +28,17 @@ class RtpTimeline:
 
     def __init__(self, rates: tuple[int, ...]) -> None:
         self._clocks = tuple(RtpClock(rate) for rate in rates)
-        self._last: list[tuple[float, int] | None] = [None] * len(rates)  # reports: milliseconds of NTP, timestamp
+        self._last: list[tuple[float, int] | None] = [None] * len(rates)  # reports: ticks of NTP, timestamp
         self._reports: list[tuple[float, int] | None] = [None] * len(rates)  # the reports that count
 
     def stamp(self, track: int, timestamp: int, arrival: float) -> int:
-        """Returns the time of a frame. arrival: milliseconds on any clock that both tracks share.
+        """Returns the time of a frame. arrival: ticks on any clock that both tracks share.
 
         If the time differs from the arrival by more than 10 s, the track's clock is set to the arrival.
         """
         clock = self._clocks[track]
         time = clock.stamp(timestamp, arrival)
-        if abs(time - arrival) > _UNBELIEVABLE_MS:
+        if abs(time - arrival) > _UNBELIEVABLE:
             clock.anchor(timestamp, arrival)
             self._last[track] = self._reports[track] = None
             return round(arrival)
@@ -47,7 +48,7 @@ class RtpTimeline:
         """Takes a sender report, and corrects the times of one track if they differ from the reports."""
         if not report.ntp:
             return
-        last, latest = self._last[track], (report.ntp * 1000 / (1 << 32), report.timestamp)
+        last, latest = self._last[track], (report.ntp * VIDEO_CLOCK / (1 << 32), report.timestamp)
         self._last[track] = latest
         if last is not None and not _agree(last, latest, self._clocks[track]):
             self._reports = [None] * len(self._clocks)  # the report of the other track is older
@@ -61,9 +62,9 @@ class RtpTimeline:
         times = (self._clocks[0].time_of(first[1]), self._clocks[1].time_of(second[1]))
         if times[0] is None or times[1] is None:
             return
-        # Milliseconds by which track 1 is too early, compared with track 0.
+        # Ticks by which track 1 is too early, compared with track 0.
         early = (second[0] - first[0]) - (times[1] - times[0])
-        if not _SMALL_MS < abs(early) < _UNBELIEVABLE_MS:
+        if not _SMALL < abs(early) < _UNBELIEVABLE:
             return
         if early > 0:
             self._clocks[1].anchor(second[1], times[1] + early)
@@ -74,4 +75,4 @@ class RtpTimeline:
 def _agree(first: tuple[float, int], second: tuple[float, int], clock: RtpClock) -> bool:
     """Whether timestamp and NTP time advanced equally between two reports."""
     passed = second[0] - first[0]
-    return abs(clock.between(first[1], second[1]) - passed) <= _INACCURACY_MS + _INACCURACY * abs(passed)
+    return abs(clock.between(first[1], second[1]) - passed) <= _INACCURATE + _INACCURACY * abs(passed)

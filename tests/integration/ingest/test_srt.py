@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from gateway.formats.mp4.reader import parse_fragments
 from gateway.lib.rfc3339 import rfc3339
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from tests.support.clients import Program, pull, take_of, until
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import PLAIN, Film
+from tests.support.mp4 import shown_times
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt import PATIENT, call, libsrt_refusal, srt_push
 from tests.support.tools import need
+from tests.unit.formats.ts.test_program_reader import framehash
+from tests.unit.packaging.test_exact_times import stream
 
 SECRET = "a long passphrase"
 FILM = Film("srt", seconds=40)
@@ -60,6 +65,22 @@ def live(channel: Channel, *more: str) -> Iterator[Program]:
     with srt_push(FILM, channel.srt_push, *more, loop=True) as publisher:
         channel.wait_live()
         yield publisher
+
+
+# ---- times ----
+
+
+def test_fragments_have_the_times_of_the_push_to_the_tick(gateway: Gateway) -> None:
+    path, channel = stream("23.976 with B-frames"), gateway.channel()
+    source = sorted(pts for _, pts, _ in framehash(path)[0])
+    with call(gateway.ports["srt"], push_id(channel), latency=1.0) as peer:
+        peer.play(path.read_bytes(), 6.0)
+        playlist = http("GET", channel.url("video/index.m3u8")).text
+        names = re.findall(r"^[\w/-]+-\d+\.m4s$", playlist, re.MULTILINE)
+        fragments = [f for name in names for f in parse_fragments(http("GET", channel.url(f"video/{name}")).body)]
+    found = shown_times(fragments)
+    assert len(found) > 120
+    assert found == [pts - source[0] for pts in source[: len(found)]]
 
 
 # ---- refusals ----

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.inputs.program import Program
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from tests.support import builders
 from tests.support.builders import AUDIO, AVCC, VIDEO, Recorder, picture, sound
@@ -43,6 +44,30 @@ def test_equal_tracks_are_not_announced_and_time_goes_on_as_the_clock():
     assert times(recorder) == [5000, 5500, 5540]
     assert len(recorder.tracks) == 1
     assert all(unit.track is VIDEO for unit in recorder.units), "consumers know these tracks"
+
+
+def test_an_input_that_counts_otherwise_goes_on_without_an_announcement():
+    one, recorder = begun()
+    fine = MediaTrack(Kind.VIDEO, Codec.H264, VIDEO_CLOCK, AVCC)
+    fine_sound = MediaTrack(Kind.AUDIO, Codec.AAC, VIDEO_CLOCK, AUDIO.config)
+    one.begin(Tracks(fine, fine_sound), [AccessUnit(fine, 900_000, 3_754, True, 0.0, b"key")], 100.5)
+    one.push(AccessUnit(fine, 903_754, 0, False, 0.0, b"picture"), 100.54)
+    assert times(recorder) == [5000, 5500, 5542]
+    assert recorder.units[1].cts == 42
+    assert len(recorder.tracks) == 1
+
+
+def test_the_stream_counts_as_its_input_to_the_tick():
+    one, recorder = begun()
+    fine = MediaTrack(Kind.VIDEO, Codec.H264, VIDEO_CLOCK, AVCC + b"\0")
+    one.begin(Tracks(fine, None), [AccessUnit(fine, 900_001, 3_754, True, 0.0, b"key")], 100.5)
+    for number in range(1, 4):
+        one.push(AccessUnit(fine, 900_001 + 3_003 * number, 3_754, False, 0.0, b"picture"), 100.5 + number / 30)
+    shown = [unit.dts + unit.cts for unit in recorder.units[1:]]
+    assert [time - shown[0] for time in shown] == [0, 3_003, 6_006, 9_009]
+    assert recorder.units[1].dts == 5_500 * 90 + 89, "half a second after all media before it"
+    one.begin(BOTH, [picture(77_000, key=True)], 101.0)
+    assert recorder.units[-1].dts == 6_001
 
 
 def test_other_tracks_are_announced_once():

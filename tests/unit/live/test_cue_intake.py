@@ -137,7 +137,7 @@ class TsRig:
     @property
     def first_shown(self) -> int:
         unit = next(u for u in self.sink.units if u.track.kind == "video")
-        return unit.dts + unit.cts
+        return (unit.dts + unit.cts) * 1000 // unit.track.timescale
 
 
 async def cued(name: str, ahead: float, adjustment: int = 0) -> int:

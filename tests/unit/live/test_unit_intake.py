@@ -23,7 +23,8 @@ class Rig:
         self.intake = UnitIntake(self.publisher, expected)
 
     def push(self, track: MediaTrack, dts: int, key: bool = True, size: int = 5) -> None:
-        self.intake.push(AccessUnit(track, dts, 0, key, 0.0, b"\0\0\0\1x".ljust(size, b"x")), 1.0)
+        at = self.intake.timeline.stamp(track.kind is Kind.AUDIO, dts)
+        self.intake.take(0, AccessUnit(track, at, 0, key, 0.0, b"\0\0\0\1x".ljust(size, b"x")), 1.0)
 
     def times(self) -> list[int]:
         return [item.dts for item in self.sink.items if isinstance(item, AccessUnit)]

@@ -10,6 +10,7 @@ import pytest
 from gateway.ingest.webrtc import sound_on_demand
 from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK, SoundOnDemand
 from gateway.live.publisher import StreamPublisher
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, MediaTrack
 from gateway.workers.sound_client import SoundWorkerFailed
 from gateway.workers.sound_protocol import opus_track
@@ -18,7 +19,8 @@ from tests.support.builders import Recorder, picture
 from tests.support.waiting import until
 
 OPUS = opus_track(2)
-SOURCE = MediaTrack(OPUS.kind, OPUS.codec, 1_000, OPUS.config)
+SOURCE = MediaTrack(OPUS.kind, OPUS.codec, VIDEO_CLOCK, OPUS.config)
+MS = VIDEO_CLOCK // 1_000
 
 
 class Worker:
@@ -41,11 +43,11 @@ class Worker:
         self.given = []
 
     def give(self, unit: AccessUnit, *, at_once: bool = True) -> None:
-        self.given.append(unit.dts)
+        self.given.append(unit.dts // MS)
 
     def deliver(self, *times: int) -> None:
         for ms in times:
-            self.deliver_unit(AccessUnit(AAC_TRACK, ms, 0, True, 0.0, b"aac"))
+            self.deliver_unit(AccessUnit(AAC_TRACK, ms * MS, 0, True, 0.0, b"aac"))
 
     def finish(self) -> None:
         self.finished.set()
@@ -55,6 +57,11 @@ class Worker:
         if error is not None:
             raise error
         await self.finished.wait()
+
+
+def times(listener: Recorder) -> list[int]:
+    """Returns the decode times in milliseconds."""
+    return [unit.dts * 1_000 // unit.track.timescale for unit in listener.units]
 
 
 class Push:
@@ -71,12 +78,12 @@ class Push:
         return Worker.all[-1]
 
     def key(self, ms: int) -> None:
-        self.sound.forget_before(ms)
+        self.sound.forget_before(ms * MS)
         self.publisher.push(picture(ms, key=True), 50.0)
 
     def opus(self, begin: int, end: int) -> None:
         for ms in range(begin, end, 20):
-            self.sound.take(AccessUnit(SOURCE, ms, 0, True, 0.0, b"opus"))
+            self.sound.take(AccessUnit(SOURCE, ms * MS, 0, True, 0.0, b"opus"))
 
 
 @pytest.fixture
@@ -110,9 +117,9 @@ async def test_the_first_listener_gets_the_sound_since_the_last_key_frame() -> N
     push.worker.deliver(*range(1_980, 2_316, 21))
     assert not listener.units
     push.worker.deliver(2_320)
-    assert [unit.dts for unit in listener.units] == [2_000, *range(2_001, 2_316, 21), 2_320]
+    assert times(listener) == [2_000, *range(2_001, 2_316, 21), 2_320]
     push.worker.deliver(2_341)
-    assert listener.units[-1].dts == 2_341 and listener.units[-1].wall > 0
+    assert times(listener)[-1] == 2_341 and listener.units[-1].wall > 0
 
 
 async def test_the_conversion_continues_for_some_seconds_after_the_last_listener() -> None:
@@ -147,7 +154,7 @@ async def test_sound_timestamps_always_increase() -> None:
     push.stream.attach(listener)
     push.opus(0, 100)
     push.worker.deliver(40, 40, 39)
-    assert [unit.dts for unit in listener.units] == [40, 41, 42]
+    assert [unit.dts for unit in listener.units] == [40 * MS, 40 * MS + 1, 40 * MS + 2]
 
 
 async def test_without_video_the_last_second_of_sound_is_kept() -> None:
@@ -157,7 +164,7 @@ async def test_without_video_the_last_second_of_sound_is_kept() -> None:
     push.stream.attach(listener)
     assert push.worker.given == [*range(1_920, 3_000, 20)]
     push.worker.deliver(1_940, 2_500, 2_940)
-    assert [unit.dts for unit in listener.units] == [1_940, 2_500, 2_940]
+    assert times(listener) == [1_940, 2_500, 2_940]
 
 
 async def test_the_kept_sound_is_bounded_without_key_frames() -> None:
@@ -176,9 +183,9 @@ async def test_a_slow_worker_delays_the_pictures_for_a_limited_time(monkeypatch:
     push.stream.attach(listener)
     push.worker.deliver(0, 21)
     await until(lambda: bool(listener.units))
-    assert [unit.dts for unit in listener.units] == [0, 0, 21]
+    assert times(listener) == [0, 0, 21]
     push.worker.deliver(42)
-    assert listener.units[-1].dts == 42
+    assert times(listener)[-1] == 42
 
 
 async def test_the_end_of_the_push_releases_waiting_listeners() -> None:
@@ -191,7 +198,7 @@ async def test_the_end_of_the_push_releases_waiting_listeners() -> None:
     push.sound.close()
     push.publisher.close()
     await running
-    assert [unit.dts for unit in listener.units] == [0]
+    assert times(listener) == [0]
     push.worker.deliver(21)
     assert len(listener.units) == 1
 
@@ -225,7 +232,7 @@ async def test_a_push_goes_on_while_no_worker_is_free(monkeypatch: pytest.Monkey
     push.opus(400, 800)
     assert len(Worker.all) == 2, "the next sound tries again"
     push.worker.deliver(760, 781)
-    assert listener.units[-1].dts == 781 and not running.done()
+    assert times(listener)[-1] == 781 and not running.done()
     push.sound.close()
     await running
 
@@ -262,4 +269,4 @@ async def test_a_listener_waits_for_the_sound_of_a_key_frame_that_comes_meanwhil
     assert not listener.units
     push.worker.deliver(500)
     push.worker.deliver(520)
-    assert [unit.dts for unit in listener.units] == [500, 500, 520]
+    assert times(listener) == [500, 500, 520]

@@ -44,10 +44,11 @@ class Push:
         self.publisher.stream.pushed_sound.opus.attach(self.heard)
         self._numbers, self._began = (count(), count()), time.monotonic()
 
-    def picture(self, ms: int, *, key: bool = False) -> None:
+    def picture(self, ms: int, *, key: bool = False, late: int = 0) -> None:
+        """Sends a picture. late: ticks of 90 kHz after `ms`."""
         parts = PACKETIZER.split(coded(ms, key, 300).payload, MAX_PAYLOAD, key)
         for part in parts:
-            self._send(ms, rtp_packet(VIDEO, part is parts[-1], next(self._numbers[0]), ms * 90, 1, part))
+            self._send(ms, rtp_packet(VIDEO, part is parts[-1], next(self._numbers[0]), ms * 90 + late, 1, part))
 
     def sound(self, ms: int) -> None:
         self._send(ms, rtp_packet(AUDIO, False, next(self._numbers[1]), ms * 48, 2, OPUS))
@@ -105,3 +106,12 @@ async def test_sound_alone_waits_for_nothing() -> None:
     push.sound(0)
     assert push.seen.tracks[0].audio == AAC_TRACK
     assert [unit.track for unit in push.heard.units] == [OPUS_TRACK]
+
+
+async def test_pictures_keep_their_times_to_the_tick() -> None:
+    push, lateness = Push(), (0, 7, 45, 89, 1)
+    for number, late in enumerate(lateness):
+        push.picture(33 * number, key=not number, late=late)
+    times = [unit.dts + unit.cts for unit in push.seen.units]
+    assert [time - times[0] for time in times] == [33 * 90 * number + late for number, late in enumerate(lateness)]
+    assert push.seen.units[0].track.timescale == 90_000
