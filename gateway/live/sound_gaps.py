@@ -48,7 +48,7 @@ class SoundGaps:
         self._next: float | None = None  # the time at which the next frame of sound begins
         self._shown: float | None = None  # decode time of the last picture
         self._pictures = 0  # since the last sound
-        self._heard = 0.0  # when sound came last, monotonic seconds
+        self._heard = 0.0  # when sound came last, or is due, monotonic seconds
         self._is_paused = False
         self._usual = float(_UNKNOWN_MS)
         self._latest = self._earlier_latest = 0.0  # greatest lateness of this window, and of the one before
@@ -93,6 +93,7 @@ class SoundGaps:
                 after = self._next
                 if after is None or (before is not None and dts - before > _STEP_MS):
                     self._next, self._pictures = dts, 0
+                    self._heard = now + self._usual / 1000  # its first frames may be as late as that
                 elif dts - after > self._usual and self._frame and self._pictures >= _PICTURES:
                     self._fill(track, dts, unit.wall, now)
         self._publish(unit, now)

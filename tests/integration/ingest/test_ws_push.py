@@ -21,7 +21,7 @@ from gateway.ingest.refusal_texts import REVOKED_KEY, WRONG_KEY
 from gateway.ingest.websocket import compatible_targets
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.lib.egress import Egress
-from gateway.live import track_changes
+from gateway.live import sound_gaps, track_changes
 from gateway.live.hub import StreamLimits
 from gateway.live.sink import EndReason
 from gateway.media.track import Kind
@@ -52,9 +52,16 @@ async def live(stack: contextlib.AsyncExitStack, lab: PushServer, id: str = "c1"
     return pushing
 
 
+@pytest.fixture
+def no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sound worker that waits for a processor makes no pause of the sound, however long it waits."""
+    monkeypatch.setattr(sound_gaps, "LATE_MS", 3_600_000)
+
+
 # ---- media ----
 
 
+@pytest.mark.usefixtures("no_silence")
 async def test_pictures_are_forwarded_unchanged_and_sound_becomes_aac() -> None:
     film = camera(seconds=3)
     async with rig() as lab, page(lab.url()) as pushing:
@@ -184,6 +191,7 @@ async def test_statistics_are_sent_every_second() -> None:
         assert (said["video"], said["audio"], said["behind"]) == ("copy", None, 0.0)
 
 
+@pytest.mark.usefixtures("no_silence")
 async def test_sound_and_picture_stay_in_sync() -> None:
     """A tone that begins with a picture is heard with that picture, within a few milliseconds."""
     beep = ("-f", "lavfi", "-i", "aevalsrc='if(gte(t,1),0.8*sin(880*2*PI*t),0)':s=48000")

@@ -130,6 +130,17 @@ def test_sound_without_a_known_silent_frame_is_left_as_it_is() -> None:
     assert push.of(MadeSilence) == []
 
 
+def test_a_converter_may_start_slowly_in_a_burst() -> None:
+    push = Push(late=3_000)
+    push.now, push.speed = 1_000.0, 20
+    push.play(8_000)
+    assert push.of(MadeSilence) == []
+    push = Push()
+    push.now = 1_000.0
+    push.play(1_600, sound=False)
+    assert push.of(MadeSilence), "in real time, sound that does not begin is silence as soon as before"
+
+
 def test_sound_whose_converter_is_slower_than_a_burst_is_not_replaced() -> None:
     push = Push()
     push.play(4_000)
