@@ -1,4 +1,4 @@
-"""Media that are read ahead and published by the clock: films, recordings and HLS."""
+"""Media that are read ahead and published by the clock: films, recordings and HLS. All times are ticks of 90 kHz."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit
 from gateway.ports.errors import GatewayError, OutputError
 
@@ -15,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_AHEAD_MS: Final = 2_000  # most media that wait in the queue
+_AHEAD: Final = 2 * VIDEO_CLOCK  # most media that wait in the queue
 _AHEAD_BYTES: Final = 16_000_000  # most bytes that wait in the queue
 _LATE_SECONDS: Final = 0.5  # if media are later than this, the clock starts again: no burst follows
 _MAX_LEAD_SECONDS: Final = 15.0  # servers first send all pictures since a key frame at once
@@ -85,7 +86,7 @@ class MediaQueue(Generic[T]):
         first = next((item for item in self._items if isinstance(item, AccessUnit)), None)
         if first is None or self._last_in is None:
             return False
-        return self._last_in - first.dts >= _AHEAD_MS or self._bytes >= _AHEAD_BYTES
+        return self._last_in - first.dts >= _AHEAD or self._bytes >= _AHEAD_BYTES
 
 
 class MediaClock:
@@ -103,12 +104,12 @@ class MediaClock:
         self._start = None
 
     def delay(self, dts: int) -> float:
-        """Returns the seconds until a unit is due; 0: now. dts: milliseconds."""
+        """Returns the seconds until a unit is due; 0: now."""
         now = self._monotonic()
         if self._start is None:
             self._start = (now, dts)
         began, first = self._start
-        wait = began + (dts - first) / 1000 - now
+        wait = began + (dts - first) / VIDEO_CLOCK - now
         if wait < -_LATE_SECONDS:
             self._start = (now, dts)
         return wait if wait > _SLACK_SECONDS else 0.0
@@ -131,7 +132,7 @@ class LeadLimiter:
         self._last = None
 
     async def wait(self, dts: int) -> None:
-        """Waits as long as the media up to `dts` (milliseconds) are too far ahead."""
+        """Waits as long as the media up to `dts` are too far ahead."""
         wait = self.delay(dts)
         if wait > 0:
             await asyncio.sleep(wait)
@@ -139,7 +140,7 @@ class LeadLimiter:
     def delay(self, dts: int) -> float:
         """Notes a unit; returns the seconds to wait after it. At most 0: none."""
         now = self._monotonic()
-        step = min(max(dts - self._last, 0) / 1000, _MAX_LEAD_SECONDS) if self._last is not None else 0.0
+        step = min(max(dts - self._last, 0) / VIDEO_CLOCK, _MAX_LEAD_SECONDS) if self._last is not None else 0.0
         self._lead = max(0.0, self._lead - (now - self._at) * _LEAD_RATE) + step
         self._last, self._at = max(dts, self._last or dts), now
         return self._lead - _MAX_LEAD_SECONDS

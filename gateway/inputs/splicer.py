@@ -1,4 +1,7 @@
-"""Splicer: joins runs of media to one timeline. A run is a film, or a piece of a stream without a discontinuity."""
+"""Splicer: joins runs of media to one timeline. A run is a film, or a piece of a stream without a discontinuity.
+
+All times are ticks of 90 kHz.
+"""
 
 import asyncio
 import math
@@ -8,14 +11,14 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from gateway.inputs.demux_client import Item
-from gateway.media.clock import PublisherTimeline
+from gateway.media.clock import VIDEO_CLOCK, PublisherTimeline
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 
-_DEFAULT_STEP: Final = 33  # ms of a frame whose duration is unknown
-_MAX_STEP: Final = 1_000  # ms; a longer distance of two frames is a gap, not a duration
+_DEFAULT_STEP: Final = VIDEO_CLOCK // 30  # ticks of a frame whose duration is unknown
+_MAX_STEP: Final = VIDEO_CLOCK  # a longer distance of two frames is a gap, not a duration
 _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
-LEAD_MS: Final = 2_000  # films have their tracks at most this far apart
+LEAD: Final = 2 * VIDEO_CLOCK  # films have their tracks at most this far apart
 _MAX_UNITS: Final = 1_000
 _MAX_BYTES: Final = 16_000_000
 
@@ -33,12 +36,12 @@ class ItemSource(Protocol):
 class Splicer:
     """Yields the media of one run after the other. Times go on; the same tracks are not announced again.
 
-    silence: seconds without a unit after which a run has failed. lead_ms: see Interleaver.
+    silence: seconds without a unit after which a run has failed. lead: see Interleaver.
     missing: text of this error before the first unit. Later, the text is "no media".
     """
 
-    def __init__(self, silence: float, missing: str = "no media", lead_ms: int = LEAD_MS) -> None:
-        self._lead_ms = lead_ms
+    def __init__(self, silence: float, missing: str = "no media", lead: int = LEAD) -> None:
+        self._lead = lead
         self._silence = silence
         self._missing = missing
         self._tracks: Tracks | None = None
@@ -51,7 +54,7 @@ class Splicer:
         sources: of one run. If there are two, the first has the pictures and the second has the sound.
         """
         run = _Run(sources, self._silence, self._missing)
-        interleaver = Interleaver(self._lead_ms)
+        interleaver = Interleaver(self._lead)
         timeline: PublisherTimeline | None = None
         while True:
             item = await run.next()
@@ -83,11 +86,11 @@ class Splicer:
             begins.setdefault(unit.track.kind, unit.dts)
         shift = max((self._ends[kind] - begin for kind, begin in begins.items() if kind in self._ends), default=None)
         latest = max(self._ends.values(), default=0)
-        return PublisherTimeline(start=latest if shift is None else max(0, first[0].dts + shift))
+        return PublisherTimeline(VIDEO_CLOCK, start=latest if shift is None else max(0, first[0].dts + shift))
 
     def _retime(self, unit: AccessUnit, timeline: PublisherTimeline) -> AccessUnit:
         kind = unit.track.kind
-        at = timeline.stamp(_INDEX[kind], unit.dts & 0xFFFFFFFF)
+        at = timeline.stamp(_INDEX[kind], unit.dts)
         previous = self._ends[kind] - self._steps.get(kind, _DEFAULT_STEP) if kind in self._ends else at
         if 0 < at - previous < _MAX_STEP:
             self._steps[kind] = at - previous
@@ -144,13 +147,13 @@ class _Run:
 
 
 class Interleaver:
-    """Merges two tracks, each in decode order, with times in milliseconds.
+    """Merges two tracks, each in decode order.
 
-    A unit waits until the other track has a later one. It waits for at most `lead_ms` of media, 1,000 units or 16 MB.
+    A unit waits until the other track has a later one. It waits for at most `lead` of media, 1,000 units or 16 MB.
     """
 
-    def __init__(self, lead_ms: int = LEAD_MS) -> None:
-        self._lead_ms = lead_ms
+    def __init__(self, lead: int = LEAD) -> None:
+        self._lead = lead
         self._waiting: dict[Kind, deque[AccessUnit]] = {Kind.VIDEO: deque(), Kind.AUDIO: deque()}
         self._bytes = 0
         self.kinds = frozenset((Kind.VIDEO, Kind.AUDIO))
@@ -186,5 +189,5 @@ class Interleaver:
         if not queue:
             return None
         alone = len(self.kinds) < 2
-        late = queue[-1].dts - queue[0].dts > self._lead_ms or len(queue) > _MAX_UNITS or self._bytes > _MAX_BYTES
+        late = queue[-1].dts - queue[0].dts > self._lead or len(queue) > _MAX_UNITS or self._bytes > _MAX_BYTES
         return kind if alone or late else None

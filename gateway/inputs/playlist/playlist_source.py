@@ -21,6 +21,7 @@ from gateway.inputs.playlist.stored_film import open_film
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.ports.errors import GatewayError, NoSuchObject, OutputError
 from gateway.ports.stores import ObjectStore
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 _SILENT_SECONDS: Final = 30.0  # an item without a unit for this long is broken
 _MAX_GOP_BYTES: Final = 16_000_000  # of the pictures since the last key frame, which are repeated after a pause
-_STEP: Final = 33  # ms from the last frame before a pause to the first one after it
+_STEP: Final = VIDEO_CLOCK // 30  # from the last frame before a pause to the first one after it
 _OPEN_SECONDS: Final = 5.0  # an item is opened this long before its time
 _MAX_LATE: Final = 5.0  # seconds; after a longer pause of the reader, the order begins with what is due now
 _STILL_SECONDS: Final = 0.5  # a shorter wait for the next time is no interruption
@@ -183,17 +184,17 @@ class _ItemReader:
                         if source.left_out != self.left_out:
                             self.left_out = source.left_out
                             self._note(next_item.key, self.left_out)
-                        if begin + (last - first) / 1000 >= next_item.until:
+                        if begin + (last - first) / VIDEO_CLOCK >= next_item.until:
                             break
                         count += 1
                     await self._queue.put(item)
         except GatewayError as error:
-            return error, (last - first) / 1000
+            return error, (last - first) / VIDEO_CLOCK
         finally:
             if source is not None and not self._demuxer.ended:
                 await source.close()
         over = count or next_item.offset  # it may have ended before its offset
-        return (None if over else OutputError("it has no media")), (last - first) / 1000
+        return (None if over else OutputError("it has no media")), (last - first) / VIDEO_CLOCK
 
 
 class _Player:
@@ -210,13 +211,13 @@ class _Player:
         self._always = always
         self._clock = MediaClock()
         self._tracks: Tracks | None = None
-        self._shift = 0  # milliseconds from an item's times to the published times
+        self._shift = 0  # ticks from an item's times to the published times
         self._last = 0  # time of the last unit that was published
         self._gop: list[AccessUnit] = []  # since the last key frame
         self._gop_bytes = 0
         self._again: deque[AccessUnit] = deque()  # to be repeated after a pause
         self._key_due = False
-        self._waited = 0  # milliseconds that the player has waited for the next time
+        self._waited = 0  # ticks that the player has waited for the next time
         self._until = math.inf  # wall-clock time at which the item ends
 
     def waiting(self) -> Iterator[QueueItem]:
@@ -254,7 +255,7 @@ class _Player:
             self._output.close()
         await asyncio.sleep(item.begin - began)
         self.is_between_items = False
-        self._waited += round((self._wall() - began) * 1000)
+        self._waited += round((self._wall() - began) * VIDEO_CLOCK)
         self._clock.restart()
         self._key_due = True
 

@@ -24,6 +24,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.sound_to_aac import MakeConverter
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
+from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.ports.errors import OutputError
@@ -33,7 +34,8 @@ _HEAD_BYTES: Final = 205  # enough for two sync bytes of a transport stream
 _PACKETS: Final = ((0, 188), (0, 204), (4, 192))  # place of the first sync byte, and size of packets
 _READ_BYTES: Final = 16_384  # of FLV in one turn of the event loop; even if all tags are tiny, this takes milliseconds
 _CHUNK_BYTES: Final = 1 << 16  # of a transport stream, in one read
-_LEAD_MS: Final = 300  # between the tracks of a live stream; more would delay the pictures when the sound has stopped
+# Ticks between the tracks of a live stream; more would delay the pictures when the sound has stopped.
+_LEAD: Final = 3 * VIDEO_CLOCK // 10
 _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a transport stream are known
 
 
@@ -94,7 +96,7 @@ class _Response:
                 while data:
                     _push_tags(reader, data, intake)
                     check_usable(intake, began, time.monotonic())
-                    await self.limiter.wait(intake.timeline.latest)
+                    await self.limiter.wait(intake.timeline.latest * VIDEO_CLOCK // MILLISECONDS)
                     await asyncio.sleep(0)  # otherwise all waiting bytes are read in one turn of the event loop
                     data = await self.response.content.read(_READ_BYTES)
                 intake.finish(time.monotonic())
@@ -107,7 +109,7 @@ class _Response:
         with closing(UnitOutput(self.context, self.peer)) as output:
             async with SourceOpener(self.services.workers, self.context.channel) as opener:
                 source = await opener.open(_chunks(self.head, self.response), "mpegts", _PROBE_SECONDS)
-                async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
+                async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD).play((source,)):
                     if isinstance(item, Tracks):
                         output.announce(item)
                     else:

@@ -14,7 +14,7 @@ from gateway.formats.ts.program_tables import StreamUse
 from gateway.inputs.demux_client import Item
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS
 from gateway.live.program_intake import must_be_converted
-from gateway.media.clock import MILLISECONDS, rescaled
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputUnsupported
 
@@ -23,7 +23,7 @@ _PROBE_SLICES: Final = 256  # that are read at most until all tracks are known
 
 
 class ProgramSource:
-    """Yields the units of the first pictures and the first sound, with times in milliseconds, like DemuxedSource.
+    """Yields the units of the first pictures and the first sound, like DemuxedSource.
 
     It begins with a key frame. Bad media are left out, as ProgramReader says. What is read and not taken is at most
     what one slice completes.
@@ -38,8 +38,7 @@ class ProgramSource:
         self.unread = b""
         self._items: deque[Item] = deque()
         self._kinds: dict[int, Kind] = {}  # by PID
-        self._read: dict[Kind, MediaTrack] = {}  # of the last units of the reader
-        self._tracks: dict[Kind, MediaTrack] = {}  # the same with times in milliseconds
+        self._tracks: dict[Kind, MediaTrack] = {}  # of the last units
         self._held: list[AccessUnit] = []  # until all tracks are known
         self._is_announced = False
         self._ended = False
@@ -57,7 +56,7 @@ class ProgramSource:
             read.append(data)
             if (data and read[0][:1] != b"\x47") or not self._take(self._events(data)):
                 return read
-            if self._held and self._held[-1].dts - self._held[0].dts > 1000 * seconds:
+            if self._held and self._held[-1].dts - self._held[0].dts > VIDEO_CLOCK * seconds:
                 return read
         return None if self._is_announced else read
 
@@ -106,15 +105,16 @@ class ProgramSource:
         return Kind.VIDEO in found
 
     def _take_unit(self, kind: Kind, unit: AccessUnit) -> None:
-        if unit.track is not self._read.get(kind):
-            if kind is Kind.VIDEO and not unit.key:
+        known = self._tracks.get(kind)
+        if unit.track is not known:
+            if unit.track == known:
+                unit.track = known
+            elif kind is Kind.VIDEO and not unit.key:
                 return  # decoding cannot begin here
-            self._read[kind] = unit.track
-            track = MediaTrack(kind, unit.track.codec, MILLISECONDS, unit.track.config)
-            if track != self._tracks.get(kind):
-                self._tracks[kind] = track
+            else:
+                self._tracks[kind] = unit.track
                 self._announce()
-        (self._items if self._is_announced else self._held).append(rescaled(unit, self._tracks[kind]))
+        (self._items if self._is_announced else self._held).append(unit)
 
     def _announce(self) -> None:
         """Announces the tracks, if all are known."""

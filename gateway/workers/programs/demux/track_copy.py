@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Any, Final, Protocol
 
 from gateway.media import aac, codecs
-from gateway.media.clock import MILLISECONDS, DecodeTimes
+from gateway.media.clock import VIDEO_CLOCK, DecodeTimes
 from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
@@ -69,7 +69,7 @@ class PictureCopy:
         if codec in (Codec.H264, Codec.H265):
             self._samples = NalSamples(codec, config)
         else:
-            self.track = MediaTrack(Kind.VIDEO, codec, MILLISECONDS, codecs.checked_config(codec, config))
+            self.track = MediaTrack(Kind.VIDEO, codec, VIDEO_CLOCK, codecs.checked_config(codec, config))
 
     def take(self, packet: Any, wall: float) -> list[AccessUnit]:
         payload, key = bytes(packet), bool(packet.is_keyframe)
@@ -79,18 +79,19 @@ class PictureCopy:
                 return []
             payload, key = sample.payload, sample.key
             if key and (self.track is None or self.track.config != sample.config):
-                self.track = MediaTrack(Kind.VIDEO, self._codec, MILLISECONDS, sample.config)
+                self.track = MediaTrack(Kind.VIDEO, self._codec, VIDEO_CLOCK, sample.config)
         if self.track is None or not (self._begun or key) or not payload:
             return []
         self._begun = True
-        pts, dts = _ms(packet.pts, packet.time_base), _ms(packet.dts, packet.time_base)
+        pts, dts = _ticks(packet.pts, packet.time_base), _ticks(packet.dts, packet.time_base)
         if pts is None:
             pts = dts
         if pts is None:
             return []
         if dts is None:  # Matroska stores no decode times
             if self._times is None:
-                self._times = DecodeTimes(self._samples.reorder if self._samples is not None else 0)
+                depth = self._samples.reorder if self._samples is not None else 0
+                self._times = DecodeTimes(depth, VIDEO_CLOCK // 1000)
             dts = self._times.stamp(pts)
         return [AccessUnit(self.track, dts, pts - dts, key, wall, payload)]
 
@@ -106,16 +107,16 @@ class SoundCopy:
         if not self._has_headers:
             needed = config if codec in (Codec.AAC, Codec.OPUS, Codec.FLAC) else b""
             self.track = MediaTrack(
-                Kind.AUDIO, codec, MILLISECONDS, codecs.checked_config(codec, _flac_blocks(codec, needed))
+                Kind.AUDIO, codec, VIDEO_CLOCK, codecs.checked_config(codec, _flac_blocks(codec, needed))
             )
 
     def take(self, packet: Any, wall: float) -> list[AccessUnit]:
-        payload, at = bytes(packet), _ms(packet.pts, packet.time_base)
+        payload, at = bytes(packet), _ticks(packet.pts, packet.time_base)
         if self._has_headers:
             config, size = aac.split_adts(payload)
             payload = payload[size:]
             if self.track is None or self.track.config != config:
-                self.track = MediaTrack(Kind.AUDIO, Codec.AAC, MILLISECONDS, config)
+                self.track = MediaTrack(Kind.AUDIO, Codec.AAC, VIDEO_CLOCK, config)
         if self.track is None or at is None or not payload:
             return []
         return [AccessUnit(self.track, at, 0, True, wall, payload)]
@@ -127,21 +128,21 @@ class SoundConversion:
     def __init__(self, stream: Any) -> None:
         context = stream.codec_context
         channels = 1 if context.channels == 1 else 2
-        source = MediaTrack(Kind.AUDIO, Codec.AAC, MILLISECONDS, b"")  # only its timescale is used
-        encoder = AudioEncoder(BITRATES[channels], channels, MILLISECONDS)
+        source = MediaTrack(Kind.AUDIO, Codec.AAC, VIDEO_CLOCK, b"")  # only its timescale is used
+        encoder = AudioEncoder(BITRATES[channels], channels, VIDEO_CLOCK)
         self.track: MediaTrack | None = encoder.track
         self._source = source
         self._converter = SoundConverter(AudioDecoder(source, channels, context), encoder)
 
     def take(self, packet: Any, wall: float) -> list[AccessUnit]:
-        at = _ms(packet.pts, packet.time_base)
+        at = _ticks(packet.pts, packet.time_base)
         if at is None:
             return []
         return self._converter.convert(AccessUnit(self._source, at, 0, True, wall, bytes(packet)))
 
 
-def _ms(time: int | None, base: Fraction | None) -> int | None:
-    return None if time is None or base is None else round(time * base * MILLISECONDS)
+def _ticks(time: int | None, base: Fraction | None) -> int | None:
+    return None if time is None or base is None else round(time * base * VIDEO_CLOCK)
 
 
 def _flac_blocks(codec: Codec, config: bytes) -> bytes:
