@@ -6,8 +6,6 @@
 #   make bench-edge                       the edge beside the gateway: EDGE="cost -n 1000" for one of its rows
 #   make bench-fleet                      what viewers notice when the database is down, a certificate is renewed, an
 #                                         encoder returns; fails when something is lost: FLEET=outage for one
-#   make capacity                         docs/capacity.md's tables; TABLES="nodes cost" for some
-#   make capacity-page                    writes them into the page
 BENCH ?= all
 EDGE ?= all --rounds 3
 FLEET ?= outage certificates return
@@ -30,13 +28,7 @@ bench-edge:
 bench-fleet:
 	@for one in $(FLEET); do $(LOAD_PYTHON) -m bench.bench_$$one || exit 1; done
 
-capacity:
-	@$(LOAD_PYTHON) -m tools.capacity $(TABLES)
-
-capacity-page:
-	@$(LOAD_PYTHON) -m tools.capacity --write
-
 load-clients:
 	$(MAKE) -C bench clients
 
-.PHONY: bench bench-edge bench-fleet capacity capacity-page load load-clients
+.PHONY: bench bench-edge bench-fleet load load-clients
