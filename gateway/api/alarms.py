@@ -7,7 +7,6 @@ import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
-from gateway.alarms.alarms import Alarms
 from gateway.alarms.rule import MAX_RULES, AlarmRule, StoredRules, restored
 from gateway.alarms.target import DeliveryFailed
 from gateway.api import console_schemas
@@ -16,7 +15,7 @@ from gateway.api.authenticators import USER
 from gateway.api.body import json_array
 from gateway.api.context import CONTEXT
 from gateway.api.route import operation
-from gateway.ports.errors import StoreUnavailable, TooLarge
+from gateway.ports.errors import TooLarge
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +34,7 @@ _EXPECTED: Final = {
 @operation(list[AlarmRule], statuses=(503,))
 async def show(request: web.Request) -> web.Response:
     """List the rules of the alarms."""
-    return _shown(await _alarms(request).rules())
+    return _shown(await request.app[CONTEXT].alarms.rules())
 
 
 @operation(list[AlarmRule], body=list[AlarmRule], statuses=(413, 503))
@@ -44,7 +43,7 @@ async def update(request: web.Request) -> web.Response:
 
     A masked address stands for the stored one. Its other parts must be the same.
     """
-    context, alarms = request.app[CONTEXT], _alarms(request)
+    context, alarms = request.app[CONTEXT], request.app[CONTEXT].alarms
     sent, before = await json_array(request), await alarms.rules()
     if len(sent) > MAX_RULES:
         raise BadRequest(f"at most {MAX_RULES} rules are possible")
@@ -63,7 +62,7 @@ async def update(request: web.Request) -> web.Response:
 @operation(console_schemas.AlarmTest, statuses=(502, 503))
 async def test(request: web.Request) -> web.Response:
     """Send a test message now, and return the answer of the target in words."""
-    alarms, name = _alarms(request), request.match_info["name"]
+    alarms, name = request.app[CONTEXT].alarms, request.match_info["name"]
     rule = next((rule for rule in (await alarms.rules()).rules if rule.name == name), None)
     if rule is None:
         raise Missing(f"there is no rule {name}")
@@ -71,13 +70,6 @@ async def test(request: web.Request) -> web.Response:
         return answer({"sent": True, "answer": await alarms.test(rule)})
     except DeliveryFailed as error:
         return refusal(502, str(error))
-
-
-def _alarms(request: web.Request) -> Alarms:
-    alarms = request.app[CONTEXT].alarms
-    if alarms is None:
-        raise StoreUnavailable("this node has no alarms")
-    return alarms
 
 
 def _read(value: Any) -> AlarmRule:

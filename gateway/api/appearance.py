@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from gateway.api import console_schemas, schemas
-from gateway.api.answers import BadRequest, Conflict, Missing, answer
+from gateway.api.answers import BadRequest, Missing, answer
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.channels import answer_with, author, stored_channel
@@ -82,8 +82,6 @@ async def set_poster(request: web.Request) -> web.Response:
     The picture is scaled down to 1,280 pixels, and stored as JPEG without its metadata.
     """
     context, channel = request.app[CONTEXT], await stored_channel(request)
-    if context.objects is None:
-        raise Conflict("this gateway stores no files")
     picture = await read_picture(request, _POSTER_LONGEST, alpha=False)
     key = media_keys.poster_key(channel.id, hashlib.sha256(picture).hexdigest()[:16])
     with tempfile.TemporaryDirectory(prefix="millrace-poster-") as folder:
@@ -133,10 +131,7 @@ async def read_picture(request: web.Request, longest: int, *, alpha: bool) -> by
         raise web.HTTPRequestTimeout(reason="the picture did not arrive in time") from None
     if not _PICTURE_FORMATS.match(data):
         raise BadRequest(_EXPECTED_PICTURE)
-    convert = request.app[CONTEXT].convert_picture
-    if convert is None:
-        raise Conflict("this node cannot decode pictures")
     try:
-        return await convert(data, longest, alpha)
+        return await request.app[CONTEXT].convert_picture(data, longest, alpha)
     except PictureRefused as error:
         raise BadRequest(f"{_EXPECTED_PICTURE}: {error}") from None

@@ -14,7 +14,7 @@ from gateway.api import schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer, is_connected, send_stream
 from gateway.api.body import json_object
 from gateway.api.channels import stored_channel
-from gateway.api.context import CONTEXT, Context
+from gateway.api.context import CONTEXT
 from gateway.api.moments import read_moment, read_number
 from gateway.api.recordings import addresses
 from gateway.api.route import operation
@@ -56,7 +56,7 @@ async def create(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
-    service = _service(context)
+    service = context.clips
     body = await json_object(request)
     time = clip_time(body, context.clock(), service.longest_clip, "use an export for longer times")
     stream = context.hub.find(channel.id)
@@ -84,7 +84,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
-    service, stream = _service(context), source_stream(request, channel.id)
+    service, stream = context.clips, source_stream(request, channel.id)
     time = clip_time(request.query, context.clock(), service.longest_export, "export several parts")
     response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Accept-Ranges": "none"})
     if request.method == "HEAD":
@@ -103,12 +103,6 @@ async def export(request: web.Request) -> web.StreamResponse:
 def _nothing(channel: Channel) -> Exception:
     records = channel.flag("isOnDemand") or channel.flag("isVideo") or channel.number("rewind") > 0
     return Missing("nothing of this channel is recorded in this time") if records else Conflict(_HINT)
-
-
-def _service(context: Context) -> ClipService:
-    if context.clips is None:
-        raise Missing("this node has no object store")
-    return context.clips
 
 
 def clip_time(values: Mapping[str, Any], now: float, longest: float, hint: str) -> ClipTime:

@@ -37,7 +37,6 @@ from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.playback.cloudfront_signer import CloudFrontSigner
 from gateway.ports.cluster_queries import ClusterQueries, SingleNode
-from gateway.ports.events import Events
 from gateway.ports.stores import IvsChannels, ObjectStore
 from gateway.reports.node_status import NodeStatus
 from gateway.vod.bin import Bin
@@ -75,11 +74,6 @@ class AddressDefaults:
     passphrase: str = field(default="", repr=False)
 
 
-async def _no_origin() -> str:
-    """The default for `upload_origin`: this node receives uploads."""
-    return ""
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
     """The objects that the API's handlers use. Created once, at start.
@@ -87,21 +81,20 @@ class Context:
     drop_cached: drops a channel from caches. cluster: the other nodes. node_status: the state for /status.
     remote_viewers: viewers of this node's streams on other nodes.
     recorder: has the history of this process. experience: the reports of viewers. traffic: bytes by channel and day.
-    vod_service, kvs: run VOD and Kinesis jobs; None: this node runs none.
+    vod_service, kvs: run VOD and Kinesis jobs.
 
-    objects: the store of recordings; media_deletion: deletes them with their channel; None: no recordings.
-    bin: has deleted recordings and films, which can be restored; None: no recordings.
-    convert_picture(file, longest, alpha): see JpegService.convert; None: no workers.
+    objects: the store of recordings; media_deletion: deletes them with their channel.
+    bin: has deleted recordings and films, which can be restored.
+    convert_picture(file, longest, alpha): see JpegService.convert.
     site_changed: called after a change of the site.
-    clips: makes clips and exports; None: no recordings.
-    alarms: None: this node has none. ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
+    clips: makes clips and exports. proxies: None: no proxy is trusted.
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
     cloudfront: signs playback addresses; None: there is no private key.
     refusals: the refused pushes of this process.
-    events: receives the changes of channels. event_log: None: no events are stored.
+    event_log: the stored events.
     broadcast_servers: returns the rows of the table of broadcast servers; None: there is no table.
-    servers_by_key(channel id, stream key, host): returns the push servers; None: this node lists none.
+    servers_by_key(channel id, stream key, host): returns the push servers.
     speech: whether there is an engine for captions from speech.
     pages: whether the pages of the console are served.
     tasks: whether this gateway starts tasks in the cloud, see the setting `workers.runner`.
@@ -125,27 +118,26 @@ class Context:
     experience: Experience
     cues: CueLog
     traffic: DailyTraffic
+    event_log: EventLog
+    vod_service: VodService
+    kvs: KvsJobs
+    objects: ObjectStore
+    bin: Bin
+    convert_picture: Callable[[bytes, int, bool], Awaitable[bytes]]
+    site_changed: Callable[[], None]
+    clips: ClipService
+    media_deletion: MediaDeletion
+    ivs: IvsChannels
+    alarms: Alarms
+    upload_origin: Callable[[], Awaitable[str]]
+    servers_by_key: Callable[[str, str, str], Awaitable[list[dict[str, Any]]]]
     cluster: ClusterQueries = field(default_factory=SingleNode)
     remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
     refusals: RefusalLog = field(default_factory=RefusalLog)
-    events: Events = field(default_factory=Events)
-    event_log: EventLog | None = None
-    vod_service: VodService | None = None
-    kvs: KvsJobs | None = None
-    objects: ObjectStore | None = None
-    bin: Bin | None = None
-    convert_picture: Callable[[bytes, int, bool], Awaitable[bytes]] | None = None
-    site_changed: Callable[[], None] = lambda: None
-    clips: ClipService | None = None
-    media_deletion: MediaDeletion | None = None
-    ivs: IvsChannels | None = None
-    alarms: Alarms | None = None
     cloudfront: CloudFrontSigner | None = field(default=None, repr=False)
     proxies: Forwarded | None = None
-    upload_origin: Callable[[], Awaitable[str]] = _no_origin
     metrics_of_all: Callable[[], Awaitable[MetricsSnapshot]] | None = None
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
-    servers_by_key: Callable[[str, str, str], Awaitable[list[dict[str, Any]]]] | None = None
     certificate: Callable[[], dict[str, Any] | None] = lambda: None
     speech: bool = False
     pages: bool = True

@@ -12,6 +12,7 @@ from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT
 from gateway.api.moments import read_moment
 from gateway.api.route import operation
+from gateway.api.schema_base import to_answer
 from gateway.api.sessions import source_stream
 from gateway.diagnosis.cue_log import StreamCues
 from gateway.formats.script_data import MAX_METADATA, CueType
@@ -52,12 +53,7 @@ async def index(request: web.Request) -> web.Response:
     if cues is None:
         await stored_channel(request)
     found = [] if cues is None else cues.cues
-    return answer(
-        [
-            {"id": cue.id, "type": str(cue.type), "at": rfc3339(cue.at), "seconds": cue.seconds, "origin": cue.origin}
-            for cue in found
-        ]
-    )
+    return answer([to_answer(session_schemas.Cue, cue, type=str(cue.type), at=rfc3339(cue.at)) for cue in found])
 
 
 @operation(None, body=session_schemas.NewMetadata, status=204, statuses=(409, 429))

@@ -37,11 +37,8 @@ def _with_ivs(handle: Callable[[web.Request, IvsChannels], Awaitable[Any]]) -> H
 
     @functools.wraps(handle)
     async def handler(request: web.Request) -> web.Response:
-        ivs = request.app[CONTEXT].ivs
-        if ivs is None:
-            return refusal(503, "this node has no Amazon IVS")
         try:
-            return answer(await handle(request, ivs))
+            return answer(await handle(request, request.app[CONTEXT].ivs))
         except StoreUnusable as error:
             return refusal(503, f"Amazon IVS is not configured: {error}")
         except StoreUnavailable as error:

@@ -27,7 +27,7 @@ from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.outputs.storage.recording_index import LISTED, RecordingIndex, StoredRecording
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchChannel, NoSuchObject
-from gateway.ports.stores import Object, ObjectStore
+from gateway.ports.stores import Object
 from gateway.ports.vod_names import VodNames, vod_names_of
 
 log = structlog.get_logger(__name__)
@@ -56,9 +56,7 @@ async def index(request: web.Request) -> web.Response:
     recorded = ",".join(name for name in names if name != VOD_KIND)
     kinds = recordings.kinds_of(recorded, () if VOD_KIND in names else LISTED)
     limit, before = recordings.limit_of(request.query.get("limit", "")), request.query.get("before", "")
-    if context.objects is None:
-        return answer([])
-    lister = _MediaLister(context, context.objects, await context.presenter(request), kinds, VOD_KIND in names)
+    lister = _MediaLister(context, await context.presenter(request), kinds, VOD_KIND in names)
     after = await lister.position_of(before) if before else None
     id = request.query.get("channel")
     if id is None:
@@ -95,8 +93,6 @@ async def delete(request: web.Request) -> web.Response:
     if not is_channel_id(id):
         raise BadRequest("expected the id of a deleted channel", field="channel")
     deletion = context.media_deletion
-    if deletion is None:
-        raise Missing("this node has no object store")
     try:
         await context.channels.get(id)
     except NoSuchChannel:
@@ -157,7 +153,7 @@ async def _media_of_deleted(
     page: list[dict[str, Any]] = []
     for first in range(0, len(channels), _MAX_CONCURRENT):
         batch = channels[first : first + _MAX_CONCURRENT]
-        stored = await asyncio.gather(*(lister.has_media(deleted.id) for deleted in batch))
+        stored = await asyncio.gather(*(context.media_deletion.has_media(deleted.id) for deleted in batch))
         for deleted in (deleted for deleted, has_media in zip(batch, stored, strict=True) if has_media):
             position = after if deleted.id == after_channel else None
             page += await lister.page(deleted.id, MediaOwner.of(deleted), limit - len(page), position)
@@ -171,7 +167,6 @@ class _MediaLister:
     """Lists the stored media of a channel. with_vods: includes the VODs that are stored below its id."""
 
     context: Context
-    objects: ObjectStore
     presenter: Presenter
     kinds: tuple[media_keys.MediaKind, ...]
     with_vods: bool
@@ -183,15 +178,10 @@ class _MediaLister:
             return parsed.start, key
         if is_object_key(key) and _vod_names(key) is not None:
             try:
-                return (await self.objects.head(key)).modified, key
+                return (await self.context.objects.head(key)).modified, key
             except NoSuchObject:
                 pass  # the item was deleted, so its position is unknown
         raise BadRequest("expected the key of an item", field="before")
-
-    async def has_media(self, id: str) -> bool:
-        """Whether the channel may have media."""
-        deletion = self.context.media_deletion
-        return deletion is None or await deletion.has_media(id)
 
     async def page(
         self, id: str, owner: MediaOwner | None, limit: int, after: tuple[float, str] | None
@@ -203,7 +193,7 @@ class _MediaLister:
         if self.kinds:
             found += [
                 (recording.start, recording.key, recording)
-                for recording in await RecordingIndex(self.objects).list(id, limit, after or "", self.kinds)
+                for recording in await RecordingIndex(self.context.objects).list(id, limit, after or "", self.kinds)
             ]
         if self.with_vods:
             found += [(vod.modified, vod.key, vod) for vod in await self._newest_vods(id, limit, after)]
@@ -224,7 +214,7 @@ class _MediaLister:
     async def _newest_vods(self, id: str, limit: int, after: tuple[float, str] | None) -> list[Object]:
         """Returns the multivariant playlists of the newest VODs."""
         newest: list[tuple[float, str, int]] = []
-        async for item in self.objects.list(f"{id}/"):
+        async for item in self.context.objects.list(f"{id}/"):
             if _vod_names(item.key) is not None and (after is None or (item.modified, item.key) < after):
                 heapq.heappush(newest, (item.modified, item.key, item.size))
                 if len(newest) > limit:
@@ -240,7 +230,7 @@ class _MediaLister:
         else:
             query = vod_query(self.context, names.prefix)
         try:
-            poster = (await self.objects.head(names.key(names.poster))).key
+            poster = (await self.context.objects.head(names.key(names.poster))).key
         except NoSuchObject:
             poster = None
         # Must match the rule in playback.vod_files.

@@ -23,7 +23,7 @@ from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingI
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.media_keys import MediaKind
-from gateway.vod.bin import FILM, Bin, BinEntry
+from gateway.vod.bin import FILM, BinEntry
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +44,6 @@ async def index(request: web.Request) -> web.Response:
     channel = await stored_channel(request)
     kinds, limit = kinds_of(request.query.get("kind", "")), limit_of(request.query.get("limit", ""))
     before = _position(request.query.get("before", ""), channel.id)
-    if context.objects is None:
-        return answer([])
     recordings = await RecordingIndex(context.objects).list(channel.id, limit, before, kinds)
     url = addresses(channel, await context.presenter(request), context.clock())
     return answer([present(recording, url) for recording in recordings])
@@ -95,8 +93,6 @@ async def delete(request: web.Request) -> web.Response:
 
 async def delete_stored(context: Context, id: str, key: str, final: bool) -> None:
     """Deletes a recording of a channel. final: it cannot be restored. Raises Missing."""
-    if context.objects is None or context.bin is None:
-        raise Missing("this node has no object store")
     try:
         files = await RecordingIndex(context.objects).files_of(key)
     except NoSuchObject:
@@ -149,14 +145,14 @@ def limit_of(text: str) -> int:
 @operation(list[schemas.BinItem], statuses=(503,))
 async def bin_entries(request: web.Request) -> web.Response:
     """List the deleted recordings and films that can be restored, the newest deletion first."""
-    bin = _bin(request)
+    bin = request.app[CONTEXT].bin
     return answer([_present_entry(entry, bin.hours) for entry in await bin.entries()])
 
 
 @operation(schemas.Restored, statuses=(409, 503))
 async def restore(request: web.Request) -> web.Response:
     """Restore a deleted recording or film."""
-    bin, entry = _bin(request), await _entry(request)
+    bin, entry = request.app[CONTEXT].bin, await _entry(request)
     if entry.kind == FILM:
         await vod_service(request).films.restore(entry)
     else:
@@ -168,14 +164,14 @@ async def restore(request: web.Request) -> web.Response:
 async def delete_for_good(request: web.Request) -> web.Response:
     """Delete a recording or film in the bin for good."""
     entry = await _entry(request)
-    await _bin(request).delete(entry)
+    await request.app[CONTEXT].bin.delete(entry)
     return answer({"id": entry.id, "key": entry.key})
 
 
 @operation(list[schemas.Restored], statuses=(503,))
 async def empty_bin(request: web.Request) -> web.Response:
     """Delete everything in the bin for good."""
-    bin, deleted = _bin(request), []
+    bin, deleted = request.app[CONTEXT].bin, []
     for entry in await bin.entries():
         await bin.delete(entry)
         deleted.append({"id": entry.id, "key": entry.key})
@@ -198,13 +194,6 @@ def _present_entry(entry: BinEntry, hours: int) -> dict[str, Any]:
 async def _entry(request: web.Request) -> BinEntry:
     """Returns the entry of the request. Raises Missing."""
     try:
-        return await _bin(request).get(request.match_info["id"])
+        return await request.app[CONTEXT].bin.get(request.match_info["id"])
     except NoSuchObject:
         raise Missing("it is not in the bin: it was restored, or deleted for good") from None
-
-
-def _bin(request: web.Request) -> Bin:
-    bin = request.app[CONTEXT].bin
-    if bin is None:
-        raise Missing("this node has no object store")
-    return bin

@@ -6,7 +6,7 @@ import structlog
 from aiohttp import web
 
 from gateway.api import schemas
-from gateway.api.answers import Missing, answer, refusal
+from gateway.api.answers import answer, refusal
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context, host_of
 from gateway.api.route import operation
@@ -39,10 +39,8 @@ async def servers(request: web.Request) -> web.Response:
 )
 async def servers_for_key(request: web.Request) -> web.Response:
     """The live gateways, for a publisher that has only a stream key."""
-    servers_by_key = request.app[CONTEXT].servers_by_key
-    if servers_by_key is None:
-        raise Missing("this node lists no servers")
-    return answer(await servers_by_key(request.match_info["id"], request.query.get("sign", ""), host_of(request)))
+    id, key = request.match_info["id"], request.query.get("sign", "")
+    return answer(await request.app[CONTEXT].servers_by_key(id, key, host_of(request)))
 
 
 @operation(schemas.BroadcastServers, statuses=(503,))

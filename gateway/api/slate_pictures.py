@@ -16,9 +16,7 @@ _HEAD: Final = 512  # bytes that are read from the beginning of a file
 _SPACES: Final = "\t\n\f\r"
 
 
-async def check_pictures(
-    objects: ObjectStore | None, specs: Sequence[InputSpec], before: Sequence[InputSpec] = ()
-) -> None:
+async def check_pictures(objects: ObjectStore, specs: Sequence[InputSpec], before: Sequence[InputSpec] = ()) -> None:
     """Checks the pictures of new slates. before: the stored inputs, which are not checked again.
 
     Raises InvalidField for a picture that is text, StoreUnavailable.
@@ -28,7 +26,7 @@ async def check_pictures(
     """
     known = {spec.picture for spec in before}
     for key in {spec.picture for spec in specs} - known:
-        if objects is None or not is_object_key(key) or key.startswith(("http://", "https://")):
+        if not is_object_key(key) or key.startswith(("http://", "https://")):
             continue
         try:
             head = b"".join([piece async for piece in objects.read(key, 0, _HEAD)])

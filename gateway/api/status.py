@@ -83,7 +83,7 @@ async def show(request: web.Request) -> web.Response:
             "ports": context.address_defaults.ports().as_json(),
             "logLevel": levels.name,
             "stores": node.stores,
-            "ivs": context.ivs is not None and context.ivs.available,
+            "ivs": context.ivs.available,
             "speech": context.speech,
             "cloudfront": context.cloudfront is not None,
         }

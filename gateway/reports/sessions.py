@@ -3,8 +3,10 @@
 import heapq
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Final
+
+from pydantic.alias_generators import to_camel
 
 from gateway.channels.inputs import stored_inputs
 from gateway.diagnosis.stream_health import UNMEASURED
@@ -18,7 +20,7 @@ from gateway.media.codecs import describe
 from gateway.media.track import Kind
 from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.playback.formats import ADDRESSES
-from gateway.protocols.srt.statistics import LinkStatistics
+from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
 
 # Sessions always list these protocols, also with 0 viewers.
 PROTOCOLS: Final = tuple(address.name for address in ADDRESSES)
@@ -89,25 +91,13 @@ def quality(network: NetworkQuality) -> dict[str, Any]:
 
 
 def link(state: LinkStatistics) -> dict[str, Any]:
-    """Returns the state of a connection by SRT, and of the links that carry it."""
-    links = [
-        {
-            "peer": path.peer,
-            "sharePercent": path.share_percent,
-            "rttMs": path.rtt_ms,
-            "state": "up" if path.is_up else "down",
-        }
-        for path in state.links
-    ]
-    return {
-        "rttMs": state.rtt_ms,
-        "lossPercent": state.loss_percent,
-        "retransmitted": state.retransmitted,
-        "dropped": state.dropped,
-        "latencyMs": state.latency_ms,
-        "bufferMs": state.buffer_ms,
-        "links": links,
-    }
+    """Returns the state of a connection's link as JSON: the fields in camel case, and the state of each path."""
+    links = [{**_camel(path, "is_up"), "state": "up" if path.is_up else "down"} for path in state.links]
+    return {**_camel(state), "links": links}
+
+
+def _camel(record: LinkStatistics | LinkPath, *left_out: str) -> dict[str, Any]:
+    return {to_camel(f.name): getattr(record, f.name) for f in fields(record) if f.name not in left_out}
 
 
 def worst_viewers(stream: Stream | None) -> list[dict[str, Any]]:

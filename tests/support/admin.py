@@ -14,6 +14,8 @@ from typing import Any, cast
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from gateway.adapters.cloud import AwsServices
+from gateway.adapters.local.objects import LocalObjects
 from gateway.adapters.local.stores import SqliteChannels, SqliteConsole, SqliteEvents
 from gateway.alarms.alarms import Alarms, AlarmSources
 from gateway.alarms.fault_board import FaultBoard
@@ -136,6 +138,10 @@ def _wants(flag: str) -> Any:
 SPECS = tuple(OutputSpec(name, lambda s: Idle(), _wants(flag)) for name, flag in (("flv", "isFlv"), ("hls", "isHls")))
 
 
+async def _no_origin() -> str:
+    return ""
+
+
 @contextlib.asynccontextmanager
 async def admin(
     folder: Path,
@@ -195,8 +201,12 @@ async def admin(
             hub, INPUTS, cast(Any, None), lambda stream: sum(stream.viewers.values()), store or sqlite
         )
         previews = InputPreviews(hub, inputs, jpegs)
-        if (objects := context_options.get("objects")) is not None:
-            context_options.setdefault("bin", Bin(objects, 24, folder / "tmp"))
+        objects = context_options.setdefault("objects", LocalObjects(folder / "media"))
+        context_options.setdefault("bin", Bin(objects, 24, folder / "tmp"))
+        context_options.setdefault("ivs", AwsServices(None, ""))
+        context_options.setdefault("upload_origin", _no_origin)
+        for name in ("vod_service", "kvs", "convert_picture", "clips", "media_deletion"):
+            context_options.setdefault(name, cast(Any, None))  # the routes of these are not called
         board = FaultBoard(hub.find)
         sources = AlarmSources(board, cast(Any, None), cast(Any, None))
         context_options.setdefault("alarms", Alarms(sources, console or kept, cast(Any, None)))
@@ -219,12 +229,12 @@ async def admin(
             experience=Experience(metrics),
             cues=CueLog(hub, events),
             traffic=DailyTraffic(hub.traffic, console or kept),
-            changes=ChannelChanges(store or sqlite, cast(Any, context_options.get("objects")), effects),
+            changes=ChannelChanges(store or sqlite, objects, effects),
             servers_by_key=KeyServers(
                 SigningSecrets(SECRET), store or sqlite, sqlite, SingleNode(), lambda: PORTS
             ).list,
-            events=events,
             event_log=event_log,
+            site_changed=lambda: None,
             **context_options,
         )
         async with TestClient(TestServer(make_app(context, routes))) as client:

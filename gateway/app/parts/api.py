@@ -68,7 +68,6 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
         cluster=gateway.cluster,
         remote_viewers=live.remote_viewers,
         refusals=pushes.refusals,
-        events=node.events,
         event_log=gateway.backends.event_log,
         vod_service=jobs.vod_service,
         kvs=jobs.kvs,

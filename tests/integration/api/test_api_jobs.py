@@ -317,8 +317,3 @@ async def test_an_object_store_with_its_own_upload_addresses_provides_them(tmp_p
         at.studio.uploads._objects.upload = upload  # type: ignore[method-assign]
         offer = await api.json("POST", "/uploads", {"name": "a.mov"})
         assert offer["url"] == f"https://bucket.example/{offer['key']}?signed"
-
-
-async def test_without_a_vod_service_there_are_no_jobs(tmp_path: Path) -> None:
-    async with admin(tmp_path) as api:
-        assert (await api.call("GET", "/jobs")).status == 404

@@ -280,11 +280,3 @@ async def test_media_need_a_token(tmp_path: Path) -> None:
     async with api_of(tmp_path) as (api, _):
         for method, path in (("GET", "/media"), ("GET", "/media/channels"), ("DELETE", "/media?channel=c1")):
             assert (await api.call(method, path, token=None)).status == 401
-
-
-async def test_a_node_without_an_object_store_lists_no_media(tmp_path: Path) -> None:
-    async with admin(tmp_path) as api:
-        id = (await api.create())["id"]
-        assert await api.json("DELETE", f"/videostream/{id}?media=delete") == "stream deleted"
-        assert await api.json("GET", "/media") == []
-        assert (await api.call("DELETE", f"/media?channel={id}")).status == 404
