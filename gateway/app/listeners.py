@@ -37,17 +37,24 @@ from gateway.webrtc.signalling import Signalling
 from gateway.webrtc.sockets import WebRtcSockets, open_port
 from gateway.webrtc.tcp import TcpLimits
 
-_TARGET_BYTES: Final = 8192  # limit of a request's target; the limit of the whole head is a setting
+_TARGET_BYTES: Final = 8192  # limit of a request's target
+_HEAD_BYTES: Final = 16_384  # of a request: browsers send less, with the cookies of other services too
+# RTMP and WebSocket connections that neither publish nor play yet, of one address and in memory: an office behind one
+# address reconnects at once, and a flood of handshakes takes 56 MB at most.
+_PENDING_PER_ADDRESS: Final = 512
+_PENDING_BYTES: Final = 56_000_000
+# Of the admin listener: an office of operators is behind one address, and pages never take the files of viewers.
+ADMIN_PER_ADDRESS: Final = 256
+ADMIN_CONNECTIONS: Final = 1_024
 
 
 class Listeners:
     """Opens all listeners of the settings. agent: answers agent checks."""
 
     def __init__(self, parts: NodeParts, role: Role, agent: LoadAgent) -> None:
-        limits = parts.settings.limits
         self._parts, self._settings, self._role, self._agent = parts, parts.settings, role, agent
         self._servers: Servers | None = None
-        self._pending = PendingConnections(limits.pending_per_address, limits.pending_bytes)
+        self._pending = PendingConnections(_PENDING_PER_ADDRESS, _PENDING_BYTES)
         self._listeners: Sequence[OpenListeners] = ()
         self._bound: list[socket.socket] = []  # all that `open` has opened
         self._http: HttpServer | None = None
@@ -237,7 +244,7 @@ def http_limits(settings: Settings, connections: Quota) -> HttpLimits:
     """Returns the limits of the playback listener. connections: counts those of an address over all protocols."""
     http, limits = settings.http, settings.limits
     return HttpLimits(
-        head_bytes=http.max_header,
+        head_bytes=_HEAD_BYTES,
         target_bytes=_TARGET_BYTES,
         head_seconds=limits.handshake,
         keep_alive=http.keep_alive,
@@ -248,5 +255,4 @@ def http_limits(settings: Settings, connections: Quota) -> HttpLimits:
 
 def admin_http_limits(settings: Settings) -> HttpLimits:
     """Returns the limits of an edge's admin listener, which uses the playback listener's server."""
-    limits = settings.limits
-    return replace(http_limits(settings, Quota(limits.admin_per_address)), connections=limits.admin_connections)
+    return replace(http_limits(settings, Quota(ADMIN_PER_ADDRESS)), connections=ADMIN_CONNECTIONS)

@@ -20,14 +20,13 @@ class DownloadFailed(Exception):
 class HttpDownloader:
     """Downloads files from addresses in channels.
 
-    timeout: seconds for the whole file. max_bytes: limit of a file. option: the setting with this limit, for the error.
+    timeout: seconds for the whole file. max_bytes: limit of a file.
     accept: the header with the wanted types. tls: trusted authorities for https; None: the system's.
     """
 
     egress: Egress
     timeout: float
     max_bytes: int
-    option: str
     accept: str = "*/*"
     tls: ssl.SSLContext | None = None
 
@@ -52,7 +51,7 @@ class HttpDownloader:
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     size += len(chunk)
                     if size > self.max_bytes:
-                        raise DownloadFailed(f"{host} sends more than {self.max_bytes} bytes ({self.option})")
+                        raise DownloadFailed(f"{host} sends more than {self.max_bytes} bytes")
                     yield chunk
         except EgressRefused as error:
             raise DownloadFailed(str(error)) from None

@@ -78,10 +78,10 @@ PENDING: Final = _gauge(
     "millrace_pending_connections",
     "Connections of the RTMP and WebSocket listeners that are neither publishers nor players yet.",
 )
-PENDING_BYTES: Final = _gauge("millrace_pending_bytes", "Bytes that pending connections use; limits.pending_bytes.")
+PENDING_BYTES: Final = _gauge("millrace_pending_bytes", "Bytes that pending connections use, at most 56 MB.")
 PENDING_REFUSED: Final = _counter(
     "millrace_pending_refused_total",
-    "Pending connections closed by limit: address (limits.pending_per_address), full or memory (limits.pending_bytes).",
+    "Pending connections closed by limit: address (512), full or memory (56 MB).",
     "reason",
 )
 WEBRTC_CONNECTIONS: Final = _gauge(

@@ -15,6 +15,7 @@ from gateway.ports.stores import JobStore
 
 log = structlog.get_logger(__name__)
 
+FINISHED_JOBS: Final = 1_000  # that are kept: weeks of uploads, and one page of `GET /jobs`
 _MAX_ATTEMPTS: Final = 20  # of one `cancel`, while the owner changes the job
 _MAX_ERROR: Final = 500  # characters
 

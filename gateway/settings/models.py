@@ -78,7 +78,6 @@ class HttpSettings(ListenerSettings):
     forwarded_from: option.Networks
     advertise: option.Advertised
     keep_alive: option.Seconds
-    max_header: option.PositiveCount
 
 
 class WsSettings(ListenerSettings):
@@ -101,7 +100,6 @@ class WebRtcSettings(ListenerSettings):
     half_open_per_address: option.Count
     connect_timeout: option.PositiveSeconds
     consent_timeout: option.PositiveSeconds
-    key_frame_interval: option.Seconds
     tcp_connections: option.Count
     ice_servers: option.IceServers
 
@@ -161,9 +159,6 @@ class StreamSettings(Section):
 class InputsSettings(Section):
     silence: option.PositiveSeconds
     hold: option.Seconds
-    slate_seconds: option.PositiveSeconds
-    slate_bytes: option.PositiveCount
-    slate_file: option.PositiveCount
 
 
 class HlsSettings(Section):
@@ -199,7 +194,6 @@ class RecordingSettings(Section):
 class ClipsSettings(Section):
     seconds: option.PositiveSeconds
     export_seconds: option.PositiveSeconds
-    concurrent: option.PositiveCount
     per_minute: option.Count
     seconds_per_hour: option.Seconds
     retention_days: option.Days
@@ -221,7 +215,6 @@ class TranscodeSettings(Section):
 
 
 class RelaySettings(Section):
-    chunk_size: option.ChunkSize
     timeout: option.PositiveSeconds
     stall: option.PositiveSeconds
     retry: option.PositiveSeconds
@@ -231,8 +224,6 @@ class RelaySettings(Section):
 class WatermarkSettings(Section):
     font: option.FontFamily
     bitrate: option.Count
-    picture_bytes: option.PositiveCount
-    picture_timeout: option.PositiveSeconds
 
 
 class CaptionsSettings(Section):
@@ -256,11 +247,9 @@ class KvsSettings(Section):
     object_seconds: option.Seconds
     backlog: option.PositiveCount
     rotate: option.PositiveSeconds
-    ack_timeout: option.PositiveSeconds
     queue: option.WebAddress
     prefix: option.Text
     suffixes: option.Suffixes
-    queued: option.PositiveCount
 
 
 class VodSettings(Section):
@@ -281,7 +270,6 @@ class VodSettings(Section):
     job_ratio: option.Seconds
     job_seconds: option.Seconds
     keep_free: option.Count
-    history: option.PositiveCount
     sources: option.Folders
     upload_bytes: option.Count
     upload_seconds: option.PositiveCount
@@ -365,10 +353,6 @@ class ClusterSettings(Section):
 class LimitsSettings(Section):
     publishers_per_address: option.Count
     playback_per_address: option.Count
-    admin_per_address: option.Count
-    admin_connections: option.Count
-    pending_per_address: option.Count
-    pending_bytes: option.Count
     refusals_per_minute: option.Count
     publishers: option.Count
     push_kbps: option.Count

@@ -17,7 +17,7 @@ from gateway.lib.numbers import read_integer
 from gateway.lib.process import MAX_PID, alive, is_dead, owner
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import InvalidField, JobChanged, NoSuchJob, NoSuchObject, OutputError, StoreUnavailable
-from gateway.ports.job_queue import JobQueue
+from gateway.ports.job_queue import FINISHED_JOBS, JobQueue
 from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.settings.models import VodSettings
 from gateway.vod.film_captions import FilmCaptionFiles
@@ -61,7 +61,6 @@ class VodRunner:
         self, settings: VodSettings, workers: WorkerPool, queue: JobQueue, films: Films, scratch: Path
     ) -> None:
         self._max_jobs = settings.workers
-        self._history = settings.history
         self._memory = settings.memory
         self._workers = workers
         self.queue = queue
@@ -223,7 +222,7 @@ class VodRunner:
         self._done += 1
         if self._done % _TRIM_INTERVAL == 1:
             with suppress(StoreUnavailable):
-                await self.queue.store.trim(self._history)
+                await self.queue.store.trim(FINISHED_JOBS)
 
     def folder(self, job: StoredJob) -> Path:
         """Returns the folder that a job may write to."""

@@ -72,7 +72,6 @@ def stream(gop_bytes: int = 1_000_000, gop_seconds: float = 15.0) -> Stream:
 
 def inputs_settings(**fields: float) -> InputsSettings:
     values: dict[str, float] = {"silence": 0.2, "hold": 60.0}
-    values |= {"slate_seconds": 60, "slate_bytes": 8_000_000, "slate_file": 200_000_000}
     return InputsSettings.model_validate(values | fields)
 
 

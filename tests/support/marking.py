@@ -40,7 +40,7 @@ class WatermarkHub:
         self.restarts = Counter(WORKER_RESTARTS)
         self.dropped = Counter(DROPPED)
         self.workers = WorkerPool(self.settings.workers, self.restarts)
-        self.pictures = PictureFetcher(Egress(tuple(egress)), self.settings.watermark)
+        self.pictures = PictureFetcher(Egress(tuple(egress)))
         self.watermarks = WatermarkFactory(
             self.workers, self.pictures, self.settings.watermark, self.settings.transcode, self.dropped
         )

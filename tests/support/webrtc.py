@@ -42,7 +42,7 @@ def webrtc_settings(**fields: Any) -> WebRtcSettings:
     """The default settings on any local port."""
     defaults: dict[str, Any] = {
         "host": "127.0.0.1", "port": 0, "advertise": (), "peers": 5000, "half_open": 1000, "half_open_per_address": 100,
-        "connect_timeout": 10, "consent_timeout": 30, "key_frame_interval": 2, "tcp_connections": 2000,
+        "connect_timeout": 10, "consent_timeout": 30, "tcp_connections": 2000,
         "ice_servers": (),
     }  # fmt: skip
     return WebRtcSettings(**{**defaults, **fields})

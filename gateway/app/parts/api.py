@@ -15,6 +15,7 @@ from gateway.api.authenticators import Authenticators
 from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.login_sessions import LoginLimits
 from gateway.api.openid_provider import OpenIdProvider
+from gateway.app.listeners import ADMIN_CONNECTIONS, ADMIN_PER_ADDRESS
 from gateway.app.node_parts import NodeParts
 from gateway.app.parts.gateway_parts import GatewayParts
 from gateway.http.admin_listener import AdminLimits, AdminListener
@@ -94,12 +95,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
 def build_admin(settings: Settings, context: Context) -> AdminListener:
     """Returns the server of the admin port. Its clients may come through proxies."""
     limits, proxies = settings.limits, Forwarded(settings.admin.forwarded_from)
-    admin_limits = AdminLimits(
-        head_seconds=limits.handshake,
-        stall_seconds=limits.viewer_stall,
-        per_address=limits.admin_per_address,
-        connections=limits.admin_connections,
-    )
+    admin_limits = AdminLimits(limits.handshake, limits.viewer_stall, ADMIN_PER_ADDRESS, ADMIN_CONNECTIONS)
     return AdminListener(make_app(replace(context, proxies=proxies)), admin_limits, proxies)
 
 

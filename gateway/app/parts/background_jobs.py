@@ -50,7 +50,7 @@ class BackgroundJobs:
         if stores.changes is not None:
             stores.changes.listen("jobs", lambda id: self.vod_service.runner.wake())
         player = ObjectPlayer(outputs.cloud.bucket, outputs.workers, settings.data / "tmp", settings.kvs)
-        self.kvs = KvsJobs(outputs.kvs, player, queue, most=settings.kvs.queued, history=settings.vod.history)
+        self.kvs = KvsJobs(outputs.kvs, player, queue)
         self._broadcast_table = _open_broadcast_table(settings.ecs.addresses, stores)
         self.retention = Retention(
             stores.objects, stores.channels, settings.recording.retention_days, settings.clips.retention_days

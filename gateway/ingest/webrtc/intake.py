@@ -38,6 +38,7 @@ _REPAIR_SECONDS: Final = 0.01  # between two checks for missing packets
 _SOON_SECONDS: Final = 0.011  # the reorder wait of a missing packet, and the millisecond to which timers are rounded
 _FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
 _REPORT_SECONDS: Final = 1.0
+_KEY_FRAME_SECONDS: Final = 2.0  # browsers send key frames only on request, and segments begin with one
 _REPEAT_SECONDS: Final = 1.0  # a key frame is requested again if it has not come after this time
 _LATE_SECONDS: Final = 1.0  # a sender's own key frames may come this much later than the interval
 
@@ -86,7 +87,7 @@ class WhipIntake:
         self._peer: Peer | None = None
         self._began = time.monotonic()
         # A converting worker makes its own key frames.
-        interval = settings.webrtc.key_frame_interval if self._converted is None else 0.0
+        interval = _KEY_FRAME_SECONDS if self._converted is None else 0.0
         self._key_frames = KeyFrameRequests(interval, self._began)
         if self._converted is None:
             publisher.ask_key_frame = self._want_key_frame

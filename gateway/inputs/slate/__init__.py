@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.workers.slate_protocol import SlateRequest
 
 _DOWNLOAD_SECONDS: Final = 120.0  # for a whole file
+_MAX_FILE: Final = 200_000_000  # bytes; a minute of film in studio quality
 
 
 @lru_cache(maxsize=1)
@@ -35,12 +36,8 @@ def _make(services: InputServices, spec: InputSpec) -> InputSource:
     from gateway.workers.slate_protocol import SlateRequest
 
     settings = services.settings
-    inputs = settings.inputs
-    font, preset = settings.watermark.font, settings.transcode.preset
-    limits = SlateRequest(seconds=inputs.slate_seconds, max_bytes=inputs.slate_bytes, font=font, preset=preset)
-    downloader = HttpDownloader(
-        services.egress, _DOWNLOAD_SECONDS, inputs.slate_file, "inputs.slate_file", tls=services.tls
-    )
+    limits = SlateRequest(font=settings.watermark.font, preset=settings.transcode.preset)
+    downloader = HttpDownloader(services.egress, _DOWNLOAD_SECONDS, _MAX_FILE, tls=services.tls)
     files = SlateFiles(downloader, services.objects, settings.data / "slates")
     return SlateSource(_library(services.workers, limits), files, spec)
 

@@ -51,8 +51,8 @@ class SlateFiles:
         except NoSuchObject:
             raise OutputError(f"the slate's picture is not available: the store has no {key}") from None
         except TooLarge:
-            limit = f"{self._downloader.max_bytes} bytes ({self._downloader.option})"
-            raise OutputError(f"the slate's picture is not available: {key} has more than {limit}") from None
+            limit = self._downloader.max_bytes
+            raise OutputError(f"the slate's picture is not available: {key} has more than {limit} bytes") from None
         except (StoreUnavailable, StoreUnusable):
             raise OutputError("the slate's picture is not available: the store does not answer") from None
 

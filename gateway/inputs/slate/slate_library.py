@@ -118,7 +118,7 @@ class SlateLibrary:
                     unit = wire.decode_unit(body, tracks)
                     size += len(unit.payload)
                     if size > request.max_bytes:
-                        raise OutputError(f"the slate has more than {request.max_bytes} bytes (inputs.slate_bytes)")
+                        raise OutputError(f"the slate has more than {request.max_bytes} bytes")
                     (pictures if unit.track.kind is Kind.VIDEO else sounds).append(unit.payload)
                 elif kind == WorkerMessage.FAILED:
                     raise OutputError(body.decode("utf-8", "replace"))

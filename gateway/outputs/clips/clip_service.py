@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 _SCRATCH: Final = "clips"
 _PER_CHANNEL: Final = 2  # clips of one channel at a time, and as many exports
+_CONCURRENT: Final = 4  # clips in this process, and as many exports: each reads the disk as fast as it can
 _COPY_BYTES: Final = 8 << 20  # bytes that the kernel copies in one call
 _CHECK_BYTES: Final = 64 << 20  # bytes after which the free space is checked again
 _MINUTE: Final = 60.0
@@ -78,7 +79,7 @@ class ClipService:
     collected in a file without a name on the disk of the recordings. A clip is then written to a second file after its
     head, and this file moves to the store. Memory: about 25 bytes for each frame.
     longest_clip, longest_export: seconds; callers check them.
-    Limits: `settings.concurrent` clips and as many exports in this process, two of each for one channel, and
+    Limits: `_CONCURRENT` clips and as many exports in this process, two of each for one channel, and
     `ClipQuota`.
     """
 
@@ -90,7 +91,6 @@ class ClipService:
         self._sources = sources
         self._events = events
         self._running = {"clip": Counter[str](), "export": Counter[str]()}
-        self._concurrent = settings.concurrent
         self._quota = ClipQuota(settings.per_minute, settings.seconds_per_hour)
         self.longest_clip = settings.seconds
         self.longest_export = settings.export_seconds
@@ -156,7 +156,7 @@ class ClipService:
     @contextmanager
     def _reserve(self, kind: str, channel: str) -> Iterator[None]:
         running = self._running[kind]
-        if running[channel] >= _PER_CHANNEL or running.total() >= self._concurrent:
+        if running[channel] >= _PER_CHANNEL or running.total() >= _CONCURRENT:
             raise AtCapacity(f"too many {kind}s are made at this time: try again in some seconds")
         running[channel] += 1
         try:

@@ -143,7 +143,6 @@ class KvsDelivery:
             request,
             final_event=self._final_event,
             until=asyncio.get_running_loop().time() + duration,
-            ack_timeout=self.kvs.ack_timeout,
             on_ack=self._on_ack,
         )
         return await self._connection.run(self.http, self.tls)

@@ -26,13 +26,14 @@ from gateway.ports.errors import (
     StoreUnavailable,
     TooLarge,
 )
-from gateway.ports.job_queue import JobQueue
+from gateway.ports.job_queue import FINISHED_JOBS, JobQueue
 from gateway.ports.jobs import KVS, JobState, StoredJob
 from gateway.ports.vod_names import is_vod_file
 from gateway.vod.object_player import ObjectPlayer
 
 log = structlog.get_logger(__name__)
 
+MOST_WAITING: Final = 100  # jobs: they are played in real time, so the last one waits for days
 _ABANDONED_SECONDS: Final = 120.0  # without an update, after which a running job counts as abandoned
 _POLL_SECONDS: Final = 5.0  # between reads of the store while jobs wait
 _IDLE_POLL_SECONDS: Final = 30.0  # between reads without waiting jobs; an ended process may leave some
@@ -75,15 +76,14 @@ class KvsJobs:
     the stream delays it too. Jobs that have not begun survive the end of their process. A partly sent object is not
     sent again.
 
-    most: maximum number of waiting jobs. history: number of finished jobs that are kept.
+    most: maximum number of waiting jobs.
     """
 
-    def __init__(self, streams: KvsStreams, player: ObjectPlayer, queue: JobQueue, *, most: int, history: int) -> None:
+    def __init__(self, streams: KvsStreams, player: ObjectPlayer, queue: JobQueue, *, most: int = MOST_WAITING) -> None:
         self._streams = streams
         self._player = player
         self._queue = queue
         self._most = most
-        self._history = history
         self._added = 0
         self._owner = process.owner()
         self._submitting = asyncio.Lock()  # one at a time, so that they count the waiting jobs correctly
@@ -104,7 +104,7 @@ class KvsJobs:
         found = await self._find(requested)
         async with self._submitting:
             if await self._waiting() + len(found) > self._most:
-                raise AtCapacity(f"{self._most} Kinesis jobs wait already (kvs.queued)")
+                raise AtCapacity(f"{self._most} Kinesis jobs wait already")
             jobs = tuple([await self._add(stream, source) for source in found])
         self._woken.set()
         if wait_seconds <= 0:
@@ -175,7 +175,7 @@ class KvsJobs:
         job, _ = await self._queue.submit(KVS, source, id=id, detail={"stream": stream})
         self._added += 1
         if self._added % _TRIM_INTERVAL == 0:
-            await self._queue.store.trim(self._history)
+            await self._queue.store.trim(FINISHED_JOBS)
         return job
 
     # ---- callers that wait ----

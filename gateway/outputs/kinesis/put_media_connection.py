@@ -22,6 +22,7 @@ CONNECT_SECONDS: Final = 10.0
 RESPONSE_SECONDS: Final = 15.0  # the service sends the status before it reads the body
 FINISH_SECONDS: Final = 10.0  # for acknowledgements of sent fragments, after the body's end
 HURRY_SECONDS: Final = 3.0  # replaces FINISH_SECONDS when the output is stopped
+ACK_SECONDS: Final = 40.0  # without an acknowledgement, after which the connection counts as dead
 IDLE_SECONDS: Final = 20.0  # without media until this side ends the connection; the service ends it after 30
 MAX_FAULTS: Final = 3  # retryable errors of one fragment before it is dropped
 # The service accepts five fragments and 12.5 MB a second; a replay would send faster.
@@ -66,7 +67,6 @@ class PutMediaConnection:
 
     final_event: the acknowledgement that removes a fragment (PERSISTED; RECEIVED if the stream has no retention).
     until: loop time after which the connection ends at the next fragment.
-    ack_timeout: seconds without an acknowledgement until the connection counts as dead.
     on_ack: called with every acknowledgement.
     Two tasks use it on the loop: the HTTP client reads `_body`, and `run` reads the response.
     """
@@ -76,7 +76,6 @@ class PutMediaConnection:
     _: KW_ONLY
     final_event: AckEventType
     until: float
-    ack_timeout: float
     on_ack: Callable[[Ack], None]
     sent: int = field(default=0, init=False)
     stored: int = field(default=0, init=False)  # fragments that this connection removed from the backlog
@@ -214,9 +213,9 @@ class PutMediaConnection:
                 finish_by = now + FINISH_SECONDS
             if finish_by is not None and now >= finish_by:
                 return ConnectionOutcome("Kinesis did not acknowledge all fragments", idle=self._idle)
-            if now >= self._last_ack_at + self.ack_timeout:
-                return ConnectionOutcome(f"no acknowledgement for {self.ack_timeout:g} s", refresh=True)
-            deadline = finish_by if finish_by is not None else self._last_ack_at + self.ack_timeout
+            if now >= self._last_ack_at + ACK_SECONDS:
+                return ConnectionOutcome(f"no acknowledgement for {ACK_SECONDS:g} s", refresh=True)
+            deadline = finish_by if finish_by is not None else self._last_ack_at + ACK_SECONDS
             if self._idle_since is not None and not ended:
                 if now >= self._idle_since + IDLE_SECONDS:
                     self._idle = True

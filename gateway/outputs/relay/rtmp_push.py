@@ -23,6 +23,7 @@ from gateway.settings.models import RelaySettings
 
 # Servers send only short replies.
 _LIMITS: Final = WireLimits(message=1 << 16, pending=1 << 17, chunk_streams=64, aggregate=64)
+_CHUNK: Final = 4_096  # bytes of a chunk: common encoders send so, and all servers read it
 _COLLECT_BYTES: Final = 1 << 16  # bytes that are collected within one loop iteration before they are written
 _HIGH_WATER: Final = 1 << 18  # bytes in the transport above which the caller must wait
 _FREE_REPLY_BYTES: Final = 1 << 20  # bytes that a server may send in addition to the number that it receives
@@ -57,8 +58,8 @@ async def open_push(
     loop = asyncio.get_running_loop()
 
     def make() -> RtmpPush:
-        role, chunk = ClientRole.PUBLISH, relay.chunk_size
-        connection = ClientConnection(url, role, chunk_size=chunk, features=features, limits=_LIMITS)
+        role = ClientRole.PUBLISH
+        connection = ClientConnection(url, role, chunk_size=_CHUNK, features=features, limits=_LIMITS)
         return RtmpPush(connection, relay.stall)
 
     end = loop.time() + relay.timeout

@@ -19,7 +19,7 @@ def _make(services: OutputServices) -> OutputSpec:
     from gateway.outputs.watermark.watermark_output import WatermarkFactory
 
     settings = services.settings
-    pictures = PictureFetcher(services.egress, settings.watermark, services.tls)
+    pictures = PictureFetcher(services.egress, services.tls)
     factory = WatermarkFactory(services.workers, pictures, settings.watermark, settings.transcode, services.dropped)
     return OUTPUT.spec(factory.make, factory.wanted)
 

@@ -8,8 +8,9 @@ from typing import Final
 
 from gateway.lib.egress import Egress
 from gateway.lib.http_download import DownloadFailed, HttpDownloader
-from gateway.settings.models import WatermarkSettings
 
+_TIMEOUT: Final = 10.0  # seconds for a picture
+_MAX_BYTES: Final = 5_000_000  # of a picture: more than a photo of a screen's size takes
 _MAX_CACHE_BYTES: Final = 32_000_000  # bytes of all pictures
 
 
@@ -31,10 +32,8 @@ class PictureFetcher:
     The last picture of each URL is cached in memory. Above 32 MB the least recently used pictures are removed.
     """
 
-    def __init__(self, egress: Egress, settings: WatermarkSettings, tls: ssl.SSLContext | None = None) -> None:
-        self._downloader = HttpDownloader(
-            egress, settings.picture_timeout, settings.picture_bytes, "watermark.picture_bytes", "image/*", tls
-        )
+    def __init__(self, egress: Egress, tls: ssl.SSLContext | None = None) -> None:
+        self._downloader = HttpDownloader(egress, _TIMEOUT, _MAX_BYTES, "image/*", tls)
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cache_bytes = 0
 

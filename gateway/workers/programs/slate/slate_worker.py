@@ -116,7 +116,7 @@ class SlateWorker:
     def _send(self, units: list[AccessUnit]) -> None:
         self._sent += sum(len(unit.payload) for unit in units)
         if self._sent > self._request.max_bytes:
-            raise UnusableFilm(f"the slate has more than {self._request.max_bytes} bytes (inputs.slate_bytes)")
+            raise UnusableFilm(f"the slate has more than {self._request.max_bytes} bytes")
         self._link.send_units(units)
 
     def _finish(self, sound: list[bytes]) -> None:

@@ -218,10 +218,13 @@ async def test_the_service_may_end_a_connection_for_its_age(double: KvsDouble) -
     assert_stored(lobby, source.units)
 
 
-async def test_a_connection_without_acknowledgements_is_closed(double: KvsDouble) -> None:
+async def test_a_connection_without_acknowledgements_is_closed(
+    double: KvsDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.outputs.kinesis.put_media_connection.ACK_SECONDS", 1.0)
     lobby, source = double.streams["lobby"], reel(PLAIN)
     lobby.faults = [Fault(half_open=True, at=2)]
-    async with live(double, source, kvs=settings(ack_timeout=1.0)) as push:
+    async with live(double, source, kvs=settings()) as push:
         await push.push(source.units)
         await push.end()
     assert len(double.connections) == 2

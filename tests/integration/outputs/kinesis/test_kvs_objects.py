@@ -117,7 +117,7 @@ async def rig(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 PACE,
             )
             tasks = await stack.enter_async_context(Tasks("kvs"))
-            jobs = KvsJobs(streams, player, desk, most=3, history=100)
+            jobs = KvsJobs(streams, player, desk, most=3)
             tasks.start(jobs.run())
             api = await stack.enter_async_context(admin(tmp_path, kvs=jobs))
             yield Rig(double, api, desk, jobs, streams, tmp_path / "tmp", session)
@@ -306,7 +306,7 @@ async def test_the_number_of_waiting_jobs_is_limited(rig: Rig, film: Callable[..
     with rig.streams.claim("lobby", "a live channel"):
         ids = [(await rig.api.json("POST", "/processObject?wait=0", body, status=202))["id"] for _ in range(3)]
         refused = await rig.api.json("POST", "/processObject?wait=0", body, status=503)
-        assert "kvs.queued" in refused["error"]
+        assert "wait already" in refused["error"]
         for id in ids[1:]:
             await rig.desk.cancel(id)  # the canceled jobs do not begin
     assert (await rig.over(ids[0])).state is JobState.COMPLETE

@@ -10,7 +10,6 @@ from aiohttp import web
 from gateway.lib.egress import Egress
 from gateway.outputs.watermark.picture_fetcher import FetchedPicture, PictureFetcher, PictureUnavailable
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets
-from gateway.settings import load
 from tests.support.builders import channel
 from tests.support.time_outs import at_most
 
@@ -61,9 +60,8 @@ async def serving() -> AsyncIterator[Server]:
         await runner.cleanup()
 
 
-def pictures(*allow: str, **options: str) -> PictureFetcher:
-    environ = {f"MILLRACE_WATERMARK__{name.upper()}": value for name, value in options.items()}
-    return PictureFetcher(Egress(allow or ("127.0.0.0/8",)), load(environ=environ).watermark)
+def pictures(*allow: str) -> PictureFetcher:
+    return PictureFetcher(Egress(allow or ("127.0.0.0/8",)))
 
 
 async def away(from_: PictureFetcher, url: str) -> str:
@@ -98,16 +96,18 @@ async def test_reasons_name_the_host_and_never_the_rest_of_the_address() -> None
     assert "secret" not in said
 
 
-async def test_the_download_of_a_picture_that_is_too_large_stops() -> None:
+async def test_the_download_of_a_picture_that_is_too_large_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.outputs.watermark.picture_fetcher._MAX_BYTES", 100_000)
     async with serving() as server:
         async with asyncio.timeout(at_most(20)):
-            assert "more than 100000 bytes" in await away(pictures(picture_bytes="100000"), f"{server.url}/endless")
+            assert "more than 100000 bytes" in await away(pictures(), f"{server.url}/endless")
 
 
-async def test_the_download_from_a_silent_server_times_out() -> None:
+async def test_the_download_from_a_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.outputs.watermark.picture_fetcher._TIMEOUT", 0.2)
     async with serving() as server:
         server.hangs = True
-        assert "does not answer within 0.2 s" in await away(pictures(picture_timeout="0.2"), f"{server.url}/a.png")
+        assert "does not answer within 0.2 s" in await away(pictures(), f"{server.url}/a.png")
 
 
 async def test_the_last_good_copy_is_shown_while_the_picture_is_unavailable() -> None:
