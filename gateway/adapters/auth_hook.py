@@ -11,7 +11,8 @@ import itertools
 import json
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Self
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_plus, unquote_plus, urlencode, urlsplit
 
 import structlog
@@ -38,7 +39,7 @@ ATTEMPTS: Final = 2
 _NO_ANSWER: Final = "no answer"
 
 
-class HttpAuthHook:
+class HttpAuthHook(AbstractAsyncContextManager["HttpAuthHook"]):
     """An AuthHook: use it with `async with`.
 
     Clients with the same question share one request. A request without an answer, or with a status of 5xx, is repeated
@@ -64,9 +65,6 @@ class HttpAuthHook:
         self._of_address = Quota(MAX_WAITING_OF_ADDRESS)
         self._silent = False  # a missing answer is already logged
         self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._tasks.close()

@@ -11,7 +11,7 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from gateway.adapters.stores import open_aws
 from gateway.ports.errors import OutputError, StoreUnusable
@@ -31,7 +31,7 @@ class _Opened:
     kvs: AwsKvs
 
 
-class AwsServices:
+class AwsServices(contextlib.AbstractAsyncContextManager["AwsServices"]):
     """An IvsDirectory, IvsChannels and KvsEndpoints. Use it as `async with`.
 
     session: an AwsSession that a store has opened already. kvs_role: see AwsKvs.
@@ -47,9 +47,6 @@ class AwsServices:
         self._open_lock = asyncio.Lock()
         self._opened: _Opened | None = None
         self._tasks: TaskRunner | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()

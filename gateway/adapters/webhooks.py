@@ -10,8 +10,9 @@ import ssl
 import time
 import uuid
 from collections import OrderedDict, deque
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -59,7 +60,7 @@ def make_post(event: Event, secret: str, id: str) -> Post:
     return Post(event.type, event.channel, body, headers)
 
 
-class Webhooks:
+class Webhooks(AbstractAsyncContextManager["Webhooks"]):
     """A listener of events: `events.listen(hooks.post)` inside `async with Webhooks(…) as hooks`.
 
     The events of a channel are posted in order. A failed post is retried after increasing pauses (MAX_ATTEMPTS,
@@ -91,9 +92,6 @@ class Webhooks:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._tasks = Tasks("webhooks")
         self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         """Sends the waiting events for at most `flush` seconds. The rest is dropped."""

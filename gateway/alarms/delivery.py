@@ -6,8 +6,8 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Final, Self
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Final
 
 import structlog
 
@@ -32,7 +32,7 @@ _MAX_ANSWER: Final = 4_000  # bytes of an answer that are read
 _RETRY: Final = frozenset({408, 425, 429})  # besides 5xx
 
 
-class Delivery:
+class Delivery(AbstractAsyncContextManager["Delivery"]):
     """Sends messages to targets. Use as `async with`. `results` counts delivered, failed and dropped messages.
 
     bases: replaces the addresses of services with one known host, in tests.
@@ -53,9 +53,6 @@ class Delivery:
         self._waiting: dict[str, deque[Message]] = {}  # by address
         self._tasks = Tasks("alarm messages")
         self._closed = False
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         self._closed = True

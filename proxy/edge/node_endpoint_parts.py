@@ -1,11 +1,14 @@
 """Creates the endpoint of an edge for other nodes: its state, and the streams that it serves."""
 
 from gateway import __version__
-from gateway.cluster.calls.gateway_operations import GatewayOperations
-from gateway.cluster.calls.node_endpoint import NodeEndpoint, Operation, PullableStreams
+from gateway.channels.names import is_channel_id
+from gateway.cluster.calls.gateway_operations import listing
+from gateway.cluster.calls.node_endpoint import NodeEndpoint, PullableStreams
+from gateway.cluster.calls.node_rpc import OperationSpec, json_response, node_operations
 from gateway.cluster.members.node_authenticator import NodeAuthenticator
+from gateway.http.request import Request
+from gateway.http.response import Response
 from gateway.live.hub import Hub
-from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.ports.events import Events
 from gateway.processes.metrics_aggregator import OPERATION as METRICS_OPERATION
 from gateway.processes.metrics_aggregator import MetricsAggregator
@@ -29,24 +32,19 @@ def build_node_endpoint(
     node_status = NodeStatus(settings.data, {"channels": settings.channels.partition(":")[0]})
     empty_hub = Hub(edge.pulled.hub.limits, (), Events())  # always empty, because an edge has no own streams
 
-    async def forget(id: str, held: bool) -> None:
+    def changed(request: Request, id: str) -> Response:
         channels.forget(id)
+        return json_response({"held": False})
 
-    operations = GatewayOperations(
-        cluster.siblings,
-        empty_hub,
-        channels=channels.cached,
-        deleted=channels.deleted,
-        changed=forget,
-        names=channels.slugs.table,
-        remote_viewers=RemoteViewerCounts(),
-        report=lambda: summary(node_status, metrics, __version__),
-    ).table()
-    others: dict[str, Operation] = {}
+    specs = {
+        "node": listing(lambda: [summary(node_status, metrics, __version__)]),
+        "changed": OperationSpec("POST", is_channel_id, changed),
+    }
+    operations = node_operations(cluster.siblings, specs)
     if metrics_aggregator is not None:
-        others[METRICS_OPERATION] = metrics_aggregator.operate
+        operations[METRICS_OPERATION] = metrics_aggregator.operate
     if cluster.session_forwarder is not None:
-        others |= cluster.session_forwarder.operations(sessions.apply)
+        operations |= cluster.session_forwarder.operations(sessions.apply)
     channel, pulled = settings.edge.channel, edge.pulled
     serves = bool(settings.cluster.site) and not channel
     channel_edge = ChannelEdge(channel, pulled.replicas, pulled.browsers, edge.http_cache, serves)
@@ -57,5 +55,5 @@ def build_node_endpoint(
         PullableStreams(empty_hub, lambda stream: "", metrics.dropped, channel_edge.find_replica),
         cluster.reader,
         channel_edge.file,
-        {name: operations[name] for name in ("node", "changed")} | others,
+        operations,
     )

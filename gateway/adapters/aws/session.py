@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import aioboto3
@@ -41,7 +41,7 @@ def unmapped(error: ClientError) -> None:
     """Returns None, so that all errors of the call become StoreUnavailable. See ErrorMap."""
 
 
-class AwsSession:
+class AwsSession(AbstractAsyncContextManager["AwsSession"]):
     """Clients by service name; use as `async with`.
 
     The standard environment variables set region, credentials and endpoints. s3: those of the service "s3" alone.
@@ -62,9 +62,6 @@ class AwsSession:
             raise StoreUnusable(f"AWS: {e}") from None
         if self._session.region_name is None:
             raise StoreUnusable("AWS: no region: set AWS_REGION")
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         self._clients.clear()

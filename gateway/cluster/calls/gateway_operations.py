@@ -59,11 +59,11 @@ class GatewayOperations:
         """Returns the operations by name."""
         hub, viewers = self.hub, self.remote_viewers
         specs = {
-            "node": _listing(lambda: [self.report()]),
-            "sessions": _listing(lambda: sessions(hub, viewers)),
-            "streams": _listing(lambda: ({"id": id, "entry": entry} for id, entry in entries(hub))),
+            "node": listing(lambda: [self.report()]),
+            "sessions": listing(lambda: sessions(hub, viewers)),
+            "streams": listing(lambda: ({"id": id, "entry": entry} for id, entry in entries(hub))),
             "slugs": OperationSpec("GET", None, self._slugs),
-            "public-live": _listing(lambda: live_public_channels(hub, viewers)),
+            "public-live": listing(lambda: live_public_channels(hub, viewers)),
             "session": OperationSpec("GET", is_channel_id, self._session),
             "channel": OperationSpec("GET", is_channel_id, self._channel),
             "deleted": OperationSpec("GET", is_channel_id, self._deleted_channel),
@@ -132,6 +132,7 @@ class GatewayOperations:
         return stream
 
 
-def _listing(values: Callable[[], Iterable[Mapping[str, Any]]]) -> OperationSpec:
+def listing(values: Callable[[], Iterable[Mapping[str, Any]]]) -> OperationSpec:
+    """Returns an operation without a name, which answers objects."""
     """Returns an operation that answers with values of this node, one on each line."""
     return OperationSpec("GET", None, lambda request, rest: lines(values()))

@@ -5,8 +5,9 @@ The node with the stream converts it once.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import chain
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
@@ -121,7 +122,7 @@ class BrowserMediaOfNodes:
         return self._replicas if self._replicas.hub.held(stream.name) is stream else self._own
 
 
-class PulledStreams:
+class PulledStreams(AbstractAsyncContextManager["PulledStreams"]):
     """The replicas for players, and the replicas for viewers by WebRTC. Use as `async with`.
 
     specs: of their outputs.
@@ -132,9 +133,6 @@ class PulledStreams:
         self.replicas = Replicas(self.hub, locator, peers)
         self.browsers = BrowserReplicas(limits, specs, locator, peers)
         self._replicas = self.replicas, self.browsers.replicas, self.browsers.h264
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         await self.browsers.tasks.close()

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final, Self
+from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 import structlog
 
@@ -24,7 +25,7 @@ log = structlog.get_logger(__name__)
 _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
 
 
-class CameraOutput:
+class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
     """Takes the packets of a session. A worker encodes sound that no track can carry.
 
     Nothing is published before the first key frame. Sound before it is dropped.
@@ -45,9 +46,6 @@ class CameraOutput:
         self._encoded: MediaTrack | None = None  # the AAC track of the encoder
         self._tasks = Tasks("camera", self._crashed)
         self._failed: OutputError | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._tasks.close()

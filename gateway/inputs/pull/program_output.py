@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Self
+from contextlib import AbstractAsyncContextManager
 
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, check_usable
@@ -16,7 +16,7 @@ from gateway.ports.errors import OutputError
 from gateway.workers.sound_converter import converters
 
 
-class ProgramOutput:
+class ProgramOutput(AbstractAsyncContextManager["ProgramOutput"]):
     """Takes the bytes of a transport stream. The first ones open the publisher.
 
     is_whole: set it if the sender has ended the stream. Otherwise the last picture may be cut, and is dropped.
@@ -32,9 +32,6 @@ class ProgramOutput:
         self._tasks = Tasks("pull")
         self._first = 0.0  # monotonic time of the first bytes
         self._last = time.monotonic()
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         if self._intake is not None and self._publisher is not None and self._publisher.active:

@@ -1,8 +1,7 @@
 """SourceOpener: opens media that arrive as bytes, in this process or in a demux worker."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
-from typing import Self
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from gateway.channels.channel import Channel
 from gateway.inputs.demux_client import DemuxClient, stream_reader
@@ -11,7 +10,7 @@ from gateway.inputs.splicer import ItemSource
 from gateway.workers.worker_pool import WorkerPool
 
 
-class SourceOpener:
+class SourceOpener(AbstractAsyncContextManager["SourceOpener"]):
     """Opens transport streams in this process. The worker for everything else starts when it is needed.
 
     Use as `async with`, in one task. channel: whose input it is.
@@ -22,9 +21,6 @@ class SourceOpener:
         self._channel = channel
         self._stack = AsyncExitStack()
         self._demuxer: DemuxClient | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()

@@ -8,7 +8,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from gateway.lib.metric_table import KVS_FRAGMENTS, MetricSample, by_label
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, FragmentCounts
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _ARN = re.compile(r"arn:[^:]+:kinesisvideo:([^:]+):([^:]+):stream/([^/]+)/")
 
 
-class KvsStreams:
+class KvsStreams(contextlib.AbstractAsyncContextManager["KvsStreams"]):
     """Manages the Kinesis streams. There is one object for the process; use it with `async with`.
 
     tls: trusted authorities for outgoing connections; None: the system's.
@@ -39,9 +39,6 @@ class KvsStreams:
         self._claims: dict[str, str] = {}  # owner by stream
         self._released = asyncio.Event()  # replaced at each release
         self._http: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         if self._http is not None:
