@@ -108,6 +108,8 @@ class AudioTrackBuilder:
         else:
             ends = False
         if ends or self.segmenter.exceeds(end + length - track.start):
+            while cuts and cuts[0] <= end:
+                cuts.popleft()  # sound may step back behind the cut
             self._end_segment(end)
         elif end + length - self._start > track.part_ticks:
             self._end_part(end)
