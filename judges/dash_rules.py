@@ -52,7 +52,12 @@ class Presentation:
         self.polls += 1
         self.header_fields(manifest, now)
         for representation in manifest.representations:
-            if representation.period_end is not None:
+            continued = any(
+                (other.media, other.initialization) == (representation.media, representation.initialization)
+                and other.period_start == representation.period_end
+                for other in manifest.representations
+            )
+            if representation.period_end is not None and not continued:
                 self.closed(representation, representation.period_end)
             if representation.entries is None:
                 self.by_number(representation, manifest, now)
@@ -95,8 +100,9 @@ class Presentation:
     def closed(self, representation: Representation, end: float) -> None:
         """§5.3.2.1: a Period that has ended has no additional segments; players ask for the next number nevertheless.
 
-        Media of the following Period at that address need another header, and break the player that reads them. An
-        empty segment is right: after a 404, shaka-player asks without end, and dash.js reports an error.
+        Media of the following Period at that address need another header, and break the player that reads them, unless
+        both Periods have the same addresses. An empty segment is right: after a 404, shaka-player asks without end, and
+        dash.js reports an error.
         """
         key = (representation.period, representation.id, "closed")
         if key in self.asked or "$Time$" in representation.media:

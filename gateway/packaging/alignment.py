@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 from gateway.channels.names import channel_of
@@ -17,7 +17,7 @@ from gateway.live.stream import Stream
 from gateway.packaging.packager import Packager
 from gateway.packaging.segment_window import ListLength
 from gateway.packaging.segmenter import Segmenter
-from gateway.packaging.timing import VideoTiming
+from gateway.packaging.timing import DateCorrection, VideoTiming
 
 _TOLERANCE = 900  # ticks of 90 kHz, 10 ms: times with a larger difference belong to different pictures
 _MAX_BOUNDARIES = 128  # stored boundaries; renditions are seconds late, not minutes
@@ -25,28 +25,31 @@ _MAX_BOUNDARIES = 128  # stored boundaries; renditions are seconds late, not min
 
 @dataclass(frozen=True, slots=True)
 class EpochOrigin:
-    """The start of an epoch.
+    """The start of an epoch, or of another DASH Period in it.
 
-    time: its first presentation time, ticks of 90 kHz on the streams' common clock.
-    wall: arrival time of its first picture, seconds since 1970.
+    time: its first presentation time, ticks of 90 kHz on the streams' common clock, corrected by `DateCorrection`.
+    wall: arrival time of the epoch's first picture, seconds since 1970.
+    period: number of the Period in its epoch.
     """
 
     number: int
     time: int
     wall: float
+    period: int = 0
 
 
 @dataclass(slots=True)
 class Boundary:
     """The start of a segment that has this number in all renditions.
 
-    time: presentation time, ticks of 90 kHz.
+    time: presentation time, ticks of 90 kHz. slew: the correction of its segment's times, see `DateCorrection`.
     members: the members that have reached it so far, by their numbers.
     """
 
     time: int
     number: int
     origin: EpochOrigin
+    slew: int = 0
     members: tuple[int, ...] = ()
 
 
@@ -59,6 +62,7 @@ class CutCandidate:
     is_new_epoch: whether it is the first picture of other tracks or of another publisher.
     segment_open: whether the member has an open segment.
     min_number: the minimum number of a new segment.
+    begins_period: whether the segment begins another DASH Period of its epoch.
     """
 
     decoded: int
@@ -67,6 +71,7 @@ class CutCandidate:
     is_new_epoch: bool
     segment_open: bool
     min_number: int
+    begins_period: bool = False
 
 
 class Alignment:
@@ -85,6 +90,7 @@ class Alignment:
         self.start_time: int | None = None
         self.start_wall = 0.0  # arrival time of its first picture, seconds since 1970
         self.timing: VideoTiming | None = None  # timing of the source
+        self.dates = DateCorrection()
         self.source: Packager | None = None
         self.length = ListLength()
         self.part_target = 0.0  # the longest Part Target Duration of all tracks, in seconds
@@ -133,9 +139,22 @@ class Alignment:
         if self.start_time is None:
             self.start_time = min(decoded, shown)
             self.start_wall = wall
-        self._origin = EpochOrigin(self.next_epoch, shown, wall)
+        self.dates.begin(shown, wall)
+        self._origin = EpochOrigin(self.next_epoch, shown - self.dates.slew, wall)
         self.next_epoch += 1
         return self._origin
+
+    def follow(self, shown: int, wall: float, begins_period: bool) -> EpochOrigin | None:
+        """Returns the origin of a segment that begins at `shown`; None before the first epoch.
+
+        It begins an epoch if the publisher's clock has left its dates.
+        """
+        if self.dates.follow(shown, wall):
+            return self.begin_epoch(shown, shown, wall)
+        origin = self._origin
+        if origin is not None and begins_period:
+            origin = self._origin = replace(origin, time=shown - self.dates.slew, period=origin.period + 1)
+        return origin
 
     def decide_boundary(
         self, member: Packager, at: CutCandidate, wants_cut: bool, segmenter: Segmenter | None = None
@@ -163,13 +182,13 @@ class Alignment:
             boundary = None
         first = member is source and at.is_new_epoch
         if boundary is None and wants_cut and (first or not self._is_passed(member, at.shown)):
-            origin = self._origin
-            if at.is_new_epoch or origin is None:
+            origin = None if at.is_new_epoch else self.follow(at.shown, at.wall, at.begins_period)
+            if origin is None:
                 origin = self.begin_epoch(at.decoded, at.shown, at.wall)
-            boundary = Boundary(at.shown, max(self._next_number, at.min_number), origin)
+            boundary = Boundary(at.shown, max(self._next_number, at.min_number), origin, self.dates.slew)
             self._next_number = boundary.number + 1
             self._insert(boundary)
-        elif boundary is not None and first and abs(boundary.origin.time - at.shown) > _TOLERANCE:
+        elif boundary is not None and first and abs(boundary.origin.time + boundary.slew - at.shown) > _TOLERANCE:
             # Renditions ahead of a delayed source had no new epoch here: their epoch begins with the next segment.
             boundary.origin = self.begin_epoch(at.decoded, at.shown, at.wall)
         if boundary is None or boundary.number < at.min_number:

@@ -96,6 +96,14 @@ def join_pieces(pieces: Iterable[CaptionPieces | None]) -> CaptionPieces | None:
     return {track: tuple(cues) for track, cues in joined.items()} or None
 
 
+def moved(pieces: CaptionPieces | None, by: int, clock: int) -> CaptionPieces | None:
+    """Returns captions `by` ticks later. clock: ticks a second."""
+    if pieces is None or not by:
+        return pieces
+    by = by * VIDEO_CLOCK // clock
+    return {track: tuple([cue.moved(by) for cue in cues]) for track, cues in pieces.items()}
+
+
 def _join(cues: list[CaptionCue], cue: CaptionCue) -> None:
     if cue in cues:
         return

@@ -223,3 +223,58 @@ class WallClock:
     def at(self, media: float) -> float:
         """Returns the wall-clock time of media time `media` (seconds), in seconds since 1970."""
         return self.wall + (media - self.media)
+
+
+# Seconds. Errors up to the first value are jitter. From the second and third on, media without a step would stay too
+# long in the future or late. `_LATE_FOR` is how long they are late without catching up.
+_JITTER, _MAX_LEAD, _MAX_LATE, _LATE_FOR = 0.1, 0.5, 1.0, 10.0
+_DATE_WINDOW = 20.0  # seconds of media, of which the earliest arrival counts: networks delay, and nothing comes early
+_MAX_SLEW = 0.0005  # of the time that passes; crystals differ by at most 200 ppm
+_SLEW_SECONDS = 200.0  # in which an error would vanish
+_MAX_SLEWED = 60.0  # seconds; a larger error is a wrong clock of this machine
+_MAX_ARRIVALS = 256
+
+
+class DateCorrection:
+    """Keeps the dates of media near their arrival, although a publisher's clock is too fast or too slow.
+
+    slew: subtracted from media times, in ticks of 90 kHz; below 0 for a slow clock. It changes by at most `_MAX_SLEW`.
+
+    If the clock jumps, a new epoch must begin. Dates never go back: while an earlier one is in the future, only `slew`
+    corrects them. Memory: the arrivals of `_DATE_WINDOW`, at most `_MAX_ARRIVALS`.
+    """
+
+    __slots__ = ("_arrivals", "_last", "_zero", "slew")
+
+    def __init__(self) -> None:
+        self.slew = 0
+        self._zero: float | None = None  # date of corrected time 0
+        self._last = 0  # time of the last call, not corrected
+        # Times with their dates of time 0 (without correction).
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=_MAX_ARRIVALS)
+
+    def begin(self, time: int, wall: float) -> None:
+        """Begins an epoch: media time `time` (ticks, not corrected) arrived at `wall`."""
+        self._zero = wall - (time - self.slew) / VIDEO_CLOCK
+        self._last = time
+        self._arrivals.clear()
+
+    def follow(self, time: int, wall: float) -> bool:
+        """Takes the arrival of media that may begin a segment. Returns whether an epoch must begin with them."""
+        zero, arrivals, last = self._zero, self._arrivals, self._last
+        if zero is None:
+            return False
+        self._last = time
+        arrivals.append((time, wall - time / VIDEO_CLOCK))
+        while time - arrivals[0][0] > _DATE_WINDOW * VIDEO_CLOCK:
+            arrivals.popleft()
+        error = min([arrival for _, arrival in arrivals]) + self.slew / VIDEO_CLOCK - zero
+        if error < -_MAX_LEAD and wall > zero + (last - self.slew) / VIDEO_CLOCK:
+            return True
+        if error > _MAX_LATE and time - arrivals[0][0] >= _LATE_FOR * VIDEO_CLOCK:
+            return True
+        if _JITTER < abs(error) < _MAX_SLEWED:
+            rate = min((abs(error) - _JITTER) / _SLEW_SECONDS, _MAX_SLEW)
+            step = round(min(max(time - last, 0), _LATE_FOR * VIDEO_CLOCK) * rate)
+            self.slew += step if error < 0 else -step
+        return False

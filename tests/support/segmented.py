@@ -32,7 +32,7 @@ class Timetable:
     exact milliseconds into sent ones. video_at, audio_at: start of each in seconds. audio_late: delay of the audio
     arrival in seconds. audio_until: end of the audio. pause: from when to when pictures are missing. steps:
     milliseconds between frames, as a cycle that replaces the rate. clock_jump: jump of the machine's clock after five
-    seconds, in seconds.
+    seconds, in seconds. pace: seconds of media that arrive in a second.
     """
 
     seconds: float = 12.0
@@ -53,12 +53,16 @@ class Timetable:
     steps: tuple[int, ...] = ()
     start: float = 0.0
     clock_jump: float = 0.0
+    pace: float = 1.0
     size: int = 200
     keys: list[int] = field(default_factory=list)
 
     def units(self) -> Iterator[AccessUnit]:
         """Yields the units in the order of arrival."""
         timed = sorted([*self._pictures(), *self._sounds()], key=lambda x: x[0])
+        if self.pace != 1.0:
+            first = WALL + self.start
+            return (replace(u, wall=first + (u.wall - first) / self.pace) for _, u in timed)
         if not self.clock_jump:
             return (u for _, u in timed)
         jumped = WALL + self.start + 5

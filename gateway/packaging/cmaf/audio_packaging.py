@@ -62,7 +62,8 @@ class AudioPackaging:
             header = TrackHeader(epoch.number, uri, rate, codec, epoch.wall, epoch.prefix, base, None, rate, channels)
             track.begin(header, init, manifests.now)
 
-        self.builder = AudioTrackBuilder(track, self.segmenter(rate), timing.clock, alone)
+        slew = manifests.alignment.dates.slew * rate // VIDEO_CLOCK
+        self.builder = AudioTrackBuilder(track, self.segmenter(rate), timing.clock, alone, slew)
         self._begin_epoch, self.waits = begin_epoch, False
         return begin_epoch
 
@@ -80,8 +81,13 @@ class AudioPackaging:
         assert self.builder is not None and self._timing is not None
         self.builder.add(unit.dts, self._timing.length(unit), unit.payload)
 
-    def cut(self, first: int, *, begins: bool, follows: bool) -> None:
-        """Notes that a video segment begins at `first`, in ticks of 90 kHz.
+    def set_slew(self, slew: int) -> None:
+        """Sets the correction of the following times, in ticks of 90 kHz."""
+        if self.builder is not None and self._timing is not None:
+            self.builder.slew = slew * self._timing.rate // VIDEO_CLOCK
+
+    def cut(self, first: int, slew: int, *, begins: bool, follows: bool) -> None:
+        """Notes that a video segment begins at `first`, in ticks of 90 kHz. slew: its correction.
 
         begins: whether it begins an epoch. follows: whether its number follows that of the last segment.
         """
@@ -89,6 +95,7 @@ class AudioPackaging:
         if audio is None or timing is None:
             return
         time = first * timing.rate // VIDEO_CLOCK
+        self.set_slew(slew)
         if not self.waits and (begins or not follows):
             audio.restart(time, begins)
             self.waits = begins

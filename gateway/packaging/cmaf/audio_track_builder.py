@@ -21,12 +21,17 @@ class AudioTrackBuilder:
     of a video segment. An audio segment ends with the last frame that begins before this time. If audio arrived first,
     the waiting frames after the cut move to the next segment. Without video (`alone`), or while no video arrives,
     segments end by their duration.
+
+    slew: correction of the times, see `DateCorrection`. Players count samples, so the sound has no gaps: where half a
+    frame is missing to this correction, a frame is left out or repeated.
     """
 
     track: CmafTrack
     segmenter: Segmenter
     clock: AudioClock
     alone: bool
+    slew: int
+    _slewed: int = field(init=False)  # the correction that is done
     _started: bool = field(init=False)
     _min_time: int = field(default=0, init=False)  # start of the video; earlier audio is dropped
     _cuts: deque[int] = field(default_factory=lambda: deque(maxlen=_MAX_CUTS), init=False)
@@ -38,15 +43,24 @@ class AudioTrackBuilder:
 
     def __post_init__(self) -> None:
         self._started = self.alone
+        self._slewed = self.slew
 
     def add(self, dts: int, length: int, payload: bytes) -> None:
         """Adds a frame of `length` samples. dts: its time, in ticks of the publisher's track. Hot path."""
         clock = self.clock
-        time = clock.stamp(dts, length)
-        if self._started:
-            self._add_frame(time, length, payload, clock.resynced)
-        else:
+        slewed = self._slewed
+        time = clock.stamp(dts, length) - slewed
+        if not self._started:
             self._waiting.append((time, length, payload))
+            return
+        if self.slew != slewed and 2 * abs(self.slew - slewed) > length and not clock.resynced:
+            if self.slew > slewed:
+                self._slewed += length
+                return
+            self._slewed -= length
+            self._add_frame(time, length, payload, False)
+            time += length
+        self._add_frame(time, length, payload, clock.resynced)
 
     def cut(self, time: int) -> None:
         """Notes that a video segment begins at `time`. Audio begins with the first call; earlier frames are dropped."""
@@ -142,7 +156,7 @@ class AudioTrackBuilder:
         cuts = self._cuts
         while cuts and cuts[0] <= time:
             cuts.popleft()
-        self.track.open_segment(time, 0)
+        self.track.open_segment(time, 0, slew=self._slewed)
 
     def _end_part(self, end: int) -> None:
         self.track.add_part(self._start, self._samples, end, True)

@@ -1,5 +1,7 @@
 """Turns the contents of the CMAF tracks into the values of an MPD: its Periods, and their segment addressing."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,38 +23,114 @@ _MAX_LEAD = 0.4  # fraction of a segment that may be shown before its key frame
 # values of its first MPD. It needs a time shift buffer of three seconds. Neither this buffer nor the delay may exceed
 # the elapsed time, otherwise it always requests the first segment.
 _MIN_DEPTH = 3
-_MAX_LATENESS = 1.0  # seconds by which a segment may be late before a template's availability times are wrong
+_STEADY = 0.05  # fraction of a segment by which lengths may differ and still have one grid
+_MAX_WAIT = 2  # complete segments of the main track, after which a Period is listed without its other tracks
 _TEXT_BANDWIDTH = 2_000  # bits a second
 RENDITION_DELAY = 0.5  # seconds by which a rendition from a worker is later than its source
 _MAX_WORKER_DELAY = 1.9  # seconds, in addition to a segment, by which an overloaded worker may be late
 _MAX_LATE_START = 3  # segments by which a rendition may begin after its source and still be listed
 
 
+@dataclass(frozen=True, slots=True)
+class AudioLabel:
+    """Language (BCP 47) and name of an audio track; "" if unknown."""
+
+    language: str
+    name: str
+
+
+_NO_LABEL = AudioLabel("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an MPD lists: the folders of its tracks, the captions in the pictures, and those as text.
+
+    audio: languages and names by track, if there are several audio tracks.
+    """
+
+    tracks: frozenset[str]
+    audio: Mapping[str, AudioLabel]
+    captions: Sequence[CaptionTrack]
+    texts: Sequence[CaptionTrack]
+
+
 @dataclass(slots=True)
 class Epoch:
-    """The media of one publisher, listed as one Period.
+    """The media of one publisher, or a part of them, listed as one Period.
 
+    A Period that was listed keeps its addressing and its contents: shaka-player (5.2.12) fails on other updates. If
+    something must change, another Period of the epoch begins with the next segment, with the same file names.
+
+    period: number of the Period in its epoch.
     origin: its first presentation time, ticks of 90 kHz.
     prefix: the start of its file names.
     typical: duration of a segment, ticks of 90 kHz; None until the first one is complete.
+    by_number: whether players compute the segments from `typical`; None before it is listed.
     regular: whether each segment's time is its number times the duration.
-    first: by track, the number of a segment at the origin.
+    first: by track, the number of a segment at the origin; the main track comes first.
+    contents: what the MPD lists; None before it is listed. is_outdated: whether that has changed.
     """
 
     number: int
     origin: int
     wall: WallClock
     prefix: str
+    period: int = 0
     typical: int | None = None
+    by_number: bool | None = None
     regular: bool = True
     first: dict[str, int] = field(default_factory=dict)
+    contents: Contents | None = None
+    is_outdated: bool = False
+    _latest: int = field(init=False)  # start of the latest segment of the main track
+    _is_steady: bool = field(default=True, init=False)  # whether the segment before `_latest` has the typical length
 
-    def note(self, kind: str, is_main: bool, segment: Segment, arrived: float) -> None:
-        """Evaluates a complete segment.
+    def __post_init__(self) -> None:
+        self._latest = self.origin
 
-        is_main: whether its track decides the typical duration.
-        arrived: arrival time of its last frame, seconds since 1970.
+    @property
+    def id(self) -> str:
+        """The id of its Period. It is unique also after another node has continued the stream."""
+        return f"{self.number + 1}.{self.period}" if self.period else f"{self.number + 1}"
+
+    def is_after(self, segment: Segment) -> bool:
+        """Whether most of a segment is before this Period."""
+        middle = (2 * segment.time + segment.length) * VIDEO_CLOCK // (2 * segment.clock)
+        return segment.epoch < self.number or (segment.epoch == self.number and middle < self.origin)
+
+    def has(self, segment: Segment) -> bool:
+        """Whether a segment of this or an earlier Period is in this one."""
+        return segment.epoch == self.number and not self.is_after(segment)
+
+    def ends_at(self, time: int, number: int) -> bool:
+        """Whether segment `number` of the main track needs another Period. It begins at `time`, ticks of 90 kHz."""
+        length, self._latest = time - self._latest, time
+        if self.typical is None:
+            return False
+        self._is_steady = abs(length - self.typical) <= _STEADY * self.typical
+        first = next(iter(self.first.values()))
+        is_off = abs(time - self.origin - (number - first) * self.typical) > _TOLERANCE * self.typical
+        if self.by_number is None:  # no player knows it
+            self.regular = self.regular and (self._is_steady or not is_off)
+            return is_off and self.regular
+        return self.is_outdated or (self.by_number and (is_off or not self.regular))
+
+    def next_period(self, time: int, period: int, number: int) -> Epoch:
+        """Returns the Period that begins with segment `number` of the main track at `time`.
+
+        A publisher whose clock drifts leaves the grid slowly: then the measured length makes the next one.
         """
+        assert self.typical is not None
+        regular, (kind, first) = self.regular and self._is_steady, next(iter(self.first.items()))
+        typical = round((time - self.origin) / max(number - first, 1))
+        if abs(typical - self.typical) > _STEADY * self.typical:
+            typical = self.typical
+        regular = regular and self.by_number is not False
+        return Epoch(self.number, time, self.wall, self.prefix, period, typical, None, regular, {kind: number})
+
+    def note(self, kind: str, is_main: bool, segment: Segment) -> None:
+        """Evaluates a complete segment. is_main: whether its track decides the typical duration."""
         leading = segment.leading / segment.clock
         start = segment.time / segment.clock + leading - self.origin / VIDEO_CLOCK
         length = segment.spacing / segment.clock
@@ -67,14 +145,8 @@ class Epoch:
         start_error = abs(start - (segment.number - first) * typical)
         end_error = start + length - (segment.number - first + 1) * typical
         end_error = max(end_error, 0.0) if segment.last else abs(end_error)
-        lateness = arrived - self.wall.at((segment.time + segment.length) / segment.clock)
         self.note_start(segment.parts[0].independent)
-        if (
-            first < 0
-            or max(start_error, end_error) > _TOLERANCE * typical
-            or lateness > _MAX_LATENESS
-            or leading > _MAX_LEAD * typical
-        ):
+        if first < 0 or max(start_error, end_error) > 2 * _TOLERANCE * typical or leading > _MAX_LEAD * typical:
             self.regular = False
 
     def note_start(self, independent: bool) -> None:
@@ -116,106 +188,51 @@ def lags_too_far(source: CmafTrack, rendition: CmafTrack) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioLabel:
-    """Language (BCP 47) and name of an audio track; "" if unknown."""
-
-    language: str
-    name: str
-
-
-_NO_LABEL = AudioLabel("", "")
-
-
-@dataclass(frozen=True, slots=True)
 class MpdSnapshot:
     """The content of an MPD at one moment.
 
-    epochs: by number.
+    tracks: all that are packaged. epochs: their Periods, by time.
     alternates: additional renditions; listed if they cover the source.
     start, now: availabilityStartTime and publishTime, seconds since 1970.
     part: seconds of a chunk.
-    audio: languages and names by track, if there are several audio tracks.
-    captions: in the pictures. texts: as text.
+    contents: of the next Period that begins.
     """
 
     tracks: Sequence[CmafTrack]
-    epochs: Mapping[int, Epoch]
+    epochs: Sequence[Epoch]
     alternates: Sequence[AlternateRendition]
     start: float
     now: float
     part: float
-    audio: Mapping[str, AudioLabel] = field(default_factory=dict)
-    captions: Sequence[CaptionTrack] = ()
-    texts: Sequence[CaptionTrack] = ()
+    contents: Contents
 
     def manifest(self, *, ended: bool, frame_rate: Fraction | None) -> Mpd:
         """Returns the values of the current MPD.
 
         ended: whether the stream has ended. frame_rate: of the video; None if it is not regular.
         """
-        tracks, epochs, start, now, part = self.tracks, self.epochs, self.start, self.now, self.part
+        tracks, start, now, part = self.tracks, self.start, self.now, self.part
         alternates = [a for a in self.alternates if a.covers(tracks[0])]
         for track in (*tracks, *(a.track for a in alternates)):
             track.window.show(MIN_LISTED)
-        epoch_numbers = sorted({s.epoch for track in tracks for s in track.window})
         longest = _longest(tracks)
         depth = max(track.window.seconds for track in tracks)
-        last_number = epoch_numbers[-1]
-        epoch = epochs[last_number]
-        low_latency = _low_latency(epoch) and not ended
+        listed = self._listed_periods(ended)
+        epoch = listed[-1][0]
+        low_latency = bool(epoch.by_number) and not ended
         if low_latency:
             # Before segments leave the list, all media since the start are available, even the incomplete segment.
             depth = min(max(depth, _MIN_DEPTH), max(_elapsed(_beginning(tracks, alternates, start), now), 1))
-        periods = []
+        periods: list[Period] = []
         presentation = 0.0
-        captions = _accessibility(self.captions)
-        for number in epoch_numbers:
-            e = epochs[number]
-            wall_time = e.wall.at(e.origin / VIDEO_CLOCK)
-            begin = wall_time - start
-            sets: list[AdaptationSet] = []
-            end, grid = 0.0, math.inf
-            for index, track in enumerate(tracks):
-                segments = [s for s in track.window if s.epoch == number]
-                header = track.headers.get(number)
-                if not segments or header is None:
-                    continue
-                label = self.audio.get(track.kind, _NO_LABEL)
-                is_additional = label is not _NO_LABEL and track.kind != "audio"
-                if is_additional and not sets:
-                    continue  # its Period has no media of the main tracks
-                own_end, own_grid = end, grid
-                end = max(end, (segments[-1].time + segments[-1].length) / header.clock - e.origin / VIDEO_CLOCK)
-                # An ended Period keeps its addressing: shaka-player (5.2.12) fails on a manifest in which a Period
-                # has changed its addressing.
-                by_number = _low_latency(e) and not ended and track.kind in e.first
-                if by_number:
-                    template = _by_number(track, header, e, part)
-                    # A track may end slightly after its grid. Then players must not expect a number after the last
-                    # segment.
-                    grid = min(grid, (segments[-1].number - template.start_number + 1) * (e.typical or 0) / VIDEO_CLOCK)
-                else:
-                    template = _by_time(header, e, segments)
-                if is_additional:  # the main tracks decide where a Period ends
-                    end, grid = own_end, own_grid
-                main = representation(track, header, frame_rate)
-                set_alternates = alternates if not index else ()
-                same_codec, other_codecs = _renditions(set_alternates, track, e, segments, by_number, part, main.codecs)
-                if same_codec:
-                    main = replace(main, template=template)
-                sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
-                role = "" if label is _NO_LABEL else "alternate" if is_additional else "main"
-                shared = track.media, template
-                words, seen = (label.language, label.name, role), captions if track.media == "video" else ()
-                main_set = AdaptationSet(index + 1, *shared, (main, *same_codec), wall_time, sap, *words)
-                sets.append(replace(main_set, accessibility=seen, events=track.event_schemes))
-                if other_codecs:
-                    other_set = AdaptationSet(len(tracks) + 1, *shared, tuple(other_codecs), wall_time, sap)
-                    sets.append(replace(other_set, accessibility=seen, events=track.event_schemes))
-            sets += _text_sets(sets, self.texts)
-            end = min(end, grid)
-            has_ended = number != last_number or ended
-            periods.append(Period(str(number + 1), begin, tuple(sets), end if has_ended else None))
+        for index, (e, by_track) in enumerate(listed):
+            following = listed[index + 1][0] if index + 1 < len(listed) else None
+            begin = e.wall.at(e.origin / VIDEO_CLOCK) - start
+            sets, end = self._sets(e, by_track, alternates, frame_rate)
+            if following is not None:
+                distance = following.wall.at(following.origin / VIDEO_CLOCK) - start - begin
+                end = distance if following.number == e.number else min(end, distance)
+            periods.append(Period(e.id, begin, sets, end if following is not None or ended else None))
             presentation = begin + end
         typical = (epoch.typical or VIDEO_CLOCK) / VIDEO_CLOCK
         latency = _latency(epoch, part) if low_latency else None
@@ -234,21 +251,91 @@ class MpdSnapshot:
             presentation=presentation if ended else None,
         )
 
+    def _listed_periods(self, ended: bool) -> list[tuple[Epoch, dict[str, list[Segment]]]]:
+        """Returns the Periods that have media, with their segments by track.
+
+        The last one waits for the first segments of all tracks, because a listed Period gets no other tracks. A
+        presentation that no player knew before its end (`ended`) lists what is left of it.
+        """
+        found: list[tuple[Epoch, dict[str, list[Segment]]]] = []
+        contents, main = self.contents, self.tracks[0].kind
+        for at, epoch in enumerate(self.epochs):
+            following = self.epochs[at + 1] if at + 1 < len(self.epochs) else None
+            by_track: dict[str, list[Segment]] = {}
+            for track in self.tracks:
+                own = [s for s in track.window if epoch.has(s) and (following is None or following.is_after(s))]
+                if own and epoch.number in track.headers:
+                    by_track[track.kind] = own
+            if epoch.contents is None:
+                waits = len(by_track.get(main, ())) < _MAX_WAIT and not contents.tracks <= by_track.keys()
+                if not by_track or (waits and found and following is None):
+                    continue
+                tracks = frozenset(by_track) if following is not None else contents.tracks & by_track.keys()
+                epoch.contents = replace(contents, tracks=tracks or frozenset(by_track))
+                epoch.by_number = epoch.regular and epoch.typical is not None and not ended
+            if following is None:
+                epoch.is_outdated = epoch.contents != contents
+            by_track = {kind: own for kind, own in by_track.items() if kind in epoch.contents.tracks}
+            if by_track:
+                found.append((epoch, by_track))
+        return found
+
+    def _sets(
+        self,
+        e: Epoch,
+        by_track: Mapping[str, Sequence[Segment]],
+        alternates: Sequence[AlternateRendition],
+        frame_rate: Fraction | None,
+    ) -> tuple[tuple[AdaptationSet, ...], float]:
+        """Returns the AdaptationSets of a Period, and its length in seconds."""
+        sets: list[AdaptationSet] = []
+        end, grid = 0.0, math.inf
+        contents = e.contents or self.contents
+        captions, wall = _accessibility(contents.captions), e.wall.at(e.origin / VIDEO_CLOCK)
+        for index, track in enumerate(self.tracks):
+            segments = by_track.get(track.kind)
+            if segments is None:
+                continue
+            header, label = track.headers[e.number], contents.audio.get(track.kind, _NO_LABEL)
+            is_additional = label is not _NO_LABEL and track.kind != "audio"
+            if is_additional and not sets:
+                continue  # its Period has no media of the main tracks
+            by_number = bool(e.by_number) and track.kind in e.first
+            template = _by_number(track, header, e, self.part) if by_number else _by_time(header, e, segments)
+            if not is_additional:  # the main tracks decide where a Period ends
+                end = max(end, (segments[-1].time + segments[-1].length) / header.clock - e.origin / VIDEO_CLOCK)
+                if by_number:
+                    # A track may end slightly after its grid. Then players must not expect a number after the last
+                    # segment.
+                    grid = min(grid, (segments[-1].number - template.start_number + 1) * (e.typical or 0) / VIDEO_CLOCK)
+            main = representation(track, header, frame_rate)
+            set_alternates = alternates if not index else ()
+            same_codec, other_codecs = _renditions(
+                set_alternates, track, e, segments, by_number, self.part, main.codecs
+            )
+            if same_codec:
+                main = replace(main, template=template)
+            sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
+            role = "" if label is _NO_LABEL else "alternate" if is_additional else "main"
+            shared = track.media, template
+            words, seen = (label.language, label.name, role), captions if track.media == "video" else ()
+            main_set = AdaptationSet(index + 1, *shared, (main, *same_codec), wall, sap, *words)
+            sets.append(replace(main_set, accessibility=seen, events=track.event_schemes))
+            if other_codecs:
+                other_set = AdaptationSet(len(self.tracks) + 1, *shared, tuple(other_codecs), wall, sap)
+                sets.append(replace(other_set, accessibility=seen, events=track.event_schemes))
+        return (*sets, *_text_sets(sets, contents.texts)), min(end, grid)
+
     def is_playable(self) -> bool:
         """Whether every player can start with the current MPD, and it lists all of `alternates`.
 
         This becomes true some time after the first segments.
         """
-        epoch = self.epochs[max(track.window[-1].epoch for track in self.tracks)]
+        epoch = self._listed_periods(False)[-1][0]
         if not all(a.covers(self.tracks[0]) for a in self.alternates):
             return False
         elapsed = _elapsed(_beginning(self.tracks, self.alternates, self.start), self.now)
-        return not _low_latency(epoch) or elapsed >= max(_MIN_DEPTH, int(_latency(epoch, self.part)))
-
-
-def _low_latency(epoch: Epoch) -> bool:
-    """Whether players can compute the segments of an epoch, and so request a segment before it is complete."""
-    return epoch.regular and epoch.typical is not None
+        return not epoch.by_number or elapsed >= max(_MIN_DEPTH, int(_latency(epoch, self.part)))
 
 
 def _latency(epoch: Epoch, part: float) -> float:
@@ -292,7 +379,7 @@ def _renditions(
         if by_number:
             template = _by_number(source, header, epoch, part + alternate.delay, folder)
         else:
-            rendition_segments = [s for s in track.window if s.epoch == epoch.number]
+            rendition_segments = [s for s in track.window if segments[0].number <= s.number <= segments[-1].number]
             if not rendition_segments or rendition_segments[-1].number < segments[-1].number - 1:
                 continue
             template = _by_time(header, epoch, rendition_segments, folder)

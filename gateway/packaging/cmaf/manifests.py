@@ -15,7 +15,7 @@ from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
 from gateway.packaging.caption_files import caption_playlist, subtitle_renditions
-from gateway.packaging.cmaf.dash_manifest import AlternateRendition, AudioLabel, Epoch, MpdSnapshot
+from gateway.packaging.cmaf.dash_manifest import AlternateRendition, AudioLabel, Contents, Epoch, MpdSnapshot
 from gateway.packaging.cmaf.track import CmafTrack, rendition_reports
 from gateway.packaging.date_ranges import DateRanges
 from gateway.packaging.segmenter import target_duration
@@ -56,7 +56,7 @@ class CmafManifests:
     publisher_tracks: Tracks | None = None  # the publisher's current tracks
     timing: VideoTiming | None = None  # timing of the current video
     ranges: DateRanges = field(default_factory=DateRanges, init=False)
-    _epochs: dict[int, Epoch] = field(default_factory=dict, init=False)
+    _epochs: list[Epoch] = field(default_factory=list, init=False)  # with media in a list: a Period each, by time
     _last_noted: dict[str, int] = field(default_factory=dict, init=False)  # number of the last evaluated segment
     # Additional audio tracks of the publisher, and what it says about its default audio track.
     _additional: _Pushed = field(default_factory=list, init=False)
@@ -187,13 +187,11 @@ class CmafManifests:
     def _snapshot(self, alternates: Sequence[AlternateRendition]) -> MpdSnapshot:
         # The longest duration of a part of any track, in seconds.
         part = max(track.part_target for track in self.tracks if track.part_target is not None)
-        main = [track for track in self.tracks if track in (self.video, self.audio)]
-        additional = self._listed_additional()
-        named = self._named_audio(additional) if additional else []
+        listed = {track.kind for track in (*self._current_tracks(), *(track for track, _ in self._listed_additional()))}
+        named = self._named_audio(self._additional) if self._additional else []
         audio = {track.kind: AudioLabel(info.language, name) for track, info, name in named}
-        tracks = [*main, *(track for track, _ in additional)]
-        timing = self.alignment.start_wall, self.now, part
-        return MpdSnapshot(tracks, self._epochs, alternates, *timing, audio, self.captions() or (), self.texts())
+        contents = Contents(frozenset(listed), audio, tuple(self.captions() or ()), tuple(self.texts()))
+        return MpdSnapshot(self.tracks, self._epochs, alternates, self.alignment.start_wall, self.now, part, contents)
 
     def _current_tracks(self) -> Sequence[CmafTrack]:
         """Returns the tracks that the publisher still sends. Players would wait for other tracks."""
@@ -205,15 +203,26 @@ class CmafManifests:
 
     def begin_epoch(self, origin: EpochOrigin, prefix: str) -> Epoch:
         """Begins an epoch: media of another publisher, or other tracks. prefix: the start of its file names."""
-        time = origin.time - (self.alignment.start_time or 0)
+        time = origin.time - self.base_of(VIDEO_CLOCK)
         self.epoch = Epoch(origin.number, time, WallClock(time / VIDEO_CLOCK, origin.wall), prefix)
-        self._epochs[origin.number] = self.epoch
+        self._epochs.append(self.epoch)
         return self.epoch
+
+    def begins_period(self, shown: int, number: int) -> bool:
+        """Whether segment `number` of the main track, which begins at `shown` (not corrected), needs another Period."""
+        time = shown - self.alignment.dates.slew - self.base_of(VIDEO_CLOCK)
+        return self.epoch is not None and self.epoch.ends_at(time, number)
+
+    def begin_period(self, origin: EpochOrigin, number: int) -> None:
+        """Begins another Period of the epoch with segment `number` of the main track."""
+        assert self.epoch is not None
+        self.epoch = self.epoch.next_period(origin.time - self.base_of(VIDEO_CLOCK), origin.period, number)
+        self._epochs.append(self.epoch)
 
     def add_cue(self, cue: AdCue) -> bool:
         """Adds an ad cue to the playlists. Returns False before the first epoch, which has the dates."""
         if self.epoch is not None:
-            media = cue.at * VIDEO_CLOCK // 1000 - self.base_of(VIDEO_CLOCK)
+            media = cue.at * VIDEO_CLOCK // 1000 - self.alignment.dates.slew - self.base_of(VIDEO_CLOCK)
             self.ranges.add(cue, self.epoch.wall.at(media / VIDEO_CLOCK))
         return self.epoch is not None
 
@@ -231,14 +240,14 @@ class CmafManifests:
 
     def _note_segment(self, track: CmafTrack, is_main: bool) -> None:
         segment = track.window[-1]
-        epoch = self._epochs.get(segment.epoch)
+        epoch = next((epoch for epoch in reversed(self._epochs) if epoch.has(segment)), None)
         if self.metrics is not None:
             self.metrics.segment_seconds.observe(segment.duration, "cmaf")
         if epoch is not None:
-            epoch.note(track.kind, is_main, segment, self.now)
-        oldest = min(track.window[0].epoch for track in self._all() if len(track.window))
-        for number in [n for n in self._epochs if n < oldest]:
-            del self._epochs[number]
+            epoch.note(track.kind, is_main, segment)
+        first = [track.window[0] for track in self._all() if len(track.window)]
+        while len(self._epochs) > 1 and not any(self._epochs[1].is_after(segment) for segment in first):
+            self._epochs.pop(0)
 
     def _all(self) -> list[CmafTrack]:
         return [self.video, self.audio, *(track for track, _ in self._additional)]

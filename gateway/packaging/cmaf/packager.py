@@ -75,6 +75,7 @@ class CmafPackager(Packager):
         if self._is_source:
             alignment.source = self
         self._boundary: Boundary | None = None  # where the next video segment begins
+        self._next_origin: EpochOrigin | None = None  # of the next epoch of media without pictures
         self._metrics = metrics
         self._plan = plan = replace(plan, length=alignment.length)
         self._prefix = numbers.prefix  # the minimum prefix of the next epoch
@@ -194,7 +195,11 @@ class CmafPackager(Packager):
                     self.note_forced_cut(self.manifests.target)
             else:
                 audio = self._default
-                if audio.builder is None:
+                builder = audio.builder
+                if builder is not None and builder.alone and not self._audio.open:
+                    self._follow_audio(unit)
+                    builder = audio.builder
+                if builder is None:
                     self._begin_audio(audio, unit)
                 audio.add(unit)
         except UnsupportedCodec:
@@ -244,13 +249,16 @@ class CmafPackager(Packager):
         codec, aspect = codecs.codec_string(media_track, unit.payload), codecs.pixel_aspect(media_track, unit.payload)
         segmenter = self._segmenter(VIDEO_CLOCK)
 
-        def may_begin(decoded: int, shown: int, wants_cut: bool) -> bool:
+        def may_begin(decoded: int, shown: int, wants_cut: bool) -> int | None:
             # An open segment has the number `track.number`, so a new one has at least the next number.
+            number = track.number + track.open
+            continues = self._is_source and wants_cut and not self._is_new_epoch
+            begins_period = continues and manifests.begins_period(shown, number)
             candidate = CutCandidate(
-                decoded, shown, manifests.now, self._is_new_epoch, track.open, track.number + track.open
+                decoded, shown, manifests.now, self._is_new_epoch, track.open, number, begins_period
             )
-            self._boundary = alignment.decide_boundary(self, candidate, wants_cut, segmenter)
-            return self._boundary is not None
+            boundary = self._boundary = alignment.decide_boundary(self, candidate, wants_cut, segmenter)
+            return boundary.slew if boundary is not None else None
 
         def cut(first: int) -> None:
             boundary = self._boundary
@@ -258,7 +266,7 @@ class CmafPackager(Packager):
             follows, track.number = track.number == boundary.number, boundary.number
             origin = boundary.origin
             begins = self._is_new_epoch or manifests.epoch is None or origin.number != manifests.epoch.number
-            if begins:
+            if begins or manifests.epoch is None:
                 self._is_new_epoch = False
                 epoch = self._begin_epoch(origin)
                 uri, base = track.init_uri(epoch.prefix), manifests.base_of(VIDEO_CLOCK)
@@ -267,9 +275,10 @@ class CmafPackager(Packager):
                     aspect=aspect if aspect != SQUARE else None,
                 )  # fmt: skip
                 track.begin(header, init, manifests.now)
-            self._default.cut(first, begins=begins, follows=follows)
-            for additional in self._additional:
-                additional.packaging.cut(first, begins=begins, follows=follows)
+            elif origin.period != manifests.epoch.period:
+                manifests.begin_period(origin, track.number)
+            for audio in (self._default, *[additional.packaging for additional in self._additional]):
+                audio.cut(first, boundary.slew, begins=begins, follows=follows)
 
         return VideoTrackBuilder(track, segmenter, timing, may_begin, cut, OpenGops(media_track))
 
@@ -284,13 +293,26 @@ class CmafPackager(Packager):
             if is_default:
                 self._is_new_epoch = False
                 first = unit.dts * VIDEO_CLOCK // unit.track.timescale
-                self._begin_epoch(self._alignment.begin_epoch(first, first, unit.wall))
+                origin, self._next_origin = self._next_origin, None
+                self._begin_epoch(origin or self._alignment.begin_epoch(first, first, unit.wall))
             begin_epoch()
         elif self._is_new_epoch:
             audio.waits = True
         else:
             audio.join()
         return True
+
+    def _follow_audio(self, unit: AccessUnit) -> None:
+        """Begins another epoch or Period, if media without pictures need one for the segment that begins at `unit`."""
+        manifests, time, number = self.manifests, unit.dts * VIDEO_CLOCK // unit.track.timescale, self._audio.number
+        origin = self._alignment.follow(time, unit.wall, manifests.begins_period(time, number))
+        assert origin is not None and manifests.epoch is not None
+        if origin.number != manifests.epoch.number:
+            self._end_epoch()
+            self._next_origin = origin
+        elif origin.period != manifests.epoch.period:
+            manifests.begin_period(origin, number)
+        self._default.set_slew(self._alignment.dates.slew)
 
     def _begin_epoch(self, origin: EpochOrigin) -> Epoch:
         """Begins an epoch and chooses the prefix of its file names.

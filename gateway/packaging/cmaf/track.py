@@ -10,7 +10,7 @@ from gateway.formats.mp4.fragment import Mp4Sample, fragment, fragment_size
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.gate import Gate, Waiters
 from gateway.lib.numbers import read_integer
-from gateway.packaging.caption_pieces import CaptionPieces
+from gateway.packaging.caption_pieces import CaptionPieces, moved
 from gateway.packaging.date_ranges import CueTags, DateRanges
 from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.segment_window import EPSILON, LazyBytes, Part, Segment, SegmentWindow
@@ -103,6 +103,7 @@ class CmafTrack:
         self._rounded_part = plan.part  # the wanted duration, rounded to whole frames
         self._expected_numbers: dict[str, range] = {}  # of ended epochs, by prefix: see `may_be_requested`
         self.shift = 0
+        self._slew = 0  # correction of the open segment's times, see `DateCorrection`
         self.sap = 1  # type of the stream access point with which the open segment begins, 0: none
         self._leading = 0  # ticks from its earliest presentation time to the presentation time of its first frame
         self._date_offset: int | None = None  # ticks from `start` to the date of the open segment; None: `shift`
@@ -121,8 +122,8 @@ class CmafTrack:
         """
         if self.header is not None:
             # The new Period is listed with its first segment. Players get it when they load the next manifest.
-            until = now + 2 * self.window.longest + _MANIFEST_LOAD_SECONDS
-            self._expected_numbers[self.header.prefix] = self.numbers_players_expect(until)
+            load = 2 * self.window.longest + _MANIFEST_LOAD_SECONDS
+            self._expected_numbers[self.header.prefix] = self.numbers_players_expect(now, load)
         self.header = header
         self.headers[header.epoch] = header
         self.inits[header.uri] = init
@@ -154,21 +155,23 @@ class CmafTrack:
         header = self.header
         assert header is not None
         clock = header.clock
-        due = [event for event in self._events if ticks(event, clock) < end]
-        self._events = [event for event in self._events if ticks(event, clock) >= end]
-        return b"".join([emsg(e, max(ticks(e, clock), start) - header.base, clock) for e in due])
+        times = [(event, ticks(event, clock) - self._slew) for event in self._events]
+        self._events = [event for event, time in times if time >= end]
+        return b"".join([emsg(e, max(time, start) - header.base, clock) for e, time in times if time < end])
 
     def init_uri(self, prefix: str) -> str:
         """Returns a new file name for the initialization segment of a new epoch."""
         return f"{prefix}-init-{self.number}.mp4"
 
-    def open_segment(self, start: int, shift: int, date_shift: int | None = None) -> None:
+    def open_segment(self, start: int, shift: int, date_shift: int | None = None, slew: int = 0) -> None:
         """Opens a segment at decode time `start`.
 
         shift: ticks from `start` to its earliest presentation time, as far as known.
         date_shift: ticks from `start` to its date; None: `shift`.
+        slew: correction of its times.
         """
         self.open = True
+        self._slew = slew
         self.start = start
         self.shift = shift
         self.size = 0
@@ -204,7 +207,8 @@ class CmafTrack:
         uri = self.part_uri(self.part_number)
         line = media_playlist.part(duration, uri, independent)
         cut = self.cut_captions
-        captions = cut(start + self.shift, end + self.shift, clock) if cut is not None else None
+        shift = self.shift + self._slew
+        captions = moved(cut(start + shift, end + shift, clock), -self._slew, clock) if cut is not None else None
         part = Part(self.part_number, uri, duration, independent, body, line, captions)
         self.part_number += 1
         self.parts.append(part)
@@ -311,16 +315,16 @@ class CmafTrack:
         prefix, _, rest = uri.removesuffix(".m4s").partition("-")
         return read_integer(rest, _MAX_NUMBER) in self._expected_numbers.get(prefix, ())
 
-    def numbers_players_expect(self, now: float) -> range:
+    def numbers_players_expect(self, now: float, load: float = 0.0) -> range:
         """Returns the numbers of later segments that follow from the clock of a manifest, whether media arrive or not.
 
-        now: time of the player, seconds since 1970.
+        now: time of the player, seconds since 1970. load: seconds for which it keeps the manifest.
         """
         if not len(self.window):
             return range(0)
         last = self.window[-1]
         typical = next((s for s in reversed(list(self.window)) if s.epoch == last.epoch and not s.last), last).duration
-        passed = (now - last.wall - last.duration) / max(typical, 0.1)
+        passed = (now + load - min(last.wall + last.duration, now)) / max(typical, 0.1)
         return range(last.number + 1, last.number + 2 + min(max(math.ceil(passed), 0), _MAX_EXPECTED_NUMBERS))
 
     def part_uri(self, number: int) -> str:

@@ -35,8 +35,8 @@ class VideoTrackBuilder:
     left out (`OpenGops`), and the key frame is shown in their place. If a part has ended meanwhile, the next picture
     follows at once in decode time.
 
-    may_begin: returns whether a segment begins at this decode and presentation time (ticks of 90 kHz). The third
-    argument is whether this track alone would begin one.
+    may_begin: returns the correction of the times of a segment that begins at this decode and presentation time (ticks
+    of 90 kHz, not corrected); None if none begins. The third argument is whether this track alone would begin one.
     cut: called when a segment begins, with the presentation time of its first picture, as far as it is known.
     gops: of the track.
     """
@@ -44,9 +44,10 @@ class VideoTrackBuilder:
     track: CmafTrack
     segmenter: Segmenter
     timing: VideoTiming
-    may_begin: Callable[[int, int, bool], bool]
+    may_begin: Callable[[int, int, bool], int | None]
     cut: Callable[[int], None]
     gops: OpenGops
+    _slew: int = field(default=0, init=False)  # subtracted from all times, see `DateCorrection`
     _left_out: bool = field(default=False, init=False)  # whether the last picture was left out
     _samples: list[Mp4Sample] = field(default_factory=list, init=False)
     _bytes: int = field(default=0, init=False)
@@ -74,6 +75,8 @@ class VideoTrackBuilder:
         track = self.track
         timing = self.timing
         dts, cts = timing.stamp(dts, cts)
+        slew = self._slew
+        dts -= slew
         step = timing.step
         gops = self.gops
         if key or gops.is_open:
@@ -97,17 +100,28 @@ class VideoTrackBuilder:
         begins = False
         samples = self._samples
         if not track.open:
-            if not key or not self.may_begin(dts, dts + cts, True):
+            begun = self.may_begin(dts + slew, dts + cts + slew, True) if key else None
+            if begun is None:
                 return True  # an epoch begins with a key frame
             begins = True
+            dts -= begun - slew
+            self._slew = begun
             self._begin_segment(dts, dts + cts, key)
         else:
             length = step or dts - self._last
             elapsed = dts + cts - self._first_presentation if key else dts - track.start
-            cuts = self.segmenter.take_frame(elapsed, length, key, dts + cts) or track.size > MAX_SEGMENT_BYTES
+            shown = dts + cts + slew
+            cuts = self.segmenter.take_frame(elapsed, length, key, shown) or track.size > MAX_SEGMENT_BYTES
             if cuts or key:
-                begins = self.may_begin(dts, dts + cts, cuts)
-                if cuts and not key and not begins:
+                begun = self.may_begin(dts + slew, shown, cuts)
+                if begun is not None:
+                    begins = True
+                    if samples or begun < slew:
+                        dts -= begun - slew
+                    else:
+                        cts -= begun - slew  # its decode time continues the last part
+                    self._slew = begun
+                elif cuts and not key:
                     self._end_segment(dts)
                     return False  # too long, but the ladder has no boundary here: continues at its next key frame
             if begins:
@@ -160,7 +174,7 @@ class VideoTrackBuilder:
         self._delay = None
         self._first_presentation = presentation
         self.cut(first)
-        self.track.open_segment(dts, presentation - dts, date_shift)
+        self.track.open_segment(dts, presentation - dts, date_shift, self._slew)
         if key and self.gops.is_open:
             self.track.note_earlier_picture(presentation, first)
 

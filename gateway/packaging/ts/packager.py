@@ -22,7 +22,7 @@ from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segment_window import MAX_SEGMENT_BYTES, LazyBytes, Segment, SegmentWindow
 from gateway.packaging.segmenter import Segmenter, target_duration
 from gateway.packaging.timed_events import TimedEvent, begins_segment
-from gateway.packaging.timing import AudioTiming, VideoTiming, WallClock
+from gateway.packaging.timing import AudioTiming, DateCorrection, VideoTiming, WallClock
 from gateway.packaging.ts.data_packets import data_stream, write_event
 from gateway.packaging.ts.segment_history import PastSegment, SegmentHistory
 
@@ -151,6 +151,8 @@ class TsPackager(Packager):
         self._sound: AudioTiming | None = None
         self._frames_per_pes = _FRAMES_PER_PES
         self._wall = WallClock(0.0, started)
+        self._dates = DateCorrection() if alignment is None else alignment.dates
+        self._slew = 0  # correction of the open segment's date
         self._open = False
         self._unmuxed: deque[UnmuxedSegment] = deque()  # complete segments, oldest first
         self._current: UnmuxedSegment | None = None  # the open segment
@@ -325,6 +327,7 @@ class TsPackager(Packager):
             if not self._open:
                 self._begin(time, time, unit.wall)
             elif self.segmenter.enough(time - self._start) or self._bytes > MAX_SEGMENT_BYTES:
+                self._is_new_epoch |= self._dates.follow(time, unit.wall)
                 self._finish_segment(time)
                 self._begin(time, time, unit.wall)
         elif self._is_new_epoch:
@@ -354,6 +357,8 @@ class TsPackager(Packager):
         """
         alignment = self._alignment
         if alignment is None:
+            if wants_cut:
+                self._is_new_epoch |= self._dates.follow(pts, wall)
             return wants_cut
         candidate = CutCandidate(dts, pts, wall, self._is_new_epoch, self._open, self._number + self._open)
         self._boundary = alignment.decide_boundary(self, candidate, wants_cut, self.segmenter)
@@ -366,8 +371,10 @@ class TsPackager(Packager):
             if self._is_new_epoch or boundary.origin.number != self._epoch:
                 self._begin_epoch(boundary.origin)
         elif self._is_new_epoch:
-            self._begin_epoch(EpochOrigin(self._epoch + 1, pts, wall))
+            self._dates.begin(pts, wall)
+            self._begin_epoch(EpochOrigin(self._epoch + 1, pts - self._dates.slew, wall))
         self._open = True
+        self._slew = self._dates.slew if boundary is None else boundary.slew
         self._date = None
         self._start = dts
         self._first_presentation = pts
@@ -382,7 +389,7 @@ class TsPackager(Packager):
         segment, stream = self._current, data_stream(event)
         assert segment is not None
         if isinstance(event, AdCue):
-            self.ranges.add(event, self._wall.at(event.at / 1000))
+            self.ranges.add(event, self._wall.at(event.at / 1000 - self._slew / VIDEO_CLOCK))
             self.cache.clear()
         if stream is not None:
             if stream not in segment.streams:
@@ -431,7 +438,8 @@ class TsPackager(Packager):
         if self.segmenter.exceeds(end - self._start):
             # No media arrived for some time: this gap belongs to no segment.
             end = max(min(media_end, end), self._start + 1)
-        duration = max(end - self._start, 1) / VIDEO_CLOCK
+        slew = self._dates.slew if self._boundary is None else self._boundary.slew  # of the next segment
+        duration = max(end - self._start + self._slew - slew, 1) / VIDEO_CLOCK
         window = self.window
         if self.segmenter.target is None:
             target = target_duration(self._seconds, duration, forced=self.segmenter.forced_cuts > 0)
@@ -439,7 +447,7 @@ class TsPackager(Packager):
             self.segmenter.fix(window.target)
         duration = media_playlist.as_printed(min(duration, window.target + 0.49))
         uri = f"{self._number + self._name_offset}.ts"
-        wall = self._wall.at(self._date_time() / VIDEO_CLOCK)
+        wall = self._wall.at((self._date_time() - self._slew) / VIDEO_CLOCK)
         cues = self._cue_tags.before(wall) if self._cue_tags is not None else ""
         lines = media_playlist.program_date_time(wall) + cues + media_playlist.segment(duration, uri)
         segment = self._current

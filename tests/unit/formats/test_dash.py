@@ -14,6 +14,8 @@ import pytest
 
 from gateway.formats.dash import mpd
 from gateway.formats.dash.mpd import TimelineEntry
+from gateway.live.sink import EndReason
+from gateway.media.caption_track import CaptionTrack
 from gateway.media.track import AccessUnit, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager
 from tests.support.segmented import WALL, Timetable, cmaf, feed
@@ -167,27 +169,80 @@ def test_with_irregular_key_frames_a_timeline_lists_the_segments(gop: tuple[int,
     assert abs(sets[0].offset - sets[1].offset) < 1 / 44100
 
 
-def test_a_timeline_replaces_the_template_when_key_frames_become_irregular() -> None:
-    packager = cmaf()
-    modes = []
+def versions(packager: CmafPackager, *tables: Timetable) -> list[tuple[ET.Element, list[Set]]]:
+    """Feeds the tables, and returns each version of the manifest that a client could load."""
+    found = []
 
     def each(_: AccessUnit) -> None:
         if packager.ready and "seen" not in packager.cache:
             packager.cache["seen"] = True
-            modes.append(manifest(packager)[1][0].by_number)
+            found.append(manifest(packager))
 
-    feed(packager, Timetable(seconds=30, gop=(60, 60, 60, 68, 60)), each=each, end=False)
-    assert modes[0] and not modes[-1]
-    assert modes == sorted(modes, reverse=True)
+    feed(packager, *tables, each=each, end=False)
+    return found
 
 
-def test_a_late_publisher_gets_a_timeline_and_no_template() -> None:
+def assert_periods_stay(found: list[tuple[ET.Element, list[Set]]]) -> None:
+    """Nothing inside a Period changes but its end, and each Period ends where the next one begins or before."""
+    seen: dict[str, tuple[object, ...]] = {}
+    for root, sets in found:
+        for id in {s.period.get("id", "") for s in sets}:
+            own = [s for s in sets if s.period.get("id") == id]
+            sets_of = [(a.get("id"), a.get("lang"), a.get("contentType")) for a in own[0].period]
+            shape = own[0].period.get("start"), sets_of, *[(s.first if s.by_number else None, s.offset) for s in own]
+            assert seen.setdefault(id, shape) == shape
+        for one, two in itertools.pairwise(root.findall(NS + "Period")):
+            end = seconds(one.get("start")) + seconds(one.get("duration"))
+            assert end <= seconds(two.get("start")) + 0.0015
+
+
+def test_a_period_keeps_its_addressing_when_key_frames_become_irregular() -> None:
+    found = versions(cmaf(size=20), Timetable(seconds=30, gop=(60, 60, 60, 68, 60)))
+    assert_periods_stay(found)
+    _, sets = found[-1]
+    assert [(s.period.get("id"), s.by_number) for s in sets] == [
+        ("1", True), ("1", True), ("1.1", False), ("1.1", False)
+    ]  # fmt: skip
+    one, two = sets[0].period, sets[2].period
+    assert seconds(one.get("duration")) == seconds(two.get("start")) == round(sets[2].offset, 3)
+    # The same files: a player that has not loaded the newest manifest gets the following segment.
+    assert len({s.template.get("media") for s in sets}) == 1
+    assert sets[2].entries()[0][0] == sets[0].first + round(sets[2].offset / 2)
+
+
+def test_a_stall_that_is_caught_up_changes_nothing() -> None:
     packager = cmaf()
     packager.on_tracks(Tracks(Timetable().video, None, 0))
-    for unit in Timetable(seconds=12, audio=None).units():
+    for unit in Timetable(seconds=25, audio=None).units():
+        if 7000 < unit.dts < 10_000:
+            unit.wall = WALL + 10.0
+        packager.on_unit(unit)
+    root, sets = manifest(packager)
+    assert [s.by_number for s in sets] == [True]
+    assert [p.get("id") for p in root.findall(NS + "Period")] == ["1"]
+
+
+def test_a_publisher_that_stays_late_begins_a_period_with_right_dates() -> None:
+    packager = cmaf(size=20)
+    packager.on_tracks(Tracks(Timetable().video, None, 0))
+    for unit in Timetable(seconds=35, audio=None).units():
         unit.wall += 3.0 if unit.dts > 7000 else 0.0
         packager.on_unit(unit)
-    assert not manifest(packager)[1][0].by_number
+    _, (one, two) = manifest(packager)
+    assert one.by_number and two.by_number
+    assert seconds(two.period.get("start")) - two.offset == pytest.approx(3.0, abs=0.01)
+
+
+def test_captions_that_begin_later_are_listed_in_another_period() -> None:
+    packager = cmaf(size=20)
+    texts = (CaptionTrack("TEXT", "English", "en"),)
+    packager.manifests.texts = lambda: texts if packager.manifests.now > WALL + 7 else ()
+    found = versions(packager, Timetable(seconds=15))
+    assert_periods_stay(found)
+    one, two = found[-1][0].findall(NS + "Period")
+    assert [a.get("contentType") for a in one] == ["video", "audio"]
+    assert [a.get("contentType") for a in two] == ["video", "audio", "text"]
+    assert all(s.by_number for s in found[-1][1])
 
 
 def test_a_discontinuity_starts_a_period_and_ends_the_previous_one() -> None:
@@ -225,8 +280,8 @@ def test_the_manifest_is_valid_at_every_unit_of_a_returning_publisher(other: dic
         root, _ = manifest(packager)
         periods.add(len(root.findall(NS + "Period")))
         for one in root.findall(NS + "Period")[:-1]:
-            assert seconds(one.get("duration")) == pytest.approx(9.3, abs=0.05)
-    assert periods == {1, 2}
+            assert one.get("id") != "1" or seconds(one.get("duration")) == pytest.approx(9.3, abs=0.05)
+    assert periods == ({1, 2, 3} if other.get("audio_late") == 5.0 else {1, 2})
 
 
 def test_the_manifest_of_an_ended_stream_has_a_duration_and_no_updates() -> None:
@@ -236,6 +291,14 @@ def test_the_manifest_of_an_ended_stream_has_a_duration_and_no_updates() -> None
     assert root.get("minimumUpdatePeriod") is None
     assert seconds(root.get("mediaPresentationDuration")) == pytest.approx(9.3, abs=0.05)
     assert not any(s.by_number for s in sets)
+
+
+def test_a_period_keeps_its_addressing_at_the_end_of_the_stream() -> None:
+    packager = cmaf(size=20)
+    found = versions(packager, Timetable(seconds=9.3))
+    packager.on_end(EndReason.PUBLISHER_GONE)
+    assert_periods_stay([*found, manifest(packager)])
+    assert all(s.by_number for s in manifest(packager)[1])
 
 
 def test_representations_have_codecs_size_rate_and_bandwidth() -> None:

@@ -17,7 +17,7 @@ from tests.support import builders
 from tests.support.builders import Recorder, publish
 from tests.support.media import made_once
 from tests.support.mp4 import shown_times
-from tests.support.segmented import cmaf
+from tests.support.segmented import WALL, cmaf
 from tests.support.tools import need
 from tests.unit.formats.ts.test_program_reader import framehash
 
@@ -57,6 +57,7 @@ async def packaged(path: Path) -> CmafPackager:
         if isinstance(item, Tracks):
             packager.take_tracks(item)
         elif isinstance(item, AccessUnit):
+            item.wall = WALL + item.dts / item.track.timescale  # no burst, which would begin epochs
             packager.take(item)
     packager.on_end(EndReason.PUBLISHER_GONE)
     return packager

@@ -1,0 +1,127 @@
+"""Dates follow a publisher whose clock is too fast or too slow, and never go back."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from gateway.formats.script_data import AdCue, CueType
+from gateway.media.caption_cue import CaptionCue
+from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.track import AccessUnit, Tracks
+from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.segment_window import Segment
+from gateway.packaging.timing import DateCorrection
+from gateway.packaging.ts.packager import TsPackager
+from tests.support.builders import AUDIO
+from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
+
+HOUR = 3600.0
+SLOW_SOUND = replace(AUDIO, config=b"\x15\x88")  # 8 kHz, one channel
+
+
+def dated(packager: TsPackager | CmafPackager, *tables: Timetable) -> tuple[list[Segment], list[float]]:
+    """Returns the segments of the main track, and by how much each ended before its last unit arrived."""
+    segments: list[Segment] = []
+    ahead: list[float] = []
+
+    def each(unit: AccessUnit) -> None:
+        if isinstance(packager, CmafPackager):
+            window = (packager._video if tables[0].video is not None else packager._audio).window
+        else:
+            window = packager.window
+        if len(window) and (not segments or window[-1].number != segments[-1].number):
+            segments.append(window[-1])
+            ahead.append(window[-1].wall + window[-1].duration - unit.wall)
+
+    feed(packager, *tables, each=each, end=False)
+    return segments, ahead
+
+
+def drifting(ppm: int, seconds: float = HOUR, **other: Any) -> Timetable:
+    small: dict[str, Any] = {"fps": Fraction(2), "gop": (4,), "audio": SLOW_SOUND, "rate": 8000, "size": 12}
+    return Timetable(seconds=seconds, pace=1 + ppm / 1e6, **(small | other))
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+@pytest.mark.parametrize("ppm", [200, -200, 50])
+@pytest.mark.parametrize("other", [{}, {"video": None}, {"audio": None}], ids=["both", "sound", "pictures"])
+def test_dates_follow_a_clock_that_drifts(
+    make: Callable[[], TsPackager | CmafPackager], ppm: int, other: dict[str, Any]
+) -> None:
+    segments, ahead = dated(make(), drifting(ppm, **other))
+    assert len(segments) > 1000
+    # Without a correction, they would be 0.7 s wrong at 200 ppm.
+    assert min(ahead) > -0.4 and max(ahead) < 0.45
+    for one, two in itertools.pairwise(segments):
+        assert abs(one.wall + one.duration - two.wall) < 0.002 and one.epoch == two.epoch
+
+
+def test_a_drift_makes_no_gap_between_fragments() -> None:
+    segments, _ = dated(packager := cmaf(), drifting(200, seconds=HOUR))
+    for one, two in itertools.pairwise(segments):
+        assert abs(one.time + one.length - two.time) <= 1
+    audio = packager.manifests.track("audio")
+    assert audio is not None
+    for one, two in itertools.pairwise(audio.window):
+        assert one.time + one.length == two.time
+    for one, two in zip(packager._video.window, audio.window, strict=True):
+        assert abs(one.time / one.clock - two.time / two.clock) < 0.15
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+def test_a_burst_has_no_dates_in_the_future(make: Callable[[], TsPackager | CmafPackager]) -> None:
+    segments, ahead = dated(make(), Timetable(seconds=60, pace=20.0))
+    assert max(ahead[3:]) < 2.1, "the media of a segment may be a little ahead"
+    assert all(one.wall < two.wall for one, two in itertools.pairwise(segments))
+    assert len({s.epoch for s in segments}) > 20
+
+
+def test_a_clock_that_goes_back_moves_no_date_back() -> None:
+    dates, time = DateCorrection(), 0
+    dates.begin(0, WALL)
+    for _ in range(2000):
+        time += 2 * VIDEO_CLOCK
+        wall = WALL + time / VIDEO_CLOCK - (5.0 if time > 60 * VIDEO_CLOCK else 0.0)
+        before = dates.slew
+        assert not dates.follow(time, wall)
+        assert 0 <= dates.slew - before <= 90
+    assert dates.slew > 0
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+def test_cues_have_the_dates_of_the_media(make: Callable[[], TsPackager | CmafPackager]) -> None:
+    packager = make()
+    segments, _ = dated(packager, drifting(-200))
+    packager.take_event(AdCue(CueType.OUT, "break", int(HOUR * 1000), None, b""))
+    ranges = packager.manifests.ranges if isinstance(packager, CmafPackager) else packager.ranges
+    end = segments[-1].wall + segments[-1].duration
+    date = datetime.fromisoformat(re.findall(r'START-DATE="([^"]+)"', ranges.lines(0.0))[0]).timestamp()
+    assert 0 <= date - end < 2.1
+
+
+def test_captions_have_the_corrected_times_of_the_media() -> None:
+    packager = cmaf()
+    at: list[int] = []
+
+    def cut(start: int, end: int, clock: int) -> dict[str, tuple[CaptionCue, ...]]:
+        at.append(start * VIDEO_CLOCK // clock)
+        return {"en": (CaptionCue(at[-1], at[-1] + 9000, "text"),)}
+
+    table = drifting(200)
+    packager.on_tracks(Tracks(table.video, table.audio, 0))
+    packager._video.cut_captions = cut
+    for unit in table.units():
+        packager.on_unit(unit)
+    segment = packager._video.window[-1]
+    (cue,) = (segment.parts[0].captions or {})["en"]
+    assert cue.start == segment.time
+    slew = packager._alignment.dates.slew
+    assert any(abs(time - segment.time - slew) < 300 for time in at), "captions are found by the stream's times"
