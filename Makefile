@@ -77,8 +77,9 @@ browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/fuzz
 
-nightly: $(VENV)/.dev $(VENV)/.web ## soaks, faults on paths that other tests prove, and more examples for the parsers
+nightly: $(VENV)/.dev $(VENV)/.web ## soaks, faults on paths that other tests prove, and more examples
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m nightly tests/integration tests/conformance tests/browser
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -n $(COMPUTING) $(FILES) $(SLOWEST) -m hypothesis tests/unit
 	$(MAKE) --no-print-directory fuzz FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000)
 
 test-times: $(VENV)/.dev ## keep the measured times of `make test` for the order and the budgets of test files

@@ -1,6 +1,7 @@
 """How property tests run: the same examples each time, at whatever speed the machine has, and failures told as found.
 
-`HYPOTHESIS_PROFILE=search` looks at new examples each time, keeps what it found, and makes failures small.
+`HYPOTHESIS_PROFILE=nightly` looks at more of them. `HYPOTHESIS_PROFILE=search` looks at new examples each time, keeps
+what it found, and makes failures small.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.support import bytecode, cpu_times, time_outs
+from tests.support import bytecode, cpu_times, examples, time_outs
 from tests.support.file_times import add, by_file, over_budget, recorded
 from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
@@ -47,7 +48,7 @@ _WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)
 _AT_ANY_SPEED = (HealthCheck.too_slow,)
 
 settings.register_profile(
-    "default",
+    examples.DEFAULT,
     derandomize=True,
     deadline=None,
     database=None,
@@ -55,10 +56,11 @@ settings.register_profile(
     max_examples=40,
     suppress_health_check=_AT_ANY_SPEED,
 )
+settings.register_profile(examples.NIGHTLY, settings.get_profile(examples.DEFAULT), max_examples=100)
 settings.register_profile(
     "search", deadline=None, print_blob=True, max_examples=500, suppress_health_check=_AT_ANY_SPEED
 )
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+settings.load_profile(examples.profile())
 
 # moto's server tells every request; where a test has switched our log on, that would be what a command says.
 logging.getLogger("werkzeug").setLevel(logging.ERROR)

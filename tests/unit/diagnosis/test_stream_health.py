@@ -21,6 +21,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import OutputSwitch
 from gateway.media.track import Codec, Kind
 from tests.support import builders
+from tests.support.examples import examples
 from tests.unit.diagnosis.rig import NOISE, SILENCE, WALL, Media, Push
 
 REPORTED, WITHDRAWN = 10, 15  # contract: seconds
@@ -50,7 +51,7 @@ def test_a_healthy_push_has_measurements_and_no_findings():
     assert abs(float(str(measured["driftMsPerS"]))) < 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30, 60), deadline=None)
 @given(
     fps=st.sampled_from([15.0, 25.0, 29.97, 50.0]),
     gop=st.floats(0.5, 4.0),

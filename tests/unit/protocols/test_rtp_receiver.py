@@ -15,6 +15,7 @@ from gateway.protocols.rtp.nack_list import MAX_ASKED, MAX_MISSING, NackList
 from gateway.protocols.rtp.packets import RtpPacket
 from gateway.protocols.rtp.receiver import Received, RtpReceiver
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer
+from tests.support.examples import examples
 
 KEY = b"\x10\x02\x00\x9d\x01\x2a\x80\x02\x68\x01"
 DELTA = b"\x11"
@@ -84,7 +85,7 @@ def expected(sent: Stream, lost: set[int]) -> list[bytes]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(80, 300), deadline=None)
 @given(sent=streams(), seed=st.integers(0, 1 << 32), share=st.sampled_from((0.0, 0.02, 0.1, 0.4)))
 def test_after_losses_and_repetitions_all_decodable_frames_are_passed_on(sent: Stream, seed: int, share: float) -> None:
     chance, packets = random.Random(seed), sent.packets
@@ -101,7 +102,7 @@ def test_after_losses_and_repetitions_all_decodable_frames_are_passed_on(sent: S
     assert [frame.payload for frame in found] == expected(sent, lost)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(80, 300), deadline=None)
 @given(sent=streams(), seed=st.integers(0, 1 << 32), share=st.sampled_from((0.0, 0.05, 0.3)))
 def test_packets_in_any_order_give_only_whole_decodable_frames(sent: Stream, seed: int, share: float) -> None:
     chance, packets = random.Random(seed), sent.packets
@@ -126,7 +127,7 @@ def test_packets_in_any_order_give_only_whole_decodable_frames(sent: Stream, see
 # ---- packets that come together ----
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(80, 300), deadline=None)
 @given(sent=streams(), seed=st.integers(0, 1 << 32), share=st.sampled_from((0.0, 0.01, 0.1, 0.4)))
 def test_a_batch_of_packets_gives_the_same_as_single_packets(sent: Stream, seed: int, share: float) -> None:
     chance = random.Random(seed)
@@ -393,7 +394,7 @@ def test_a_gap_that_is_too_large_is_skipped_at_once() -> None:
     assert len(missing) == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40, 100), deadline=None)
 @given(seed=st.integers(0, 1 << 32), spread=st.sampled_from((3, 40, 700, 5_000, 65_535)))
 def test_random_numbers_keep_the_buffer_bounded_and_its_numbers_complete(seed: int, spread: int) -> None:
     chance, track, at = random.Random(seed), receiver(), 0

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
+from tests.support.examples import examples
 
 
 def read(packet: bytes) -> dict[int, int | None]:
@@ -112,7 +113,7 @@ def test_many_packets_are_reported_in_several() -> None:
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, 300), deadline=None)
 @given(
     seed=st.integers(0, 1 << 32),
     loss=st.sampled_from((0.0, 0.05, 0.5, 0.95)),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bench.claims.checker import check
 from bench.claims.history import Call, Change, History, Read, Result, Row, Service, Stop, load, of_witness, save
+from tests.support.examples import examples
 
 STREAM = "foyer"
 
@@ -287,14 +288,14 @@ def simulated(seed: int, steps: int) -> Simulation:
 
 
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, 300), deadline=None)
 def test_histories_of_a_right_registry_are_right(seed: int, steps: int) -> None:
     recorder = simulated(seed, steps).recorder
     assert check(recorder.history).violations == []
 
 
 @given(seed=st.integers(0, 2**32), data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, 300), deadline=None)
 def test_a_change_that_is_missing_is_found_if_somebody_was_told_of_it(seed: int, data: st.DataObject) -> None:
     recorder = simulated(seed, 40).recorder
     told = {call.claim for call in recorder.calls if call.kind == "claim" and call.result is Result.OK}

@@ -17,6 +17,7 @@ from gateway.formats.mp4.reader import find
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind
 from tests.support.builders import AUDIO, VIDEO
+from tests.support.examples import examples
 
 FRAMES = 30
 
@@ -77,7 +78,7 @@ def test_a_time_range_starts_with_a_key_frame_at_or_before_it(step: int) -> None
     assert units(50, 60) == [] or units(50, 60)[0].key
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, 300), deadline=None)
 @given(st.integers(0, len(moov()) - 5), st.integers(0, 0xFFFF_FFFF))
 def test_damaged_tables_are_read_or_refused(at: int, value: int) -> None:
     data = moov()

@@ -17,6 +17,7 @@ from gateway.media import h264, nal
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.elementary import Elementary, assert_same, elementary, played
+from tests.support.examples import examples
 from tests.support.packets import assert_counters, packets, pes
 
 SPS = bytes.fromhex("6764000bacd942847e5c0440000003004000000f03c50a6580")
@@ -199,7 +200,7 @@ def test_key_frames_are_random_access_points() -> None:
 
 
 @given(st.integers(1, 14_000), st.integers(0, 40), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, 300), deadline=None)
 def test_pictures_of_any_size_are_packetized_completely(size: int, cts: int, key: bool) -> None:
     muxer = TsMuxer(VIDEO, None)
     data = shown(muxer, 900, cts * 90, key, slice_unit(size, key)) + shown(muxer, 4_000, 0, False, slice_unit(1))

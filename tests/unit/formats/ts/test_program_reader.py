@@ -23,6 +23,7 @@ from gateway.media import h264, h265, nal
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, ForeignSound, Kind
 from tests.support.elementary import elementary
+from tests.support.examples import examples
 from tests.support.media import made_once, quick_ffmpeg
 from tests.support.time_outs import at_most
 from tests.support.tools import need
@@ -667,7 +668,7 @@ def test_pictures_without_decode_times_get_growing_ones() -> None:
     assert all(u.cts >= 0 for u in got[5:])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30, 60), deadline=None)
 @given(st.data())
 def test_damaged_streams_raise_nothing_and_do_not_depend_on_cuts(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["h264", "latm", "opus", "mp2", "ac3"]))

@@ -16,6 +16,7 @@ from gateway.media import h264, h265, nal
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind
 from tests.support.elementary import Elementary, elementary
+from tests.support.examples import examples
 from tests.unit.formats.ts.test_muxer import AUDIO, DELAY, VIDEO, slice_unit, written
 
 MASK33 = (1 << 33) - 1
@@ -134,7 +135,7 @@ def test_damaged_transport_streams_are_refused_with_a_reason() -> None:
             read(broken)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60, 150), deadline=None)
 @given(st.integers(0, 188 * 60 - 1), st.binary(min_size=1, max_size=6))
 def test_damaged_segments_are_read_or_refused(at: int, noise: bytes) -> None:
     data = segment("h264", "aac")[: 188 * 60]

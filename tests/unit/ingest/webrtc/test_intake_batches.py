@@ -19,6 +19,7 @@ from gateway.protocols.sdp.offer import OfferedCodec
 from gateway.settings.layers import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
+from tests.support.examples import examples
 from tests.support.rtp_viewers import coded
 
 VIDEO, RTX, AUDIO, UNKNOWN = 96, 97, 111, 120
@@ -104,7 +105,7 @@ class Push:
         return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(30, 100), deadline=None)
 @given(seed=st.integers(0, 1 << 32), faults=st.sampled_from((0.0, 0.02, 0.2)))
 def test_batched_packets_have_the_same_effect_as_single_packets(seed: int, faults: float) -> None:
     asyncio.run(_compare(random.Random(seed), faults))

@@ -15,6 +15,7 @@ from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Tracks
 from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart
 from tests.support.builders import AUDIO, VIDEO, picture, sound
+from tests.support.examples import examples
 from tests.support.segmented import Timetable
 
 RATE = 44100
@@ -194,7 +195,7 @@ def streams(draw: st.DrawFn) -> list[AccessUnit]:
     return [u for _, u in sorted(ordered, key=lambda x: x[0])]  # type: ignore[index, misc]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25, 60), deadline=None)
 @given(streams(), st.sampled_from((1.0, 4.0, 30.0)))
 def test_every_frame_of_random_streams_is_in_one_piece_in_order(units: list[AccessUnit], seconds: float) -> None:
     bins: list[Bin] = []

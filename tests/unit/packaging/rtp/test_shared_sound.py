@@ -16,6 +16,7 @@ from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.packaging.rtp.clock import AUDIO_RATE, timestamp
 from gateway.packaging.rtp.sound_feed import JOINED_FROM, SoundFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
+from tests.support.examples import examples
 from tests.support.time_outs import at_most
 
 OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 48_000, b"")
@@ -137,7 +138,7 @@ async def test_a_unit_without_a_next_one_is_sent_soon() -> None:
     assert [packet[1] >> 7 for packet in senders[0].sent] == [1, 1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(80, 200), deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(1, 600)), min_size=1, max_size=60))
 def test_changes_to_shared_packets_and_back_are_seamless(steps: list[tuple[int, int]]) -> None:
     """steps: viewers that come or go, and the size of the next unit. One viewer watches all the time."""

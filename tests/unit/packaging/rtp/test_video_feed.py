@@ -20,6 +20,7 @@ from gateway.packaging.rtp.viewer import PayloadTypes
 from gateway.protocols.rtp import retransmission
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO
+from tests.support.examples import examples
 from tests.support.rtp_viewers import ALL, WITHOUT_RTX, Sender, Watcher, coded
 from tests.support.time_outs import at_most
 
@@ -334,7 +335,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(40, 120), deadline=None)
 @given(STEPS, st.sampled_from([0, 0x7FF0, 0xFFF0]))
 def test_no_number_is_used_for_other_bytes_in_random_sessions(steps: list[tuple[str, bool, int]], first: int) -> None:
     async def play() -> None:

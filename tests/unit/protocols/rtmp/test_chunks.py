@@ -11,6 +11,7 @@ from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.chunk_reader import ChunkReader
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter, shared_message
 from gateway.protocols.rtmp.message import Message
+from tests.support.examples import examples
 from tests.support.feeding import feed_all_ways
 
 
@@ -280,7 +281,7 @@ def test_written_messages_are_read_back(messages: list[tuple[int, int, int, int,
     assert feed_all_ways(fresh, data) == [Message(kind, time, stream, body) for _, kind, time, stream, body in messages]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(60, 200))
 @given(st.data())
 def test_chunk_sizes_may_change_anywhere(data: Any) -> None:
     """The chunks of two messages are interleaved, and the chunk size changes between any two chunks."""

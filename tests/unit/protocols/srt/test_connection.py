@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.protocols.srt.connection import IDLE_SECONDS, Agreement
 from gateway.protocols.srt.keys import SendKeys
 from gateway.protocols.srt.packets import MASK31, ControlType, control
+from tests.support.examples import examples
 from tests.unit.protocols.srt.film import PICTURES_PER_SECOND, film_of, lost_pictures
 from tests.unit.protocols.srt.pair import Link, connect
 
@@ -198,7 +199,7 @@ def test_a_peer_that_asks_for_everything_costs_little() -> None:
     assert len(link.sender.out) < 100 * (64 + 64 + 2)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(80, 200), deadline=None)
 @given(st.lists(st.binary(max_size=120), max_size=20))
 def test_no_datagram_raises(datagrams: list[bytes]) -> None:
     link = connect()

@@ -12,6 +12,7 @@ from PIL import Image, ImageChops
 
 from gateway.workers.programs.watermark.fonts import BUILT_IN, Font, FontCatalog, choose
 from gateway.workers.programs.watermark.text_renderer import TextBlock, clusters, draw
+from tests.support.examples import examples
 from tests.support.media import quick_ffmpeg
 from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
@@ -206,7 +207,7 @@ def test_marks_and_joined_emoji_stay_with_their_character() -> None:
     assert len(clusters("a" + "\u0301" * 500)[0]) < 12
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50, 150), deadline=None)
 @given(st.text(max_size=60), st.integers(1, 1_000), st.integers(0, 300), st.integers(0, 200))
 def test_any_text_can_be_drawn(text: str, size: int, left: int, top: int) -> None:
     book = _BOOK
