@@ -1,12 +1,15 @@
 """AV1: the av1C record, the sequence header, and samples without temporal delimiters."""
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 
 from gateway.lib.bit_reader import BitReader
+from gateway.media.colors import UNSPECIFIED_SIGNAL, VideoSignal
 from gateway.media.errors import InvalidData
 
 SEQUENCE_HEADER = 1
 TEMPORAL_DELIMITER = 2
+METADATA = 5
 TILE_LIST = 8
 PADDING = 15
 
@@ -35,6 +38,7 @@ class SequenceHeader:
 
     width, height: of the largest frame, pixels.
     frame_rate: frames a second; None if the frames are not equally spaced.
+    signal: the colors.
     """
 
     profile: int
@@ -43,6 +47,7 @@ class SequenceHeader:
     width: int
     height: int
     frame_rate: float | None
+    signal: VideoSignal = UNSPECIFIED_SIGNAL
 
 
 def parse_av1c(config: bytes) -> Av1c:
@@ -111,8 +116,16 @@ def sequence_header(data: bytes) -> SequenceHeader | None:
 
 
 def parse_sequence_header(payload: bytes) -> SequenceHeader:
-    """Reads a `sequence_header_obu` without its OBU header (AV1 §5.5). Raises InvalidData."""
-    return _read_to_size(BitReader(payload, what="AV1 sequence header", error=InvalidData))[0]
+    """Reads a `sequence_header_obu` without its OBU header (AV1 §5.5).
+
+    It may end after its picture size: then it has no colors. Raises InvalidData.
+    """
+    bits = BitReader(payload, what="AV1 sequence header", error=InvalidData)
+    header, reduced = _read_to_size(bits)
+    with contextlib.suppress(InvalidData):
+        _skip_tools(bits, reduced)
+        header = replace(header, signal=_colors(bits, header.profile)[1])
+    return header
 
 
 def build_av1c(obu: bytes) -> bytes:
@@ -123,7 +136,7 @@ def build_av1c(obu: bytes) -> bytes:
     bits = BitReader(obu[begin:end], what="AV1 sequence header", error=InvalidData)
     header, reduced = _read_to_size(bits)
     _skip_tools(bits, reduced)
-    colors = _colors(bits, header.profile)
+    colors, _ = _colors(bits, header.profile)
     return bytes((0x81, header.profile << 5 | header.level, header.tier << 7 | colors, 0)) + obu[start:end]
 
 
@@ -145,28 +158,29 @@ def _skip_tools(bits: BitReader, reduced: bool) -> None:
     bits.skip(3)
 
 
-def _colors(bits: BitReader, profile: int) -> int:
-    """Reads `color_config` (AV1 §5.5.2). Returns the seven low bits of the third byte of av1C."""
+def _colors(bits: BitReader, profile: int) -> tuple[int, VideoSignal]:
+    """Reads `color_config` (AV1 §5.5.2). Returns the seven low bits of the third byte of av1C, and the colors."""
     high = bits.flag()
     twelve = high and profile == 2 and bits.flag()
     mono = profile != 1 and bits.flag()
     description = (bits.u(8), bits.u(8), bits.u(8)) if bits.flag() else (2, 2, 2)
     x = y = True
     position = 0
-    if mono:
-        pass
-    elif description == (1, 13, 0):  # sRGB
+    full_range = description == (1, 13, 0) and not mono  # sRGB
+    if full_range:
         x = y = False
     else:
-        bits.skip(1)  # color_range
-        if profile == 1:
+        full_range = bits.flag()
+        if mono:
+            pass
+        elif profile == 1:
             x = y = False
         elif profile == 2:
             x = bits.flag() if twelve else True
             y = x and bool(twelve) and bits.flag()
-        if x and y:
+        if x and y and not mono:
             position = bits.u(2)
-    return high << 6 | twelve << 5 | mono << 4 | x << 3 | y << 2 | position
+    return high << 6 | twelve << 5 | mono << 4 | x << 3 | y << 2 | position, VideoSignal(full_range, *description)
 
 
 def _read_to_size(bits: BitReader) -> tuple[SequenceHeader, bool]:

@@ -4,11 +4,10 @@ import contextlib
 from dataclasses import dataclass, field
 
 from gateway.lib.bit_reader import BitReader
+from gateway.media.colors import UNSPECIFIED_SIGNAL, VideoSignal
 from gateway.media.errors import InvalidData
 from gateway.media.nal import join, unescape
 from gateway.media.parameter_sets import (
-    UNSPECIFIED_SIGNAL,
-    VideoSignal,
     bounded,
     cropped_size,
     read_frame_rate,

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.lib.bit_reader import BitReader
+from gateway.media.colors import UNSPECIFIED_SIGNAL, VideoSignal
 from gateway.media.errors import InvalidData
 from gateway.media.nal import join, unescape
 from gateway.media.parameter_sets import (
-    UNSPECIFIED_SIGNAL,
-    VideoSignal,
     bounded,
     cropped_size,
     read_frame_rate,
@@ -22,6 +21,7 @@ VPS = 32
 SPS = 33
 PPS = 34
 AUD = 35
+SEI = 39  # before the slices
 
 MAX_CONFIG = 1 << 16
 _MAX_SIDE = 1 << 15  # Table A.6: level 6.2 allows sqrt(8 * 35651584) = 16888; level 8.5 has no limit
@@ -40,6 +40,7 @@ class Hvcc:
     compat: 32 `general_profile_compatibility` flags, flag 0 as the highest bit.
     constraints: six bytes.
     frame_rate: avgFrameRate in frames a second, None if unspecified.
+    sei: units of supplemental information for all pictures.
     """
 
     profile_space: int
@@ -53,6 +54,7 @@ class Hvcc:
     vps: tuple[bytes, ...]
     sps: tuple[bytes, ...]
     pps: tuple[bytes, ...]
+    sei: tuple[bytes, ...] = ()
 
     @property
     def sets(self) -> tuple[tuple[bytes, ...], ...]:
@@ -97,7 +99,7 @@ def parse_hvcc(config: bytes) -> Hvcc:
     # ISO/IEC 14496-15 requires version 1; writers before its publication used 0.
     if config[0] > 1:
         raise InvalidData(f"hvcC version {config[0]}")
-    sets: dict[int, tuple[bytes, ...]] = {VPS: (), SPS: (), PPS: ()}
+    sets: dict[int, tuple[bytes, ...]] = {VPS: (), SPS: (), PPS: (), SEI: ()}
     at = 23
     for _ in range(config[22]):
         if at + 3 > len(config):
@@ -111,7 +113,7 @@ def parse_hvcc(config: bytes) -> Hvcc:
     return Hvcc(
         profile_space=config[1] >> 6, tier=config[1] >> 5 & 1, profile=config[1] & 0x1F, level=config[12],
         compat=int.from_bytes(config[2:6], "big"), constraints=config[6:12], length_size=(config[21] & 3) + 1,
-        frame_rate=rate or None, vps=sets[VPS], sps=sets[SPS], pps=sets[PPS],
+        frame_rate=rate or None, vps=sets[VPS], sps=sets[SPS], pps=sets[PPS], sei=sets[SEI],
     )  # fmt: skip
 
 

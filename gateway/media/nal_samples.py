@@ -148,17 +148,23 @@ class NalSamples:
 
 def has_recovery_point(units: NalUnits, kinds: Sequence[int]) -> bool:
     """Whether an SEI NAL unit contains a recovery point, as in an open GOP. kinds: types of the units."""
-    return any(k == h264.SEI and _RECOVERY_POINT in _message_types(u) for u, k in zip(units, kinds, strict=True))
+    return any(
+        k == h264.SEI and any(kind == _RECOVERY_POINT for kind, _ in sei_messages(u[1:]))
+        for u, k in zip(units, kinds, strict=True)
+    )
 
 
-def _message_types(unit: memoryview | bytes) -> Iterator[int]:
-    """Yields the types of the first messages in an SEI NAL unit (H.264 §7.3.2.3.1), at most 32."""
-    payload = nal.unescape(bytes(unit[1:])).rstrip(b"\x00")[:-1]  # without the trailing bits
+def sei_messages(rest: memoryview | bytes) -> Iterator[tuple[int, bytes]]:
+    """Yields type and content of the first messages in an SEI NAL unit (H.264 §7.3.2.3.1), at most 32.
+
+    rest: the unit after its header. The content of a message that is cut is shorter.
+    """
+    payload = nal.unescape(bytes(rest)).rstrip(b"\x00")[:-1]  # without the trailing bits
     at = 0
     for _ in range(_MAX_SEI_MESSAGES):
         head = _SEI_HEAD.match(payload, at)
         if head is None:
             return
         # Type and size are each the sum of bytes of 255 and one lower byte.
-        yield 0xFF * len(head[1]) + head[2][0]
         at = head.end() + 0xFF * len(head[3]) + head[4][0]
+        yield 0xFF * len(head[1]) + head[2][0], payload[head.end() : at]

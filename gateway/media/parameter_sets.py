@@ -1,22 +1,8 @@
 """The syntax that the parameter sets of H.264 and H.265, and their configuration records, have in common."""
 
-from dataclasses import dataclass
-
 from gateway.lib.bit_reader import BitReader
+from gateway.media.colors import UNSPECIFIED_SIGNAL, VideoSignal
 from gateway.media.errors import InvalidData
-
-
-@dataclass(frozen=True, slots=True)
-class VideoSignal:
-    """The colors of a stream, by the numbers of ISO/IEC 23091-2. 2: not specified."""
-
-    full_range: bool = False
-    primaries: int = 2
-    transfer: int = 2
-    matrix: int = 2
-
-
-UNSPECIFIED_SIGNAL = VideoSignal()
 
 
 def bounded(value: int, limit: int, name: str) -> int:

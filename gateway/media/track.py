@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from gateway.media.colors import NO_COLORS, Colors
+
 AmfValue: TypeAlias = "bool | float | str | dict[str, AmfValue] | list[AmfValue] | None"
 
 
@@ -37,12 +39,14 @@ class MediaTrack:
     config: the decoder configuration in its ISO-BMFF form without box header. H.264, H.265, AV1, VP8 and VP9: avcC,
     hvcC, av1C or vpcC record. AAC: AudioSpecificConfig. Opus: OpusHead with or without its magic; dOps is derived from
     it. FLAC: metadata blocks. MP3, AC-3 and E-AC-3: empty, because each frame has its parameters.
+    colors: what the publisher declares beside the pictures.
     """
 
     kind: Kind
     codec: Codec
     timescale: int
     config: bytes
+    colors: Colors = NO_COLORS
 
 
 @dataclass(frozen=True, slots=True)

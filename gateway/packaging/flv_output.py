@@ -22,15 +22,20 @@ _SHOWN_CAPTION: Final = "onMillraceCaption"
 class FlvRendering:
     """Renders FLV tags. A viewer's first bytes are the file header."""
 
+    _declares_colors = True  # see `muxer.sequence_bodies`
+
     def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
         # Players may ignore tracks that the file header does not announce.
         every = (tracks, *later)
         header = muxer.file_header(any(t.video is not None for t in every), any(t.audio is not None for t in every))
         # The first metadata has timestamp 0. With any other timestamp, ffmpeg's probing detects a subtitle track.
-        return header + muxer.metadata_tag(tracks, 0) + muxer.sequence_headers(tracks, dts_ms)
+        return header + muxer.metadata_tag(tracks, 0) + self._headers(tracks, dts_ms)
 
     def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
-        return muxer.metadata_tag(tracks, dts_ms) + muxer.sequence_headers(tracks, dts_ms)
+        return muxer.metadata_tag(tracks, dts_ms) + self._headers(tracks, dts_ms)
+
+    def _headers(self, tracks: Tracks, dts_ms: int) -> bytes:
+        return muxer.sequence_headers(tracks, dts_ms, colors=self._declares_colors)
 
     def render_unit(self, unit: AccessUnit) -> bytes:
         return muxer.unit_tag(unit)
@@ -62,6 +67,8 @@ class BrowserFlvRendering(FlvRendering):
     The time of arrival precedes each key frame, and sound if none was sent for _CLOCK_MS of media. Player pages measure
     their delay with it.
     """
+
+    _declares_colors = False
 
     def __init__(self) -> None:
         self._clock = _ClockTags()

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final, TypeVar
 
+from gateway.formats.flv.color_info import color_info, read_color_info
 from gateway.lib import bounded_json
 from gateway.lib.records import read_record
+from gateway.media.colors import NO_COLORS
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed, Tracks
 
@@ -222,7 +224,9 @@ def _read_object(body: bytes, parse: Callable[[bytes], Any]) -> dict[str, Any]:
 def _track_as_json(track: MediaTrack | None) -> dict[str, Any] | None:
     if track is None:
         return None
-    return {"codec": str(track.codec), "timescale": track.timescale, "config": track.config.hex()}
+    fields = {"codec": str(track.codec), "timescale": track.timescale, "config": track.config.hex()}
+    # Nodes of an earlier version do not read the colors.
+    return fields | ({"colors": color_info(track.colors).hex()} if track.colors != NO_COLORS else {})
 
 
 def _track(fields: Any, kind: Kind) -> MediaTrack | None:
@@ -230,13 +234,14 @@ def _track(fields: Any, kind: Kind) -> MediaTrack | None:
         return None
     if not isinstance(fields, dict):
         raise InvalidData(f"a {kind} track that is not an object")
-    timescale, config = fields.get("timescale"), fields.get("config")
+    timescale, config, colors = fields.get("timescale"), fields.get("config"), fields.get("colors", "")
     if type(timescale) is not int or not 0 < timescale < 1 << 32:
         raise InvalidData(f"a {kind} track without timescale")
-    if not isinstance(config, str) or len(config) > 2 * _MAX_CONFIG:
+    if not isinstance(config, str) or len(config) > 2 * _MAX_CONFIG or not isinstance(colors, str):
         raise InvalidData(f"a {kind} track without configuration")
     try:
-        return MediaTrack(kind, Codec(str(fields.get("codec"))), timescale, bytes.fromhex(config))
+        declared = read_color_info(bytes.fromhex(colors)) or NO_COLORS
+        return MediaTrack(kind, Codec(str(fields.get("codec"))), timescale, bytes.fromhex(config), declared)
     except ValueError:
         raise InvalidData(f"a {kind} track of an unknown codec or with a configuration that is not hex") from None
 

@@ -105,6 +105,7 @@ class AdaptationSet:
     sap: maximum type of the stream access points at the start of all segments; 0: some segments begin without one.
     language, label: of audio; "" if unknown. role: urn:mpeg:dash:role:2011, "" for none; players begin with "main".
     accessibility: of video, such as captions in the pictures.
+    properties: of video, which players may ignore.
     events: schemes of the events in the segments.
     """
 
@@ -118,6 +119,7 @@ class AdaptationSet:
     label: str = ""
     role: str = ""
     accessibility: tuple[Descriptor, ...] = ()
+    properties: tuple[Descriptor, ...] = ()
     events: tuple[str, ...] = ()
 
 
@@ -209,6 +211,8 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
             f'<AdaptationSet id="{s.id}" contentType="{s.kind}"{lang} mimeType="{_TYPES.get(s.kind, s.kind)}/mp4" '
             f'segmentAlignment="true"{sap}>\n'
         )
+        for each in s.properties:
+            yield f'<SupplementalProperty schemeIdUri="{_escaped(each.scheme)}" value="{_escaped(each.value)}"/>\n'
         for scheme in s.events:
             yield f'<InbandEventStream schemeIdUri="{_escaped(scheme)}" value=""/>\n'
         if s.label:

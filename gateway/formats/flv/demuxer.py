@@ -7,13 +7,16 @@ each.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from gateway.formats import amf0
 from gateway.formats.flv import tag
+from gateway.formats.flv.color_info import read_color_info
 from gateway.formats.flv.tag import AAC, AUDIO_FOURCC, EX_AUDIO, VIDEO_FOURCC, FrameType, VideoPacket
 from gateway.media import nal
 from gateway.media.aac import adts_config
 from gateway.media.clock import MILLISECONDS
+from gateway.media.colors import NO_COLORS
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.media.whole_pictures import real_codec, record_of
@@ -50,22 +53,34 @@ class MediaDemuxer:
     `track_number`. Each kind has at most MAX_TRACKS tracks.
 
     `read_video` and `read_audio` read a body and return
-    - `MediaTrack` if a sequence header set or changed the track (None for an identical repetition),
+    - `MediaTrack` if a sequence header or the metadata of its colors set or changed the track (None for an identical
+    repetition),
     - `AccessUnit` for a frame: `dts` is the parameter, `cts` signed milliseconds, `track` the current track,
     - `TrackStart` for the first frame of a codec without sequence header, or of an encoder that sends none but writes
       parameter sets or ADTS headers into its frames,
     - `Unsupported` once for each unsupported case,
     - a list of track ids, each with one of the values above, for a multitrack body with additional tracks,
-    - None for bodies without picture or sound: end of sequence, commands, metadata, empty bodies, and frames before
-    their sequence header (counted in `dropped`).
+    - None for bodies without picture or sound: end of sequence, commands, empty bodies, and frames before their
+    sequence header (counted in `dropped`).
     They raise InvalidData for a body that violates its specification. Afterwards, the demuxer is still usable.
     dts: milliseconds. The caller unwraps 32-bit timestamps. wall: arrival time, seconds since 1970.
     """
 
-    __slots__ = ("_converts", "_hides_h265", "_refused", "audio_track", "dropped", "foreign", "others", "video_track")
+    __slots__ = (
+        "_colors",
+        "_converts",
+        "_hides_h265",
+        "_refused",
+        "audio_track",
+        "dropped",
+        "foreign",
+        "others",
+        "video_track",
+    )
 
     def __init__(self, *, converts: bool = False) -> None:
         self._converts = converts
+        self._colors = NO_COLORS  # that the encoder declares
         self.foreign: ForeignSound | None = None
         self.video_track: MediaTrack | None = None
         self.audio_track: MediaTrack | None = None
@@ -141,7 +156,7 @@ class MediaDemuxer:
         if not config and (codec in _NEEDS_CONFIG or not key):
             self.dropped[kind] += 1
             return None
-        track = MediaTrack(kind, codec, MILLISECONDS, config)
+        track = MediaTrack(kind, codec, MILLISECONDS, config, self._colors if kind is _VIDEO else NO_COLORS)
         if kind is _VIDEO:
             self.video_track = track
         else:
@@ -216,7 +231,12 @@ class MediaDemuxer:
             return self._take_config(_VIDEO, codec, body[position:end])
         if packet == VideoPacket.MPEG2TS_SEQUENCE_START:
             return self._refuse(Kind.VIDEO, "MPEG-2 TS sequence start")
-        return None  # end of sequence, metadata
+        if packet == VideoPacket.METADATA and (colors := read_color_info(body[position:end])) is not None:
+            self._colors = colors
+            if (track := self.video_track) is not None and track.codec is codec and track.colors != colors:
+                self.video_track = replace(track, colors=colors)
+                return self.video_track
+        return None  # end of sequence
 
     def _ex_audio(self, dts: int, body: bytes, wall: float) -> tag.Demuxed:
         packet = body[0] & 15
@@ -298,7 +318,7 @@ class MediaDemuxer:
             return None  # ffmpeg 9 begins AV1 with an empty header, and sends the record with the first frame
         if len(config) < _SMALLEST_CONFIG.get(codec, 0):
             raise InvalidData(f"{codec} sequence header of {len(config)} bytes")
-        track = MediaTrack(kind, codec, MILLISECONDS, config)
+        track = MediaTrack(kind, codec, MILLISECONDS, config, self._colors if kind is _VIDEO else NO_COLORS)
         if track == (self.video_track if kind is _VIDEO else self.audio_track):
             return None
         if kind is _VIDEO:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.formats import amf0
-from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, MAX_BODY, MP3, SCRIPT, VIDEO
+from gateway.formats.flv.color_info import color_info
+from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, MAX_BODY, MP3, SCRIPT, VIDEO, VideoPacket
 from gateway.media.clock import MILLISECONDS
 from gateway.media.codecs import describe
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed, Tracks
@@ -160,15 +161,26 @@ def track_body(track: MediaTrack) -> bytes:
     return b"\x90" + FOURCC[codec] + config
 
 
-def sequence_bodies(tracks: Tracks) -> list[tuple[int, bytes]]:
-    """Returns (type, body) of each sequence header, video first."""
-    bodies = [(VIDEO if track.kind is _VIDEO_KIND else AUDIO, track_body(track)) for track in tracks]
+def sequence_bodies(tracks: Tracks, *, colors: bool = True) -> list[tuple[int, bytes]]:
+    """Returns (type, body) of each sequence header, video first, and of the colors that the publisher declares.
+
+    colors: False: for mpegts.js (1.8), which ends at the metadata of a picture.
+    """
+    bodies = []
+    for track in tracks:
+        kind = VIDEO if track.kind is _VIDEO_KIND else AUDIO
+        bodies.append((kind, track_body(track)))
+        if colors and track.codec is not _H264 and (info := color_info(track.colors)):
+            bodies.append((kind, bytes((0x90 | VideoPacket.METADATA,)) + FOURCC[track.codec] + info))
     return [(kind, body) for kind, body in bodies if body]
 
 
-def sequence_headers(tracks: Tracks, timestamp: int) -> bytes:
-    """Returns the tags that a player needs before the first frame, at `timestamp` milliseconds."""
-    return b"".join(tag(kind, timestamp, body) for kind, body in sequence_bodies(tracks))
+def sequence_headers(tracks: Tracks, timestamp: int, *, colors: bool = True) -> bytes:
+    """Returns the tags that a player needs before the first frame, at `timestamp` milliseconds.
+
+    colors: see `sequence_bodies`.
+    """
+    return b"".join(tag(kind, timestamp, body) for kind, body in sequence_bodies(tracks, colors=colors))
 
 
 def metadata_body(tracks: Tracks, *, additional: bool = False) -> bytes:

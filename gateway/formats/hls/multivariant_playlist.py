@@ -46,6 +46,7 @@ class Variant:
     size: pixels; None for audio.
     audio: the group of its audio renditions; None if it has none.
     captions: in its pictures; None: it is unknown whether there are some.
+    range: of its pictures: "SDR", "PQ" or "HLG".
     """
 
     uri: str
@@ -56,6 +57,7 @@ class Variant:
     frame_rate: float | None = None
     audio: str | None = None
     captions: tuple[CaptionTrack, ...] | None = None
+    range: str = "SDR"
 
 
 def multivariant(
@@ -79,6 +81,7 @@ def multivariant(
         tag = _media("CLOSED-CAPTIONS", "cc", track.label, track.language, track.default)
         lines.append(f"{tag},INSTREAM-ID={quoted(track.source)}\n")
     lines += subtitle_tags(subtitles, MARK)
+    has_hdr = any(v.range != "SDR" for v in variants)
     for v in variants:
         attributes = [f"BANDWIDTH={v.bandwidth}", f"AVERAGE-BANDWIDTH={v.average}"]
         if v.codecs:
@@ -87,6 +90,8 @@ def multivariant(
             attributes.append(f"RESOLUTION={v.size[0]}x{v.size[1]}")
         if v.frame_rate:
             attributes.append(f"FRAME-RATE={v.frame_rate:.3f}")
+        if v.size is not None and has_hdr:  # §4.4.6.2: without it, SDR is meant
+            attributes.append(f"VIDEO-RANGE={v.range}")
         if v.audio is not None:
             attributes.append(f"AUDIO={quoted(v.audio)}")
         if subtitles:

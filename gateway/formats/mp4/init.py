@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from gateway.formats.mp4.box import box, full_box
 from gateway.media import ac3, codecs, flac, mp3, opus
 from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.colors import UNSPECIFIED_SIGNAL, Colors
 from gateway.media.errors import UnsupportedCodec
+from gateway.media.picture_colors import colors_of
 from gateway.media.pixel_aspect import SQUARE, PixelAspect
 from gateway.media.track import Codec, Kind, MediaTrack
 
@@ -187,7 +189,15 @@ def _video_entry(track: MediaTrack, width: int, height: int, aspect: PixelAspect
     visual = struct.pack(">6xH16xHHIIIH32xHh", 1, width & 0xFFFF, height & 0xFFFF, 0x480000, 0x480000, 0, 1, 0x18, -1)
     # §12.1.4: PixelAspectRatioBox; without it pixels are square.
     shape = box(b"pasp", struct.pack(">II", *aspect)) if aspect != SQUARE else b""
-    return box(kind, visual, specific, shape)
+    return box(kind, visual, specific, shape, *_color_boxes(colors_of(track, payload)))
+
+
+def _color_boxes(colors: Colors) -> list[bytes]:
+    """Returns the boxes of the colors that are known: `colr` (§12.1.5), `mdcv` and `clli` (§12.1.8, §12.1.9)."""
+    s = colors.signal
+    nclx = struct.pack(">4s3HB", b"nclx", s.primaries, s.transfer, s.matrix, s.full_range << 7)
+    known = (b"colr", nclx if s != UNSPECIFIED_SIGNAL else b""), (b"mdcv", colors.mastering), (b"clli", colors.light)
+    return [box(kind, content) for kind, content in known if content]
 
 
 def _audio_entry(track: MediaTrack, payload: bytes | None) -> bytes:

@@ -14,6 +14,7 @@ from gateway.live.stream import Stream
 from gateway.media import codecs
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.picture_colors import colors_of
 from gateway.media.track import Tracks
 from gateway.outputs.recording.on_demand_session import RecordedSegment
 from gateway.outputs.recording.recorded_captions import keep_captions
@@ -41,12 +42,14 @@ class SessionCaptions:
         self._listed = 0  # how many of them the stored playlist lists
         self._codecs: dict[str, None] = {}  # of this session
         self._size: tuple[int, int] | None = None
+        self._range = "SDR"
 
     def add_tracks(self, tracks: Tracks) -> None:
         """Takes the tracks of an epoch of this session. They must be valid for MPEG-TS."""
         self._codecs |= dict.fromkeys(codecs.codec_string(track) for track in tracks)
         if tracks.video is not None:
             self._size = codecs.video_size(tracks.video)
+            self._range = colors_of(tracks.video).signal.range
 
     def end(self) -> None:
         """Prepares for the next session."""
@@ -94,6 +97,7 @@ class SessionCaptions:
             codecs=tuple(self._codecs),
             size=self._size,
             captions=self._captions.closed,
+            range=self._range,
         )
         return multivariant([variant], (), subtitles, version=_VERSION)
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from gateway.formats.dash.mpd import AdaptationSet, Descriptor, Mpd, Period, Representation, Template, TimelineEntry
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.colors import VideoSignal
 from gateway.packaging.cmaf.track import MIN_LISTED, CmafTrack, TrackHeader
 from gateway.packaging.segment_window import Segment
 from gateway.packaging.timing import WallClock
@@ -310,9 +311,7 @@ class MpdSnapshot:
                     grid = min(grid, (segments[-1].number - template.start_number + 1) * (e.typical or 0) / VIDEO_CLOCK)
             main = representation(track, header, frame_rate)
             set_alternates = alternates if not index else ()
-            same_codec, other_codecs = _renditions(
-                set_alternates, track, e, segments, by_number, self.part, main.codecs
-            )
+            same_codec, other_codecs = _renditions(set_alternates, track, e, segments, by_number, self.part, header)
             if same_codec:
                 main = replace(main, template=template)
             sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
@@ -320,7 +319,8 @@ class MpdSnapshot:
             shared = track.media, template
             words, seen = (label.language, label.name, role), captions if track.media == "video" else ()
             main_set = AdaptationSet(index + 1, *shared, (main, *same_codec), wall, sap, *words)
-            sets.append(replace(main_set, accessibility=seen, events=track.event_schemes))
+            properties = _color_properties(header.signal)
+            sets.append(replace(main_set, accessibility=seen, properties=properties, events=track.event_schemes))
             if other_codecs:
                 other_set = AdaptationSet(len(self.tracks) + 1, *shared, tuple(other_codecs), wall, sap)
                 sets.append(replace(other_set, accessibility=seen, events=track.event_schemes))
@@ -361,12 +361,12 @@ def _renditions(
     segments: Sequence[Segment],
     by_number: bool,
     part: float,
-    codec: str,
+    like: TrackHeader,
 ) -> tuple[list[Representation], list[Representation]]:
     """Returns the renditions that have the source's segments of a Period.
 
-    The first list has those with the source's codec, the second those with other codecs. Other
-    codecs need another AdaptationSet. Renditions have the numbers of their source, so they share its grid.
+    The first list has those with the source's codec and range, the second the others, which need another
+    AdaptationSet. like: the source. Renditions have the numbers of their source, so they share its grid.
     """
     same_codec: list[Representation] = []
     other_codecs: list[Representation] = []
@@ -384,7 +384,9 @@ def _renditions(
                 continue
             template = _by_time(header, epoch, rendition_segments, folder)
         r = replace(representation(track, header, alternate.frame_rate), id=alternate.name, template=template)
-        (same_codec if r.codecs.partition(".")[0] == codec.partition(".")[0] else other_codecs).append(r)
+        is_same = header.codec.partition(".")[0] == like.codec.partition(".")[0]
+        is_same = is_same and header.signal.range == like.signal.range
+        (same_codec if is_same else other_codecs).append(r)
     return same_codec, other_codecs
 
 
@@ -399,6 +401,18 @@ def representation(track: CmafTrack, header: TrackHeader, frame_rate: Fraction |
         track.kind, codec, max(int(track.peak), 1), header.size, rate, header.rate, header.channels,
         aspect=header.aspect,
     )  # fmt: skip
+
+
+def _color_properties(signal: VideoSignal) -> tuple[Descriptor, ...]:
+    """Returns the properties of pictures in HDR (DASH-IF IOP 4.3 §10.3, ISO/IEC 23091-2).
+
+    Chromium shows such pictures on every screen, but players refuse some: dash.js 5.1 leaves out a set with essential
+    properties, and shaka-player 5.2 one with the ColourPrimaries of BT.2020. So there are only two, not essential.
+    """
+    if signal.range == "SDR":
+        return ()
+    numbers = ("MatrixCoefficients", signal.matrix), ("TransferCharacteristics", signal.transfer)
+    return tuple(Descriptor(f"urn:mpeg:mpegB:cicp:{name}", str(number)) for name, number in numbers)
 
 
 def _names(header: TrackHeader, folder: str) -> tuple[str, str]:

@@ -108,6 +108,7 @@ class CmafManifests:
             frame_rate=float(rate) if rate is not None else None,
             audio=AUDIO_GROUP if len(tracks) > 1 or also else None,
             captions=self.captions(),
+            range=header.signal.range if header is not None else "SDR",
         )
 
     def master(self, variants: Sequence[Variant] = ()) -> str:

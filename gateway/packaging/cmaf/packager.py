@@ -13,6 +13,7 @@ from gateway.media import codecs
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.open_gops import OpenGops
+from gateway.media.picture_colors import colors_of
 from gateway.media.pixel_aspect import SQUARE
 from gateway.media.track import AccessUnit, Codec, Kind, Tracks
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
@@ -272,7 +273,7 @@ class CmafPackager(Packager):
                 uri, base = track.init_uri(epoch.prefix), manifests.base_of(VIDEO_CLOCK)
                 header = TrackHeader(
                     epoch.number, uri, VIDEO_CLOCK, codec, epoch.wall, epoch.prefix, base, size,
-                    aspect=aspect if aspect != SQUARE else None,
+                    aspect=aspect if aspect != SQUARE else None, signal=colors_of(media_track, unit.payload).signal,
                 )  # fmt: skip
                 track.begin(header, init, manifests.now)
             elif origin.period != manifests.epoch.period:

@@ -10,6 +10,7 @@ from gateway.formats.mp4.fragment import Mp4Sample, fragment, fragment_size
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.gate import Gate, Waiters
 from gateway.lib.numbers import read_integer
+from gateway.media.colors import UNSPECIFIED_SIGNAL, VideoSignal
 from gateway.packaging.caption_pieces import CaptionPieces, moved
 from gateway.packaging.date_ranges import CueTags, DateRanges
 from gateway.packaging.packager import SegmentPlan
@@ -49,6 +50,7 @@ class TrackHeader:
     base: stream time of presentation time zero, in ticks. Fragments and dates are relative to it, so that media times
     do not begin at a publisher's uptime.
     aspect: pixel aspect ratio; None for square pixels.
+    signal: the colors of the pictures.
     """
 
     epoch: int
@@ -62,6 +64,7 @@ class TrackHeader:
     rate: int = 0
     channels: int = 0
     aspect: tuple[int, int] | None = None
+    signal: VideoSignal = UNSPECIFIED_SIGNAL
 
 
 class CmafTrack:

@@ -15,6 +15,7 @@ from gateway.media import codecs
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
+from gateway.media.picture_colors import colors_of
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
 from gateway.packaging.date_ranges import CueTags, DateRanges
@@ -191,6 +192,7 @@ class TsPackager(Packager):
             size=codecs.video_size(video) if video is not None else None,
             frame_rate=float(rate) if rate is not None else None,
             captions=self.captions(),
+            range=colors_of(video).signal.range if video is not None else "SDR",
         )
 
     def begin_history(self, reach: float) -> None:

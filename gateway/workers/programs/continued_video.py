@@ -13,9 +13,9 @@ from typing import Any, Final, TypeAlias
 import av
 
 from gateway.media import h264, h265
+from gateway.media.colors import VideoSignal
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.h264_slices import CodingParameters, SliceRewriter, coding_parameters
-from gateway.media.parameter_sets import VideoSignal
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import FULL_RANGE, MATRICES, Chain, shown_matrix
