@@ -118,6 +118,12 @@ class FlvIntake(UnitIntake):
 
     # ---- cold ----
 
+    def _has_expected(self) -> bool:
+        """Whether all tracks are known, and the colors of pictures: ffmpeg sends them just before the first one."""
+        video, _ = self.tracks
+        declared = video is None or video.codec is Codec.H264
+        return super()._has_expected() and (declared or any(u.track.kind is Kind.VIDEO for _, u in self._preroll))
+
     def explain(self) -> str:
         if self._demux.video_track is None and self._demux.dropped[Kind.VIDEO]:
             return "their parameter sets (the sequence header) did not come"

@@ -13,6 +13,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
 from gateway.media import codecs, flac, h264, h265, nal, opus
+from gateway.media.colors import UNSPECIFIED_SIGNAL
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
@@ -155,6 +156,7 @@ class VideoDecoder:
 
     def _pictures(self, frames: Iterable[av.VideoFrame]) -> list[DecodedPicture]:
         pictures = []
+        declared = self.track.colors.signal
         aspect = self.sample_aspect = self._context.sample_aspect_ratio or self.sample_aspect
         for frame in frames:
             timestamp = None if frame.pts is None else self._timestamps.pop(frame.pts, None)
@@ -165,6 +167,9 @@ class VideoDecoder:
                 self.damaged += 1  # a second picture with this time, or a picture in the wrong order
                 continue
             self._last = frame.pts
+            if int(frame.color_trc) == UNSPECIFIED_SIGNAL.transfer != declared.transfer:
+                frame.color_trc, frame.color_primaries = declared.transfer, declared.primaries
+                frame.colorspace = declared.matrix
             key, lead, wall = timestamp
             pictures.append(DecodedPicture(frame, frame.pts, key, lead, wall, aspect))
         return pictures

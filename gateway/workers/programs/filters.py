@@ -14,6 +14,7 @@ from av.filter.graph import Graph
 
 from gateway.media.track import AccessUnit, MediaTrack
 from gateway.workers.programs.codec import DecodedPicture, VideoDecoder
+from gateway.workers.programs.hdr import to_sdr
 
 # The filters that apply a display matrix (signs of a, b, c, d) to the picture; x' = ax + cy, y' = bx + dy.
 _ROTATIONS: Final = {
@@ -39,10 +40,13 @@ _Ends: TypeAlias = tuple[Graph, FilterContext, FilterContext]  # a graph, its so
 _Frame: TypeAlias = av.VideoFrame | av.AudioFrame
 
 
-def build_graph(frame: _Frame, steps: Iterable[str], timescale: int, threads: int = 1) -> _Ends:
+def build_graph(
+    frame: _Frame, steps: Iterable[str], timescale: int, threads: int = 1, table: av.VideoFrame | None = None
+) -> _Ends:
     """Returns a chain of filters for pictures or sound like this frame, with its source and its sink.
 
     steps: "name" or "name=arguments". timescale: of the frames' times. threads: 0: one thread for each core.
+    table: the second input of the filter `haldclut`.
     """
     graph = Graph()
     graph.threads = threads
@@ -51,8 +55,15 @@ def build_graph(frame: _Frame, steps: Iterable[str], timescale: int, threads: in
     for step in steps:
         name, _, arguments = step.partition("=")
         nodes.append(graph.add(name, arguments or None))
+        if name == "haldclut":
+            assert table is not None, "the steps come with their table"
+            source = graph.add("buffer", _arguments(table, timescale))
+            source.link_to(nodes[-1], 0, 1)
     nodes.append(graph.add(f"{prefix}buffersink"))
     graph.link_nodes(*nodes).configure()
+    if table is not None:
+        source.push(table)
+        source.push(None)
     return graph, nodes[0], nodes[-1]
 
 
@@ -90,11 +101,14 @@ class Chain:
 
     Frames are passed by reference and not modified, so several threads may push one frame.
 
-    steps, timescale, threads: see `build_graph`.
+    steps, timescale, threads, table: see `build_graph`.
     """
 
-    def __init__(self, steps: Sequence[str], timescale: int = 1000, threads: int = 1) -> None:
+    def __init__(
+        self, steps: Sequence[str], timescale: int = 1000, threads: int = 1, table: av.VideoFrame | None = None
+    ) -> None:
         self._steps = steps
+        self._table = table
         self._timescale = timescale
         self._threads = threads
         self._input_format: tuple[object, ...] | None = None
@@ -111,7 +125,7 @@ class Chain:
         if self._ends is None or input_format != self._input_format:
             out = self.flush()
             self._input_format = input_format
-            self._ends = build_graph(frame, self._steps, self._timescale, self._threads)
+            self._ends = build_graph(frame, self._steps, self._timescale, self._threads, self._table)
         _, source, sink = self._ends
         source.push(frame)
         out.extend(pull_frames(sink))
@@ -128,13 +142,24 @@ class Chain:
 
 
 class Scaler:
-    """Scales pictures to one size, as yuv420p of limited range. Encoders and players accept this format."""
+    """Scales pictures to one size, as yuv420p of limited range. Encoders and players accept this format.
+
+    Pictures in HDR become SDR after scaling, because that costs 30 ms of CPU for a picture of 1280 x 720.
+    """
 
     def __init__(self, width: int, height: int) -> None:
-        self._chain = Chain((f"scale={width}:{height}:flags=bicubic:out_range=tv", "format=yuv420p"))
+        self._size = f"scale={width}:{height}:flags=bicubic"
+        self._colors: tuple[int, int] | None = None
+        self._chain = Chain(())
 
     def scale(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Returns the scaled picture as a new frame object."""
+        colors = int(frame.color_trc), int(frame.color_range)
+        if colors != self._colors:
+            self._colors = colors
+            steps, table = to_sdr(colors[0], colors[1] == FULL_RANGE)
+            plain = f"{self._size}:out_range=tv", "format=yuv420p"
+            self._chain = Chain((self._size, *steps) if steps else plain, table=table)
         scaled: av.VideoFrame = self._chain.push(frame)[0]
         return scaled
 

@@ -19,6 +19,8 @@ from gateway.protocols.wire import StreamMessage
 from gateway.workers.jpeg_protocol import GRID, JpegAction, JpegMessage, JpegReply, JpegRequest, PictureDifference
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder
+from gateway.workers.programs.filters import Scaler
+from gateway.workers.programs.hdr import to_sdr
 
 _MOTION_SCALE: Final = 6  # the old system detects motion at a sixth of the width and height
 _MAX_SESSIONS: Final = 256
@@ -73,6 +75,8 @@ def encode_jpeg(picture: DecodedPicture, quality: int, longest: int = 0) -> byte
         scale = Fraction(longest, max(width, height))
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
     matrix = None
+    if to_sdr(int(frame.color_trc), False)[0]:
+        frame = Scaler(width, height).scale(frame)
     if int(frame.colorspace) == _UNSPECIFIED:
         matrix = Colorspace.ITU709 if frame.height >= _HD else Colorspace.ITU601
     rgb = frame.reformat(width, height, "rgb24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC)

@@ -11,8 +11,10 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.unit_intake import AUDIO_INDEX, PREROLL_MS, VIDEO_INDEX
 from gateway.live.unusable_media import UnusableMedia
 from gateway.media.errors import InvalidData
+from gateway.media.track import Kind
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
+from tests.unit.formats.flv import test_color_info as color_info
 
 VIDEO_HEADER = b"\x17\x00\x00\x00\x00" + AVCC
 AUDIO_HEADER = b"\xaf\x00\x12\x10"
@@ -176,4 +178,29 @@ async def test_timed_data_is_forwarded_and_metadata_changes_are_announced():
     assert [type(i).__name__ for i in rig.sink.items] == ["Tracks", "AccessUnit", "Timed", "Tracks"]
     assert rig.sink.tracks[1].metadata == {"width": 1.0}
     assert rig.sink.tracks[1].epoch == 0
+    await rig.close()
+
+
+async def test_colors_before_the_first_picture_begin_no_epoch_after_sound():
+    """ffmpeg 9 sends `colorInfo` with the first picture, after the first sound."""
+    rig = Rig()
+    rig.video(0, color_info.header())
+    rig.audio(0, AUDIO_HEADER)
+    rig.audio(0, sample())
+    rig.video(0, color_info.metadata())
+    rig.video(0, b"\x93hvc1" + b"\0\0\0\x02\x26\x01")
+    (tracks,) = rig.sink.tracks
+    assert tracks.video is not None
+    assert tracks.video.colors == color_info.WHOLE
+    assert [u.track.kind for u in rig.sink.units] == [Kind.AUDIO, Kind.VIDEO]
+    await rig.close()
+
+
+async def test_sound_does_not_wait_long_for_pictures_that_may_have_colors():
+    rig = Rig()
+    rig.video(0, color_info.header())
+    rig.audio(0, AUDIO_HEADER)
+    for at in range(0, PREROLL_MS + 100, 100):
+        rig.audio(at, sample())
+    assert rig.sink.units
     await rig.close()

@@ -11,7 +11,7 @@ from av.filter.graph import Graph
 from PIL import Image
 
 from gateway.media.track import Kind
-from gateway.workers.programs.codec import DecodedPicture, VideoDecoder
+from gateway.workers.programs.codec import COLOR_PROPERTIES, DecodedPicture, VideoDecoder
 from gateway.workers.programs.filters import Preparation, Scaler
 from tests.support.sources import X264, Source, pictures, source
 
@@ -142,3 +142,33 @@ def test_rotated_pictures_are_turned_upright(degrees: int, expected: list[str], 
     ready = [out for p in shown for out in preparation.push(p)]
     assert (ready[0].frame.width, ready[0].frame.height) == size
     assert corners(Scaler(*size).scale(ready[0].frame)) == expected
+
+
+def _gray(code: float, transfer: int) -> av.VideoFrame:
+    """A gray picture of 10 bits. code: 0: black; 1: the most light."""
+    frame = av.VideoFrame(64, 36, "yuv420p10le")
+    for plane, value in zip(frame.planes, (round(64 + code * 876), 512, 512), strict=True):
+        plane.update(value.to_bytes(2, "little") * (plane.buffer_size // 2))
+    frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range = 9, 9, transfer, 1
+    frame.pts = 0
+    return frame
+
+
+@pytest.mark.parametrize(("transfer", "white"), [(16, 0.58), (18, 0.75)])
+def test_hdr_becomes_bt709_with_all_its_light(transfer: int, white: float) -> None:
+    """white: the code of graphics white, ITU-R BT.2408 table 1."""
+    scaler, levels = Scaler(32, 18), []
+    for code in (0.0, white / 2, white, (1 + white) / 2, 1.0):
+        scaled = scaler.scale(_gray(code, transfer))
+        assert (scaled.width, scaled.height, scaled.format.name) == (32, 18, "yuv420p")
+        assert [int(getattr(scaled, name)) for name in COLOR_PROPERTIES] == [1, 1, 1, 1]  # BT.709
+        levels.append(bytes(scaled.planes[0])[0])
+    assert levels == sorted(levels)
+    assert levels[0] == 16
+    assert 215 < levels[2] <= levels[-1] <= 236
+
+
+def test_other_pictures_keep_their_colors() -> None:
+    scaled = Scaler(32, 18).scale(_gray(0.5, 14))
+    assert [int(getattr(scaled, name)) for name in COLOR_PROPERTIES] == [1, 9, 14, 9]
+    assert bytes(scaled.planes[0])[0] == 125

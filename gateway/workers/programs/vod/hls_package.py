@@ -143,7 +143,7 @@ class _Packaging:
                 previews.offer(frame, at, pictures.display)
 
         encoding = self._request.encoding
-        pictures = VideoTranscoder(self._film, encoding, self._folder, self._save_poster, offer, self._advance)
+        pictures = VideoTranscoder(self._film, encoding, self._save_poster, offer, self._advance)
         return pictures
 
     def _write_audio(

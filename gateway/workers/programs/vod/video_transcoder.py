@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import av
@@ -22,13 +21,12 @@ from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.workers.package_protocol import VodEncoding
 from gateway.workers.programs.codec import COLOR_PROPERTIES, encoder_config
 from gateway.workers.programs.filters import FULL_RANGE, Chain
+from gateway.workers.programs.hdr import to_sdr
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
-from gateway.workers.programs.vod.hdr import Transfer, table
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.vod_bounds import UnusableFilm
 
 _KEY_TICKS: Final = 2 * VIDEO_CLOCK  # distance of key frames
-_PQ, _HLG = 16, 18  # color_trc of ITU-T H.273
 _MAX_AHEAD: Final = 4  # frames that are decoded before the encoder needs them
 _END: Final = object()
 T = TypeVar("T")
@@ -56,7 +54,6 @@ class VideoTranscoder:
         self,
         media_file: MediaFile,
         encoding: VodEncoding,
-        scratch: Path,
         on_first: Callable[[Any, tuple[int, int]], None],
         on_picture: Callable[[Any, int], None],
         advance: Callable[[int], None],
@@ -66,7 +63,6 @@ class VideoTranscoder:
         self.end = 0  # end of the last picture, in ticks
         self.made = 0  # number of encoded pictures, without those that repeat one
         self._encoding = encoding
-        self._scratch = scratch
         self._on_first = on_first
         self._on_picture = on_picture
         self._size: tuple[int, int] | None = None  # of the encoded pictures
@@ -120,25 +116,14 @@ class VideoTranscoder:
             properties = (frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_range)
             if properties != known:
                 known = properties
-                chain = Chain((*self._color_steps(frame), *self._size_steps(frame)), VIDEO_CLOCK, threads=0)
+                steps, table = to_sdr(int(frame.color_trc), frame.color_range == FULL_RANGE)
+                steps = (*(steps or self._color_steps(frame)), *self._size_steps(frame))
+                chain = Chain(steps, VIDEO_CLOCK, threads=0, table=table)
             (converted,) = chain.push(frame)
             yield (converted, picture.aspect), picture.pts
 
     def _color_steps(self, frame: Any) -> list[str]:
-        """Returns the filters that convert a frame to colors of limited range without HDR."""
-        if frame.color_trc in (_PQ, _HLG):
-            transfer = Transfer.PQ if frame.color_trc == _PQ else Transfer.HLG
-            cube = self._scratch / f"{transfer}.cube"
-            cube.write_text(table(transfer))
-            in_range = "full" if frame.color_range == FULL_RANGE else "limited"
-            return [
-                f"scale=in_color_matrix=bt2020:in_range={in_range}",
-                "format=gbrp12le",
-                f"lut3d=file={_quote(str(cube))}:interp=tetrahedral",
-                "scale=out_color_matrix=bt709:out_range=limited",
-                "format=yuv420p",
-                "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=limited",
-            ]
+        """Returns the filters that convert a frame of SDR to colors of limited range."""
         if frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj"):
             return ["scale=out_range=limited"]
         if not frame.format.name.startswith("yuv"):
@@ -197,11 +182,6 @@ class VideoTranscoder:
         }  # fmt: skip
         encoder.open()
         return encoder
-
-
-def _quote(text: str) -> str:
-    """Quotes a text for a filter's argument list. The second quoting level, of a graph description, is not needed."""
-    return "".join(f"\\{c}" if c in "\\':,;[]" else c for c in text)
 
 
 def read_ahead(source: Iterator[T], max_items: int) -> Iterator[T]:

@@ -1,15 +1,21 @@
-"""Converts HDR to SDR: computes the color table for libav's lut3d filter.
+"""Converts HDR to SDR: computes the color table for libav's haldclut filter, which needs no file: workers write none.
 
 Converts PQ (SMPTE ST 2084) and HLG (ARIB STD-B67), both in BT.2020, to BT.709. The steps: compute the light, compress
 the range above diffuse white, convert the colors to the smaller gamut, and encode the signal again.
 """
 
 import math
+from array import array
 from enum import StrEnum
+from functools import cache
 from itertools import product
 from typing import Final
 
-SIZE: Final = 33  # points on each axis; lut3d interpolates between them
+import av
+
+SIZE: Final = 36  # points on each axis, a square; the filter interpolates between them
+_SIDE: Final = 216  # pixels of the picture that has the table: SIZE³ = _SIDE²
+_WHITE_CODE: Final = 4095  # of 12 bits
 
 _WHITE: Final = 203.0  # cd/m² of diffuse white in HDR, ITU-R BT.2408
 _PEAK: Final = 1000.0  # cd/m², the usual peak of HDR mastering; brighter light becomes white
@@ -26,15 +32,49 @@ class Transfer(StrEnum):
     HLG = "hlg"
 
 
-def table(transfer: Transfer) -> str:
-    """Returns the table as a .cube file. Red changes fastest, as the format requires."""
+_TRANSFERS: Final = {16: Transfer.PQ, 18: Transfer.HLG}
+
+
+def to_sdr(transfer: int, full_range: bool) -> tuple[tuple[str, ...], av.VideoFrame | None]:
+    """Returns the filters that convert pictures of BT.2020 to BT.709, and their table. Both are empty for SDR.
+
+    transfer: by ITU-T H.273.
+    """
+    if transfer not in _TRANSFERS:
+        return (), None
+    steps = (
+        f"scale=in_color_matrix=bt2020:in_range={'full' if full_range else 'limited'}",
+        "format=gbrp12le",
+        "haldclut=interp=tetrahedral",
+        "scale=out_color_matrix=bt709:out_range=limited",
+        "format=yuv420p",
+        "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=limited",
+    )
+    return steps, _picture(_TRANSFERS[transfer])
+
+
+@cache
+def _picture(transfer: Transfer) -> av.VideoFrame:
+    """Returns the table as a picture."""
+    frame = av.VideoFrame(_SIDE, _SIDE, "gbrp12le")
+    red, green, blue = zip(*table(transfer), strict=True)
+    for plane, values in zip(frame.planes, (green, blue, red), strict=True):
+        codes = array("H", [round(value * _WHITE_CODE) for value in values])
+        lines = [codes[at : at + _SIDE].tobytes() for at in range(0, len(codes), _SIDE)]
+        plane.update(b"".join([line.ljust(plane.line_size, b"\0") for line in lines]))
+    frame.pts = 0
+    return frame
+
+
+def table(transfer: Transfer) -> list[tuple[float, float, float]]:
+    """Returns red, green and blue of SDR, for each point of the table. Red changes fastest, as the filter requires."""
     steps = [n / (SIZE - 1) for n in range(SIZE)]
     light = [_pq(s) for s in steps] if transfer is Transfer.PQ else [_hlg(s) for s in steps]
-    lines = [f"LUT_3D_SIZE {SIZE}"]
+    found = []
     for blue, green, red in product(light, repeat=3):
         display = _scene_to_display(red, green, blue) if transfer is Transfer.HLG else (red, green, blue)
-        lines.append("{:.5f} {:.5f} {:.5f}".format(*_to_sdr(*display)))
-    return "\n".join(lines) + "\n"
+        found.append(_to_sdr(*display))
+    return found
 
 
 def _pq(signal: float) -> float:
