@@ -20,12 +20,13 @@ IMMUTABLE: Final = "public, max-age=31536000, immutable"
 # RFC 9110 §15.3.7, §15.4.5: 206 and 304 have it if the 200 has it.
 VARY: Final = {"Vary": "Accept-Encoding"}
 _PHRASES: Final = {s.value: s.phrase for s in http.HTTPStatus}
-_EXPOSED: Final = "Content-Length, Content-Range, Content-Type, Date, ETag, Retry-After"
+_EXPOSED: Final = "Age, Content-Length, Content-Range, Content-Type, Date, ETag, Retry-After"
 _ALSO_EXPOSED: Final = ("Link", "Location")  # in the answers that have them
 # "*" does not include Authorization (Fetch standard, "CORS non-wildcard request-header name").
 _ALLOWED_HEADERS: Final = "*, Authorization, Content-Type, If-Match, Range"
 _PREFLIGHT_SECONDS: Final = 86_400
 _MIN_COMPRESSED: Final = 860  # bytes; a smaller body fits into one packet
+_PLAYLIST: Final = "application/vnd.apple.mpegurl"  # Apple's rules for HLS want them compressed, whatever their size
 _MAX_COMPRESSED_ON_LOOP: Final = 32 * 1024  # bytes; compression needs less than a millisecond
 _RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})", re.ASCII)
 _LINE = re.compile(r"[\t -~\x80-\xff]*")
@@ -65,7 +66,8 @@ class Response:
         self.content_type = content_type
         self.cache = cache
         self.headers: Mapping[str, str] = headers or {}
-        self.compress = compress and isinstance(body, bytes) and len(body) >= _MIN_COMPRESSED
+        least = 1 if content_type == _PLAYLIST else _MIN_COMPRESSED
+        self.compress = compress and isinstance(body, bytes) and len(body) >= least
         self.length = len(body) if isinstance(body, bytes) else None
         self.steady = False
         self._head: bytes | None = None

@@ -161,3 +161,15 @@ async def test_the_number_of_concurrent_compressions_is_bounded(monkeypatch):
 )
 def test_only_a_weight_of_0_refuses_gzip(accepted: str, allowed: bool) -> None:
     assert accepts_gzip(accepted) is allowed
+
+
+def test_small_playlists_are_compressed_and_other_small_bodies_are_not() -> None:
+    playlist = Response(200, b"#EXTM3U\n" * 20, "application/vnd.apple.mpegurl", compress=True)
+    assert playlist.compress
+    assert b"Content-Encoding: gzip" in playlist.gzipped().head()
+    assert not Response(200, b"x" * 200, "application/json", compress=True).compress
+
+
+def test_scripts_of_other_origins_may_read_the_age_of_a_cached_answer() -> None:
+    exposed = next(line for line in text(200, "").head().split(b"\r\n") if line.startswith(b"Access-Control-Expose"))
+    assert b" Age, " in exposed
