@@ -24,6 +24,9 @@ from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, T
 Evict: TypeAlias = Callable[[EndReason], None]
 
 KEY_FRAME_SECONDS: Final = 1.0  # between two requests for a key frame
+# An encoder that begins with its uptime begins near zero: mpegts.js (1.8) freezes at 2^31 milliseconds, and relays are
+# disliked with such times. Later units of another track may be a little earlier than the first one.
+_LATEST_START_MS, _START_MS = 10_000, 1_000
 _MIN_GAP_MS = 33  # between the last unit before a reconnection and the first one after it: one frame
 
 
@@ -72,7 +75,7 @@ class StreamPublisher:
     its peer and closes.
     keep_time: leaves timestamps unchanged, for renditions, which have the timestamps of their source.
     Otherwise the units of a returning publisher are shifted: the stream's time continues. The gap is as long as the
-    time without units.
+    time without units. The first publisher is shifted only if its times begin late (_LATEST_START_MS).
     trusted: does not limit the changes of its tracks (`gateway.live.track_changes`). Another node has limited the
     changes, or the units come from one of our workers.
 
@@ -376,7 +379,7 @@ class StreamPublisher:
     def _first_shift(self, first_ms: int, now: float) -> int:
         received = self.stream.received
         if not received.last_push:
-            return 0
+            return 0 if first_ms <= _LATEST_START_MS else _START_MS - first_ms
         gap = max(_MIN_GAP_MS, round((now - received.last_push) * 1000))
         return received.last_dts_ms + gap - first_ms
 

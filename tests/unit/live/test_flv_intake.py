@@ -128,7 +128,7 @@ async def test_a_changed_sequence_header_starts_an_epoch_and_its_timestamp_is_ig
     rig.video(0, VIDEO_HEADER[:-1] + b"\x23")
     rig.video(50_033, frame(1, key=True))
     assert [t.epoch for t in rig.sink.tracks] == [0, 1]
-    assert [u.dts for u in rig.sink.units] == [50_000, 50_033]
+    assert [u.dts for u in rig.sink.units] == [1_000, 1_033]
     await rig.close()
 
 

@@ -256,3 +256,16 @@ async def test_the_tracks_of_a_push_are_added_up_and_a_slate_begins_anew():
     send(14 + int(OVER_SECONDS), 1)
     assert told == [EndReason.BIT_RATE]
     await closed(hub)
+
+
+@pytest.mark.parametrize(("sent", "stored"), [(9_000, 9_000), (10_001, 1_000), (2**31 - 5, 1_000), (2**32 - 100, 1_000)])
+async def test_an_encoder_that_begins_with_its_uptime_begins_near_zero(sent: int, stored: int):
+    hub = builders.hub()
+    publisher = publish(hub)
+    sink = Recorder()
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    publisher.stream.attach(sink)
+    for at in (0, 40, 20):
+        publisher.push(picture(sent + at, key=True), time.monotonic())
+    assert [unit.dts for unit in sink.units] == [stored, stored + 40, stored + 20]
+    await closed(hub)
