@@ -6,7 +6,7 @@ from typing import Any
 from gateway.media import aac, ac3, av1, flac, h264, h265, mp3, opus, vp9
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
-from gateway.media.pixel_aspect import SQUARE, PixelAspect
+from gateway.media.pixel_aspect import SQUARE, PixelAspect, displayed
 from gateway.media.track import Codec, Kind, MediaTrack
 
 _PARSERS: dict[Codec, Callable[[bytes], object]] = {
@@ -71,6 +71,15 @@ def video_size(track: MediaTrack, payload: bytes | None = None) -> tuple[int, in
         case Codec.VP8:
             return None if payload is None else vp9.vp8_frame_size(payload)
     return None
+
+
+def display_size(track: MediaTrack) -> tuple[int, int] | None:
+    """Returns the size of the pictures in square pixels; None if the configuration does not have it.
+
+    Raises InvalidData.
+    """
+    size = video_size(track)
+    return size and displayed(size, pixel_aspect(track))
 
 
 def pixel_aspect(track: MediaTrack, payload: bytes | None = None) -> PixelAspect:

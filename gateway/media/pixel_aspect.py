@@ -35,6 +35,11 @@ def of_sizes(size: tuple[int, int], render_size: tuple[int, int]) -> PixelAspect
     return SQUARE if abs(Fraction(*found) - 1) < _TOLERANCE else found
 
 
+def displayed(size: tuple[int, int], aspect: PixelAspect) -> tuple[int, int]:
+    """Returns the size of pictures in square pixels, with their height."""
+    return max(1, round(Fraction(size[0] * aspect[0], aspect[1]))), size[1]
+
+
 def usable(width: int, height: int) -> PixelAspect:
     """Returns the ratio in lowest terms; square if it is impossible."""
     if not width or not height or not Fraction(1, _MAX_RATIO) <= Fraction(width, height) <= _MAX_RATIO:

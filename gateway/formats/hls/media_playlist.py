@@ -142,7 +142,7 @@ def head(
     target: Target Duration in seconds. No rounded EXTINF exceeds it (§4.4.3.1).
     discontinuity_sequence: None for a playlist from which no segments are removed. A live playlist MUST have it, even
     if it is 0 (§6.2.2).
-    independent: whether every segment, now and later, can be decoded without another one (§4.4.2.1).
+    independent: whether every segment can be decoded without another one (§4.4.2.1).
     skip_until: the Skip Boundary in seconds, for blocking reload and delta updates without parts; 0: without them.
     """
     lines = [f"#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target}\n"]

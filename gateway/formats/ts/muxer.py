@@ -55,14 +55,12 @@ class TsMuxer:
     InvalidData for a broken configuration, ValueError without any track.
     """
 
-    def __init__(
-        self, video: MediaTrack | None, audio: MediaTrack | None, *, delay: int = DELAY, version: int = 0
-    ) -> None:
+    def __init__(self, video: MediaTrack | None, audio: MediaTrack | None, *, delay: int = DELAY) -> None:
         if video is None and audio is None:
             raise ValueError("a transport stream without a track")
         self._delay = delay
         self._data: dict[DataStream, _Pid] = {}
-        self._counters = {psi.PAT_PID: 0, psi.PMT_PID: 0}
+        self.table_counter = 0  # of the next PAT and PMT
         self._pcr_pid = VIDEO_PID if video is not None else AUDIO_PID
         self._last_pcr: int | None = None
         streams: list[tuple[int, int, bytes]] = []
@@ -86,7 +84,7 @@ class TsMuxer:
         self._audio_codec = audio.codec if audio is not None else None
         self._audio = _Pid(AUDIO_PID)
         self._pat = psi.pat()
-        self._streams, self.version = streams, version
+        self._streams, self.version = streams, 0
         self._write_map()
 
     def _write_map(self) -> None:
@@ -105,8 +103,9 @@ class TsMuxer:
         self._parameter_sets = nal.join_annexb([unit for units in record.sets for unit in units])
 
     def continue_counters(self, before: TsMuxer) -> None:
-        """Continues the counters of the muxer that wrote the packets before."""
-        self._counters = dict(before._counters)
+        """Continues the counters of the muxer that wrote the packets before. Other tables have the next version."""
+        self.version = before.version + (self._streams != before._streams) & 31
+        self.table_counter = before.table_counter
         self._video.counter, self._audio.counter = before._video.counter, before._audio.counter
         self._data = before._data
         self._write_map()
@@ -139,23 +138,19 @@ class TsMuxer:
 
     def write_tables(self) -> bytes:
         """Returns PAT and PMT, the first two packets of each segment."""
-        tables = self._tables(0)
-        for pid in self._counters:
-            self._counters[pid] = self._counters[pid] + 1 & 15
-        return tables
+        self.table_counter = self.table_counter + 1 & 15
+        return self.repeat_tables(self.table_counter)
 
     @property
     def delay(self) -> int:
         """Ticks from the clock of the media to the written times."""
         return self._delay
 
-    def repeat_tables(self) -> bytes:
-        """Returns the last PAT and PMT once more, for a reader that joins before the next ones."""
-        return self._tables(-1)
-
-    def _tables(self, step: int) -> bytes:
+    def repeat_tables(self, following: int) -> bytes:
+        """Returns PAT and PMT once more, for a reader that joins. following: counter of those that it gets next."""
+        counter = following - 1 & 15
         return b"".join(
-            bytes((0x47, 0x40 | pid >> 8, pid & 0xFF, 0x10 | self._counters[pid] + step & 15)) + body
+            bytes((0x47, 0x40 | pid >> 8, pid & 0xFF, 0x10 | counter)) + body
             for pid, body in ((psi.PAT_PID, self._pat), (psi.PMT_PID, self._pmt))
         )
 

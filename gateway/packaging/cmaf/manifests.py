@@ -12,6 +12,7 @@ from gateway.lib.metrics import Metrics
 from gateway.live.pushed_tracks import NO_INFO, PushedTrack, TrackInfo, labels
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.pixel_aspect import SQUARE, displayed
 from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
 from gateway.packaging.caption_files import caption_playlist, subtitle_renditions
@@ -104,7 +105,7 @@ class CmafManifests:
             bandwidth=max(declared_bitrate, int(sum(track.peak for track in tracks)) + 1),
             average=max(1, int(sum(track.window.average for track in tracks)) + 1),
             codecs=tuple(dict.fromkeys(h.codec for track in [*tracks, *also] if (h := track.header) is not None)),
-            size=header.size if header is not None else None,
+            size=displayed(header.size, header.aspect or SQUARE) if header is not None and header.size else None,
             frame_rate=float(rate) if rate is not None else None,
             audio=AUDIO_GROUP if len(tracks) > 1 or also else None,
             captions=self.captions(),

@@ -108,6 +108,7 @@ class CmafTrack:
         self.shift = 0
         self._slew = 0  # correction of the open segment's times, see `DateCorrection`
         self.sap = 1  # type of the stream access point with which the open segment begins, 0: none
+        self.independent = True  # each segment so far can be decoded alone
         self._leading = 0  # ticks from its earliest presentation time to the presentation time of its first frame
         self._date_offset: int | None = None  # ticks from `start` to the date of the open segment; None: `shift`
         self.date_shift = 0  # `shift` when the first part was listed, so that the date does not change
@@ -240,6 +241,7 @@ class CmafTrack:
             self.number, uri, duration, body, cues + media_playlist.segment(duration, uri), header.epoch, wall,
             header.uri, time, length, header.clock, self.parts, self.sap, self._leading, spacing or length, last,
         )  # fmt: skip
+        self.independent = self.independent and self._begins_alone
         removed = window.add(segment)
         for old in removed:
             for part in old.parts:
@@ -301,6 +303,11 @@ class CmafTrack:
             return self.number, len(self.parts) - 1
         newest = self.window[-1]
         return newest.number, len(newest.parts) - 1
+
+    @property
+    def _begins_alone(self) -> bool:
+        """Whether the open segment begins with a key frame, and no picture of it needs an earlier one."""
+        return 0 < self.sap <= 2
 
     @property
     def is_unlisted(self) -> bool:
@@ -391,8 +398,8 @@ class CmafTrack:
             discontinuity_sequence=window.discontinuity_sequence,
             version=_VERSION,
             low_latency=media_playlist.LowLatency(self.part_target, hold_back, skip_until),
-            # A later video segment may begin inside a GOP.
-            independent=self.media == "audio",
+            # A later video segment may begin inside a GOP. Then the tag is left out from this segment on.
+            independent=self.independent and (not self.parts or self._begins_alone),
         )
         if ranges is not None:
             head += ranges.lines(window[0].wall)

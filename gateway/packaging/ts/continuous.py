@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 _DELAY: Final = 9_000  # ticks from the clock to the time stamps: 100 ms in which sound and pictures may be apart
 _TABLES_EVERY: Final = 36_000  # ticks between two tables, 400 ms; ETSI TR 101 290 allows 500 ms
+_MAX_TABLES: Final = 256
 _MILLISECOND: Final = VIDEO_CLOCK // 1000
 
 
@@ -41,8 +43,9 @@ class TsRendering:
         self._earlier = earlier
         self._muxer: TsMuxer | None = None
         self._tracks: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
-        self._version = 0
         self._tables_at = 0  # ticks: decode time at which the next tables are due
+        # Milliseconds at which tables were written, and their counters; longer than a GOP in a cache.
+        self._written: deque[tuple[int, int]] = deque(maxlen=_MAX_TABLES)
         self._last: dict[Kind, int] = {}  # by kind: ticks, the last decode time
         self._bad = False  # the last unit could not be rendered
         self._events = EventReader()
@@ -52,9 +55,10 @@ class TsRendering:
         muxer = self._set(tracks)
         for timed in self._earlier():
             stream = self._private_stream(timed) if timed.name == PRIVATE_DATA else self._event_stream(timed)
-            if stream is not None and muxer.announce(stream):
-                self._version = muxer.version
-        return muxer.repeat_tables()
+            if stream is not None:
+                muxer.announce(stream)
+        first = next((counter for at, counter in self._written if at >= dts_ms - 1), muxer.table_counter)
+        return muxer.repeat_tables(first)
 
     def _private_stream(self, timed: Timed) -> DataStream | None:
         data = read_private_data(timed)
@@ -66,7 +70,11 @@ class TsRendering:
         return data_stream(event) if event is not None else None
 
     def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
-        return self._set(tracks).write_tables()
+        return self._tables(self._set(tracks), dts_ms)
+
+    def _tables(self, muxer: TsMuxer, dts_ms: int) -> bytes:
+        self._written.append((dts_ms, muxer.table_counter))
+        return muxer.write_tables()
 
     def render_unit(self, unit: AccessUnit) -> bytes:
         """Returns the packets of a unit, perhaps with tables before them. Hot path."""
@@ -87,7 +95,7 @@ class TsRendering:
         is_key = unit.key and track.kind is Kind.VIDEO
         if is_key or not 0 <= self._tables_at - dts <= _TABLES_EVERY:
             self._tables_at = dts + _TABLES_EVERY
-            return muxer.write_tables() + data
+            return self._tables(muxer, dts // _MILLISECOND) + data
         return data
 
     def render_timed(self, timed: Timed) -> bytes:
@@ -111,10 +119,9 @@ class TsRendering:
         return self._announce(muxer, stream) + write_private(muxer, stream, data).render()
 
     def _announce(self, muxer: TsMuxer, stream: DataStream) -> bytes:
-        if not muxer.announce(stream):
-            return b""
-        self._version = muxer.version
-        return muxer.write_tables()
+        return (
+            self._tables(muxer, max(self._last.values(), default=0) // _MILLISECOND) if muxer.announce(stream) else b""
+        )
 
     def _set(self, tracks: Tracks) -> TsMuxer:
         """Returns the muxer for these tracks. Raises UnsupportedCodec."""
@@ -122,9 +129,7 @@ class TsRendering:
         if tracks.video is None and audio is None:
             raise UnsupportedCodec("a transport stream cannot carry this sound")
         if self._muxer is None or self._tracks != (tracks.video, audio):
-            if self._muxer is not None and _codecs(self._tracks) != _codecs((tracks.video, audio)):
-                self._version = self._version + 1 & 31
-            muxer = TsMuxer(tracks.video, audio, delay=_DELAY, version=self._version)
+            muxer = TsMuxer(tracks.video, audio, delay=_DELAY)
             if self._muxer is not None:
                 muxer.continue_counters(self._muxer)
             self._muxer, self._tracks = muxer, (tracks.video, audio)
@@ -141,10 +146,6 @@ def can_carry(tracks: Tracks) -> bool:
     """Whether a transport stream can carry the pictures; without pictures, the sound."""
     video, audio = tracks.video, tracks.audio
     return video.codec in VIDEO_TYPES if video is not None else audio is not None and audio.codec in AUDIO_TYPES
-
-
-def _codecs(tracks: tuple[MediaTrack | None, MediaTrack | None]) -> list[object]:
-    return [None if track is None else track.codec for track in tracks]
 
 
 class SrtOutput:

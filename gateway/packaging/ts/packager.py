@@ -16,6 +16,7 @@ from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
 from gateway.media.picture_colors import colors_of
+from gateway.media.random_access import RandomAccess
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
 from gateway.packaging.date_ranges import CueTags, DateRanges
@@ -143,7 +144,9 @@ class TsPackager(Packager):
             self._name_offset = file_number - number
         self._tracks_epoch: int | None = None
         self._is_new_epoch = True  # no segment has begun in this epoch
+        self._independent = True  # each segment so far can be decoded alone
         self._muxer: TsMuxer | None = None
+        self._muxed_by: TsMuxer | None = None  # the muxer of the last muxed segment
         self._boundary: Boundary | None = None  # where the next segment begins, if it is aligned
         self._tracks: Tracks | None = None
         self._video: MediaTrack | None = None
@@ -189,7 +192,7 @@ class TsPackager(Packager):
             bandwidth=max(declared_bitrate, int(window.peak) + 1),
             average=int(window.average) + 1,
             codecs=tuple(codecs.codec_string(track) for track in tracks or ()),
-            size=codecs.video_size(video) if video is not None else None,
+            size=codecs.display_size(video) if video is not None else None,
             frame_rate=float(rate) if rate is not None else None,
             captions=self.captions(),
             range=colors_of(video).signal.range if video is not None else "SDR",
@@ -222,6 +225,7 @@ class TsPackager(Packager):
             sequence=window[0].number,
             discontinuity_sequence=window.discontinuity_sequence,
             version=_VERSION,
+            independent=self._independent,
         )
         head += self.ranges.lines(window[0].wall)
         return media_playlist.playlist(head, body, ended=self.ended and not self.moved)
@@ -293,6 +297,7 @@ class TsPackager(Packager):
             if (not key and self._is_new_epoch) or not self._decide_begin(dts, dts + cts, unit.wall, True):
                 return
             self._begin(dts, dts + cts, unit.wall)
+            self._note_start(key, gops)
         else:
             # In presentation time: in an open GOP a key frame is decoded before pictures that are shown before it.
             elapsed = dts + cts - self._first_presentation if key else dts - self._start
@@ -304,6 +309,7 @@ class TsPackager(Packager):
                     date = dts + self._date_time() - self._start
                 self._finish_segment(dts, self._first_shown(dts, dts + cts))
                 self._begin(dts, dts + cts, unit.wall)
+                self._note_start(key, gops)
                 self._date = date
         self._last_video = dts
         self._step = step
@@ -340,6 +346,7 @@ class TsPackager(Packager):
         ) and self._decide_begin(time, time, unit.wall, True):
             self._finish_segment(time, time)
             self._begin(time, time, unit.wall)
+            self._independent = False  # pictures may follow before the next key frame
         times = self._times
         if times and clock.resynced:
             self._flush_audio()
@@ -365,6 +372,9 @@ class TsPackager(Packager):
         candidate = CutCandidate(dts, pts, wall, self._is_new_epoch, self._open, self._number + self._open)
         self._boundary = alignment.decide_boundary(self, candidate, wants_cut, self.segmenter)
         return self._boundary is not None
+
+    def _note_start(self, key: bool, gops: OpenGops) -> None:
+        self._independent = self._independent and key and gops.access is RandomAccess.CLOSED
 
     def _begin(self, dts: int, pts: int, wall: float) -> None:
         boundary = self._boundary
@@ -493,11 +503,15 @@ class TsPackager(Packager):
     def _render(self, segment: UnmuxedSegment) -> bytes:
         """Returns a segment's bytes.
 
-        Continuity counters continue from segment to segment. So earlier segments, which may be requested later, are
-        muxed first.
+        Continuity counters continue from segment to segment, also over a publisher's return. So earlier segments,
+        which may be requested later, are muxed first.
         """
         while segment.packets is None:
-            self._unmuxed.popleft().mux(self.note_broken)
+            following = self._unmuxed.popleft()
+            if self._muxed_by is not None and following.muxer is not self._muxed_by:
+                following.muxer.continue_counters(self._muxed_by)
+            self._muxed_by = following.muxer
+            following.mux(self.note_broken)
         tables, packets = segment.packets
         return b"".join([tables, *[p.render() for p in packets]])
 

@@ -45,6 +45,7 @@ def test_the_pixel_aspect_of_the_encoder_reaches_players(
     video = taken.tracks.video
     assert video is not None
     assert codecs.pixel_aspect(video) == aspect
+    assert codecs.display_size(video) == (round(360 * aspect[0] / aspect[1]), 288)
     assert codecs.video_size(video) == (360, 288)
     first = [Mp4Sample(3000, 0, u.key, u.payload) for u in taken.units[:3]]
     path = tmp_path / "one.mp4"
@@ -78,6 +79,7 @@ def test_a_manifest_has_the_aspect_of_pixels_that_are_not_square(encoder: str) -
             packager.take(unit)
         text = mpd.finish(packager.manifests.manifest(), "", WALL).decode()
         assert wanted in text
+        assert f"RESOLUTION={524 if sar == '16/11' else 360}x288" in packager.manifests.master()
         assert (' sar="16:11"' in text) is (sar == "16/11") and text.count(" sar=") == (sar == "16/11")
 
 

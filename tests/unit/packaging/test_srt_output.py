@@ -64,13 +64,13 @@ def _units(wire: Wire) -> list[tuple[Kind, Codec, bool]]:
     return [(unit.track.kind, unit.track.codec, unit.key) for unit in units]
 
 
-def _push(stream: Stream, track: MediaTrack = VIDEO) -> None:
+def _push(stream: Stream, track: MediaTrack = VIDEO, at: int = 0) -> None:
     """Pushes a key frame of one NAL unit, another picture, and a sound."""
-    for dts, kind in ((0, b"\x65"), (33, b"\x41")):
+    for dts, kind in ((at, b"\x65"), (at + 33, b"\x41")):
         unit = picture(dts, kind == b"\x65", track=track)
         unit.payload = (61).to_bytes(4, "big") + kind + b"\xab" * 60
         stream.push(unit)
-    stream.push(sound(40))
+    stream.push(sound(at + 40))
 
 
 async def test_the_first_player_gets_the_key_frame_that_came_before_it() -> None:
@@ -83,6 +83,25 @@ async def test_the_first_player_gets_the_key_frame_that_came_before_it() -> None
         (Kind.VIDEO, Codec.H264, True),
         (Kind.VIDEO, Codec.H264, False),
     ]
+
+
+@pytest.mark.parametrize("units", [1, 40])
+async def test_the_first_tables_of_a_player_continue_with_the_next_ones(units: int) -> None:
+    stream, feed = _playing()
+    _join(feed)
+    for n in range(units):
+        _push(stream, at=2_000 * n)
+        stream.push(sound(2_000 * n + 500))
+        stream.push(sound(2_000 * n + 1_000))
+
+    wire, _ = _join(feed)
+    _push(stream, at=100_000)
+    feed.flush()
+
+    found = packets(wire.written)
+    assert_counters([packet for packet in found if packet.pid in (0, 0x1000)])
+    assert [packet.pid for packet in found[:2]] == [0, 0x1000]
+    feed.close(EndReason.OUTPUT_OFF)
 
 
 async def test_a_player_after_a_change_without_players_gets_the_new_tracks() -> None:
