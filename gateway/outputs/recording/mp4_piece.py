@@ -92,8 +92,8 @@ class Mp4Piece:
                 pictures = self._pictures
         if not pictures:
             self._pictures_at = dts
-            if self.begin is None:
-                self.begin = dts + cts
+        if self.begin is None or dts + cts < self.begin:
+            self.begin = dts + cts
         kind = OpenKey if opens else Mp4Sample
         pictures.append(kind(0, cts, key, payload))
         self._last = dts
@@ -113,8 +113,8 @@ class Mp4Piece:
             sounds[-1].duration = max(sounds[-1].duration + time - self._sounds_end, 1)
         if not sounds:
             self._sounds_at = time
-            if self.begin is None and self._start.video is None:
-                self.begin = time * _SECOND // self._rate
+            if self.begin is None or time * _SECOND < self.begin * self._rate:
+                self.begin = time * _SECOND // self._rate  # pictures in another order than shown begin after the sound
         elif time - self._sounds_at >= 2 * self._rate or self._size > _MAX_BYTES:
             self._flush(last=False)  # no picture arrives to do it
             sounds = self._sounds

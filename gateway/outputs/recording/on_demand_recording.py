@@ -235,7 +235,10 @@ class OnDemandRecording(SegmentedRecording):
 
     def begin_epoch(self, tracks: Tracks) -> None:
         try:
-            self._muxer = TsMuxer(tracks.video, tracks.audio)
+            muxer = TsMuxer(tracks.video, tracks.audio)
+            if self._muxer is not None:
+                muxer.continue_counters(self._muxer)
+            self._muxer = muxer
         except InvalidData as error:
             raise OutputUnsupported(str(error)) from None
         self._captions.add_tracks(tracks)

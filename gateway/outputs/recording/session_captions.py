@@ -48,7 +48,7 @@ class SessionCaptions:
         """Takes the tracks of an epoch of this session. They must be valid for MPEG-TS."""
         self._codecs |= dict.fromkeys(codecs.codec_string(track) for track in tracks)
         if tracks.video is not None:
-            self._size = codecs.video_size(tracks.video)
+            self._size = codecs.display_size(tracks.video)
             self._range = colors_of(tracks.video).signal.range
 
     def end(self) -> None:

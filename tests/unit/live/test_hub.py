@@ -258,7 +258,9 @@ async def test_the_tracks_of_a_push_are_added_up_and_a_slate_begins_anew():
     await closed(hub)
 
 
-@pytest.mark.parametrize(("sent", "stored"), [(9_000, 9_000), (10_001, 1_000), (2**31 - 5, 1_000), (2**32 - 100, 1_000)])
+@pytest.mark.parametrize(
+    ("sent", "stored"), [(9_000, 9_000), (10_001, 1_000), (2**31 - 5, 1_000), (2**32 - 100, 1_000)]
+)
 async def test_an_encoder_that_begins_with_its_uptime_begins_near_zero(sent: int, stored: int):
     hub = builders.hub()
     publisher = publish(hub)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Tracks
 from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart
+from gateway.outputs.recording.mp4_piece import Mp4Piece
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 from tests.support.examples import examples
-from tests.support.segmented import Timetable
+from tests.support.segmented import WALL, Timetable, nal
 
 RATE = 44100
 
@@ -247,3 +248,21 @@ def test_a_clock_that_is_set_back_does_not_stop_the_cutting() -> None:
     walls = [1.7e9 + n if n < 100 else 1.6e9 + n for n in range(200)]
     units = [replace(picture(n * 5000, key=True), wall=wall) for n, wall in enumerate(walls)]
     assert len(paced(units)) == 200
+
+
+def test_a_piece_begins_with_its_sound_if_pictures_are_shown_later() -> None:
+    """The movie begins there, and so do its captions."""
+    piece = Mp4Piece(PieceStart(VIDEO, AUDIO, b"v", None, WALL, False))
+    piece.add_sound(0, 1024, b"sound")
+    piece.add_picture(0, 7_200, True, nal(0, True))
+    piece.add_sound(1024, 1024, b"sound")
+    piece.add_picture(3_600, 0, False, nal(1, False))
+    assert piece.begin == 0
+
+
+def test_a_piece_begins_with_the_picture_that_is_shown_first() -> None:
+    piece = Mp4Piece(PieceStart(VIDEO, AUDIO, b"v", None, WALL, False))
+    piece.add_picture(90_000, 7_200, True, nal(0, True))
+    piece.add_picture(93_600, 0, False, nal(1, False))
+    piece.add_sound(48_000 * 2, 1024, b"sound")
+    assert piece.begin == 93_600
