@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Final, TypeAlias
 
 import structlog
@@ -14,7 +14,7 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Tracks
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
@@ -23,7 +23,16 @@ from gateway.workers.worker_pool import WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
 
-Item: TypeAlias = Tracks | AccessUnit
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What of the media that follow cannot be used: the kinds of tracks by the names of their codecs."""
+
+    tracks: Mapping[str, Kind]
+
+
+Media: TypeAlias = Tracks | AccessUnit  # of a source
+Item: TypeAlias = LeftOut | Media  # of an input
 # read(offset, size) returns at most `size` bytes of a source; b"" at the end. Raises GatewayError.
 # A reader of a source without a size ignores `offset`, because the worker then reads in order.
 ByteReader: TypeAlias = Callable[[int, int], Awaitable[bytes]]
@@ -41,11 +50,12 @@ class DemuxedSource:
     """
 
     def __init__(self, client: DemuxClient, number: int, reader: ByteReader) -> None:
-        self.left_out = ""  # what of the media is not carried; it is known before the first unit
+        self.problem = ""  # what of the media is not carried; it is known before the first unit
+        self.left_out: dict[str, Kind] = {}
         self._client = client
         self._number = number
         self._reader = reader
-        self._items: deque[Item] = deque()
+        self._items: deque[Media] = deque()
         self._changed = asyncio.Event()
         self._tracks: Tracks | None = None
         self._taken = 0  # bytes of units that were taken since the worker was last allowed to send more
@@ -53,7 +63,7 @@ class DemuxedSource:
         self._error: GatewayError | None = None
         self._reading = False  # a read for the worker is running
 
-    async def next(self) -> Item | None:
+    async def next(self) -> Media | None:
         """Returns the next tracks or unit; None at the end.
 
         Raises OutputUnsupported if the media cannot be used, and the errors of the reader.
@@ -111,7 +121,7 @@ class DemuxedSource:
         self._reading = False
         await self._client.send(DemuxMessage.DATA, encode_data(self._number, data))
 
-    def _add(self, item: Item) -> None:
+    def _add(self, item: Media) -> None:
         self._items.append(item)
         self._changed.set()
 
@@ -188,7 +198,9 @@ class DemuxClient:
                 what = str(fields["what"])[:200]
                 log.warning("media are not published", stream=self._stream, what=what)
                 if source is not None:
-                    source.left_out = what
+                    source.problem = what
+                    if name := str(fields["name"]):
+                        source.left_out[name] = Kind.AUDIO
             elif source is not None:
                 source.on_failed(OutputUnsupported(str(fields["reason"])[:200]))
             return

@@ -6,11 +6,11 @@ All times are ticks of 90 kHz.
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from gateway.inputs.demux_client import Item
+from gateway.inputs.demux_client import Item, LeftOut, Media
 from gateway.media.clock import VIDEO_CLOCK, PublisherTimeline
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
@@ -24,9 +24,15 @@ _MAX_BYTES: Final = 16_000_000
 
 
 class ItemSource(Protocol):
-    """Media of one run, such as DemuxedSource."""
+    """Media of one run, such as DemuxedSource.
 
-    async def next(self) -> Item | None:
+    left_out: the kinds of the tracks that cannot be used, by the names of their codecs. It is known with the tracks.
+    """
+
+    @property
+    def left_out(self) -> Mapping[str, Kind]: ...
+
+    async def next(self) -> Media | None:
         """Returns the next tracks or unit; None at the end. Raises GatewayError."""
 
     async def close(self) -> None:
@@ -45,12 +51,14 @@ class Splicer:
         self._silence = silence
         self._missing = missing
         self._tracks: Tracks | None = None
+        self._left_out: dict[str, Kind] = {}
         self._ends: dict[Kind, int] = {}  # by kind: the end of the last frame, in the joined time
         self._steps: dict[Kind, int] = {}  # by kind: duration of the last frame
 
     async def play(self, sources: Sequence[ItemSource]) -> AsyncGenerator[Item]:
         """Yields tracks if they differ from the previous ones, and units in order. Raises GatewayError.
 
+        What is left out comes before them, if it differs. A track in place of one that cannot be used is enough.
         sources: of one run. If there are two, the first has the pictures and the second has the sound.
         """
         run = _Run(sources, self._silence, self._missing)
@@ -59,9 +67,12 @@ class Splicer:
         while True:
             item = await run.next()
             changed = isinstance(item, Tracks) and self._differs(item)
+            left_out = self._left_out
             if isinstance(item, Tracks):
-                interleaver.kinds = frozenset(track.kind for track in item)
+                kinds = interleaver.kinds = frozenset(track.kind for track in item)
                 ready = interleaver.flush() if changed else []
+                lost = {name: kind for source in sources for name, kind in source.left_out.items()}
+                left_out = {name: kind for name, kind in lost.items() if kind not in kinds}
             else:
                 ready = interleaver.flush() if item is None else interleaver.push(item)
             for unit in ready:
@@ -69,6 +80,9 @@ class Splicer:
                 yield self._retime(unit, timeline)
             if item is None:
                 return
+            if left_out != self._left_out:
+                self._left_out = left_out
+                yield LeftOut(left_out)
             if isinstance(item, Tracks) and changed:
                 self._tracks = item
                 yield item
@@ -115,7 +129,7 @@ class _Run:
             self._sources
         )  # of the last units; -infinity: none yet; infinity: the source has ended
 
-    async def next(self) -> Item | None:
+    async def next(self) -> Media | None:
         """Returns the next tracks or unit; None at the end of all sources."""
         alone = len(self._sources) == 1
         while (earliest := min(self._times)) < math.inf:
@@ -136,7 +150,7 @@ class _Run:
                 self._times[at] = 0  # the other source is next
         return None
 
-    async def _next_of(self, at: int) -> Item | None:
+    async def _next_of(self, at: int) -> Media | None:
         try:
             async with asyncio.timeout(self._silence):
                 item = await self._sources[at].next()

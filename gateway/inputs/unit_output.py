@@ -1,8 +1,9 @@
 """UnitOutput: publishes the units that a source has read."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 
+from gateway.inputs.demux_client import LeftOut
 from gateway.inputs.descriptor import InputContext
 from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
@@ -11,13 +12,10 @@ from gateway.ports.errors import OutputError
 
 
 class UnitOutput:
-    """Publishes tracks and units. The first tracks open the publisher.
-
-    left_out: kinds and names of the tracks that cannot be used.
-    """
+    """Publishes tracks and units. The first tracks open the publisher."""
 
     def __init__(self, context: InputContext, peer: str = "") -> None:
-        self.left_out: Sequence[tuple[Kind, str]] = ()
+        self._left_out: Mapping[str, Kind] = {}
         self._context = context
         self._peer = peer
         self._publisher: StreamPublisher | None = None
@@ -26,16 +24,20 @@ class UnitOutput:
     def begun(self) -> bool:
         return self._publisher is not None
 
-    def announce(self, tracks: Tracks) -> None:
-        """Announces tracks. Raises OutputError if they change too often."""
-        if self._publisher is None:
+    def announce(self, item: Tracks | LeftOut) -> None:
+        """Announces tracks, or what of the next ones cannot be used. Raises OutputError if they change too often."""
+        if isinstance(item, LeftOut):
+            self._left_out = item.tracks
+        elif self._publisher is None:
             self._publisher = self._context.publish(self._peer)
-            for kind, name in self.left_out:
-                self._publisher.unusable.leave_out(kind, name)
-        try:
-            self._publisher.set_tracks(tracks.video, tracks.audio, {})
-        except InvalidData as error:
-            raise OutputError(str(error)) from error
+        if self._publisher is None:
+            return
+        self._publisher.unusable.leave_out_only(self._left_out)
+        if isinstance(item, Tracks):
+            try:
+                self._publisher.set_tracks(item.video, item.audio, {})
+            except InvalidData as error:
+                raise OutputError(str(error)) from error
 
     def push(self, unit: AccessUnit) -> None:
         """Publishes a unit that arrives now. Hot path."""

@@ -37,6 +37,12 @@ def must_be_converted(event: ProgramUnit, channel: Channel) -> bool:
     return event.foreign is not None or track.codec in _CONVERTED or is_refused_by_browsers(track, channel)
 
 
+def lost_streams(program: ProgramTracks) -> dict[str, Kind]:
+    """Returns the kinds of a program's streams that cannot be used, by the names of their codecs."""
+    lost = [(f"{e.codec} {e.lost}" if e.codec == SCRAMBLED else e.codec, e.lost) for e in program.streams]
+    return {name: kind for name, kind in lost if kind is not None}
+
+
 @dataclass(slots=True, eq=False)
 class _Source:
     """An elementary stream that is published. track_id: 0: a default track.
@@ -208,8 +214,7 @@ class ProgramIntake(UnitIntake):
         for entry in program.streams:
             if entry.pid not in self._sources:
                 self._add(entry)
-        lost = [(f"{e.codec} {e.lost}" if e.codec == SCRAMBLED else e.codec, e.lost) for e in program.streams]
-        self.unusable.leave_out_only({name: kind for name, kind in lost if kind is not None})
+        self.unusable.leave_out_only(lost_streams(program))
         self.expected = {Kind.AUDIO if source.index % 2 else Kind.VIDEO for source in self._sources.values()}
 
     def _add(self, entry: StreamEntry) -> None:

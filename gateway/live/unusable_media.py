@@ -55,7 +55,7 @@ class UnusableMedia:
         """Learns of a track of this kind that can be used, in place of what was left out."""
         self._left_out = {name: of for name, of in self._left_out.items() if of is not kind}
 
-    def leave_out_only(self, lost: dict[str, Kind]) -> None:
+    def leave_out_only(self, lost: Mapping[str, Kind]) -> None:
         """Replaces all that was left out before: the program has changed."""
         self._left_out = {name: kind for name, kind in self._left_out.items() if name in lost}
         for name, kind in lost.items():

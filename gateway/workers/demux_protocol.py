@@ -23,7 +23,8 @@ class DemuxMessage(IntEnum):
     CLOSE = 35  # to the worker: source
     READ = 36  # from the worker: source, offset, maximum number of bytes
     FAILED = 37  # from the worker: {"source", "reason"}
-    LEFT_OUT = 38  # from the worker: {"source", "what"}: a track, or the rotation of pictures, is not carried
+    # from the worker: {"source", "what", "name"}: the sound, by its codec, or the rotation of pictures is not carried
+    LEFT_OUT = 38
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import structlog
 
 from gateway.channels.inputs import InputSpec
-from gateway.inputs.demux_client import DemuxClient, DemuxedSource
+from gateway.inputs.demux_client import DemuxClient, DemuxedSource, Item, LeftOut
 from gateway.inputs.descriptor import InputContext, InputSource
 from gateway.inputs.paced_media import MediaClock, MediaQueue
 from gateway.inputs.playlist.order import DayOrder, NextItem, order_of
@@ -45,7 +45,7 @@ class ItemTime:
     until: float
 
 
-QueueItem: TypeAlias = Tracks | AccessUnit | ItemTime
+QueueItem: TypeAlias = Item | ItemTime
 
 
 class PlaylistSource(InputSource):
@@ -122,7 +122,7 @@ class PlaylistSource(InputSource):
             problem, seconds = await reader.read(item, position)
             position = min(position + seconds, item.until)
             missing = isinstance(problem, NoSuchObject)
-            reason = reader.left_out if problem is None else "it does not exist" if missing else str(problem)
+            reason = reader.problem if problem is None else "it does not exist" if missing else str(problem)
             text = self._note(item.key, reason)
             usable = self._order.report(played=problem is None or seconds > 0)
             if problem is not None and demuxer.ended:
@@ -146,7 +146,7 @@ class _ItemReader:
     """Reads item after item into the queue. Times go on from item to item. The same tracks are not announced again.
 
     note: called with the key of an item and with what of it cannot be played.
-    left_out: that of the last item; "": nothing.
+    problem: that of the last item; "": nothing.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class _ItemReader:
         queue: MediaQueue[QueueItem],
         note: Callable[[str, str], object],
     ) -> None:
-        self.left_out = ""
+        self.problem = ""
         self._note = note
         self._objects = objects
         self._demuxer = demuxer
@@ -170,7 +170,7 @@ class _ItemReader:
         """
         assert next_item.key is not None, "the caller checks it"
         first = last = 0
-        count, self.left_out = 0, ""
+        count, self.problem = 0, ""
         source: DemuxedSource | None = None
         try:
             film = await open_film(self._objects, next_item.key, next_item.offset)
@@ -181,9 +181,9 @@ class _ItemReader:
                 async for item in items:
                     if isinstance(item, AccessUnit):
                         first, last = first if count else item.dts, item.dts
-                        if source.left_out != self.left_out:
-                            self.left_out = source.left_out
-                            self._note(next_item.key, self.left_out)
+                        if source.problem != self.problem:
+                            self.problem = source.problem
+                            self._note(next_item.key, self.problem)
                         if begin + (last - first) / VIDEO_CLOCK >= next_item.until:
                             break
                         count += 1
@@ -233,7 +233,9 @@ class _Player:
                 item = self._again.popleft() if self._again else await self.queue.get()
                 if item is None:
                     return
-                if isinstance(item, Tracks):
+                if isinstance(item, LeftOut):
+                    self._output.announce(item)
+                elif isinstance(item, Tracks):
                     self._tracks = item
                     if self._output.begun:
                         self._output.announce(item)

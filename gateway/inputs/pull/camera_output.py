@@ -1,12 +1,13 @@
 """CameraOutput: publishes the units of a camera's tracks, with one clock."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import structlog
 
+from gateway.inputs.demux_client import LeftOut
 from gateway.inputs.descriptor import InputContext
 from gateway.inputs.pull.camera_tracks import CameraTrack, synchronize
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS
@@ -51,9 +52,10 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         await self._tasks.close()
         self._output.close()
 
-    async def begin(self, tracks: list[CameraTrack], left_out: Sequence[tuple[Kind, str]] = ()) -> None:
-        """Sets the tracks. Starts a worker if their sound has to be encoded. left_out: see UnitOutput."""
-        self._tracks, self._output.left_out = tracks, left_out
+    async def begin(self, tracks: list[CameraTrack], left_out: Mapping[str, Kind] | None = None) -> None:
+        """Sets the tracks. Starts a worker if their sound has to be encoded. left_out: see LeftOut."""
+        self._tracks = tracks
+        self._output.announce(LeftOut(left_out or {}))
         self._last_packet = time.monotonic()
         for track in tracks:
             if track.foreign is not None and track.samples.track is not None:

@@ -31,7 +31,7 @@ from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.egress import HTTP
 from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
+from gateway.media.track import AccessUnit
 from gateway.ports.errors import GatewayError, OutputError
 
 _LIVE_DISTANCE: Final = 3  # segments from the end at which playing begins (RFC 8216 §6.3.3)
@@ -56,7 +56,7 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, services: InputServ
         tasks.start(_read(opener, followers, queue), "read")
         with closing(UnitOutput(context, peer_of(url))) as output:
             while (item := await queue.get()) is not None:
-                if isinstance(item, Tracks):
+                if not isinstance(item, AccessUnit):
                     output.announce(item)
                     continue
                 if wait := clock.delay(item.dts):

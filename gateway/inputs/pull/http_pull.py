@@ -26,7 +26,7 @@ from gateway.live.sound_to_aac import MakeConverter
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
+from gateway.media.track import AccessUnit
 from gateway.ports.errors import OutputError
 from gateway.workers.sound_converter import converters
 
@@ -110,11 +110,11 @@ class _Response:
             async with SourceOpener(self.services.workers, self.context.channel) as opener:
                 source = await opener.open(_chunks(self.head, self.response), "mpegts", _PROBE_SECONDS)
                 async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD).play((source,)):
-                    if isinstance(item, Tracks):
-                        output.announce(item)
-                    else:
+                    if isinstance(item, AccessUnit):
                         output.push(item)
                         await self.limiter.wait(item.dts)
+                    else:
+                        output.announce(item)
 
 
 def _push_tags(reader: FlvReader, data: bytes, intake: FlvIntake) -> None:

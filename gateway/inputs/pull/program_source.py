@@ -11,9 +11,9 @@ from typing import Final
 from gateway.channels.channel import Channel
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamUse
-from gateway.inputs.demux_client import Item
+from gateway.inputs.demux_client import Media
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS
-from gateway.live.program_intake import must_be_converted
+from gateway.live.program_intake import lost_streams, must_be_converted
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputUnsupported
@@ -36,8 +36,9 @@ class ProgramSource:
         self._channel = channel
         self._reader = ProgramReader()
         self.unread = b""
-        self._items: deque[Item] = deque()
+        self._items: deque[Media] = deque()
         self._kinds: dict[int, Kind] = {}  # by PID
+        self.left_out: dict[str, Kind] = {}
         self._tracks: dict[Kind, MediaTrack] = {}  # of the last units
         self._held: list[AccessUnit] = []  # until all tracks are known
         self._is_announced = False
@@ -60,7 +61,7 @@ class ProgramSource:
                 return read
         return None if self._is_announced else read
 
-    async def next(self) -> Item | None:
+    async def next(self) -> Media | None:
         """Returns the next tracks or unit; None at the end. Raises GatewayError."""
         while not self._items and not self._ended:
             if not self._take(self._events(await self._next_slice())):
@@ -102,6 +103,7 @@ class ProgramSource:
             if entry.use in (StreamUse.VIDEO, StreamUse.AUDIO):
                 found.setdefault(Kind.VIDEO if entry.use is StreamUse.VIDEO else Kind.AUDIO, entry.pid)
         self._kinds = {pid: kind for kind, pid in found.items()}
+        self.left_out = lost_streams(program)
         return Kind.VIDEO in found
 
     def _take_unit(self, kind: Kind, unit: AccessUnit) -> None:

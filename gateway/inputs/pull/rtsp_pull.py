@@ -176,14 +176,14 @@ class _Session:
         return response
 
 
-def _choose(description: SessionDescription) -> tuple[list[CameraTrack], list[tuple[Kind, str]]]:
+def _choose(description: SessionDescription) -> tuple[list[CameraTrack], dict[str, Kind]]:
     """Returns the first video and the first sound that can be carried, and what cannot be.
 
     Raises OutputError if the video cannot be.
     """
     tracks: list[CameraTrack] = []
     refused: list[str] = []
-    left_out: list[tuple[Kind, str]] = []
+    left_out: dict[str, Kind] = {}
     for kind in (Kind.VIDEO, Kind.AUDIO):
         for medium in description.media:
             if medium.kind == kind:
@@ -192,12 +192,12 @@ def _choose(description: SessionDescription) -> tuple[list[CameraTrack], list[tu
                     break
                 except OutputError as error:
                     refused.append(str(error))
-                    left_out.append((kind, medium.encoding or "a codec without a name"))
+                    left_out[medium.encoding or "a codec without a name"] = kind
         if kind is Kind.VIDEO and refused and not tracks:
             raise OutputError(refused[0])
     if not tracks:
         raise OutputError(refused[0] if refused else "the camera describes no video and no sound")
-    return tracks, left_out if len(tracks) < len(Kind) else []
+    return tracks, left_out if len(tracks) < len(Kind) else {}
 
 
 def _parameters(header: str) -> dict[str, str]:

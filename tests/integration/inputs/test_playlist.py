@@ -230,6 +230,24 @@ async def test_a_film_that_would_be_shown_without_its_rotation_is_named(store: S
     assert source.problem.startswith("a.mp4: its pictures")
 
 
+async def test_sound_of_a_film_that_cannot_be_used_is_left_out_while_the_film_plays(store: Store) -> None:
+    made = film("two.mp4", 2)
+    (store.root / "a.mp4").write_bytes(made.read_bytes().replace(b"mp4a", b"xxxx").replace(b"esds", b"free"))
+    source, context = store.playlist("a.mp4", store.put(made, "b.mp4")), FakeInput()
+    context.take_air()
+
+    def left_out() -> str:
+        stream = context.hub.find("c1")
+        return stream.publisher.unusable.left_out_text if stream is not None and stream.publisher is not None else ""
+
+    async with running_source(source, context) as task:
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) > 5)
+        assert left_out() == "The encoder sends sound of an unknown codec: choose AAC."
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.AUDIO)) > 5)
+        assert left_out() == ""
+        await task
+
+
 async def test_after_the_death_of_the_worker_the_next_item_plays(store: Store) -> None:
     keys = [store.put(film("two.mp4", 2), "a.mp4"), store.put(film("half.mp4", 0.5), "b.mp4")]
     source, context = store.playlist(*keys, loop=True), FakeInput()

@@ -112,6 +112,25 @@ async def test_a_stream_is_pulled_unchanged(tmp_path: Path, name: str, how: tupl
     check_media(context)
 
 
+@pytest.mark.parametrize(
+    ("name", "how", "says"),
+    [
+        ("a.ts", ("-c:v", "copy", "-c:a", "dca", "-strict", "-2", "-f", "mpegts"), "DTS"),
+        ("a.m3u8", ("-c", "copy", "-f", "hls", "-hls_segment_type", "fmp4"), "sound of an unknown codec"),
+    ],
+)
+async def test_sound_that_cannot_be_used_is_named(tmp_path: Path, name: str, how: tuple[str, ...], says: str) -> None:
+    converted(tmp_path, name, *how)
+    for init in tmp_path.glob("init*"):
+        init.write_bytes(init.read_bytes().replace(b"mp4a", b"xxxx").replace(b"esds", b"free"))
+    context = FakeInput()
+    async with origin(tmp_path) as base, running_source(pull(f"{base}/files/{name}"), context):
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= 5)
+        stream = context.hub.find("c1")
+        assert stream is not None and stream.publisher is not None
+        assert stream.publisher.unusable.left_out_text == f"The encoder sends {says}: choose AAC."
+
+
 @pytest.mark.parametrize("how", [("-hls_segment_type", "mpegts"), ("-hls_segment_type", "fmp4")])
 async def test_hls_is_pulled_unchanged(tmp_path: Path, how: tuple[str, ...]) -> None:
     converted(tmp_path, "a.m3u8", "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0", *how)

@@ -130,7 +130,7 @@ class DemuxedSource:
     def _copies(self, container: InputContainer) -> dict[int, tuple[Any, TrackCopy]]:
         """Returns the copies of the video and the audio track, by stream index."""
         copies: dict[int, tuple[Any, TrackCopy]] = {}
-        refused: list[str] = []
+        refused: dict[str, str] = {}  # reasons by the name of the codec
         for kind, found in (("video", container.streams.video), ("audio", container.streams.audio)):
             usable = [s for s in found if s.codec_context is not None and not s.disposition & Disposition.attached_pic]
             usable.sort(key=lambda s: not s.disposition & Disposition.default)
@@ -139,15 +139,18 @@ class DemuxedSource:
                     copies[stream.index] = (stream, copy_of(stream, for_fragments=self._request.for_fragments))
                     break
                 except (NotCarried, CodecFailed) as error:
-                    refused.append(str(error))
+                    refused.setdefault(str(stream.codec_context.codec.canonical_name), str(error))
             if kind == "video" and refused:
-                raise NotCarried(f"{refused[0]} cannot be carried without decoding")
-        for what in refused:
-            self._leave_out(f"its {what} cannot be played")
+                raise NotCarried(f"{next(iter(refused.values()))} cannot be carried without decoding")
+            unknown = len(found) - sum(s.codec_context is not None for s in found)
+            if kind == "audio" and unknown:
+                refused.setdefault("sound of an unknown codec", "sound of an unknown codec")
+        for name, what in refused.items():
+            self._leave_out(f"its {what} cannot be played", name)
         return copies
 
-    def _leave_out(self, what: str) -> None:
-        self._link.send_json(DemuxMessage.LEFT_OUT, source=self._request.source, what=what)
+    def _leave_out(self, what: str, name: str = "") -> None:
+        self._link.send_json(DemuxMessage.LEFT_OUT, source=self._request.source, what=what, name=name)
 
     def _send_tracks(self, tracks: Tracks) -> None:
         self._link.send_tracks(tracks, self._request.source)
