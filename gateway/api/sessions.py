@@ -49,19 +49,23 @@ async def show(request: web.Request) -> web.Response:
         found = session_with_viewers(id, None, {})
     else:
         found = _with_node(session_with_viewers(id, stream, context.remote_viewers.of(id)), context.cluster.node)
-    return answer({**found, "behind": context.experience.behind(id), "refusals": await _refusals(context, id)})
+    refusals, faults = await _told(context, id)
+    found |= {"health": [*found["health"], *faults], "refusals": newest(refusals)}
+    return answer({**found, "behind": context.experience.behind(id)})
 
 
-async def _refusals(context: Context, id: str) -> list[Mapping[str, Any]]:
-    """Returns the last refused pushes to a channel on all nodes, the newest first.
+async def _told(context: Context, id: str) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Returns the last refused pushes to a channel on all nodes, and its faults that need no stream.
 
     A node that does not answer at once must not delay the session, which a console requests every two seconds.
     """
     others = NodeAnswers()
     with suppress(TimeoutError):
         async with asyncio.timeout(_REFUSALS_SECONDS):
-            others = await context.cluster.ask_all(f"refusals/{id}")
-    return newest([*context.refusals.of(id), *(item for items in others.answers.values() for item in items)])
+            others = await context.cluster.ask_all(f"told/{id}")
+    told = [item for items in others.answers.values() for item in items]
+    faults = [*context.hub.feed.shown(id), *(item for item in told if "code" in item)]
+    return [*context.refusals.of(id), *(item for item in told if "code" not in item)], faults
 
 
 @operation(session_schemas.Session)

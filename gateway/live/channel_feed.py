@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.stores import StoredChannels
+from gateway.live.health_report import Finding, shown
 from gateway.ports.errors import GatewayError
 
 log = structlog.get_logger(__name__)
@@ -21,11 +22,17 @@ class ChannelFeed:
     """Tells each channel that changes in this process, also one without a stream.
 
     Commands, other processes and nodes change only the store. So one process of a host reads it with `run`.
+    findings: what listeners cannot do for a channel, by its id. Its session shows it, also without a stream.
     """
 
     def __init__(self) -> None:
+        self.findings: dict[str, Finding] = {}
         self._listeners: list[FollowChannels] = []
         self._closed = False
+
+    def shown(self, id: str) -> list[dict[str, Any]]:
+        """Returns the findings of a channel as the API shows them."""
+        return shown(filter(None, [self.findings.get(id)]))
 
     def listen(self, listener: FollowChannels) -> None:
         """Adds a listener."""

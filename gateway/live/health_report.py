@@ -1,9 +1,11 @@
 """The faults of a stream, as `Stream.health` reports them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
+
+from gateway.lib.rfc3339 import rfc3339
 
 
 class Level(StrEnum):
@@ -24,6 +26,11 @@ class Finding:
     since: float
     value: float | str
     level: Level = Level.FAULT
+
+
+def shown(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Returns faults as the API shows them."""
+    return [{**asdict(finding), "since": rfc3339(finding.since)} for finding in findings]
 
 
 class HealthReport(Protocol):

@@ -62,7 +62,7 @@ class ClusterQueries(Protocol):
     async def ask_all(self, operation: str) -> NodeAnswers:
         """Returns the answers of all other nodes with streams, at most about a second old.
 
-        operation: its name, possibly with a path (`history/24/<channel>`, `refusals/<channel>`).
+        operation: its name, possibly with a path (`history/24/<channel>`, `told/<channel>`).
         """
 
     async def changed(self, id: str) -> None:

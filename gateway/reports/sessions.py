@@ -3,7 +3,7 @@
 import heapq
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, Final
 
 from pydantic.alias_generators import to_camel
@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from gateway.channels.inputs import stored_inputs
 from gateway.diagnosis.stream_health import UNMEASURED
 from gateway.lib.rfc3339 import rfc3339
+from gateway.live.health_report import shown as findings
 from gateway.live.hub import Hub
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import PushedTrack, labels
@@ -59,7 +60,7 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
     if stream.outputs is not None:
         shown["outputs"] = stream.outputs.status()
     if stream.health is not None:
-        shown["health"] = [{**asdict(f), "since": rfc3339(f.since)} for f in stream.health.findings]
+        shown["health"] = findings(stream.health.findings)
         shown["measured"] = stream.health.measured()
     return shown
 

@@ -38,10 +38,13 @@ class DiagnosisOperations:
         specs = {
             "history": OperationSpec("GET", _is_history, self._history),
             "experienced": OperationSpec("POST", is_channel_id, self._add_experience),
-            # The pushes to a channel that this process refused.
-            "refusals": OperationSpec("GET", is_channel_id, lambda request, id: lines(self.refusals.of(id))),
+            "told": OperationSpec("GET", is_channel_id, self._told),
         }
         return node_operations(self.siblings, specs)
+
+    def _told(self, request: Request, id: str) -> Response:
+        """Returns the pushes to a channel that this process refused, and then its findings without a stream."""
+        return lines([*self.refusals.of(id), *self.hub.feed.shown(id)])
 
     def _history(self, request: Request, rest: str) -> Response:
         """Returns the points of a channel in the last seconds. The channel NODE means this process.

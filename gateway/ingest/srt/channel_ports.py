@@ -1,5 +1,6 @@
 """The ports of channels (`srtPort`): encoders that cannot send a stream id call them."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from gateway.channels.channel import Channel
 from gateway.lib.sockets import ListenError
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpListener
+from gateway.live.health_report import Finding
 from gateway.srt.listener_sessions import RequestOfCaller, SrtRequest
 
 log = structlog.get_logger(__name__)
@@ -16,12 +18,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _ChannelPort:
-    """The port of a channel. listener: None if it cannot be opened. problem: why."""
+    """The port of a channel. listener: None if it cannot be opened."""
 
     number: int
     channel: Channel
     listener: UdpListener | None = None
-    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -31,10 +32,12 @@ class ChannelPorts:
     Every caller of a port pushes to its channel, with the channel's own key, and whatever its stream id is. A port that
     cannot be opened is tried again with the next list of channels.
 
-    opened: gets the open ports. reads: gets their reads, for the ticker. bind: binds a port for the requests of its
-    callers. Raises ListenError. push: returns the request to push to a channel, for an address.
+    findings: gets why the port of a channel is not open. opened: gets the open ports. reads: gets their reads, for the
+    ticker. bind: binds a port for the requests of its callers. Raises ListenError. push: returns the request to push to
+    a channel, for an address.
     """
 
+    findings: dict[str, Finding]
     opened: OpenListeners
     reads: list[Callable[[], None]]
     bind: Callable[[int, RequestOfCaller], UdpListener]
@@ -60,16 +63,18 @@ class ChannelPorts:
         try:
             port.listener = self.bind(port.number, lambda _, address: self.push(port.channel, address))
         except ListenError as error:
-            if port.problem != str(error):
+            text = f"The SRT port of the channel cannot be opened ({error}): choose another one."
+            if id not in self.findings or self.findings[id].text != text:
                 log.warning("the SRT port of a channel cannot be opened", channel=id, reason=str(error))
-            port.problem = str(error)
+                self.findings[id] = Finding("srt_port", text, time.time(), str(port.number))
             return
         log.info("the SRT port of a channel is open", channel=id, port=port.number)
-        port.problem = ""
+        self.findings.pop(id, None)
         self.opened.add(port.listener)
         self.reads.append(port.listener.read)
 
     def _close(self, port: _ChannelPort) -> None:
+        self.findings.pop(port.channel.id, None)
         if port.listener is not None:
             log.info("the SRT port of a channel is closed", channel=port.channel.id, port=port.number)
             self.opened.remove(port.listener)

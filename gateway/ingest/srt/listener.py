@@ -66,5 +66,5 @@ def open_srt(services: ListenerServices) -> OpenListeners:
         def push(channel: Channel, address: str) -> SrtRequest:
             return SrtPush(services, StreamId(channel.id, True, {"sign": channel.key}), address)
 
-        services.feed.listen(ChannelPorts(opened, reads, bind, push).follow)
+        services.feed.listen(ChannelPorts(services.feed.findings, opened, reads, bind, push).follow)
     return opened

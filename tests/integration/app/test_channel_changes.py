@@ -23,19 +23,24 @@ from gateway.__main__ import main
 from gateway.adapters.aws.attributes import to_item
 from gateway.channels.channel import COMPUTED
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
+from gateway.protocols.srt.listening import HandshakeRefused
+from gateway.protocols.srt.packets import Reject
 from tests.support.clients import Program, push, until
 from tests.support.cores import Cores
 from tests.support.fleet import end, started
+from tests.support.free_ports import free_port
 from tests.support.gateway import Channel, Edge, Gateway, http
 from tests.support.ivs import ivs_api
 from tests.support.media import Film
 from tests.support.postgres import Postgres
+from tests.support.srt import call
 from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.watching import FlvViewer
 
 FILM = Film("channel changes", seconds=10)
 SECONDS = 5.0  # the contract's bound
+PORT_SECONDS = 17.0  # a node that does not know a change reads all channels every 15 s (docs/api.md, "SRT")
 AT_ONCE = 2.5  # on a busy machine; less than a read of the store takes to come
 SECRET = "what the keys are signed with"
 SHARED = {
@@ -283,12 +288,13 @@ class Live:
 
 @dataclass(frozen=True)
 class Changed:
-    """The channels after the changes of one way."""
+    """The channels after the changes of one way. port: the new `srtPort` of the one that stays."""
 
     stays: Live
     expired: Live
     deleted: Live
     others: Sequence[Gateway]
+    port: int
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=lambda way: ", ".join(way))
@@ -306,8 +312,9 @@ def changed(request: pytest.FixtureRequest, started_nodes: StartNode) -> Iterato
         until(lambda: all(viewer.pictures for viewer in viewers), "everybody watches")
         for other in made.others:  # they cache the channel
             assert http("HEAD", Channel(other, channels[0].item).url("live.flv")).status != 403
+        port = free_port()
         changes: list[Callable[[], None]] = [
-            lambda: way.update(channels[0], {**CHANGED, "outdate": str(LATER)}),
+            lambda: way.update(channels[0], {**CHANGED, "srtPort": port, "outdate": str(LATER)}),
             lambda: way.update(channels[1], {"outdate": str(PAST)}),
             lambda: way.delete(channels[2]),
         ]
@@ -315,7 +322,7 @@ def changed(request: pytest.FixtureRequest, started_nodes: StartNode) -> Iterato
         for change, channel, program, viewer in zip(changes, channels, pushes, viewers, strict=True):
             change()
             lives.append(Live(channel, program, viewer, time.monotonic(), way))
-        yield Changed(*lives, made.others)
+        yield Changed(*lives, made.others, port)
 
 
 def play_sign(live: Live) -> str:
@@ -360,6 +367,20 @@ def test_the_watermark_begins(changed: Changed) -> None:
     changed.stays.until(lambda: changed.stays.outputs()["watermark"], "the watermark is on")
 
 
+def test_encoders_without_a_stream_id_reach_the_channel_by_its_new_port(changed: Changed) -> None:
+    def answers() -> bool:
+        try:
+            call(changed.port, "", 0.5).close()
+        except HandshakeRefused as error:
+            return error.code == Reject.CONFLICT
+        except TimeoutError:
+            return False
+        return False
+
+    live = changed.stays
+    until(answers, "the port is open", live.changed + PORT_SECONDS - time.monotonic())
+
+
 def test_the_old_key_pushes_no_more_and_the_running_push_goes_on(changed: Changed) -> None:
     live = changed.stays
     with push(FILM, live.channel.push) as second:
@@ -381,7 +402,13 @@ def test_a_deletion_ends_push_and_viewers(changed: Changed) -> None:
 def test_the_change_and_the_deletion_have_one_event_each(changed: Changed) -> None:
     live, by = changed.stays, changed.stays.way.by
     (event,) = live.events("channel.changed")
-    assert event["by"] == by and set(CHANGED) < {*event["fields"]} <= {*CHANGED, "key", "outdate", "relayOff"}
+    assert event["by"] == by and {*CHANGED, "srtPort"} < {*event["fields"]} <= {
+        *CHANGED,
+        "srtPort",
+        "key",
+        "outdate",
+        "relayOff",
+    }
     assert [event["by"] for event in changed.expired.events("channel.changed")] == [by]
     assert [event["by"] for event in changed.deleted.events("channel.deleted")] == [by]
 

@@ -78,9 +78,13 @@ def test_the_port_of_a_deleted_channel_is_closed(gateway: Gateway, port: int) ->
     until(lambda: refusal(port, timeout=0.3) is None, "the port is closed")
 
 
-def test_a_port_in_use_is_logged_and_opened_when_it_is_free(gateway: Gateway, port: int) -> None:
+def test_a_port_in_use_is_told_and_opened_when_it_is_free(gateway: Gateway, port: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("", port))
-        gateway.channel(srtPort=port)
+        channel = gateway.channel(srtPort=port)
         until(lambda: f":{port} cannot be opened" in gateway.log, "the log names the port")
+        (finding,) = channel.session()["health"]
+        assert (finding["code"], finding["value"], finding["level"]) == ("srt_port", str(port), "fault")
+        assert f":{port} cannot be opened" in finding["text"]
     until(lambda: refusal(port, timeout=0.3) == 0, "the port is tried again", 40)
+    assert channel.session()["health"] == []

@@ -7,6 +7,7 @@ from typing import Any, cast
 from gateway.channels.channel import Channel
 from gateway.ingest.srt.channel_ports import ChannelPorts
 from gateway.lib.sockets import ListenError
+from gateway.live.health_report import Finding
 
 
 class Port:
@@ -26,7 +27,8 @@ class Rig:
         self.taken = set(taken)
         self.pushed: list[tuple[str, str]] = []
         self.requests: dict[int, Any] = {}
-        self.ports = ChannelPorts(cast(Any, self), self.reads, self._bind, self._push)
+        self.findings: dict[str, Finding] = {}
+        self.ports = ChannelPorts(self.findings, cast(Any, self), self.reads, self._bind, self._push)
 
     def add(self, port: Port) -> None:
         self.open.append(port)
@@ -79,9 +81,13 @@ def test_a_port_moves_from_one_channel_to_another_in_one_list() -> None:
 def test_a_port_in_use_is_tried_again_and_two_channels_never_share_one() -> None:
     rig = Rig(1_001)
     assert rig.tell(channel("a", 1_001)) == []
+    assert "1001 is in use" in rig.findings["a"].text
     rig.taken.clear()
     assert rig.tell(channel("a", 1_001), is_all=True) == [1_001]
     assert rig.tell(channel("a", 1_001), channel("b", 1_001), is_all=True) == [1_001]
+    assert list(rig.findings) == ["b"]
+    assert rig.tell(channel("a", 1_001), channel("b", 0), is_all=True) == [1_001]
+    assert rig.findings == {}
 
 
 def test_callers_push_with_the_newest_key_whatever_their_stream_id_is() -> None:

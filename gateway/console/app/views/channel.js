@@ -153,7 +153,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${pushFirst && push}
         ${pushFirst && picture}
         ${session && live && html`<${Now} session=${session} several=${several} at=${current.value.at} />`}
-        ${session?.state === "live" && html`<${Health} session=${session} />`}
+        ${session && (session.state === "live" || !!session.health?.length) && html`<${Health} session=${session} />`}
         ${session?.state === "live" && !gone && html`<${Captions} channel=${channel} />`}
         ${session?.state === "live" && html`<${Link} session=${session} at=${current.value.at} />`}
         ${session && live && html`<${WebRtcViewers} session=${session} />`}

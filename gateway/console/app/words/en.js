@@ -187,6 +187,7 @@ export default {
   "health.fault.picture_frozen": "The picture has not changed for {value} s: check the camera.",
   "health.fault.pictures_unreadable": "No player can show the pictures: {value}.",
   "health.fault.pixel_format": "The pictures have {value}, which most browsers and phones do not play: choose 4:2:0 and 8 bits.",
+  "health.fault.srt_port": "The SRT port {value} of the channel cannot be opened: choose another one.",
   "health.fault.stream_left_out": "The encoder sends {value}, which cannot be used: choose H.264 or HEVC for pictures, and AAC for sound.",
   "health.fault.timestamps_jump": "The timestamps jumped by {value} s: restart the encoder if this happens again.",
   "health.fault.video_missing": "No picture for {value} s: check the camera or the scene in the encoder.",

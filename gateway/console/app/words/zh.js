@@ -187,6 +187,7 @@ export default {
   "health.fault.picture_frozen": "画面已有 {value} 秒没有变化：请检查摄像机。",
   "health.fault.pictures_unreadable": "播放器无法显示画面：{value}。",
   "health.fault.pixel_format": "画面为 {value}，大多数浏览器和手机无法播放：请选择 4:2:0 和 8 位。",
+  "health.fault.srt_port": "无法打开该频道的 SRT 端口 {value}：请选择其他端口。",
   "health.fault.stream_left_out": "编码器发送了无法使用的 {value}：画面请选择 H.264 或 HEVC，声音请选择 AAC。",
   "health.fault.timestamps_jump": "时间戳跳变了 {value} 秒：如再次发生，请重启编码器。",
   "health.fault.video_missing": "已有 {value} 秒没有画面：请检查摄像机或编码器中的场景。",

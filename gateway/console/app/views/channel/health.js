@@ -23,13 +23,13 @@ export function Health({ session }) {
     ${health.map((finding) => html`<${Notice} kind=${isNotice(finding) ? "info" : "warn"}
       key=${`${finding.code} ${typeof finding.value === "string" ? finding.value : ""}`}>
       <span title=${t("health.since", { time: moment(finding.since, { seconds: true }) })}>${faultText(finding)}</span><//>`)}
-    <${Facts} facts=${[
+    ${session.state === "live" && html`<${Facts} facts=${[
       { label: t("health.fps"), value: declaredFps !== null && fps !== null
         ? t("health.fps.of", { n: number(fps, 1), declared: number(declaredFps, 2) }) : number(fps, 1) },
       { label: t("health.bitrate1m"), value: bitrate(measured.bitrate1m) },
       { label: t("health.gop"), value: gop === null ? NOTHING : `${number(gop, 1)}\u00a0s` },
       { label: t("health.bFrames"), value: bFrames === null ? NOTHING : t(bFrames ? "health.yes" : "health.no") },
       { label: t("health.offset"), value: avOffsetMs === null ? NOTHING : `${number(avOffsetMs)}\u00a0ms`, title: t("health.offset.hint") },
-    ]} />
+    ]} />`}
   <//>`;
 }
