@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 
 from gateway.media.clock import MILLISECONDS
-from gateway.media.silent_frames import silent_frame
-from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack
+from gateway.media.silent_frames import LIKE_OTHERS, silent_frame
+from gateway.media.track import AccessUnit, Kind, MadeSilence, MediaTrack
 
 log = structlog.get_logger(__name__)
 
@@ -63,11 +63,11 @@ class SoundGaps:
         if track == self._track:
             return
         self._track, self._next, self._is_paused, self._frame, self._until = track, None, False, b"", _NEVER
-        if track is not None and not self._make_frame(track) and track.codec is not Codec.MP3:
+        if track is not None and not self._make_frame(track) and track.codec not in LIKE_OTHERS:
             self._track = None
 
     def _make_frame(self, track: MediaTrack, frame: bytes = b"") -> bool:
-        """Makes the silent frame, which for MP3 is like one of the track's. Returns False if it is unknown."""
+        """Makes the silent frame, which may be like one of the track's. Returns False if it is unknown."""
         silence = silent_frame(track, frame)
         if silence is not None:
             self._frame, self._frame_ms = silence.payload, float(1000 * silence.seconds)

@@ -158,6 +158,25 @@ def test_mp3_gets_silence_like_its_own_frames() -> None:
     assert {b.dts - a.dts for a, b in pairwise(made)} == {26, 27}
 
 
+def test_ac3_gets_silence_like_its_own_frames() -> None:
+    # 48 kHz, 192 kbit/s, stereo, of which only the header is read
+    push = Push(MediaTrack(Kind.AUDIO, Codec.AC3, 1000, b""), payload=bytes.fromhex("0b77a1b81440432a") + bytes(760))
+    push.play(5_000)
+    push.play(2_000, sound=False)
+    made = push.of(MadeSilence)
+    assert made[0].payload[4:7] == push.payload[4:7] and len(made[0].payload) == 768
+    assert {b.dts - a.dts for a, b in pairwise(made)} == {32}
+
+
+def test_flac_has_its_own_silence() -> None:
+    info = "1000100000000e0010" + "000bb800f0000000000000" + 16 * "00"  # blocks of 4,096 samples, 48 kHz
+    push = Push(MediaTrack(Kind.AUDIO, Codec.FLAC, 1000, bytes.fromhex(info[:68])))
+    push.play(12_000)
+    push.play(2_000, sound=False)
+    made = push.of(MadeSilence)
+    assert made[0].payload[:2] == b"\xff\xf8" and made[1].dts - made[0].dts in (85, 86)
+
+
 def test_opus_has_its_own_silence() -> None:
     push = Push(OPUS)
     push.play(12_000)
