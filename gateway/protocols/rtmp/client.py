@@ -76,7 +76,7 @@ class ClientConnection(Connection):
         self._features = features
         self.takes_multitrack = False
         handshake = handshake or ClientHandshake()
-        super().__init__(handshake, Wire(limits or WireLimits(), _WINDOW), StateMachine(CLIENT))
+        super().__init__(handshake, Wire(limits or WireLimits()), StateMachine(CLIENT))
         self._wire.send_raw(handshake.data_to_send())
 
     def receive(self, data: bytes) -> list[ClientEvent]:

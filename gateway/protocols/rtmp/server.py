@@ -66,7 +66,7 @@ class ServerConnection(Connection):
         self, *, apps: Collection[str] = ("stream",), limits: WireLimits | None = None, chunk_size: int = CHUNK_SIZE
     ) -> None:
         self._limits = limits or WireLimits()
-        super().__init__(ServerHandshake(), Wire(self._limits, WINDOW), StateMachine(SERVER))
+        super().__init__(ServerHandshake(), Wire(self._limits), StateMachine(SERVER))
         self._apps = apps
         self._chunk_size = chunk_size
         self._set_limits(False)

@@ -1,5 +1,6 @@
 """Wire: the message layer of both sides of an RTMP connection: chunks, acknowledgements, pings, bytes to send."""
 
+import math
 from dataclasses import dataclass
 
 from gateway.formats.flv.demuxer import parse_script
@@ -53,7 +54,7 @@ class Wire:
 
     __slots__ = ("_ack_at", "_limits", "_reader", "_window", "_writer", "announced_window", "queued", "received")
 
-    def __init__(self, limits: WireLimits, window: int) -> None:
+    def __init__(self, limits: WireLimits) -> None:
         self._limits = limits
         self._reader = ChunkReader(
             max_message=limits.message, max_pending=limits.pending, max_streams=limits.chunk_streams
@@ -61,8 +62,8 @@ class Wire:
         self._writer = ChunkWriter()
         self.queued: list[bytes] = []
         self.received = 0
-        self._window = window
-        self._ack_at = window // 2  # the next acknowledgement is sent at this value of `received`
+        self._window = 0  # of the peer; 0: it has told none
+        self._ack_at: float = math.inf  # the next acknowledgement is sent at this value of `received`
         self.announced_window = 0
 
     # Receiving
@@ -99,7 +100,8 @@ class Wire:
         value = int.from_bytes(payload[:4], "big")
         if message.type_id == WINDOW_ACK_SIZE:
             # Acknowledges every half window, because some peers stop sending at a full window. The minimum prevents
-            # an acknowledgement for every byte.
+            # an acknowledgement for every byte. A peer without a window (ffmpeg, OBS) gets none, as of SRS: if one
+            # comes when it has closed its socket, its kernel resets the connection and drops what it has not sent.
             self._window = max(value & 0x7FFFFFFF, 4096)
             self._ack_at = min(self._ack_at, self.received + self._window // 2)
         elif message.type_id == SET_PEER_BANDWIDTH and value != self.announced_window:

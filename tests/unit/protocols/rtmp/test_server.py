@@ -516,6 +516,14 @@ def test_acknowledgements_go_out_each_half_window() -> None:
     assert acks[-1] <= peer.server.received
 
 
+def test_a_peer_without_a_window_gets_no_acknowledgement() -> None:
+    peer = Scripted().publishing()
+    peer.heard()
+    for _ in range(100):
+        peer.message(9, bytes(100_000), 1)
+    assert peer.heard() == []
+
+
 def test_a_tiny_window_does_not_cause_many_acknowledgements() -> None:
     peer = Scripted()
     peer.message(5, struct.pack(">I", 1))
