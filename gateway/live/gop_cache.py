@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from gateway.media.track import AccessUnit, Kind
 
+_MAX_UNITS = 30_000  # 15 s of the most that a publisher may send; pictures may stop while sound goes on
 AUDIO_ONLY_SECONDS = 1.0  # of sound in the cache of a stream without video
 _VIDEO = Kind.VIDEO
 
 
 class GopCache:
-    """The units since the last key frame, limited in bytes and in seconds.
+    """The units since the last key frame, limited in bytes, in seconds and in their number.
 
     Above a limit the cache stays empty until the next key frame. A new viewer then starts there.
     For a stream without video it contains the last second of audio.
@@ -70,5 +71,5 @@ class GopCache:
                 return  # a player cannot start with this unit
             units.append(unit)
             self._bytes += len(unit.payload)
-        if self._bytes > self.max_bytes:
+        if self._bytes > self.max_bytes or len(units) > _MAX_UNITS:
             self.clear()

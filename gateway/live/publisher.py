@@ -27,6 +27,9 @@ KEY_FRAME_SECONDS: Final = 1.0  # between two requests for a key frame
 # An encoder that begins with its uptime begins near zero: mpegts.js (1.8) freezes at 2^31 milliseconds, and relays are
 # disliked with such times. Later units of another track may be a little earlier than the first one.
 _LATEST_START_MS, _START_MS = 10_000, 1_000
+# Units in a second of the stream's time. Encoders send at most 500; queues are bounded in seconds and bytes of payload.
+_MAX_RATE: Final = 2_000
+_MAX_BACK: Final = 60  # seconds; a larger step back is another clock
 _MIN_GAP_MS = 33  # between the last unit before a reconnection and the first one after it: one frame
 
 
@@ -76,6 +79,7 @@ class StreamPublisher:
     keep_time: leaves timestamps unchanged, for renditions, which have the timestamps of their source.
     Otherwise the units of a returning publisher are shifted: the stream's time continues. The gap is as long as the
     time without units. The first publisher is shifted only if its times begin late (_LATEST_START_MS).
+    Of more than 2,000 units in a second of their times, the others are dropped.
     trusted: does not limit the changes of its tracks (`gateway.live.track_changes`). Another node has limited the
     changes, or the units come from one of our workers.
 
@@ -110,6 +114,7 @@ class StreamPublisher:
         self._evict: Evict | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None  # None: unknown before the first unit
         self._is_first = True
+        self._left, self._second = 0, -1  # units that may still come, in this second of the stream's time
         self.end_reason: EndReason | None = None  # the publisher's own reason for its end
         self._changes = None if origin.trusted else TrackChangeLimit()
         self._metadata_limiter = IntervalLimiter()  # for changes of the metadata only
@@ -176,6 +181,9 @@ class StreamPublisher:
         """Pushes one unit of an announced track. Hot path. now: monotonic seconds."""
         if self._delayed is not None and self._delay(self._delayed, unit, now):
             return
+        self._left -= 1
+        if self._left < 0 and not self._is_in_next_second(unit):
+            return
         if self._shift_ms != 0:  # None: unknown before the first unit
             unit.dts += self.shift(unit, now)
         self.last_media = now
@@ -183,6 +191,15 @@ class StreamPublisher:
         self.stream.push(unit)
         if self.has_additional and self.additional is not None:
             self.additional.take_default(unit, now)
+
+    def _is_in_next_second(self, unit: AccessUnit) -> bool:
+        """Whether a unit begins another second of at most _MAX_RATE units. Otherwise it is dropped."""
+        second = unit.dts // unit.track.timescale
+        if -_MAX_BACK <= second - self._second <= 0:
+            self.dropped["ingest"] += 1
+            return False
+        self._second, self._left = second, _MAX_RATE - 1
+        return True
 
     def push_shifted(self, unit: AccessUnit, now: float) -> None:
         """Pushes one unit that has the time of the stream already. Its tracks are never delayed. Hot path."""

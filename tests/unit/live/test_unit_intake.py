@@ -114,11 +114,11 @@ async def test_large_units_of_sound_that_wait_are_dropped_by_halves() -> None:
 async def test_pictures_beyond_the_memory_do_not_wait_for_sound() -> None:
     rig = Rig(set(Kind))
     rig.intake.set_track(VIDEO, 1.0)
-    for _ in range(PREROLL_UNITS // 2):
-        rig.push(VIDEO, 0)
+    for at in range(PREROLL_UNITS // 2):
+        rig.push(VIDEO, at // 2)
     assert rig.times() == []
-    for _ in range(PREROLL_UNITS // 2):
-        rig.push(VIDEO, 0)
+    for at in range(PREROLL_UNITS // 2, PREROLL_UNITS):
+        rig.push(VIDEO, at // 2)
     assert len(rig.times()) == PREROLL_UNITS
     await rig.close()
 
