@@ -14,6 +14,7 @@ from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, unus
 from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, random_access_of
 from gateway.media.silence import is_silent
+from gateway.media.slice_check import has_readable_slice
 from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack, Tracks
 
 log = structlog.get_logger(__name__)
@@ -24,6 +25,8 @@ MIN_CELL_MS: Final = 900  # a cell of the bitrate is at least this long, and end
 _CELLS: Final = 24
 _MINUTE: Final = 61  # samples of the received bytes, one a second: a minute has 61
 _MAX_RATE: Final = 240.0  # a larger declared frame rate is the clock of a variable frame rate
+# The first pictures of each second whose slices are checked, and how many of them are remembered.
+_CHECKED, _SLICES = 8, 32
 _NEVER: Final = float("inf")
 _VIDEO: Final = Kind.VIDEO
 
@@ -78,6 +81,7 @@ class Measurement(PartialSink):
         self.has_key = False  # whether a key frame of these tracks has come
         self.unusual_pixels = ""  # chroma and depth of the pictures, if few browsers decode them
         self._last_wall = 0.0
+        self._slices: deque[bool] = deque(maxlen=_SLICES)  # whether the first slices of pictures could be read
         self.forget_times()
         self.begin(0.0)
 
@@ -129,6 +133,7 @@ class Measurement(PartialSink):
             self.forget_times()
             self.has_key = False
             self._silent_frame = b""
+            self._slices.clear()
         self.declared_fps = _declared_fps(tracks)
         self.unusual_pixels = "" if tracks.video is None else unusual_pixels(tracks.video)
         self._set_size(tracks.video, None)
@@ -157,6 +162,8 @@ class Measurement(PartialSink):
         self._last_wall = wall
         if unit.track.kind is _VIDEO:
             self._frames += 1
+            if self._frames <= _CHECKED and (is_readable := has_readable_slice(unit.track, unit.payload)) is not None:
+                self._slices.append(is_readable)
             self._video_delay += delay
             if dts - self._video_high > JUMP_MS and self._key is not None:
                 self._key += dts - self._video_high  # a camera that pauses has no long GOP
@@ -300,6 +307,11 @@ class Measurement(PartialSink):
         """Seconds by which media arrives later now than at the best time of the push; None if it is not known."""
         delay = self.history[-1].delay if self.history else None
         return (delay - self._best_delay) / 1000 if delay is not None and self._best_delay < _NEVER else None
+
+    @property
+    def has_unreadable_slices(self) -> bool:
+        """Whether pictures are not what their NAL units say, as after encryption. Real pictures have no such slice."""
+        return self._slices.count(False) >= _SLICES // 4
 
     @property
     def has_open_gops(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.channels.expiry import WARNING_SECONDS
 from gateway.channels.inputs import InputKind
 from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
-from gateway.live.unusable_media import UnusableMedia
+from gateway.live.unusable_media import NOT_READABLE, UnusableMedia
 from gateway.media.track import Codec, Kind
 from gateway.protocols.srt.statistics import LinkStatistics
 
@@ -107,8 +107,8 @@ def stream_left_out(facts: Facts, active: bool) -> str | None:
 def pictures_unreadable(facts: Facts, active: bool) -> str | None:
     """Returns why the pictures that come cannot be shown: a reason of the intake, or no key frame begins them."""
     measurement, unusable = facts.measurement, facts.unusable
-    if unusable.unreadable:
-        return unusable.unreadable
+    if unusable.unreadable or measurement.has_unreadable_slices:
+        return unusable.unreadable or NOT_READABLE
     if facts.now - (measurement.video_since if measurement.has_video else measurement.began) < START_SECONDS:
         return None
     if not measurement.has_video:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.formats.ts.program_tables import SCRAMBLED
+from gateway.formats.ts.program_tables import ENCRYPTED, SCRAMBLED
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind
 
@@ -18,7 +18,12 @@ _MOST_NAMES: Final = 3  # in a sentence
 _NAME_CHARACTERS, _REASON_CHARACTERS = 80, 300
 _IN_ROW: Final = 5  # units that cannot be read, after which they are a fault
 HEADLESS: Final = "AAC without its sequence header"
-_OTHER_ADVICE: Final = {SCRAMBLED: "send it without scrambling", HEADLESS: "connect it again"}  # by begin of the name
+# By the begin of the name.
+_OTHER_ADVICE: Final = {
+    SCRAMBLED: "send it without scrambling",
+    ENCRYPTED: "send it without encryption",
+    HEADLESS: "connect it again",
+}
 _ADVICE: Final = {Kind.VIDEO: "choose H.264 or HEVC", Kind.AUDIO: "choose AAC"}
 
 

@@ -82,14 +82,16 @@ _LOST: Final = {StreamUse.LOST_VIDEO: Kind.VIDEO, StreamUse.LOST_AUDIO: Kind.AUD
 MPEG_AUDIO: Final = "mpeg audio"  # the layer is in the frames only
 S302M: Final = "s302m"  # PCM of SMPTE 302M; the name of its decoder in libav
 SCRAMBLED: Final = "scrambled"  # in place of the codec
+ENCRYPTED: Final = "encrypted"  # before it: SAMPLE-AES of HLS, "MPEG-2 Stream Encryption Format", §2.2
 
 _LOST_VIDEO: Final = {
     0x01: "MPEG-1 video", 0x02: "MPEG-2 video", 0x10: "MPEG-4 part 2", 0x21: "JPEG 2000", 0x32: "JPEG XS",
-    0x33: "H.266", 0x35: "EVC", 0x42: "AVS", 0xD1: "Dirac", 0xD2: "AVS2", 0xD4: "AVS3", 0xEA: "VC-1",
+    0x33: "H.266", 0x35: "EVC", 0x42: "AVS", 0xD1: "Dirac", 0xD2: "AVS2", 0xD4: "AVS3", 0xDB: f"{ENCRYPTED} H.264",
+    0xEA: "VC-1",
 }  # fmt: skip
 _LOST_AUDIO: Final = {
     0x1C: "AAC without ADTS", 0x2D: "MPEG-H", 0x2E: "MPEG-H", 0x80: "PCM", 0x82: "DTS", 0x83: "TrueHD", 0x85: "DTS-HD",
-    0x8A: "DTS",
+    0x8A: "DTS", 0xC1: f"{ENCRYPTED} AC-3", 0xCF: f"{ENCRYPTED} AAC",
 }  # fmt: skip
 # stream_type, Table 2-34, and those of ATSC A/53 and SCTE 35.
 _TYPES: Final = {

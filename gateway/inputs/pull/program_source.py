@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.channels.channel import Channel
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
-from gateway.formats.ts.program_tables import StreamUse
+from gateway.formats.ts.program_tables import ENCRYPTED, StreamUse
 from gateway.inputs.demux_client import Media
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS
 from gateway.live.program_intake import lost_streams, must_be_converted
@@ -97,13 +97,19 @@ class ProgramSource:
         return True
 
     def _select(self, program: ProgramTracks) -> bool:
-        """Chooses the streams. A program without pictures is left to a worker, which says what it has."""
+        """Chooses the streams. A program without pictures is left to a worker, which says what it has.
+
+        Raises OutputUnsupported for encrypted pictures, because a worker would copy them.
+        """
         found: dict[Kind, int] = {}
         for entry in program.streams:
             if entry.use in (StreamUse.VIDEO, StreamUse.AUDIO):
                 found.setdefault(Kind.VIDEO if entry.use is StreamUse.VIDEO else Kind.AUDIO, entry.pid)
         self._kinds = {pid: kind for kind, pid in found.items()}
         self.left_out = lost_streams(program)
+        for name, kind in self.left_out.items():
+            if kind is Kind.VIDEO and name.startswith(ENCRYPTED):
+                raise OutputUnsupported(f"its pictures are {name}")
         return Kind.VIDEO in found
 
     def _take_unit(self, kind: Kind, unit: AccessUnit) -> None:

@@ -472,6 +472,18 @@ def test_left_out_tracks_replace_the_advice_for_missing_ones():
     assert push.told[0] == ("stream_left_out", "begun") and ("stream_left_out", "ended") in push.told
 
 
+@pytest.mark.parametrize(("readable", "codes"), [(0.5, ["pictures_unreadable"]), (0.9, [])])
+def test_pictures_with_slices_that_cannot_be_read_are_named(
+    monkeypatch: pytest.MonkeyPatch, readable: float, codes: list[str]
+) -> None:
+    chance = random.Random(2)
+    monkeypatch.setattr(measurement, "has_readable_slice", lambda track, payload: chance.random() < readable)
+    push = Push()
+    assert push.send(12) == codes
+    if codes:
+        assert "encrypted" in push.text("pictures_unreadable")
+
+
 def test_a_track_that_is_left_out_is_found_without_media():
     push = Push()
     push.send(5)

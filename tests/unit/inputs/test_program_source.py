@@ -90,6 +90,12 @@ async def test_others_get_a_turn_between_the_slices_of_a_large_chunk() -> None:
         assert turns >= len(empty) // 16_384
 
 
+async def test_encrypted_pictures_are_refused_with_words() -> None:
+    source = source_of(chunks(program([(0xDB, 0x100, b""), (0xCF, 0x101, b"")]), b"\x47" * 188))
+    with pytest.raises(OutputUnsupported, match=r"its pictures are encrypted H\.264"):
+        await source.probe(5)
+
+
 @pytest.mark.parametrize("data", [b"", b"ID3\x04" + bytes(400), b"\x47" * 400])
 async def test_other_bytes_are_left_to_the_worker(data: bytes) -> None:
     source = source_of(chunks(data))

@@ -1,0 +1,53 @@
+"""Checks whether the slices of H.264 and H.265 can be read: encryption may leave the NAL units whole."""
+
+from typing import Final
+
+from gateway.lib.bit_reader import BitReader
+from gateway.media import h264, nal
+from gateway.media.errors import InvalidData
+from gateway.media.nal_codec import NAL_CODECS
+from gateway.media.track import Codec, MediaTrack
+
+_HEAD: Final = 16  # bytes with the first fields of a slice
+_H265_SLICES: Final = frozenset((*range(10), *range(16, 22)))
+_FIRST_IRAP: Final = 16
+
+
+def has_readable_slice(track: MediaTrack, payload: bytes) -> bool | None:
+    """Whether the first slice of a picture begins with values that the specification allows.
+
+    None: no slice is found, or its codec has none. About half of encrypted pictures look readable.
+    """
+    if track.codec not in NAL_CODECS or not track.config:
+        return None
+    is_h264 = track.codec is Codec.H264
+    type_of, slices = NAL_CODECS[track.codec].type_of, h264.SLICES if is_h264 else _H265_SLICES
+    try:
+        units = nal.views(payload, (track.config[4 if is_h264 else 21] & 3) + 1)
+    except (InvalidData, IndexError):
+        return None
+    first = next((unit for unit in units if type_of(unit) in slices), None)
+    if first is None:
+        return None
+    bits = BitReader(nal.unescape(bytes(first[:_HEAD])), what="slice", error=InvalidData)
+    try:
+        return _is_h264(bits, type_of(first)) if is_h264 else _is_h265(bits, type_of(first))
+    except InvalidData:
+        return False
+
+
+def _is_h264(bits: BitReader, kind: int) -> bool:
+    """Whether the fields of §7.3.3 are in range. Table 7-6: an IDR picture has slices of the types I and SI."""
+    bits.skip(8)
+    # first_mb_in_slice, slice_type, pic_parameter_set_id
+    first, slice_type, parameters = bits.ue(), bits.ue(), bits.ue()
+    is_known = slice_type % 5 in (2, 4) if kind == h264.SLICE_IDR else slice_type < 10
+    return not first and slice_type < 10 and is_known and parameters < 256
+
+
+def _is_h265(bits: BitReader, kind: int) -> bool:
+    """Whether the fields of §7.3.6.1 are in range: the parameter set is below 64."""
+    bits.skip(16)
+    first = bits.flag()  # first_slice_segment_in_pic_flag
+    bits.skip(kind >= _FIRST_IRAP)
+    return bool(first) and bits.ue() < 64
