@@ -13,7 +13,7 @@ from gateway.inputs.selection import SwitchReason
 from gateway.lib.backoff import Backoff
 from gateway.live.publisher import StreamPublisher
 from gateway.media.track import AccessUnit, Tracks
-from gateway.ports.errors import OutputError, OutputUnsupported
+from gateway.ports.errors import INTERNAL_ERROR, OutputError, OutputUnsupported
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +100,7 @@ class SourceRunner:
                 self._fail(str(error))
             except Exception as error:
                 self._log.error("input failed", exc_info=error)
-                self._fail(f"{type(error).__name__}: {error}")
+                self._fail(INTERNAL_ERROR)
             finally:
                 self._working = False
                 self._close_publishers()

@@ -14,7 +14,7 @@ from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.live.output_fault import OutputFault
 from gateway.live.stream import Stream
-from gateway.ports.errors import OutputError, OutputUnsupported
+from gateway.ports.errors import INTERNAL_ERROR, OutputError, OutputUnsupported
 from gateway.ports.events import Events
 
 log = structlog.get_logger(__name__)
@@ -112,7 +112,7 @@ class _Handle:
             try:
                 report = dict(read())
             except Exception as error:  # an installed output may have any fault
-                report = {"error": f"its report failed: {type(error).__name__}: {error}"[:300]}
+                report = {"error": f"its report failed ({type(error).__name__})"}
         faults: Mapping[str, str] = report.pop("faults", {})
         reason = report.get("error")
         if reason is not None and not faults:
@@ -181,7 +181,7 @@ class Outputs:
                     handle.output.channel_changed(self._stream.channel)
                 except Exception as error:  # it continues with the channel that it had
                     log.error("output failed", stream=self._stream.name, output=name, exc_info=error)
-                    handle.fault.failed(f"{type(error).__name__}: {error}"[:300])
+                    handle.fault.failed(INTERNAL_ERROR)
                 else:
                     if handle.state is OutputState.RUNNING:
                         handle.fault.works()
@@ -295,5 +295,5 @@ class Outputs:
             log.warning("output is started again later", stream=stream, output=name, reason=reason)
         else:
             log.error("output failed", stream=stream, output=name, exc_info=error)
-            reason = f"{type(error).__name__}: {error}"
+            reason = INTERNAL_ERROR
         handle.fault.failed(reason[:300])

@@ -38,9 +38,12 @@ GatewayError
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from gateway.ports.nodes import StreamClaim
+
+# What users read about a fault of this program. The log has the exception.
+INTERNAL_ERROR: Final = "an internal error, which the log names"
 
 
 class RefusalReason(StrEnum):

@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.workers.programs import program
 from gateway.workers.programs.program import ParentLink
 
-LEAVE, STUCK, SHOUT, SHOW, HOARD, WRITE, NONSENSE = range(100, 107)
+LEAVE, STUCK, SHOUT, SHOW, HOARD, WRITE, NONSENSE, FAIL = range(100, 108)
 
 
 def work(link: ParentLink) -> None:
@@ -19,7 +19,7 @@ def work(link: ParentLink) -> None:
 
     LEAVE: exits with the status in the body. STUCK: hangs without reading the link, as native code may. SHOUT: writes
     the body to stderr and fails. SHOW: sends its environment, limits and niceness. HOARD: allocates more memory than
-    allowed. WRITE: tries to write the given file. NONSENSE: sends bytes that are not a frame.
+    allowed. WRITE: tries to write the given file. NONSENSE: sends bytes that are not a frame. FAIL: has a fault.
     """
     while (received := link.receive()) is not None:
         kind, body = received
@@ -53,6 +53,8 @@ def work(link: ParentLink) -> None:
                 link.send(kind, b"written")
             except OSError as error:
                 link.send(kind, str(error).encode())
+        elif kind == FAIL:
+            raise ValueError("29 is not a valid Type")
         elif kind == NONSENSE:
             os.write(link._socket.fileno(), b"\xff" * 100)
             time.sleep(5)

@@ -11,7 +11,7 @@ from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.lib.waiting import wait_at_most
 from gateway.live.stream import Stream
-from gateway.ports.errors import OutputError
+from gateway.ports.errors import INTERNAL_ERROR, OutputError
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,7 @@ class OnDemand:
                 self.error = str(error)[:300]
                 log.warning("work starts again", work=self._name, stream=stream.name, reason=self.error)
             except Exception as error:  # the users of this object wait; the next attempt may succeed
-                self.error = f"{type(error).__name__}: {error}"[:300]
+                self.error = INTERNAL_ERROR
                 log.error("work failed", work=self._name, stream=stream.name, exc_info=error)
             if time.monotonic() - began > _GOOD_SECONDS:
                 backoff.reset()

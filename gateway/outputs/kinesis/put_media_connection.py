@@ -120,8 +120,8 @@ class PutMediaConnection:
         except TimeoutError:
             return ConnectionOutcome("Kinesis does not answer", refresh=True)
         except (aiohttp.ClientError, OSError) as error:
-            reason = str(error)[:200] or type(error).__name__
-            return ConnectionOutcome(f"the connection broke: {reason}", refresh=not self.stored)
+            detail = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+            return ConnectionOutcome(f"the connection broke{detail}", refresh=not self.stored)
 
     # ---- request ----
 

@@ -12,7 +12,7 @@ from av.codec.context import Flags
 
 from gateway.media.clock import AudioClock
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
-from gateway.workers.programs.codec import CodecFailed, make_packet, open_decoder
+from gateway.workers.programs.codec import CodecFailed, cause, make_packet, open_decoder
 from gateway.workers.sound_protocol import BITRATES, OPUS_BITRATES, SoundSetup, channels_of, opus_track
 
 RATE: Final = 48_000
@@ -186,7 +186,7 @@ def open_foreign(sound: ForeignSound, config: bytes = b"") -> AudioCodecContext:
         context.layout = {1: "mono", 2: "stereo"}.get(sound.channels, f"{sound.channels}C")
         context.open()
     except (av.FFmpegError, ValueError) as error:
-        raise CodecFailed(f"{sound.codec} cannot be decoded: {error}") from error
+        raise CodecFailed(f"{sound.codec} cannot be decoded: {cause(error)}") from error
     return context
 
 
@@ -208,7 +208,7 @@ class AudioEncoder:
                 context = open_aac(bitrate, channels, rate)
                 self.track = MediaTrack(Kind.AUDIO, Codec.AAC, timescale, context.extradata or b"")
         except (av.FFmpegError, ValueError) as error:
-            raise CodecFailed(f"{target} cannot be encoded at {bitrate} bit/s: {error}") from error
+            raise CodecFailed(f"{target} cannot be encoded at {bitrate} bit/s: {cause(error)}") from error
         self._frame_samples = _FRAME_SAMPLES[target]
         self._timescale = self.track.timescale
         self._context = context

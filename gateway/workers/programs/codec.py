@@ -42,6 +42,13 @@ class CodecFailed(Exception):
     """A codec cannot be opened with these parameters. The message is one line."""
 
 
+def cause(error: Exception) -> str:
+    """Returns why a codec fails, for users. The texts of libraries are for programmers."""
+    if isinstance(error, InvalidData):
+        return str(error)
+    return "not enough memory" if isinstance(error, MemoryError) else "the codec refuses these parameters"
+
+
 @dataclass(slots=True)
 class DecodedPicture:
     """A decoded picture.
@@ -78,7 +85,7 @@ def open_decoder(track: MediaTrack, threads: int) -> av.CodecContext:
         context.thread_type = "SLICE"
         context.open()
     except (av.FFmpegError, InvalidData, ValueError) as error:
-        raise CodecFailed(f"{track.codec} cannot be decoded: {error}") from error
+        raise CodecFailed(f"{track.codec} cannot be decoded: {cause(error)}") from error
     return context
 
 
@@ -225,7 +232,7 @@ class VideoEncoder:
             config = encoder_config(recipe.encoder, self._context.extradata or b"")
         except (av.FFmpegError, InvalidData, ValueError) as error:
             raise CodecFailed(
-                f"{recipe.encoder} cannot encode {recipe.width}x{recipe.height} pictures: {error}"
+                f"{recipe.encoder} cannot encode {recipe.width}x{recipe.height} pictures: {cause(error)}"
             ) from error
         codec = Codec.H265 if recipe.encoder == "libx265" else Codec.H264
         self.track = MediaTrack(Kind.VIDEO, codec, recipe.timescale, config)

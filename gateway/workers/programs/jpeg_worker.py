@@ -210,8 +210,11 @@ def work(link: program.ParentLink) -> None:
                 continue
             try:
                 reply = worker.answer(request, tracks.video, units, file)
-            except (NoPicture, CodecFailed, InvalidData, av.FFmpegError, ValueError, OSError, MemoryError) as error:
-                reply = JpegReply(request.number, False, str(error).encode() or type(error).__name__.encode())
+            except (NoPicture, CodecFailed, InvalidData) as error:
+                reply = JpegReply(request.number, False, str(error).encode())
+            except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
+                what = "not enough memory" if isinstance(error, MemoryError) else "the picture is damaged"
+                reply = JpegReply(request.number, False, what.encode())
             link.send(JpegMessage.REPLY, reply.encode())
             units, file = [], b""
 

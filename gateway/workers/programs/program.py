@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from gateway.lib.numbers import read_integer
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Tracks
+from gateway.ports.errors import INTERNAL_ERROR
 from gateway.protocols import wire
 from gateway.protocols.wire import SOURCE, StreamMessage
 from gateway.workers.messages import WorkerMessage
@@ -155,7 +156,11 @@ def run(work: Callable[[ParentLink], None]) -> int:
     descriptor = _begin()
     if descriptor is None:
         return 2
-    _serve_link(work, descriptor)
+    try:
+        _serve_link(work, descriptor)
+    except Exception:
+        log_crash()
+        return 1
     return 0
 
 
@@ -197,7 +202,7 @@ def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
         except LinkClosed:
             exit_now(0)
         except BaseException:
-            log_reason(traceback.format_exc())
+            log_crash()
             exit_now(1)
 
     thread = threading.Thread(target=guarded, name=name, daemon=True)
@@ -208,6 +213,12 @@ def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
 def log_reason(text: str) -> None:
     """Writes the reason for the end of this worker to stderr. The gateway logs it."""
     sys.stderr.write(text.rstrip() + "\n")
+
+
+def log_crash() -> None:
+    """Writes the current exception to stderr, which the gateway logs. The last line is a sentence, which users see."""
+    log_reason(traceback.format_exc())
+    log_reason("not enough memory" if isinstance(sys.exception(), MemoryError) else INTERNAL_ERROR)
 
 
 def exit_now(status: int) -> None:

@@ -199,6 +199,16 @@ async def test_the_error_of_a_dead_worker_contains_its_last_output_line() -> Non
     assert told == "the media worker ended with status 7: out of luck"
 
 
+async def test_the_error_of_a_worker_with_a_fault_is_a_sentence_and_the_log_has_the_exception() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with started() as (worker, _):
+            await worker.send(echo.FAIL, b"")
+            assert await worker.receive() is None
+            told = str(await worker.died())
+    assert told == "the media worker ended with status 1: an internal error, which the log names"
+    assert any("29 is not a valid Type" in entry.get("line", "") for entry in logs)
+
+
 async def test_the_output_of_a_worker_is_logged_in_limited_lines() -> None:
     with structlog.testing.capture_logs() as logs:
         async with started() as (worker, _):
@@ -335,7 +345,7 @@ async def test_a_worker_that_uses_too_much_memory_dies_alone() -> None:
     async with started() as (worker, restarts):
         await worker.send(echo.HOARD, b"")
         assert await worker.receive() is None
-        assert "MemoryError" in str(await worker.died())
+        assert "not enough memory" in str(await worker.died())
     assert restarts.values == {("echo",): 1}
 
 

@@ -56,8 +56,8 @@ class DemuxedSource:
             return
         except (NotCarried, CodecFailed, InvalidData) as error:
             self._fail(str(error))
-        except av.error.FFmpegError as error:
-            self._fail(f"it is not readable media ({error.strerror or type(error).__name__})")
+        except av.error.FFmpegError:
+            self._fail("it is not readable media")
         except MemoryError:
             self._fail("not enough memory")
 

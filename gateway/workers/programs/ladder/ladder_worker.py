@@ -86,7 +86,7 @@ class LadderWorker:
 
     def _on_unprepared(self, error: av.FFmpegError) -> None:
         self._unprepared += 1
-        self._report_error(f"a picture cannot be prepared: {error}")
+        self._report_error("a picture of the source cannot be rotated or deinterlaced")
 
     def _on_picture(self, picture: DecodedPicture) -> None:
         if not self._has_key:

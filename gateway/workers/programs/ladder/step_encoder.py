@@ -99,7 +99,8 @@ class StepEncoder:
             # The pictures cannot be scaled or encoded. The other renditions continue. This one tries again with its
             # next settings.
             self._failed = True
-            self._report_error(f"{settings.step.name}: {error}")
+            reason = str(error) if isinstance(error, CodecFailed) else "its pictures cannot be scaled or encoded"
+            self._report_error(f"{settings.step.name}: {reason}")
             return
         self._link.send_units(units, self._to)
 

@@ -26,7 +26,7 @@ from gateway.workers.programs.watermark.overlay_blender import to_frame
 from gateway.workers.programs.watermark.overlay_image import PictureUnusable, read_picture
 from gateway.workers.slate_protocol import SlateRequest
 from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
-from gateway.workers.vod_bounds import UnusableFilm
+from gateway.workers.vod_bounds import UNCONVERTED, UnusableFilm
 
 _CRF: Final = 20.0  # a quality without visible faults in letters
 _PICTURE_SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")  # first bytes of PNG, JPEG and GIF
@@ -142,8 +142,8 @@ def work(link: program.ParentLink) -> None:
         link.send(WorkerMessage.FAILED, str(error).encode())
     except MemoryError:
         link.send(WorkerMessage.FAILED, b"not enough memory (workers.memory)")
-    except av.FFmpegError as error:
-        link.send(WorkerMessage.FAILED, f"it cannot be encoded: {error.strerror or error}".encode())
+    except av.FFmpegError:
+        link.send(WorkerMessage.FAILED, UNCONVERTED.encode())
     except OSError as error:
         link.send(WorkerMessage.FAILED, (error.strerror or str(error)).encode())
 

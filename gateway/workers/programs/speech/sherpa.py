@@ -30,8 +30,8 @@ class SherpaEngine:
                 rule2_min_trailing_silence=_SILENCE,
                 rule3_min_utterance_length=_LONGEST,
             )
-        except (RuntimeError, ValueError) as error:
-            raise EngineUnusable(f"the model in {argument} cannot be loaded: {error}") from None
+        except (RuntimeError, ValueError):
+            raise EngineUnusable(f"the model in {argument} cannot be loaded: sherpa-onnx refuses its files") from None
         self.dropped = 0
         self._deliver = deliver
         self._stream = self._recognizer.create_stream()

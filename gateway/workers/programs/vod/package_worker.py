@@ -5,7 +5,6 @@
 
 import json
 import sys
-import traceback
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -18,7 +17,7 @@ from gateway.workers.package_protocol import PackageRequest
 from gateway.workers.programs import program
 from gateway.workers.programs.program import LinkClosed
 from gateway.workers.programs.vod.hls_package import package
-from gateway.workers.vod_bounds import UnusableFilm
+from gateway.workers.vod_bounds import UNCONVERTED, UnusableFilm
 
 
 def work(link: program.ParentLink) -> None:
@@ -42,7 +41,7 @@ def work(link: program.ParentLink) -> None:
     except Exception as error:
         text = _error_text(error)
         if text is None:
-            traceback.print_exc()
+            program.log_crash()
             program.exit_now(1)
         else:
             with suppress(LinkClosed):
@@ -64,7 +63,7 @@ def _error_text(error: Exception) -> str | None:
         case av.error.ExternalError():
             return "the encoder failed, most likely because of too little memory (vod.memory)"
         case av.error.FFmpegError():
-            return f"libav failed: {error.strerror or error}"
+            return UNCONVERTED
         case OSError():
             return error.strerror or str(error)
     return None

@@ -15,6 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final
 
+import av.error
 import av.logging
 
 from gateway.media.clock import VIDEO_CLOCK
@@ -29,7 +30,7 @@ from gateway.workers.programs.filters import Scaler
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.media_file import MediaFile
-from gateway.workers.vod_bounds import UnusableFilm, format_duration
+from gateway.workers.vod_bounds import UNCONVERTED, UnusableFilm, format_duration
 
 _KEY_TICKS: Final = 2 * VIDEO_CLOCK  # distance of key frames
 _CRF: Final = 23.0
@@ -153,9 +154,12 @@ def work(link: program.ParentLink) -> None:
         VodPlayback(link, request).play()
     except (UnusableFilm, CodecFailed) as error:
         link.send(WorkerMessage.FAILED, str(error).encode())
-    except (OSError, MemoryError) as error:
-        text = "not enough memory" if isinstance(error, MemoryError) else error.strerror or str(error)
-        link.send(WorkerMessage.FAILED, text.encode())
+    except MemoryError:
+        link.send(WorkerMessage.FAILED, b"not enough memory")
+    except av.error.FFmpegError:
+        link.send(WorkerMessage.FAILED, UNCONVERTED.encode())
+    except OSError as error:
+        link.send(WorkerMessage.FAILED, (error.strerror or str(error)).encode())
     else:
         link.send_end()
 

@@ -140,8 +140,8 @@ class FontCatalog:
             result = subprocess.run(  # noqa: S603 (no shell)
                 command, capture_output=True, timeout=_TIMEOUT, check=True, restore_signals=False
             )
-        except (OSError, subprocess.SubprocessError) as error:
-            self.notes.append(f"fontconfig does not answer, install the package fontconfig: {error}"[:300])
+        except (OSError, subprocess.SubprocessError):
+            self.notes.append("fontconfig does not answer: install the package fontconfig")
             return []
         fonts = (_parse(line) for line in result.stdout.decode("utf-8", "replace").splitlines()[:_MAX_FONTS])
         return [font for font in fonts if font is not None]
@@ -157,8 +157,8 @@ class FontCatalog:
         for pixels, scale in sizes if font.path else ():
             try:
                 return ImageFont.truetype(font.path, pixels, font.index, layout_engine=engine), scale
-            except OSError as error:
-                note = f"the font {font.path} cannot be used: {error}"[:300]
+            except OSError:
+                note = f"the font {font.path} cannot be used: it is damaged, or cannot be read"[:300]
         if font.path:
             self.notes.append(note)
         built_in = ImageFont.load_default(size)

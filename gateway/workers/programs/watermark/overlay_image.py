@@ -64,10 +64,11 @@ def read_picture(data: bytes, needed_size: tuple[int, int] | None = None) -> Ima
         raise
     except Image.DecompressionBombError:
         raise PictureUnusable("a picture that is too large") from None
+    except UnidentifiedImageError as error:
+        raise PictureUnusable("no PNG, JPEG, WebP or GIF picture") from error
     except Exception as error:
         # Pillow raises many kinds of errors for damaged files: OSError, SyntaxError, struct.error, ValueError …
-        reason = " ".join(str(error).split()) if not isinstance(error, UnidentifiedImageError) else ""
-        raise PictureUnusable(f"no PNG, JPEG, WebP or GIF picture{reason and f': {reason}'}"[:200]) from error
+        raise PictureUnusable("a damaged or incomplete picture") from error
 
 
 def _check_scans(data: bytes, pixels: int) -> None:
