@@ -22,6 +22,7 @@ from gateway.api.schema_base import to_answer
 from gateway.channels.captions import is_label
 from gateway.channels.names import is_object_key
 from gateway.formats.captions.caption_file import MAX_BYTES
+from gateway.formats.captions.charsets import is_charset
 from gateway.lib.rfc3339 import rfc3339
 from gateway.media.labels import is_language
 from gateway.ports.errors import NoSuchFilm, TooLarge
@@ -101,7 +102,12 @@ async def qr(request: web.Request) -> web.Response:
     return await qr_code.respond(presented["page"], "QR code of the player page")
 
 
-@operation(schemas.Film, body="text/vtt", statuses=(409, 413, 503), query=(("label", "what players show"),))
+@operation(
+    schemas.Film,
+    body="text/vtt",
+    statuses=(409, 413, 503),
+    query=(("label", "what players show"), ("charset", "of a file that is not Unicode, such as windows-1251")),
+)
 async def set_captions(request: web.Request) -> web.Response:
     """Add captions to a video on demand: a WebVTT or SubRip file.
 
@@ -111,8 +117,11 @@ async def set_captions(request: web.Request) -> web.Response:
     label = request.query.get("label", "").strip() or language
     if not is_label(label):
         raise BadRequest("expected at most 64 characters without quotation marks", field="label")
+    charset = request.query.get("charset", "")
+    if charset and not is_charset(charset):
+        raise BadRequest("expected a character set such as windows-1251, gb18030, shift_jis or euc-kr", field="charset")
     data = b"".join([piece async for piece in read_chunks(request, MAX_BYTES, "the file with captions")])
-    film = await vod_service(request).captions.add(key, language, label, data)
+    film = await vod_service(request).captions.add(key, language, label, data, charset)
     log.info("captions added", film=key, language=language)
     return await _answer(request, film)
 

@@ -11,7 +11,7 @@ from gateway.ports.stores import ObjectStore
 from gateway.vod.uploads import CONTENT_TYPES, PICTURE_TYPES
 
 _FIELD: Final = "picture"
-_SUFFIXES: Final = {*CONTENT_TYPES, *PICTURE_TYPES, "gif"}
+_SUFFIXES: Final = {*CONTENT_TYPES, *PICTURE_TYPES}
 _HEAD: Final = 512  # bytes that are read from the beginning of a file
 _SPACES: Final = "\t\n\f\r"
 

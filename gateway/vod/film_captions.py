@@ -35,8 +35,8 @@ class FilmCaptionFiles:
         self._objects = films.sources.objects
         self._folder = folder
 
-    async def add(self, key: str, language: str, label: str, data: bytes) -> Film:
-        """Adds captions, in place of those in this language. data: WebVTT or SubRip.
+    async def add(self, key: str, language: str, label: str, data: bytes, charset: str = "") -> Film:
+        """Adds captions, in place of those in this language. data: WebVTT or SubRip. charset: see `decode_text`.
 
         Raises InvalidField for other files, and if the film has too many captions.
         """
@@ -45,7 +45,7 @@ class FilmCaptionFiles:
         if len(merged_captions(film.captions, [new])) > MAX_CAPTIONS:
             raise InvalidField("language", f"expected captions in at most {MAX_CAPTIONS} languages")
         try:
-            cues = await asyncio.to_thread(read_caption_file, data)
+            cues = await asyncio.to_thread(read_caption_file, data, language=language, charset=charset)
         except InvalidData as error:
             raise InvalidField("body", str(error)) from None
         await self._write(film, names, language, cues)

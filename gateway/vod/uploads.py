@@ -33,16 +33,28 @@ from gateway.workers.vod_bounds import Bounds, UnusableFilm
 
 log = structlog.get_logger(__name__)
 
-# The allowed suffixes of file names, and the content type that the client sends.
+# The allowed suffixes of file names, those of all containers that workers read. The client sends the content type.
 CONTENT_TYPES: Final = {
     "mp4": "video/mp4", "m4v": "video/mp4", "mov": "video/quicktime", "mkv": "video/x-matroska", "webm": "video/webm",
     "flv": "video/x-flv", "ts": "video/mp2t", "mts": "video/mp2t", "m2ts": "video/mp2t", "avi": "video/x-msvideo",
     "mpg": "video/mpeg", "mpeg": "video/mpeg", "3gp": "video/3gpp", "wmv": "video/x-ms-wmv", "ogv": "video/ogg",
     "mxf": "application/mxf", "m4a": "audio/mp4", "mp3": "audio/mpeg", "wav": "audio/wav", "flac": "audio/flac",
-    "ogg": "audio/ogg", "aac": "audio/aac",
+    "ogg": "audio/ogg", "aac": "audio/aac", "3g2": "video/3gpp2", "asf": "video/x-ms-asf", "f4v": "video/mp4",
+    "vob": "video/mpeg", "m2v": "video/mpeg", "gxf": "application/gxf", "dv": "video/x-dv", "rm": "video/x-realvideo",
+    "rmvb": "video/x-realvideo", "nut": "video/x-nut", "ivf": "video/x-ivf", "h264": "video/h264", "hevc": "video/h265",
+    "obu": "video/av1", "wtv": "video/x-ms-wtv", "swf": "application/x-shockwave-flash", "mka": "audio/x-matroska",
+    "wma": "audio/x-ms-wma", "oga": "audio/ogg", "opus": "audio/ogg", "w64": "audio/wav", "aif": "audio/aiff",
+    "aiff": "audio/aiff", "ac3": "audio/ac3", "eac3": "audio/eac3", "caf": "audio/x-caf", "amr": "audio/amr",
+    "au": "audio/basic",
 }  # fmt: skip
 # Pictures are not converted to video; slates use them.
-PICTURE_TYPES: Final = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+PICTURE_TYPES: Final = {
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "gif": "image/gif",
+}
 # A bucket that reports new films need not report each segment of a recording, which ends in .ts.
 _STORED_AS: Final = {"ts": "mts"}
 _ALL_TYPES: Final = {**CONTENT_TYPES, **PICTURE_TYPES}

@@ -54,6 +54,14 @@ def entries(master: Path) -> list[str]:
     return re.findall(r'TYPE=SUBTITLES.*NAME="([^"]*)".*URI="([^"]*)"', master.read_text())
 
 
+async def test_a_text_track_that_is_not_unicode_is_in_the_character_set_of_its_language(tmp_path: Path) -> None:
+    text = films.scratch_file("russian.srt", "1\n00:00:00,500 --> 00:00:01,500\nПривет\n".encode("cp1251"))
+    how = ("-i", str(text), "-map", "0", "-map", "1", "-c", "copy", "-metadata:s:s:0", "language=rus")
+    async with bench(tmp_path) as at:
+        await made(at, films.film("russian.mkv", "-i", str(films.plain()), *how))
+        assert [c.text for c in read_caption_file((at.root / "a/acc_ru.vtt").read_bytes())] == ["Привет"]
+
+
 @pytest.mark.parametrize(("name", "coding"), [("mov.mp4", "mov_text"), ("srt.mkv", "srt"), ("ass.mkv", "ass")])
 async def test_text_tracks_of_the_file_become_subtitles(name: str, coding: str, tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
@@ -199,6 +207,8 @@ def test_uploaded_captions_play_with_the_protection_of_the_film(gateway: Gateway
         ("{key}/e", WEBVTT, 400),
         ("{key}/en_US", WEBVTT, 400),
         ("{key}/en?label=%22", WEBVTT, 400),
+        ("{key}/en?charset=hex", WEBVTT, 400),
+        ("{key}/en", WEBVTT.replace(b"one", "это титры".encode("cp1251")), 400),
         ("{key}/en", b"WEBVTT\n" + bytes(5_000_000), 413),
         ("other/en", WEBVTT, 404),
     ],

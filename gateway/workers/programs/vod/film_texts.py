@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+import av
 import av.error
 
+from gateway.formats.captions.charsets import decode_text
 from gateway.formats.captions.cue_lines import MAX_CUES, finished
 from gateway.formats.captions.webvtt import webvtt
 from gateway.formats.hls.subtitles import subtitle_playlist
@@ -13,6 +15,7 @@ from gateway.formats.mp4.init import short_language
 from gateway.formats.ts.pes import find_first_pts
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.errors import InvalidData
 from gateway.media.labels import printable
 from gateway.ports.films import MAX_CAPTIONS, FilmCaptions
 from gateway.ports.vod_names import MAX_LANGUAGE, VodNames, reference
@@ -71,9 +74,10 @@ def _read(film: MediaFile) -> list[tuple[Any, list[CaptionCue]]]:
 
 def _decode(packet: Any, start: int) -> list[CaptionCue]:
     """Returns the cue of a packet; none if it is empty or damaged."""
+    context = packet.stream.codec_context
     try:
-        decoded = packet.stream.codec_context.decode2(packet)
-    except av.error.FFmpegError:
+        decoded = context.decode2(packet if context.name == "mov_text" else _in_utf8(packet))
+    except (av.error.FFmpegError, InvalidData):
         return []
     if decoded is None:
         return []
@@ -81,6 +85,18 @@ def _decode(packet: Any, start: int) -> list[CaptionCue]:
     events = (rect.ass.decode("utf-8", "replace").split(",", _TEXT_FIELD) for rect in decoded.rects)
     texts = [_BREAK.sub("\n", _OVERRIDE.sub("", event[-1])).replace("\\h", " ") for event in events]
     return [CaptionCue(start, start + length, "\n".join(texts))]
+
+
+def _in_utf8(packet: Any) -> Any:
+    """Returns a packet with its text in UTF-8, which libav expects. Raises InvalidData."""
+    data = bytes(packet)
+    text = decode_text(data, short_language(packet.stream.language or "") or "").encode()
+    if text == data:
+        return packet
+    changed: Any = av.Packet(text)
+    changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
+    changed.time_base = packet.time_base
+    return changed
 
 
 def _describe(stream: Any, used: set[str]) -> FilmCaptions:

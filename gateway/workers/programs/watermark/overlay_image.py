@@ -123,7 +123,7 @@ def compose(spec: WatermarkSpec, width: int, height: int, fonts: FontCatalog) ->
             canvas.alpha_composite(text)
     box = canvas.getchannel("A").getbbox() if canvas is not None else None
     if canvas is None or box is None:
-        return Overlay(0, 0, None, notes)
+        return Overlay(0, 0, None, notes or ["the watermark is empty, or outside of the picture"])
     # Even edges: chroma has half the resolution, and rounding in a filter would move the overlay.
     left, top, right, bottom = box[0] & ~1, box[1] & ~1, box[2] + 1 & ~1, box[3] + 1 & ~1
     return Overlay(left, top, canvas.crop((left, top, right, bottom)), notes)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.formats.captions.caption_file import MAX_BYTES, read_caption_file
+from gateway.formats.captions.charsets import is_charset
 from gateway.formats.captions.cue_lines import MAX_CUES, MAX_TEXT, shown_text
 from gateway.formats.captions.webvtt import webvtt
 from gateway.media.caption_cue import CaptionCue
@@ -79,6 +80,38 @@ def test_subrip_is_read_in_all_line_ends_and_encodings(ends: str, encoding: str)
 def test_text_that_is_not_utf8_is_latin_1() -> None:
     [cue] = read_caption_file("1\n00:00:01,000 --> 00:00:02,000\nCafé\n".encode("latin-1"))
     assert cue.text == "Café"
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding", "text"),
+    [
+        ("ru", "cp1251", "Привет, мир"),
+        ("zh", "gb18030", "你好，世界"),
+        ("zh-Hant-TW", "big5", "你好，世界"),
+        ("ja-JP", "shift_jis", "こんにちは"),
+        ("ko", "euc-kr", "안녕하세요"),
+        ("el", "cp1253", "Γειά σου"),
+        ("fr", "cp1252", "Où êtes-vous né ?"),
+    ],
+)
+def test_text_that_is_not_unicode_is_in_the_character_set_of_its_language(
+    language: str, encoding: str, text: str
+) -> None:
+    data = f"1\n00:00:01,000 --> 00:00:02,000\n{text}\n".encode(encoding)
+    assert [cue.text for cue in read_caption_file(data, language=language)] == [text]
+    assert [cue.text for cue in read_caption_file(data, charset=encoding)] == [text]
+
+
+@pytest.mark.parametrize(("language", "charset"), [("en", ""), ("", ""), ("en", "utf-8")])
+def test_text_in_an_unknown_character_set_is_refused(language: str, charset: str) -> None:
+    data = "1\n00:00:01,000 --> 00:00:02,000\nПривет, мир, это титры\n".encode("koi8-r")
+    with pytest.raises(InvalidData, match=r"charset|not in utf-8"):
+        read_caption_file(data, language=language, charset=charset)
+
+
+def test_only_encodings_of_texts_are_character_sets() -> None:
+    assert all(map(is_charset, ["windows-1251", "GB18030", "Shift_JIS", "euc-kr", "utf-8", "ISO-8859-15", "koi8-u"]))
+    assert not any(map(is_charset, ["", "hex", "idna", "punycode", "rot13", "unicode_escape", "x" * 99, "../utf8"]))
 
 
 @pytest.mark.parametrize(

@@ -152,9 +152,11 @@ def test_an_unusable_picture_causes_a_note_and_the_text_stays() -> None:
     assert any("picture cannot be shown" in note for note in overlay.notes)
 
 
-def test_an_empty_watermark_gives_no_overlay() -> None:
-    assert compose(WatermarkSpec(), 320, 180, BOOK).image is None
-    assert compose(WatermarkSpec("   ", 40), 320, 180, BOOK).image is None
+@pytest.mark.parametrize("spec", [WatermarkSpec(), WatermarkSpec("   ", 40), WatermarkSpec("x", 40, left=400)])
+def test_an_empty_watermark_gives_no_overlay_and_says_so(spec: WatermarkSpec) -> None:
+    overlay = compose(spec, 320, 180, BOOK)
+    assert overlay.image is None
+    assert overlay.notes == ["the watermark is empty, or outside of the picture"]
 
 
 def test_gray_of_16_bits_keeps_its_steps() -> None:

@@ -18,7 +18,7 @@ import { PlaylistItems } from "./playlist_items.js";
 /** @typedef {{value: string, label: string}} Option */
 /** @typedef {import("../recordings/feed.js").Kept & {channel: string}} Recording */
 
-const PICTURES = ["jpg", "jpeg", "png", "webp"]; // suffixes of the pictures that the gateway accepts
+const PICTURES = ["jpg", "jpeg", "png", "webp", "gif"]; // suffixes of the pictures that the gateway accepts
 const SECONDS = 5; // of a new rule for thin inputs
 const LISTED = 100; // films, or snapshots, to choose from
 const LISTED_FILES = 500; // of recordings, which are chosen by show; the most that the API lists

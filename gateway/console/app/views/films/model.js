@@ -35,7 +35,8 @@
 
 /** The allowed suffixes of an upload's file name; the gateway refuses others. */
 export const TYPES = ["mp4", "m4v", "mov", "mkv", "webm", "flv", "ts", "mts", "m2ts", "avi", "mpg", "mpeg", "3gp", "wmv", "ogv", "mxf",
-  "m4a", "mp3", "wav", "flac", "ogg", "aac"];
+  "m4a", "mp3", "wav", "flac", "ogg", "aac", "3g2", "asf", "f4v", "vob", "m2v", "gxf", "dv", "rm", "rmvb", "nut", "ivf", "h264", "hevc",
+  "obu", "wtv", "swf", "mka", "wma", "oga", "opus", "w64", "aif", "aiff", "ac3", "eac3", "caf", "amr", "au"];
 
 /** @param {string} name  of a file */
 export const known = (name) => TYPES.includes(name.toLowerCase().split(".").at(-1) ?? "") && name.includes(".");
