@@ -15,7 +15,7 @@ import pytest
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.playlist.playlist_source import PlaylistSource
-from gateway.media.track import Kind
+from gateway.media.track import AccessUnit, Kind
 from gateway.ports.errors import OutputError
 from tests.support import films, sources
 from tests.support.inputs import FakeInput, growing, kill_demuxers, running_source, worker_pool
@@ -78,6 +78,11 @@ async def test_two_films_play_unchanged_in_order_and_equal_tracks_are_announced_
     assert len(played.tracks) == 1
 
 
+def shown_at(unit: AccessUnit) -> int:
+    """The presentation time of a unit, in milliseconds."""
+    return round((unit.dts + unit.cts) * 1000 / unit.track.timescale)
+
+
 @pytest.mark.parametrize("container", ["avi", "asf", "h264"])
 async def test_pictures_are_shown_in_their_order_although_the_container_has_no_times_for_it(
     store: Store, container: str
@@ -88,13 +93,24 @@ async def test_pictures_are_shown_in_their_order_although_the_container_has_no_t
     context.take_air()
     async with running_source(source, context) as task:
         await task
-    expected, shown = (
-        sorted(read.of(Kind.VIDEO), key=lambda unit: unit.dts + unit.cts)
-        for read in (sources.read(path), context.recorder)
-    )
+    expected, shown = (sorted(read.of(Kind.VIDEO), key=shown_at) for read in (sources.read(path), context.recorder))
     assert [u.payload[-100:] for u in shown] == [u.payload[-100:] for u in expected]
-    assert {b.dts + b.cts - a.dts - a.cts for a, b in pairwise(shown)} == {40 * 90}
+    assert {b - a for a, b in pairwise(map(shown_at, shown))} == {40}
     assert all(step > 0 for step in growing(context.recorder.of(Kind.VIDEO)))
+
+
+async def test_pictures_that_an_edit_list_hides_pass_in_an_instant(store: Store) -> None:
+    """A film that was cut without encoding begins at a key frame before the cut."""
+    cut = films.film("cut.mp4", "-ss", "0.8", "-i", str(film("two.mp4", 2)), "-c", "copy")
+    source, context = store.playlist(store.put(cut, "a.mp4")), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    times = sorted(map(shown_at, context.recorder.of(Kind.VIDEO)))
+    assert len(times) == 50
+    assert times[20] - times[0] <= 110 and {b - a for a, b in pairwise(times[20:])} == {40}
+    sound = shown_at(context.recorder.of(Kind.AUDIO)[0])
+    assert 0 <= times[20] - sound <= 110, "sound begins at the cut, with what its decoder needs"
 
 
 async def test_a_playlist_plays_at_the_speed_of_the_clock(store: Store) -> None:

@@ -28,6 +28,7 @@ from gateway.workers.programs.unit_writer import UnitWriter
 from gateway.workers.programs.vod.media_file import CONTAINERS
 
 _MAX_ORIENTATION: Final = 40  # packets that are decoded for the rotation of a file
+_PRIMING: Final = 0.1  # seconds of sound before the begin of a film that are needed to decode it
 _MAX_BROKEN: Final = 100  # broken packets in a row after which a source has failed
 
 
@@ -98,19 +99,14 @@ class DemuxedSource:
             if copy.track is not None:
                 self._writer.set_track(copy.track)
         broken = 0
-        upright = _Orientation() if self._request.size else None
         streams = [stream for stream, _ in copies.values()]
-        shown = {
-            stream.index: PresentationTimes(stream)
-            for stream in streams
-            if stream.type == "video" and lacks_presentation_times(container.format.name, stream)
-        }
-        if shown:
-            upright = None  # these containers have no rotation, and the decoder is in use
-        for packet in _in_time(_packets(container, streams), shown):
-            if packet.size == 0:
-                continue
+        lacking = {s.index: PresentationTimes(s) for s in streams if lacks_presentation_times(container.format.name, s)}
+        # Containers without presentation times have no rotation, and their decoder is in use.
+        upright = _Orientation() if self._request.size and not lacking else None
+        for packet in _packets(container, streams, lacking):
             stream, copy = copies[packet.stream_index]
+            if packet.size == 0 or (packet.is_discard and _is_hidden_sound(packet)):
+                continue
             if upright is not None and stream.type == "video" and (degrees := upright.find(packet)) is not None:
                 upright = None
                 if degrees:
@@ -176,16 +172,17 @@ class _Orientation:
         return None if self._left else 0
 
 
-def _in_time(packets: Iterable[Any], shown: Mapping[int, PresentationTimes]) -> Iterator[Any]:
-    """Yields packets with presentation times. shown: those of streams whose container lacks them, by index."""
-    for packet in packets:
-        times = shown.get(packet.stream_index)
-        yield from (packet,) if times is None else times.take(packet)
+def _is_hidden_sound(packet: Any) -> bool:
+    """Whether an edit list hides a packet of sound. The decoder needs the last ones before the begin."""
+    return packet.stream.type == "audio" and packet.pts is not None and packet.pts * packet.time_base < -_PRIMING
 
 
-def _packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:
+def _packets(container: InputContainer, streams: list[Any], lacking: Mapping[int, PresentationTimes]) -> Iterator[Any]:
+    """Yields packets with presentation times. lacking: those of streams whose container lacks them, by index."""
     try:
-        yield from container.demux(streams)
+        for packet in container.demux(streams):
+            times = lacking.get(packet.stream_index)
+            yield from (packet,) if times is None else times.take(packet)
     except IndexError:
         # PyAV knows only the first tracks. In a transport stream, tracks with new PIDs may replace them.
         raise NotCarried("its tracks have changed") from None

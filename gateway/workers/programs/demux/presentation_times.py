@@ -8,12 +8,12 @@ import av
 import av.error
 
 _MAX_HELD: Final = 32  # a decoder returns a picture at most 16 pictures late (H.264 §A.3.1, H.265 §A.4.2)
-_RAW: Final = ("h264", "hevc")
 
 
-def lacks_presentation_times(format_name: str, stream: Any) -> bool:
+def lacks_presentation_times(container: str, stream: Any) -> bool:
     """Whether libav gives pictures of this stream no presentation times, or those of other pictures."""
-    return format_name in _RAW or (format_name in ("avi", "asf") and bool(stream.codec_context.has_b_frames))
+    is_reordered = stream.type == "video" and stream.codec_context.has_b_frames
+    return container in ("h264", "hevc") or (container in ("avi", "asf") and bool(is_reordered))
 
 
 class PresentationTimes:

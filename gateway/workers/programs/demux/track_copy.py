@@ -11,6 +11,7 @@ from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter
 from gateway.workers.sound_protocol import BITRATES
 
+_FASTER: Final = 8  # times, at which hidden pictures are shown; each still has a millisecond of its own
 # Codecs that are copied, by libav's names.
 _VIDEO: Final = {"h264": Codec.H264, "hevc": Codec.H265, "av1": Codec.AV1, "vp9": Codec.VP9, "vp8": Codec.VP8}
 _AUDIO: Final = {str(codec): codec for codec in (Codec.AAC, Codec.MP3, Codec.OPUS, Codec.FLAC, Codec.AC3, Codec.EAC3)}
@@ -54,7 +55,10 @@ def copy_of(stream: Any, *, for_fragments: bool) -> TrackCopy:
 
 
 class PictureCopy:
-    """Copies pictures, from a key frame on. Only the NAL framing changes. Raises InvalidData."""
+    """Copies pictures, from a key frame on. Only the NAL framing changes. Raises InvalidData.
+
+    Pictures that an edit list hides at the beginning are needed to decode others. They last 1/8 of their time.
+    """
 
     def __init__(self, codec: Codec, stream: Any) -> None:
         config = bytes(stream.codec_context.extradata or b"")
@@ -62,7 +66,7 @@ class PictureCopy:
         self._codec = codec
         self._samples: NalSamples | None = None
         self._times: DecodeTimes | None = None
-        self._begun = False
+        self._begun = self._hides = False
         # In transport streams, parameter sets have start codes and are repeated in the pictures.
         if config.startswith((b"\x00\x00\x00\x01", b"\x00\x00\x01")):
             config = b""
@@ -93,6 +97,10 @@ class PictureCopy:
                 depth = self._samples.reorder if self._samples is not None else 0
                 self._times = DecodeTimes(depth, VIDEO_CLOCK // 1000)
             dts = self._times.stamp(pts)
+        # The edit list shows what begins at 0.
+        self._hides = self._hides or (packet.is_discard and dts < 0)
+        if self._hides:
+            pts, dts = (at if at >= 0 else at // _FASTER for at in (pts, dts))
         return [AccessUnit(self.track, dts, pts - dts, key, wall, payload)]
 
 
