@@ -39,13 +39,12 @@ CONTENT_TYPES: Final = {
     "flv": "video/x-flv", "ts": "video/mp2t", "mts": "video/mp2t", "m2ts": "video/mp2t", "avi": "video/x-msvideo",
     "mpg": "video/mpeg", "mpeg": "video/mpeg", "3gp": "video/3gpp", "wmv": "video/x-ms-wmv", "ogv": "video/ogg",
     "mxf": "application/mxf", "m4a": "audio/mp4", "mp3": "audio/mpeg", "wav": "audio/wav", "flac": "audio/flac",
-    "ogg": "audio/ogg", "aac": "audio/aac", "3g2": "video/3gpp2", "asf": "video/x-ms-asf", "f4v": "video/mp4",
-    "vob": "video/mpeg", "m2v": "video/mpeg", "gxf": "application/gxf", "dv": "video/x-dv", "rm": "video/x-realvideo",
-    "rmvb": "video/x-realvideo", "nut": "video/x-nut", "ivf": "video/x-ivf", "h264": "video/h264", "hevc": "video/h265",
-    "obu": "video/av1", "wtv": "video/x-ms-wtv", "swf": "application/x-shockwave-flash", "mka": "audio/x-matroska",
-    "wma": "audio/x-ms-wma", "oga": "audio/ogg", "opus": "audio/ogg", "w64": "audio/wav", "aif": "audio/aiff",
-    "aiff": "audio/aiff", "ac3": "audio/ac3", "eac3": "audio/eac3", "caf": "audio/x-caf", "amr": "audio/amr",
-    "au": "audio/basic",
+    "ogg": "audio/ogg", "aac": "audio/aac",
+    **dict.fromkeys(
+        ("3g2", "asf", "f4v", "vob", "m2v", "gxf", "dv", "rm", "rmvb", "nut", "ivf", "h264", "hevc", "obu", "wtv",
+         "swf", "mka", "wma", "oga", "opus", "w64", "aif", "aiff", "ac3", "eac3", "caf", "amr", "au"),
+        "application/octet-stream",
+    ),
 }  # fmt: skip
 # Pictures are not converted to video; slates use them.
 PICTURE_TYPES: Final = {

@@ -5,13 +5,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.settings.models import VodSettings
-
-
-UNCONVERTED: Final = "its pictures or its sound cannot be converted"
 
 
 class UnusableFilm(Exception):

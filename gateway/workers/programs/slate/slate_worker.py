@@ -17,16 +17,17 @@ from gateway.media.track import AccessUnit, Tracks
 from gateway.protocols import wire
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program
-from gateway.workers.programs.codec import CodecFailed, DecodedPicture
+from gateway.workers.programs.codec import DecodedPicture
 from gateway.workers.programs.continued_video import ContinuedEncoder, ContinuedForm, Letterbox
 from gateway.workers.programs.slate.card import CardPainter, CardTexts
 from gateway.workers.programs.slate.film_loop import encode_film_sound, read_film_pictures
+from gateway.workers.programs.vod.media_file import failure_text
 from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.overlay_blender import to_frame
 from gateway.workers.programs.watermark.overlay_image import PictureUnusable, read_picture
 from gateway.workers.slate_protocol import SlateRequest
 from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
-from gateway.workers.vod_bounds import UNCONVERTED, UnusableFilm
+from gateway.workers.vod_bounds import UnusableFilm
 
 _CRF: Final = 20.0  # a quality without visible faults in letters
 _PICTURE_SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")  # first bytes of PNG, JPEG and GIF
@@ -138,14 +139,10 @@ def work(link: program.ParentLink) -> None:
     form = StreamForm.from_json(wire.read_json(setup), reference)
     try:
         SlateWorker(link, request, form).work()
-    except (UnusableFilm, CodecFailed) as error:
-        link.send(WorkerMessage.FAILED, str(error).encode())
-    except MemoryError:
-        link.send(WorkerMessage.FAILED, b"not enough memory (workers.memory)")
-    except av.FFmpegError:
-        link.send(WorkerMessage.FAILED, UNCONVERTED.encode())
-    except OSError as error:
-        link.send(WorkerMessage.FAILED, (error.strerror or str(error)).encode())
+    except Exception as error:
+        if (text := failure_text(error, "workers.memory")) is None:
+            raise
+        link.send(WorkerMessage.FAILED, text.encode())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from gateway.media.clock import VIDEO_CLOCK
+from gateway.workers.programs.codec import CodecFailed
 from gateway.workers.vod_bounds import UnusableFilm
 
 # Containers, by libav's names. Playlist formats are excluded, because they can refer to other files.
@@ -37,6 +38,25 @@ _TAG: Final = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
 _ENCRYPTED: Final = re.compile(rb"stsd.{12}enc[va]", re.DOTALL)
 _DAMAGED: Final = "the index (moov) of the MP4 file is damaged"
 _PROBE: Final = {"probesize": "20000000", "analyzeduration": "10000000"}
+
+
+def failure_text(error: Exception, memory: str) -> str | None:
+    """Returns the text of an error that the user or operator can solve; None for a bug of the gateway.
+
+    memory: the option that bounds it.
+    """
+    match error:
+        case UnusableFilm() | CodecFailed():
+            return str(error)
+        case MemoryError():
+            return f"not enough memory ({memory})"
+        case av.error.ExternalError():
+            return f"the encoder failed, most likely because of too little memory ({memory})"
+        case av.error.FFmpegError():
+            return "its pictures or its sound cannot be converted"
+        case OSError():
+            return error.strerror or "the disk or the network failed"
+    return None
 
 
 class MediaFile:

@@ -8,7 +8,6 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 
-import av.error
 import av.logging
 
 from gateway.protocols import wire
@@ -17,7 +16,7 @@ from gateway.workers.package_protocol import PackageRequest
 from gateway.workers.programs import program
 from gateway.workers.programs.program import LinkClosed
 from gateway.workers.programs.vod.hls_package import package
-from gateway.workers.vod_bounds import UNCONVERTED, UnusableFilm
+from gateway.workers.programs.vod.media_file import failure_text
 
 
 def work(link: program.ParentLink) -> None:
@@ -39,7 +38,7 @@ def work(link: program.ParentLink) -> None:
     except LinkClosed:
         program.exit_now(0)
     except Exception as error:
-        text = _error_text(error)
+        text = failure_text(error, "vod.memory")
         if text is None:
             program.log_crash()
             program.exit_now(1)
@@ -51,22 +50,6 @@ def work(link: program.ParentLink) -> None:
         with suppress(LinkClosed):
             link.send(WorkerMessage.DONE, wire.write_json(asdict(result)))
         program.exit_now(0)
-
-
-def _error_text(error: Exception) -> str | None:
-    """Returns the text of an error that the user or operator can solve; None for a bug of the gateway."""
-    match error:
-        case UnusableFilm():
-            return str(error)
-        case MemoryError():
-            return "not enough memory (vod.memory)"
-        case av.error.ExternalError():
-            return "the encoder failed, most likely because of too little memory (vod.memory)"
-        case av.error.FFmpegError():
-            return UNCONVERTED
-        case OSError():
-            return error.strerror or str(error)
-    return None
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final
 
-import av.error
 import av.logging
 
 from gateway.media.clock import VIDEO_CLOCK
@@ -25,12 +24,12 @@ from gateway.workers.ladder_plan import LadderStep, display_size, fit
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.package_protocol import PlayRequest
 from gateway.workers.programs import program
-from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
+from gateway.workers.programs.codec import DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import Scaler
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
-from gateway.workers.programs.vod.media_file import MediaFile
-from gateway.workers.vod_bounds import UNCONVERTED, UnusableFilm, format_duration
+from gateway.workers.programs.vod.media_file import MediaFile, failure_text
+from gateway.workers.vod_bounds import UnusableFilm, format_duration
 
 _KEY_TICKS: Final = 2 * VIDEO_CLOCK  # distance of key frames
 _CRF: Final = 23.0
@@ -152,14 +151,10 @@ def work(link: program.ParentLink) -> None:
     request = wire.decode_record(PlayRequest, body)
     try:
         VodPlayback(link, request).play()
-    except (UnusableFilm, CodecFailed) as error:
-        link.send(WorkerMessage.FAILED, str(error).encode())
-    except MemoryError:
-        link.send(WorkerMessage.FAILED, b"not enough memory")
-    except av.error.FFmpegError:
-        link.send(WorkerMessage.FAILED, UNCONVERTED.encode())
-    except OSError as error:
-        link.send(WorkerMessage.FAILED, (error.strerror or str(error)).encode())
+    except Exception as error:
+        if (text := failure_text(error, "workers.memory")) is None:
+            raise
+        link.send(WorkerMessage.FAILED, text.encode())
     else:
         link.send_end()
 
