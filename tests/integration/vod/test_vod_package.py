@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gateway.formats.mkv.ebml import element
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
 from gateway.workers.programs.vod.hls_package import package
 from gateway.workers.vod_bounds import Bounds, UnusableFilm
@@ -444,6 +445,22 @@ def test_an_encrypted_film_is_named(tmp_path: Path) -> None:
     key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76" * 16, "-encryption_kid", "a7" * 16)
     with pytest.raises(UnusableFilm, match="the film is encrypted"):
         make(films.copied("encrypted.mp4", films.plain(), *key), tmp_path)
+
+
+def test_an_encrypted_film_in_matroska_is_named(tmp_path: Path) -> None:
+    """No program here writes one: the track has a ContentEncKeyID (RFC 9559 §5.1.4.1.31)."""
+
+    def of(name: str, *bodies: bytes) -> bytes:
+        return element(bytes.fromhex(name), *bodies)
+
+    encryption = of("5035", of("47E1", b"\5"), of("47E2", b"0123456789abcdef"))
+    encodings = of("6D80", of("6240", of("5033", b"\1"), encryption))
+    size = of("E0", of("B0", b"\1\x40"), of("BA", b"\xb4"))
+    track = of("AE", of("D7", b"\1"), of("73C5", b"\1"), of("83", b"\1"), of("86", b"V_VP9"), size, encodings)
+    cluster = of("1F43B675", of("E7", b"\0"), of("A3", b"\x81\0\0\x80" + bytes(40)))
+    film = of("1A45DFA3", of("4282", b"webm")) + of("18538067", of("1654AE6B", track), cluster)
+    with pytest.raises(UnusableFilm, match="the film is encrypted"):
+        make(films.scratch_file("encrypted.webm", film), tmp_path)
 
 
 def test_a_film_without_its_index_is_reported_as_incomplete(tmp_path: Path) -> None:

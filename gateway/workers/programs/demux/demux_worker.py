@@ -21,11 +21,11 @@ from gateway.protocols import wire
 from gateway.workers.demux_protocol import CREDIT, DemuxMessage, DemuxRequest, decode_data, decode_more, encode_read
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed
-from gateway.workers.programs.demux.presentation_times import PresentationTimes, lacks_presentation_times
+from gateway.workers.programs.demux.presentation_times import PresentationTimes
 from gateway.workers.programs.demux.source_file import SourceClosed, SourceFile
 from gateway.workers.programs.demux.track_copy import NotCarried, TrackCopy, copy_of
 from gateway.workers.programs.unit_writer import UnitWriter
-from gateway.workers.programs.vod.media_file import CONTAINERS
+from gateway.workers.programs.vod.media_file import CONTAINERS, lacks_presentation_times
 
 _MAX_ORIENTATION: Final = 40  # packets that are decoded for the rotation of a file
 _PRIMING: Final = 0.1  # seconds of sound before the begin of a film that are needed to decode it

@@ -10,12 +10,6 @@ import av.error
 _MAX_HELD: Final = 32  # a decoder returns a picture at most 16 pictures late (H.264 §A.3.1, H.265 §A.4.2)
 
 
-def lacks_presentation_times(container: str, stream: Any) -> bool:
-    """Whether libav gives pictures of this stream no presentation times, or those of other pictures."""
-    is_reordered = stream.type == "video" and stream.codec_context.has_b_frames
-    return container in ("h264", "hevc") or (container in ("avi", "asf") and bool(is_reordered))
-
-
 class PresentationTimes:
     """Gives the packets of one video stream their presentation times, by decoding them.
 

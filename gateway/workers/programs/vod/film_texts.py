@@ -89,13 +89,9 @@ def _decode(packet: Any, start: int) -> list[CaptionCue]:
 
 def _in_utf8(packet: Any) -> Any:
     """Returns a packet with its text in UTF-8, which libav expects. Raises InvalidData."""
-    data = bytes(packet)
-    text = decode_text(data, short_language(packet.stream.language or "") or "").encode()
-    if text == data:
-        return packet
-    changed: Any = av.Packet(text)
-    changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
-    changed.time_base = packet.time_base
+    changed: Any = av.Packet(decode_text(bytes(packet), short_language(packet.stream.language or "") or "").encode())
+    for name in ("pts", "dts", "duration", "time_base"):
+        setattr(changed, name, getattr(packet, name))
     return changed
 
 

@@ -35,7 +35,8 @@ _HEAD: Final = 512  # bytes from which the kind of a file is told that cannot be
 _MAX_BOXES: Final = 10_000  # of an MP4 file, among which its index is sought
 _MAX_INDEX: Final = 1 << 20  # bytes of an index that are searched
 _TAG: Final = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
-_ENCRYPTED: Final = re.compile(rb"stsd.{12}enc[va]", re.DOTALL)
+_ENCRYPTED_ENTRY: Final = re.compile(rb"stsd.{12}enc[va]", re.DOTALL)
+_ENCRYPTED: Final = "the film is encrypted"
 _DAMAGED: Final = "the index (moov) of the MP4 file is damaged"
 _PROBE: Final = {"probesize": "20000000", "analyzeduration": "10000000"}
 
@@ -76,6 +77,8 @@ class MediaFile:
         try:
             self.video = _select_stream(v for v in self._container.streams.video if not _is_cover(v) and _has_codec(v))
             self.audio = _select_stream(a for a in self._container.streams.audio if _has_codec(a))
+            if any("enc_key_id" in stream.metadata for stream in (self.video, self.audio) if stream is not None):
+                raise UnusableFilm(_ENCRYPTED)  # Matroska
             if self.video is None and self.audio is None:
                 raise UnusableFilm("the file has no video or audio that can be decoded")
             if self.video is not None:
@@ -107,8 +110,7 @@ class MediaFile:
 
     @property
     def lacks_presentation_times(self) -> bool:
-        """Whether pictures are reordered, and the container has only decode times."""
-        return self._container.format.name in ("avi", "asf") and bool(self.video.codec_context.has_b_frames)
+        return lacks_presentation_times(self._container.format.name, self.video)
 
     @property
     def duration(self) -> float:
@@ -205,8 +207,8 @@ def _index(file: BinaryIO) -> bytes | None:
 def _check_encryption(path: Path) -> None:
     """Raises UnusableFilm if the first sample entry of a track is encrypted (ISO/IEC 14496-12 §8.12)."""
     with suppress(OSError), path.open("rb") as file:
-        if _ENCRYPTED.search(_index(file) or b""):
-            raise UnusableFilm("the film is encrypted")
+        if _ENCRYPTED_ENTRY.search(_index(file) or b""):
+            raise UnusableFilm(_ENCRYPTED)
 
 
 def _is_text(head: bytes) -> bool:
@@ -228,6 +230,12 @@ def _duration(stream: Any) -> float:
 
 def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+
+
+def lacks_presentation_times(container: str, stream: Any) -> bool:
+    """Whether libav gives pictures of this stream no presentation times, or those of other pictures."""
+    is_reordered = stream.type == "video" and stream.codec_context.has_b_frames
+    return container in ("h264", "hevc") or (container in ("avi", "asf") and bool(is_reordered))
 
 
 def _has_codec(stream: Any) -> bool:
