@@ -447,6 +447,13 @@ def test_an_encrypted_film_is_named(tmp_path: Path) -> None:
         make(films.copied("encrypted.mp4", films.plain(), *key), tmp_path)
 
 
+def test_a_raw_stream_is_no_mp4_with_a_huge_box(tmp_path: Path) -> None:
+    """A start code looks like the mark of a box with a size of 64 bits."""
+    data = films.film("raw.h264", "-i", str(films.plain()), "-an", "-c", "copy").read_bytes()
+    result = make(films.scratch_file("huge.h264", b"\0\0\0\1\x06" + b"\xff" * 11 + data), tmp_path)
+    assert int(films.probe(result.master)["video"]["nb_read_frames"]) == 75
+
+
 def test_an_encrypted_film_in_matroska_is_named(tmp_path: Path) -> None:
     """No program here writes one: the track has a ContentEncKeyID (RFC 9559 §5.1.4.1.31)."""
 

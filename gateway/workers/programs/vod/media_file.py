@@ -198,7 +198,7 @@ def _index(file: BinaryIO) -> bytes | None:
         size = int.from_bytes(header[8:], "big") if size == 1 else size
         if kind == b"moov":
             return file.read(min(size, _MAX_INDEX))
-        if size < 8:
+        if not 8 <= size < 1 << 62:  # also of a raw H.264 stream, whose start code looks like a long size
             break
         file.seek(size - len(header), os.SEEK_CUR)
     return None
