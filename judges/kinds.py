@@ -54,7 +54,8 @@ class Kind:
     fields: of its channel. pushes: seconds of each push, 0: to the end of the judgement; a killed push is followed by
     the next one after `pause` seconds. exact: its frames can be compared with the source's. codec: h264, hevc, av1 or
     none. pixel_aspect: of pixels that are not square. long_gops: longer than the target, so that some segments cannot
-    begin with a key frame. window: seconds of pushing until there are some segments.
+    begin with a key frame. window: seconds of pushing until there are some segments. change: of the bodies, see
+    `judges.unusual`; "": ffmpeg pushes.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Kind:
     browser: bool = False
     long_gops: bool = False
     window: float = 10.0
+    change: str = ""
 
     @property
     def video(self) -> bool:
@@ -112,6 +114,9 @@ KINDS = (
     Kind("resumed", (Recipe(),), pushes=(18, 0), pause=3.0, exact=False),
     Kind("ladder", (Recipe(size="640x360"),), fields={"isCodec": True, "ld": True}),
     Kind("captions", (Recipe(),), fields={"captions": [{"source": "text", "language": "en", "default": True}]}),
+    # What encoders send against the specifications.
+    *(Kind(name, (Recipe(),), change=name) for name in ("start-codes", "empty-units", "unmarked-keys", "adts")),
+    *(Kind(name, (Recipe(),), change=name, exact=False) for name in ("own-sei", "sound-pauses", "sound-first")),
     Kind("kinesis", (Recipe(video=(*FRAMES, "-g", "60")),), fields={"isKvs": True, "kvsStream": "judged"}),
 )  # fmt: skip
 

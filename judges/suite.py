@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import tempfile
 import threading
 import time
@@ -142,8 +143,12 @@ class _Stage:
         # A burst at the start, ffmpeg's default, puts the media ahead of the clock that availability is judged by.
         pace = ["-re", "-readrate_initial_burst", "0.001"] if self.ffmpeg != "ffmpeg" else ["-re"]
         command = [self.ffmpeg, "-nostdin", "-v", "error", *pace, "-i", str(self.source), "-c", "copy", "-f", "flv"]
+        command += [channel.push]
+        if change := self.kind.change:
+            port, key = str(self.gateway.ports["rtmp"]), f"{channel.id}?sign={channel.key}"
+            command = [sys.executable, "-m", "judges.unusual", change, str(self.source), port, key]
         for seconds in self.kind.pushes:
-            process = self.suite.processes.start([*command, channel.push])
+            process = self.suite.processes.start(command)
             ended = stop.wait(seconds or None) if seconds else self._until_end(process, stop)
             self.suite.processes.kill(process)
             if ended:

@@ -18,7 +18,7 @@ from gateway.formats.flv import muxer
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.media.track import Tracks
-from judges import flv_rules, http_rules, isobmff, media_checks, mpd, ws_rules
+from judges import flv_rules, http_rules, isobmff, media_checks, mpd, unusual, ws_rules
 from judges.dash_rules import Presentation
 from judges.findings import MAX_EXAMPLES, Findings
 from judges.hls_playlist import parse_media, parse_multivariant
@@ -26,6 +26,7 @@ from judges.hls_snapshots import Follower
 from judges.kinds import KINDS, spliced
 from judges.table import JUDGES
 from tests.support import builders
+from tests.support.flv_reader import Tag
 from tests.support.http import serving
 from tests.support.time_outs import at_most
 
@@ -51,6 +52,28 @@ def only(findings: Findings) -> str:
     """The only broken rule."""
     (rule,) = findings.broken
     return rule
+
+
+# ---- kinds ----
+
+
+def test_each_unusual_kind_changes_the_bodies_of_a_film() -> None:
+    head = b"\x17\1\0\0\0"
+    tags = [
+        Tag(18, 0, b"metadata"),
+        Tag(9, 0, b"\x17\0\0\0\0avcC"),
+        Tag(9, 0, head + b"\0\0\0\3\x65\x88\x80"),
+        Tag(8, 2_000, b"\xaf\1sound"),
+    ]
+    changed = {name: [tag.payload for tag in change(tags)] for name, change in unusual.CHANGES.items()}
+    assert {kind.change for kind in KINDS} - {""} == set(changed)
+    assert changed["start-codes"][2] == head + b"\0\0\0\1\x65\x88\x80"
+    assert changed["empty-units"][2] == head + bytes(4) + b"\0\0\0\3\x65\x88\x80"
+    assert len(changed["own-sei"]) == 5
+    assert changed["unmarked-keys"][2][:1] == b"\x27"
+    assert changed["adts"][3][2:] == bytes.fromhex("fff14c80019ffc") + b"sound"
+    assert len(changed["sound-pauses"]) == 3
+    assert [tag.timestamp for tag in unusual.CHANGES["sound-first"](tags)] == [0, 2_000]
 
 
 # ---- findings ----
