@@ -1,6 +1,7 @@
 """Finds and merges the layers of the configuration, option by option, and records the source of each value."""
 
 import difflib
+import functools
 import os
 import re
 import sys
@@ -351,13 +352,18 @@ def read_toml(file: Path) -> dict[str, Any]:
             text = f.read(_MAX_FILE_BYTES + 1)
         if len(text) > _MAX_FILE_BYTES:
             raise SettingsError([f"{file} is too large for a configuration"])
-        return tomllib.loads(text.decode())
+        return (_defaults if file.name == DEFAULTS else tomllib.loads)(text.decode())
     except OSError as e:
         raise SettingsError([f"{file} cannot be read: {e.strerror}"]) from None
     except UnicodeDecodeError:
         raise SettingsError([f"{file} is not UTF-8 text"]) from None
     except (ValueError, RecursionError) as e:  # ValueError: also a number of thousands of digits
         raise SettingsError([f"{file} is not TOML: {e}"]) from None
+
+
+@functools.lru_cache(maxsize=1)  # they are read each time; other files may contain secrets
+def _defaults(text: str) -> dict[str, Any]:
+    return tomllib.loads(text)
 
 
 def _put_file(merged: MergedOptions, file: Path, source: str) -> None:
