@@ -58,7 +58,8 @@ class Splicer:
     async def play(self, sources: Sequence[ItemSource]) -> AsyncGenerator[Item]:
         """Yields tracks if they differ from the previous ones, and units in order. Raises GatewayError.
 
-        What is left out comes before them, if it differs. A track in place of one that cannot be used is enough.
+        The names of tracks that are left out come before them, if they differ. A track in place of one that cannot be
+        used is enough.
         sources: of one run. If there are two, the first has the pictures and the second has the sound.
         """
         run = _Run(sources, self._silence, self._missing)

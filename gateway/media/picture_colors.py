@@ -22,7 +22,7 @@ _AV1_LIGHT, _AV1_MASTERING = 1, 2  # metadata_type, AV1 §6.7.1
 def colors_of(track: MediaTrack, payload: bytes | None = None) -> Colors:
     """Returns the colors of a track. payload: a key frame; None: it is unknown. Raises InvalidData.
 
-    What is in the pictures counts more than what the publisher declares.
+    The colors in the pictures count more than those that the publisher declares.
     """
     match track.codec:
         case Codec.H264 | Codec.H265:

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 
 class HookAction(StrEnum):
-    """What a client wants."""
+    """The request of a client: to publish or to play."""
 
     PUBLISH = "publish"
     PLAY = "play"

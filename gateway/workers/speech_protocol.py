@@ -16,7 +16,7 @@ _MAX_SECONDS: Final = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What an engine has heard.
+    """Words that an engine has heard.
 
     start, end: of the first and the last word, in seconds: for an engine of its sound, for the gateway of the stream.
     final: whether the engine will not change the text any more.

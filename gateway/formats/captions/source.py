@@ -13,7 +13,7 @@ _LONG_AGO: Final = -(1 << 62)
 
 @dataclass(frozen=True, slots=True)
 class CaptionChange:
-    """What a source shows from a time on.
+    """The text that a source shows from a time on.
 
     source: CC1 to CC4, or SERVICE1 to SERVICE63. start: presentation time, ticks of 90 kHz. text: its lines separated
     by line feeds; "": nothing is shown. line: distance of the text from the top in percent, if it stands in the upper

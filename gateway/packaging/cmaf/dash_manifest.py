@@ -45,7 +45,7 @@ _NO_LABEL = AudioLabel("", "")
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an MPD lists: the folders of its tracks, the captions in the pictures, and those as text.
+    """The contents of an MPD: the folders of its tracks, the captions in the pictures, and those as text.
 
     audio: languages and names by track, if there are several audio tracks.
     """
