@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SIGNATURE: Final = "X-Millrace-Signature"
+MAX_WAITING: Final = 1000  # events: some megabytes, and more than a busy node has while it gives an event up
 MAX_ATTEMPTS: Final = 6
 GIVE_UP_AFTER: Final = 120.0  # seconds since an event's first attempt
 MAX_CONCURRENT: Final = 8  # channels whose posts are sent concurrently
@@ -64,7 +65,7 @@ class Webhooks(AbstractAsyncContextManager["Webhooks"]):
     """A listener of events: `events.listen(hooks.post)` inside `async with Webhooks(…) as hooks`.
 
     The events of a channel are posted in order. A failed post is retried after increasing pauses (MAX_ATTEMPTS,
-    GIVE_UP_AFTER). At most `hooks.queue` events wait; beyond that, the oldest is dropped. Events of refused pushes may
+    GIVE_UP_AFTER). At most MAX_WAITING events wait; beyond that, the oldest is dropped. Events of refused pushes may
     fill half of the queue, because any client can cause them. `results` counts delivered, rejected, failed and dropped
     events. A drop is logged once until a post succeeds. The operator sets the URL, so it may be a private address.
     """
@@ -81,7 +82,7 @@ class Webhooks(AbstractAsyncContextManager["Webhooks"]):
     ) -> None:
         self._url, self._secret = settings.url, settings.secret.get_secret_value()
         self._host = urlsplit(settings.url).hostname
-        self._timeout, self._max_waiting, self._results = settings.timeout, settings.queue, results
+        self._timeout, self._results = settings.timeout, results
         self._user_agent, self._tls = user_agent, tls
         self._backoff_first, self._flush = backoff_first, flush
         self._waiting: OrderedDict[str, deque[Post]] = OrderedDict()
@@ -118,10 +119,10 @@ class Webhooks(AbstractAsyncContextManager["Webhooks"]):
         if event.type in LOG_ONLY:
             return
         refused = event.type is EventType.PUBLISH_REFUSED
-        if self._closed or (refused and self._refused >= max(1, self._max_waiting // 2)):
+        if self._closed or (refused and self._refused >= max(1, MAX_WAITING // 2)):
             self._count_drop()
             return
-        if len(self._order) >= self._max_waiting:
+        if len(self._order) >= MAX_WAITING:
             self._drop_oldest()
         post = make_post(event, self._secret, str(uuid.uuid4()))
         self._order.append(post.channel)

@@ -17,10 +17,9 @@ _VIDEO = Kind.VIDEO
 
 
 class RtmpRendering:
-    """Renders RTMP messages on one message stream, in chunks of the size announced to every player."""
+    """Renders RTMP messages on one message stream, in chunks of the size that is announced to every player."""
 
-    def __init__(self, chunk_size: int, stream_id: int = 1) -> None:
-        self._chunk_size = chunk_size
+    def __init__(self, stream_id: int = 1) -> None:
         self._stream_id = stream_id
 
     def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
@@ -31,10 +30,10 @@ class RtmpRendering:
         return self._headers(tracks, dts_ms, dts_ms)
 
     def _headers(self, tracks: Tracks, metadata_ms: int, dts_ms: int) -> bytes:
-        size, to = self._chunk_size, self._stream_id
-        messages = [shared_message(CSID_DATA, DATA, metadata_ms, muxer.metadata_body(tracks), size, to)]
+        to = self._stream_id
+        messages = [shared_message(CSID_DATA, DATA, metadata_ms, muxer.metadata_body(tracks), stream_id=to)]
         for kind, body in muxer.sequence_bodies(tracks):
-            messages.append(shared_message(CSID[kind], kind, dts_ms, body, size, to))
+            messages.append(shared_message(CSID[kind], kind, dts_ms, body, stream_id=to))
         return b"".join(messages)
 
     def render_unit(self, unit: AccessUnit) -> bytes:
@@ -43,13 +42,13 @@ class RtmpRendering:
         else:
             csid, kind = CSID_AUDIO, AUDIO_MESSAGE
         body = muxer.unit_body(unit)
-        return shared_message(csid, kind, muxer.unit_time(unit), body, self._chunk_size, self._stream_id)
+        return shared_message(csid, kind, muxer.unit_time(unit), body, stream_id=self._stream_id)
 
     def render_timed(self, timed: Timed) -> bytes:
         if timed.name == PRIVATE_DATA:
             return b""
         body = muxer.timed_body(timed)
-        return shared_message(CSID_DATA, DATA, timed.dts, body, self._chunk_size, self._stream_id)
+        return shared_message(CSID_DATA, DATA, timed.dts, body, stream_id=self._stream_id)
 
 
 class RtmpOutput:
@@ -58,8 +57,7 @@ class RtmpOutput:
     make_feed: makes a feed of this output's stream.
     """
 
-    def __init__(self, chunk_size: int, make_feed: Callable[[Rendering], Feed]) -> None:
-        self._chunk_size = chunk_size
+    def __init__(self, make_feed: Callable[[Rendering], Feed]) -> None:
         self._make_feed = make_feed
         self._feeds: dict[int, Feed] = {}
 
@@ -70,7 +68,7 @@ class RtmpOutput:
         """
         feed = self._feeds.get(stream_id)
         if feed is None:
-            feed = self._feeds[stream_id] = self._make_feed(RtmpRendering(self._chunk_size, stream_id))
+            feed = self._feeds[stream_id] = self._make_feed(RtmpRendering(stream_id))
         return feed
 
     async def run(self, stream: Stream) -> None:

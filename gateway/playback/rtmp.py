@@ -69,8 +69,7 @@ class RtmpPlayback:
 
 
 def _packager(services: PackagingServices) -> Callable[[Stream], RtmpOutput]:
-    chunk = services.settings.rtmp.chunk_size
-    return lambda stream: RtmpOutput(chunk, lambda rendering: services.make_feed(stream, rendering))
+    return lambda stream: RtmpOutput(lambda rendering: services.make_feed(stream, rendering))
 
 
 CODE: Final = FormatCode(_packager)

@@ -55,7 +55,6 @@ class RtmpSettings(ListenerSettings):
 
     apps: option.RtmpApps
     proxy_from: option.Networks
-    chunk_size: option.ChunkSize
     ping_interval: option.Seconds
     ping_timeout: option.PositiveSeconds
     idle_timeout: option.Seconds
@@ -108,7 +107,6 @@ class SrtSettings(UdpListenerSettings):
     is_for_edges = True
 
     latency: option.Latency
-    max_latency: option.Latency
     passphrase: option.Passphrase
     srtla_port: option.OptionalPort
 
@@ -216,7 +214,6 @@ class TranscodeSettings(Section):
 
 class RelaySettings(Section):
     timeout: option.PositiveSeconds
-    stall: option.PositiveSeconds
     retry: option.PositiveSeconds
     backlog: option.PositiveSeconds
 
@@ -246,7 +243,6 @@ class KvsSettings(Section):
     object_bytes: option.PositiveCount
     object_seconds: option.Seconds
     backlog: option.PositiveCount
-    rotate: option.PositiveSeconds
     queue: option.WebAddress
     prefix: option.Text
     suffixes: option.Suffixes
@@ -272,7 +268,6 @@ class VodSettings(Section):
     keep_free: option.Count
     sources: option.Folders
     upload_bytes: option.Count
-    upload_seconds: option.PositiveCount
     queue: option.WebAddress
     suffixes: option.Suffixes
 
@@ -312,7 +307,6 @@ class HooksSettings(Section):
     url: option.WebAddress
     secret: option.Secret
     timeout: option.PositiveSeconds
-    queue: option.PositiveCount
 
 
 class AuthSettings(Section):
@@ -360,8 +354,6 @@ class LimitsSettings(Section):
     handshake: option.Seconds
     first_media: option.Seconds
     rtmp_message: option.Count
-    ws_message: option.Count
-    api_body: option.Count
     item: option.Count
     viewer_backlog: option.PositiveCount
     viewer_memory: option.Count

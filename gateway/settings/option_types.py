@@ -288,7 +288,6 @@ PositiveCount = Annotated[_Int, Field(ge=1, le=2**53), Expected("a whole number,
 Days = Annotated[_Int, Field(ge=0, le=36_500), Expected("whole days from 0 to 36500")]
 Milliseconds = Annotated[_Int, Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")]
 Latency = Annotated[_Int, Field(ge=0, le=60_000), Expected("whole milliseconds from 0 to 60000")]
-ChunkSize = Annotated[_Int, Field(ge=128, le=0xFFFFFF), Expected("bytes from 128 to 16777215")]
 Niceness = Annotated[_Int, Field(ge=0, le=19), Expected("a whole number from 0 to 19")]
 EncoderPreset = Annotated[
     Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"],

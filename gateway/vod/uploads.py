@@ -57,6 +57,7 @@ PICTURE_TYPES: Final = {
 # A bucket that reports new films need not report each segment of a recording, which ends in .ts.
 _STORED_AS: Final = {"ts": "mts"}
 _ALL_TYPES: Final = {**CONTENT_TYPES, **PICTURE_TYPES}
+UPLOAD_SECONDS: Final = 3_600  # in which the address of an upload is valid; a started upload may last longer
 _MAX_PICTURE_BYTES: Final = 20_000_000
 _CHECK_BYTES: Final = 16_000_000  # bytes of an upload between two checks of free disk space
 _MARK_RESERVE_SECONDS: Final = 86_400  # added to the lifetime of marks, in case the clock is set back
@@ -147,7 +148,6 @@ class Uploads:
         self._films = films
         self._scratch = scratch
         self._max_bytes = settings.upload_bytes  # 0: no limit
-        self._seconds = settings.upload_seconds
         self._bounds = Bounds(keep_free=settings.keep_free)
 
     async def offer(self, name: str, base: str, title: str = "", description: str = "") -> tuple[str, DirectUpload]:
@@ -164,9 +164,9 @@ class Uploads:
         key = f"{uuid.uuid4()}.{suffix}"
         if suffix in CONTENT_TYPES:
             await self._films.expect_upload(key, title or title_of(name.replace("\\", "/")), description)
-        upload = await self._objects.upload(key, self._seconds)
+        upload = await self._objects.upload(key, UPLOAD_SECONDS)
         if upload is None:
-            expires = int(time.time()) + self._seconds
+            expires = int(time.time()) + UPLOAD_SECONDS
             query = urlencode({"expires": expires, "sign": _sign(key, expires, self._secrets.current)})
             upload = DirectUpload(f"{base}/uploads/{key}?{query}", "PUT", {"Content-Type": _ALL_TYPES[suffix]})
         return key, upload
@@ -214,7 +214,7 @@ class Uploads:
     def _begin(self, key: str) -> UploadLock:
         self._scratch.mkdir(parents=True, exist_ok=True)
         # The URLs of these old marks have expired, so the marks are not needed.
-        remove_marks(self._scratch, time.time() - self._seconds - _MARK_RESERVE_SECONDS)
+        remove_marks(self._scratch, time.time() - UPLOAD_SECONDS - _MARK_RESERVE_SECONDS)
         return UploadLock.begin(self._scratch, key)
 
     async def _store(self, key: str, chunks: AsyncIterable[bytes]) -> int:

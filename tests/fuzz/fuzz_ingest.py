@@ -87,7 +87,7 @@ class _Viewers:
     """The data sent to players of FLV and RTMP."""
 
     def __init__(self) -> None:
-        self._forms = (FlvRendering(), RtmpRendering(4096))
+        self._forms = (FlvRendering(), RtmpRendering())
 
     def on_tracks(self, tracks: Tracks) -> None:
         for form in self._forms:

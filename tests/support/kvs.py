@@ -68,7 +68,7 @@ def settings(**fields: Any) -> KvsSettings:
     """The section `kvs`: the defaults of config/default.toml with the changes in `fields`."""
     given: dict[str, Any] = {
         "role": "", "stream": "lobby", "log_every": 0, "size": "640x480", "object_bytes": 10**9, "object_seconds": 0,
-        "backlog": 64 << 20, "rotate": 2280, "queue": "", "prefix": "", "suffixes": (),
+        "backlog": 64 << 20, "queue": "", "prefix": "", "suffixes": (),
     }  # fmt: skip
     return KvsSettings(**given | fields)
 

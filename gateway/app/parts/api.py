@@ -29,6 +29,7 @@ from gateway.settings.models import CloudFrontSettings
 
 log = structlog.get_logger(__name__)
 
+_BODY_BYTES: Final = 256_000  # of a request: a channel, the rules of alarms, or a profile, with room to spare
 _REQUEST_SECONDS: Final = 30.0  # time-out of the whole body of an API request
 
 
@@ -58,7 +59,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
             passphrase=settings.srt.passphrase.get_secret_value(),
             sign_ttl=settings.playback.sign_ttl,
         ),
-        limits=RequestLimits(limits.api_body, limits.item, _REQUEST_SECONDS, limits.viewer_stall),
+        limits=RequestLimits(_BODY_BYTES, limits.item, _REQUEST_SECONDS, limits.viewer_stall),
         readiness=node.readiness,
         metrics=node.metrics,
         recorder=gateway.diagnosis.recorder,

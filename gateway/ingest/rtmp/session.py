@@ -96,8 +96,7 @@ class RtmpSession(ScheduledReads):
         self._exempt = exempt
         self._sessions = sessions
         limits = WireLimits(message=self._limits.rtmp_message or 0xFFFFFF)
-        rtmp = services.settings.rtmp
-        self._core = ServerConnection(apps={APP, *rtmp.apps}, chunk_size=rtmp.chunk_size, limits=limits)
+        self._core = ServerConnection(apps={APP, *services.settings.rtmp.apps}, limits=limits)
         self._unsent_answers = self._core.queued  # the queue itself: true while the core has bytes to send
         self._transport = None
         self._is_connected = False

@@ -31,6 +31,7 @@ TARGET_BYTES: Final = 8192  # of its first line
 
 EARLY_MESSAGE: Final = 65_536  # bytes of a message before a push is accepted, or after it has ended
 
+MAX_MESSAGE: Final = 8_000_000  # bytes of a message of a push: a key frame of 8K
 UNSENT: Final = 1 << 20  # bytes of unread answers to pings; above this limit the client is disconnected
 CLOSE_SECONDS: Final = 2.5  # time for the client's close frame, then it is disconnected; must stay below 3 s
 # Frames. A page sends at most a few hundred per second. After a network stall, delayed frames arrive all at once.

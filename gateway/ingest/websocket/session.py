@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from gateway.ingest.browser_intake import Intake
 from gateway.ingest.push import Push
 from gateway.ingest.websocket.compatible_targets import RelayDestination
-from gateway.ingest.websocket.connection import PushConnection
+from gateway.ingest.websocket.connection import MAX_MESSAGE, PushConnection
 from gateway.ingest.websocket.frames_intake import FramesIntake
 from gateway.ingest.websocket.push_messages import CloseReason, PushMessages
 from gateway.ingest.websocket.services import EVICTIONS, WsServices, refusal
@@ -94,7 +94,7 @@ class PushSession:
         self._bytes_before = publisher.stream.received.bytes
         self._rates.append((self._last_message, 0, 0))
         self._send_text(self._messages.accepted(self._push.id, kind))
-        self._ws.admit(self._settings.limits.ws_message)
+        self._ws.admit(MAX_MESSAGE)
         async with Tasks(f"push from {self._push.request.address}", self._crashed) as tasks:
             working = tasks.start(self._run_intake(intake), "intake")
             receiving = tasks.start(self._receive(intake), "receive")

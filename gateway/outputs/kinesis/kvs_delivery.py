@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# The next connection replaces a connection of this age, at a key frame. Kinesis ends each after 45 minutes.
+ROTATE_SECONDS: Final = 2280.0
 BETWEEN_SECONDS: Final = 0.25  # between connections: Kinesis allows five calls a second per stream
 TOKEN_MARGIN: Final = (
     60.0  # seconds from the end of a connection to that of its credentials: the longest fragment and a reserve
@@ -135,7 +137,7 @@ class KvsDelivery:
         request = await self.endpoints.put_media(self.stream, now, fresh=refresh)
         if self._final_event is None:
             self._final_event = await self._find_final_event()
-        duration = self.kvs.rotate
+        duration = ROTATE_SECONDS
         if request.expires:
             duration = max(MIN_SECONDS, min(duration, request.expires - TOKEN_MARGIN - now))
         self._connection = PutMediaConnection(

@@ -23,6 +23,7 @@ from gateway.settings.models import RelaySettings
 
 # Servers send only short replies.
 _LIMITS: Final = WireLimits(message=1 << 16, pending=1 << 17, chunk_streams=64, aggregate=64)
+STALL_SECONDS: Final = 15.0  # in which a server must read something, else the relay connects again
 _CHUNK: Final = 4_096  # bytes of a chunk: common encoders send so, and all servers read it
 _COLLECT_BYTES: Final = 1 << 16  # bytes that are collected within one loop iteration before they are written
 _HIGH_WATER: Final = 1 << 18  # bytes in the transport above which the caller must wait
@@ -60,7 +61,7 @@ async def open_push(
     def make() -> RtmpPush:
         role = ClientRole.PUBLISH
         connection = ClientConnection(url, role, chunk_size=_CHUNK, features=features, limits=_LIMITS)
-        return RtmpPush(connection, relay.stall)
+        return RtmpPush(connection)
 
     end = loop.time() + relay.timeout
     try:
@@ -85,13 +86,11 @@ class RtmpPush(asyncio.Protocol):
 
     Queues are bounded: data goes to the transport within one loop iteration, and the caller stops at the high-water
     mark.
-    stall: seconds within which the server must read data.
     on_lost: called once when the connection is lost; `send` and `drain` also raise the reason.
     """
 
-    def __init__(self, connection: ClientConnection, stall: float) -> None:
+    def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
-        self._stall = stall
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._accepted: asyncio.Future[None] = self._loop.create_future()
@@ -131,18 +130,18 @@ class RtmpPush(asyncio.Protocol):
             self._loop.call_soon(self._flush_collected)
 
     async def drain(self) -> None:
-        """Waits until the server has read enough. Raises OutputError if it reads nothing for `stall` seconds."""
+        """Waits until the server has read enough. Raises OutputError if it reads nothing for STALL_SECONDS."""
         while self.full:
             if self.lost is not None:
                 raise self.lost
             assert self._transport is not None, "only the transport sets full"
             waiting = self._transport.get_write_buffer_size()
             try:
-                async with asyncio.timeout(self._stall):
+                async with asyncio.timeout(STALL_SECONDS):
                     await self._writable.wait()
             except TimeoutError:
                 if self._transport.get_write_buffer_size() >= waiting:
-                    raise OutputError(f"the server read nothing for {self._stall:g} s") from None
+                    raise OutputError(f"the server read nothing for {STALL_SECONDS:g} s") from None
 
     async def finish(self) -> None:
         """Unpublishes and closes the connection within a few seconds. May be called in any state."""
@@ -180,7 +179,7 @@ class RtmpPush(asyncio.Protocol):
         if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             # Without this, the kernel would send to a dead server for a quarter of an hour.
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stall * 1000))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000))
         self._flush()
 
     def data_received(self, data: bytes) -> None:

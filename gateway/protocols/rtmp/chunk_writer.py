@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.rtmp.chunk_reader import DEFAULT_CHUNK_SIZE
 
+# Servers announce it, and ffmpeg adopts it: 3.5 times less work for peer and server than with 128.
+SERVER_CHUNK_SIZE = 65_536
+
 _pack_two_uint32 = struct.Struct(">II").pack
 _EXTENDED_TIMESTAMP = 0xFFFFFF
 
@@ -61,7 +64,7 @@ class ChunkWriter:
 
 
 def shared_message(
-    csid: int, type_id: int, timestamp: int, payload: bytes, chunk_size: int = 65536, stream_id: int = 1
+    csid: int, type_id: int, timestamp: int, payload: bytes, chunk_size: int = SERVER_CHUNK_SIZE, stream_id: int = 1
 ) -> bytes:
     """Returns one message as chunks with a full header. The bytes are the same for every player.
 

@@ -260,8 +260,9 @@ async def test_a_manipulated_upload_address_is_refused(tmp_path: Path) -> None:
         assert list(at.root.iterdir()) == [] and await at.store.newest(10) == []
 
 
-async def test_an_upload_address_expires(tmp_path: Path) -> None:
-    async with running(tmp_path, MILLRACE_VOD__UPLOAD_SECONDS="1") as (api, _):
+async def test_an_upload_address_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.vod.uploads.UPLOAD_SECONDS", 1)
+    async with running(tmp_path) as (api, _):
         offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
         await asyncio.sleep(2.1)
         assert await put(api, offer["url"], b"data") == 403

@@ -248,6 +248,6 @@ def test_an_address_of_another_machine_gives_a_one_line_error(tmp_path: Path) ->
 
 def test_an_invalid_configuration_gives_a_one_line_error_and_exit_code_2(tmp_path: Path) -> None:
     _one_line(_ends(tmp_path, MILLRACE_RTMP__PRT="1935"), 2, "MILLRACE_RTMP__PRT", "MILLRACE_RTMP__PORT")
-    _one_line(_ends(tmp_path, MILLRACE_RTMP__CHUNK_SIZE="many"), 2, "MILLRACE_RTMP__CHUNK_SIZE")
+    _one_line(_ends(tmp_path, MILLRACE_RTMP__IDLE_TIMEOUT="many"), 2, "MILLRACE_RTMP__IDLE_TIMEOUT")
     _one_line(_ends(tmp_path, MILLRACE_RTMP__PROXY_FROM="10.0.0.0/99"), 2, "MILLRACE_RTMP__PROXY_FROM")
     _one_line(_ends(tmp_path, "--config", str(tmp_path / "nowhere.toml")), 2, "nowhere.toml")

@@ -106,11 +106,11 @@ async def running(
     handshake: float = 1.0,
 ) -> AsyncIterator[Lab]:
     def make(stream: object) -> object:
-        return output or RtmpOutput(65536, lambda rendering: Feed(stream, rendering, 0.05, 30))  # type: ignore[arg-type]
+        return output or RtmpOutput(lambda rendering: Feed(stream, rendering, 0.05, 30))  # type: ignore[arg-type]
 
     hub = builders.hub([OutputSpec("rtmp", make, lambda s: True, listed=False)], linger=0.0)  # type: ignore[arg-type]
     store, events, crashes = Store(), Events(), []
-    options = {"rtmp.chunk_size": 65536, "rtmp.ping_interval": 10, "rtmp.ping_timeout": 20, "rtmp.idle_timeout": 60}
+    options = {"rtmp.ping_interval": 10, "rtmp.ping_timeout": 20, "rtmp.idle_timeout": 60}
     options |= {"limits.rtmp_message": 8_000_000, "limits.handshake": handshake, "stream.wait_for_publisher": 1}
     options["rtmp.proxy_from"] = ",".join(proxies)
     settings = load(environ={}, overrides=[f"{name}={value}" for name, value in options.items()])

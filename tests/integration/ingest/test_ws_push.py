@@ -505,8 +505,9 @@ async def test_a_connection_that_never_completes_its_request_is_closed() -> None
         writer.close()
 
 
-async def test_a_message_that_is_too_large_is_closed_with_1009() -> None:
-    async with rig(ws_message=100_000) as lab, page(lab.url()) as pushing:
+async def test_a_message_that_is_too_large_is_closed_with_1009(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.ingest.websocket.session.MAX_MESSAGE", 100_000)
+    async with rig() as lab, page(lab.url()) as pushing:
         await pushing.wait("accepted")
         await pushing.send(bytes(100_001))
         assert await pushing.closed() == 1009

@@ -60,14 +60,14 @@ class Receiver:
 
 @contextlib.asynccontextmanager
 async def hooked(
-    receiver: Receiver, *, most: int = 100, secret: str = SECRET, flush: float = 5, timeout: float = 5
+    receiver: Receiver, *, secret: str = SECRET, flush: float = 5, timeout: float = 5
 ) -> AsyncIterator[tuple[Webhooks, Counter]]:
     app = web.Application()
     app.router.add_post("/hook", receiver.handle)
     results = Counter(HOOKS)
     async with TestServer(app) as server:
         url = str(server.make_url("/hook?token=in-the-url"))
-        settings = HooksSettings(url=url, secret=SecretStr(secret), timeout=timeout, queue=most)
+        settings = HooksSettings(url=url, secret=SecretStr(secret), timeout=timeout)
         hooks = Webhooks(settings, results, backoff_first=0.001, flush=flush)
         async with hooks:
             yield hooks, results
@@ -223,7 +223,7 @@ async def test_an_event_is_dropped_after_repeated_server_errors():
 
 
 async def test_an_invalid_webhook_url_is_not_logged(capsys: pytest.CaptureFixture[str]):
-    settings = HooksSettings(url="http://[::1]x/geheim", secret=SecretStr(""), timeout=5, queue=10)
+    settings = HooksSettings(url="http://[::1]x/geheim", secret=SecretStr(""), timeout=5)
     results = Counter(HOOKS)
     async with Webhooks(settings, results) as hooks:
         hooks.post(event())
@@ -246,9 +246,10 @@ async def test_channels_do_not_wait_for_each_other():
     assert results.values == {("delivered",): 40}
 
 
-async def test_a_full_queue_drops_the_oldest_event():
+async def test_a_full_queue_drops_the_oldest_event(monkeypatch):
+    monkeypatch.setattr("gateway.adapters.webhooks.MAX_WAITING", 3)
     receiver = Receiver(hold=asyncio.Event())
-    async with hooked(receiver, most=3) as (hooks, results):
+    async with hooked(receiver) as (hooks, results):
         hooks.post(event(n=0))
         await receiver.take(1)
         for n in range(1, 6):
@@ -261,9 +262,10 @@ async def test_a_full_queue_drops_the_oldest_event():
     assert results.values == {("dropped",): 3, ("delivered",): 3}
 
 
-async def test_refused_pushes_cannot_displace_other_events():
+async def test_refused_pushes_cannot_displace_other_events(monkeypatch):
+    monkeypatch.setattr("gateway.adapters.webhooks.MAX_WAITING", 10)
     receiver = Receiver(hold=asyncio.Event())
-    async with hooked(receiver, most=10) as (hooks, results):
+    async with hooked(receiver) as (hooks, results):
         hooks.post(event("c1"))
         for n in range(1000):
             hooks.post(event(f"made-up-{n}", EventType.PUBLISH_REFUSED))
@@ -308,7 +310,7 @@ async def test_a_post_that_times_out_is_retried():
 
 async def test_an_unreachable_receiver_counts_as_a_failure():
     results = Counter(HOOKS)
-    settings = HooksSettings(url="http://127.0.0.1:9/hook", secret=SecretStr(""), timeout=1, queue=5)
+    settings = HooksSettings(url="http://127.0.0.1:9/hook", secret=SecretStr(""), timeout=1)
     hooks = Webhooks(settings, results, backoff_first=0.0001)
     async with hooks:
         hooks.post(event())

@@ -27,7 +27,7 @@ def rtmp(data: bytes) -> list[tuple[int, int, bytes]]:
     return [(message.type_id, message.timestamp, message.payload) for message in reader.receive(data)]
 
 
-@pytest.mark.parametrize(("rendering", "read"), [(FlvRendering(), flv), (RtmpRendering(65536), rtmp)])
+@pytest.mark.parametrize(("rendering", "read"), [(FlvRendering(), flv), (RtmpRendering(), rtmp)])
 def test_a_change_has_the_new_size_and_its_own_time(rendering: FlvRendering, read: type[list]) -> None:
     (kind, time, body), *headers = read(rendering.render_change(CHANGED, 5000))
     (values,) = parse_script(time, body).values
@@ -36,7 +36,7 @@ def test_a_change_has_the_new_size_and_its_own_time(rendering: FlvRendering, rea
     assert [at for _, at, _ in headers] == [5000, 5000]
 
 
-@pytest.mark.parametrize(("rendering", "read"), [(FlvRendering(), flv), (RtmpRendering(65536), rtmp)])
+@pytest.mark.parametrize(("rendering", "read"), [(FlvRendering(), flv), (RtmpRendering(), rtmp)])
 def test_metadata_at_the_beginning_has_the_time_zero(rendering: FlvRendering, read: type[list]) -> None:
     (kind, time, _), *headers = read(rendering.render_head(CHANGED, 5000))
     assert (kind, time) == (SCRIPT, 0), "ffmpeg's probing takes it for a track of subtitles at any other time"

@@ -229,7 +229,7 @@ def test_nothing_is_written_without_tracks() -> None:
     assert TsRendering().render_timed(metadata_data("x", 0)) == b""
 
 
-@pytest.mark.parametrize("rendering", [FlvRendering(), RtmpRendering(4096)], ids=["flv", "rtmp"])
+@pytest.mark.parametrize("rendering", [FlvRendering(), RtmpRendering()], ids=["flv", "rtmp"])
 def test_flv_and_rtmp_leave_private_data_out(rendering: FlvRendering | RtmpRendering) -> None:
     assert rendering.render_timed(private_data(PrivateData(1, 6, b"", 0, b"x"), 0)) == b""
     assert rendering.render_timed(metadata_data("x", 0))

@@ -31,7 +31,7 @@ def test_our_variables_take_precedence_and_empty_original_ones_are_ignored() -> 
         ("ECS_ROLE", "administrator", "the ARN of a role"),
         ("MILLRACE_KVS__SIZE", "640", "width x height"),
         ("MILLRACE_KVS__SIZE", "8x8", "width x height"),
-        ("MILLRACE_KVS__ROTATE", "0", "more than 0"),
+        ("MILLRACE_KVS__OBJECT_BYTES", "-1", "a whole number"),
     ],
 )
 def test_invalid_values_are_refused_with_a_reason(variable: str, value: str, words: str) -> None:

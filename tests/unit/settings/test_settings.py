@@ -259,7 +259,6 @@ BAD_VALUES = [
     ("rtmp.host", "x" * 300, "an address or a host name"),
     ("rtmp.proxy_from", "10.0.0.1/8", "networks"),
     ("rtmp.proxy_from", "everywhere", "networks"),
-    ("rtmp.chunk_size", "1", "bytes from 128"),
     ("http.flush_ms", "10001", "milliseconds"),
     ("http.advertise", "host", "host:port"),
     ("http.advertise", "host:0", "host:port"),

@@ -185,9 +185,10 @@ async def test_fragments_beyond_the_buffer_limit_are_dropped_and_counted(double:
     assert broken(double) == []
 
 
-async def test_a_connection_is_replaced_at_a_key_frame(double: KvsDouble) -> None:
+async def test_a_connection_is_replaced_at_a_key_frame(double: KvsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.outputs.kinesis.kvs_delivery.ROTATE_SECONDS", 0.4)
     lobby, source = double.streams["lobby"], reel(BFRAMES)
-    async with live(double, source, kvs=settings(rotate=0.4)) as push:
+    async with live(double, source) as push:
         await push.push(source.units, speed=4)
         await push.end()
         assert push.report["fragments"]["replayed"] == 0
@@ -198,10 +199,11 @@ async def test_a_connection_is_replaced_at_a_key_frame(double: KvsDouble) -> Non
     assert set(lobby.copies.values()) == {1}
 
 
-async def test_a_connection_ends_before_its_token_expires(double: KvsDouble) -> None:
+async def test_a_connection_ends_before_its_token_expires(double: KvsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.outputs.kinesis.kvs_delivery.ROTATE_SECONDS", 0.5)
     double.token_seconds = 3.0  # less than any margin: the shortest connection, and every one its own token
     source = reel(SILENT)
-    async with live(double, source, kvs=settings(role=kvs.ROLE, rotate=0.5)) as push:
+    async with live(double, source, kvs=settings(role=kvs.ROLE)) as push:
         await push.push(source.units, speed=4)
         await push.end()
     assert_stored(double.streams["lobby"], source.units)

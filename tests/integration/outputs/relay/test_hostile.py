@@ -88,8 +88,9 @@ async def test_a_target_with_endless_answers_is_disconnected() -> None:
         await on.until(lambda: "more bytes than it receives" in str(on.targets[0]["error"]), "cut off")
 
 
-async def test_a_target_that_sends_endless_pings_uses_no_memory() -> None:
-    async with RtmpTarget() as target, live(target.url(), with_=relays(stall=1)) as on:
+async def test_a_target_that_sends_endless_pings_uses_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.outputs.relay.rtmp_push.STALL_SECONDS", 1.0)
+    async with RtmpTarget() as target, live(target.url()) as on:
         on.film(range(0, 400, 40))
         session = await target.session(media=20)
         target.reading.clear()
@@ -115,9 +116,12 @@ async def test_a_missing_answer_to_publish_and_a_disconnection_give_different_er
             assert words == "the server closed the connection when asked to publish (is the key right?)"
 
 
-async def test_a_target_over_tls_that_reads_nothing_is_detected(tmp_path: Path) -> None:
+async def test_a_target_over_tls_that_reads_nothing_is_detected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.outputs.relay.rtmp_push.STALL_SECONDS", 0.3)
     authority = Authority(tmp_path)
-    made = relays(tls=authority.client(), stall=0.3)
+    made = relays(tls=authority.client())
     async with RtmpTarget(tls=authority.server("127.0.0.1")) as target, live(target.url(), with_=made) as on:
         on.film(range(0, 400, 40))
         await target.session(media=10)

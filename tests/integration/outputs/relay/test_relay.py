@@ -206,8 +206,9 @@ async def test_a_returning_source_continues_the_connection_with_new_headers() ->
         assert session.media[before].timestamp > session.media[before - 1].timestamp
 
 
-async def test_a_slow_target_loses_whole_gops_which_are_counted() -> None:
-    async with RtmpTarget() as target, live(target.url(), with_=relays(backlog=2, stall=60)) as on:
+async def test_a_slow_target_loses_whole_gops_which_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.outputs.relay.rtmp_push.STALL_SECONDS", 60.0)
+    async with RtmpTarget() as target, live(target.url(), with_=relays(backlog=2)) as on:
         on.film(range(0, 400, 40))
         session = await target.session(media=10)
         target.reading.clear()
@@ -225,8 +226,9 @@ async def test_a_slow_target_loses_whole_gops_which_are_counted() -> None:
         assert len(target.sessions) == 1
 
 
-async def test_a_target_that_reads_nothing_is_reconnected() -> None:
-    async with RtmpTarget() as target, live(target.url(), with_=relays(stall=0.3)) as on:
+async def test_a_target_that_reads_nothing_is_reconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.outputs.relay.rtmp_push.STALL_SECONDS", 0.3)
+    async with RtmpTarget() as target, live(target.url()) as on:
         on.film(range(0, 400, 40))
         await target.session(media=10)
         target.reading.clear()
