@@ -35,7 +35,7 @@ _GOP: Final = 2 * _FPS
 _AAC_FRAMES: Final = 47  # a second of 48 kHz
 _SIZES: Final = (20_000, 10_000, 5_000, 2_500)  # bytes of a picture: 4.8, 2.4, 1.2 and 0.6 Mbit/s
 _SOUND: Final = 370
-_RELAY: Final = RelaySettings(timeout=10, retry=10, backlog=10)
+_RELAY: Final = RelaySettings(timeout=10, retry=10)
 
 _Message = tuple[int, int, bytes]  # type, milliseconds, body
 

@@ -84,7 +84,6 @@ class WsSettings(ListenerSettings):
     forwarded_from: option.Networks
     compatible: option.Targets
     ping_interval: option.Seconds
-    ping_timeout: option.PositiveSeconds
     idle_timeout: option.Seconds
 
 
@@ -215,7 +214,6 @@ class TranscodeSettings(Section):
 class RelaySettings(Section):
     timeout: option.PositiveSeconds
     retry: option.PositiveSeconds
-    backlog: option.PositiveSeconds
 
 
 class WatermarkSettings(Section):
@@ -353,7 +351,6 @@ class LimitsSettings(Section):
     node_mbps: option.Count
     handshake: option.Seconds
     first_media: option.Seconds
-    rtmp_message: option.Count
     item: option.Count
     viewer_backlog: option.PositiveCount
     viewer_memory: option.Count

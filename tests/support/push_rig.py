@@ -175,7 +175,7 @@ async def rig(
 
     hub = builders.hub([OutputSpec("viewer", view, lambda s: True)], events=events, **(hub_limits or {}))
     store = Store(*(ids or ("c1",)))
-    options: dict[str, float] = {"handshake": 2, "ping_interval": 10, "ping_timeout": 20}
+    options: dict[str, float] = {"handshake": 2, "ping_interval": 10}
     overrides = [
         f"{'ws' if name in WsSettings.model_fields else 'limits'}.{name}={value}"
         for name, value in (options | changes).items()

@@ -52,7 +52,6 @@ from gateway.protocols.rtmp.message import VIDEO, Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.state import RtmpState
 from gateway.protocols.rtmp.url import StreamTarget
-from gateway.protocols.rtmp.wire import WireLimits
 
 log = structlog.get_logger(__name__)
 
@@ -95,8 +94,7 @@ class RtmpSession(ScheduledReads):
         self.address = address
         self._exempt = exempt
         self._sessions = sessions
-        limits = WireLimits(message=self._limits.rtmp_message or 0xFFFFFF)
-        self._core = ServerConnection(apps={APP, *services.settings.rtmp.apps}, limits=limits)
+        self._core = ServerConnection(apps={APP, *services.settings.rtmp.apps})
         self._unsent_answers = self._core.queued  # the queue itself: true while the core has bytes to send
         self._transport = None
         self._is_connected = False

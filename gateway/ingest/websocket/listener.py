@@ -36,6 +36,7 @@ from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import NotAuthorized
 from gateway.protocols import push, push_original
 
+PING_TIMEOUT: Final = 20.0  # seconds for the answer: a busy tab or a phone that changes its network needs some
 QUEUE: Final = 4  # messages that may wait; at this limit the socket is not read
 STREAM: Final = "/stream/"
 HEALTH: Final = "/healthcheck"
@@ -98,7 +99,7 @@ class WsListener(PortListener[PushSession]):
                 server_header=None,
                 open_timeout=self._services.shared.settings.limits.handshake or None,
                 ping_interval=settings.ping_interval or None,
-                ping_timeout=settings.ping_timeout or None,
+                ping_timeout=PING_TIMEOUT,
                 close_timeout=CLOSE_SECONDS,
                 max_size=EARLY_MESSAGE,
                 max_queue=QUEUE,

@@ -42,6 +42,7 @@ from gateway.settings.models import RelaySettings
 
 log = structlog.get_logger(__name__)
 
+BACKLOG_SECONDS: Final = 10.0  # seconds of media that wait for a slow server; then whole groups of pictures are dropped
 _FIRST_PAUSE: Final = 1.0
 _STABLE_SECONDS: Final = 30.0  # seconds; a target that was live this long is tried again after the shortest pause
 _REVOKED_KEY_SECONDS: Final = 10.0  # seconds; an IVS connection that ends earlier may have had a revoked key
@@ -141,7 +142,7 @@ class RelayTarget:
 
     def begin(self) -> None:
         """Subscribes to the stream, before `run`."""
-        self._items = Subscription(self._stream.original, max_seconds=self._context.relay.backlog)
+        self._items = Subscription(self._stream.original, max_seconds=BACKLOG_SECONDS)
         self._stream.original.attach(self._items)
         self._additional = AdditionalSinks(self._stream, self._items, self._chosen)
 

@@ -25,9 +25,7 @@ from tests.support.time_outs import at_most
 STARTED = "NetStream.Publish.Start"
 
 
-gateway = shared_gateway(
-    MILLRACE_STREAM__LINGER="0", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="5", MILLRACE_LIMITS__RTMP_MESSAGE="2000000"
-)
+gateway = shared_gateway(MILLRACE_STREAM__LINGER="0", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="5")
 
 
 @contextlib.asynccontextmanager
@@ -157,7 +155,7 @@ async def test_a_chunk_of_type_3_repeats_the_last_delta(gateway: Gateway) -> Non
     [
         pytest.param(chunk(30, 3) + bytes(200), id="fmt 3 first"),
         pytest.param(chunk(30, 2) + bytes(200), id="fmt 2 first"),
-        pytest.param(chunk(6) + b"\0\0\0" + (3_000_000).to_bytes(3, "big") + b"\x09" + bytes(4), id="beyond the limit"),
+        pytest.param(chunk(6) + b"\0\0\0" + (9_000_000).to_bytes(3, "big") + b"\x09" + bytes(4), id="beyond the limit"),
         pytest.param(b"".join(message(VIDEO, b"", csid=c) for c in range(100, 200)), id="a hundred chunk streams"),
         pytest.param(message(1, b"\0", csid=2), id="a short Set Chunk Size"),
         pytest.param(message(2, b"\0", csid=2), id="a short Abort"),

@@ -111,7 +111,7 @@ async def running(
     hub = builders.hub([OutputSpec("rtmp", make, lambda s: True, listed=False)], linger=0.0)  # type: ignore[arg-type]
     store, events, crashes = Store(), Events(), []
     options = {"rtmp.ping_interval": 10, "rtmp.ping_timeout": 20, "rtmp.idle_timeout": 60}
-    options |= {"limits.rtmp_message": 8_000_000, "limits.handshake": handshake, "stream.wait_for_publisher": 1}
+    options |= {"limits.handshake": handshake, "stream.wait_for_publisher": 1}
     options["rtmp.proxy_from"] = ",".join(proxies)
     settings = load(environ={}, overrides=[f"{name}={value}" for name, value in options.items()])
 

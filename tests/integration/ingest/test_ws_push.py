@@ -487,8 +487,9 @@ async def test_a_push_that_stalls_is_closed() -> None:
         assert pushing.error["reason"] == "nothing received for too long"
 
 
-async def test_a_page_that_does_not_answer_pings_is_closed() -> None:
-    async with rig(ping_interval=0.2, ping_timeout=0.3) as lab:
+async def test_a_page_that_does_not_answer_pings_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.ingest.websocket.listener.PING_TIMEOUT", 0.3)
+    async with rig(ping_interval=0.2) as lab:
         async with page(lab.url()) as pushing:
             await pushing.wait("accepted")
             pushing.ws.transport.pause_reading()

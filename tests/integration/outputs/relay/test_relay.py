@@ -208,7 +208,8 @@ async def test_a_returning_source_continues_the_connection_with_new_headers() ->
 
 async def test_a_slow_target_loses_whole_gops_which_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.outputs.relay.rtmp_push.STALL_SECONDS", 60.0)
-    async with RtmpTarget() as target, live(target.url(), with_=relays(backlog=2)) as on:
+    monkeypatch.setattr("gateway.outputs.relay.relay_target.BACKLOG_SECONDS", 2.0)
+    async with RtmpTarget() as target, live(target.url()) as on:
         on.film(range(0, 400, 40))
         session = await target.session(media=10)
         target.reading.clear()
