@@ -262,7 +262,6 @@ class VodSettings(Section):
     output_ratio: option.Seconds
     output_bytes: option.Count
     job_ratio: option.Seconds
-    job_seconds: option.Seconds
     keep_free: option.Count
     sources: option.Folders
     upload_bytes: option.Count

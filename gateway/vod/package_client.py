@@ -59,7 +59,7 @@ class _TimeLimit:
         if remaining <= 0:
             raise UnusableFilm(
                 f"it took {format_duration(limit)} to make {format_duration(round(self.made, 1))} of it: "
-                "that is too long (vod.job_ratio, vod.job_seconds)"
+                "that is too long (vod.job_ratio)"
             )
         return remaining
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.settings.models import VodSettings
+
+
+JOB_SECONDS: Final = 1800.0  # of work that are always allowed: a short video in 4K, on a busy machine
 
 
 class UnusableFilm(Exception):
@@ -21,20 +24,19 @@ class Bounds:
 
     film_seconds: maximum length of the video. output_ratio: output bytes for each byte of the source.
     output_bytes: output bytes that are always allowed. job_ratio: seconds of work for each second of finished video.
-    job_seconds: seconds of work that are always allowed. keep_free: bytes of the disk that must stay free.
+    keep_free: bytes of the disk that must stay free.
     """
 
     film_seconds: float = 0.0
     output_ratio: float = 0.0
     output_bytes: int = 0
     job_ratio: float = 0.0
-    job_seconds: float = 0.0
     keep_free: int = 0
 
     @classmethod
     def of(cls, vod: VodSettings) -> Bounds:
         """Returns the limits of the settings."""
-        return cls(vod.film_seconds, vod.output_ratio, vod.output_bytes, vod.job_ratio, vod.job_seconds, vod.keep_free)
+        return cls(vod.film_seconds, vod.output_ratio, vod.output_bytes, vod.job_ratio, vod.keep_free)
 
     def check_declared_length(self, seconds: float) -> None:
         """Checks the length in the file's header. seconds: 0 if the header has none. Raises UnusableFilm."""
@@ -55,7 +57,7 @@ class Bounds:
 
     def time_limit(self, finished: float) -> float | None:
         """Returns the maximum seconds of work for `finished` seconds of video; None: no limit."""
-        return max(self.job_seconds, self.job_ratio * finished) if self.job_ratio else None
+        return max(JOB_SECONDS, self.job_ratio * finished) if self.job_ratio else None
 
     def check_space(self, folder: Path, needed: int = 0) -> None:
         """Checks the free disk space. Blocks. Raises UnusableFilm.

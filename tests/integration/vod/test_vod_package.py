@@ -582,5 +582,5 @@ def test_the_output_size_is_limited_by_the_size_of_the_film(tmp_path: Path) -> N
 
 
 def test_the_finished_duration_is_reported_while_working(tmp_path: Path) -> None:
-    result = make(films.long(), tmp_path, bounds=Bounds(86_400, 30, 500_000_000, 60, 1800))
+    result = make(films.long(), tmp_path, bounds=Bounds(86_400, 30, 500_000_000, 60))
     assert result.seconds == sorted(result.seconds) and result.seconds[-1] > 22

@@ -49,7 +49,7 @@ def test_zero_removes_each_limit(tmp_path: Path) -> None:
 
 
 def test_a_request_carries_its_limits_to_the_worker() -> None:
-    order = PackageRequest("a", "b", "c", VodEncoding(23, "fast", 1, 10), Bounds(1.5, 2.5, 3, 4.5, 5.5, 6))
+    order = PackageRequest("a", "b", "c", VodEncoding(23, "fast", 1, 10), Bounds(1.5, 2.5, 3, 4.5, 6))
     assert wire.decode_record(PackageRequest, wire.write_json(asdict(order))) == order
 
 
@@ -114,6 +114,6 @@ async def test_a_job_is_tried_again_when_its_worker_dies_late(monkeypatch: pytes
         nonlocal now
         now += 2400.0
 
-    order = PackageRequest("a", "b", "c", VodEncoding(23, "fast", 1, 10), Bounds(job_ratio=60.0, job_seconds=1800.0))
+    order = PackageRequest("a", "b", "c", VodEncoding(23, "fast", 1, 10), Bounds(job_ratio=60.0))
     assert await request_package(cast(Any, Some()), order, progress, 0) == made
     assert not lives
