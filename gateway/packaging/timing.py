@@ -230,6 +230,7 @@ class WallClock:
 _JITTER, _MAX_LEAD, _MAX_LATE, _LATE_FOR = 0.1, 0.5, 1.0, 10.0
 _DATE_WINDOW = 20.0  # seconds of media, of which the earliest arrival counts: networks delay, and nothing comes early
 _MAX_SLEW = 0.0005  # of the time that passes; crystals differ by at most 200 ppm
+_MAX_STEP = 90  # ticks, 1 ms: dates must follow from the durations of segments
 _SLEW_SECONDS = 200.0  # in which an error would vanish
 _MAX_SLEWED = 60.0  # seconds; a larger error is a wrong clock of this machine
 _MAX_ARRIVALS = 256
@@ -275,6 +276,6 @@ class DateCorrection:
             return True
         if _JITTER < abs(error) < _MAX_SLEWED:
             rate = min((abs(error) - _JITTER) / _SLEW_SECONDS, _MAX_SLEW)
-            step = round(min(max(time - last, 0), _LATE_FOR * VIDEO_CLOCK) * rate)
+            step = min(round(max(time - last, 0) * rate), _MAX_STEP)
             self.slew += step if error < 0 else -step
         return False

@@ -115,17 +115,18 @@ class VideoTrackBuilder:
             if cuts or key:
                 begun = self.may_begin(dts + slew, shown, cuts)
                 if begun is not None:
-                    begins = True
-                    if samples or begun < slew:
-                        dts -= begun - slew
-                    else:
-                        cts -= begun - slew  # its decode time continues the last part
-                    self._slew = begun
+                    begins, self._slew = True, begun
+                    moved = begun - slew
                 elif cuts and not key:
                     self._end_segment(dts)
                     return False  # too long, but the ladder has no boundary here: continues at its next key frame
             if begins:
-                self._end_segment(dts, dts + cts if key else None)
+                if moved > 0 and not samples:
+                    cts -= moved  # its decode time continues the last part
+                    moved = 0
+                # If media are moved later, a gap remains, because no part may exceed the Part Target Duration.
+                self._end_segment(min(dts, dts - moved), dts + cts - moved if key else None)
+                dts -= moved
                 self._begin_segment(dts, dts + cts, key)
                 samples = self._samples
                 key_is_first = key
