@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from gateway.api.schema_base import Body, ExpectedText, Schema
-from gateway.formats.script_data import MAX_TEXT
 from gateway.media.labels import LANGUAGE
+from gateway.media.timed_data import MAX_TEXT
 
 
 class Captions(Schema):

@@ -15,10 +15,10 @@ from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
 from gateway.api.sessions import source_stream
 from gateway.diagnosis.cue_log import StreamCues
-from gateway.formats.script_data import MAX_METADATA, CueType
 from gateway.formats.splices import Splice, decode_section, read_splice
 from gateway.lib.rfc3339 import rfc3339
 from gateway.media.errors import InvalidData
+from gateway.media.timed_data import MAX_METADATA, CueType
 
 log = structlog.get_logger(__name__)
 

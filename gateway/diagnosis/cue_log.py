@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.formats.script_data import AdCue, CueType, ad_cue_data, metadata_data, read_ad_cue
 from gateway.formats.splices import Splice, splice_section
 from gateway.lib.rfc3339 import rfc3339
 from gateway.lib.token_bucket import TokenBucket
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Timed
+from gateway.media.timed_data import AdCue, CueType, Metadata
+from gateway.media.track import TimedData
 from gateway.ports.errors import TooManyRequests
 from gateway.ports.events import Event, Events, EventType
 
@@ -82,7 +82,7 @@ class StreamCues:
     def push_metadata(self, text: str) -> None:
         """Puts timed metadata into the stream, at its newest media. Raises TooManyRequests."""
         self._take(self._metadata_bucket, "metadata")
-        self._stream.push_timed(metadata_data(text, self._stream.received.last_dts_ms))
+        self._stream.push_timed(TimedData(self._stream.received.last_dts_ms, Metadata(text)))
 
     def _take(self, bucket: TokenBucket, what: str) -> None:
         if not bucket.take(1, time.monotonic()):
@@ -100,7 +100,7 @@ class StreamCues:
         section = section or splice_section(cue.type, cue.id, at, cue.seconds)
         self._origin = _API
         try:
-            self._stream.push_timed(ad_cue_data(AdCue(cue.type, cue.id, at, cue.seconds, section), dts))
+            self._stream.push_timed(TimedData(dts, AdCue(cue.type, cue.id, at, cue.seconds, section)))
         finally:
             self._origin = ""
 
@@ -111,9 +111,9 @@ class StreamCues:
 
     # ---- what the stream gets ----
 
-    def _on_script(self, timed: Timed) -> None:
-        found = read_ad_cue(timed)
-        if found is None:
+    def _on_script(self, timed: TimedData) -> None:
+        found = timed.value
+        if not isinstance(found, AdCue):
             return
         stream = self._stream
         ahead = (found.at - stream.received.last_dts_ms) / 1000 - self._since_media()

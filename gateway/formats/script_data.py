@@ -1,18 +1,29 @@
-"""Script data that Millrace understands: captions, ad cues and metadata, as AMF0 data messages of RTMP and FLV.
+"""Timed data as AMF0 data messages of RTMP and FLV, and between nodes.
 
-Captions, cues and metadata of the API are put into the stream in this form, so all nodes, relays and FLV players get
-them with the media.
+Captions, cues, metadata and private data are written in a form of our own, so all nodes, relays and FLV players get
+them with the media. Only the doors read and write it: FLV, RTMP, and the wire between nodes.
 """
 
 import base64
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from gateway.formats import amf0
 from gateway.media.errors import InvalidData
 from gateway.media.labels import is_language, printable
-from gateway.media.track import AmfValue, Timed
+from gateway.media.timed_data import (
+    MAX_ID,
+    MAX_PRIVATE,
+    MAX_TEXT,
+    AdCue,
+    CaptionText,
+    CueType,
+    Metadata,
+    PrivateData,
+    Script,
+    TimedValue,
+)
+from gateway.media.track import AmfValue, TimedData
 
 TEXT_DATA: Final = "onTextData"
 CAPTION: Final = "onCaption"
@@ -20,156 +31,149 @@ CAPTION_INFO: Final = "onCaptionInfo"  # closed captions of pictures, beside the
 CUE_POINT: Final = "onCuePoint"
 AD_CUE: Final = "onAdCue"
 METADATA: Final = "onTimedMetadata"
+PRIVATE_DATA: Final = "onPrivateData"
 _USER_DATA: Final = b"GA94\x03"
-MAX_TEXT: Final = 500  # characters of a caption
-MAX_METADATA: Final = 1024  # bytes of timed metadata
-MAX_ID: Final = 128  # characters of the id of a cue
+_LONGEST: Final = 3_600_000  # milliseconds between a caption and the message with it
+_FARTHEST: Final = 60_000  # milliseconds between the time of private data and that of the message
+
+Values = Mapping[str, AmfValue]
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionText:
-    """The text of a caption from outside the pictures.
+def read_timed(dts: int, name: str, amf: bytes) -> TimedData:
+    """Returns the data of a message. What we would not write in the same bytes stays script data.
 
-    start, end: milliseconds on the stream's clock; end None: it is shown as long as reading takes.
-    language: BCP 47; "": unknown. is_speech: whether an engine recognised it.
+    dts: milliseconds. amf: the AMF0 encoding of the values after the name.
     """
-
-    text: str
-    start: int
-    end: int | None = None
-    language: str = ""
-    is_speech: bool = False
-
-
-class CueType(StrEnum):
-    """What an ad cue says. OTHER: a message without a break, such as a program's start."""
-
-    OUT = "out"
-    IN = "in"
-    OTHER = "other"
+    read = _READERS.get(name)
+    value = None if read is None else read(read_values(amf), dts)
+    if value is not None and write_timed(timed := TimedData(dts, value)) == (name, amf):
+        return timed
+    return TimedData(dts, Script(name, amf))
 
 
-@dataclass(frozen=True, slots=True)
-class AdCue:
-    """An ad cue: a break begins or ends at `at`, in milliseconds on the stream's clock.
-
-    id: of the break; equal for its begin and its end. seconds: the planned duration; None: unknown.
-    section: the `splice_info_section` (SCTE 35 §9.6) of which the other values were read.
-    """
-
-    type: CueType
-    id: str
-    at: int
-    seconds: float | None
-    section: bytes
-
-
-def caption_data(caption: CaptionText, dts: int) -> Timed:
-    """Returns script data with a caption. dts: milliseconds at which players get it."""
-    values: dict[str, AmfValue] = {"text": caption.text}
-    if caption.language:
-        values["language"] = caption.language
-    if caption.start != dts:
-        values["start"] = float(caption.start - dts)
-    if caption.end is not None:
-        values["end"] = float(caption.end - dts)
-    if caption.is_speech:
-        values["speech"] = True
-    return Timed(dts, TEXT_DATA, amf0.encode(values))
-
-
-def read_caption(timed: Timed) -> CaptionText | None:
-    """Returns the caption of `onTextData` or `onCaption`; None for everything else, and for damaged data.
-
-    A language that is none is unknown: its text would come into playlists and file names.
-    """
-    if timed.name not in (TEXT_DATA, CAPTION):
-        return None
-    values = read_values(timed)
-    text = values.get("text")
-    if not isinstance(text, str) or not text.strip():
-        return None
-    language = values.get("language")
-    start, end = _moment(values.get("start")), _moment(values.get("end"))
-    return CaptionText(
-        text.strip()[:MAX_TEXT],
-        timed.dts + (start or 0),
-        timed.dts + end if end is not None and end > (start or 0) else None,
-        language if is_language(language) else "",
-        values.get("speech") is True,
-    )
+def write_timed(timed: TimedData) -> tuple[str, bytes]:
+    """Returns the name of a message, and the AMF0 encoding of the values after it."""
+    value, dts = timed.value, timed.dts
+    if isinstance(value, Script):
+        return value.name, value.amf
+    values: dict[str, AmfValue]
+    if isinstance(value, AdCue):
+        name, values = AD_CUE, {"scte35": _encoded(value.section), "type": str(value.type), "id": value.id}
+        values["at"] = float(value.at - dts)
+        if value.seconds is not None:
+            values["duration"] = value.seconds
+    elif isinstance(value, CaptionText):
+        name, values = TEXT_DATA, {"text": value.text}
+        if value.language:
+            values["language"] = value.language
+        if value.start != dts:
+            values["start"] = float(value.start - dts)
+        if value.end is not None:
+            values["end"] = float(value.end - dts)
+        if value.is_speech:
+            values["speech"] = True
+    elif isinstance(value, Metadata):
+        name, values = METADATA, {"text": value.text}
+    else:
+        name, values = PRIVATE_DATA, {"pid": float(value.pid), "type": float(value.stream_type)}
+        values |= {"descriptors": _encoded(value.descriptors), "data": _encoded(value.payload)}
+        if value.at is not None:
+            values["at"] = float(value.at - dts)
+    return name, amf0.encode(values)
 
 
-def read_caption_data(timed: Timed) -> bytes | None:
+def read_caption(timed: TimedData) -> CaptionText | None:
+    """Returns a caption, also of `onTextData` and `onCaption` of encoders; None for everything else."""
+    value = timed.value
+    if isinstance(value, Script) and value.name in (TEXT_DATA, CAPTION):
+        return _read_caption(read_values(value.amf), timed.dts)
+    return value if isinstance(value, CaptionText) else None
+
+
+def read_caption_data(timed: TimedData) -> bytes | None:
     """Returns the `cc_data` (ATSC A/53 part 4, §6.2.3) of `onCaptionInfo`; None for everything else.
 
     Encoders put the whole user data there, or only `cc_data`.
     """
-    if timed.name != CAPTION_INFO:
+    value = timed.value
+    if not isinstance(value, Script) or value.name != CAPTION_INFO:
         return None
-    values = read_values(timed)
-    encoded = values.get("data")
-    if values.get("type") != "708" or not isinstance(encoded, str):
-        return None
-    try:
-        data = base64.b64decode(encoded, validate=True)
-    except ValueError:
+    values = read_values(value.amf)
+    data = _decoded(values.get("data"))
+    if values.get("type") != "708" or data is None:
         return None
     before, head, after = data.partition(_USER_DATA)
     return after if head else before
 
 
-def ad_cue_data(cue: AdCue, dts: int) -> Timed:
-    """Returns script data with an ad cue. dts: milliseconds at which players get it."""
-    values: dict[str, AmfValue] = {
-        "scte35": base64.b64encode(cue.section).decode(),
-        "type": str(cue.type),
-        "id": cue.id,
-        "at": float(cue.at - dts),
-    }
-    if cue.seconds is not None:
-        values["duration"] = cue.seconds
-    return Timed(dts, AD_CUE, amf0.encode(values))
-
-
-def read_ad_cue(timed: Timed) -> AdCue | None:
-    """Returns the cue that `ad_cue_data` wrote; None for everything else."""
-    if timed.name != AD_CUE:
-        return None
-    values = read_values(timed)
-    kind, section, at = values.get("type"), values.get("scte35"), _moment(values.get("at"))
+def read_ad_cue(values: Values, dts: int) -> AdCue | None:
+    """Returns the cue that `write_timed` wrote; None for everything else. dts: of its message."""
+    kind, section, at = values.get("type"), _decoded(values.get("scte35")), _moment(values.get("at"))
     seconds = values.get("duration")
-    if kind not in tuple(CueType) or not isinstance(section, str) or at is None:
-        return None
-    try:
-        decoded = base64.b64decode(section, validate=True)
-    except ValueError:  # also for characters beyond ASCII
+    if kind not in tuple(CueType) or section is None or at is None:
         return None
     planned = seconds if isinstance(seconds, float) and 0 < seconds < _LONGEST else None
-    return AdCue(CueType(str(kind)), printable(str(values.get("id", "")))[:MAX_ID], timed.dts + at, planned, decoded)
+    return AdCue(CueType(str(kind)), printable(str(values.get("id", "")))[:MAX_ID], dts + at, planned, section)
 
 
-def metadata_data(text: str, dts: int) -> Timed:
-    """Returns script data with timed metadata. dts: milliseconds."""
-    return Timed(dts, METADATA, amf0.encode({"text": text}))
+def read_metadata(values: Values, dts: int) -> Metadata | None:
+    """Returns timed metadata; None for everything else."""
+    text = values.get("text")
+    return Metadata(text) if isinstance(text, str) else None
 
 
-def read_metadata(timed: Timed) -> str | None:
-    """Returns the text of timed metadata; None for everything else."""
-    text = read_values(timed).get("text") if timed.name == METADATA else None
-    return text if isinstance(text, str) else None
-
-
-def read_values(timed: Timed) -> dict[str, AmfValue]:
+def read_values(amf: bytes) -> dict[str, AmfValue]:
     """Returns the first object of script data; {} if it has none, or is damaged."""
     try:
-        values = amf0.decode(timed.amf)
+        return first_object(amf0.decode(amf))
     except InvalidData:
         return {}
+
+
+def first_object(values: Iterable[AmfValue]) -> dict[str, AmfValue]:
     return next((value for value in values if isinstance(value, dict)), {})
 
 
-_LONGEST: Final = 3_600_000  # milliseconds between a caption and the message with it
+def _read_caption(values: Values, dts: int) -> CaptionText | None:
+    """Returns a caption. A language that is none is unknown: its text would come into playlists and file names."""
+    text, language = values.get("text"), values.get("language")
+    if not isinstance(text, str) or not text.strip():
+        return None
+    start, end = _moment(values.get("start")), _moment(values.get("end"))
+    return CaptionText(
+        text.strip()[:MAX_TEXT],
+        dts + (start or 0),
+        dts + end if end is not None and end > (start or 0) else None,
+        language if is_language(language) else "",
+        values.get("speech") is True,
+    )
+
+
+def _read_private_data(values: Values, dts: int) -> PrivateData | None:
+    pid, kind, at = (values.get(name) for name in ("pid", "type", "at"))
+    descriptors, payload = _decoded(values.get("descriptors")), _decoded(values.get("data"))
+    if not (isinstance(pid, float) and isinstance(kind, float) and 0 <= pid < 0x2000 and 0 <= kind < 0x100):
+        return None
+    if descriptors is None or payload is None or len(payload) > MAX_PRIVATE:
+        return None
+    time = dts + int(at) if isinstance(at, float) and abs(at) <= _FARTHEST else None
+    return PrivateData(int(pid), int(kind), descriptors, time, payload)
+
+
+_READERS: Final[dict[str, Callable[[Values, int], TimedValue | None]]] = {
+    AD_CUE: read_ad_cue, TEXT_DATA: _read_caption, METADATA: read_metadata, PRIVATE_DATA: _read_private_data,
+}  # fmt: skip
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _decoded(value: AmfValue) -> bytes | None:
+    try:
+        return base64.b64decode(value, validate=True) if isinstance(value, str) else None
+    except ValueError:  # also for characters beyond ASCII
+        return None
 
 
 def _moment(value: AmfValue) -> int | None:

@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.formats.script_data import AD_CUE, CUE_POINT, MAX_ID, CueType, read_ad_cue, read_values
+from gateway.formats.script_data import AD_CUE, CUE_POINT, Values, read_ad_cue
 from gateway.formats.scte35 import (
     BreakDuration,
     CancelledInsert,
@@ -22,7 +22,8 @@ from gateway.formats.scte35 import (
 from gateway.lib.numbers import read_integer
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
-from gateway.media.track import AmfValue, Timed
+from gateway.media.timed_data import MAX_ID, CueType
+from gateway.media.track import AmfValue
 
 LONGEST: Final = 86_400.0  # seconds of a break
 _WRAP: Final = 1 << 33
@@ -123,35 +124,34 @@ def is_cue_message(name: str) -> bool:
     return name in (AD_CUE, CUE_POINT)
 
 
-def read_script_splice(timed: Timed) -> ScriptSplice | None:
+def read_script_splice(name: str, values: Values, dts: int) -> ScriptSplice | None:
     """Returns the break of `onAdCue` or `onCuePoint`; None for one that is no ad cue. Raises InvalidData.
 
-    timed: its `dts` is the time of the message on the clock of the sender, milliseconds.
+    values: the first object of the message. dts: its time on the clock of the sender, milliseconds.
     """
-    if timed.name == AD_CUE:
-        return _ad_cue(timed)
-    values = read_values(timed)
-    return (_youtube_cue if values.get("type") == _YOUTUBE else _cue_point)(values, timed.dts)
+    if name == AD_CUE:
+        return _ad_cue(values, dts)
+    return (_youtube_cue if values.get("type") == _YOUTUBE else _cue_point)(values, dts)
 
 
-def _ad_cue(timed: Timed) -> ScriptSplice | None:
-    """Reads what `ad_cue_data` wrote, or a section alone."""
-    text = read_values(timed).get("scte35")
+def _ad_cue(values: Values, dts: int) -> ScriptSplice | None:
+    """Reads what `write_timed` wrote, or a section alone."""
+    text = values.get("scte35")
     if not isinstance(text, str):
         raise InvalidData("onAdCue: no section in scte35")
     splice = read_splice(decode_section(text))
     if splice is None:
         return None
-    if (cue := read_ad_cue(timed)) is not None:
+    if (cue := read_ad_cue(values, dts)) is not None:
         told = Splice(cue.type, cue.id, splice.pts, cue.seconds, splice.section)
-        return ScriptSplice(told, cue.at - timed.dts)
+        return ScriptSplice(told, cue.at - dts)
     if splice.pts is None:
         return ScriptSplice(splice, 0)
-    ahead = (splice.pts // (VIDEO_CLOCK // 1000) - timed.dts + _WRAP // 180) % (_WRAP // 90) - _WRAP // 180
+    ahead = (splice.pts // (VIDEO_CLOCK // 1000) - dts + _WRAP // 180) % (_WRAP // 90) - _WRAP // 180
     return ScriptSplice(splice, ahead if -_AHEAD[1] <= ahead <= _AHEAD[0] else 0)
 
 
-def _cue_point(values: dict[str, AmfValue], now: int) -> ScriptSplice | None:
+def _cue_point(values: Values, now: int) -> ScriptSplice | None:
     """Reads `name`, `time`, `type`, and `parameters` with `type` and `duration`."""
     more = values.get("parameters")
     parameters = more if isinstance(more, dict) else {}
@@ -174,7 +174,7 @@ def _kind(value: AmfValue) -> CueType | None:
     return CueType.IN if word in ("in", "end", "stop") else None
 
 
-def _youtube_cue(values: dict[str, AmfValue], now: int) -> ScriptSplice:
+def _youtube_cue(values: Values, now: int) -> ScriptSplice:
     """Reads the form of `com.youtube.cuepoint`, version 0.1."""
     begins = values.get("cue_point_start")
     if not isinstance(begins, bool):

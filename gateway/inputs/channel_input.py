@@ -19,7 +19,7 @@ from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks
 
 log = structlog.get_logger(__name__)
 
@@ -275,7 +275,7 @@ class ChannelInput:
         else:
             self._listener.input_starts(self, unit)
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         if self._program is not None and self._begun:
             self._program.push_timed(timed)
 

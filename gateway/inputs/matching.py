@@ -13,7 +13,7 @@ from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
 from gateway.media.clock import MILLISECONDS, rescaled
-from gateway.media.track import AccessUnit, Timed, Tracks, have_same_media
+from gateway.media.track import AccessUnit, TimedData, Tracks, have_same_media
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
@@ -163,7 +163,7 @@ class Matching:
             self.media.set_tracks(tracks.video, tracks.audio, tracks.metadata, False)
         self._write(unit)
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         self.media.push_timed(timed)
 
     def on_end(self, reason: EndReason) -> None:

@@ -10,7 +10,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.track_publisher import TrackPublisher
 from gateway.media.clock import MILLISECONDS, rescaled
 from gateway.media.silent_frames import silent_frame
-from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks, have_same_media
+from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks, have_same_media
 
 _FRAME_MS: Final = 33  # from the last unit of an input to the first of the next one, if no time has passed
 _MAX_SILENCE_SECONDS: Final = 5  # a longer gap in the sound is not filled
@@ -209,8 +209,8 @@ class Program:
             unit.dts += self._shift * ticks // self._scale  # may be changed: its stream keeps no additional units
             self.publisher.push_additional(number, unit, now)
 
-    def push_timed(self, timed: Timed) -> None:
-        self.publisher.push_timed(Timed(timed.dts + self._shift * MILLISECONDS // self._scale, timed.name, timed.amf))
+    def push_timed(self, timed: TimedData) -> None:
+        self.publisher.push_timed(timed.moved(self._shift * MILLISECONDS // self._scale))
 
     def _counted(self, unit: AccessUnit) -> AccessUnit:
         """Returns the unit with times in ticks of the stream's tracks."""

@@ -44,7 +44,7 @@ class AdditionalSinks:
 class _Sink(PartialSink):
     """Forwards the units of one additional track. A video rendition also has the default sound, which is left out.
 
-    Each unit has its track. The stream itself has the same script data and the same end.
+    Each unit has its track. The stream itself has the same timed data and the same end.
     """
 
     def __init__(self, name: str, kind: Kind, subscription: Subscription) -> None:

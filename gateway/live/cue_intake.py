@@ -1,18 +1,18 @@
-"""CueIntake: turns the ad cues of a push into `onAdCue`, once, at the entry."""
+"""CueIntake: reads the ad cues of a push, once, at the entry."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
 
-from gateway.formats.script_data import AdCue, ad_cue_data
 from gateway.formats.splices import Splice, is_cue_message, read_script_splice, read_splice
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.log_rate_limiter import LogRateLimiter
 from gateway.lib.token_bucket import TokenBucket
 from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
-from gateway.media.track import Timed
+from gateway.media.timed_data import AdCue
+from gateway.media.track import AmfValue, TimedData
 
 log = structlog.get_logger(__name__)
 
@@ -34,17 +34,20 @@ class CueIntake:
         self._bucket = TokenBucket(_A_SECOND, _AT_ONCE)
         self._known: BoundedDict[bytes, int] = BoundedDict(_REMEMBERED)  # times by section
 
-    def take_script(self, timed: Timed, now: float) -> bool:
-        """Publishes the ad cue of script data. Returns False if it is something else. now: monotonic seconds."""
-        if not is_cue_message(timed.name):
+    def take_script(self, name: str, values: Mapping[str, AmfValue], dts: int, now: float) -> bool:
+        """Publishes the ad cue of script data. Returns False if it is something else.
+
+        values: the first object of the message. dts: of the message, milliseconds. now: monotonic seconds.
+        """
+        if not is_cue_message(name):
             return False
         try:
-            found = read_script_splice(timed)
+            found = read_script_splice(name, values, dts)
         except InvalidData as error:
             self._drop(str(error))
             return True
         if found is not None:
-            self._publish(found.splice, timed.dts, timed.dts + found.at, now)
+            self._publish(found.splice, dts, dts + found.at, now)
         return found is not None
 
     def take_section(self, section: bytes, dts: int, to_time: Callable[[int], int], now: float) -> None:
@@ -71,7 +74,8 @@ class CueIntake:
         if not self._bucket.take(1, now):
             self._drop("too many cues")
             return
-        self._publisher.push_timed(ad_cue_data(AdCue(splice.type, splice.id, at, splice.seconds, splice.section), dts))
+        cue = AdCue(splice.type, splice.id, at, splice.seconds, splice.section)
+        self._publisher.push_timed(TimedData(dts, cue))
 
     def _drop(self, reason: str) -> None:
         self._publisher.dropped["cues"] += 1

@@ -8,7 +8,7 @@ import structlog
 from gateway.live.gop_cache import GopCache
 from gateway.live.sink import ALL_MEDIA, EndReason, Item, Sink, SinkNeeds, SoundSource
 from gateway.live.start_buffer import StartBuffer
-from gateway.media.track import AccessUnit, AmfValue, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, AmfValue, MediaTrack, TimedData, Tracks
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class Fanout:
         self.ended: EndReason | None = None
         self.gop = gop
         self.start_buffer: StartBuffer | None = None  # the first seconds of the stream, for a limited time
-        self.latest_timed: dict[str, Timed] = {}  # by name: the last script data, of the first _MAX_NAMES names
+        self.latest_timed: dict[str, TimedData] = {}  # by kind: the last timed data, of the first _MAX_NAMES kinds
         self._audio = audio
         self._epoch = -1
         self._attached: tuple[_Attachment, ...] = ()
@@ -142,9 +142,9 @@ class Fanout:
             except Exception as error:
                 self._fail(sink, error)
 
-    def push_timed(self, timed: Timed) -> None:
-        if timed.name in self.latest_timed or len(self.latest_timed) < _MAX_NAMES:
-            self.latest_timed[timed.name] = timed
+    def push_timed(self, timed: TimedData) -> None:
+        if timed.kind in self.latest_timed or len(self.latest_timed) < _MAX_NAMES:
+            self.latest_timed[timed.kind] = timed
         for sink in self._sinks:
             try:
                 sink.on_timed(timed)
@@ -177,7 +177,7 @@ def _send_items(items: Iterable[Item], sink: Sink) -> None:
     for item in items:
         if isinstance(item, AccessUnit):
             sink.on_unit(item)
-        elif isinstance(item, Timed):
+        elif isinstance(item, TimedData):
             sink.on_timed(item)
         else:
             sink.on_tracks(item)

@@ -8,7 +8,8 @@ from typing import Final
 import structlog
 
 from gateway.formats.flv.demuxer import MediaDemuxer, track_number
-from gateway.formats.flv.tag import Script, TrackMedia, TrackStart, Unsupported
+from gateway.formats.flv.tag import ScriptTag, TrackMedia, TrackStart, Unsupported
+from gateway.formats.script_data import first_object, read_timed
 from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
@@ -20,7 +21,7 @@ from gateway.media.aac import parse_asc, raw_frames
 from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
-from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack
 from gateway.media.whole_pictures import WholePictures
 
 log = structlog.get_logger(__name__)
@@ -222,23 +223,21 @@ class FlvIntake(UnitIntake):
                 except InvalidData as error:
                     self.unusable.record = f"their parameter sets cannot be read ({error})"
 
-    def take_script(self, script: Script, now: float) -> None:
+    def take_script(self, script: ScriptTag, now: float) -> None:
         """Processes onMetaData (without its @setDataFrame) or timed script data."""
         time = self.timeline.near(script.timestamp) if self.units else 0
         if script.name == "onMetaData":
-            values = next((v for v in script.values if isinstance(v, dict)), {})
+            values = first_object(script.values)
             if len(script.amf) > METADATA_BYTES:
                 log.info("metadata too large, ignored", stream=self.publisher.stream.name, size=len(script.amf))
                 return
-            self.metadata = dict(values)
+            self.metadata = values
             self.expected = _announced_kinds(values) or self.expected
             if self.is_announced:
                 self._set_tracks(now)
                 self._describe_tracks(now)
-        elif self.is_announced:
-            timed = Timed(time, script.name, script.amf)
-            if not self._cues.take_script(timed, now):
-                self.publisher.push_timed(timed)
+        elif self.is_announced and not self._cues.take_script(script.name, first_object(script.values), time, now):
+            self.publisher.push_timed(read_timed(time, script.name, script.amf))
 
     def _on_change(
         self, track_id: int, item: MediaTrack | TrackStart | Unsupported, index: int, timestamp: int, now: float

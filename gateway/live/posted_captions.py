@@ -4,9 +4,10 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.formats.script_data import MAX_TEXT, CaptionText, caption_data
 from gateway.live.stream import Stream
 from gateway.live.stream_captions import POSTS_A_SECOND
+from gateway.media.timed_data import MAX_TEXT, CaptionText
+from gateway.media.track import TimedData
 from gateway.ports.errors import TooManyRequests
 
 _EARLIEST: Final = 60_000  # milliseconds before the newest picture
@@ -35,7 +36,8 @@ def post_caption(stream: Stream, caption: PostedCaption) -> None:
     end = _moment(caption.end, newest) if caption.end is not None else None
     if end is not None and end <= start:
         raise ValueError("the end must be after the start")
-    stream.push_timed(caption_data(CaptionText(caption.text.strip()[:MAX_TEXT], start, end, caption.language), newest))
+    text = CaptionText(caption.text.strip()[:MAX_TEXT], start, end, caption.language)
+    stream.push_timed(TimedData(newest, text))
 
 
 def _moment(wall: float | None, newest: int) -> int:

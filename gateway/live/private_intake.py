@@ -1,14 +1,14 @@
-"""Passes private data of a transport stream on, as script data of the stream."""
+"""Passes private data of a transport stream on, as timed data of the stream."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from gateway.formats.private_data import MAX_BYTES, PrivateData, private_data
 from gateway.formats.ts.data_units import METADATA_PES, DataUnit
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
-from gateway.media.track import Timed
+from gateway.media.timed_data import MAX_PRIVATE, PrivateData
+from gateway.media.track import TimedData
 
 PRIVATE_USES: Final = (StreamUse.KLV, StreamUse.PRIVATE)
 _TICKS: Final = VIDEO_CLOCK // MILLISECONDS
@@ -18,7 +18,7 @@ _WHOLE_CELL: Final = 0xDF  # §2.12.4.2: one complete cell, random access
 
 
 class PrivateIntake:
-    """Makes script data of KLV and unknown private data. Above 60 units or 256 kB a second, units are dropped.
+    """Makes timed data of KLV and unknown private data. Above 60 units or 256 kB a second, units are dropped.
 
     dropped: counts them.
     """
@@ -29,8 +29,8 @@ class PrivateIntake:
         self._units = self._bytes = 0
         self._cells = 0
 
-    def take(self, unit: DataUnit, entry: StreamEntry, dts: int, at: int | None) -> Timed | None:
-        """Returns the script data of a unit; None if it is left out.
+    def take(self, unit: DataUnit, entry: StreamEntry, dts: int, at: int | None) -> TimedData | None:
+        """Returns the data of a unit; None if it is left out.
 
         dts: now, milliseconds on the stream's clock. at: the time of the unit; None: without time.
         """
@@ -40,12 +40,12 @@ class PrivateIntake:
         second, size = dts // MILLISECONDS, len(payload)
         if second != self._second:
             self._second, self._units, self._bytes = second, 0, 0
-        if self._units >= _MAX_UNITS or self._bytes + size > _MAX_RATE or size > MAX_BYTES:
+        if self._units >= _MAX_UNITS or self._bytes + size > _MAX_RATE or size > MAX_PRIVATE:
             self.dropped += 1
             return None
         self._units += 1
         self._bytes += size
-        return private_data(PrivateData(unit.pid, entry.stream_type, entry.descriptors, at, payload), dts)
+        return TimedData(dts, PrivateData(unit.pid, entry.stream_type, entry.descriptors, at, payload))
 
     def _cell(self, data: bytes) -> bytes:
         """Returns KLV in a metadata cell, as it was before the reader (ISO/IEC 13818-1 §2.12.4)."""

@@ -61,7 +61,7 @@ class _Source:
 class ProgramIntake(UnitIntake):
     """Publishes the first pictures and the first sound of a program as default tracks.
 
-    More sound becomes additional tracks, with their languages. Private data becomes script data. Everything else is
+    More sound becomes additional tracks, with their languages. Private data becomes timed data. Everything else is
     named in the log, and left out.
     """
 

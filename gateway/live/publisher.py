@@ -18,7 +18,7 @@ from gateway.live.stream import ActivePublisher, Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
 from gateway.live.unusable_media import UnusableMedia
 from gateway.media.clock import PublisherTimeline
-from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData, Tracks
 
 # Called when the hub takes the right to push away.
 Evict: TypeAlias = Callable[[EndReason], None]
@@ -309,12 +309,11 @@ class StreamPublisher:
             return True
         return False
 
-    def push_timed(self, timed: Timed) -> None:
+    def push_timed(self, timed: TimedData) -> None:
         if self._delayed is not None and self._delayed.media:
             self._delayed.add(timed, self.last_media)
             return
-        timed.dts += self._shift_ms or 0
-        self.stream.push_timed(timed)
+        self.stream.push_timed(timed.moved(self._shift_ms or 0))
 
     def close(self, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
         """Ends the push. The stream lingers. It may be called repeatedly.

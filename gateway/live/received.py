@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from gateway.channels.inputs import MAIN, InputKind
 from gateway.live.stream_captions import StreamCaptions
-from gateway.media.track import AccessUnit, Timed
+from gateway.media.track import AccessUnit, TimedData
 
 
 class ReceivedMedia:
@@ -15,7 +15,7 @@ class ReceivedMedia:
     there was none. input, kind: name and kind of the channel's input that is on air.
     lost_since: since when the first input delivers nothing, although it should; another one replaces it. Monotonic
     seconds; None: nothing is lost. least_kbps: the bit rate that it does not reach; 0: it delivers nothing.
-    captions: in the pictures and in script data. on_script: called with all script data, before the sinks.
+    captions: in the pictures and in timed data. on_script: called with all timed data, before the sinks.
     was_stopped: the last publisher that left said that it stops.
     kbps, max_kbps: the bit rate of the push with all its tracks, and its limit; both 0: it has none.
     over_since: since when the bit rate is far above the limit, monotonic seconds; None: it is not.
@@ -41,7 +41,7 @@ class ReceivedMedia:
 
     def __init__(self, captions: StreamCaptions) -> None:
         self.captions = captions
-        self.on_script: Callable[[Timed], None] | None = None
+        self.on_script: Callable[[TimedData], None] | None = None
         self.bytes = self._taken = 0
         self.last_dts_ms = 0
         self.last_push = 0.0
@@ -62,8 +62,8 @@ class ReceivedMedia:
         if dts_ms > self.last_dts_ms:
             self.last_dts_ms = dts_ms
 
-    def take_script(self, timed: Timed) -> None:
-        """Reads script data, such as captions and cues."""
+    def take_script(self, timed: TimedData) -> None:
+        """Reads timed data, such as captions and cues."""
         self.captions.take(timed)
         if self.on_script is not None:
             self.on_script(timed)

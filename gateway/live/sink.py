@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, TypeAlias
 
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.track import AccessUnit, TimedData, Tracks
 
-Item: TypeAlias = Tracks | AccessUnit | Timed
+Item: TypeAlias = Tracks | AccessUnit | TimedData
 
 
 class EndReason(StrEnum):
@@ -36,7 +36,7 @@ class Sink(Protocol):
 
     def on_unit(self, unit: AccessUnit) -> None: ...
 
-    def on_timed(self, timed: Timed) -> None: ...
+    def on_timed(self, timed: TimedData) -> None: ...
 
     def on_end(self, reason: EndReason) -> None:
         """Called last, when the sink is already detached."""
@@ -51,7 +51,7 @@ class PartialSink:
     def on_tracks(self, tracks: Tracks) -> None:
         """Does nothing."""
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         """Does nothing."""
 
     def on_end(self, reason: EndReason) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from gateway.live.sink import EndReason, Item
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 
 MAX_BYTES: Final = 64_000_000  # bytes in the buffers of all streams of one hub
 _ITEM_BYTES: Final = 256  # cost of an item besides its payload, because a publisher may send many tiny items
@@ -84,9 +84,9 @@ class StartBuffer:
             return
         self._add(unit, len(unit.payload) + _ITEM_BYTES)
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         if not self.lacks_key_frame:
-            self._add(timed, len(timed.amf) + _ITEM_BYTES)
+            self._add(timed, timed.value.size + _ITEM_BYTES)
 
     def on_end(self, reason: EndReason) -> None:
         self.drop()

@@ -32,7 +32,7 @@ Each part of the state has one writer:
 - `spec` is fixed. `publisher` and `channel` are set by the hub. `StreamPublisher.replace` also sets `publisher`.
 - The stream's `StreamPublisher` calls `set_tracks`, `push` and `push_timed`. It counts in `received`, announces Opus in
   `pushed_sound`, and uses `limiters`. Captions, cues and metadata from elsewhere come by `push_timed` too.
-- `captions` reads the units and script data that are pushed. The output for speech sets how late it is.
+- `captions` reads the units and timed data that are pushed. The output for speech sets how late it is.
 - `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). In a hub that relays these tracks,
   `additional` has them instead.
 - `playback` belongs to playback and packaging. Each playback protocol changes its own count of `viewers`, and adds the
@@ -68,7 +68,7 @@ from gateway.live.stream_playback import StreamPlayback
 from gateway.live.track_changes import ChangeLimiters
 from gateway.live.unusable_media import UnusableMedia
 from gateway.media.clock import PublisherTimeline
-from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData, Tracks
 
 log = structlog.get_logger(__name__)
 
@@ -220,7 +220,7 @@ class Stream(Fanout):
 
     @property
     def captions(self) -> StreamCaptions:
-        """The captions in the pictures and in script data."""
+        """The captions in the pictures and in timed data."""
         return self.received.captions
 
     @property
@@ -317,7 +317,7 @@ class Stream(Fanout):
         self.original.admit()
         self.admit()
 
-    def push_timed(self, timed: Timed) -> None:
+    def push_timed(self, timed: TimedData) -> None:
         self.received.take_script(timed)
         self.original.push_timed(timed)
         if not self._original_hidden:
@@ -501,7 +501,7 @@ class PictureOverride:
         if self._stream is not None:
             Fanout.push(self._stream, unit)  # to viewers alone
 
-    def push_timed(self, timed: Timed) -> None:
+    def push_timed(self, timed: TimedData) -> None:
         if self._stream is not None:
             Fanout.push_timed(self._stream, timed)
 

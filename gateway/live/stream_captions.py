@@ -1,6 +1,6 @@
-"""The captions of a stream as text: those in its pictures, and those that came as script data.
+"""The captions of a stream as text: those in its pictures, and those that came as timed data.
 
-Pictures come in decode order; `PictureOrder` brings their captions into presentation order. Script data has its times.
+Pictures come in decode order; `PictureOrder` brings their captions into presentation order. Timed data has its times.
 Every node that has the stream's units finds the same captions, so nothing else must be sent between nodes.
 """
 
@@ -11,13 +11,14 @@ from typing import Final
 
 from gateway.formats.captions.decoder import ClosedCaptionDecoder
 from gateway.formats.captions.reorder import PictureOrder
-from gateway.formats.script_data import CaptionText, read_caption, read_caption_data
+from gateway.formats.script_data import read_caption, read_caption_data
 from gateway.lib.token_bucket import TokenBucket
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.caption_track import SPEECH, TEXT, CaptionTrack, caption_id
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.closed_captions import ClosedCaptions
-from gateway.media.track import AccessUnit, Timed
+from gateway.media.timed_data import CaptionText
+from gateway.media.track import AccessUnit, TimedData
 
 POSTS_A_SECOND: Final = 10  # captions that somebody writes
 _MAX_KEPT: Final = 128  # captions of one source
@@ -149,8 +150,8 @@ class StreamCaptions:
             for change in decoder.take(picture, time):
                 self._show(change.source.lower(), change.start, change.text, line=change.line)
 
-    def take(self, timed: Timed) -> None:
-        """Takes script data. What is no caption is ignored."""
+    def take(self, timed: TimedData) -> None:
+        """Takes timed data. What is no caption is ignored."""
         data = read_caption_data(timed)
         if data is not None:
             self._take_closed(data, timed.dts * 90)

@@ -8,7 +8,7 @@ from typing import Final, Self, TypeAlias
 
 from gateway.live.fanout import Fanout
 from gateway.live.sink import EndReason
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class AdditionalUnit:
 
 _TIMED_COST: Final = 200  # bytes of an object in the queue, because timed data may be very short
 
-Item: TypeAlias = "Tracks | AccessUnit | AdditionalUnit | Timed | End"
+Item: TypeAlias = "Tracks | AccessUnit | AdditionalUnit | TimedData | End"
 
 
 class Subscription:
@@ -70,8 +70,8 @@ class Subscription:
                     self._first_dts = item.dts / item.track.timescale
                 elif isinstance(item, AdditionalUnit):
                     self._bytes -= len(item.unit.payload)
-                elif isinstance(item, Timed):
-                    self._bytes -= _TIMED_COST + len(item.amf)
+                elif isinstance(item, TimedData):
+                    self._bytes -= _TIMED_COST + item.value.size
                 yield item
                 if isinstance(item, End):
                     return
@@ -126,8 +126,8 @@ class Subscription:
         self._bytes += size
         self._put(AdditionalUnit(name, unit))
 
-    def on_timed(self, timed: Timed) -> None:
-        cost = _TIMED_COST + len(timed.amf)
+    def on_timed(self, timed: TimedData) -> None:
+        cost = _TIMED_COST + timed.value.size
         if not self._skipping and self._bytes + cost <= self._max_bytes:
             self._bytes += cost
             self._put(timed)

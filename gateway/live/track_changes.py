@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData
 
 INTERVAL_SECONDS: Final = 1.0  # between two changes of a stream, after the first MAX_BURST changes
 MAX_BURST: Final = 5  # changes at once: tracks may come late, and a publisher may reconnect at once
@@ -23,7 +23,7 @@ WINDOW_SECONDS: Final = 30.0  # an encoder that adapts its picture size changes 
 HELD_BYTES: Final = 8_000_000  # of delayed media: more than a second of 4K
 HELD_ITEMS: Final = 2_000
 
-Item: TypeAlias = AccessUnit | Timed
+Item: TypeAlias = AccessUnit | TimedData
 
 
 class KeepsChanging(InvalidData):
@@ -133,7 +133,7 @@ class DelayedChange:
             self._key_due = False
             size = len(item.payload)
         else:
-            size = len(item.amf)
+            size = item.value.size
         if self._bytes + size > HELD_BYTES or len(self._items) >= HELD_ITEMS:
             self.dropped += _units(self._items) + 1
             self._items, self._bytes, self._key_due = [], 0, True

@@ -1,4 +1,4 @@
-"""A stream's data: the tracks with their decoder configuration, and the access units and script data in order."""
+"""A stream's media: the tracks with their decoder configuration, and the access units and timed data in order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from gateway.media.colors import NO_COLORS, Colors
+from gateway.media.timed_data import Script, TimedValue
 
 AmfValue: TypeAlias = "bool | float | str | dict[str, AmfValue] | list[AmfValue] | None"
 
@@ -106,14 +107,18 @@ class MadeSilence(AccessUnit):
     """A silent frame that the gateway made while the encoder's sound pauses."""
 
 
-@dataclass(slots=True)
-class Timed:
-    """Script data with a timestamp (onTextData, onCuePoint …).
-
-    dts: milliseconds.
-    amf: the AMF0 encoding of the values after the name.
-    """
+@dataclass(frozen=True, slots=True)
+class TimedData:
+    """A value with the time at which players get it. dts: milliseconds on the stream's clock."""
 
     dts: int
-    name: str
-    amf: bytes
+    value: TimedValue
+
+    @property
+    def kind(self) -> str:
+        """The name of script data, or the type of a value."""
+        return self.value.name if isinstance(self.value, Script) else type(self.value).__name__
+
+    def moved(self, by: int) -> "TimedData":
+        """Returns it with all its times later by some milliseconds."""
+        return TimedData(self.dts + by, self.value.moved(by)) if by else self

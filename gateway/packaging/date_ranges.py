@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.formats.hls import media_playlist
-from gateway.formats.script_data import MAX_ID, AdCue, CueType
 from gateway.formats.ts.splice_sections import is_section
 from gateway.media.labels import quotable
+from gateway.media.timed_data import MAX_ID, AdCue, CueType
 
 _MAX_RANGES: Final = 50
 _SAME: Final = 1.0  # seconds: a cue with the id of a break, and a time that differs less, repeats its cue

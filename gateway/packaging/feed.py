@@ -18,7 +18,7 @@ from gateway.live.gop_cache import AUDIO_ONLY_SECONDS
 from gateway.live.sink import EndReason, Item
 from gateway.live.start_buffer import StartBuffer
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 from gateway.packaging.backlog import SECONDS, Backlogs, Burst, PeakRate
 from gateway.packaging.sliced_writes import SLICE_VIEWERS, SlicedWrites
 from gateway.packaging.viewer import Framing, Viewer, reset_on_close
@@ -41,7 +41,7 @@ class Rendering(Protocol):
     def render_unit(self, unit: AccessUnit) -> bytes:
         """Returns the bytes of a unit. Empty for a picture that is left out, never a key frame."""
 
-    def render_timed(self, timed: Timed) -> bytes: ...
+    def render_timed(self, timed: TimedData) -> bytes: ...
 
 
 def render_beginning(rendering: Rendering, beginning: StartBuffer) -> bytes:
@@ -54,7 +54,7 @@ def render_beginning(rendering: Rendering, beginning: StartBuffer) -> bytes:
         if isinstance(item, AccessUnit):
             dts_ms = item.dts * 1000 // item.track.timescale
             pieces.append(rendering.render_unit(item))
-        elif isinstance(item, Timed):
+        elif isinstance(item, TimedData):
             pieces.append(rendering.render_timed(item))
         elif pieces:
             pieces.append(rendering.render_change(item, dts_ms))
@@ -218,7 +218,7 @@ class Feed:
         self._pending.append(rendered)
         self._schedule(video or tracks.video is None)
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         self._pending.append(self.rendering.render_timed(timed))
         self._schedule(False)
 

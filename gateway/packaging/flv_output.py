@@ -6,17 +6,18 @@ from typing import Final
 
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
-from gateway.formats.private_data import PRIVATE_DATA
 from gateway.formats.script_data import CAPTION, TEXT_DATA
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.stream_captions import ShownCaption, StreamCaptions
 from gateway.media.open_gops import OpenGops
-from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
+from gateway.media.timed_data import CaptionText, PrivateData, Script
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData, Tracks
 from gateway.packaging.feed import Feed, Rendering
 
 _CLOCK_MS: Final = 500
 _SHOWN_CAPTION: Final = "onMillraceCaption"
+_TEXTS: Final = (CaptionText.__name__, TEXT_DATA, CAPTION)  # kinds of captions, which `caption_timed` replaces
 
 
 class FlvRendering:
@@ -40,8 +41,8 @@ class FlvRendering:
     def render_unit(self, unit: AccessUnit) -> bytes:
         return muxer.unit_tag(unit)
 
-    def render_timed(self, timed: Timed) -> bytes:
-        return b"" if timed.name == PRIVATE_DATA else muxer.timed_tag(timed)
+    def render_timed(self, timed: TimedData) -> bytes:
+        return b"" if isinstance(timed.value, PrivateData) else muxer.timed_tag(timed)
 
 
 class _ClockTags:
@@ -115,11 +116,11 @@ class DataFlvRendering(FlvRendering):
     def render_unit(self, unit: AccessUnit) -> bytes:
         return self._clock.before(unit)
 
-    def render_timed(self, timed: Timed) -> bytes:
-        return b"" if timed.name in (TEXT_DATA, CAPTION) else super().render_timed(timed)
+    def render_timed(self, timed: TimedData) -> bytes:
+        return b"" if timed.kind in _TEXTS else super().render_timed(timed)
 
 
-def caption_timed(track: str, caption: ShownCaption) -> Timed:
+def caption_timed(track: str, caption: ShownCaption) -> TimedData:
     """Returns a caption as script data for our pages. Times are milliseconds on the stream's clock.
 
     `end` is missing while its end is unknown; `until` is the latest time in this case.
@@ -128,7 +129,7 @@ def caption_timed(track: str, caption: ShownCaption) -> Timed:
     values |= {name: at / 90 for name, at in (("end", caption.end), ("until", caption.until)) if at is not None}
     if caption.line is not None:
         values["line"] = float(caption.line)
-    return Timed(caption.start // 90, _SHOWN_CAPTION, amf0.encode(values))
+    return TimedData(caption.start // 90, Script(_SHOWN_CAPTION, amf0.encode(values)))
 
 
 class FlvOutput:

@@ -14,7 +14,7 @@ from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.track import AccessUnit, TimedData, Tracks
 from gateway.packaging.caption_pieces import CaptionCutter
 from gateway.packaging.segment_window import ListLength
 from gateway.packaging.timed_events import EventReader, TimedEvent
@@ -147,8 +147,8 @@ class Packager:
             self._quiet_batches += 1
             self.catch_up()
 
-    def on_timed(self, timed: Timed) -> None:
-        """Packages cues and timed metadata. Segments contain no other script data."""
+    def on_timed(self, timed: TimedData) -> None:
+        """Packages cues and timed metadata. Segments contain no other timed data."""
         event = self._events.read(timed)
         if event is not None:
             self.catch_up()  # the units before it

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from gateway.formats.flv import muxer
-from gateway.formats.private_data import PRIVATE_DATA
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.timed_data import PrivateData
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 from gateway.packaging.feed import Feed, Rendering
 from gateway.protocols.rtmp.chunk_writer import shared_message
 from gateway.protocols.rtmp.message import AUDIO as AUDIO_MESSAGE
@@ -44,8 +44,8 @@ class RtmpRendering:
         body = muxer.unit_body(unit)
         return shared_message(csid, kind, muxer.unit_time(unit), body, stream_id=self._stream_id)
 
-    def render_timed(self, timed: Timed) -> bytes:
-        if timed.name == PRIVATE_DATA:
+    def render_timed(self, timed: TimedData) -> bytes:
+        if isinstance(timed.value, PrivateData):
             return b""
         body = muxer.timed_body(timed)
         return shared_message(CSID_DATA, DATA, timed.dts, body, stream_id=self._stream_id)

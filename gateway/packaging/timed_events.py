@@ -1,4 +1,4 @@
-"""Finds the ad cues and the timed metadata in the script data of a stream."""
+"""Finds the ad cues and the timed metadata in the timed data of a stream."""
 
 import json
 from collections import deque
@@ -7,13 +7,12 @@ from typing import Final, TypeAlias
 
 from gateway.formats import amf0, id3, script_data
 from gateway.formats.mp4.event_message import ID3_SCHEME, SCTE35_SCHEME, EventMessage
-from gateway.formats.private_data import PRIVATE_DATA
-from gateway.formats.script_data import AdCue, CueType
 from gateway.formats.ts.splice_sections import is_section
 from gateway.media.errors import InvalidData
-from gateway.media.track import Timed
+from gateway.media.timed_data import MAX_METADATA, AdCue, CueType, Metadata, Script
+from gateway.media.track import TimedData
 
-_MAX_AMF: Final = 4 * script_data.MAX_METADATA
+_MAX_AMF: Final = 4 * MAX_METADATA
 _MANY: Final = 5  # of metadata in _PERIOD, the same for each way in
 _MANY_CUES: Final = 10
 _PERIOD: Final = 1000  # milliseconds
@@ -21,7 +20,8 @@ _PERIOD: Final = 1000  # milliseconds
 _OTHER: Final = frozenset(
     (
         *(script_data.TEXT_DATA, script_data.CAPTION, script_data.CAPTION_INFO, script_data.CUE_POINT),
-        *(PRIVATE_DATA, "onMetaData", "onMillraceClock", "onStatus", "|RtmpSampleAccess", "@setDataFrame"),
+        *(script_data.AD_CUE, script_data.METADATA, script_data.PRIVATE_DATA),
+        *("onMetaData", "onMillraceClock", "onStatus", "|RtmpSampleAccess", "@setDataFrame"),
     )
 )
 
@@ -46,18 +46,18 @@ class EventReader:
     def __init__(self) -> None:
         self._recent: dict[str, deque[int]] = {}
 
-    def read(self, timed: Timed) -> TimedEvent | None:
-        """Returns the event of script data; None if it is none."""
-        if timed.name in _OTHER:
+    def read(self, timed: TimedData) -> TimedEvent | None:
+        """Returns the event of timed data; None if it is none."""
+        value = timed.value
+        if isinstance(value, AdCue):
+            return value if self._may_pass(timed.dts, "cue", _MANY_CUES) else None
+        if isinstance(value, Script):
+            text, kind = "" if value.name in _OTHER else _as_json(value), "script"
+        else:
+            text, kind = value.text if isinstance(value, Metadata) else "", "metadata"
+        if not text or len(text.encode("utf-8", "replace")) > MAX_METADATA:
             return None
-        if timed.name == script_data.AD_CUE:
-            cue = script_data.read_ad_cue(timed)
-            return cue if cue is not None and self._may_pass(timed.dts, "cue", _MANY_CUES) else None
-        is_own = timed.name == script_data.METADATA
-        text = script_data.read_metadata(timed) if is_own else _as_json(timed)
-        if not text or len(text.encode("utf-8", "replace")) > script_data.MAX_METADATA:
-            return None
-        if not self._may_pass(timed.dts, "metadata" if is_own else "script", _MANY):
+        if not self._may_pass(timed.dts, kind, _MANY):
             return None
         return MetadataTag(timed.dts, id3.text_tag(text))
 
@@ -81,12 +81,12 @@ def begins_segment(event: TimedEvent) -> bool:
     return isinstance(event, AdCue) and event.type is not CueType.OTHER
 
 
-def _as_json(timed: Timed) -> str:
-    """Returns other script data as a JSON text; "" if it is damaged or too large."""
-    if len(timed.amf) > _MAX_AMF:
+def _as_json(script: Script) -> str:
+    """Returns script data as a JSON text; "" if it is damaged or too large."""
+    if len(script.amf) > _MAX_AMF:
         return ""
     try:
-        values = amf0.decode(timed.amf)
-        return json.dumps({"name": timed.name, "values": values}, ensure_ascii=False, allow_nan=False)
+        values = amf0.decode(script.amf)
+        return json.dumps({"name": script.name, "values": values}, ensure_ascii=False, allow_nan=False)
     except (InvalidData, ValueError):  # ValueError: a number that JSON does not have
         return ""

@@ -9,7 +9,6 @@ from typing import Final
 from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.channels.stream_key import SigningSecrets, Verdict
-from gateway.formats.script_data import MAX_TEXT
 from gateway.http.body import read_body
 from gateway.http.request import Request, parameters
 from gateway.http.response import Answer, Response, service_unavailable, text
@@ -18,6 +17,7 @@ from gateway.lib.texts import is_storable
 from gateway.live.posted_captions import PostedCaption, post_caption
 from gateway.live.stream import Stream
 from gateway.media.labels import is_language
+from gateway.media.timed_data import MAX_TEXT
 from gateway.ports.errors import StoreUnavailable, TooManyRequests
 
 PATH: Final = "captions"

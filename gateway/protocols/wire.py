@@ -7,11 +7,12 @@ from enum import IntEnum
 from typing import Any, Final, TypeVar
 
 from gateway.formats.flv.color_info import color_info, read_color_info
+from gateway.formats.script_data import read_timed, write_timed
 from gateway.lib import bounded_json
 from gateway.lib.records import read_record
 from gateway.media.colors import NO_COLORS
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, TimedData, Tracks
 
 T = TypeVar("T")
 
@@ -160,16 +161,17 @@ def decode_unit(body: bytes, tracks: Tracks | None) -> AccessUnit:
     return AccessUnit(track, dts, cts, bool(flags & _KEY), wall, body[_UNIT.size :])
 
 
-def encode_timed(timed: Timed, to: int = SOURCE) -> bytes:
+def encode_timed(timed: TimedData, to: int = SOURCE) -> bytes:
     """Returns the body of a TIMED frame. Raises ValueError if the name or the time does not fit."""
-    name = timed.name.encode("utf-8", "surrogatepass")
+    text, amf = write_timed(timed)
+    name = text.encode("utf-8", "surrogatepass")
     try:
-        return _TIMED.pack(to, timed.dts, len(name)) + name + timed.amf
+        return _TIMED.pack(to, timed.dts, len(name)) + name + amf
     except struct.error as error:
         raise ValueError(f"script data at {timed.dts} does not fit a frame: {error}") from None
 
 
-def decode_timed(body: bytes) -> Timed:
+def decode_timed(body: bytes) -> TimedData:
     """Reads a TIMED body. Raises InvalidData."""
     if len(body) < _TIMED.size:
         raise InvalidData(f"script data of {len(body)} bytes")
@@ -181,7 +183,7 @@ def decode_timed(body: bytes) -> Timed:
         name = body[_TIMED.size : end].decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         raise InvalidData("script data with a name that is not UTF-8") from None
-    return Timed(dts, name, body[end:])
+    return read_timed(dts, name, body[end:])
 
 
 def encode_end(to: int = SOURCE) -> bytes:

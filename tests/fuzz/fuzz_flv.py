@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.tag import MAX_TRACKS, Script, TrackStart, Unsupported
+from gateway.formats.flv.tag import MAX_TRACKS, ScriptTag, TrackStart, Unsupported
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, MediaTrack
 from tests.fuzz import captures
 from tests.support.flv_reader import FlvFileDemuxer
 
-_RESULTS = (AccessUnit, MediaTrack, TrackStart, Unsupported, Script)
+_RESULTS = (AccessUnit, MediaTrack, TrackStart, Unsupported, ScriptTag)
 _MAX_TAG = 4096
 
 

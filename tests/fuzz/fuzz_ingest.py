@@ -15,7 +15,7 @@ from gateway.live.track_publisher import TrackPublisher
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.track import AccessUnit, TimedData, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.flv_output import FlvRendering
 from gateway.packaging.packager import SegmentPlan
@@ -97,7 +97,7 @@ class _Viewers:
         for form in self._forms:
             form.render_unit(unit)
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         for form in self._forms:
             form.render_timed(timed)
 

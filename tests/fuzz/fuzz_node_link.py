@@ -10,7 +10,8 @@ from typing import Any
 from gateway.cluster.members.peers import _parse
 from gateway.cluster.streams.pull import PullLink
 from gateway.live.sink import EndReason
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.protocols import nodes, wire
 from gateway.protocols.nodes import Hello, LinkMessage
 from gateway.protocols.wire import StreamMessage
@@ -22,7 +23,7 @@ _FRAMES = [
     wire.frame(StreamMessage.TRACKS, wire.encode_tracks(Tracks(_VIDEO, _AUDIO, 0, {"width": 1280.0}))),
     wire.frame(StreamMessage.UNIT, wire.encode_unit(AccessUnit(_VIDEO, 40, 40, True, 1.7e9, b"\0\0\0\1e"))),
     wire.frame(StreamMessage.UNIT, wire.encode_unit(AccessUnit(_AUDIO, 0, 0, True, 1.7e9, b"a"))),
-    wire.frame(StreamMessage.TIMED, wire.encode_timed(Timed(5, "onCuePoint", b"\x02\0\1a"))),
+    wire.frame(StreamMessage.TIMED, wire.encode_timed(TimedData(5, Script("onCuePoint", b"\x02\0\1a")))),
     wire.frame(LinkMessage.PING, b""),
     wire.frame(LinkMessage.CHANNEL, wire.write_json({"isFlv": False})),
     wire.frame(99, b"of a later version"),
@@ -53,7 +54,7 @@ class _Taken:
     def unit(self, unit: AccessUnit) -> None:
         self.items.append(repr(unit))
 
-    def timed(self, timed: Timed) -> None:
+    def timed(self, timed: TimedData) -> None:
         self.items.append(repr(timed))
 
 

@@ -10,7 +10,8 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.protocols import wire
 from gateway.protocols.nodes import LinkMessage
 from gateway.protocols.wire import StreamMessage
@@ -35,7 +36,7 @@ _FRAMES = [
     _unit(LinkMessage.ADDITIONAL_UNIT, _AUDIO, 0, 3),
     _unit(LinkMessage.ADDITIONAL_UNIT, _AUDIO, 1024, 2),  # sound for a picture's track
     _unit(LinkMessage.ADDITIONAL_UNIT, _VIDEO, 40, 4),  # not announced
-    wire.frame(StreamMessage.TIMED, wire.encode_timed(Timed(5, "onCuePoint", b"\x02\0\1a"))),
+    wire.frame(StreamMessage.TIMED, wire.encode_timed(TimedData(5, Script("onCuePoint", b"\x02\0\1a")))),
     wire.frame(LinkMessage.PING, b""),
     wire.frame(99, b"of a later version"),
     wire.frame(LinkMessage.OVER, b"{}"),

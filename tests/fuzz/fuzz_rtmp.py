@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from gateway.formats.flv.tag import Script
+from gateway.formats.flv.tag import ScriptTag
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp import events as known
 from gateway.protocols.rtmp.chunk_reader import MAX_MESSAGE, ChunkReader
@@ -77,7 +77,7 @@ def _serve(data: bytes, size: int, *, accept: bool) -> None:
             events = list(server.receive(data[at : at + size]))
             while events:
                 event = events.pop(0)
-                assert isinstance(event, (*_EVENTS, Script))
+                assert isinstance(event, (*_EVENTS, ScriptTag))
                 if isinstance(event, PublishRequested):
                     events += server.accept_publish() if accept else []
                 elif isinstance(event, PlayRequested):
@@ -95,7 +95,7 @@ def _ask(role: ClientRole, data: bytes, size: int) -> None:
     try:
         client.receive(_SHAKEN)
         for at in range(0, len(data), size):
-            assert all(isinstance(event, (*_EVENTS, Script)) for event in client.receive(data[at : at + size]))
+            assert all(isinstance(event, (*_EVENTS, ScriptTag)) for event in client.receive(data[at : at + size]))
             client.data_to_send()
     except RemoteProtocolError:
         assert client.closing

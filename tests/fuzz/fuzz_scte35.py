@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 from gateway.formats import amf0
+from gateway.formats.script_data import Values, read_values
 from gateway.formats.scte35 import (
     BreakDuration,
     Segmentation,
@@ -17,7 +18,6 @@ from gateway.formats.scte35 import (
 from gateway.formats.splices import read_script_splice, read_splice
 from gateway.formats.ts.psi import crc32
 from gateway.media.errors import InvalidData
-from gateway.media.track import Timed
 
 SEEDS = [
     write_section(SpliceInfo(SpliceInsert(7, True, 900, duration=BreakDuration(900)), pts_adjustment=5)),
@@ -36,8 +36,8 @@ def fuzz(data: bytes) -> None:
         body = data[:1] + (0x3000 | len(data) - 3 & 0xFFF).to_bytes(2, "big") + data[3:-4]
         _read_section(body + crc32(body).to_bytes(4, "big"))
     for name in ("onAdCue", "onCuePoint"):
-        _read_script(Timed(5_000, name, data))
-    _read_script(Timed(5_000, "onAdCue", amf0.encode({"scte35": base64.b64encode(data).decode()})))
+        _read_script(name, read_values(data))
+    _read_script("onAdCue", {"scte35": base64.b64encode(data).decode()})
 
 
 def _read_section(data: bytes) -> None:
@@ -50,9 +50,9 @@ def _read_section(data: bytes) -> None:
     assert read_section(written) == info
 
 
-def _read_script(timed: Timed) -> None:
+def _read_script(name: str, values: Values) -> None:
     try:
-        found = read_script_splice(timed)
+        found = read_script_splice(name, values, 5_000)
     except InvalidData:
         return
     if found is not None:

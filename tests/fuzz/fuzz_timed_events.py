@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gateway.formats import amf0
-from gateway.formats.script_data import AdCue, CueType
-from gateway.media.track import Timed, Tracks
+from gateway.formats.script_data import read_timed, write_timed
+from gateway.media.timed_data import AdCue, CueType
+from gateway.media.track import Tracks
 from gateway.packaging.date_ranges import CueTags, DateRanges
 from gateway.packaging.timed_events import EventReader, event_message
 from gateway.packaging.ts.continuous import TsRendering
@@ -18,8 +19,8 @@ _NAMES = ("onAdCue", "onTimedMetadata", "onPrivateData", "onScore")
 _HEAD = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n"
 
 SEEDS = [
-    b"\x00" + cue(CueType.OUT, 9000, seconds=30.0, data=splice_insert(5)).amf,
-    b"\x00" + cue(CueType.IN, 9000, data=time_signal(5, adjustment=7)).amf,
+    b"\x00" + write_timed(cue(CueType.OUT, 9000, seconds=30.0, data=splice_insert(5)))[1],
+    b"\x00" + write_timed(cue(CueType.IN, 9000, data=time_signal(5, adjustment=7)))[1],
     b"\x01" + amf0.encode({"text": "hello"}),
     b"\x02" + amf0.encode({"pid": 256.0, "type": 6.0, "descriptors": "BQRLTFZB", "data": "AAAA", "at": 1.0}),
     b"\x03" + amf0.encode("name", {"home": 1.0, "list": [True, None]}),
@@ -27,8 +28,10 @@ SEEDS = [
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: whole packets, one-line tags, and no exception."""
-    timed = Timed(5000, _NAMES[(data[0] if data else 0) % len(_NAMES)], data[1:])
+    """Oracle: the same bytes, whole packets, one-line tags, and no exception."""
+    name = _NAMES[(data[0] if data else 0) % len(_NAMES)]
+    timed = read_timed(5000, name, data[1:])
+    assert write_timed(timed) == (name, data[1:])
     rendering = TsRendering()
     rendering.render_head(Tracks(VIDEO, AUDIO), 0)
     written = rendering.render_timed(timed)

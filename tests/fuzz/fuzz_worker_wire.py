@@ -6,7 +6,8 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.protocols import wire
 from gateway.protocols.wire import Framer, StreamMessage
 from gateway.workers.ladder_plan import LadderPlan, LadderStep
@@ -21,7 +22,7 @@ _BODIES = [
     (StreamMessage.TRACKS, wire.encode_tracks(_TRACKS)),
     (StreamMessage.UNIT, wire.encode_unit(AccessUnit(_VIDEO, 2**40, -40, True, 1.7e9, b"\0\0\0\1e"), 5)),
     (StreamMessage.UNIT, wire.encode_unit(AccessUnit(_AUDIO, 0, 0, True, 1.7e9, b""))),
-    (StreamMessage.TIMED, wire.encode_timed(Timed(5, "onCuePoint", b"\x02\0\1a"))),
+    (StreamMessage.TIMED, wire.encode_timed(TimedData(5, Script("onCuePoint", b"\x02\0\1a")))),
     (StreamMessage.END, wire.encode_end(0x8000)),
     (16, wire.write_json(asdict(LadderPlan((LadderStep("360p", 640, 360, 400_000, 64_000, 1.5),))))),
 ]

@@ -12,7 +12,7 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream, StreamKind, StreamSpec
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.ports.events import Event, Events
 from gateway.settings.models import InputsSettings
 
@@ -79,7 +79,7 @@ class Recorder:
     """A sink that keeps everything it gets."""
 
     def __init__(self) -> None:
-        self.items: list[Tracks | AccessUnit | Timed | EndReason] = []
+        self.items: list[Tracks | AccessUnit | TimedData | EndReason] = []
         self.error: Exception | None = None
 
     def on_tracks(self, tracks: Tracks) -> None:
@@ -88,7 +88,7 @@ class Recorder:
     def on_unit(self, unit: AccessUnit) -> None:
         self.items.append(unit)
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         self.items.append(timed)
 
     def on_end(self, reason: EndReason) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.formats.flv.demuxer import MediaDemuxer, parse_script
-from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script, TrackStart, Unsupported
+from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, ScriptTag, TrackStart, Unsupported
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, MediaTrack
 
-FlvEvent: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported | Script"
+FlvEvent: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported | ScriptTag"
 
 _HEADER = 11
 _KNOWN = frozenset({AUDIO, VIDEO, SCRIPT})

@@ -24,7 +24,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.track import AccessUnit, TimedData, Tracks
 from gateway.protocols.nodes import Hello
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, channel, picture, publish, sound
@@ -128,7 +128,7 @@ class Taken:
 
     def unit(self, unit: AccessUnit) -> None: ...
 
-    def timed(self, timed: Timed) -> None: ...
+    def timed(self, timed: TimedData) -> None: ...
 
 
 class Known:

@@ -17,7 +17,7 @@ from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 from gateway.settings import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
@@ -50,7 +50,7 @@ class InputRecorder:
         self.at.append(time.monotonic())
         self.changed.set()
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         """Ignores timed data."""
 
     def on_end(self, reason: EndReason) -> None:

@@ -16,7 +16,7 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 from gateway.outputs.ladder.ladder_output import LadderOutput, channel_ladder_kind, stream_wants_ladder
 from gateway.settings.ladders import load_ladders
 from gateway.settings.layers import load
@@ -128,7 +128,7 @@ class LadderHub:
             publisher.push(replace(unit), time.monotonic())
 
     @staticmethod
-    def say(publisher: StreamPublisher, timed: Timed) -> None:
+    def say(publisher: StreamPublisher, timed: TimedData) -> None:
         publisher.push_timed(replace(timed))
 
     async def play_live(self, publisher: StreamPublisher, source: Source, *, speed: float = 1.0) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from gateway.formats.flv import muxer
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.rtmp.events import Connected, PublishEnded, PublishRequested, Script
+from gateway.protocols.rtmp.events import Connected, PublishEnded, PublishRequested, ScriptTag
 from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection
 from tests.support.flv_reader import Tag
@@ -30,7 +30,7 @@ class Session:
     name: str = ""
     query: dict[str, str] = field(default_factory=dict)
     tags: list[Tag] = field(default_factory=list)
-    scripts: list[Script] = field(default_factory=list)
+    scripts: list[ScriptTag] = field(default_factory=list)
     finished: bool = False  # the peer ended its push with the closing commands
     closed: bool = False
 
@@ -170,7 +170,7 @@ class RtmpTarget:
             session.tags.append(Tag(event.type_id, event.timestamp, event.payload))
             if self._watch is not None and not self._watch(session, event):
                 session.cut()
-        elif isinstance(event, Script):
+        elif isinstance(event, ScriptTag):
             session.scripts.append(event)
         elif isinstance(event, PublishEnded):
             session.finished = event.reason != "connection closed"

@@ -10,26 +10,28 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 from gateway.formats import amf0
+from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import SCRIPT
-from gateway.media.track import AmfValue, Timed
+from gateway.media.timed_data import Script
+from gateway.media.track import AmfValue, TimedData
 from tests.support.flv_reader import FlvReader, Tag
 from tests.support.gateway import Channel
 from tests.support.media import Film
 from tests.support.rtmp import connected
 
 
-def ad_cue(dts: int, section: bytes, *, ahead: int, kind: str, id: str, seconds: float | None = None) -> Timed:
+def ad_cue(dts: int, section: bytes, *, ahead: int, kind: str, id: str, seconds: float | None = None) -> TimedData:
     """The message of a cue `ahead` milliseconds before its time."""
     values: dict[str, AmfValue] = {"scte35": base64.b64encode(section).decode(), "type": kind, "id": id}
     values["at"] = float(ahead)
     if seconds is not None:
         values["duration"] = seconds
-    return Timed(dts, "onAdCue", amf0.encode(values))
+    return TimedData(dts, Script("onAdCue", amf0.encode(values)))
 
 
-def _tags(film: Film, timed: Sequence[Timed]) -> list[Tag]:
+def _tags(film: Film, timed: Sequence[TimedData]) -> list[Tag]:
     tags = FlvReader().receive(film.path().read_bytes())
-    script = [Tag(SCRIPT, t.dts, amf0.encode(t.name) + t.amf) for t in timed]
+    script = [Tag(SCRIPT, t.dts, muxer.timed_body(t)) for t in timed]
     return sorted([*tags, *script], key=lambda tag: tag.timestamp)
 
 
@@ -48,7 +50,7 @@ async def _publish(channel: Channel, tags: Sequence[Tag], stopped: Future[None])
 
 
 @contextlib.contextmanager
-def pushing(channel: Channel, film: Film, timed: Sequence[Timed]) -> Iterator[None]:
+def pushing(channel: Channel, film: Film, timed: Sequence[TimedData]) -> Iterator[None]:
     """Pushes an FLV film with script data at its times, in a thread, until the block or the film ends."""
     stopped: Future[None] = Future()
     thread = threading.Thread(target=lambda: asyncio.run(_publish(channel, _tags(film, timed), stopped)))

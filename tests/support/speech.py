@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.formats.flv.demuxer import parse_script
 from gateway.formats.flv.tag import SCRIPT
-from gateway.formats.script_data import CaptionText, read_caption
+from gateway.formats.script_data import read_caption, read_timed
 from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
@@ -24,7 +24,8 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Timed
+from gateway.media.timed_data import CaptionText
+from gateway.media.track import TimedData
 from gateway.outputs.captions.captions_output import CaptionsOutput
 from gateway.settings import load
 from gateway.workers.worker_pool import WorkerPool
@@ -61,7 +62,7 @@ class CaptionReader(builders.Recorder):
 
     @property
     def captions(self) -> list[CaptionText]:
-        timed = [read_caption(item) for item in self.items if isinstance(item, Timed)]
+        timed = [read_caption(item) for item in self.items if isinstance(item, TimedData)]
         return [caption for caption in timed if caption is not None]
 
 
@@ -108,7 +109,7 @@ def reading(url: str) -> Iterator[list[CaptionText]]:
                 for tag in reader.receive(data):
                     if tag.type_id == SCRIPT:
                         script = parse_script(tag.timestamp, tag.payload)
-                        caption = read_caption(Timed(tag.timestamp, script.name, script.amf))
+                        caption = read_caption(read_timed(tag.timestamp, script.name, script.amf))
                         captions.extend([] if caption is None else [caption])
 
     answer = urllib.request.urlopen(url, timeout=at_most(20))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 
-from gateway.formats.script_data import AdCue, CueType, ad_cue_data
-from gateway.media.track import Timed
+from gateway.media.timed_data import AdCue, CueType
+from gateway.media.track import TimedData
 
 
 def mpeg_crc(data: bytes) -> int:
@@ -52,7 +52,7 @@ def pts_of(data: bytes) -> int:
 
 def cue(
     kind: CueType, at: int, *, id: str = "b1", seconds: float | None = None, dts: int | None = None, data: bytes = b""
-) -> Timed:
+) -> TimedData:
     """Script data of a cue at `at`, which arrives at `dts`; milliseconds."""
     content = data or splice_insert(zlib.crc32(id.encode()), out=kind is CueType.OUT)
-    return ad_cue_data(AdCue(kind, id, at, seconds, content), at if dts is None else dts)
+    return TimedData(at if dts is None else dts, AdCue(kind, id, at, seconds, content))

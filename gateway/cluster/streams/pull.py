@@ -24,7 +24,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason, Sink, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 from gateway.playback.formats import OPTIONAL_OUTPUTS
 from gateway.protocols import wire
 from gateway.protocols.nodes import Hello, LinkMessage
@@ -279,7 +279,7 @@ class PullReceiver(abc.ABC):
         self._last_dts[kind] = dts
         publisher.push(unit, time.monotonic())
 
-    def timed(self, timed: Timed) -> None:
+    def timed(self, timed: TimedData) -> None:
         if self._publisher is not None and not self._skipping:
             self._publisher.push_timed(timed)
 

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.lib.metrics import Counter
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason
-from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks
 from gateway.protocols import nodes, wire
 from gateway.protocols.nodes import LinkMessage
 from gateway.protocols.wire import StreamMessage
@@ -91,7 +91,7 @@ class RemoteSink:
         if not transport.is_closing():  # asyncio of Python 3.12 would register the closed socket as a writer
             transport.writelines((wire.unit_head(unit), unit.payload))
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         if not self._dropping:
             self._transport.write(wire.frame(StreamMessage.TIMED, wire.encode_timed(timed)))
 

@@ -417,7 +417,7 @@ def _split_tracks(body: bytes, position: int) -> tuple[int, list[tuple[int, byte
     return packet, tracks
 
 
-def parse_script(timestamp: int, body: bytes) -> tag.Script:
+def parse_script(timestamp: int, body: bytes) -> tag.ScriptTag:
     """Reads the body of a script tag or an RTMP data message; unwraps `@setDataFrame`. Raises InvalidData."""
     name, position = amf0.read(body)
     if name == "@setDataFrame":
@@ -425,4 +425,4 @@ def parse_script(timestamp: int, body: bytes) -> tag.Script:
     if not isinstance(name, str):
         raise InvalidData("script data without a name")
     rest = body[position:]
-    return tag.Script(timestamp, name, tuple(amf0.decode(rest)), rest)
+    return tag.ScriptTag(timestamp, name, tuple(amf0.decode(rest)), rest)

@@ -11,9 +11,10 @@ from typing import Final
 from gateway.formats import amf0
 from gateway.formats.flv.color_info import color_info
 from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, MAX_BODY, MP3, SCRIPT, VIDEO, VideoPacket
+from gateway.formats.script_data import write_timed
 from gateway.media.clock import MILLISECONDS
 from gateway.media.codecs import describe
-from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, TimedData, Tracks
 
 # The tag header has 11 bytes, and the header of the body follows. Both are written together as 32-bit words:
 # type|size, time|high time byte, id 0|byte 0, and the other bytes of the header of the body.
@@ -232,12 +233,13 @@ def metadata_tag(tracks: Tracks, timestamp: int) -> bytes:
     return tag(SCRIPT, timestamp, metadata_body(tracks))
 
 
-def timed_body(timed: Timed) -> bytes:
+def timed_body(timed: TimedData) -> bytes:
     """Returns script data for an RTMP message of type 18."""
-    return amf0.encode(timed.name) + timed.amf
+    name, amf = write_timed(timed)
+    return amf0.encode(name) + amf
 
 
-def timed_tag(timed: Timed) -> bytes:
+def timed_tag(timed: TimedData) -> bytes:
     """Returns script data as a script tag."""
     return tag(SCRIPT, timed.dts, timed_body(timed))
 

@@ -105,7 +105,7 @@ class Unsupported:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class ScriptTag:
     """Script data.
 
     timestamp: milliseconds.

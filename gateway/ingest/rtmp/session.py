@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import structlog
 
 from gateway.channels.addresses import APP
-from gateway.formats.flv.tag import Script
+from gateway.formats.flv.tag import ScriptTag
 from gateway.ingest.admission import PushRequest
 from gateway.ingest.push import Push
 from gateway.ingest.rtmp.refusals import EVICTIONS, play_refusal, publish_refusal
@@ -277,7 +277,7 @@ class RtmpSession(ScheduledReads):
 
     def _on_event(self, event: ServerEvent, now: float) -> None:
         match event:
-            case Script():
+            case ScriptTag():
                 if self._intake is not None:
                     self._intake.take_script(event, now)
             case PublishRequested():

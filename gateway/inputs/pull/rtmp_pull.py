@@ -5,7 +5,7 @@ import time
 from typing import Final, cast
 
 from gateway.channels.names import pull_mark
-from gateway.formats.flv.tag import Script
+from gateway.formats.flv.tag import ScriptTag
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, check_usable, peer_of, tls_for
 from gateway.lib.egress import RTMP
@@ -129,7 +129,7 @@ class _RtmpPlay(asyncio.Protocol):
                     index = VIDEO_INDEX if event.type_id == VIDEO else AUDIO_INDEX
                     if event.type_id in (VIDEO, AUDIO):
                         self._open_intake().take_media(index, event.timestamp, event.payload, wall, now)
-                elif isinstance(event, Script):
+                elif isinstance(event, ScriptTag):
                     self._open_intake().take_script(event, now)
                 elif isinstance(event, Accepted):
                     self._last_media = now

@@ -12,7 +12,7 @@ from gateway.live.sink import EndReason, Sink, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media import opus
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.outputs.browser.on_demand import OnDemand
 from gateway.ports.errors import OutputError
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
@@ -134,7 +134,7 @@ class OpusSound:
                 self._newest_ms = unit.dts * 1000 / unit.track.timescale
                 self._client.give(unit)
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         """Does nothing."""
 
     def on_end(self, reason: EndReason) -> None:

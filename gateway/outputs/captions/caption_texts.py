@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Final
 
-from gateway.formats.script_data import CaptionText
+from gateway.media.timed_data import CaptionText
 from gateway.workers.speech_protocol import Words
 
 MAX_CHARACTERS: Final = 84  # of a caption: two lines of 42

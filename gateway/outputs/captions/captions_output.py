@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.formats.script_data import caption_data
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.lib.waiting import wait_at_most
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
+from gateway.media.track import TimedData
 from gateway.outputs.captions.caption_texts import captions_of
 from gateway.outputs.captions.sound_queue import SoundQueue
 from gateway.ports.errors import OutputUnsupported
@@ -133,7 +133,7 @@ class CaptionsOutput:
             raise InvalidData("words that cannot be read")
         known = stream.received.last_dts_ms
         for caption in captions_of(words, known, stream.channel.text("captionLanguage")):
-            stream.push_timed(caption_data(caption, known))
+            stream.push_timed(TimedData(known, caption))
             self._captions += 1
 
     def _on_progress(self, body: bytes) -> None:

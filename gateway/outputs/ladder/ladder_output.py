@@ -17,7 +17,7 @@ from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 from gateway.outputs.ladder.published_rendition import MAX_TIMED, PublishedRendition
 from gateway.ports.errors import AtCapacity, NameInUse, OutputError
 from gateway.protocols import wire
@@ -119,7 +119,7 @@ class LadderOutput:
         self._source: Tracks | None = None
         self._ending = EndReason.OUTPUT_OFF
         self._first_subscription: Subscription | None = None
-        self._timed: deque[Timed] = deque(maxlen=MAX_TIMED)  # for renditions that do not exist yet
+        self._timed: deque[TimedData] = deque(maxlen=MAX_TIMED)  # for renditions that do not exist yet
 
     # ---- live.output ----
 
@@ -284,7 +284,7 @@ class LadderOutput:
                 else:
                     for rendition in self._renditions.values():
                         rendition.set_metadata(item.metadata)
-            elif isinstance(item, Timed):
+            elif isinstance(item, TimedData):
                 for queue in (self._timed, *(rendition.timed for rendition in self._renditions.values())):
                     queue.append(item)
             elif isinstance(item, End):

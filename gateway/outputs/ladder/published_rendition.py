@@ -12,7 +12,7 @@ from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, AmfValue, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, AmfValue, Kind, TimedData, Tracks
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class PublishedRendition:
     stream: the source. timed: earlier script data whose pictures may still follow. Raises NameInUse, AtCapacity.
     """
 
-    def __init__(self, hub: Hub, stream: Stream, name: str, timed: Iterable[Timed]) -> None:
+    def __init__(self, hub: Hub, stream: Stream, name: str, timed: Iterable[TimedData]) -> None:
         self.name = f"{stream.channel.id}@{name}"
         self.tracks: Tracks | None = None
         self.interrupted = False  # the worker died, so the next units do not continue the earlier ones

@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.formats.mp4.chapters import Chapter
-from gateway.formats.script_data import AdCue, CueType
+from gateway.media.timed_data import AdCue, CueType
 
 PROGRAM: Final = "Program"
 _BREAK: Final = "Break"

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any
 
 from gateway.channels.channel import Channel
-from gateway.formats.script_data import read_ad_cue
 from gateway.live.additional_sinks import AdditionalSinks
 from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, Subscription
 from gateway.media.errors import InvalidData
-from gateway.media.track import Timed, Tracks
+from gateway.media.timed_data import AdCue
+from gateway.media.track import TimedData, Tracks
 from gateway.outputs.recording.additional_track import AdditionalTrack
 from gateway.outputs.recording.break_chapters import BreakChapters
 from gateway.outputs.recording.cutter import PieceStart
@@ -60,9 +60,9 @@ class Mp4Recording(SegmentedRecording):
     def begin_epoch(self, tracks: Tracks) -> None:
         """Does nothing: every piece contains its own tracks."""
 
-    def on_timed(self, timed: Timed) -> None:
-        if (cue := read_ad_cue(timed)) is not None:
-            self._chapters.add(cue)
+    def on_timed(self, timed: TimedData) -> None:
+        if isinstance(timed.value, AdCue):
+            self._chapters.add(timed.value)
 
     # ---- additional tracks ----
 

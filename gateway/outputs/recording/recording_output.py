@@ -16,7 +16,7 @@ from gateway.lib.waiting import wait_at_most
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, End, Subscription
 from gateway.live.track_changes import IntervalLimiter
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.track import AccessUnit, TimedData, Tracks
 from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart, RecordingPiece
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
 from gateway.outputs.storage.archive import Archive
@@ -78,7 +78,7 @@ class RecordingOutput(abc.ABC):
         """Receives one unit of an additional track. Only for subclasses that subscribe to additional tracks."""
         raise AssertionError(f"{item.name} was not subscribed")
 
-    def on_timed(self, timed: Timed) -> None:  # noqa: B027
+    def on_timed(self, timed: TimedData) -> None:  # noqa: B027
         """Receives script data. Does nothing, because most recordings do not need it."""
 
     def add_additional_tracks(self, stream: Stream, subscription: Subscription) -> Callable[[], None]:
@@ -191,7 +191,7 @@ class RecordingOutput(abc.ABC):
                     self.on_unit(item)
                 elif isinstance(item, AdditionalUnit):
                     self.on_additional(item)
-                elif isinstance(item, Timed):
+                elif isinstance(item, TimedData):
                     self.on_timed(item)
                 elif isinstance(item, Tracks):
                     self.on_tracks(item)

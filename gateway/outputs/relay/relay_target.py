@@ -15,7 +15,6 @@ from gateway.channels import relay_urls
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import AUDIO, FOURCC, SCRIPT, VIDEO
-from gateway.formats.private_data import PRIVATE_DATA
 from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.backoff import Backoff
 from gateway.lib.egress import RTMP, SRT, Egress, EgressRefused
@@ -26,7 +25,8 @@ from gateway.live.pushed_tracks import PushedTrack
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, End, Item, Subscription
-from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.timed_data import PrivateData
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.outputs.relay import redact_target, srt_push
 from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
 from gateway.outputs.relay.rtmp_push import PushRefused, RtmpPush, open_push
@@ -299,8 +299,8 @@ class RelayTarget:
             elif isinstance(item, AdditionalUnit):
                 if push.takes_multitrack and not head_due:
                     self._send_additional(push, item, begun)
-            elif isinstance(item, Timed):
-                if not head_due and item.name != PRIVATE_DATA:
+            elif isinstance(item, TimedData):
+                if not head_due and not isinstance(item.value, PrivateData):
                     send(SCRIPT, item.dts & 0xFFFFFFFF, muxer.timed_body(item))
             elif isinstance(item, Tracks):
                 if item.epoch == tracks.epoch and not head_due:

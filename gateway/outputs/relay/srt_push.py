@@ -11,7 +11,7 @@ from gateway.formats.ts.muxer import AUDIO_TYPES, VIDEO_TYPES
 from gateway.lib.egress import Address
 from gateway.live.subscription import End, Item
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 from gateway.packaging.ts.continuous import TsRendering
 from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.protocols.srt.connection import TICK_SECONDS
@@ -81,7 +81,7 @@ class SrtRelayPush:
                 self._send(rendering.render_unit(item))
                 if len(self._waiting) > _HIGH_WATER:
                     await self._drain(_HIGH_WATER)
-            elif isinstance(item, Timed):
+            elif isinstance(item, TimedData):
                 if not key_due:
                     self._send(rendering.render_timed(item))
             elif isinstance(item, Tracks):

@@ -14,7 +14,7 @@ from gateway.channels.channel import Channel
 from gateway.lib.waiting import wait_at_most
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 from gateway.outputs.recording.recording_output import RecordingCounts
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import disk_errors
@@ -138,7 +138,7 @@ class SnapshotOutput:
             self._waits_for_picture = False
             self._wake.set()
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         """Does nothing."""
 
     def on_end(self, reason: EndReason) -> None:

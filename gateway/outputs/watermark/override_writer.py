@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 from gateway.live.stream import PictureOverride
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 
-StreamItem: TypeAlias = "AccessUnit | Timed | Tracks"
+StreamItem: TypeAlias = "AccessUnit | TimedData | Tracks"
 
 _VIDEO: Final = Kind.VIDEO
 _ROUNDING: Final = 2  # milliseconds by which a worker's decode times may be before the original's
@@ -86,7 +86,7 @@ class OverrideWriter:
                 self._set_tracks(previous is not None and previous.epoch == item.epoch and not self._discontinuity)
             elif self._written_tracks is None:
                 continue  # sound before the first tracks
-            elif isinstance(item, Timed):
+            elif isinstance(item, TimedData):
                 self._override.push_timed(item)
             elif item.track.kind is _VIDEO or item.track == self._written_tracks.audio:
                 self._override.push(item)
@@ -170,4 +170,4 @@ def _time(item: StreamItem | int) -> int | None:
         return item
     if isinstance(item, AccessUnit):
         return milliseconds(item)
-    return item.dts if isinstance(item, Timed) else None
+    return item.dts if isinstance(item, TimedData) else None

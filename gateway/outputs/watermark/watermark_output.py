@@ -28,7 +28,7 @@ from gateway.live.output import FINISH_SECONDS
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import PictureOverride, Stream
 from gateway.live.subscription import Subscription
-from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData, Tracks
 from gateway.outputs.watermark.override_writer import OverrideWriter, milliseconds
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets
@@ -361,7 +361,7 @@ class WatermarkOutput:
                 self._factory.dropped.add("output", amount=self._queue.dropped - dropped)
         writer.add(unit)
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         if self._writer is not None and self._resume is None:
             self._writer.add(timed)
 

@@ -12,7 +12,7 @@ from gateway.live.sink import EndReason
 from gateway.media import codecs
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, MediaTrack, TimedData, Tracks
 from gateway.packaging.cmaf.audio_track_builder import AudioTrackBuilder
 from gateway.packaging.cmaf.manifests import CmafManifests
 from gateway.packaging.cmaf.track import CmafTrack, TrackHeader
@@ -158,7 +158,7 @@ class AdditionalAudio:
         if len(self._backlog) >= _BATCH:
             self.catch_up()
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         """Does nothing, because segments contain no script data."""
 
     def on_end(self, reason: EndReason) -> None:

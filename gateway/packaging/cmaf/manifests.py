@@ -7,12 +7,12 @@ from typing import TypeAlias
 
 from gateway.formats.dash import mpd
 from gateway.formats.hls.multivariant_playlist import AudioRendition, Variant, multivariant
-from gateway.formats.script_data import AdCue
 from gateway.lib.metrics import Metrics
 from gateway.live.pushed_tracks import NO_INFO, PushedTrack, TrackInfo, labels
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.pixel_aspect import SQUARE, displayed
+from gateway.media.timed_data import AdCue
 from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
 from gateway.packaging.caption_files import caption_playlist, subtitle_renditions

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from gateway.channels.names import channel_of
 from gateway.formats.mp4.init import init_segment
-from gateway.formats.script_data import AdCue
 from gateway.lib.metrics import Metrics
 from gateway.live.stream import Stream
 from gateway.media import codecs
@@ -15,6 +14,7 @@ from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.open_gops import OpenGops
 from gateway.media.picture_colors import colors_of
 from gateway.media.pixel_aspect import SQUARE
+from gateway.media.timed_data import AdCue
 from gateway.media.track import AccessUnit, Codec, Kind, Tracks
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
 from gateway.packaging.cmaf.audio_packaging import AdditionalAudio, AudioPackaging

@@ -9,7 +9,7 @@ from typing import Final
 from gateway.live.sink import EndReason
 from gateway.media import opus
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 from gateway.packaging.rtp.clock import AUDIO_RATE, AUDIO_SSRC, timestamp
 from gateway.packaging.rtp.viewer import RtpViewer, first_shift
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD
@@ -112,7 +112,7 @@ class SoundFeed:
                 viewer.sender.send(packets)
             self._count(len(packets[0]) * len(members))
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         """Does nothing, because WebRTC has no script data."""
 
     def on_end(self, reason: EndReason) -> None:

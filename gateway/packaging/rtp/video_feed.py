@@ -44,7 +44,7 @@ from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks
 from gateway.packaging.rtp.burst import RtpBurst, packets_of
 from gateway.packaging.rtp.clock import VIDEO_RTX_SSRC, VIDEO_SSRC, timestamp
 from gateway.packaging.rtp.viewer import RtpViewer, first_shift
@@ -225,7 +225,7 @@ class VideoFeed:
         self._octets += sum(map(len, payloads))
         self._writes.start(self._write(payloads, first, stamp, unit.key))
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         """Does nothing, because WebRTC has no script data."""
 
     def on_end(self, reason: EndReason) -> None:

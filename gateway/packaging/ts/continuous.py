@@ -8,14 +8,14 @@ from typing import Final
 
 import structlog
 
-from gateway.formats.private_data import PRIVATE_DATA, read_private_data
 from gateway.formats.ts.data_streams import DataStream
 from gateway.formats.ts.muxer import AUDIO_TYPES, VIDEO_TYPES, Packets, TsMuxer
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
-from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
+from gateway.media.timed_data import PrivateData
+from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks
 from gateway.packaging.feed import Feed, Rendering
 from gateway.packaging.timed_events import EventReader
 from gateway.packaging.ts.data_packets import PrivateStreams, data_stream, write_event, write_private
@@ -39,7 +39,7 @@ class TsRendering:
     find no stream later.
     """
 
-    def __init__(self, earlier: Callable[[], Iterable[Timed]] = tuple) -> None:
+    def __init__(self, earlier: Callable[[], Iterable[TimedData]] = tuple) -> None:
         self._earlier = earlier
         self._muxer: TsMuxer | None = None
         self._tracks: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
@@ -54,18 +54,15 @@ class TsRendering:
     def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
         muxer = self._set(tracks)
         for timed in self._earlier():
-            stream = self._private_stream(timed) if timed.name == PRIVATE_DATA else self._event_stream(timed)
+            value = timed.value
+            stream = self._private.find(value) if isinstance(value, PrivateData) else self._event_stream(timed)
             if stream is not None:
                 muxer.announce(stream)
         first = next((counter for at, counter in self._written if at >= dts_ms - 1), muxer.table_counter)
         return muxer.repeat_tables(first)
 
-    def _private_stream(self, timed: Timed) -> DataStream | None:
-        data = read_private_data(timed)
-        return self._private.find(data) if data is not None else None
-
     @staticmethod
-    def _event_stream(timed: Timed) -> DataStream | None:
+    def _event_stream(timed: TimedData) -> DataStream | None:
         event = EventReader().read(timed)
         return data_stream(event) if event is not None else None
 
@@ -98,25 +95,22 @@ class TsRendering:
             return self._tables(muxer, dts // _MILLISECOND) + data
         return data
 
-    def render_timed(self, timed: Timed) -> bytes:
+    def render_timed(self, timed: TimedData) -> bytes:
         """Returns the packets of a cue, metadata or private data. New tables come before the first of its kind."""
         muxer = self._muxer
         if muxer is None:
             return b""
-        if timed.name == PRIVATE_DATA:
-            return self._render_private(muxer, timed)
+        if isinstance(timed.value, PrivateData):
+            return self._render_private(muxer, timed.value)
         event = self._events.read(timed)
         stream = data_stream(event) if event is not None else None
         if event is None or stream is None:
             return b""
         return self._announce(muxer, stream) + write_event(muxer, event).render()
 
-    def _render_private(self, muxer: TsMuxer, timed: Timed) -> bytes:
-        data = read_private_data(timed)
-        stream = self._private.find(data) if data is not None else None
-        if data is None or stream is None:
-            return b""
-        return self._announce(muxer, stream) + write_private(muxer, stream, data).render()
+    def _render_private(self, muxer: TsMuxer, data: PrivateData) -> bytes:
+        stream = self._private.find(data)
+        return b"" if stream is None else self._announce(muxer, stream) + write_private(muxer, stream, data).render()
 
     def _announce(self, muxer: TsMuxer, stream: DataStream) -> bytes:
         return (
@@ -154,7 +148,9 @@ class SrtOutput:
     All players share the payloads of a batch.
     """
 
-    def __init__(self, make_feed: Callable[[Rendering], Feed], earlier: Callable[[], Iterable[Timed]] = tuple) -> None:
+    def __init__(
+        self, make_feed: Callable[[Rendering], Feed], earlier: Callable[[], Iterable[TimedData]] = tuple
+    ) -> None:
         self.feed = make_feed(TsRendering(earlier))
         self._batch = b""
         self._payloads: Sequence[bytes] = ()

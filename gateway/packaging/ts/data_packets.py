@@ -2,13 +2,12 @@
 
 from typing import Final
 
-from gateway.formats.private_data import PrivateData
-from gateway.formats.script_data import AdCue
 from gateway.formats.ts import data_streams
 from gateway.formats.ts.data_streams import DataStream, SectionPackets
 from gateway.formats.ts.muxer import Packets, TsMuxer
 from gateway.formats.ts.splice_sections import at_time, is_section
 from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.timed_data import AdCue, PrivateData
 from gateway.packaging.timed_events import TimedEvent
 
 _MILLISECOND: Final = VIDEO_CLOCK // 1000

@@ -7,7 +7,6 @@ from typing import Final
 
 from gateway.formats.hls import media_playlist
 from gateway.formats.hls.multivariant_playlist import Variant
-from gateway.formats.script_data import AdCue
 from gateway.formats.ts.data_streams import DataStream, SectionPackets
 from gateway.formats.ts.muxer import Packets, TsMuxer
 from gateway.lib.metrics import Metrics
@@ -17,6 +16,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
 from gateway.media.picture_colors import colors_of
 from gateway.media.random_access import RandomAccess
+from gateway.media.timed_data import AdCue
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
 from gateway.packaging.date_ranges import CueTags, DateRanges

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from gateway.formats.flv.tag import Script
+from gateway.formats.flv.tag import ScriptTag
 from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.url import StreamTarget
 
@@ -101,7 +101,7 @@ class Ended:
 
 
 ServerEvent: TypeAlias = (
-    "Message | Script | Connected | PublishRequested | PlayRequested | PublishEnded | PlayEnded | Paused"
+    "Message | ScriptTag | Connected | PublishRequested | PlayRequested | PublishEnded | PlayEnded | Paused"
     " | CommandIgnored"
 )
-ClientEvent: TypeAlias = "Message | Script | Accepted | Rejected | Ended | CommandIgnored"
+ClientEvent: TypeAlias = "Message | ScriptTag | Accepted | Rejected | Ended | CommandIgnored"

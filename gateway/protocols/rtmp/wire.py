@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from gateway.formats.flv.demuxer import parse_script
-from gateway.formats.flv.tag import Script
+from gateway.formats.flv.tag import ScriptTag
 from gateway.media.errors import InvalidData
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.chunk_reader import MAX_CHUNK_STREAMS, MAX_MESSAGE, MAX_PENDING, ChunkReader
@@ -118,7 +118,7 @@ class Wire:
             self.send_control(USER_CONTROL, user_control(UserControl.PING_RESPONSE, value))
         return None  # buffer length, stream begin and others; 26, 31 and 32 are answers of Flash to its server
 
-    def read_script(self, message: Message) -> Script | CommandIgnored:
+    def read_script(self, message: Message) -> ScriptTag | CommandIgnored:
         """Returns a data message as an event. Invalid data is ignored, because metadata must not end a stream."""
         try:
             return parse_script(message.timestamp, amf_payload(message))

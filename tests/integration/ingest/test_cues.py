@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from gateway.formats import amf0
-from gateway.formats.script_data import AdCue, CueType, read_ad_cue, read_metadata
+from gateway.formats.script_data import read_timed
 from gateway.formats.scte35 import BreakDuration, SpliceInfo, SpliceInsert, write_section
 from gateway.formats.splices import read_splice
-from gateway.media.track import Timed
+from gateway.media.timed_data import AdCue, CueType, Metadata
+from gateway.media.track import TimedData
 from tests.support.clients import push, until
 from tests.support.fleet import sharing
 from tests.support.gateway import Channel, Gateway
@@ -48,27 +49,26 @@ async def playing(channel: Channel) -> AsyncIterator[Peer]:
         yield peer
 
 
-async def scripts(peer: Peer, name: str, count: int) -> list[Timed]:
-    """Reads until there are some script data of a name."""
+async def scripts(peer: Peer, kind: str, count: int) -> list[TimedData]:
+    """Reads until there are some data of a kind."""
     async with asyncio.timeout(at_most(20)):
-        while len(found := [one for one in _scripts(peer) if one.name == name]) < count:
+        while len(found := [one for one in _scripts(peer) if one.kind == kind]) < count:
             await peer.read()
     return found
 
 
-def _scripts(peer: Peer) -> list[Timed]:
+def _scripts(peer: Peer) -> list[TimedData]:
     found = []
     for message in peer.heard:
         if message.type_id == DATA:
             values = amf0.decode(message.payload)
-            found.append(Timed(message.timestamp, str(values[0]), amf0.encode(*values[1:])))
+            found.append(read_timed(message.timestamp, str(values[0]), amf0.encode(*values[1:])))
     return found
 
 
 async def cues(peer: Peer, count: int) -> list[AdCue]:
-    found = [read_ad_cue(timed) for timed in await scripts(peer, "onAdCue", count)]
-    assert None not in found
-    return [cue for cue in found if cue is not None]
+    found = [timed.value for timed in await scripts(peer, "AdCue", count)]
+    return [cue for cue in found if isinstance(cue, AdCue)]
 
 
 def listed(channel: Channel) -> list[dict[str, Any]]:
@@ -100,8 +100,8 @@ async def test_cues_of_the_api_reach_players_and_relays(gateway: Gateway) -> Non
                 begin, end = await cues(peer, 2)
                 assert (begin.type, begin.id, begin.seconds) == (CueType.OUT, "b1", 20.0)
                 assert (end.type, end.id) == (CueType.IN, "b1")
-                (timed,) = await scripts(peer, "onTimedMetadata", 1)
-                assert read_metadata(timed) == "Goal!"
+                (timed,) = await scripts(peer, "Metadata", 1)
+                assert timed.value == Metadata("Goal!")
                 newest = max(message.timestamp for message in peer.heard if message.type_id in (8, 9))
                 assert abs(begin.at - newest) < 3000
         assert [(cue["id"], cue["origin"]) for cue in listed(here)] == [("b1", "api")] * 2
@@ -162,7 +162,7 @@ async def test_a_transport_stream_over_srt_sends_cues(gateway: Gateway) -> None:
         assert second.id == "77"
         assert read_splice(first.section) is not None
         # The section came after two fifths of eight seconds, for the sixth one.
-        (message, _) = await scripts(player, "onAdCue", 2)
+        (message, _) = await scripts(player, "AdCue", 2)
         assert abs(first.at - message.dts - 2800) < 800
     await sending
     assert [(cue["id"], cue["origin"]) for cue in listed(channel)] == [("77", "srt"), ("88", "srt")]
@@ -201,7 +201,7 @@ async def test_another_node_takes_cues_and_plays_them(tmp_path: Path) -> None:
                 assert await post(asked, "metadata", {"metadata": "Goal!"}) == 204
                 (cue,) = await cues(player, 1)
                 assert (cue.id, cue.seconds) == ("b1", 20.0)
-                await scripts(player, "onTimedMetadata", 1)
+                await scripts(player, "Metadata", 1)
             assert [cue["id"] for cue in listed(asked)] == [cue["id"] for cue in listed(channel)] == ["b1"]
         await until_in_thread(lambda: told(channel) == [("out", 20.0)], "the holder has told it once")
         assert told(asked) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.formats.script_data import CaptionText
+from gateway.media.timed_data import CaptionText
 from gateway.outputs.captions import captions_output
 from tests.support import builders
 from tests.support.clients import Program, until

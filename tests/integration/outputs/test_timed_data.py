@@ -14,7 +14,8 @@ import av
 import pytest
 
 from gateway.formats import amf0
-from gateway.media.track import Timed
+from gateway.media.timed_data import Script
+from gateway.media.track import TimedData
 from tests.support.clients import Program, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.hls_rules import Follower, parse
@@ -30,7 +31,7 @@ FILM = Film("timed-data", seconds=40, gop=15)
 gateway = shared_gateway("ffmpeg", films=[FILM], MILLRACE_HLS__CUE_TAGS="true", MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
 
 
-def timed() -> list[Timed]:
+def timed() -> list[TimedData]:
     """A break of 4.5 s every 10 s, told 3 s before, and metadata of two forms."""
     found = []
     for n in range(4):
@@ -39,8 +40,8 @@ def timed() -> list[Timed]:
         found.append(ad_cue(begin - 3000, out, ahead=3000, kind="out", id=f"b{n}", seconds=4.5))
         found.append(ad_cue(begin + 1500, back, ahead=3000, kind="in", id=f"b{n}"))
     for dts in range(1000, 40_000, 1000):
-        found.append(Timed(dts, "onTimedMetadata", amf0.encode({"text": f"metadata {dts}"})))
-        found.append(Timed(dts + 500, "onScore", amf0.encode({"home": float(dts)})))
+        found.append(TimedData(dts, Script("onTimedMetadata", amf0.encode({"text": f"metadata {dts}"}))))
+        found.append(TimedData(dts + 500, Script("onScore", amf0.encode({"home": float(dts)}))))
     return found
 
 

@@ -16,7 +16,8 @@ from aiohttp import web
 from PIL import Image
 
 from gateway.live.output import OutputSpec
-from gateway.media.track import AccessUnit, Kind, Timed
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, Kind, TimedData
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders, sources
 from tests.support.marking import WatermarkHub, pictures, play
@@ -84,7 +85,7 @@ async def test_only_the_pictures_are_changed_by_the_watermark() -> None:
     source = gray(3, bf=2, rate=30, gop=30)
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
-        publisher.push_timed(Timed(0, "onTextData", b"x"))
+        publisher.push_timed(TimedData(0, Script("onTextData", b"x")))
         await play(publisher, source.units)
         await lab.end()
     video, given = lab.seen(), source.of(Kind.VIDEO)
@@ -93,7 +94,7 @@ async def test_only_the_pictures_are_changed_by_the_watermark() -> None:
     ]
     # Sound and script data are unchanged and in order. Pictures keep their times and their key frames.
     assert [(u.dts, u.payload) for u in lab.seen(Kind.AUDIO)] == [(u.dts, u.payload) for u in source.of(Kind.AUDIO)]
-    assert [i for i in lab.viewer.items if isinstance(i, Timed)] == [Timed(0, "onTextData", b"x")]
+    assert [i for i in lab.viewer.items if isinstance(i, TimedData)] == [TimedData(0, Script("onTextData", b"x"))]
     assert sorted(u.dts + u.cts for u in video) == sorted(u.dts + u.cts for u in given)
     assert [u.dts for u in video if u.key] == [u.dts for u in given if u.key]
     assert grows(video)

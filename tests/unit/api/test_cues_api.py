@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 
 from gateway.diagnosis import cue_log
-from gateway.formats.script_data import read_ad_cue, read_metadata
 from gateway.formats.scte35 import SpliceInfo, SpliceInsert, SpliceNull, write_section
 from gateway.lib.rfc3339 import rfc3339
-from gateway.media.track import Timed
+from gateway.media.timed_data import AdCue, Metadata
+from gateway.media.track import TimedData
 from tests.support.admin import Admin, admin
 from tests.support.builders import Recorder, picture
 
@@ -35,8 +35,8 @@ async def live(api: Admin) -> tuple[str, Recorder]:
     return id, sink
 
 
-def timed(sink: Recorder) -> list[Timed]:
-    return [item for item in cast(Any, sink.items) if isinstance(item, Timed)]
+def timed(sink: Recorder) -> list[TimedData]:
+    return [item for item in cast(Any, sink.items) if isinstance(item, TimedData)]
 
 
 async def test_cues_are_put_into_the_stream_and_listed(tmp_path: Path) -> None:
@@ -53,9 +53,8 @@ async def test_cues_are_put_into_the_stream_and_listed(tmp_path: Path) -> None:
             ("b1", "in", None, "api"),
             ("b1", "out", 30.0, "api"),
         ]
-        found = [read_ad_cue(item) for item in timed(sink)]
-        assert [cue and cue.at for cue in found] == [2000, 2000, 2000]
-        assert found[2] is not None
+        found = [cast(AdCue, item.value) for item in timed(sink)]
+        assert [cue.at for cue in found] == [2000, 2000, 2000]
         assert found[2].section == SECTION
 
 
@@ -132,7 +131,7 @@ async def test_metadata_are_put_into_the_stream(tmp_path: Path) -> None:
         for body in ({"metadata": longest}, {"channelArn": "arn:aws:ivs:eu-west-1:1:channel/x", "metadata": "{}"}):
             answer = await api.call("POST", path, body)
             assert (answer.status, await answer.read()) == (204, b"")
-        assert [(item.dts, read_metadata(item)) for item in timed(sink)] == [(2000, longest), (2000, "{}")]
+        assert timed(sink) == [TimedData(2000, Metadata(longest)), TimedData(2000, Metadata("{}"))]
         for text in (longest + "x", "", None, 5):
             answer = await api.json("POST", path, {"metadata": text}, status=400)
             assert answer["field"] == "metadata"

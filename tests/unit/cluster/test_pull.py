@@ -13,7 +13,8 @@ import pytest
 from gateway.cluster.members.node_address import NodeAddress
 from gateway.cluster.streams import replicas as module
 from gateway.live.sink import EndReason, SinkNeeds
-from gateway.media.track import Timed, Tracks
+from gateway.media.timed_data import Script
+from gateway.media.track import TimedData, Tracks
 from gateway.ports.errors import AtCapacity, NoSuchStream
 from tests.support.builders import AUDIO, VIDEO, Recorder, stream
 from tests.support.holders import Known, holder, puller
@@ -34,8 +35,8 @@ async def test_a_replica_equals_the_stream_unit_by_unit() -> None:
         replica.attach(here)
         for n in range(20):
             one.push(publisher, key=n % 5 == 0)
-        publisher.push_timed(Timed(500, "onCuePoint", b"\x02\x00\x01x"))
-        await until(lambda: any(isinstance(i, Timed) for i in here.items))
+        publisher.push_timed(TimedData(500, Script("onCuePoint", b"\x02\x00\x01x")))
+        await until(lambda: any(isinstance(i, TimedData) for i in here.items))
         assert seen(here) == seen(there)
         assert here.tracks[0].metadata["encoder"] == "test"
         assert (here.tracks[0].video, here.tracks[0].audio) == (there.tracks[0].video, there.tracks[0].audio)

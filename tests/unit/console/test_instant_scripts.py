@@ -10,7 +10,8 @@ import pytest
 
 from gateway.formats.flv import muxer
 from gateway.media import codecs
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from tests.support.builders import AVCC
 from tests.support.node import run
 
@@ -69,7 +70,7 @@ def stream(*pairs: tuple[str, str], begin: int = 0) -> tuple[bytes, list[dict[st
                 frame = {"kind": "frame", "track": unit.track.kind.value, "codec": name, "key": key}
                 events.append(frame | {"dts": time, "pts": time + cts, "data": b64(unit.payload)})
             time += 40
-        data += muxer.timed_tag(Timed(time, "onCuePoint", b"\x05"))
+        data += muxer.timed_tag(TimedData(time, Script("onCuePoint", b"\x05")))
     return data, events
 
 

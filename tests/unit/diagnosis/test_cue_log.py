@@ -12,12 +12,13 @@ import pytest
 
 from gateway.diagnosis import cue_log
 from gateway.diagnosis.cue_log import CueLog, StreamCues
-from gateway.formats.script_data import AdCue, CueType, ad_cue_data, read_ad_cue, read_metadata
+from gateway.formats.script_data import read_timed, write_timed
 from gateway.formats.scte35 import SpliceInfo, TimeSignal, read_section, write_section
 from gateway.formats.splices import Splice, read_splice
 from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import Timed
+from gateway.media.timed_data import AdCue, CueType, Metadata
+from gateway.media.track import TimedData
 from gateway.ports.errors import TooManyRequests
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
@@ -35,12 +36,12 @@ class Rig:
     asked: list[float]
 
     @property
-    def timed(self) -> list[Timed]:
-        return [item for item in cast(Any, self.sink.items) if isinstance(item, Timed)]
+    def timed(self) -> list[TimedData]:
+        return [item for item in cast(Any, self.sink.items) if isinstance(item, TimedData)]
 
     @property
     def sent(self) -> list[AdCue]:
-        return [cue for cue in map(read_ad_cue, self.timed) if cue is not None]
+        return [item.value for item in self.timed if isinstance(item.value, AdCue)]
 
 
 @pytest.fixture
@@ -142,8 +143,8 @@ async def test_planned_cues_end_with_the_stream(rig: Rig) -> None:
 
 async def test_cues_of_the_publisher_are_listed_and_told(rig: Rig) -> None:
     section = write_section(SpliceInfo(TimeSignal(77)))
-    rig.publisher.push_timed(ad_cue_data(AdCue(CueType.OUT, "7", 7000, None, section), 5000))
-    rig.publisher.push_timed(ad_cue_data(AdCue(CueType.OTHER, "8", 7000, None, section), 5000))
+    rig.publisher.push_timed(TimedData(5000, AdCue(CueType.OUT, "7", 7000, None, section)))
+    rig.publisher.push_timed(TimedData(5000, AdCue(CueType.OTHER, "8", 7000, None, section)))
     before = time.time()
     assert [(cue.id, cue.origin) for cue in rig.cues.cues] == [("8", "rtmp"), ("7", "rtmp")]
     assert all(before + 1.5 < cue.at < before + 2.5 for cue in rig.cues.cues)
@@ -152,7 +153,7 @@ async def test_cues_of_the_publisher_are_listed_and_told(rig: Rig) -> None:
 
 async def test_the_list_has_a_bound(rig: Rig) -> None:
     for number in range(150):
-        rig.publisher.push_timed(ad_cue_data(AdCue(CueType.OUT, str(number), 5000 + number, 5.0, b""), 5000))
+        rig.publisher.push_timed(TimedData(5000, AdCue(CueType.OUT, str(number), 5000 + number, 5.0, b"")))
     assert [cue.id for cue in rig.cues.cues] == [str(number) for number in range(149, 49, -1)]
 
 
@@ -170,13 +171,15 @@ async def test_too_many_cues_and_metadata_are_refused(rig: Rig) -> None:
 async def test_metadata_are_at_the_newest_media(rig: Rig) -> None:
     rig.cues.push_metadata("Tor für ⚽")
     (timed,) = rig.timed
-    assert (timed.dts, read_metadata(timed)) == (5000, "Tor für ⚽")
+    assert timed == TimedData(5000, Metadata("Tor für ⚽"))
 
 
 async def test_times_and_ids_of_another_node_have_bounds(rig: Rig) -> None:
     for dts in (-(10**15), 10**15):
-        rig.publisher.stream.push_timed(ad_cue_data(AdCue(CueType.OUT, "x" * 9000, dts, None, b""), dts))
-    assert [len(cue.id) for cue in rig.cues.cues] == [128, 128]
+        for id in ("x" * 128, "x" * 129):
+            name, amf = write_timed(TimedData(dts, AdCue(CueType.OUT, id, dts, None, b"")))
+            rig.publisher.stream.push_timed(read_timed(dts, name, amf))
+    assert [len(cue.id) for cue in rig.cues.cues] == [128, 128], "a longer one is no cue"
     assert [abs(cue.at - time.time()) < 7300 for cue in rig.cues.cues] == [True, True]
     assert len(rig.events) == 2
 

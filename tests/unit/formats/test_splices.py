@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats import amf0
-from gateway.formats.script_data import AdCue, CueType, ad_cue_data, read_ad_cue
+from gateway.formats.script_data import read_values, write_timed
 from gateway.formats.scte35 import (
     BreakDuration,
     CancelledInsert,
@@ -35,7 +34,8 @@ from gateway.formats.splices import (
     splice_section,
 )
 from gateway.media.errors import InvalidData
-from gateway.media.track import Timed
+from gateway.media.timed_data import AdCue, CueType
+from gateway.media.track import TimedData
 
 WRAP = 1 << 33
 
@@ -47,7 +47,7 @@ def says(info: SpliceInfo) -> Splice:
 
 
 def script(name: str, now: int = 60_000, /, **values: Any) -> ScriptSplice | None:
-    return read_script_splice(Timed(now, name, amf0.encode(values)))
+    return read_script_splice(name, values, now)
 
 
 def test_a_splice_insert_begins_and_ends_a_break() -> None:
@@ -154,7 +154,7 @@ def test_the_cue_points_of_youtube_are_cues() -> None:
 def test_other_cue_points_are_no_cues() -> None:
     assert script("onCuePoint", name="chapter", time=5.0, type="navigation") is None
     assert script("onCuePoint", name="x", type="event", parameters={"type": "song"}) is None
-    assert read_script_splice(Timed(0, "onCuePoint", amf0.encode("x"))) is None
+    assert read_script_splice("onCuePoint", {}, 0) is None
 
 
 def section_text(info: SpliceInfo) -> str:
@@ -174,8 +174,8 @@ def test_a_section_in_amf_has_its_own_time_if_it_is_near() -> None:
 
 def test_cues_of_another_node_keep_their_values() -> None:
     section = splice_section(CueType.OUT, "show-1", 999_999, 12.5)
-    timed = ad_cue_data(AdCue(CueType.OUT, "show-1", 61_000, 12.5, section), 60_000)
-    found = read_script_splice(timed)
+    name, amf = write_timed(TimedData(60_000, AdCue(CueType.OUT, "show-1", 61_000, 12.5, section)))
+    found = read_script_splice(name, read_values(amf), 60_000)
     assert found is not None
     assert (found.splice.type, found.splice.id, found.splice.seconds, found.at) == ("out", "show-1", 12.5, 1000)
     assert found.splice.section == section
@@ -183,8 +183,9 @@ def test_cues_of_another_node_keep_their_values() -> None:
 
 def test_the_id_of_a_cue_is_printable_and_bounded() -> None:
     section = splice_section(CueType.OUT, "a", 999_999, 12.5)
-    found = read_ad_cue(ad_cue_data(AdCue(CueType.OUT, "a\0\n" + "b" * 300, 61_000, 12.5, section), 60_000))
-    assert found is not None and found.id == "a" + "b" * 127
+    name, amf = write_timed(TimedData(60_000, AdCue(CueType.OUT, "a\0\n" + "b" * 300, 61_000, 12.5, section)))
+    found = read_script_splice(name, read_values(amf), 60_000)
+    assert found is not None and found.splice.id == "a" + "b" * 127
 
 
 @pytest.mark.parametrize(

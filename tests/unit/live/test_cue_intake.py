@@ -9,12 +9,13 @@ from typing import Any, cast
 from structlog.testing import capture_logs
 
 from gateway.formats import amf0
-from gateway.formats.flv.tag import Script
-from gateway.formats.script_data import AdCue, CueType, read_ad_cue
+from gateway.formats.flv.tag import ScriptTag
 from gateway.formats.scte35 import BreakDuration, SpliceInfo, SpliceInsert, SpliceNull, write_section
 from gateway.formats.splices import splice_section
 from gateway.live.cue_intake import CueIntake
 from gateway.live.program_intake import ProgramIntake
+from gateway.media.timed_data import AdCue, CueType
+from gateway.media.track import TimedData
 from tests.support import builders
 from tests.support.builders import Recorder, publish
 from tests.support.ts_cues import first_time, with_cues
@@ -25,8 +26,8 @@ WRAP = 1 << 33
 
 
 def cues_of(sink: Recorder) -> list[AdCue]:
-    timed = [item for item in sink.items if type(item).__name__ == "Timed"]
-    return [cue for cue in map(read_ad_cue, cast(Any, timed)) if cue is not None]
+    values = [item.value for item in sink.items if isinstance(item, TimedData)]
+    return [cue for cue in values if isinstance(cue, AdCue)]
 
 
 def pushing() -> Rig:
@@ -39,7 +40,7 @@ def pushing() -> Rig:
 
 
 def script(rig: Rig, name: str, at: int = 1000, /, **values: Any) -> None:
-    rig.intake.take_script(Script(at, name, (values,), amf0.encode(values)), time.monotonic())
+    rig.intake.take_script(ScriptTag(at, name, (values,), amf0.encode(values)), time.monotonic())
 
 
 async def test_cue_points_and_sections_of_amf_become_ad_cues() -> None:
@@ -50,7 +51,7 @@ async def test_cue_points_and_sections_of_amf_become_ad_cues() -> None:
     begin, end = cues_of(rig.sink)
     assert (begin.type, begin.id, begin.at, begin.seconds) == (CueType.OUT, "b1", 3000, 30.0)
     assert end == AdCue(CueType.IN, "7", 1000, None, section)
-    assert [item.name for item in cast(Any, rig.sink.items) if type(item).__name__ == "Timed"] == ["onAdCue"] * 2
+    assert sum(isinstance(item, TimedData) for item in rig.sink.items) == 2
     await rig.close()
 
 
@@ -80,7 +81,7 @@ async def test_malformed_cues_are_counted_and_logged_at_most_twice_a_second() ->
     assert cues_of(rig.sink) == []
     assert rig.publisher.dropped["cues"] == 100
     assert 1 <= len([line for line in lines if line["event"] == "ad cue dropped"]) <= 4
-    assert [item for item in rig.sink.items if type(item).__name__ == "Timed"] == []
+    assert not any(isinstance(item, TimedData) for item in rig.sink.items)
     await rig.close()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.track import AccessUnit, TimedData, Tracks
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture
 
@@ -23,7 +23,7 @@ class Reader:
     def on_unit(self, unit: AccessUnit) -> None:
         self.units += 1
 
-    def on_timed(self, timed: Timed) -> None: ...
+    def on_timed(self, timed: TimedData) -> None: ...
 
     def on_end(self, reason: EndReason) -> None:
         self.ends.append(reason)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from gateway.formats import amf0
-from gateway.formats.flv.tag import Script
+from gateway.formats.flv.tag import ScriptTag
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.unit_intake import AUDIO_INDEX, PREROLL_MS, VIDEO_INDEX
@@ -28,8 +28,8 @@ def sample(n: int = 0) -> bytes:
     return b"\xaf\x01" + n.to_bytes(4, "big")
 
 
-def metadata(**values: float) -> Script:
-    return Script(0, "onMetaData", (dict(values),), amf0.encode(dict(values)))
+def metadata(**values: float) -> ScriptTag:
+    return ScriptTag(0, "onMetaData", (dict(values),), amf0.encode(dict(values)))
 
 
 class Rig:
@@ -173,9 +173,9 @@ async def test_timed_data_is_forwarded_and_metadata_changes_are_announced():
     rig.video(0, VIDEO_HEADER)
     rig.audio(0, AUDIO_HEADER)
     rig.video(0, frame(key=True))
-    rig.intake.take_script(Script(20, "onCuePoint", ("x",), amf0.encode("x")), time.monotonic())
+    rig.intake.take_script(ScriptTag(20, "onCuePoint", ("x",), amf0.encode("x")), time.monotonic())
     rig.intake.take_script(metadata(width=1.0), time.monotonic())
-    assert [type(i).__name__ for i in rig.sink.items] == ["Tracks", "AccessUnit", "Timed", "Tracks"]
+    assert [type(i).__name__ for i in rig.sink.items] == ["Tracks", "AccessUnit", "TimedData", "Tracks"]
     assert rig.sink.tracks[1].metadata == {"width": 1.0}
     assert rig.sink.tracks[1].epoch == 0
     await rig.close()

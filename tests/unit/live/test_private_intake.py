@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.formats.private_data import MAX_BYTES, read_private_data
 from gateway.formats.ts.data_streams import DataStream
 from gateway.formats.ts.data_units import DataUnit
 from gateway.formats.ts.muxer import TsMuxer
@@ -12,7 +11,8 @@ from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.live.private_intake import PrivateIntake
 from gateway.live.program_intake import ProgramIntake
 from gateway.media import nal
-from gateway.media.track import Timed
+from gateway.media.timed_data import MAX_PRIVATE, PrivateData
+from gateway.media.track import TimedData
 from tests.support import builders
 from tests.support.builders import VIDEO, Recorder
 
@@ -26,8 +26,8 @@ def take(intake: PrivateIntake, entry: StreamEntry, payload: bytes, dts: int = 0
     timed = intake.take(DataUnit(entry.pid, entry.use, None, payload), entry, dts, at)
     if timed is None:
         return None
-    data = read_private_data(timed)
-    assert data is not None
+    data = timed.value
+    assert isinstance(data, PrivateData)
     assert (data.pid, data.stream_type, data.descriptors, data.at) == (
         entry.pid, entry.stream_type, entry.descriptors, at,
     )  # fmt: skip
@@ -57,13 +57,13 @@ def test_units_and_bytes_of_a_second_are_bounded() -> None:
     assert intake.dropped == 40
     assert take(intake, ASYNC, b"x", 1000) is not None
     assert sum(take(intake, ASYNC, b"x" * 60_000, 2000) is not None for _ in range(9)) == 4
-    assert take(intake, ASYNC, b"x" * (MAX_BYTES + 1), 3000) is None
+    assert take(intake, ASYNC, b"x" * (MAX_PRIVATE + 1), 3000) is None
 
 
 KLV = DataStream(0x0110, 0x06, KLVA)
 
 
-async def _pushed(units: int, size: int) -> tuple[list[Timed], dict[str, int]]:
+async def _pushed(units: int, size: int) -> tuple[list[TimedData], dict[str, int]]:
     """The private data and the dropped units of a push of six pictures with `units` of KLV between the last two."""
     publisher = builders.publish(builders.hub())
     recorder = Recorder()
@@ -79,13 +79,13 @@ async def _pushed(units: int, size: int) -> tuple[list[Timed], dict[str, int]]:
             data += b"".join(muxer.write_data(KLV, b"k" * size, 93_000).render() for _ in range(units))
     intake.receive(data, 0.0)
     intake.finish(0.1)
-    return [item for item in recorder.items if isinstance(item, Timed)], dict(publisher.dropped)
+    return [item for item in recorder.items if isinstance(item, TimedData)], dict(publisher.dropped)
 
 
 async def test_klv_of_a_push_is_in_its_stream_at_its_time() -> None:
     timed, dropped = await _pushed(2, 30)
-    found = [read_private_data(each) for each in timed]
-    assert [(data.payload, data.descriptors) for data in found if data is not None] == [(b"k" * 30, KLVA)] * 2
+    found = [each.value for each in timed if isinstance(each.value, PrivateData)]
+    assert [(data.payload, data.descriptors) for data in found] == [(b"k" * 30, KLVA)] * 2
     assert not dropped
 
 

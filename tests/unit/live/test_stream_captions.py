@@ -5,12 +5,12 @@ import base64
 import pytest
 
 from gateway.formats import amf0
-from gateway.formats.script_data import CaptionText, caption_data
 from gateway.live.posted_captions import PostedCaption, post_caption
 from gateway.live.stream import Stream
 from gateway.live.stream_captions import StreamCaptions
 from gateway.media.caption_track import CaptionTrack
-from gateway.media.track import AccessUnit, Timed
+from gateway.media.timed_data import CaptionText, Script
+from gateway.media.track import AccessUnit, TimedData
 from gateway.ports.errors import TooManyRequests
 from tests.support import builders
 from tests.support.builders import VIDEO, picture
@@ -27,7 +27,7 @@ def shown(captions: StreamCaptions, track: str) -> list[tuple[str, int, int | No
 
 
 def say(captions: StreamCaptions, text: str, at: int, language: str = "", end: int | None = None) -> None:
-    captions.take(caption_data(CaptionText(text, at, end, language), at))
+    captions.take(TimedData(at, CaptionText(text, at, end, language)))
 
 
 def with_pair(pair: bytes, dts: int, cts: int = 0) -> AccessUnit:
@@ -87,7 +87,7 @@ def test_unnamed_captions_are_offered_under_their_own_name():
     captions = StreamCaptions(tuple)
     assert captions.texts == () and captions.closed == ()
     say(captions, "hi", 0, "fr")
-    captions.take(caption_data(CaptionText("spoken", 0, is_speech=True), 0))
+    captions.take(TimedData(0, CaptionText("spoken", 0, is_speech=True)))
     assert [track.id for track in captions.texts] == ["text-fr", "speech"]
     captions.look(with_pair(code(1, 0x20)[0], 0))
     assert [track.id for track in captions.texts] == ["cc1", "text-fr", "speech"]
@@ -99,7 +99,7 @@ def test_unnamed_captions_are_offered_under_their_own_name():
 )
 def test_a_language_that_is_none_is_unknown(name: str, language: object):
     captions = StreamCaptions(tuple)
-    captions.take(Timed(0, name, amf0.encode({"text": "hi", "language": language})))
+    captions.take(TimedData(0, Script(name, amf0.encode({"text": "hi", "language": language}))))
     assert [(track.id, track.label, track.language) for track in captions.texts] == [("text", "Text", "")]
     assert shown(captions, "text")[0][0] == "hi"
 
@@ -118,18 +118,18 @@ def test_closed_captions_beside_the_pictures_are_read():
     captions = StreamCaptions(tuple)
     for n, pair in enumerate([*popped_on(1, "BESIDE"), b"\x80\x80"]):
         data = base64.b64encode(user_data([(0, pair)])).decode()
-        captions.take(Timed(n * 33, "onCaptionInfo", amf0.encode({"type": "708", "data": data})))
+        captions.take(TimedData(n * 33, Script("onCaptionInfo", amf0.encode({"type": "708", "data": data}))))
     assert [text for text, *_ in shown(captions, "cc1")] == ["BESIDE"]
     assert [track.id for track in captions.texts] == ["cc1"] and captions.closed == ()
     for values in ({}, {"type": "708", "data": "%"}, {"type": "708", "data": 1.0}, {"type": "WebVTT", "data": ""}):
-        captions.take(Timed(0, "onCaptionInfo", amf0.encode(values)))
+        captions.take(TimedData(0, Script("onCaptionInfo", amf0.encode(values))))
 
 
 def test_other_media_end_what_is_shown():
     stream = builders.stream()
     stream.set_tracks(VIDEO, None, {}, True)
     stream.push(picture(0, True))
-    stream.push_timed(caption_data(CaptionText("x", 0), 0))
+    stream.push_timed(TimedData(0, CaptionText("x", 0)))
     stream.set_tracks(VIDEO, None, {}, False)
     assert [end for _, _, end in shown(stream.captions, "text")] == [0]
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gateway.live.sink import EndReason
 from gateway.live.subscription import End, Item, Subscription
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, TimedData, Tracks
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
@@ -62,7 +63,7 @@ async def test_timed_data_without_units_is_bounded():
     stream.set_tracks(VIDEO, None, {}, True)
     async with Subscription(stream, max_bytes=10_000) as subscription:
         for _ in range(1_000):
-            stream.push_timed(Timed(0, "onCue", b"x" * 100))
+            stream.push_timed(TimedData(0, Script("onCue", b"x" * 100)))
         assert subscription.waiting < 50
         stream.end(EndReason.KICKED)
         items = await drained(subscription)

@@ -22,7 +22,8 @@ from gateway.live.track_changes import (
     KeepsChanging,
     TrackChangeLimit,
 )
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData
 from tests.support import builders
 from tests.support.builders import Recorder, publish
 
@@ -153,7 +154,7 @@ def test_delayed_media_is_bounded_in_number() -> None:
     one = held(None, SOUND)
     for time in range(HELD_ITEMS + 1):
         one.add(AccessUnit(SOUND, time, 0, True, 0.0, b"x"), 0.0)
-    one.add(Timed(9, "onTextData", b"amf"), 0.0)
+    one.add(TimedData(9, Script("onTextData", b"amf")), 0.0)
     assert one.dropped == HELD_ITEMS + 1 and len(one.take_items()) == 1
 
 
@@ -162,7 +163,7 @@ def test_timed_data_does_not_end_the_search_for_a_key_frame() -> None:
     large = bytes(HELD_BYTES // 2)
     for time in range(3):
         one.add(AccessUnit(A, time, 0, time == 0, 0.0, large), 0.0)
-    one.add(Timed(4, "onCue", b"x"), 0.0)
+    one.add(TimedData(4, Script("onCue", b"x")), 0.0)
     one.add(AccessUnit(A, 5, 0, False, 0.0, b"x"), 0.0)
     assert one.dropped == 4 and [item.dts for item, _ in one.take_items()] == [4]
     one.add(AccessUnit(A, 6, 0, True, 0.0, b"x"), 0.0)
@@ -210,7 +211,7 @@ async def test_an_early_change_is_delayed_without_losing_media(hub: Hub) -> None
     opened(lease, B, 0.05)
     for number in range(2, 20):
         lease.push(AccessUnit(B, number * 50, 0, False, 0.0, b"b"), T + number * 0.05)
-    lease.push_timed(Timed(960, "onTextData", b"amf"))
+    lease.push_timed(TimedData(960, Script("onTextData", b"amf")))
     assert videos(sink) == [A] and len(sink.units) == 1
     lease.push(AccessUnit(B, 1000, 0, False, 0.0, b"b"), T + 1.0)
     assert videos(sink) == [A, B] and [unit.dts for unit in sink.units] == [0, *range(50, 1001, 50)]

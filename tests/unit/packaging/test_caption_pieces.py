@@ -3,9 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.script_data import CaptionText, caption_data
 from gateway.live.stream_captions import StreamCaptions
 from gateway.media.caption_cue import CaptionCue
+from gateway.media.timed_data import CaptionText
+from gateway.media.track import TimedData
 from gateway.packaging.caption_pieces import CaptionCutter, join_pieces
 
 SECOND = 90_000
@@ -17,7 +18,7 @@ def captions() -> StreamCaptions:
 
 def say(captions: StreamCaptions, text: str, start: int, end: int | None = None) -> None:
     """Takes a text at a time in milliseconds."""
-    captions.take(caption_data(CaptionText(text, start, end), start))
+    captions.take(TimedData(start, CaptionText(text, start, end)))
 
 
 def cut(cutter: CaptionCutter, start: int, end: int) -> list[tuple[str, float, float]]:

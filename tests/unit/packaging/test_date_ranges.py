@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.script_data import AdCue, CueType
+from gateway.media.timed_data import AdCue, CueType
 from gateway.packaging.date_ranges import CueTags, DateRanges
 from tests.support import hls_rules
 from tests.support.splices import splice_insert, time_signal

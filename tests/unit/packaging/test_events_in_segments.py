@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from gateway.formats.dash import mpd
 from gateway.formats.hls import media_playlist
-from gateway.formats.script_data import CaptionText, CueType, caption_data, metadata_data
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.timed_data import CaptionText, CueType, Metadata
+from gateway.media.track import AccessUnit, TimedData, Tracks
 from gateway.packaging.alignment import Alignment
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.packager import SegmentPlan
@@ -35,7 +35,7 @@ ID3, SCTE35 = 0x102, 0x103
 DELAY = 63_000
 
 
-def giving(packager: TsPackager | CmafPackager, timed: Iterable[Timed]) -> Callable[[AccessUnit], None]:
+def giving(packager: TsPackager | CmafPackager, timed: Iterable[TimedData]) -> Callable[[AccessUnit], None]:
     """Returns an `each` for `feed`: script data comes after the unit before it."""
     waiting = sorted(timed, key=lambda t: t.dts)
 
@@ -80,20 +80,20 @@ def sections(data: bytes) -> list[bytes]:
     return [bytes(each[: 3 + (int.from_bytes(each[1:3], "big") & 0xFFF)]) for each in found]
 
 
-def segmented(*timed: Timed, table: Timetable | None = None, **plan: bool) -> list[bytes]:
+def segmented(*timed: TimedData, table: Timetable | None = None, **plan: bool) -> list[bytes]:
     packager = TsPackager("c1", SegmentPlan(2.0, 1000, **plan), WALL)
     feed(packager, table or Timetable(seconds=12), each=giving(packager, timed))
     return [segment.body() for segment in packager.window]
 
 
 def test_segments_without_events_are_the_same_as_ever() -> None:
-    captions = [caption_data(CaptionText("x", at), at) for at in range(500, 9000, 700)]
+    captions = [TimedData(at, CaptionText("x", at)) for at in range(500, 9000, 700)]
     assert segmented() == segmented(*captions)
     assert all(set(pmt(each)[2]) == {0x100, 0x101} and not pmt(each)[0] for each in segmented())
 
 
 def test_metadata_is_in_the_segment_of_its_time_and_the_tables_from_then_on() -> None:
-    found = segmented(metadata_data("hello", 5000), metadata_data("again", 9500))
+    found = segmented(TimedData(5000, Metadata("hello")), TimedData(9500, Metadata("again")))
     assert [n for n, each in enumerate(found) if pes(packets(each), ID3)] == [2, 4]
     tag = pes(packets(found[2]), ID3)[0]
     assert (tag.stream_id, tag.pts, tag.payload[:3]) == (0xBD, 5000 * 90 + DELAY, b"ID3")
@@ -124,7 +124,7 @@ def test_a_long_section_needs_several_packets() -> None:
 def test_events_before_the_first_picture_are_in_the_first_segment() -> None:
     packager = ts()
     packager.take_tracks(Tracks(Timetable().video, Timetable().audio, 0))
-    packager.on_timed(metadata_data("early", 0))
+    packager.on_timed(TimedData(0, Metadata("early")))
     packager.on_timed(cue(OUT, 4000, dts=0))
     feed(packager, Timetable(seconds=6), end=False)
     first = packager.window[0].body()
@@ -139,7 +139,7 @@ def test_a_damaged_section_is_in_no_segment() -> None:
 
 @pytest.mark.parametrize("name", ["regular", "audio only", "B-frames"])
 def test_ffprobe_finds_both_streams_and_their_packets(name: str, tmp_path: Path) -> None:
-    timed = [metadata_data("hello", 5000), cue(OUT, 8000, dts=3000), metadata_data("two", 7000)]
+    timed = [TimedData(5000, Metadata("hello")), cue(OUT, 8000, dts=3000), TimedData(7000, Metadata("two"))]
     path = tmp_path / "all.ts"
     path.write_bytes(b"".join(segmented(*timed, table=SHAPES[name])))
     command = ["ffprobe", "-v", "error", "-show_streams", "-show_packets", "-of", "json", str(path)]
@@ -189,14 +189,14 @@ def emsgs(data: bytes) -> list[Emsg]:
     return found
 
 
-def packaged(*timed: Timed, table: Timetable | None = None, **plan: bool) -> CmafPackager:
+def packaged(*timed: TimedData, table: Timetable | None = None, **plan: bool) -> CmafPackager:
     packager = CmafPackager("c1", SegmentPlan(2.0, 1000, 0.5, **plan), WALL, SequenceNumbers(prefix=int(WALL)))
     feed(packager, table or Timetable(seconds=12), each=giving(packager, timed))
     return packager
 
 
 def test_fragments_and_manifests_without_events_are_the_same_as_ever() -> None:
-    captions = [caption_data(CaptionText("x", at), at) for at in range(500, 9000, 700)]
+    captions = [TimedData(at, CaptionText("x", at)) for at in range(500, 9000, 700)]
     one, two = packaged(), packaged(*captions)
     for left, right in zip(one.manifests.tracks, two.manifests.tracks, strict=True):
         assert [s.body() for s in left.window] == [s.body() for s in right.window]
@@ -205,7 +205,7 @@ def test_fragments_and_manifests_without_events_are_the_same_as_ever() -> None:
 
 
 def test_events_stand_before_the_part_of_their_time() -> None:
-    packager = packaged(metadata_data("hello", 5100), cue(OUT, 8200, dts=3000, seconds=4.0))
+    packager = packaged(TimedData(5100, Metadata("hello")), cue(OUT, 8200, dts=3000, seconds=4.0))
     video, audio = packager.manifests.tracks
     parts = {(s.number, n): p.body() for s in video.window for n, p in enumerate(s.parts)}
     found = {place: emsgs(body) for place, body in parts.items() if emsgs(body)}
@@ -225,13 +225,13 @@ def test_events_stand_before_the_part_of_their_time() -> None:
 
 
 def test_equal_events_have_equal_ids_in_all_renditions() -> None:
-    timed = [metadata_data("a", 1000), metadata_data("b", 1000), metadata_data("a", 3000)]
+    timed = [TimedData(1000, Metadata("a")), TimedData(1000, Metadata("b")), TimedData(3000, Metadata("a"))]
     ids = [[e.id for s in packaged(*timed).manifests.tracks[0].window for e in emsgs(s.body())] for _ in range(2)]
     assert ids[0] == ids[1] and len(set(ids[0])) == 3
 
 
 def test_audio_alone_carries_events() -> None:
-    packager = packaged(metadata_data("hello", 5000), table=SHAPES["audio only"])
+    packager = packaged(TimedData(5000, Metadata("hello")), table=SHAPES["audio only"])
     (track,) = packager.manifests.tracks
     (event,) = [e for s in track.window for e in emsgs(s.body())]
     assert (event.clock, event.time) == (44100, 5 * 44100)
@@ -246,13 +246,13 @@ def test_a_late_event_is_not_before_its_part() -> None:
 
 def test_presentation_times_are_those_of_the_fragments() -> None:
     table = Timetable(seconds=12, start=5000)  # an encoder's uptime
-    packager = packaged(metadata_data("hello", 5_005_000), table=table)
+    packager = packaged(TimedData(5_005_000, Metadata("hello")), table=table)
     segment = next(s for s in packager.manifests.tracks[0].window if emsgs(s.body()))
     assert emsgs(segment.body())[0].time == 5 * 90_000
 
 
 def test_the_manifest_names_the_schemes(tmp_path: Path) -> None:
-    packager = packaged(metadata_data("hello", 5000), cue(OUT, 8000, dts=3000))
+    packager = packaged(TimedData(5000, Metadata("hello")), cue(OUT, 8000, dts=3000))
     text = mpd.finish(packager.manifests.manifest(), "", WALL).decode()
     video, audio = text.split("<AdaptationSet")[1:3]
     assert video.count('<InbandEventStream schemeIdUri="urn:scte:scte35:2013:bin" value=""/>') == 1
@@ -268,7 +268,7 @@ def test_pyav_and_ffprobe_read_the_media_as_before(name: str) -> None:
         with av.open(io.BytesIO(data)) as container:
             return [(p.pts, p.dts, bytes(p)) for p in container.demux()]
 
-    timed = [metadata_data("hello", 5000), cue(OUT, 8000, dts=3000)]
+    timed = [TimedData(5000, Metadata("hello")), cue(OUT, 8000, dts=3000)]
     assert read(packaged(*timed, table=SHAPES[name])) == read(packaged(table=SHAPES[name]))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.track import AccessUnit, TimedData, Tracks
 from gateway.packaging import backlog
 from gateway.packaging.backlog import Backlogs
 from gateway.packaging.feed import Feed, FeedCounts
@@ -34,7 +34,7 @@ class Words:
             return b""  # left out
         return b"%s%d " % (b"V" if unit.track is VIDEO else b"A", unit.dts)
 
-    def render_timed(self, timed: Timed) -> bytes:
+    def render_timed(self, timed: TimedData) -> bytes:
         return b"T%d " % timed.dts
 
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.formats.private_data import PRIVATE_DATA, PrivateData, private_data
-from gateway.formats.script_data import CaptionText, CueType, caption_data, metadata_data
+from gateway.formats.script_data import PRIVATE_DATA
 from gateway.formats.ts.data_units import DataUnit
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.timed_data import CaptionText, CueType, Metadata, PrivateData, Script
+from gateway.media.track import Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.packaging.feed import Feed, FeedCounts
 from gateway.packaging.flv_output import FlvRendering
 from gateway.packaging.rtmp_output import RtmpRendering
@@ -135,16 +135,16 @@ def test_without_pictures_the_sound_decides() -> None:
 # ---- cues, metadata and private data ----
 
 
-def _timed_events() -> list[Timed]:
+def _timed_events() -> list[TimedData]:
     klv = PrivateData(0x1F1, 0x06, b"\x05\x04KLVA", 60, b"\x06\x0e\x2b\x34klv")
     other = PrivateData(0x1F2, 0x06, b"\x0d\x01\x02", None, b"?" * 300)
     return [
-        metadata_data("hello", 50),
+        TimedData(50, Metadata("hello")),
         cue(CueType.OUT, 2000, dts=50, data=time_signal(5)),
-        private_data(klv, 60),
-        private_data(other, 60),
-        caption_data(CaptionText("x", 60), 60),
-        metadata_data("again", 70),
+        TimedData(60, klv),
+        TimedData(60, other),
+        TimedData(60, CaptionText("x", 60)),
+        TimedData(70, Metadata("again")),
     ]
 
 
@@ -198,11 +198,11 @@ async def test_a_later_player_and_new_tracks_have_the_tables_with_data() -> None
 
 def test_the_first_player_gets_tables_with_the_data_that_came_before_it() -> None:
     stream, _ = _playing()
-    for timed in (*_timed_events(), *(metadata_data("x", n) for n in range(99))):
+    for timed in (*_timed_events(), *(TimedData(n, Metadata("x")) for n in range(99))):
         stream.push_timed(timed)
-    stream.push_timed(Timed(0, "onDamaged", b"\x02"))
+    stream.push_timed(TimedData(0, Script("onDamaged", b"\x02")))
     for n in range(20):
-        stream.push_timed(Timed(0, f"onName{n}", b""))
+        stream.push_timed(TimedData(0, Script(f"onName{n}", b"")))
     rendering = TsRendering(stream.latest_timed.values)
     tables = rendering.render_head(Tracks(VIDEO, AUDIO), 0)
     assert {entry.pid for entry in _program(tables * 2 + b"\x47\x1f\xff\x10" + b"\0" * 184)[0]} == {
@@ -214,10 +214,10 @@ def test_the_first_player_gets_tables_with_the_data_that_came_before_it() -> Non
 def test_damaged_and_endless_private_data_has_no_pid() -> None:
     rendering = TsRendering()
     rendering.render_head(Tracks(VIDEO, AUDIO), 0)
-    assert rendering.render_timed(Timed(0, PRIVATE_DATA, b"\x02")) == b""
-    assert rendering.render_timed(private_data(PrivateData(1, 6, b"x" * 17, 0, b""), 0)) == b""
-    assert rendering.render_timed(private_data(PrivateData(1, 6, b"", 0, b"x" * 0x10000), 0)) == b""
-    made = [rendering.render_timed(private_data(PrivateData(n, 6, b"x" * 16, 0, b"x"), 0)) for n in range(9)]
+    assert rendering.render_timed(TimedData(0, Script(PRIVATE_DATA, b"\x02"))) == b""
+    assert rendering.render_timed(TimedData(0, PrivateData(1, 6, b"x" * 17, 0, b""))) == b""
+    assert rendering.render_timed(TimedData(0, PrivateData(1, 6, b"", 0, b"x" * 0x10000))) == b""
+    made = [rendering.render_timed(TimedData(0, PrivateData(n, 6, b"x" * 16, 0, b"x"))) for n in range(9)]
     assert [bool(data) for data in made] == [True] * 4 + [False] * 5
     for timed in _timed_events():
         rendering.render_timed(timed)
@@ -226,10 +226,10 @@ def test_damaged_and_endless_private_data_has_no_pid() -> None:
 
 
 def test_nothing_is_written_without_tracks() -> None:
-    assert TsRendering().render_timed(metadata_data("x", 0)) == b""
+    assert TsRendering().render_timed(TimedData(0, Metadata("x"))) == b""
 
 
 @pytest.mark.parametrize("rendering", [FlvRendering(), RtmpRendering()], ids=["flv", "rtmp"])
 def test_flv_and_rtmp_leave_private_data_out(rendering: FlvRendering | RtmpRendering) -> None:
-    assert rendering.render_timed(private_data(PrivateData(1, 6, b"", 0, b"x"), 0)) == b""
-    assert rendering.render_timed(metadata_data("x", 0))
+    assert rendering.render_timed(TimedData(0, PrivateData(1, 6, b"", 0, b"x"))) == b""
+    assert rendering.render_timed(TimedData(0, Metadata("x")))

@@ -11,7 +11,8 @@ from gateway.formats.flv import muxer
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, Kind, Timed
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, Kind, TimedData
 from gateway.packaging.feed import Feed, render_beginning
 from gateway.packaging.flv_output import FlvRendering
 from tests.support import builders
@@ -39,12 +40,12 @@ def burst(stream: Stream) -> list[object]:
 async def test_a_viewer_that_waited_gets_the_stream_from_its_beginning() -> None:
     stream, early, other = beginning(), Recorder(), Recorder()
     units = burst(stream)
-    stream.push_timed(Timed(290, "onCuePoint", b"x"))
+    stream.push_timed(TimedData(290, Script("onCuePoint", b"x")))
     stream.attach(early, SinkNeeds(from_start=True))
     stream.attach(other)
     stream.push(last := picture(297, True))
     assert early.units == [*units, last]
-    assert [item.name for item in early.items if isinstance(item, Timed)] == ["onCuePoint"]
+    assert [item.kind for item in early.items if isinstance(item, TimedData)] == ["onCuePoint"]
     assert other.units == [*units[-3:], last]
 
 
@@ -189,7 +190,7 @@ async def test_many_small_items_reach_the_limit_too(flood: str) -> None:
         if flood == "tiny units":
             stream.push(AccessUnit(AUDIO, number, 0, True, 1.7e9, b"a"))
         elif flood == "script data":
-            stream.push_timed(Timed(number, "onTextData", b"x"))
+            stream.push_timed(TimedData(number, Script("onTextData", b"x")))
         elif number < 16:
             stream.set_tracks(VIDEO, AUDIO, {"number": float(number)}, True)
     assert stream.start_buffer is None

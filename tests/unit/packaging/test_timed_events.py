@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.formats import amf0, id3
-from gateway.formats.script_data import AdCue, CueType, metadata_data
-from gateway.media.track import AmfValue, Timed
+from gateway.media.timed_data import AdCue, CueType, Metadata, Script
+from gateway.media.track import AmfValue, TimedData
 from gateway.packaging.timed_events import EventReader, MetadataTag, begins_segment, event_message
 from tests.support.splices import cue, splice_insert
 
 
-def script(name: str, *values: AmfValue, dts: int = 0) -> Timed:
-    return Timed(dts, name, amf0.encode(*values))
+def script(name: str, *values: AmfValue, dts: int = 0) -> TimedData:
+    return TimedData(dts, Script(name, amf0.encode(*values)))
 
 
 def test_metadata_is_a_tag_at_its_time() -> None:
-    assert EventReader().read(metadata_data("hi", 70)) == MetadataTag(70, id3.text_tag("hi"))
+    assert EventReader().read(TimedData(70, Metadata("hi"))) == MetadataTag(70, id3.text_tag("hi"))
 
 
 def test_script_data_of_publishers_is_metadata_as_json() -> None:
@@ -43,21 +43,21 @@ def test_other_script_data_is_none(name: str) -> None:
         script("onBig", "x" * 1100),
         script("onHuge", "x" * 9000),
         script("onNumber", float("nan")),
-        Timed(0, "onBroken", b"\x02\xff"),
-        Timed(0, "onTimedMetadata", b"\x02"),
-        metadata_data("x" * 1025, 0),
-        metadata_data("", 0),
-        Timed(0, "onAdCue", b"\x02"),
+        TimedData(0, Script("onBroken", b"\x02\xff")),
+        TimedData(0, Script("onTimedMetadata", b"\x02")),
+        TimedData(0, Metadata("x" * 1025)),
+        TimedData(0, Metadata("")),
+        TimedData(0, Script("onAdCue", b"\x02")),
         script("onAdCue", {"type": "out", "scte35": "ü", "id": "1", "at": 0.0}),
     ],
 )
-def test_large_and_damaged_data_are_left_out(timed: Timed) -> None:
+def test_large_and_damaged_data_are_left_out(timed: TimedData) -> None:
     assert EventReader().read(timed) is None
 
 
 def test_five_metadata_a_second_pass_and_each_way_in_has_its_own_five() -> None:
     reader = EventReader()
-    own = [dts for dts in range(0, 3000, 50) if reader.read(metadata_data("x", dts)) is not None]
+    own = [dts for dts in range(0, 3000, 50) if reader.read(TimedData(dts, Metadata("x"))) is not None]
     assert own == [n * 1000 + m for n in range(3) for m in (0, 50, 100, 150, 200)]
     assert reader.read(script("onScore", 1.0, dts=2990)) is not None
 
@@ -65,8 +65,8 @@ def test_five_metadata_a_second_pass_and_each_way_in_has_its_own_five() -> None:
 def test_a_stream_whose_clock_goes_back_continues() -> None:
     reader = EventReader()
     for n in range(5):
-        assert reader.read(metadata_data("x", 9000 + n)) is not None
-    assert reader.read(metadata_data("x", 0)) is not None
+        assert reader.read(TimedData(9000 + n, Metadata("x"))) is not None
+    assert reader.read(TimedData(0, Metadata("x"))) is not None
 
 
 def test_cues_are_bounded_too() -> None:
@@ -88,5 +88,5 @@ def test_a_cue_without_a_valid_section_is_no_message() -> None:
 
 @given(st.sampled_from(["onAdCue", "onTimedMetadata", "onX"]), st.binary(max_size=60))
 def test_any_bytes_raise_nothing(name: str, data: bytes) -> None:
-    event = EventReader().read(Timed(0, name, data))
+    event = EventReader().read(TimedData(0, Script(name, data)))
     assert event is None or isinstance(event, AdCue | MetadataTag)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.protocols import wire
 from gateway.protocols.wire import Framer, StreamMessage
 from tests.support.builders import AUDIO, VIDEO, picture, sound
@@ -106,7 +107,7 @@ def test_times_that_do_not_fit_are_not_written() -> None:
     with pytest.raises(ValueError, match="does not fit a frame"):
         wire.encode_unit(AccessUnit(VIDEO, 1 << 70, 0, True, 0.0, b""))
     with pytest.raises(ValueError, match="does not fit a frame"):
-        wire.encode_timed(Timed(1 << 70, "onTextData", b""))
+        wire.encode_timed(TimedData(1 << 70, Script("onTextData", b"")))
 
 
 @given(st.dictionaries(st.text(max_size=10), amf, max_size=4), st.integers(0, 2**40))
@@ -147,7 +148,7 @@ def test_invalid_tracks_are_refused(said: bytes) -> None:
 
 @given(st.integers(-(2**63), 2**63 - 1), st.text(max_size=50), st.binary(max_size=50))
 def test_script_data_is_transferred_unchanged(dts: int, name: str, body: bytes) -> None:
-    timed = Timed(dts, name, body)
+    timed = TimedData(dts, Script(name, body))
     assert wire.decode_timed(wire.encode_timed(timed)) == timed
 
 

@@ -9,7 +9,7 @@ import structlog
 
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit, Kind, Timed, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class GopCheck:
             self._warned = True
             log.warning("key frames are rare", stream=self._stream.name, seconds=round(self._longest, 1), limit=limit)
 
-    def on_timed(self, timed: Timed) -> None:
+    def on_timed(self, timed: TimedData) -> None:
         """Captions and data do not matter here."""
 
     def on_end(self, reason: EndReason) -> None:

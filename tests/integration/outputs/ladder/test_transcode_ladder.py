@@ -14,7 +14,8 @@ import pytest
 
 from gateway.live.sink import EndReason
 from gateway.media import aac, codecs
-from gateway.media.track import Codec, Kind, Timed, Tracks
+from gateway.media.timed_data import Script
+from gateway.media.track import Codec, Kind, TimedData, Tracks
 from gateway.outputs.ladder import ladder_output
 from gateway.workers.programs.codec import VideoDecoder
 from tests.support import builders
@@ -182,11 +183,11 @@ async def test_script_data_reach_the_renditions_at_their_place() -> None:
         for unit in film.units:
             rig.push(publisher, [unit])
             if unit.track.kind is Kind.VIDEO and unit.dts + unit.cts == key_times(film)[1]:
-                rig.say(publisher, Timed(unit.dts, "onCuePoint", b"\x05"))
+                rig.say(publisher, TimedData(unit.dts, Script("onCuePoint", b"\x05")))
         (viewer,) = (await rig.finish()).values()
-    (at,) = [n for n, item in enumerate(viewer.items) if isinstance(item, Timed)]
+    (at,) = [n for n, item in enumerate(viewer.items) if isinstance(item, TimedData)]
     timed = viewer.items[at]
-    assert isinstance(timed, Timed) and (timed.name, timed.amf) == ("onCuePoint", b"\x05")
+    assert isinstance(timed, TimedData) and timed.value == Script("onCuePoint", b"\x05")
     later = [i for i in viewer.items[at:] if i in viewer.pictures]
     assert later[0].dts == pytest.approx(timed.dts, abs=70)  # type: ignore[union-attr]
 

@@ -11,7 +11,8 @@ import pytest
 from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import VIDEO
 from gateway.live import output_fault
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData
 from gateway.ports.events import Event, Events
 from tests.support import builders
 from tests.support.media import BFRAMES
@@ -37,7 +38,7 @@ async def test_a_push_is_relayed_bit_by_bit_with_its_timestamps() -> None:
 async def test_tracks_metadata_and_script_data_are_sent_in_their_order() -> None:
     async with RtmpTarget() as target, live(target.url("cam")) as on:
         on.film(range(0, 400, 40))
-        on.publisher.push_timed(Timed(390, "onCuePoint", b"\x02\x00\x01x"))
+        on.publisher.push_timed(TimedData(390, Script("onCuePoint", b"\x02\x00\x01x")))
         on.film(range(400, 800, 40))
         session = await target.session(media=40)
         assert [t.payload for t in session.headers] == [

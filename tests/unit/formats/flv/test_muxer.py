@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer, parse_script
-from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
+from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, ScriptTag
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from tests.support import builders
 from tests.support.flv_reader import FlvFileDemuxer
 
@@ -173,8 +174,10 @@ def test_metadata_is_unchanged_if_no_header_has_better_values() -> None:
 
 def test_timed_data_is_read_back_unchanged() -> None:
     amf = amf0.encode({"text": "hi"})
-    events = FlvFileDemuxer().receive(muxer.file_header(True, True) + muxer.timed_tag(Timed(77, "onTextData", amf)))
-    assert events == [Script(77, "onTextData", ({"text": "hi"},), amf)]
+    events = FlvFileDemuxer().receive(
+        muxer.file_header(True, True) + muxer.timed_tag(TimedData(77, Script("onTextData", amf)))
+    )
+    assert events == [ScriptTag(77, "onTextData", ({"text": "hi"},), amf)]
 
 
 def test_bodies_above_the_format_limit_raise_a_value_error() -> None:

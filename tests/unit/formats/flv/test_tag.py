@@ -11,7 +11,7 @@ from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv import tag as numbers
 from gateway.formats.flv.demuxer import parse_script
-from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, AudioPacket, FrameType, Script, VideoPacket
+from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, AudioPacket, FrameType, ScriptTag, VideoPacket
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Codec, MediaTrack
 from tests.support.feeding import feed_all_ways
@@ -104,7 +104,7 @@ def test_file_demuxer_yields_scripts_tracks_and_frames() -> None:
         )
     )
     events = feed_all_ways(lambda: FlvFileDemuxer().receive, data)
-    assert [type(e) for e in events] == [Script, MediaTrack, AccessUnit, MediaTrack]
+    assert [type(e) for e in events] == [ScriptTag, MediaTrack, AccessUnit, MediaTrack]
     assert events[0].values == ({"width": 2.0},)
     assert events[2].payload == b"nalu"
     assert events[3].codec is Codec.AAC
@@ -119,7 +119,7 @@ def test_broken_bodies_are_counted_and_skipped() -> None:
 def test_set_data_frame_is_removed_and_its_values_are_kept() -> None:
     rest = b"\x08\0\0\0\x07" + amf0.encode({"a": 1.0})[1:]
     for body in (amf0.encode("onMetaData") + rest, amf0.encode("@setDataFrame", "onMetaData") + rest):
-        assert parse_script(7, body) == Script(7, "onMetaData", ({"a": 1.0},), rest)
+        assert parse_script(7, body) == ScriptTag(7, "onMetaData", ({"a": 1.0},), rest)
 
 
 @pytest.mark.parametrize("body", [b"", b"\x05", amf0.encode("@setDataFrame"), amf0.encode("@setDataFrame", 1)])

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.formats.mp4.chapters import Chapter, chapter_box, placed
 from gateway.formats.mp4.finish import finish
-from gateway.formats.script_data import AdCue, CueType
+from gateway.media.timed_data import AdCue, CueType
 from gateway.outputs.recording.break_chapters import BreakChapters
 from tests.support.time_outs import at_most
 from tests.support.tools import need

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from gateway.formats import amf0
-from gateway.formats.flv.tag import Script
+from gateway.formats.flv.tag import ScriptTag
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.hub import TRACK_GOP_DIVISOR, Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
@@ -42,8 +42,8 @@ def sample(track: int, n: int) -> bytes:
     return b"\x95\x01mp4a" + bytes((track, 1, n % 256)) if track else b"\xaf\x01\x01" + bytes((n % 256,))
 
 
-def metadata(values: dict[str, AmfValue]) -> Script:
-    return Script(0, "onMetaData", (values,), amf0.encode(values))
+def metadata(values: dict[str, AmfValue]) -> ScriptTag:
+    return ScriptTag(0, "onMetaData", (values,), amf0.encode(values))
 
 
 class Push:

@@ -15,10 +15,10 @@ import pytest
 
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.schedule import Schedule
-from gateway.formats.script_data import CaptionText, caption_data
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.live.sink import EndReason
-from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.timed_data import CaptionText
+from gateway.media.track import Codec, Kind, MediaTrack, TimedData
 from gateway.outputs.recording import mp4_finalizer, on_demand_recording, recording_output
 from gateway.outputs.recording.cutter import PieceStart
 from gateway.outputs.recording.on_demand_recording import TsPiece
@@ -610,7 +610,7 @@ async def test_captions_of_a_session_leave_with_its_segments(tmp_path: Path, mon
     monkeypatch.setattr(recording_output.time, "time", lambda: 1.7e9 + 60 + 600)
     async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(ondemand_time=60, hls_time=2, rewind=30 / 3600)
-        stream.captions.take(caption_data(CaptionText("x", 500, 39_500), 500))
+        stream.captions.take(TimedData(500, CaptionText("x", 500, 39_500)))
         await record(studio.on_demand(stream), stream, Timetable(seconds=40))
         kept = [path.name for path in studio.files("**/*.ts")]
         assert [path.name for path in studio.files("**/*.vtt")] == [n.replace(".ts", ".text.vtt") for n in kept]
@@ -626,7 +626,7 @@ async def test_captions_of_complete_segments_are_stored_while_a_session_goes_on(
     async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(ondemand_time=4)
         output = studio.on_demand(stream)
-        stream.captions.take(caption_data(CaptionText("x", 500, 9_500), 500))
+        stream.captions.take(TimedData(500, CaptionText("x", 500, 9_500)))
         output.begin(stream)
         running = asyncio.ensure_future(output.run(stream))
         stream.set_tracks(VIDEO, AUDIO, {}, False)

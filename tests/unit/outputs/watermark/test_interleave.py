@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.media.timed_data import Script
+from gateway.media.track import AccessUnit, TimedData, Tracks
 from gateway.outputs.watermark.override_writer import Interleave, StreamItem
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
@@ -13,7 +14,7 @@ TRACKS = Tracks(VIDEO, AUDIO, 0)
 
 
 def times(items: Sequence[StreamItem]) -> list[int]:
-    return [i.dts for i in items if isinstance(i, AccessUnit | Timed)]
+    return [i.dts for i in items if isinstance(i, AccessUnit | TimedData)]
 
 
 def filled(*items: StreamItem, most: int = 10_000) -> Interleave:
@@ -59,7 +60,7 @@ def test_new_tracks_wait_for_the_picture_after_them() -> None:
 
 
 def test_the_rest_at_the_end_has_all_items_except_pictures() -> None:
-    order = filled(picture(0), sound(5), Timed(6, "x", b""), picture(33), sound(40))
+    order = filled(picture(0), sound(5), TimedData(6, Script("x", b"")), picture(33), sound(40))
     assert times(list(order.take_rest())) == [5, 6, 40]
     assert len(order._items) == 0
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.formats import amf0
-from gateway.formats.flv.tag import Script
+from gateway.formats.flv.tag import ScriptTag
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.chunk_reader import ChunkReader
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
@@ -72,7 +72,7 @@ def test_play_asks_for_the_live_stream() -> None:
     assert server.commands() == [["play", 0.0, None, "id?sign=1-a", -2000.0]]
     assert server.status("NetStream.Play.Start") == [Accepted()]
     assert server.message(9, b"v", 1, 5) == [Message(9, 5, 1, b"v")]
-    assert server.message(18, amf0.encode("onMetaData", {}), 1) == [Script(0, "onMetaData", ({},), amf0.encode({}))]
+    assert server.message(18, amf0.encode("onMetaData", {}), 1) == [ScriptTag(0, "onMetaData", ({},), amf0.encode({}))]
     assert server.message(18, amf0.encode("|RtmpSampleAccess", True, True), 1) == []
 
 
@@ -188,7 +188,7 @@ def test_aggregates_are_played() -> None:
     assert server.message(22, parts, 1, 50) == [
         Accepted(),
         Message(9, 50, 1, b"v"),
-        Script(50, "x", (1.0,), amf0.encode(1)),
+        ScriptTag(50, "x", (1.0,), amf0.encode(1)),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.tag import Script, TrackStart, Unsupported
+from gateway.formats.flv.tag import ScriptTag, TrackStart, Unsupported
 from gateway.media.track import AccessUnit, MediaTrack
 from gateway.protocols.rtmp.events import Connected, PlayRequested, PublishEnded, PublishRequested
 from gateway.protocols.rtmp.message import Message
@@ -39,7 +39,7 @@ def replay(data: bytes, size: int) -> dict[str, Any]:
                 server.accept_play()
             elif isinstance(event, PublishEnded):
                 told["ended"] = event.reason
-            elif isinstance(event, Script):
+            elif isinstance(event, ScriptTag):
                 scripts.append(event.name)
             elif isinstance(event, Message):
                 demuxed = (demux.read_video if event.type_id == 9 else demux.read_audio)(event.timestamp, event.payload)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.formats import amf0
-from gateway.formats.flv.tag import Script
+from gateway.formats.flv.tag import ScriptTag
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.chunk_reader import ChunkReader
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter, shared_message
@@ -48,7 +48,7 @@ def test_publish_from_handshake_to_end() -> None:
     _, events = talk(client, server)
     assert events == [
         Message(9, 40, 1, b"video" * 5000),
-        Script(50, "onMetaData", ({"width": 2.0},), amf0.encode({"width": 2.0})),
+        ScriptTag(50, "onMetaData", ({"width": 2.0},), amf0.encode({"width": 2.0})),
         Message(8, 60, 1, b"audio"),
         PublishEnded("FCUnpublish"),
     ]
@@ -175,7 +175,7 @@ def test_media_before_the_answer_is_buffered_and_delivered_afterwards() -> None:
     peer.command("publish", 4, None, "id", stream=1)
     assert peer.message(9, b"v", 1, 5) == []
     assert peer.message(18, amf0.encode("onMetaData", {}), 1, 6) == []
-    assert peer.server.accept_publish() == [Message(9, 5, 1, b"v"), Script(6, "onMetaData", ({},), amf0.encode({}))]
+    assert peer.server.accept_publish() == [Message(9, 5, 1, b"v"), ScriptTag(6, "onMetaData", ({},), amf0.encode({}))]
     assert peer.message(9, b"w", 1, 7) == [Message(9, 7, 1, b"w")]
 
 
@@ -328,7 +328,7 @@ def test_aggregate_messages_are_split_and_moved_to_their_time() -> None:
     assert peer.message(22, payload + b"\x08\0\0\xff", 1, 500) == [
         Message(8, 500, 1, b"a"),
         Message(9, 540, 1, b"v"),
-        Script(550, "x", (1.0,), amf0.encode(1)),
+        ScriptTag(550, "x", (1.0,), amf0.encode(1)),
     ]
 
 
@@ -346,7 +346,7 @@ def test_amf3_messages_are_read() -> None:
     assert [type(e) for e in events] == [PublishRequested]
     peer.server.accept_publish()
     assert peer.message(15, b"\0" + amf0.encode("onMetaData", 1.0), 1) == [
-        Script(0, "onMetaData", (1.0,), amf0.encode(1.0))
+        ScriptTag(0, "onMetaData", (1.0,), amf0.encode(1.0))
     ]
 
 
