@@ -34,8 +34,8 @@ AAC_HEADER = b"\xaf\x00\x12\x10"
 
 
 def picture(number: int, key: bool = False, size: int = 40) -> bytes:
-    """The body of a unique H.264 frame (one NAL unit, whose slice begins a picture)."""
-    nal = bytes([0x65 if key else 0x41]) + (1 << 63 | number).to_bytes(8, "big")
+    """The body of a unique H.264 frame (one NAL unit, whose slice of the type I begins a picture)."""
+    nal = bytes([0x65 if key else 0x41]) + (0x8880 << 48 | number).to_bytes(8, "big")
     nal = nal.ljust(size, b"x")
     return (b"\x17" if key else b"\x27") + b"\x01\0\0\0" + len(nal).to_bytes(4, "big") + nal
 
