@@ -106,6 +106,7 @@ class SrtSettings(UdpListenerSettings):
     is_for_edges = True
 
     latency: option.Latency
+    max_latency: option.Latency
     passphrase: option.Passphrase
     srtla_port: option.OptionalPort
 

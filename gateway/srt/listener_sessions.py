@@ -25,6 +25,7 @@ from gateway.protocols.srt.listening import (
 )
 from gateway.protocols.srt.packets import HEAD_SIZE, HandshakeType, Reject, SrtHandshake, handshake_of, restamped
 from gateway.protocols.srt.stream_id import StreamId
+from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.counters import SrtCounters
 from gateway.srt.link import Direction, LinkTicker, Paths, SrtLink, SrtUser
 from gateway.srt.passphrase_guesses import PassphraseGuesses
@@ -78,11 +79,10 @@ class SrtPeer(Protocol):
 class SrtServer:
     """The connections of one process. Implements UdpProtocol.
 
-    latency: at least, milliseconds.
     request(stream id, address): returns what a caller wants. Raises HandshakeRefused.
     """
 
-    latency: int
+    latency: LatencyRange
     request: RequestOfCaller
     tasks: Tasks
     guesses: PassphraseGuesses
@@ -223,7 +223,7 @@ class SrtSession:
         if not self._may_judge(conclusion, begins=True):
             return None
         try:
-            return accept(conclusion, latency / 1000, passphrase, now)
+            return accept(conclusion, latency.least / 1000, passphrase, now, latency.most / 1000)
         except HandshakeRefused as error:
             if error.code == Reject.BAD_SECRET:
                 guesses.note_wrong(*guess, now)

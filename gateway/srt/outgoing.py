@@ -20,7 +20,7 @@ from gateway.protocols.srt.calling import REPEAT_SECONDS, Caller
 from gateway.protocols.srt.connection import SrtConnection
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
-from gateway.protocols.srt.url import SrtUrl
+from gateway.protocols.srt.url import LatencyRange, SrtUrl
 from gateway.srt.link import READ_DELAY, LinkTicker, SrtLink, SrtUser
 
 _TEXTS: Final = {
@@ -99,19 +99,20 @@ class _Call:
 
 @contextlib.asynccontextmanager
 async def open_link(
-    url: SrtUrl, addresses: Sequence[Address], latency: int, seconds: float, user: Callable[[SrtLink], SrtUser]
+    url: SrtUrl, addresses: Sequence[Address], latency: LatencyRange, seconds: float, user: Callable[[SrtLink], SrtUser]
 ) -> AsyncIterator[SrtLink]:
     """Opens a connection to the first address that answers, and closes it at the end of the block.
 
-    latency: what is wanted if the address has none, milliseconds. seconds: limit for all addresses.
+    latency: what is granted, and what is wanted if the address has none. seconds: limit for all addresses.
     user: returns the user of the link.
     Raises OutputError, OSError.
     """
-    wanted = (latency if url.latency is None else url.latency) / 1000
+    wanted = (latency.least if url.latency is None else url.latency) / 1000
     call: _Call | None = None
     failure: OutputError | None = None
     for address in addresses:
-        caller = Caller(url.stream_id, wanted, time.monotonic(), url.passphrase, url.key_size)
+        secret = url.passphrase, url.key_size
+        caller = Caller(url.stream_id, wanted, time.monotonic(), *secret, latency.most / 1000)
         try:
             call = _Call(caller, address)
         except OSError as error:  # this machine has no IPv6, for example

@@ -21,6 +21,7 @@ from gateway.packaging.backlog import Backlogs
 from gateway.packaging.services import PackagingServices
 from gateway.playback.format_outputs import output_specs
 from gateway.ports.events import Events
+from gateway.protocols.srt.url import LatencyRange
 from gateway.settings.ladders import load_ladders
 from gateway.workers.jpeg_service import JpegService
 from gateway.workers.worker_pool import WorkerPool
@@ -56,7 +57,8 @@ class OutputFactory:
         self.finalizer = Mp4Finalizer(archive)
         self.recording_counts = RecordingCounts()
         self.jpegs = JpegService(self.workers, settings.snapshot)
-        self.relays = RelayFactory(settings.relay, self.egress, hub.events, tls, cloud, settings.srt.latency)
+        latency = LatencyRange(settings.srt.latency, settings.srt.max_latency)
+        self.relays = RelayFactory(settings.relay, self.egress, hub.events, tls, cloud, latency)
         self.kvs = KvsStreams(cloud, settings.kvs, tls)
         for source in (
             *(self._packaging.samples, archive.samples, self.recording_counts.samples),

@@ -15,6 +15,7 @@ from gateway.protocols.srt.connection import IDLE_SECONDS
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.stream_id import InvalidStreamId, StreamId, parse_stream_id
+from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.bonding import BondingServer
 from gateway.srt.link import READ_DELAY
 from gateway.srt.listener_sessions import RequestOfCaller, SrtRequest, SrtServer
@@ -40,7 +41,8 @@ def open_srt(services: ListenerServices) -> OpenListeners:
         return SrtPush(services, asked, address)
 
     settings = services.settings
-    server = SrtServer(settings.srt.latency, request, services.tasks, PassphraseGuesses(services.admission.refusals))
+    latency = LatencyRange(settings.srt.latency, settings.srt.max_latency)
+    server = SrtServer(latency, request, services.tasks, PassphraseGuesses(services.admission.refusals))
     ticker = server.ticker
     limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS, READ_DELAY, lambda: bool(ticker))
     protocols = {"srt": server} | ({"srtla": BondingServer(server)} if services.is_first and not is_edge else {})

@@ -13,7 +13,7 @@ from gateway.media.errors import InvalidData
 from gateway.ports.errors import OutputError
 from gateway.protocols.srt.connection import PEER_CLOSED
 from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
-from gateway.protocols.srt.url import parse_url
+from gateway.protocols.srt.url import LatencyRange, parse_url
 from gateway.srt.outgoing import open_link
 
 
@@ -27,7 +27,8 @@ async def pull_srt(url: str, services: InputServices, context: InputContext) -> 
         raise OutputError("the address is an output of this channel")
     address = url.partition("?")[0]
     addresses = await services.egress.check(address, SRT)
-    latency = services.settings.srt.latency
+    srt = services.settings.srt
+    latency = LatencyRange(srt.latency, srt.max_latency)
     async with ProgramOutput(services, context, peer_of(address)) as output:
         player = _SrtPlayer(output)
         async with open_link(target, addresses, latency, CONNECT_SECONDS, lambda link: player):

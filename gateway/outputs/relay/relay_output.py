@@ -21,7 +21,7 @@ from gateway.media.track import AccessUnit
 from gateway.outputs.relay.relay_target import RelayContext, RelayTarget, TargetState
 from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
-from gateway.protocols.srt.url import DEFAULT_LATENCY
+from gateway.protocols.srt.url import LatencyRange
 from gateway.settings.models import RelaySettings
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,7 @@ class RelayFactory:
         events: Events,
         tls: ssl.SSLContext | None = None,
         ivs: IvsDirectory | None = None,
-        latency: int = DEFAULT_LATENCY,
+        latency: LatencyRange = LatencyRange(),  # noqa: B008,
     ) -> None:
         self.context = RelayContext(relay, egress, events, ivs, self._tls_context, latency)
         self._tls = tls

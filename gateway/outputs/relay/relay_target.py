@@ -36,7 +36,7 @@ from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
 from gateway.protocols.rtmp.client import ConnectFeatures
 from gateway.protocols.rtmp.url import RtmpUrl, parse_url
-from gateway.protocols.srt.url import SrtUrl
+from gateway.protocols.srt.url import LatencyRange, SrtUrl
 from gateway.protocols.srt.url import parse_url as parse_srt_url
 from gateway.settings.models import RelaySettings
 
@@ -72,7 +72,7 @@ class RelayContext:
     events: Events
     ivs: IvsDirectory | None
     tls: Callable[[], ssl.SSLContext]
-    latency: int
+    latency: LatencyRange
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.protocols.srt.connection import TICK_SECONDS
 from gateway.protocols.srt.packets import PAYLOAD
 from gateway.protocols.srt.send_buffer import split
-from gateway.protocols.srt.url import SrtUrl
+from gateway.protocols.srt.url import LatencyRange, SrtUrl
 from gateway.srt.link import SrtLink
 from gateway.srt.outgoing import open_link
 
@@ -59,7 +59,7 @@ class SrtRelayPush:
         self._flushing: asyncio.Handle | None = None
         self._changed = asyncio.Event()  # fewer bytes wait, or the connection is lost
 
-    async def open(self, url: SrtUrl, addresses: Sequence[Address], latency: int, seconds: float) -> None:
+    async def open(self, url: SrtUrl, addresses: Sequence[Address], latency: LatencyRange, seconds: float) -> None:
         """Connects. Raises OutputError, OSError. latency, seconds: as for `open_link`."""
         opening = open_link(url, addresses, latency, seconds, lambda link: self)
         self._link = await self._opened.enter_async_context(opening)
@@ -162,7 +162,7 @@ class SrtRelayPush:
                 await asyncio.sleep(link.connection.agreement.send_latency)
 
 
-async def open_push(url: SrtUrl, addresses: Sequence[Address], latency: int, seconds: float) -> SrtRelayPush:
+async def open_push(url: SrtUrl, addresses: Sequence[Address], latency: LatencyRange, seconds: float) -> SrtRelayPush:
     """Opens a connection to the first address that answers. Raises OutputError, OSError.
 
     latency, seconds: as for `open_link`.

@@ -30,7 +30,7 @@ from gateway.protocols.srt.packets import (
     random_socket,
 )
 from gateway.protocols.srt.receive_buffer import WINDOW
-from gateway.protocols.srt.url import MAX_GRANTED_LATENCY
+from gateway.protocols.srt.url import MAX_LATENCY
 
 REPEAT_SECONDS: Final = 0.25  # between two copies of a handshake packet without an answer, as in libsrt
 _KEY_FAILURES: Final = {NO_SECRET: "the peer has no passphrase", BAD_SECRET: "wrong passphrase"}
@@ -41,6 +41,7 @@ class Caller:
     """Opens a connection. Send `datagram` at once, and again every REPEAT_SECONDS, until `agreement` is set.
 
     latency: at least, seconds. key_size: bytes of the key, if there is a passphrase.
+    longest: latency of a peer that wants more, seconds.
     datagram: the packet that the peer has to answer now.
     """
 
@@ -49,6 +50,7 @@ class Caller:
     began: float
     passphrase: str = ""
     key_size: int = KEY_SIZES[0]
+    longest: float = MAX_LATENCY / 1000
     agreement: Agreement | None = field(default=None, init=False)
     datagram: bytes = field(default=b"", init=False)
     _socket: int = field(init=False)
@@ -111,7 +113,7 @@ class Caller:
                 raise HandshakeRefused(Reject.BAD_SECRET, _KEY_FAILURES.get(confirmed, "the peer does not encrypt"))
             receive_keys = ReceiveKeys(self.passphrase, PayloadCipher(keys.salt, {keys.kind: AES(keys.key)}))
         # Both sides have answered with what they want of each direction: the greater value wins, up to our bound.
-        latency, most = round(self.latency * 1000), MAX_GRANTED_LATENCY
+        latency, most = round(self.latency * 1000), round(self.longest * 1000)
         self.agreement = Agreement(
             socket=self._socket,
             peer_socket=answer.socket,

@@ -31,7 +31,7 @@ from gateway.protocols.srt.packets import (
     refusal_type,
 )
 from gateway.protocols.srt.receive_buffer import WINDOW
-from gateway.protocols.srt.url import MAX_GRANTED_LATENCY
+from gateway.protocols.srt.url import MAX_LATENCY
 
 _COOKIE_SECONDS: Final = 60.0  # of one cookie; the one before is valid too
 _LIVE: Final = "live"
@@ -132,14 +132,17 @@ def refuse(conclusion: SrtHandshake, code: int, stamp: int) -> bytes:
     return control(0, conclusion.socket, stamp, answer.encode())
 
 
-def accept(conclusion: Conclusion, latency: float, passphrase: str, now: float) -> tuple[Agreement, bytes]:
+def accept(
+    conclusion: Conclusion, latency: float, passphrase: str, now: float, longest: float = MAX_LATENCY / 1000
+) -> tuple[Agreement, bytes]:
     """Returns the agreement, and the answer to the caller. Raises HandshakeRefused for a wrong passphrase.
 
     latency: at least, seconds. passphrase: "": no encryption. It takes a millisecond with encryption.
+    longest: latency of a caller that wants more, seconds. The caller decides how much waits for it in our memory.
     """
     handshake, asked = conclusion.handshake, conclusion.parameters
     receive_keys, send_keys = _keys(conclusion.key_material, passphrase)
-    ours, most = round(latency * 1000), MAX_GRANTED_LATENCY
+    ours, most = round(latency * 1000), round(longest * 1000)
     receive_latency = max(ours, min(most, asked.sender_latency))
     send_latency = max(ours, min(most, asked.receiver_latency))
     agreement = Agreement(

@@ -9,10 +9,16 @@ from gateway.protocols.srt.crypto import KEY_SIZES, PASSPHRASE
 from gateway.protocols.srt.packets import MAX_STREAM_ID
 
 MAX_LATENCY: Final = 60_000  # milliseconds
-# A peer that wants more gets this. It decides by its wish how much waits for it in our memory.
-MAX_GRANTED_LATENCY: Final = 20_000
 DEFAULT_LATENCY: Final = 120  # milliseconds, as of libsrt
 _FIELDS: Final = frozenset(("streamid", "latency", "passphrase", "pbkeylen", "mode"))
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRange:
+    """What we grant of the latency, in milliseconds. least: what we want. most: for a peer that wants more."""
+
+    least: int = DEFAULT_LATENCY
+    most: int = MAX_LATENCY
 
 
 @dataclass(frozen=True, slots=True)

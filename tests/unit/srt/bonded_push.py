@@ -15,7 +15,7 @@ from gateway.lib.tasks import Tasks
 from gateway.protocols.srt.calling import REPEAT_SECONDS, Caller
 from gateway.protocols.srt.connection import TICK_SECONDS, SrtConnection
 from gateway.protocols.srt.statistics import LinkStatistics
-from gateway.protocols.srt.url import DEFAULT_LATENCY
+from gateway.protocols.srt.url import LatencyRange
 from gateway.srt import bonding, listener_sessions
 from gateway.srt import link as srt_link
 from gateway.srt.bonding import BondedLinkSession, BondingServer
@@ -98,7 +98,7 @@ class BondedPush:
         self.conditions = conditions
         self.received = _Receiver()
         guesses = PassphraseGuesses(Refusals(0))
-        self.server = BondingServer(SrtServer(DEFAULT_LATENCY, lambda *_: self.received, tasks, guesses))
+        self.server = BondingServer(SrtServer(LatencyRange(), lambda *_: self.received, tasks, guesses))
         self.clients: dict[str, _Client] = {}
         self.forth, self.back = (Way(conditions, random.Random(conditions.seed + way)) for way in (0, 1))
         self._bonding = SrtlaBonding(*addresses)

@@ -15,7 +15,7 @@ from gateway.protocols.srt.calling import Caller
 from gateway.protocols.srt.connection import SrtConnection
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
-from gateway.protocols.srt.url import DEFAULT_LATENCY
+from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.link import Direction, SrtLink, SrtUser
 from gateway.srt.listener_sessions import MAX_LINKS, SrtServer, SrtSession
 from gateway.srt.passphrase_guesses import PassphraseGuesses
@@ -34,7 +34,7 @@ class Lab:
     address = ADDRESS[0]
 
     def __init__(self, tasks: Tasks) -> None:
-        self.server = SrtServer(DEFAULT_LATENCY, self.request, tasks, PassphraseGuesses(Refusals(0)))
+        self.server = SrtServer(LatencyRange(), self.request, tasks, PassphraseGuesses(Refusals(0)))
         self.sent: list[bytes] = []
         self.closes: list[str] = []
         self.ends: list[str] = []

@@ -14,7 +14,7 @@ from gateway.protocols.srt import crypto
 from gateway.protocols.srt.calling import Caller
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
-from gateway.protocols.srt.url import DEFAULT_LATENCY
+from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.link import Direction, SrtLink, SrtUser
 from gateway.srt.listener_sessions import SrtServer, SrtSession
 from gateway.srt.passphrase_guesses import PassphraseGuesses
@@ -65,7 +65,7 @@ class Lab:
     def __init__(self, tasks: Tasks, monkeypatch: pytest.MonkeyPatch, per_minute: int) -> None:
         self.refusals, self.derived = Refusals(per_minute), 0
         self.server = SrtServer(
-            DEFAULT_LATENCY, lambda stream_id, address: Player(), tasks, PassphraseGuesses(self.refusals)
+            LatencyRange(), lambda stream_id, address: Player(), tasks, PassphraseGuesses(self.refusals)
         )
         decode = crypto.decode_key_material
 

@@ -138,14 +138,14 @@ def test_neither_side_grants_a_stranger_more_latency_than_its_bound() -> None:
     """A minute of a stream would wait in memory for a player that wants it."""
     minute = Parameters(0x10503, int(listening.OUR_FLAGS), 60_000, 60_000).encode()
     conclusion = conclusion_of(_conclusion(extensions={int(HandshakeExtension.PARAMETERS_REQUEST): minute}), 100.0)
-    agreement, answer = accept(conclusion, 0.12, "", 100.0)
-    assert (agreement.receive_latency, agreement.send_latency) == (20.0, 20.0)
+    agreement, answer = accept(conclusion, 0.12, "", 100.0, 5.0)
+    assert (agreement.receive_latency, agreement.send_latency) == (5.0, 5.0)
     told = handshake_of(answer)
     assert told is not None
-    assert Parameters.decode(told.find(HandshakeExtension.PARAMETERS) or b"").receiver_latency == 20_000
-    assert accept(conclusion, 30.0, "", 100.0)[0].send_latency == 30.0, "our own wish has no bound"
-    for own, granted in ((0.12, 20.0), (30.0, 30.0)):
-        caller, cookies = Caller("x", own, 100.0), Cookies()
+    assert Parameters.decode(told.find(HandshakeExtension.PARAMETERS) or b"").receiver_latency == 5_000
+    assert accept(conclusion, 8.0, "", 100.0, 5.0)[0].send_latency == 8.0, "our own wish has no bound"
+    for own, granted in ((0.12, 5.0), (8.0, 8.0)):
+        caller, cookies = Caller("x", own, 100.0, longest=5.0), Cookies()
         induction = listening.answer_induction(caller.datagram, cookies.make(ADDRESS, 100.0))
         assert induction is not None
         caller.receive(induction, 100.0)
