@@ -252,9 +252,17 @@ class Peer:
         await self.body(VIDEO, AVC_HEADER, time)
         await self.body(AUDIO, AAC_HEADER, time)
 
-    async def film(self, times: Iterable[int], *, gop: int = 10, number: int = 0) -> None:
-        """Sends a picture and a sound at each of these times (ms), the first with this number."""
+    async def film(self, times: Iterable[int], *, gop: int = 10, number: int = 0, paced: bool = False) -> None:
+        """Sends a picture and a sound at each of these times (ms), the first with this number.
+
+        paced: in real time. A burst of more than a second begins an epoch: its dates would lie in the future.
+        """
+        loop = asyncio.get_running_loop()
+        began, first = loop.time(), None
         for n, time in enumerate(times, number):
+            first = time if first is None else first
+            if paced:
+                await asyncio.sleep(began + (time - first) / 1000 - loop.time())
             await self.body(VIDEO, picture(n, n % gop == 0), time % 2**32)
             await self.body(AUDIO, sound(n), time % 2**32)
 
