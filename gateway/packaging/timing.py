@@ -225,9 +225,9 @@ class WallClock:
         return self.wall + (media - self.media)
 
 
-# Seconds. Errors up to the first value are jitter. From the second and third on, media without a step would stay too
-# long in the future or late. `_LATE_FOR` is how long they are late without catching up.
-_JITTER, _MAX_LEAD, _MAX_LATE, _LATE_FOR = 0.1, 1.0, 1.0, 10.0
+# Seconds. Errors up to the first value are jitter, and times stay exact. From the second and third on, media without a
+# step would stay too long in the future or late. `_LATE_FOR` is how long they are late without catching up.
+_JITTER, _MAX_LEAD, _MAX_LATE, _LATE_FOR = 0.5, 1.0, 1.0, 10.0
 _DATE_WINDOW = 20.0  # seconds of media, of which the earliest arrival counts: networks delay, and nothing comes early
 _MAX_SLEW = 0.0005  # of the time that passes; crystals differ by at most 200 ppm
 _MAX_STEP = 90  # ticks, 1 ms: dates must follow from the durations of segments

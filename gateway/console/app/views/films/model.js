@@ -11,6 +11,7 @@
  * @property {string} source
  * @property {Record<string, string>} outputs  of a VOD: hls, poster, thumbnail
  * @property {string | null} error
+ * @property {string | null} warning
  * @property {string} created
  * @property {string} updated
  */
