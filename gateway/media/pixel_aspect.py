@@ -31,12 +31,17 @@ def read_pixel_aspect(bits: BitReader) -> PixelAspect:
 
 def of_sizes(size: tuple[int, int], render_size: tuple[int, int]) -> PixelAspect:
     """Returns the pixel aspect ratio of pictures with `size` pixels that are displayed as `render_size`."""
-    found = usable(render_size[0] * size[1], render_size[1] * size[0])
-    return SQUARE if abs(Fraction(*found) - 1) < _TOLERANCE else found
+    return _rounded(usable(render_size[0] * size[1], render_size[1] * size[0]))
+
+
+def _rounded(aspect: PixelAspect) -> PixelAspect:
+    """Returns the ratio; square if it only corrects a size in whole pixels, such as 426x240 of 640x360."""
+    return SQUARE if abs(Fraction(*aspect) - 1) < _TOLERANCE else aspect
 
 
 def displayed(size: tuple[int, int], aspect: PixelAspect) -> tuple[int, int]:
     """Returns the size of pictures in square pixels, with their height."""
+    aspect = _rounded(aspect)
     return max(1, round(Fraction(size[0] * aspect[0], aspect[1]))), size[1]
 
 

@@ -101,8 +101,8 @@ class Epoch:
         return segment.epoch < self.number or (segment.epoch == self.number and middle < self.origin)
 
     def has(self, segment: Segment) -> bool:
-        """Whether a segment of this or an earlier Period is in this one."""
-        return segment.epoch == self.number and not self.is_after(segment)
+        """Whether a segment of this or an earlier Period is in this one. The first one has all before the second."""
+        return segment.epoch == self.number and (not self.period or not self.is_after(segment))
 
     def ends_at(self, time: int, number: int) -> bool:
         """Whether segment `number` of the main track needs another Period. It begins at `time`, ticks of 90 kHz."""
@@ -276,9 +276,11 @@ class MpdSnapshot:
                 epoch.by_number = epoch.regular and epoch.typical is not None and not ended
             if following is None:
                 epoch.is_outdated = epoch.contents != contents
-            by_track = {kind: own for kind, own in by_track.items() if kind in epoch.contents.tracks}
-            if by_track:
-                found.append((epoch, by_track))
+            own_tracks = {kind: own for kind, own in by_track.items() if kind in epoch.contents.tracks}
+            if not own_tracks and not found and following is None:
+                own_tracks = by_track  # the listed tracks have ended: an MPD cannot be empty
+            if own_tracks:
+                found.append((epoch, own_tracks))
         return found
 
     def _sets(

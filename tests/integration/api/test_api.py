@@ -506,7 +506,7 @@ class Away:
     async def check(self) -> None:
         raise StoreUnavailable("the database /secret/path does not answer", 7)
 
-    get = list = add = update = delete = get_deleted = list_deleted = lambda self, *_, **__: self.check()
+    get = get_many = list = add = update = delete = get_deleted = list_deleted = lambda self, *_, **__: self.check()
 
 
 async def test_the_status_shows_the_node_its_machine_and_its_traffic(tmp_path: Path):

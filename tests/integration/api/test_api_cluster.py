@@ -83,7 +83,7 @@ async def test_a_channel_without_a_holder_is_idle_on_every_node(pair: Pair):
     assert found["state"] == "idle" and "node" not in found
     await pair.here.api.json("DELETE", f"/videostream/{item['id']}/session", status=404)
     await pair.here.api.json("GET", "/videostream/unknown/session", status=404)
-    assert pair.there.asked == ["refusals"]
+    assert pair.there.asked == ["told"]
 
 
 async def test_a_kick_reaches_the_holder(pair: Pair):
@@ -156,7 +156,7 @@ async def test_a_request_about_a_local_stream_is_not_forwarded(pair: Pair):
     await pair.here.push(item["id"])
     await pair.here.api.json("GET", f"/videostream/{item['id']}/session")
     await pair.here.api.json("DELETE", f"/videostream/{item['id']}/session")
-    assert pair.there.asked == ["refusals"]
+    assert pair.there.asked == ["told"]
 
 
 async def test_a_session_has_the_refusals_of_all_nodes_the_newest_first(pair: Pair):
@@ -171,7 +171,7 @@ async def test_a_session_has_the_refusals_of_all_nodes_the_newest_first(pair: Pa
         refuse(pair.here, item["id"], "revoked", 4)
     await pair.here.push(item["id"])
     assert len((await pair.here.api.json("GET", path))["refusals"]) == 4
-    assert pair.there.asked == ["refusals"], "asked once a second, however often sessions are read"
+    assert pair.there.asked == ["told"], "asked once a second, however often sessions are read"
 
 
 def refuse(member: Member, channel: str, reason: str, time: float) -> None:
@@ -569,7 +569,7 @@ async def test_a_stream_is_reachable_through_every_process_of_a_host(host: tuple
     path = f"/videostream/{item['id']}/session"
     for asked in host:
         assert (await asked.api.json("GET", path))["node"] == "h.2"
-    sessions = [[name for name in member.asked if name != "refusals"] for member in (first, second)]
+    sessions = [[name for name in member.asked if name != "told"] for member in (first, second)]
     assert sessions[0] == ["forwarded"], "passed on to its sibling for the node elsewhere, which asks it directly"
     assert sessions[1] == ["forwarded", "forwarded"]
     online = await far.api.json("GET", "/videostreams/online")

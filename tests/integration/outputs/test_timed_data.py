@@ -105,7 +105,7 @@ def test_playlists_name_breaks_and_begin_segments_at_them(stage: Channel) -> Non
 
 def test_fragments_have_event_messages_and_play(stage: Channel, tmp_path: Path) -> None:
     manifest = http("GET", stage.url("manifest.mpd")).text
-    assert manifest.count("<InbandEventStream ") == 2
+    assert manifest.count("<InbandEventStream ") == 2 * manifest.count("<Period ") > 0
     playlist = http("GET", stage.url("video/index.m3u8")).text
     init = re.search(r'MAP:URI="([^"]+)"', playlist)
     assert init is not None

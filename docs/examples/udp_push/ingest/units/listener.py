@@ -12,7 +12,7 @@ from gateway.listeners.datagrams import Address
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpClient, UdpLimits, UdpListener
 from gateway.live.sink import EndReason
-from gateway.live.unit_intake import UnitIntake
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, MediaTrack
 from gateway.ports.errors import GatewayError
@@ -93,7 +93,9 @@ class UnitsSession:
                 self._joiner.set_track(message)
                 intake.set_track(message, now)
             elif (unit := self._joiner.add(message, time.time())) is not None:
-                intake.push(unit, now)
+                index = VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX
+                unit.dts = intake.timeline.stamp(index, unit.dts & 0xFFFFFFFF)
+                intake.take(0, unit, now)
         except InvalidData as error:  # the tracks change too often
             raise RemoteProtocolError(str(error)) from None
 
