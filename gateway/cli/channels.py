@@ -165,9 +165,8 @@ async def delete(
     from gateway.app.parts.background_jobs import media_deletion
     from gateway.channels.names import is_channel_id
 
-    if not (
-        is_channel_id(id) and await context.stores.channels.get_many([id])
-    ):  # it has a row that cannot be read, too
+    rows = await context.stores.channels.get_many([id]) if is_channel_id(id) else {}
+    if id not in rows:  # also a row that cannot be read is one
         id = (await _find(context, id)).id
     deletion = media_deletion(context.settings, context.stores) if media == "delete" else None
     if deletion is not None:

@@ -19,7 +19,7 @@ from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import StreamSettings, TranscodeSettings
 from gateway.workers.messages import WorkerMessage
-from gateway.workers.stream_form import StreamForm
+from gateway.workers.stream_form import StreamForm, in_milliseconds
 from gateway.workers.worker_pool import Handler, WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -179,10 +179,9 @@ async def _send_items(worker: WorkerProcess, items: Subscription) -> None:
     """Sends the input to the worker, from a key frame on."""
     async for item in items:
         if isinstance(item, Tracks):
-            form = StreamForm.of(item)
-            await worker.send_item(Tracks(form.video, form.audio, item.epoch, item.metadata))
+            await worker.send_item(replace(item, video=in_milliseconds(item.video), audio=in_milliseconds(item.audio)))
         elif isinstance(item, AccessUnit):
-            await worker.send_item(rescaled(item, replace(item.track, timescale=MILLISECONDS)))
+            await worker.send_item(rescaled(item, MILLISECONDS))
         elif isinstance(item, End):
             await worker.send_end()
             return

@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from gateway.live.additional_relay import AdditionalRelay
@@ -215,7 +214,7 @@ class Program:
     def _counted(self, unit: AccessUnit) -> AccessUnit:
         """Returns the unit with times in ticks of the stream's tracks."""
         scale = self._scale
-        return unit if unit.track.timescale == scale else rescaled(unit, replace(unit.track, timescale=scale))
+        return unit if unit.track.timescale == scale else rescaled(unit, scale)
 
     def _write(self, unit: AccessUnit, dts: int, cts: int, now: float) -> None:
         # A new unit, because the input's stream still has this one in its cache.

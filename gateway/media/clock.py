@@ -6,7 +6,7 @@ from bisect import insort
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gateway.media.track import AccessUnit, MediaTrack
+from gateway.media.track import AccessUnit
 
 VIDEO_CLOCK: Final = 90_000  # ticks a second: of transport streams, of pictures in RTP, and of our segments
 MILLISECONDS: Final = 1_000  # a second: of FLV and RTMP
@@ -223,8 +223,8 @@ class DecodeTimes:
         return time
 
 
-def rescaled(unit: AccessUnit, track: MediaTrack) -> AccessUnit:
-    """Returns the unit on another track, with the times in its ticks, rounded to the nearest."""
-    num, den = track.timescale, unit.track.timescale
+def rescaled(unit: AccessUnit, timescale: int) -> AccessUnit:
+    """Returns the unit with its track and its times in other ticks a second, rounded to the nearest."""
+    num, den = timescale, unit.track.timescale
     dts, shown = ((2 * time * num + den) // (2 * den) for time in (unit.dts, unit.dts + unit.cts))
-    return replace(unit, track=track, dts=dts, cts=shown - dts)
+    return replace(unit, track=replace(unit.track, timescale=timescale), dts=dts, cts=shown - dts)

@@ -140,7 +140,7 @@ class NalSamples:
         if not all(sets) or (self.config and all(set(n) <= set(o) for n, o in zip(sets, self._sets, strict=True))):
             return False
         config = bytearray(self._codec.build_record(*map(list, sets)))
-        at = 4 if self._h264 else 21  # position of the byte with lengthSizeMinusOne
+        at = self._codec.lengths
         config[at] = config[at] & 0xFC | (self.length_size - 1)
         self.config, self._sets = bytes(config), sets
         return True

@@ -9,7 +9,6 @@ from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, MediaTrack
 
 _HEAD: Final = 16  # bytes with the first fields of a slice
-_H265_SLICES: Final = frozenset((*range(10), *range(16, 22)))
 _FIRST_IRAP: Final = 16
 
 
@@ -20,18 +19,17 @@ def has_readable_slice(track: MediaTrack, payload: bytes) -> bool | None:
     """
     if track.codec not in NAL_CODECS or not track.config:
         return None
-    is_h264 = track.codec is Codec.H264
-    type_of, slices = NAL_CODECS[track.codec].type_of, h264.SLICES if is_h264 else _H265_SLICES
+    codec, is_h264 = NAL_CODECS[track.codec], track.codec is Codec.H264
     try:
-        units = nal.views(payload, (track.config[4 if is_h264 else 21] & 3) + 1)
+        units = nal.views(payload, (track.config[codec.lengths] & 3) + 1)
     except (InvalidData, IndexError):
         return None
-    first = next((unit for unit in units if type_of(unit) in slices), None)
+    first = next((unit for unit in units if codec.type_of(unit) in codec.slices), None)
     if first is None:
         return None
     bits = BitReader(nal.unescape(bytes(first[:_HEAD])), what="slice", error=InvalidData)
     try:
-        return _is_h264(bits, type_of(first)) if is_h264 else _is_h265(bits, type_of(first))
+        return (_is_h264 if is_h264 else _is_h265)(bits, codec.type_of(first))
     except InvalidData:
         return False
 

@@ -21,11 +21,10 @@ _FIRST: Final = b"\x80"
 # The bytes of a NAL unit's header, and the types of slices, of slices where decoding can start, and of units beside
 # slices. Other types count as pictures, such as those of extensions.
 _TYPES: Final = {
-    Codec.H264: (1, frozenset(h264.SLICES), frozenset((h264.SLICE_IDR,)), frozenset(range(6, 16))),
-    Codec.H265: (2, frozenset((*range(10), *range(16, 22))), frozenset(range(16, 22)), frozenset(range(32, 41))),
+    Codec.H264: (1, NAL_CODECS[Codec.H264].slices, frozenset((h264.SLICE_IDR,)), frozenset(range(6, 16))),
+    Codec.H265: (2, NAL_CODECS[Codec.H265].slices, frozenset(range(16, 22)), frozenset(range(32, 41))),
 }
 _SIZE: Final = 4  # bytes of a length. Chromium plays no pictures with shorter ones
-_LENGTHS: Final = {Codec.H264: 4, Codec.H265: 21}  # the byte of a record that has this size, less one, in its last bits
 _MAX_HELD: Final = 1 << 16  # bytes of units without a picture that wait for one
 _MAX_PICTURE: Final = 1 << 24  # bytes of a picture in several bodies; a picture at 60 Mbit/s and 10 a second has 750 kB
 
@@ -40,7 +39,7 @@ def _plain_heads(codec: Codec) -> frozenset[bytes]:
 def _with_usual_lengths(track: MediaTrack, config: bytes) -> MediaTrack:
     """Returns a track with this record, which becomes one for units with lengths of four bytes."""
     record = bytearray(config)
-    record[_LENGTHS[track.codec]] |= _SIZE - 1
+    record[NAL_CODECS[track.codec].lengths] |= _SIZE - 1
     return replace(track, config=bytes(record))
 
 

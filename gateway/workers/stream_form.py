@@ -52,7 +52,7 @@ class StreamForm:
             return cls(None, DEFAULT_AUDIO, True, DEFAULT_SIZE, DEFAULT_RATE, _bitrate(DEFAULT_SIZE, DEFAULT_RATE, {}))
         size, rate = _size(reference), _rate(reference)
         bitrate = _bitrate(size, rate, reference.metadata)
-        video, audio = _in_milliseconds(reference.video), _in_milliseconds(reference.audio)
+        video, audio = in_milliseconds(reference.video), in_milliseconds(reference.audio)
         return cls(video, audio, reference.video is not None, size, rate, bitrate)
 
     def to_json(self) -> dict[str, Any]:
@@ -69,7 +69,8 @@ class StreamForm:
             raise InvalidData(f"invalid form of a stream: {error}") from None
 
 
-def _in_milliseconds(track: MediaTrack | None) -> MediaTrack | None:
+def in_milliseconds(track: MediaTrack | None) -> MediaTrack | None:
+    """Returns a track whose times count milliseconds."""
     return None if track is None else replace(track, timescale=MILLISECONDS)
 
 

@@ -83,7 +83,7 @@ class DynamoChannels(DynamoStore):
         # If the fields that protect the media change before the write, the item is read again.
         for _ in range(_MAX_TRIES):
             stored = await self._item(id)
-            channel = read_rows_by_key(_CHANNEL, _channel, [(id, stored)])[id]
+            channel = read_rows_by_key("channel", _channel, [(id, stored)])[id]
             deleted = DeletedChannel.of(id, channel, now, media=media)
             claims = await self._change_claims(id, "", channel.slug if channel is not None else "")
             if await self._replace(id, stored, deleted, claims):

@@ -133,6 +133,5 @@ class GatewayOperations:
 
 
 def listing(values: Callable[[], Iterable[Mapping[str, Any]]]) -> OperationSpec:
-    """Returns an operation without a name, which answers objects."""
     """Returns an operation that answers with values of this node, one on each line."""
     return OperationSpec("GET", None, lambda request, rest: lines(values()))

@@ -113,9 +113,9 @@ class TsRendering:
         return b"" if stream is None else self._announce(muxer, stream) + write_private(muxer, stream, data).render()
 
     def _announce(self, muxer: TsMuxer, stream: DataStream) -> bytes:
-        return (
-            self._tables(muxer, max(self._last.values(), default=0) // _MILLISECOND) if muxer.announce(stream) else b""
-        )
+        if not muxer.announce(stream):
+            return b""
+        return self._tables(muxer, max(self._last.values(), default=0) // _MILLISECOND)
 
     def _set(self, tracks: Tracks) -> TsMuxer:
         """Returns the muxer for these tracks. Raises UnsupportedCodec."""

@@ -13,6 +13,8 @@ from typing import Final
 
 import av
 
+from gateway.media.colors import VideoSignal
+
 SIZE: Final = 36  # points on each axis, a square; the filter interpolates between them
 _SIDE: Final = 216  # pixels of the picture that has the table: SIZE³ = _SIDE²
 _WHITE_CODE: Final = 4095  # of 12 bits
@@ -26,13 +28,10 @@ _TO_709: Final = ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.01
 
 
 class Transfer(StrEnum):
-    """The transfer function of an HDR picture."""
+    """The transfer function of an HDR picture, by the names of `VideoSignal.range`."""
 
-    PQ = "pq"
-    HLG = "hlg"
-
-
-_TRANSFERS: Final = {16: Transfer.PQ, 18: Transfer.HLG}
+    PQ = "PQ"
+    HLG = "HLG"
 
 
 def to_sdr(transfer: int, full_range: bool) -> tuple[tuple[str, ...], av.VideoFrame | None]:
@@ -40,7 +39,8 @@ def to_sdr(transfer: int, full_range: bool) -> tuple[tuple[str, ...], av.VideoFr
 
     transfer: by ITU-T H.273.
     """
-    if transfer not in _TRANSFERS:
+    light = VideoSignal(transfer=transfer).range
+    if light == "SDR":
         return (), None
     steps = (
         f"scale=in_color_matrix=bt2020:in_range={'full' if full_range else 'limited'}",
@@ -50,7 +50,7 @@ def to_sdr(transfer: int, full_range: bool) -> tuple[tuple[str, ...], av.VideoFr
         "format=yuv420p",
         "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=limited",
     )
-    return steps, _picture(_TRANSFERS[transfer])
+    return steps, _picture(Transfer(light))
 
 
 @cache

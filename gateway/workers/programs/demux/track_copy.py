@@ -1,6 +1,5 @@
 """Copies the packets of one libav stream as access units in ISO-BMFF form; converts sound that cannot be carried."""
 
-from fractions import Fraction
 from typing import Any, Final, Protocol
 
 from gateway.media import aac, codecs
@@ -9,6 +8,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter
+from gateway.workers.programs.vod.media_file import ticks
 from gateway.workers.sound_protocol import BITRATES
 
 _FASTER: Final = 8  # times, at which hidden pictures are shown; each still has a millisecond of its own
@@ -87,7 +87,7 @@ class PictureCopy:
         if self.track is None or not (self._begun or key) or not payload:
             return []
         self._begun = True
-        pts, dts = _ticks(packet.pts, packet.time_base), _ticks(packet.dts, packet.time_base)
+        pts, dts = ticks(packet.pts, packet.time_base), ticks(packet.dts, packet.time_base)
         if pts is None:
             pts = dts
         if pts is None:
@@ -119,7 +119,7 @@ class SoundCopy:
             )
 
     def take(self, packet: Any, wall: float) -> list[AccessUnit]:
-        payload, at = bytes(packet), _ticks(packet.pts, packet.time_base)
+        payload, at = bytes(packet), ticks(packet.pts, packet.time_base)
         if self._has_headers:
             config, size = aac.split_adts(payload)
             payload = payload[size:]
@@ -143,14 +143,10 @@ class SoundConversion:
         self._converter = SoundConverter(AudioDecoder(source, channels, context), encoder)
 
     def take(self, packet: Any, wall: float) -> list[AccessUnit]:
-        at = _ticks(packet.pts, packet.time_base)
+        at = ticks(packet.pts, packet.time_base)
         if at is None:
             return []
         return self._converter.convert(AccessUnit(self._source, at, 0, True, wall, bytes(packet)))
-
-
-def _ticks(time: int | None, base: Fraction | None) -> int | None:
-    return None if time is None or base is None else round(time * base * VIDEO_CLOCK)
 
 
 def _flac_blocks(codec: Codec, config: bytes) -> bytes:

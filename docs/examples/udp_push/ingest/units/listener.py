@@ -94,7 +94,7 @@ class UnitsSession:
                 intake.set_track(message, now)
             elif (unit := self._joiner.add(message, time.time())) is not None:
                 index = VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX
-                unit.dts = intake.timeline.stamp(index, unit.dts & 0xFFFFFFFF)
+                unit.dts = intake.timeline.stamp(index, unit.dts)
                 intake.take(0, unit, now)
         except InvalidData as error:  # the tracks change too often
             raise RemoteProtocolError(str(error)) from None
