@@ -44,7 +44,7 @@ class SoundOnDemand:
         self._changed = asyncio.Event()  # set by a new client and at the end
         self._closed = False
         self._kept: deque[AccessUnit] = deque(maxlen=_MAX_KEPT)
-        self._first = -1  # decode time of the first unit that a sink could need
+        self._first = -_DELAY  # decode time of the first unit that a sink could need
         self._wanted_at = 0  # decode time of the newest unit when a sink last wanted audio
         self._made: list[AccessUnit] = []  # converted units for the sinks that wait
         self._until: int | None = None  # decode time of the unit that completes `_made`; None: no sink waits
@@ -138,6 +138,8 @@ class SoundOnDemand:
         """Takes a unit of the worker."""
         if not self._publisher.active:
             return
+        if self.has_video and unit.dts < self._first + _DELAY:
+            return  # sinks begin with the key frame; sound before it only fills the decoder and the encoder
         self._last = unit.dts = max(unit.dts, self._last + 1)
         unit.wall = time.time()
         if self._until is None:

@@ -270,3 +270,17 @@ async def test_a_listener_waits_for_the_sound_of_a_key_frame_that_comes_meanwhil
     push.worker.deliver(500)
     push.worker.deliver(520)
     assert times(listener) == [500, 500, 520]
+
+
+@pytest.mark.parametrize("came", [1_020, 980, 900])
+async def test_no_sound_precedes_the_key_frame_with_which_a_listener_begins(came: int) -> None:
+    push = Push(has_video=True)
+    push.key(0)
+    push.opus(0, came)
+    push.key(1_000)
+    listener = Recorder()
+    push.stream.attach(listener)
+    push.worker.deliver(*range(940, came - 20, 20))
+    push.opus(came, 1_200)
+    push.worker.deliver(*range(max(came - 20, 940), 1_120, 20))
+    assert times(listener)[:2] == [1_000, 1_000] and times(listener) == sorted(times(listener))
