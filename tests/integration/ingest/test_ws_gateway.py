@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import random
+import re
 import subprocess
 import tempfile
 import urllib.request
@@ -20,7 +22,7 @@ from gateway.media import nal
 from gateway.media.h264 import parse_avcc
 from gateway.media.track import Kind
 from tests.support.clients import probe, pull, take_of, until
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import VP8, excerpt, framehash_command, parse_framehash
 from tests.support.push_messages import end_text
 from tests.support.pushing import camera, close_code, page
@@ -109,6 +111,13 @@ def _hashes(film: Source) -> list[str]:
     return [frame.digest for frame in parse_framehash(done.stdout.decode()).video]
 
 
+def segment_seconds(mpd: str) -> float:
+    """The duration of the pictures' segments of an MPD."""
+    found = re.search(r'contentType="video".*?<SegmentTemplate timescale="(\d+)"[^>]* duration="(\d+)"', mpd, re.DOTALL)
+    assert found, mpd
+    return int(found[2]) / int(found[1])
+
+
 async def test_every_format_plays_a_push_of_frames(gateway: Gateway) -> None:
     film = camera(seconds=12)
     channel = gateway.channel()
@@ -123,6 +132,8 @@ async def test_every_format_plays_a_push_of_frames(gateway: Gateway) -> None:
             assert (found["video"]["codec_name"], found["audio"]["codec_name"]) == ("h264", "aac"), path
             assert found["audio"]["sample_rate"] == "48000"
             apart = float(found["video"]["start_time"]) - float(found["audio"]["start_time"])
+            if path == "manifest.mpd":  # ffmpeg asks the time of day for each list: their first segments may differ
+                apart = math.remainder(apart, segment_seconds(http("GET", channel.url(path)).text))
             assert abs(apart) < 0.15, path
         session = channel.session()
         assert session["state"] == "live" and session["publisher"]["protocol"] == "ws"

@@ -373,8 +373,12 @@ async def test_a_stream_that_loses_its_picture_is_stored_as_sound(double: KvsDou
 
 async def test_a_long_gop_is_stored_if_transcoding_is_on(double: KvsDouble, tmp_path: Path) -> None:
     source = reel(LONG)
+    begin = sum(unit.dts < 5_000 for unit in source.units)
     async with live(double, source, kvsTranscode=True) as push:
-        await push.push(source.units, speed=8)
+        await push.push(source.units[:begin])
+        # 10 s of media wait for a worker at most: at this speed, only for one that has started.
+        await push.reports(lambda report: report["fragments"]["persisted"], "the worker delivers")
+        await push.push(source.units[begin:])
         await push.end()
         assert push.report["state"] == "done"
     assert broken(double) == []
