@@ -12,10 +12,8 @@ from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.api.route import operation
-from gateway.api.slate_pictures import check_pictures
 from gateway.channels import obs_multitrack, relay_urls
 from gateway.channels.channel import Channel, changes, create_item
-from gateway.channels.inputs import stored_inputs
 from gateway.channels.names import is_channel_id
 from gateway.channels.obs_multitrack import ENCODERS, MAX_VIDEO_TRACKS, Canvas, EncoderLimits
 from gateway.playback.formats import ADDRESSES, LADDER, is_watchable
@@ -59,7 +57,6 @@ async def create(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     body = await json_object(request)
     item = create_item(body, context.clock(), context.secrets, context.limits.item)
-    await check_pictures(context.objects, stored_inputs(item))
     return await answer_with(request, await context.changes.create(item, author(request)))
 
 
@@ -124,7 +121,6 @@ async def _change(request: web.Request, body: dict[str, Any]) -> web.Response:
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     if changed := changes(channel, body, context.secrets, context.limits.item):
-        await check_pictures(context.objects, stored_inputs(changed), stored_inputs(channel.item))
         channel = await context.changes.update(channel.id, changed, author(request))
     return await answer_with(request, channel)
 

@@ -12,7 +12,6 @@ from gateway.api.channels import author, stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.presenter import Presenter
 from gateway.api.route import operation
-from gateway.api.slate_pictures import check_pictures
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import (
     FIELD,
@@ -46,7 +45,6 @@ async def update(request: web.Request) -> web.Response:
     context, channel = request.app[CONTEXT], await stored_channel(request)
     before = stored_inputs(channel.item)
     specs = parse_inputs(restore_addresses(body, before))
-    await check_pictures(context.objects, specs, before)
     if specs != before:
         changed = {FIELD: [spec.stored() for spec in specs]}
         channel = await context.changes.update(channel.id, changed, author(request))

@@ -9,6 +9,9 @@ from typing import Any
 from gateway.channels.channel import Channel
 from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted
 from gateway.channels.deleted_channel import DeletedChannel
+from gateway.channels.inputs import FIELD as INPUTS
+from gateway.channels.inputs import stored_inputs
+from gateway.channels.slate_pictures import check_pictures
 from gateway.channels.stores import ChannelStore, find_channel
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Event
@@ -39,7 +42,7 @@ class ChangeEffects:
 class ChannelChanges:
     """The only way to change stored channels: the store, caches, live streams, other nodes, the event.
 
-    objects: has the posters. Methods raise the errors of `store`.
+    objects: has the posters, and the pictures of slates. Methods raise the errors of `store`.
     author: who asks for the change, for the event: `by` and, over the network, `peer`.
     """
 
@@ -49,15 +52,25 @@ class ChannelChanges:
     clock: Callable[[], float] = time.time
 
     async def create(self, item: Mapping[str, Any], author: Mapping[str, str]) -> Channel:
-        """Stores a new channel, which may have inputs that are always on air."""
+        """Stores a new channel, which may have inputs that are always on air.
+
+        Raises InvalidField for a slate whose picture is text.
+        """
+        await check_pictures(self.objects, stored_inputs(item))
         channel = await self.store.add(item)
         event = channel_created(channel, self.clock(), author)
         await self.follow(channel.id, channel, event, tells=bool(channel.slug))  # viewers may know the slug already
         return channel
 
     async def update(self, id: str, changed: Mapping[str, Any], author: Mapping[str, str]) -> Channel:
-        """Stores changed fields, and returns the channel. The file of a replaced poster is deleted."""
-        poster = (await self.store.get(id)).poster if "poster" in changed else ""
+        """Stores changed fields, and returns the channel. The file of a replaced poster is deleted.
+
+        Raises InvalidField for a new slate whose picture is text.
+        """
+        before = await self.store.get(id) if {"poster", INPUTS} & set(changed) else None
+        if before is not None and INPUTS in changed:
+            await check_pictures(self.objects, stored_inputs(changed), stored_inputs(before.item))
+        poster = before.poster if before is not None else ""
         channel = await self.store.update(id, changed)
         await self.follow(id, channel, channel_changed(channel, self.clock(), author, changed))
         if poster != channel.poster:

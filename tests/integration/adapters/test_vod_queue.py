@@ -18,6 +18,7 @@ from gateway.adapters.aws.s3_events import ObjectHandler, ObjectRule, object_han
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.sqs_reader import SqsReader
 from gateway.adapters.stores import open_stores
+from gateway.channels.media_types import CONTENT_TYPES, PICTURE_TYPES
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
@@ -29,7 +30,6 @@ from gateway.ports.jobs import JobState, StoredJob
 from gateway.vod.bin import Bin
 from gateway.vod.films import Films
 from gateway.vod.sources import VodSources
-from gateway.vod.uploads import CONTENT_TYPES, PICTURE_TYPES
 from gateway.vod.vod_service import VodService
 from gateway.workers.worker_pool import WorkerPool
 from tests.integration.adapters.conftest import BUCKET

@@ -365,6 +365,11 @@ MISTAKES = [
     (["channel", "create", "--expires", "1", "--field", "hls_time=0"], 2, "hls_time: expected a number from 1 to 60"),
     (["channel", "create", "--expires", "1", "--field", "isFlv"], 2, "--field isFlv: expected name=value"),
     (["channel", "create", "--expires", "1", "--field", "relayURL=[1"], 2, "not JSON"),
+    (
+        ["channel", "create", "--field", 'inputs=[{"kind":"push"},{"kind":"slate","picture":"soon"}]'],
+        2,
+        "picture: expected the key of a picture or film in the store, or an address",
+    ),
     (["check-config", "--config", "/no/such.toml"], 2, "/no/such.toml cannot be read"),
     (["check-config", "--profile", "nope"], 2, "no profile 'nope'"),
     (["check-config", "--set", "rtmp.port=x"], 2, "rtmp.port"),

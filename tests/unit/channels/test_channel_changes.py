@@ -11,7 +11,7 @@ import pytest
 from gateway.adapters.local.stores import SqliteChannels
 from gateway.channels.channel import Channel
 from gateway.channels.channel_changes import ChangeEffects, ChannelChanges
-from gateway.ports.errors import ChannelExists, NoSuchChannel, StoreUnavailable
+from gateway.ports.errors import ChannelExists, InvalidField, NoSuchChannel, NoSuchObject, StoreUnavailable
 from gateway.ports.events import Event
 
 AUTHOR = {"by": "somebody"}
@@ -29,6 +29,10 @@ class Objects:
         if self.away:
             raise StoreUnavailable("away")
         self.deleted.append(key)
+
+    async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        raise NoSuchObject(key)
+        yield b""
 
 
 class Followed:
@@ -84,6 +88,16 @@ async def test_nothing_follows_a_change_that_is_not_stored(followed: Followed) -
     with pytest.raises(NoSuchChannel):
         await followed.changes.delete("c2", AUTHOR, media=True)
     assert followed.steps == []
+
+
+async def test_a_slate_whose_picture_is_no_picture_is_not_stored(followed: Followed) -> None:
+    slate = {"inputs": [{"name": "main", "kind": "push"}, {"name": "slate", "kind": "slate", "picture": "words"}]}
+    with pytest.raises(InvalidField, match="picture"):
+        await followed.changes.create({**ITEM, **slate}, AUTHOR)
+    await followed.store.add(ITEM)
+    with pytest.raises(InvalidField, match="picture"):
+        await followed.changes.update("c1", slate, AUTHOR)
+    assert followed.steps == [] and "inputs" not in (await followed.store.get("c1")).item
 
 
 async def test_a_change_reaches_caches_streams_nodes_and_the_log_in_this_order(followed: Followed) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.local.objects import LocalObjects
-from gateway.api.slate_pictures import check_pictures
 from gateway.channels.inputs import InputKind, InputSpec
+from gateway.channels.slate_pictures import check_pictures
 from gateway.ports.errors import InvalidField
 
 

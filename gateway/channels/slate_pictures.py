@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.channels.inputs import InputSpec
+from gateway.channels.media_types import CONTENT_TYPES, PICTURE_TYPES
 from gateway.channels.names import is_object_key
 from gateway.ports.errors import InvalidField, NoSuchObject
 from gateway.ports.stores import ObjectStore
-from gateway.vod.uploads import CONTENT_TYPES, PICTURE_TYPES
 
 _FIELD: Final = "picture"
 _SUFFIXES: Final = {*CONTENT_TYPES, *PICTURE_TYPES}
