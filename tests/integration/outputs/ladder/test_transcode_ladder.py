@@ -648,11 +648,8 @@ async def test_a_rendition_is_only_a_little_behind_its_source() -> None:
         rig.announce(publisher, film.tracks)
         await rig.until(worker_pids)
         await rig.play_live(publisher, film)
-        (viewer,) = rig.viewers.values()
-        seen = {
-            u.dts: at - u.wall for u, at in zip(viewer.units, viewer.came, strict=True) if u.track.kind is Kind.VIDEO
-        }
-        await rig.finish()
+        (viewer,) = (await rig.finish()).values()
+    seen = {u.dts: at - u.wall for u, at in zip(viewer.units, viewer.came, strict=True) if u.track.kind is Kind.VIDEO}
     settled = sorted(delay for dts, delay in seen.items() if dts > 2000)
     assert len(settled) > 40
     assert settled[len(settled) // 2] < 3
