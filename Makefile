@@ -62,7 +62,7 @@ format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-pool: export FUZZ_EXAMPLES ?= 200
+pool: export FUZZ_EXAMPLES ?= 100
 pool: $(VENV)/.dev $(VENV)/.web ## everything that is no fast test: the four suites below, together (POOL=…)
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" $(POOL)
 

@@ -178,7 +178,8 @@ async def test_muting_the_microphone_makes_the_sound_silent(browser: Browser, ga
 # ---- while live --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["frames", *at_night("container")])
+@pytest.mark.nightly
+@pytest.mark.parametrize("way", ["frames", "container"])
 async def test_another_camera_or_the_screen_continues_the_same_push(
     browser: Browser, way: str, gateway: Gateway
 ) -> None:

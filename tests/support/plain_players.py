@@ -3,8 +3,8 @@
 from tests.support.browser import Watched
 
 # errors: errors that end playback. holes: the times at which the player skipped a hole. `choose` changes with the next
-# segment that is loaded, as hls.js does by itself: nextLevel removes the end of a segment too, which stays a hole if the
-# next one is on its way (seen on a busy machine).
+# segment that is loaded, as hls.js does by itself: nextLevel removes the end of a segment too. On a busy machine it
+# stayed a hole, because the next one was on its way.
 HLS = """async (url) => {
   const { default: Hls } = await import("/_player/hls.min.js");
   const video = document.querySelector("video");

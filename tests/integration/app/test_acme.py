@@ -23,6 +23,7 @@ from josepy.jwk import JWKEC
 from gateway.adapters.acme.acme_files import AcmeFiles
 from gateway.adapters.acme.authority import Authority
 from gateway.lib.certificates import Certificate, outgoing_tls
+from tests.support.at_night import at_night
 from tests.support.clients import pull, push, take_of, until
 from tests.support.gateway import Edge, Gateway, running
 from tests.support.media import Film, judge
@@ -140,6 +141,7 @@ def test_every_process_answers_challenges_and_presents_the_certificate(pebble: P
             )
 
 
+@pytest.mark.nightly
 def test_a_certificate_is_renewed_at_two_thirds_of_its_life_while_viewers_stay(tmp_path: Path) -> None:
     with running_pebble(tmp_path, valid_seconds=20) as pebble, running(**pebble.settings(NAME)) as gateway:
         first = issued(gateway)
@@ -213,7 +215,7 @@ def on(host: str) -> dict[str, str]:
     return {f"MILLRACE_{name}__HOST": host for name in ("RTMP", "HTTP", "WS")}
 
 
-@pytest.mark.parametrize("check", ["http-01", "tls-alpn-01"])
+@pytest.mark.parametrize("check", [*at_night("http-01"), "tls-alpn-01"])
 def test_machines_with_one_database_share_one_certificate(
     pebble: Pebble, postgres: Postgres, tmp_path: Path, check: str
 ) -> None:

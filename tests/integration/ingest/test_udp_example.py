@@ -149,6 +149,7 @@ def test_the_protocol_pushes_and_is_in_ports_addresses_and_metrics(start: Start)
         assert wrong.answer == units.REFUSED + b"NotAuthorized"
 
 
+@pytest.mark.nightly
 def test_pushes_to_several_processes_go_on_while_the_processes_are_replaced(start: Start) -> None:
     gateway = start(2)
     gateway.wait_workers("1", "2")

@@ -126,14 +126,14 @@ async def test_every_format_plays_a_push_of_frames(gateway: Gateway) -> None:
         playing = asyncio.create_task(pushing.film(film, pace=1))
         await asyncio.to_thread(channel.wait_playable, "live.m3u8", "master.m3u8", "manifest.mpd")
         for path in ("live.m3u8", "master.m3u8", "manifest.mpd", "live.flv"):
-            # From the first segment on: the last one may change between the playlists of pictures and of sound.
+            # From the first segment on, which changes less often than the last one.
             options = ("-live_start_index", "0") if path.endswith(".m3u8") else ()
             found = await asyncio.to_thread(probe, channel.url(path), *options)
             assert (found["video"]["codec_name"], found["audio"]["codec_name"]) == ("h264", "aac"), path
             assert found["audio"]["sample_rate"] == "48000"
             apart = float(found["video"]["start_time"]) - float(found["audio"]["start_time"])
-            if path == "manifest.mpd":  # ffmpeg asks the time of day for each list: their first segments may differ
-                apart = math.remainder(apart, segment_seconds(http("GET", channel.url(path)).text))
+            if path != "live.flv":  # ffmpeg reads the list of the pictures before that of the sound, which may go on
+                apart = math.remainder(apart, segment_seconds(http("GET", channel.url("manifest.mpd")).text))
             assert abs(apart) < 0.15, path
         session = channel.session()
         assert session["state"] == "live" and session["publisher"]["protocol"] == "ws"

@@ -89,6 +89,7 @@ def test_a_stop_during_a_start_or_reload_ends_all_processes(
         gateway.stop(10)
 
 
+@pytest.mark.nightly
 def test_a_signal_to_the_whole_process_group_ends_the_gateway_cleanly(start: Start) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         gateway = start(2, ExecutedCores)

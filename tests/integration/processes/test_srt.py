@@ -48,6 +48,7 @@ def test_a_push_returns_to_any_worker(gateway: Cores) -> None:
             until(lambda: channel.session()["state"] == "live", "live")
 
 
+@pytest.mark.nightly
 def test_a_reload_interrupts_neither_push_nor_players(start: Start) -> None:
     gateway = start(2, **PATIENT)
     channel = gateway.channel()
