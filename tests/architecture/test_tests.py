@@ -27,6 +27,17 @@ def test_time_outs_of_tests_have_the_factor_of_the_machine() -> None:
     assert found == [], "use at_most of tests/support/time_outs.py"
 
 
+def test_no_test_waits_for_a_promise_instead_of_its_value() -> None:
+    """`Page.wait_for_function` takes the promise of an async function for true, so it never waits for one."""
+    found = [
+        f"{path}: {match[0]}"
+        for path, text in texts().items()
+        if path.startswith("tests/") and path.endswith(".py")
+        for match in re.finditer(r"wait_for_function\(\s*f?[\"']async\b", text)
+    ]
+    assert found == [], "use Watched.comes_true of tests/support/browser.py"
+
+
 def test_each_nightly_test_has_a_reason_in_the_list_and_each_row_is_nightly() -> None:
     """The tests, files and folders that are marked, and the rows of `tests/nightly.toml`."""
     marked = {place for path, text in texts().items() for place in _nightly_in(path, text)}

@@ -17,6 +17,7 @@ from tests.support.clients import Program, new_ffmpeg
 from tests.support.gateway import Channel, running
 from tests.support.media import made_once
 from tests.support.plain_players import DASH, HLS, start
+from tests.support.time_outs import at_most
 
 # The loudest frequency of what the element plays, in Hz.
 _LISTEN = """() => {
@@ -56,7 +57,7 @@ browser = shared_browser("--autoplay-policy=no-user-gesture-required")
 
 async def until(watched: Watched, script: str, wanted: Any, within: float = 25.0) -> None:
     """Returns once the script's value is `wanted`; a number may differ by 3 %."""
-    end = time.monotonic() + within
+    end = time.monotonic() + at_most(within)
     while (found := await watched.page.evaluate(script)) != pytest.approx(wanted, rel=0.03):
         errors = await watched.page.evaluate("window.player.errors")
         assert time.monotonic() < end, f"{script}: {found}, not {wanted}; {errors}"

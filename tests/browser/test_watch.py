@@ -34,7 +34,7 @@ async def plays_as(watched: Watched, protocol: str) -> None:
         "(name) => document.querySelector('#protocol')?.textContent === name"
         " && document.querySelector('#stage').dataset.state === 'live'",
         arg=protocol,
-        timeout=at_most(30_000),
+        timeout=at_most(60_000),
     )
     await watched.plays()
 

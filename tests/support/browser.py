@@ -56,6 +56,16 @@ class Watched:
             assert time.monotonic() < end, f"not past {time_s}: {now}, says {await self.says()!r}"
             await asyncio.sleep(0.3)
 
+    async def comes_true(self, script: str, arg: Any = None, within: float = 30.0) -> None:
+        """Waits until an async function of the page returns something true.
+
+        `Page.wait_for_function` is for other functions: it takes the promise itself for true.
+        """
+        end = time.monotonic() + at_most(within)
+        while not await self.page.evaluate(script, arg):
+            assert time.monotonic() < end, f"still not true: {script}"
+            await asyncio.sleep(0.1)
+
     async def says(self) -> str:
         """The state shown by the page."""
         return (await self.page.locator("#state").inner_text()).strip()

@@ -62,6 +62,7 @@ async def test_a_missing_rendition_is_waited_for_only_a_limited_time(path: str) 
     async with ladder(TABLE, ALL, clock=clock) as lab:
         lab.begin("", "360p", "480p").play(9)
         task = await asked(lab, path)
+        await until(lambda: len(lab.ladders._waiting_since), "the request waits")
         assert not task.done()
         clock.now = 20
         lab.play(10)
