@@ -22,6 +22,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, Phase, settings
 
+from gateway.lib.log import levels
 from tests.support import bytecode, cpu_times, examples, time_outs
 from tests.support.file_times import add, by_file, over_budget, recorded
 from tests.support.ministack import ministack_server, ministack_url
@@ -121,6 +122,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
         gc.enable()
         gc.set_threshold(50_000, 50, 50)
+
+
+def pytest_runtest_setup() -> None:
+    """A command that a test ran in this process has set the level of its log; other tests read lines of all levels."""
+    levels.set_general("info")
 
 
 _meter = cpu_times.FileMeter()

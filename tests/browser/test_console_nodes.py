@@ -87,8 +87,9 @@ async def test_the_console_shows_the_node_of_a_stream(
 ) -> None:
     async with signed_in(browser, stage.asked, "#/live") as watched:
         page = watched.page
-        await page.set_viewport_size(ViewportSize(**viewport))
         card = page.get_by_role("article", name="Main stage")
+        await card.locator(".spark canvas").wait_for()  # drawn while the window is wide, and then it gets narrow
+        await page.set_viewport_size(ViewportSize(**viewport))
         await expect(card.get_by_role("term").filter(has_text="Node")).to_be_visible()
         await expect(card).to_contain_text(stage.holder)
         await fits(page)
