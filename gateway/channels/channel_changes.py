@@ -1,7 +1,7 @@
 """Creates, changes and deletes channels, with all that follows, in one order."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.inputs import FIELD as INPUTS
-from gateway.channels.inputs import stored_inputs
+from gateway.channels.inputs import InputSpec, stored_inputs
 from gateway.channels.slate_pictures import check_pictures
 from gateway.channels.stores import ChannelStore, find_channel
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
@@ -51,12 +51,15 @@ class ChannelChanges:
     effects: ChangeEffects
     clock: Callable[[], float] = time.time
 
-    async def create(self, item: Mapping[str, Any], author: Mapping[str, str]) -> Channel:
+    async def create(
+        self, item: Mapping[str, Any], author: Mapping[str, str], *, known: Sequence[InputSpec] = ()
+    ) -> Channel:
         """Stores a new channel, which may have inputs that are always on air.
 
+        known: stored inputs, such as those of a template, which are not checked again.
         Raises InvalidField for a slate whose picture is text.
         """
-        await check_pictures(self.objects, stored_inputs(item))
+        await check_pictures(self.objects, stored_inputs(item), known)
         channel = await self.store.add(item)
         event = channel_created(channel, self.clock(), author)
         await self.follow(channel.id, channel, event, tells=bool(channel.slug))  # viewers may know the slug already

@@ -16,6 +16,7 @@ from gateway.app.parts.live import Live
 from gateway.app.viewer_parts import ViewerParts
 from gateway.channels.channel import Channel, item_of_template
 from gateway.channels.channel_changes import ChannelChanges
+from gateway.channels.inputs import stored_inputs
 from gateway.channels.stores import ChannelReader
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.ingest.admission import Admission, PublishHook
@@ -131,7 +132,7 @@ def _publish_hook(parts: NodeParts, viewers: ViewerParts, changes: ChannelChange
         try:
             template = await store.get(settings.template)
             item = item_of_template(template, id, time.time(), parts.secrets)
-            return await changes.create(item, {"by": "auth hook"})
+            return await changes.create(item, {"by": "auth hook"}, known=stored_inputs(template.item))
         except ChannelExists:  # another publisher of this name was faster
             return await store.get(id)
         except (NoSuchChannel, InvalidField) as error:

@@ -11,6 +11,7 @@ import pytest
 from gateway.adapters.local.stores import SqliteChannels
 from gateway.channels.channel import Channel
 from gateway.channels.channel_changes import ChangeEffects, ChannelChanges
+from gateway.channels.inputs import stored_inputs
 from gateway.ports.errors import ChannelExists, InvalidField, NoSuchChannel, NoSuchObject, StoreUnavailable
 from gateway.ports.events import Event
 
@@ -98,6 +99,12 @@ async def test_a_slate_whose_picture_is_no_picture_is_not_stored(followed: Follo
     with pytest.raises(InvalidField, match="picture"):
         await followed.changes.update("c1", slate, AUTHOR)
     assert followed.steps == [] and "inputs" not in (await followed.store.get("c1")).item
+
+
+async def test_the_slate_of_a_template_is_neither_read_nor_refused_again(followed: Followed) -> None:
+    inputs = [{"name": "main", "kind": "push"}, {"name": "slate", "kind": "slate", "picture": "words"}]
+    item = {**ITEM, "inputs": inputs}
+    assert (await followed.changes.create(item, AUTHOR, known=stored_inputs(item))).item["inputs"] == inputs
 
 
 async def test_a_change_reaches_caches_streams_nodes_and_the_log_in_this_order(followed: Followed) -> None:
