@@ -125,7 +125,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_runtest_setup() -> None:
-    """A command that a test ran in this process has set the level of its log; other tests read lines of all levels."""
+    """A command that a test ran in this process may have set the level of its log; others read lines of all levels."""
     levels.set_general("info")
 
 
