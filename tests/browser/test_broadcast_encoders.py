@@ -34,12 +34,30 @@ globalThis.VideoEncoder = class extends Real {
   }
 };
 """
+# The page sends pictures until it knows of the end, for as long as the connection takes to close.
+SLOW_END = """
+const close = Link.prototype.close;
+Link.prototype.close = async function () {
+  await new Promise((done) => setTimeout(done, 500));
+  return close.call(this);
+};
+"""
 
 
 browser = shared_browser(*CAMERAS)
 
 
 gateway = shared_gateway("chromium", MILLRACE_LIMITS__FIRST_MEDIA="2")
+
+
+async def append(context: BrowserContext, name: str, script: str) -> None:
+    """Gives the page this module with a script behind it."""
+
+    async def module(route: Route) -> None:
+        reply = await route.fetch()
+        await route.fulfill(response=reply, body=await reply.text() + script)
+
+    await context.route(f"**/broadcast/{name}", module)
 
 
 async def test_a_recorder_without_data_is_never_live_and_is_tried_again(browser: Browser, gateway: Gateway) -> None:
@@ -58,14 +76,11 @@ async def test_a_recorder_without_data_is_never_live_and_is_tried_again(browser:
 async def test_pictures_that_cannot_be_encoded_are_drawn_first(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("drawn")
 
-    async def break_encoder(context: BrowserContext) -> None:
-        async def module(route: Route) -> None:
-            reply = await route.fetch()
-            await route.fulfill(response=reply, body=await reply.text() + NO_RGBA_ENCODER)
+    async def change(context: BrowserContext) -> None:
+        await append(context, "picture-encoder.js", NO_RGBA_ENCODER)
+        await append(context, "link.js", SLOW_END)
 
-        await context.route("**/broadcast/picture-encoder.js", module)
-
-    async with from_key(browser, channel, script=NO_STREAMS + RGBA_VIDEOS, prepare=break_encoder, usual=True) as studio:
+    async with from_key(browser, channel, script=NO_STREAMS + RGBA_VIDEOS, prepare=change, usual=True) as studio:
         await studio.go_live()
         assert await asyncio.to_thread(until, lambda: channel.session()["tracks"], "tracks")
         begun = [line for line in await studio.log() if "Sending 1280" in line]

@@ -113,16 +113,8 @@ export class BroadcastController {
     if (this.phase !== "off") return;
     if (this.target === null) return this.#fail({ word: "key.missing" }, false);
     this.#fallen = false;
-    this.#to("preparing");
-    try {
-      if (!await this.open() || this.sound === null) return this.#to("off");
-      await this.sound.resume();
-      await this.#begin();
-    } catch (error) {
-      this.#release();
-      this.#to("off");
-      this.#fail(deviceErrorMessage(error, "both"), true);
-    }
+    this.since = 0;
+    await this.#prepare();
   }
 
   stop() {
@@ -148,6 +140,20 @@ export class BroadcastController {
 
   /** Passes the open devices to sound and broadcast; also after a change of settings. */
   refresh() { this.#inputsChanged(); }
+
+  /** Opens the devices that are not open, and begins a broadcast. Nothing can stop it before that. */
+  async #prepare() {
+    this.#to("preparing");
+    try {
+      if (!await this.open() || this.sound === null) return this.#to("off");
+      await this.sound.resume();
+      await this.#begin();
+    } catch (error) {
+      this.#release();
+      this.#to("off");
+      this.#fail(deviceErrorMessage(error, "both"), true);
+    }
+  }
 
   async #begin() {
     const settings = this.#fallen ? { ...this.#choices.settings, way: /** @type {const} */ ("container") } : this.#choices.settings;
@@ -177,11 +183,12 @@ export class BroadcastController {
 
   /** @param {Progress} progress */
   #advance(progress) {
+    if (this.phase === "stopping" && progress.phase !== "over") return; // what was under way changes nothing any more
     this.progress = progress;
     switch (progress.phase) {
       case "connecting":
         note(t("details.connecting", { server: progress.server }));
-        if (this.phase !== "stopping") this.#to("connecting");
+        this.#to("connecting");
         break;
       case "accepted":
         this.#changed();
@@ -208,11 +215,11 @@ export class BroadcastController {
     const { why, reason } = progress;
     if (why !== null) this.#noteEnd(progress);
     const frames = this.#start?.transport === "frames" && this.#choices.settings.way === "auto";
-    if ((why === "encoder" || why === "unusable") && frames && !this.#fallen) {
+    if ((why === "encoder" || why === "unusable") && frames && !this.#fallen && this.phase !== "stopping") {
       this.#fallen = true;
       note(t("details.fallback", { reason: reason || t("details.noreason") }));
       this.#release();
-      void this.#begin(); // it starts again with a recording instead of frames
+      void this.#prepare(); // it starts again with a recording instead of frames
       return;
     }
     this.#over();

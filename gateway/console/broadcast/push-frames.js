@@ -72,7 +72,7 @@ export class FramesPush extends Push {
 
   /** @override */
   async finish() {
-    await Promise.all([this.#picture.flush(), this.#sound?.flush()]);
+    await Promise.allSettled([this.#picture.flush(), this.#sound?.flush()]); // a failed encoder has nothing more to send
     this.link.send(END);
   }
 

@@ -24,6 +24,7 @@ export class Source {
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #ticks;
   #grab; #period;
+  #open = true;
 
   /**
    * @param {import("./types.js").Start} start
@@ -60,7 +61,7 @@ export class Source {
   /** Asks the page for pictures by a timer, because timers of workers are not slowed down in a hidden page. @param {boolean} on */
   set pulls(on) {
     clearInterval(this.#ticks);
-    if (on) this.#ticks = setInterval(this.#grab, this.#period);
+    if (on && this.#open) this.#ticks = setInterval(this.#grab, this.#period);
   }
 
   /**
@@ -68,6 +69,7 @@ export class Source {
    * @param {ReadableStream<VideoFrame> | null} readable
    */
   async read(readable) {
+    if (!this.#open) return void readable?.cancel();
     const reader = readable?.getReader() ?? null;
     void this.#reader?.cancel();
     this.#reader = reader;
@@ -80,8 +82,9 @@ export class Source {
     }
   }
 
-  /** Takes one picture and closes it. @param {VideoFrame} frame */
+  /** Takes one picture and closes it. The page sends pictures until it knows of the end. @param {VideoFrame} frame */
   take(frame) {
+    if (!this.#open) return frame.close();
     const arrived = now();
     this.#timeline.learn(frame.timestamp, arrived);
     if (!this.#blank && this.#limiter.accepts(frame.timestamp)) {
@@ -94,6 +97,7 @@ export class Source {
   }
 
   close() {
+    this.#open = false;
     clearInterval(this.#timer);
     clearInterval(this.#ticks);
     void this.#reader?.cancel();
