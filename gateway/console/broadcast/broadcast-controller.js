@@ -257,8 +257,9 @@ export class BroadcastController {
       note(t(figures.slow ? "details.slower" : "details.full", { now: bitrate(figures.wanted), wanted: bitrate(wanted) }));
     }
     const frameRate = this.inputs.screen === null && !this.hidden ? this.#start?.picture.frameRate ?? 0 : 0;
-    this.warning = this.phase === "live"
-      ? this.health.judge(figures, wanted, this.#start?.transport ?? "frames", frameRate) ?? this.#advice() : null;
+    const problem = this.health.judge(figures, wanted, this.#start?.transport ?? "frames", frameRate);
+    const advice = this.#advice();
+    this.warning = this.phase !== "live" ? null : document.hidden ? advice ?? problem : problem ?? advice;
     this.#changed();
   }
 
@@ -285,6 +286,9 @@ export class BroadcastController {
 
   #inputsChanged() {
     const { inputs, sound } = this;
+    for (const what of /** @type {const} */ (["camera", "microphone"])) {
+      if (inputs[what] !== null && this.notice?.word === `fault.unplugged.${what}`) this.notice = null;
+    }
     if (sound !== null) {
       sound.microphone = inputs.microphone;
       sound.screen = inputs.screen;

@@ -94,9 +94,8 @@ export class Broadcast {
   /** @param {import("./types.js").Start} start */
   #way(start) {
     const post = (/** @type {Order} */ order, /** @type {Transferable[]} */ transfer = []) => this.#post(order, transfer);
-    if (hasStreams()) return new Streamed(post);
-    if (start.transport === "frames") return new Pulled(post);
-    const drawn = new Drawn(start.picture);
+    if (!start.drawn) return hasStreams() ? new Streamed(post) : new Pulled(post);
+    const drawn = new Drawn(start.picture, () => post({ do: "drawn" }));
     drawn.mirror = start.mirror;
     return drawn;
   }

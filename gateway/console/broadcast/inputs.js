@@ -1,7 +1,7 @@
 /** The open camera, microphone and screen. Changes run one after the other. */
 
 import { deviceErrorMessage } from "./device-errors.js";
-import { isGranted, offersDevices, openBoth, openCamera, openMicrophone, openScreen, stop } from "./devices.js";
+import { isGranted, list, offersDevices, openBoth, openCamera, openMicrophone, openScreen, stop } from "./devices.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 /** @typedef {import("./device-errors.js").Message} Message */
@@ -21,7 +21,8 @@ export class Inputs {
   /** @type {MediaStream | null} */
   screen = null;
   opening = false;
-  #had = { camera: false, microphone: false };
+  /** Ids of the devices that were unplugged; "": none. */
+  #lost = { camera: "", microphone: "" };
   #settings; #on;
   /** @type {Promise<unknown>} */
   #last = Promise.resolve();
@@ -75,6 +76,7 @@ export class Inputs {
 
   shareScreen() {
     return this.#inTurn(async () => {
+      if (this.screen !== null) return;
       try {
         const screen = this.screen = await openScreen(this.#settings().frameRate);
         screen.getVideoTracks()[0]?.addEventListener("ended", () => { if (this.screen === screen) this.unshareScreen(); });
@@ -119,9 +121,8 @@ export class Inputs {
     if (error) this.#on.fault(deviceErrorMessage(error, what));
   }
 
-  /** @param {"camera" | "microphone"} what @returns {Promise<unknown>} the error; null if it is open */
-  async #try(what) {
-    const settings = this.#settings();
+  /** @param {"camera" | "microphone"} what @param {Settings} [settings] @returns {Promise<unknown>} the error; null if it is open */
+  async #try(what, settings = this.#settings()) {
     try {
       this.#hold(what, what === "camera" ? await openCamera(this.#seeing(settings)) : await openMicrophone(this.#hearing(settings)));
       return null;
@@ -139,9 +140,12 @@ export class Inputs {
   /** @param {"camera" | "microphone"} what @param {MediaStream} stream */
   #hold(what, stream) {
     this[what] = stream;
-    stream.getTracks()[0]?.addEventListener("ended", () => {
+    this.#lost[what] = "";
+    const [track] = stream.getTracks();
+    track?.addEventListener("ended", () => {
       if (this[what] !== stream) return;
       this[what] = null;
+      this.#lost[what] = track.getSettings().deviceId ?? "";
       this.#on.fault({ word: `fault.unplugged.${what}` });
       this.#on.changed();
     });
@@ -152,7 +156,10 @@ export class Inputs {
     return this.#inTurn(async () => {
       const settings = this.#settings();
       for (const what of /** @type {const} */ (["camera", "microphone"])) {
-        if (this[what] === null && settings[what] !== "none" && this.#had[what]) await this.#try(what);
+        const device = this.#lost[what];
+        if (this[what] !== null || settings[what] === "none" || !device) continue;
+        const found = await list(what === "camera" ? "videoinput" : "audioinput");
+        if (found.some(({ deviceId }) => deviceId === device)) await this.#try(what, { ...settings, [what]: device });
       }
       this.#on.changed();
     });
@@ -160,11 +167,7 @@ export class Inputs {
 
   /** @param {() => Promise<void>} change */
   #inTurn(change) {
-    const next = this.#last.then(async () => {
-      await change();
-      this.#had.camera ||= this.camera !== null;
-      this.#had.microphone ||= this.microphone !== null;
-    });
+    const next = this.#last.then(change);
     this.#last = next.catch(() => undefined); // the caller gets the error
     return next;
   }

@@ -70,7 +70,10 @@ async function openDevices() {
 function wire() {
   button("live").addEventListener("click", async () => {
     await finding; // the key may still be on its way from the gateway
-    if (controller.target === null && !html("key-card").hidden) await useKey();
+    if (controller.target === null && !html("key-card").hidden) {
+      await useKey();
+      if (controller.target === null && asked === null) return; // it has said why
+    }
     if (asked !== null) return button("key-decline").focus();
     await controller.live();
     await choices.refresh();
@@ -103,7 +106,7 @@ function wire() {
   button("language").addEventListener("click", changeLanguage);
   if (!("mediaDevices" in navigator) || !("getDisplayMedia" in navigator.mediaDevices)) button("share").hidden = true;
   navigator.mediaDevices?.addEventListener("devicechange", () => void choices.refresh());
-  addEventListener("hashchange", () => { if (!controller.isOn) finding = find(); });
+  addEventListener("hashchange", () => { if (controller.phase === "off") finding = find(); });
   new Meter(() => ({
     level: controller.sound?.level() ?? -Infinity, muted: controller.muted, missing: controller.inputs.microphone === null,
     asleep: !controller.sound?.running,
@@ -125,7 +128,7 @@ async function count() {
 
 /** Reads the target from the page's address. */
 async function find() {
-  const said = decodeURIComponent(location.hash.slice(1));
+  const said = decoded(location.hash.slice(1));
   const key = parseKey(said) ? said : sessionStorage.getItem(KEPT) ?? "";
   if (parseKey(key)) {
     // Removes the key, because addresses are visible on screens, kept in histories, and copied.
@@ -135,6 +138,15 @@ async function find() {
   }
   if (inConsole() && said) return useChannel(said);
   showKey();
+}
+
+/** @param {string} text  of an address @returns {string} */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // it has a "%" that begins no escape
+  }
 }
 
 /** @param {string} id */

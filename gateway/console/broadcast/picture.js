@@ -1,6 +1,7 @@
 /** Sends the pictures of the current camera or screen to the worker, in the best way that the browser supports. */
 
 import { within } from "./formats.js";
+import { FrameLimiter } from "./frame-limiter.js";
 
 /** @typedef {import("./types.js").Order} Order */
 /** @typedef {import("./types.js").TrackProcessor} TrackProcessor */
@@ -99,8 +100,8 @@ export class Drawn {
   #draw;
   #open = true;
 
-  /** @param {{width: number, height: number, frameRate: number}} format */
-  constructor({ width, height, frameRate }) {
+  /** @param {{width: number, height: number, frameRate: number}} format @param {() => void} drawn  called for each picture */
+  constructor({ width, height, frameRate }, drawn) {
     const draw = this.#canvas.getContext("2d", { alpha: false });
     if (draw === null) throw new Error("this browser cannot draw");
     this.#draw = draw;
@@ -110,9 +111,13 @@ export class Drawn {
     const [track] = this.#canvas.captureStream(frameRate).getVideoTracks();
     if (track === undefined) throw new Error("this browser cannot record a canvas");
     this.track = track;
+    const limiter = new FrameLimiter(frameRate);
     const next = () => {
       if (!this.#open) return;
-      this.grab();
+      if (limiter.accepts(performance.now() * 1000)) {
+        this.grab();
+        drawn();
+      }
       requestAnimationFrame(next);
     };
     next();

@@ -17,19 +17,20 @@ import { sendsWebRtc } from "./whip.js";
  */
 export async function plan(settings, source, { urls, whip }, mirror) {
   const { frameRate, way } = settings;
+  const drawn = !hasStreams();
   const [width, height] = within(source, SIZES[settings.size]);
   const bitrate = settings.bitrate || usualBitrate(width, height, frameRate);
   const wish = { width, height, frameRate, bitrate };
   const opus = /** @type {const} */ ({ codec: "opus", sampleRate: RATE, channels: CHANNELS, bitrate: settings.soundBitrate });
   if (way === "whip") {
     return whip && sendsWebRtc()
-      ? { transport: "whip", urls: [whip], picture: { ...wish, codec: "H.264" }, sound: opus, mirror, exact: true } : null;
+      ? { transport: "whip", urls: [whip], picture: { ...wish, codec: "H.264" }, sound: opus, mirror, exact: true, drawn } : null;
   }
   if (way !== "container") {
     const [picture, sound] = await Promise.all([pictureFormat(wish), soundFormat(settings.soundBitrate)]);
-    if (picture && sound) return { transport: "frames", urls, picture, sound, mirror, exact: !hasStreams() };
+    if (picture && sound) return { transport: "frames", urls, picture, sound, mirror, exact: drawn, drawn: false };
   }
   const type = containerFormat();
   if (type === null || way === "frames") return null;
-  return { transport: "container", urls, picture: { ...wish, codec: type }, sound: opus, mirror, exact: true };
+  return { transport: "container", urls, picture: { ...wish, codec: type }, sound: opus, mirror, exact: true, drawn };
 }

@@ -44,6 +44,14 @@ export class ContainerPush extends Push {
 
   /** @override @param {VideoFrame} frame */
   picture(frame) {
+    this.drawn();
+    if (this.#writer === null) return frame.close();
+    // The recorder's track accepts a picture at once or not at all; it closes an accepted picture.
+    this.#writer.write(frame).catch(() => { this.#writer = null; });
+  }
+
+  /** Counts a picture of the recorder's track, and pauses the recorder while the network is too slow. */
+  drawn() {
     const held = this.#connected && this.bitrateControl.mustDrop(this.link.queued);
     if (held !== this.#held) {
       this.#held = held;
@@ -51,9 +59,6 @@ export class ContainerPush extends Push {
     }
     if (held) this.late++;
     else if (this.#connected) this.frames++;
-    if (this.#writer === null) return frame.close();
-    // The recorder's track accepts a picture at once or not at all; it closes an accepted picture.
-    this.#writer.write(frame).catch(() => { this.#writer = null; });
   }
 
   /** @param {number} take @param {ArrayBuffer} data */

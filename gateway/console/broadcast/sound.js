@@ -11,7 +11,7 @@ export class Sound {
 
   /** @returns {Promise<Sound>} */
   static async open() {
-    const context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
+    const context = await openContext();
     await context.audioWorklet.addModule(new URL("sound-tap.js", import.meta.url));
     return new Sound(context);
   }
@@ -75,6 +75,24 @@ export class Sound {
   }
 }
 
+/**
+ * Returns a context of 48 kHz. Firefox gives a context no devices of another rate than its own (its bug 1674892), so
+ * there the context has the rate of the hardware, and the tap converts it.
+ */
+async function openContext() {
+  const latencyHint = /** @type {const} */ ("interactive");
+  const [context, plain] = [new AudioContext({ sampleRate: RATE, latencyHint }), new AudioContext({ latencyHint })];
+  let right = context;
+  try {
+    context.createMediaStreamSource(plain.createMediaStreamDestination().stream);
+  } catch (error) {
+    if (!(error instanceof DOMException) || error.name !== "NotSupportedError") throw error;
+    right = plain;
+  }
+  await (right === plain ? context : plain).close();
+  return right;
+}
+
 /** One input of the mix; its stream may change at any time. */
 class Input {
   #context; #gain;
@@ -93,10 +111,11 @@ class Input {
   /** @param {MediaStream | null} stream */
   set source(stream) {
     if (stream === this.#stream) return;
-    this.#stream = stream;
+    const node = stream?.getAudioTracks().length ? this.#context.createMediaStreamSource(stream) : null;
+    this.#stream = stream; // not before: the next try must fail as well, and not send silence
     this.#node?.disconnect();
-    this.#node = stream?.getAudioTracks().length ? this.#context.createMediaStreamSource(stream) : null;
-    this.#node?.connect(this.#gain);
+    this.#node = node;
+    node?.connect(this.#gain);
   }
 
   /** @param {boolean} on */

@@ -20,6 +20,7 @@ export class Source {
   #shown = null;
   #blank = false;
   #last = 0; // µs
+  /** @type {ReturnType<typeof setInterval> | undefined} */
   #timer;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #ticks;
@@ -39,7 +40,7 @@ export class Source {
     this.#use = use;
     this.#grab = grab;
     this.#period = 1000 / frameRate;
-    this.#timer = setInterval(() => this.#repeat(), REPEAT / 2);
+    if (!start.drawn) this.#timer = setInterval(() => this.#repeat(), REPEAT / 2);
   }
 
   /** @param {boolean} on */

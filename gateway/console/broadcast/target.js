@@ -141,7 +141,8 @@ const isOurs = (host, page, ports) => host === page || host === ports.host;
 /** @returns {Promise<PushPorts>} ports of the push listener on this page's server */
 async function ownPorts() {
   const reply = await fetch("/broadcast.json", { cache: "no-store" }).catch(() => null);
-  return reply?.ok ? await reply.json() : { ws: WS, wss: WSS };
+  const ports = reply?.ok ? await reply.json().catch(() => null) : null; // a proxy may answer with a page of its own
+  return ports ?? { ws: WS, wss: WSS };
 }
 
 /** @param {string} list  address of the list @returns {Promise<string[]>} push addresses of all live nodes, the preferred one first */

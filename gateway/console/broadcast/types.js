@@ -20,18 +20,21 @@
  * @property {SoundFormat} sound
  * @property {boolean} mirror
  * @property {boolean} exact       whether every composed picture must have exactly the format's size
+ * @property {boolean} drawn       whether the page draws the pictures itself, so that the worker gets none
  */
 
 /**
  * Messages of the page to its worker.
  * - `source`: the source of pictures; null while there is none
  * - `frame`: one picture, if the browser has no picture streams
+ * - `drawn`: the page has drawn one picture for its MediaRecorder
  * - `output`: the destination of composed pictures if a MediaRecorder encodes them
  * - `pull`: the worker has to ask the page for each picture, because a hidden page gets no callbacks
  * - `media`: bytes of recording number `take`
  * @typedef {{do: "start", start: Start, sound: MessagePort | null}
  *   | {do: "source", readable: ReadableStream<VideoFrame> | null}
  *   | {do: "frame", frame: VideoFrame}
+ *   | {do: "drawn"}
  *   | {do: "output", writable: WritableStream<VideoFrame>}
  *   | {do: "media", take: number, data: ArrayBuffer}
  *   | {do: "mirror", on: boolean}

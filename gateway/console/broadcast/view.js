@@ -20,6 +20,7 @@ export function draw(controller, stage) {
   press(button("hide"), controller.hidden, t("do.hide"));
   press(button("share"), inputs.screen !== null, t("do.share"));
   button("hide").disabled = inputs.screen !== null;
+  button("key-forget").disabled = phase !== "off"; // the running broadcast keeps its channel
   html("camera-hint").hidden = inputs.screen === null;
   badge(controller);
   notices(controller);

@@ -26,6 +26,7 @@ addEventListener("message", (/** @type {MessageEvent<Order>} */ { data: order })
   switch (order.do) {
     case "source": void push.source.read(order.readable); break;
     case "frame": push.source.take(order.frame); break;
+    case "drawn": if (push instanceof ContainerPush) push.drawn(); break;
     case "pull": push.source.pulls = order.on; break;
     case "mirror": push.source.mirror = order.on; break;
     case "blank": push.source.blank = order.on; break;
