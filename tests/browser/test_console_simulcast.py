@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from pathlib import Path
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from tests.browser.test_console_views import button, looping, signed_in
 from tests.support.browser import axe
+from tests.support.clients import until
 from tests.support.gateway import Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
@@ -66,10 +68,18 @@ async def test_targets_are_added_stopped_and_removed_one_by_one(browser: Browser
             await expect(card.get_by_text("live", exact=True)).to_have_count(1, timeout=at_most(15_000))
             assert stored("relayOff", "isRelay") == {"relayOff": [1], "isRelay": True}
             assert one.session()["since"] == since
+
+            async def late(route: Route) -> None:
+                await asyncio.sleep(0.3)
+                await route.continue_()
+
+            await page.route("**/relay", late)
             await card.get_by_role("switch", name="YouTube").uncheck()
+            await second.check()  # before the other change is stored
+            await asyncio.to_thread(until, lambda: stored("relayOff") == {"relayOff": [2]}, "both changes are stored")
+            await page.unroute("**/relay")
             await picture(page, "simulcast")
             assert not await axe(page)
-            await second.check()
             await expect(card.get_by_text("live", exact=True)).to_have_count(2, timeout=at_most(15_000))
             assert one.session()["since"] == since
 

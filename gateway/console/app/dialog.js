@@ -29,6 +29,10 @@ export function Dialog({ title, onClose, children, footer, onSubmit, wide = fals
   }, []);
   // A press outside does not close a form, so that typed text is not lost.
   const beside = (/** @type {MouseEvent} */ event) => { if (!onSubmit && event.target === element.current) onClose(); };
+  // The second click of a double click does not send the form again, or close what the first one has shown.
+  const once = (/** @type {MouseEvent} */ event) => {
+    if (event.detail > 1 && event.target instanceof Element && event.target.closest("[type=submit]")) event.preventDefault();
+  };
   const inside = html`
     <div class="dialog-head"><h2 id=${id.current}>${title}</h2><${IconButton} icon="close" label=${t("close")} onClick=${onClose} /></div>
     <div class="dialog-body">${children}</div>
@@ -37,7 +41,7 @@ export function Dialog({ title, onClose, children, footer, onSubmit, wide = fals
     aria-labelledby=${id.current}
       onCancel=${(/** @type {Event} */ event) => { event.preventDefault(); onClose(); }} onPointerDown=${beside}>
     ${onSubmit
-      ? html`<form class="dialog-form" novalidate
+      ? html`<form class="dialog-form" novalidate onClick=${once}
         onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); onSubmit(); }}>${inside}</form>`
       : html`<div class="dialog-form">${inside}</div>`}
   </dialog>`;

@@ -68,17 +68,19 @@ function Password() {
 
 function SecondFactor() {
   const { data, error } = usePoll(FACTOR, 60_000).value;
-  const [open, setOpen] = useState(false);
-  const close = () => { setOpen(false); refresh(FACTOR); };
+  // Fixed when it opens: the recovery codes stay until the user closes them, also when the factor is known to be on.
+  const [open, setOpen] = useState(/** @type {"add" | "remove" | null} */ (null));
+  const close = () => { setOpen(null); refresh(FACTOR); };
   return html`<${Card} title=${t("factor.title")} actions=${data && html`<${Badge} kind=${data.on ? "ok" : "idle"}>
       ${t(data.on ? "factor.on" : "factor.off")}<//>`}>
     <${Trouble} error=${error} />
     ${!data ? !error && html`<${Skeleton} lines=${3} />` : html`<div class="stack">
       <p class="soft">${data.on ? t("factor.left", { n: data.recoveryCodes }) : t("factor.text")}</p>
-      <div class="row"><${Button} kind=${data.on ? "plain" : "primary"} icon="shield" onClick=${() => setOpen(true)}>
+      <div class="row"><${Button} kind=${data.on ? "plain" : "primary"} icon="shield" onClick=${() => setOpen(data.on ? "remove" : "add")}>
         ${t(data.on ? "factor.remove" : "factor.add")}<//></div>
     </div>`}
-    ${open && (data?.on ? html`<${Remove} onClose=${close} />` : html`<${Add} onClose=${close} />`)}
+    ${open === "remove" && html`<${Remove} onClose=${close} />`}
+    ${open === "add" && html`<${Add} onClose=${close} />`}
   <//>`;
 }
 

@@ -105,13 +105,13 @@ function Submit() {
   const wrong = useSignal("");
   const busy = useSignal(false);
   const send = async () => {
-    const wanted = source.value.trim();
+    const typed = source.value, wanted = typed.trim();
     wrong.value = wanted ? "" : t("films.sourceMissing");
     if (!wanted) return;
     busy.value = true;
     try {
       await api.post("/jobs", { source: wanted });
-      source.value = "";
+      if (source.value === typed) source.value = "";
       toast(t("films.submitted"), "ok");
       refresh(JOBS);
     } catch (error) {

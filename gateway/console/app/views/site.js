@@ -27,10 +27,14 @@ export default function SiteView() {
     return () => gone.abort();
   }, []);
   const save = async () => {
-    const { title, color, text } = typed.value;
+    const sent = typed.value;
+    const { title, color, text } = sent;
     busy.value = true;
     try {
-      stored.value = typed.value = await api.put("/site", { title: title.trim(), color: color.trim(), text });
+      /** @type {Site} */
+      const now = await api.put("/site", { title: title.trim(), color: color.trim(), text });
+      stored.value = now;
+      if (typed.value === sent) typed.value = now; // else the user has typed since
       toast(t("site.saved"), "ok");
     } catch (error) {
       if (error instanceof ApiError && error.field) wrong.value = { [error.field]: error.message };

@@ -40,13 +40,14 @@ export function Captions({ channel }) {
     event.preventDefault();
     if (!text.trim() || busy) return;
     setBusy(true);
+    setText(""); // the next line may be typed at once
     try {
       await api.post(path, { text: text.trim(), language });
-      setText("");
       setError("");
       refresh(path);
     } catch (problem) {
       setError(reason(problem));
+      setText((typed) => typed || text);
     }
     setBusy(false);
   };

@@ -1,7 +1,7 @@
 /** The relay's targets: presets for services, and each target with its state and a switch of its own. */
 
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 
 import { api, ApiError } from "../../../players/api.js";
 import { isOn } from "../../channel.js";
@@ -40,17 +40,26 @@ function serviceOf(url) {
 const listed = (stored) => (Array.isArray(stored) ? stored : typeof stored === "string" ? stored.split(",") : [])
   .map((one) => String(one).trim()).filter(Boolean);
 
+/** @param {Channel} channel @returns {number[]} the numbers of the targets that are off */
+const offOf = ({ relayOff }) => (Array.isArray(relayOff) ? relayOff : []);
+
 /** @param {{channel: Channel, session: Session | null, onChanged: () => void}} props */
 export function Simulcast({ channel, session, onChanged }) {
   const adding = useSignal(false);
   // What the user wants, until the stored channel says it.
-  const wanted = useSignal(/** @type {{n: number, to: boolean, busy: boolean} | null} */ (null));
+  const wanted = useSignal(/** @type {Record<number, {to: boolean, busy: boolean}>} */ ({}));
+  const latest = useRef(channel); // as the last change left it
+  const changes = useRef({ last: Promise.resolve(), waiting: 0 }); // they run one after the other
   const failure = useSignal("");
   const urls = listed(channel["relayURL"]);
-  const off = /** @type {number[]} */ (Array.isArray(channel["relayOff"]) ? channel["relayOff"] : []);
+  const off = offOf(channel);
   const path = `/videostream/${encodeURIComponent(channel.id)}/relay`;
   const on = isOn(channel["isRelay"]);
-  useEffect(() => { if (!wanted.peek()?.busy) wanted.value = null; }, [channel]);
+  useEffect(() => {
+    if (changes.current.waiting) return;
+    latest.current = channel;
+    wanted.value = {};
+  }, [channel]);
   const output = session && session.state !== "idle" ? session.outputs.find((one) => one.name === "relay") : undefined;
   // The session has the targets that are on, in the same order.
   const reports = /** @type {Target[]} */ (output?.enabled ? output["targets"] ?? [] : []);
@@ -60,19 +69,26 @@ export function Simulcast({ channel, session, onChanged }) {
     if (report) next += 1;
     return { url, n, report };
   });
-  const turn = async (/** @type {number} */ n, /** @type {boolean} */ to) => {
-    wanted.value = { n, to, busy: true };
+  const turn = (/** @type {number} */ n, /** @type {boolean} */ to) => {
+    const all = changes.current;
+    wanted.value = { ...wanted.value, [n]: { to, busy: true } };
     failure.value = "";
-    try {
-      // The first target that starts switches the relay on. Then only this target may start.
-      await api.put(path, on ? { relayOff: to ? off.filter((one) => one !== n) : [...off, n] }
-        : { isRelay: true, relayOff: urls.map((_, i) => i).filter((i) => i !== n) });
-      wanted.value = { n, to, busy: false };
-      onChanged();
-    } catch (error) {
-      failure.value = reason(error);
-      wanted.value = null;
-    }
+    all.waiting += 1;
+    all.last = all.last.then(async () => {
+      const now = latest.current;
+      try {
+        // The first target that starts switches the relay on. Then only this target may start.
+        latest.current = await api.put(path, isOn(now["isRelay"])
+          ? { relayOff: to ? offOf(now).filter((one) => one !== n) : [...offOf(now), n] }
+          : { isRelay: true, relayOff: urls.map((_, i) => i).filter((i) => i !== n) });
+        wanted.value = { ...wanted.value, [n]: { to, busy: false } };
+      } catch (error) {
+        failure.value = reason(error);
+        wanted.value = Object.fromEntries(Object.entries(wanted.value).filter(([one]) => Number(one) !== n));
+      }
+      all.waiting -= 1;
+      if (!all.waiting) onChanged();
+    });
   };
   const remove = async (/** @type {number} */ n) => {
     const done = await ask({ title: t("simulcast.removeTitle", { name: serviceOf(urls[n] ?? "") }), text: t("simulcast.removeText"),
@@ -84,8 +100,8 @@ export function Simulcast({ channel, session, onChanged }) {
     <p class="hint gap">${t("simulcast.text")}</p>
     <div class="stack">
       ${rows.map(({ url, n, report }) => html`<div key=${`${n} ${url}`} class="simulcast-target">
-        <${Switch} label=${serviceOf(url)} busy=${wanted.value?.n === n && wanted.value.busy}
-          checked=${wanted.value?.n === n ? wanted.value.to : on && !off.includes(n)}
+        <${Switch} label=${serviceOf(url)} busy=${wanted.value[n]?.busy}
+          checked=${wanted.value[n]?.to ?? (on && !off.includes(n))}
           onChange=${(/** @type {boolean} */ to) => turn(n, to)} error=${report?.error && errorText(report.error)}
           hint=${[html`<code key="url">${url}</code>`, ...(report?.warnings ?? []).map((words) => html` <span key=${words}>${words}</span>`)]}
           note=${report ? html`<${Badge} kind=${TONES[report.state] ?? "idle"}>${t(`output.state.${report.state}`)}<//>`

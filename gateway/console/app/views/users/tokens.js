@@ -55,17 +55,21 @@ function NewToken({ onClose }) {
   const [rights, setRights] = useState(/** @type {Rights} */ ({ role: "broadcaster", channels: [] }));
   const [token, setToken] = useState("");
   const [error, setError] = useState("");
+  const [busy, setBusy] = useState(false);
   const make = async () => {
     if (token) return onClose();
+    if (busy) return;
+    setBusy(true);
     try {
       setToken((await api.post(TOKENS, { name: name.trim(), ...rights, expires: until && fromLocal(until) })).token);
     } catch (problem) {
       if (!isAbort(problem)) setError(reason(problem));
     }
+    setBusy(false);
   };
   return html`<${Dialog} title=${t("tokens.add")} onClose=${onClose} onSubmit=${make} footer=${html`
       ${!token && html`<${Button} onClick=${onClose}>${t("cancel")}<//>`}
-      <${Button} kind="primary" type="submit">${t(token ? "tokens.done" : "tokens.make")}<//>`}>
+      <${Button} kind="primary" type="submit" busy=${busy}>${t(token ? "tokens.done" : "tokens.make")}<//>`}>
     ${token ? html`<${Notice} kind="warn">${t("tokens.once")}<//><${CopyField} label=${t("tokens.token")} value=${token} />` : html`
       <${Field} label=${t("tokens.name")} name="name" value=${name} onInput=${setName} maxlength="64" required />
       <${Field} label=${t("tokens.until")} name="expires" type="datetime-local" value=${until} onInput=${setUntil} />
