@@ -1,5 +1,6 @@
 """Tokens for scripts: each has a name, rights and perhaps an end. Only their hashes are stored."""
 
+import asyncio
 import hashlib
 import secrets
 import time
@@ -44,6 +45,8 @@ class ApiTokens:
         self._store, self._clock = store, clock
         self._known: frozenset[str] = frozenset()
         self._listed = float("-inf")  # monotonic time of the list
+        self._problem = ""  # why it could not be read then
+        self._listing = asyncio.Lock()
 
     async def list(self) -> list[ApiToken]:
         """Returns all tokens, also those that have expired, by name."""
@@ -67,7 +70,8 @@ class ApiTokens:
         key = _hash(secret)
         token = ApiToken(key[:_ID_LENGTH], name, rights, now, expires)
         await self._store.put(_KIND, key, _value(token))
-        self._listed = float("-inf")
+        async with self._listing:  # a list that is being read may lack the token
+            self._listed = float("-inf")
         return secret, token
 
     async def revoke(self, id: str) -> ApiToken:
@@ -82,9 +86,8 @@ class ApiTokens:
         if not secret.startswith(PREFIX):
             return None
         key = _hash(secret)
-        if key not in self._known and time.monotonic() - self._listed >= _LIST_SECONDS:
-            self._listed = time.monotonic()
-            self._known = frozenset(await self._store.list(_KIND))
+        if key not in self._known:
+            await self._look_for(key)
         value = await self._store.get(_KIND, key) if key in self._known else None
         token = read_row("token", key[:_ID_LENGTH], _token, (key, value)) if value is not None else None
         now = self._clock()
@@ -94,6 +97,21 @@ class ApiTokens:
             with suppress(StoreUnavailable):  # a later request writes it
                 await self._store.replace(_KIND, key, _value(token) | {"used": now})
         return token
+
+    async def _look_for(self, key: str) -> None:
+        """Reads the list, if it is old. Requests at the same time share its result.
+
+        Raises StoreUnavailable for an unknown token also while it does not read again after a failure.
+        """
+        async with self._listing:
+            if key not in self._known and time.monotonic() - self._listed >= _LIST_SECONDS:
+                try:
+                    self._known, self._problem = frozenset(await self._store.list(_KIND)), ""
+                except StoreUnavailable as error:
+                    self._problem = str(error)
+                self._listed = time.monotonic()
+            if self._problem and key not in self._known:
+                raise StoreUnavailable(self._problem)
 
 
 def _hash(secret: str) -> str:
