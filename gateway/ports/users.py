@@ -117,16 +117,17 @@ class Users:
         """
         if password is not None and (problem := passwords.problem(password)):
             raise InvalidField("password", problem)
+        # First the hash, which takes long: rights that change before it is there must stay.
+        new_hash = None if password is None else await self._hash(password)
         stored = await self._store.get(_KIND, name) if not name_problem(name) else None
         if stored is None:
             raise NoSuchUser(name[:64])
         user = replace(read_row(_KIND, name, _user, (name, stored)), mark=secrets.token_hex(16))
         if rights is not None:
             user = replace(user, rights=rights)
-        stored_hash = stored["password"]
-        if password is not None:
-            user, stored_hash = replace(user, changed=now), await self._hash(password)
-        if not await self._store.replace(_KIND, name, _value(user, stored_hash)):
+        if new_hash is not None:
+            user = replace(user, changed=now)
+        if not await self._store.replace(_KIND, name, _value(user, new_hash or stored["password"])):
             raise NoSuchUser(name)
         return user
 
