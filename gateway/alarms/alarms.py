@@ -63,6 +63,7 @@ class Alarms:
     def __init__(self, sources: AlarmSources, store: ConsoleStore, delivery: Delivery) -> None:
         self._sources, self._board, self._store, self._delivery = sources, sources.board, store, delivery
         self.stored = StoredRules()
+        self._has_rules = False  # whether `stored` was read from the store, or written to it
         self._told: dict[tuple[str, str], Fault] = {}  # by rule and fault
         self._sent: dict[str, deque[float]] = {}  # times of the messages of each rule
         self._settling: dict[str, float] = {}  # by prefix of faults' keys: when they are known again
@@ -80,6 +81,7 @@ class Alarms:
             self.stored = StoredRules.of(value)
         except (ValueError, KeyError, TypeError):  # another version wrote them
             raise StoreUnavailable("the stored rules of the alarms cannot be read") from None
+        self._has_rules = True
         return self.stored
 
     def follow(self, changes: StoreChanges) -> None:
@@ -94,7 +96,7 @@ class Alarms:
     async def set_rules(self, rules: StoredRules) -> None:
         """Stores the rules. Other nodes use them within _READ_SECONDS, or at once. Raises StoreUnavailable."""
         await self._store.put(*RULES, rules.as_json())
-        self.stored = rules
+        self.stored, self._has_rules = rules, True
 
     async def test(self, rule: AlarmRule) -> str:
         """Sends a message now and returns the answer in words. Raises DeliveryFailed, AtCapacity."""
@@ -152,6 +154,10 @@ class Alarms:
             for kind in OF_STREAM:
                 self.settle(f"{kind}/{channel}/")
         self._board.started.clear()
+        if not self._has_rules:
+            for prefix in self._settling:  # the store did not answer yet, and may not have told the nodes either
+                self.settle(prefix)
+            return
         rules = self.stored.rules
         names = {rule.name for rule in rules}
         self._told = {key: fault for key, fault in self._told.items() if key[0] in names}

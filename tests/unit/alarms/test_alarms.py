@@ -298,6 +298,26 @@ async def test_a_stream_that_starts_at_another_node_ends_its_faults(node: Proces
     assert await other.told() == [("ended", "Stage is on air again")]
 
 
+async def test_what_ends_while_a_restarted_process_cannot_read_the_rules_is_told(
+    node: Process, store: SqliteConsole, monkeypatch: pytest.MonkeyPatch
+):
+    await node.rule()
+    node.board.report(FaultKind.NODE_GONE, [Fault(FaultKind.NODE_GONE, "", "10.0.0.5:8080", time.time(), "")])
+    live(node).close()
+    assert len(await node.told()) == 2
+    restarted = Process(store)
+    restarted.alarms.settle("node_gone/", 0)
+    live(restarted)
+    assert await restarted.told() == []  # the store has not answered yet
+    await restarted.alarms.rules()
+    assert await restarted.told() == []  # what lasts is found again only now
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + 60)
+    titles = sorted(title for _, title in await restarted.told())
+    assert titles == ["Stage is on air again", "The node 10.0.0.5:8080 has returned or was removed"]
+    assert await store.list("alarm") == {}
+
+
 async def test_a_disk_that_fills_and_nodes_that_vanish_are_reported(node: Process):
     await node.rule()
     disk, gone = {"free": 100e9, "total": 1000e9}, [Node("a", NodeRole.GATEWAY, "10.0.0.5:80")]
