@@ -195,6 +195,7 @@ class Alarms:
             if not ripe or (rule.name, fault.key) in self._told or not self._has_room(rule, now):
                 continue
             if fault.kind is FaultKind.OFF_AIR and await self._sources.elsewhere(fault.channel):
+                self._board.remove(fault)  # the other node reports when the stream ends there
                 continue
             if self._board.get(fault.key) is fault:  # it did not end meanwhile
                 self._told[rule.name, fault.key] = fault

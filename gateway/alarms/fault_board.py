@@ -57,6 +57,11 @@ class FaultBoard:
         for fault in [fault for fault in self.faults if fault.channel == channel]:
             del self._faults[fault.key]
 
+    def remove(self, fault: Fault) -> None:
+        """Removes this fault. A later one with its key stays."""
+        if self._faults.get(fault.key) is fault:
+            del self._faults[fault.key]
+
     def report(self, kind: FaultKind, found: Collection[Fault]) -> None:
         """Replaces all faults of a kind. A fault that lasts keeps its beginning."""
         keys = {fault.key for fault in found}

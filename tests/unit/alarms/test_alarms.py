@@ -237,6 +237,20 @@ async def test_a_stream_that_went_to_another_node_is_not_told(node: Process):
     node.held_elsewhere = True
     live(node).close()
     assert await node.told() == []
+    node.held_elsewhere = False  # it breaks off there for less than the rule's time
+    assert await node.told() == []
+    assert list(node.board.faults) == []
+
+
+async def test_a_stream_that_went_to_another_node_ends_what_was_told(node: Process):
+    rules = [AlarmRule(name=name, on=["off_air"], after=after, to="ntfy://t") for name, after in (("a", 0), ("b", 60))]
+    await node.alarms.set_rules(StoredRules(rules, {}, ""))
+    live(node).close()
+    assert await node.told() == [("begun", "Stage is off air")]
+    node.held_elsewhere = True
+    await node.alarms.set_rules(StoredRules([rules[0], rules[1].model_copy(update={"after": 0})], {}, ""))
+    assert await node.told() == []
+    assert await node.told() == [("ended", "Stage is on air again")]
 
 
 async def test_a_channel_off_air_that_a_command_deleted_has_no_fault(node: Process):
