@@ -197,7 +197,10 @@ class ChannelInputs:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()
             for id, switcher in list(self._switchers.items()):
-                switcher.tick(now)
+                try:
+                    switcher.tick(now)
+                except Exception as error:  # the other channels go on
+                    log.error("the inputs of a channel cannot be checked", stream=id, exc_info=error)
                 if self._closed:
                     self._give_up_without_push(id)
                 if switcher.is_idle:

@@ -98,10 +98,10 @@ class ChannelSwitcher:
         self.channel = channel
         known = {replace(entry.spec, below=None): entry for entry in self._inputs}
         self._inputs = [self._configured(known.pop(replace(spec, below=None), None), spec) for spec in specs]
+        if self._taken not in self._inputs:  # before the removals, which choose the input on air
+            self._taken = None
         for entry in known.values():
             self._remove(entry)
-        if self._taken not in self._inputs:
-            self._taken = None
 
     def _configured(self, entry: ChannelInput | None, spec: InputSpec) -> ChannelInput:
         """Returns the input with its new rule `below`, or a new input."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind
@@ -417,6 +418,41 @@ async def test_a_changed_list_applies_while_live(monkeypatch: pytest.MonkeyPatch
         await one.until_on_air("main")
         van.close()
         await sending
+
+
+@pytest.mark.parametrize("changed", [[], [{**BACKUP, "name": "car"}], [{**SLATE, "name": "van"}]])
+async def test_the_choice_is_automatic_after_an_input_taken_by_hand_was_removed_or_edited(
+    monkeypatch: pytest.MonkeyPatch, changed: list[dict[str, Any]]
+):
+    async with studio(monkeypatch) as one:
+        main, van = one.push(channel(PUSH, BACKUP)), one.push(channel(PUSH, BACKUP), "van")
+        send(main)
+        send(van)
+        one.inputs.take("c1", "van")
+        one.hub.channel_changed(channel(PUSH, *changed))
+        assert (one.on_air(), one.inputs.taken("c1")) == ("main", None)
+        assert not van.active
+        main.close()
+
+
+async def test_the_inputs_of_other_channels_go_on_after_a_fault_of_one(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main, other = one.push(channel(PUSH, SLATE)), one.push(builders.channel("c2", inputs=[PUSH, SLATE]))
+        broken, fine = one.inputs.switcher_of("c1"), one.inputs.switcher_of("c2")
+        assert broken is not None and fine is not None
+        ticked = asyncio.Event()
+
+        def fail(now: float) -> None:
+            raise ValueError("broken")
+
+        with capture_logs() as logs:
+            monkeypatch.setattr(broken, "tick", fail)
+            monkeypatch.setattr(fine, "tick", lambda now: ticked.set())
+            async with asyncio.timeout(at_most(10)):
+                await ticked.wait()
+        assert {entry["stream"] for entry in logs if entry["log_level"] == "error"} == {"c1"}
+        main.close()
+        other.close()
 
 
 async def test_a_push_without_key_frames_says_so_and_the_slate_stays_on_air(monkeypatch: pytest.MonkeyPatch):
