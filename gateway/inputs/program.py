@@ -160,7 +160,7 @@ class Program:
         ms = self._scale // MILLISECONDS
         decoded, times = [unit.dts for unit in pictures], [begin - ms]
         first, last = decoded[0], decoded[-1]
-        scale = (end - begin) / max(1, last - first)
+        scale = (end - begin) / (last - first) if last > first else 1.0
         for dts in decoded:
             times.append(max(times[-1] + ms, begin + round((dts - first) * scale)))
         del times[0]
@@ -229,9 +229,9 @@ class Program:
 def _interpolate(before: Sequence[int], after: Sequence[int], time: int, scale: float) -> int:
     """Returns the new time of an old one. Times between two old ones stay between their new ones.
 
-    before, after: old and new times in order. scale: of times after the last one.
+    before, after: old and new times in order. scale: of times after the last one, and before equal first ones.
     """
     n = max(0, bisect_right(before, time) - 1)
-    if n + 1 < len(before):
+    if n + 1 < len(before) and before[n] < before[n + 1]:
         scale = (after[n + 1] - after[n]) / (before[n + 1] - before[n])
     return after[n] + round((time - before[n]) * scale)

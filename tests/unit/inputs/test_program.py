@@ -116,10 +116,20 @@ def test_cached_pictures_have_at_least_a_millisecond_each():
     assert shown == [*range(5001, 5051), 5090]
 
 
+def test_cached_pictures_may_be_decoded_at_one_time():
+    for cached, expected in (
+        ([picture(0, key=True, cts=-10), picture(0), picture(40)], [4926, 5002, 5300]),
+        ([picture(0, key=True, cts=-10), picture(0, cts=40)], [4991, 5042]),
+    ):
+        one, recorder = begun()
+        one.begin(SAME, cached, 100.3)
+        assert [unit.dts + unit.cts for unit in recorder.units[1:]] == expected
+
+
 @example([3, 28, 31, 37, 1], [0, 40, 40, 40, 80, *[0] * 36], 0.0225)
 @given(
-    st.lists(st.integers(1, 200), min_size=1, max_size=40),
-    st.lists(st.sampled_from((0, 40, 80)), min_size=41, max_size=41),
+    st.lists(st.integers(0, 200), min_size=1, max_size=40),
+    st.lists(st.sampled_from((-40, 0, 40, 80)), min_size=41, max_size=41),
     st.floats(0, 3),
 )
 def test_times_grow_and_pictures_keep_their_order(steps: list[int], reorder: list[int], elapsed: float):
