@@ -91,7 +91,8 @@ class ChannelInputs:
         hidden_events.listen(self._on_hidden_event)
         self._hub = hub
         sizes = limits.gop_seconds, limits.gop_bytes
-        hidden_limits = StreamLimits(limits.takeover_after, 0, *sizes, tracks_wait=limits.tracks_wait)
+        # The bit rate of a push is limited on air only: `hub` knows the kind of the input, and then refuses pushes.
+        hidden_limits = StreamLimits(limits.takeover_after, 0, *sizes, push_kbps=None, tracks_wait=limits.tracks_wait)
         self._hidden = Hub(hidden_limits, (), hidden_events, renditions=False)
         switches: Counter[str] = Counter(dict.fromkeys(SwitchReason, 0))
         self._parts = SwitcherParts(hub, self._hidden, settings, services, all_inputs(), viewers, switches)

@@ -246,7 +246,7 @@ class ChannelSwitcher:
         """Returns a publisher for the source of an input."""
 
         def evicted(reason: EndReason) -> None:
-            """Does nothing: the source notices that its publisher is no longer active."""
+            """Does nothing: the hidden stream of a source ends only with the source or with the switcher."""
 
         return self._publish(entry, PushOrigin(str(entry.spec.kind), peer, trusted=True), evicted)
 

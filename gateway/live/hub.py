@@ -47,7 +47,7 @@ class StreamLimits:
 
     publishers: largest number on this node; 0: no limit.
     end_at_expiry: whether a running push ends at the expiry of its key.
-    push_kbps: the largest bit rate of a push whose channel has no `maxKbps`; 0: no limit.
+    push_kbps: the largest bit rate of a push whose channel has no `maxKbps`; 0: no limit. None: no push has a limit.
     beginning: seconds for which other nodes can get a stream from its first frame; 0: never.
     tracks_wait: longest time for which the other media of a push wait for its promised pictures.
     """
@@ -59,12 +59,12 @@ class StreamLimits:
     publishers: int = 0
     beginning: float = 0.0
     end_at_expiry: bool = False
-    push_kbps: float = 0.0
+    push_kbps: float | None = 0.0
     tracks_wait: float = 10.0
 
     def max_kbps(self, channel: Channel) -> float:
         """Returns the largest bit rate of a channel's push; 0: no limit."""
-        return channel.number("maxKbps") or self.push_kbps
+        return 0.0 if self.push_kbps is None else channel.number("maxKbps") or self.push_kbps
 
 
 class Hub:

@@ -21,8 +21,8 @@ from gateway.inputs.descriptor import InputContext, InputDescriptor, InputSource
 from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason, SinkNeeds
-from gateway.live.stream import StreamState
-from gateway.ports.errors import NameInUse, NoSuchStream, NotAuthorized, OutputError, StoreUnavailable
+from gateway.live.stream import Stream, StreamState
+from gateway.ports.errors import BitRateTooHigh, NameInUse, NoSuchStream, NotAuthorized, OutputError, StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture
@@ -506,6 +506,54 @@ async def test_both_inputs_flapping_switch_at_most_about_once_a_second(monkeypat
         assert len(one.switches()) <= 8
         main.close()
         van.close()
+
+
+def sample_seconds(one: Studio, stream: Stream, send: Callable[[int], None]) -> None:
+    """Lets twelve seconds pass, in which a stream gets media. The hub of the inputs is first each time."""
+    now = time.monotonic()
+    for second in range(12):
+        if stream.publisher is not None:
+            send(second)
+        one.inputs._hidden.sample(now + second, 0.0)
+        one.hub.sample(now + second, 0.0)
+
+
+async def test_a_source_and_a_push_off_air_have_no_bit_rate_limit(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        limited = channel(PUSH, BACKUP, SLATE, maxKbps=1000)
+        main, van = one.push(limited), one.push(limited, "van")
+        send(main)
+        switches = one.inputs.switcher_of("c1")
+        assert switches is not None
+        sample_seconds(one, van.stream, lambda second: van.push(picture(second * 1000, size=500_000), 0.0))
+        assert van.active and main.active
+        van.close()
+        main.close()
+        await one.until(lambda: isinstance(switches.origin_of("slate"), Stream))
+        hidden = switches.origin_of("slate")
+        assert isinstance(hidden, Stream)
+
+        def receive(second: int) -> None:
+            hidden.received.bytes += 500_000
+
+        sample_seconds(one, hidden, receive)
+        assert one.on_air() == "slate" and hidden.publisher is not None
+
+
+async def test_a_push_on_air_that_is_too_fast_ends_and_its_channel_takes_none_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    async with studio(monkeypatch) as one:
+        limited = channel(PUSH, SLATE, maxKbps=1000)
+        main = one.push(limited)
+        send(main)
+        await one.until(lambda: one.state("slate") is InputState.READY)
+        sample_seconds(
+            one, main.stream, lambda second: main.push(picture(second * 1000, key=True, size=500_000), time.monotonic())
+        )
+        assert one.evicted == [EndReason.BIT_RATE]
+        with pytest.raises(BitRateTooHigh):
+            one.hub.check_bit_rate(limited)
 
 
 THIN = {**PUSH, "below": {"kbps": 500, "seconds": 1}}
