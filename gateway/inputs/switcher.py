@@ -191,6 +191,8 @@ class ChannelSwitcher:
         publisher = self._parts.hidden.publish_from(origin, self.channel, name, evict)
         if publisher.stream is not entry.stream:
             entry.attach(publisher.stream, self._start_matching(entry, publisher.stream))
+        if entry is self._current:
+            self._show_publisher(entry)
         return publisher
 
     def _start_matching(self, entry: ChannelInput, stream: Stream) -> Stream | None:

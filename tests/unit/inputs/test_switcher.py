@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -71,6 +72,11 @@ class Studio:
     def push(self, channel: Channel, name: str = "", peer: str = "192.0.2.1") -> StreamPublisher:
         origin = PushOrigin("rtmp", peer)
         return self.hub.publish_source(channel, origin, self.evicted.append, input=name, first_number=0)
+
+    def hidden(self, name: str) -> object:
+        """The hidden stream of an input, or what is in its place."""
+        switches = self.inputs.switcher_of("c1")
+        return None if switches is None else switches.origin_of(name)
 
     def on_air(self) -> str | None:
         """The name of the input on air."""
@@ -351,6 +357,33 @@ async def test_inputs_added_during_a_push_take_the_push_over(monkeypatch: pytest
         assert [(data["stream"], data["input"]) for data in ended] == [("c1", "main")]
 
 
+async def test_the_session_shows_the_encoder_that_took_an_input_over(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        first = one.push(channel(PUSH, BACKUP))
+        send(first)
+        first.last_media = -math.inf
+        second = one.push(channel(PUSH, BACKUP), peer="192.0.2.2")
+        assert one.evicted == [EndReason.PUBLISHER_GONE]
+        stream = one.hub.find("c1")
+        assert stream is not None
+        shown = stream.publisher
+        assert isinstance(shown, StreamPublisher)
+        assert (shown.peer, shown.since) == ("192.0.2.2", second.since)
+        assert shown.unusable is second.unusable and shown.dropped is second.dropped
+        second.close()
+
+
+async def test_the_session_shows_what_a_source_leaves_out(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        one.hub.channel_changed(channel(PUSH, {**SLATE, "always": True}))
+        await one.until(lambda: one.on_air() and isinstance(one.hidden("slate"), Stream))
+        hidden, stream = one.hidden("slate"), one.hub.find("c1")
+        assert isinstance(hidden, Stream) and stream is not None
+        source, shown = hidden.publisher, stream.publisher
+        assert isinstance(source, StreamPublisher) and isinstance(shown, StreamPublisher)
+        assert shown.unusable is source.unusable
+
+
 async def test_a_kick_ends_all_pushes(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         main, van = one.push(channel(PUSH, BACKUP)), one.push(channel(PUSH, BACKUP), "van")
@@ -523,14 +556,12 @@ async def test_a_source_and_a_push_off_air_have_no_bit_rate_limit(monkeypatch: p
         limited = channel(PUSH, BACKUP, SLATE, maxKbps=1000)
         main, van = one.push(limited), one.push(limited, "van")
         send(main)
-        switches = one.inputs.switcher_of("c1")
-        assert switches is not None
         sample_seconds(one, van.stream, lambda second: van.push(picture(second * 1000, size=500_000), 0.0))
         assert van.active and main.active
         van.close()
         main.close()
-        await one.until(lambda: isinstance(switches.origin_of("slate"), Stream))
-        hidden = switches.origin_of("slate")
+        await one.until(lambda: isinstance(one.hidden("slate"), Stream))
+        hidden = one.hidden("slate")
         assert isinstance(hidden, Stream)
 
         def receive(second: int) -> None:
