@@ -217,13 +217,13 @@ class Program:
         return unit if unit.track.timescale == scale else rescaled(unit, scale)
 
     def _write(self, unit: AccessUnit, dts: int, cts: int, now: float) -> None:
-        # A new unit, because the input's stream still has this one in its cache.
+        # A new unit of its type, because the input's stream still has this one in its cache.
         if unit.track.kind is _VIDEO:
             track, self._last_shown = self._video, max(self._last_shown, dts + cts)
         else:
             track = self._audio
         if track is not None:
-            self.publisher.push(AccessUnit(track, dts, cts, unit.key, unit.wall, unit.payload), now)
+            self.publisher.push(type(unit)(track, dts, cts, unit.key, unit.wall, unit.payload), now)
 
 
 def _interpolate(before: Sequence[int], after: Sequence[int], time: int, scale: float) -> int:

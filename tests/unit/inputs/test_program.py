@@ -1,6 +1,7 @@
 """One time line of several inputs."""
 
 import itertools
+from dataclasses import replace
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.inputs.program import Program
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.media.clock import VIDEO_CLOCK
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
+from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack, Tracks
 from tests.support import builders
 from tests.support.builders import AUDIO, AVCC, VIDEO, Recorder, picture, sound
 
@@ -173,6 +174,15 @@ def test_sound_continues_without_a_gap_and_in_sync():
             shown = times(recorder)[-1]
             assert abs(heard[-1] - shown - (-30 + phase + 19 * FRAME)) <= 2, "sound and picture were moved alike"
             assert abs(shown - 940 - max(33, elapsed * 1000)) <= FRAME
+
+
+def test_silence_that_was_made_for_missing_sound_stays_recognizable():
+    one, recorder = begun()
+    for scale in (1, 48):  # also in ticks that are not those of the stream
+        track = replace(AUDIO, timescale=1000 * scale)
+        one.push(MadeSilence(track, 5_100 * scale, 0, True, 0.0, b"silence"), 100.1)
+        assert type(recorder.units[-1]) is MadeSilence
+    assert recorder.units[-1].track is AUDIO
 
 
 def test_a_gap_in_the_sound_that_is_too_long_is_not_filled():
