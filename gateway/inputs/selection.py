@@ -40,13 +40,13 @@ def choose(
     steady: seconds for which a better input must be usable before it replaces a usable one.
     automatic: whether a better input replaces a usable one; False: this happens only by hand.
 
-    An input that was taken by hand is on air whenever it is usable.
+    An input that was taken by hand is on air while it is usable. Otherwise the choice is automatic.
     """
     if taken is not None and candidates[taken].usable:
         return taken
     usable = [index for index, candidate in enumerate(candidates) if candidate.usable]
     if current is None or not candidates[current].usable:
         return usable[0] if usable else None
-    if taken is not None or not automatic:
+    if not automatic:
         return current
     return next((index for index in usable if index < current and candidates[index].steady >= steady), current)

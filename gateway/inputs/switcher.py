@@ -422,6 +422,8 @@ class ChannelSwitcher:
     def _switch(
         self, chosen: ChannelInput | None, reason: SwitchReason, now: float, key_frame: AccessUnit | None
     ) -> None:
+        if chosen is not None and chosen is not self._taken:
+            self._taken = None  # the choice by hand has ended
         previous, self._current = self._current, chosen
         if previous is not None:
             previous.leave_air()

@@ -416,6 +416,45 @@ async def test_an_input_is_selected_manually_and_released_again(monkeypatch: pyt
         await asyncio.gather(*sending)
 
 
+@pytest.mark.parametrize("kind", ["slate", "playlist"])
+async def test_a_choice_by_hand_ends_when_another_input_replaces_the_taken_one(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    inputs = channel(PUSH, BACKUP, {"name": "after", "kind": kind, "items": ["a.mp4"], "always": True})
+    async with studio(monkeypatch) as one:
+        van = one.push(inputs, "van")
+        send(van)
+        await one.until(lambda: one.state("after") is InputState.READY)
+        one.inputs.take("c1", "van")
+        van.close()
+        assert (one.on_air(), one.inputs.taken("c1")) == ("after", None)
+        main = one.push(inputs)
+        sending = asyncio.ensure_future(keep_sending(main))
+        await one.until_on_air("main")
+        main.close()
+        await sending
+
+
+async def test_a_choice_by_hand_goes_on_while_nothing_replaces_the_taken_input(monkeypatch: pytest.MonkeyPatch):
+    inputs = channel(PUSH, BACKUP)
+    async with studio(monkeypatch, silence=60) as one:
+        main, van = one.push(inputs), one.push(inputs, "van")
+        send(van)
+        one.inputs.take("c1", "van")
+        sending = asyncio.ensure_future(keep_sending(main))
+        await one.until(lambda: main.stream.received.last_dts_ms > 1_400)
+        assert (one.on_air(), one.inputs.taken("c1")) == ("van", "van"), "it pauses for less than `silence`"
+        main.close()
+        await sending
+        van.close()
+        main, van = one.push(inputs), one.push(inputs, "van")
+        send(van)
+        send(main)
+        assert (one.on_air(), one.inputs.taken("c1")) == ("van", "van"), "it came back before another one"
+        main.close()
+        van.close()
+
+
 async def test_inputs_that_take_no_pushes_refuse_them(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         for name in ("slate", "nobody"):
