@@ -33,8 +33,8 @@ class ReceiveBuffer:
     """
 
     __slots__ = (
-        "_complete", "_earliest", "_highest", "_last_stamp", "_missing", "_next", "_packets", "base", "dropped",
-        "duplicates", "latency", "lost", "received", "refused", "reordered", "retransmitted", "tolerance",
+        "_beyond", "_complete", "_earliest", "_highest", "_last_stamp", "_missing", "_next", "_packets", "base",
+        "dropped", "duplicates", "latency", "lost", "received", "refused", "reordered", "retransmitted", "tolerance",
     )  # fmt: skip
 
     def __init__(self, first: int, base: float, latency: float, stamp: int = 0) -> None:
@@ -43,6 +43,7 @@ class ReceiveBuffer:
         self.tolerance = 0.0  # seconds before a missing packet is requested: the link brings packets out of order
         self._next = self._complete = first
         self._highest = first - 1
+        self._beyond = first  # the last number that was beyond the window
         self._last_stamp = stamp
         # By number: time stamp, flags and payload.
         self._packets: dict[int, tuple[int, int, bytes]] = {}
@@ -60,13 +61,14 @@ class ReceiveBuffer:
         number, flags, stamp, _ = HEAD.unpack_from(datagram)
         number = unwrap_sequence(number, self._highest)
         stamp = unwrap_stamp(stamp, self._last_stamp)
-        gap = number - self._highest - 1
         if number < self._next or number in self._packets:
             self.duplicates += 1
             return False
-        if number >= self._next + WINDOW or stamp * 1e-6 + self.base - arrival > _MAX_AHEAD:
+        is_ahead = stamp * 1e-6 + self.base - arrival > _MAX_AHEAD
+        if is_ahead or (number >= self._next + WINDOW and not self._move_to(number)):
             self.refused += 1
             return False
+        gap = number - self._highest - 1
         if gap >= 0:
             self._highest = number
             self._last_stamp = stamp
@@ -86,6 +88,21 @@ class ReceiveBuffer:
         self.received += 1
         self._packets[number] = (stamp, flags, datagram[HEAD_SIZE:])
         return gap > 0
+
+    def _move_to(self, number: int) -> bool:
+        """Moves the window to a number beyond it, and returns whether it did.
+
+        The numbers of a sender go on during an outage, because it drops what is too late. A damaged packet must move
+        nothing. So the packet before must be beyond the window too, less than a window earlier: the new one begins with
+        it. While packets wait, the window does not move. Without them, none is missing.
+        """
+        before, self._beyond = self._beyond, number
+        if self._packets or not 0 < number - before < WINDOW:
+            return False
+        self.dropped += before - self._next
+        self.lost += before - self._next
+        self._next, self._highest = before, before - 1
+        return True
 
     def due(self, now: float, most: int = WINDOW) -> list[tuple[int, int, bytes]]:
         """Returns the first packets whose time has come: number, key (0: plain) and payload. Hot path."""

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gateway.protocols.srt.connection import IDLE_SECONDS, Agreement
 from gateway.protocols.srt.keys import SendKeys
-from gateway.protocols.srt.packets import MASK31, ControlType, control
+from gateway.protocols.srt.packets import HEAD, MASK31, WHOLE, ControlType, control
+from gateway.protocols.srt.receive_buffer import WINDOW
 from tests.support.examples import examples
 from tests.unit.protocols.srt.film import PICTURES_PER_SECOND, film_of, lost_pictures
 from tests.unit.protocols.srt.pair import Link, connect
@@ -107,6 +108,46 @@ def test_packets_that_come_too_late_are_left_out() -> None:
     came = set(arrived)
     assert arrived == [payload for payload in payloads if payload in came]
     assert link.receiver.received.dropped == 500 - len(arrived)
+
+
+def test_a_push_goes_on_after_an_outage_longer_than_the_window() -> None:
+    """libsrt's sender drops what is too late, so its numbers go on during an outage."""
+    link = connect()
+    _send(link, 100)
+    link.conditions.loss = 100
+    link.run(IDLE_SECONDS - 1)
+    link.conditions.loss = 0
+    link.sender.sent._first = link.sender.sent._next = link.sender.sent._next + 8_400
+
+    payloads = _send(link, 1_000)
+
+    assert [payload for _, payload in link.delivered[100:]] == payloads
+    assert link.receiver.received.dropped == 8_400
+    assert link.sender.sent.is_empty, "the acknowledgements are for the new numbers"
+
+
+def test_one_stray_number_moves_nothing() -> None:
+    link = connect()
+    _send(link, 100)
+    stray = HEAD.pack(link.sender.sent.next + WINDOW & MASK31, WHOLE, 0, 0)
+    link.receiver.receive([stray, stray], [link.now] * 2)
+
+    payloads = _send(link, 100)
+
+    assert [payload for _, payload in link.delivered[100:]] == payloads
+    assert (link.receiver.received.refused, link.receiver.received.dropped) == (2, 0)
+
+
+def test_the_window_does_not_move_while_packets_wait() -> None:
+    link = connect()
+    link.sender.push([b"waits"], link.now)
+    first, second = (HEAD.pack(link.sender.sent.next + n & MASK31, WHOLE, 0, 0) for n in (WINDOW, WINDOW + 1))
+    link.receiver.receive([*link.sender.out, first, second], [link.now] * 3)
+
+    link.run(1)
+
+    assert [payload for _, payload in link.delivered] == [b"waits"]
+    assert link.receiver.received.refused == 2
 
 
 def test_numbers_and_time_stamps_wrap() -> None:
