@@ -217,7 +217,7 @@ class BondingServer:
         self._groups: dict[bytes, BondedGroup] = {}
 
     def opens(self, datagram: bytes, address: Address) -> bool:
-        return self._ids.id_of(datagram, time.monotonic()) is not None
+        return self._id_of(datagram) is not None
 
     def answer(self, datagram: bytes, address: Address) -> bytes | None:
         return self._ids.answer(datagram, time.monotonic())
@@ -227,7 +227,7 @@ class BondingServer:
 
     def group_of(self, datagram: bytes, client: UdpClient) -> BondedGroup | None:
         """Returns the group of a REG2, perhaps a new one; None for an id that we did not make."""
-        id = self._ids.id_of(datagram, time.monotonic())
+        id = self._id_of(datagram)
         if id is None:
             return None
         group = self._groups.get(id)
@@ -237,3 +237,10 @@ class BondingServer:
 
     def forget(self, id: bytes) -> None:
         self._groups.pop(id, None)
+
+    def _id_of(self, datagram: bytes) -> bytes | None:
+        """Returns the id in a REG2. That of a group is valid while the group lives: a lost link comes back with it."""
+        id = datagram[2:]
+        if type_of(datagram) == SrtlaType.REG2 and id in self._groups:
+            return id
+        return self._ids.id_of(datagram, time.monotonic())

@@ -17,7 +17,7 @@ from typing import Final
 
 _HALF: Final = 128  # bytes
 _REG: Final = 2 + 2 * _HALF
-_VALID_SECONDS: Final = 3600.0  # of a hash: a link may join again while its group lives; the hour before is valid too
+_VALID_SECONDS: Final = 3600.0  # of a hash, for a new group; the hour before is valid too
 ACK_EVERY: Final = 10  # data packets of one link
 
 

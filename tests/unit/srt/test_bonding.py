@@ -11,7 +11,8 @@ import pytest
 
 from gateway.lib.tasks import Tasks
 from gateway.protocols.srt.packets import ControlType, control
-from gateway.srt.bonding import GROUP_SECONDS, MAX_LINKS, BondedGroup
+from gateway.protocols.srt.srtla import NO_GROUP, REG3, SrtlaType
+from gateway.srt.bonding import GROUP_SECONDS, MAX_LINKS, BondedGroup, BondingServer
 from gateway.srt.link import PATH_SECONDS
 from tests.support.link_conditions import Conditions
 from tests.unit.protocols.srt.film import film_of, lost_pictures
@@ -118,6 +119,26 @@ async def test_the_caller_is_told_the_end_on_its_links(clock: Clock) -> None:
         push.received.link.close("kicked")
         push.run(1)
         assert push.connection.ended == "the peer has closed"
+
+
+# ---- which links may join ----
+
+
+def test_an_id_is_valid_while_its_group_lives(clock: Clock) -> None:
+    server, address = BondingServer(Mock()), (ADDRESSES[0], 5000)
+    register = server.answer(SrtlaType.REG1.to_bytes(2, "big") + bytes(256), address)
+    assert register is not None
+    first, again = (Client(each) for each in ADDRESSES[:2])
+    server.session(cast(Any, first), address).receive((register,), (clock.now,))
+    clock.now += 3 * 3600  # hours after the id was made
+
+    assert server.opens(register, address)
+    server.session(cast(Any, again), address).receive((register,), (clock.now,))
+
+    assert first.sent == again.sent == [REG3]
+    server.forget(register[2:])
+    assert not server.opens(register, address)
+    assert server.answer(register, address) == NO_GROUP
 
 
 # ---- what goes on which link ----
