@@ -196,8 +196,8 @@ class _WhepViewer:
             return
         self._viewer = RtpViewer(peer, self.types, self._stream_ended, self.lacks)
         pictures = self.pictures if self.types.video >= 0 else None
+        self.output.connections.add(self)  # before it joins: if its pictures have ended, it ends at once
         self.output.join(self._viewer, self.output.feed_for(pictures) if pictures is not None else None)
-        self.output.connections.add(self)
 
     def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
         """A viewer sends no media."""

@@ -44,10 +44,14 @@ OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 48_000, b"")
 
 
 class Media:
-    """A BrowserMedia that gives the stream itself. error: raised instead. waits: delays each answer."""
+    """A BrowserMedia that gives the stream itself, or `pictures`.
+
+    error: raised instead. waits: delays each answer.
+    """
 
     def __init__(self) -> None:
         self.acquired = self.released = 0
+        self.pictures: Stream | None = None
         self.error: Exception | None = None
         self.waits: asyncio.Future[None] | None = None
         self.asked = asyncio.Event()
@@ -59,7 +63,7 @@ class Media:
         if self.error is not None:
             raise self.error
         self.acquired += 1
-        return stream
+        return self.pictures or stream
 
     def smaller(self, stream: Stream, pictures: Stream) -> list[Stream]:
         return []
@@ -221,6 +225,23 @@ async def test_a_viewer_that_connects_after_the_end_of_the_stream_ends_at_once(k
         output = publisher.stream.output(KIND)
         lab.hub.end("c1", EndReason.KICKED)
         await asyncio.sleep(0)
+        await lab.connect(client, reply)
+        await lab.wire.exchange()
+        assert client.closed
+        assert isinstance(output, RtpOutput) and not output.connections
+        assert viewers(publisher) == 0
+        lab.assert_nothing_is_held()
+
+
+async def test_a_viewer_whose_pictures_end_before_it_connects_ends_at_once() -> None:
+    async with serving_viewers() as lab:
+        publisher, pictures = lab.live(OPUS), builders.publish(lab.hub, "c2")
+        pictures.set_tracks(VIDEO, None, {})
+        await until(lambda: publisher.stream.output(KIND))
+        output, client = publisher.stream.output(KIND), Client()
+        lab.media.pictures = pictures.stream
+        reply = await lab.post(client)
+        lab.hub.end("c2", EndReason.PUBLISHER_GONE)
         await lab.connect(client, reply)
         await lab.wire.exchange()
         assert client.closed
