@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 MAX_LINKS: Final = 8  # of one group
 GONE_SECONDS: Final = 60.0  # for which a link that ended is still shown as down
-GROUP_SECONDS: Final = 10.0  # without a packet of any link, after which the group ends
+GROUP_SECONDS: Final = 10.0  # without a packet of any link, or after its last connection: then the group ends
 _SHARE_SECONDS: Final = 5  # over which the shares of links are told
 _ANSWERS: Final = frozenset((0x8000 | ControlType.ACK, 0x8000 | ControlType.NAK))  # go to all links
 
@@ -68,7 +68,8 @@ class BondedLink:
 class BondedGroup:
     """A caller that uses several links. Implements SrtPeer.
 
-    session: its connections. links: by the client of each address.
+    session: its connections. links: by the client of each address. unused_since: monotonic time of the end of its last
+    connection, or of the first refusal; infinite: it has a connection, or nobody has called yet.
     """
 
     def __init__(self, server: BondingServer, id: bytes, first: UdpClient) -> None:
@@ -76,6 +77,7 @@ class BondedGroup:
         self._id = id
         self._is_accepted = False
         self.address = first.address
+        self.unused_since = float("inf")
         self.links: dict[UdpClient, BondedLink] = {}
         self._gone: deque[BondedLink] = deque(maxlen=MAX_LINKS)  # links that ended
         self._last: BondedLink | None = None  # sent the last packet of SRT
@@ -107,10 +109,16 @@ class BondedGroup:
         self._last = link
         self.session.receive(datagrams, arrivals)
 
+    def end(self, reason: str) -> None:
+        """Forgets the links."""
+        for client in tuple(self.links):
+            client.close(reason)
+
     # ---- SrtPeer ----
 
     def accept(self) -> None:
         self._is_accepted = True
+        self.unused_since = float("inf")
         for client in self.links:
             client.accept()
 
@@ -124,8 +132,8 @@ class BondedGroup:
         return last.send(datagrams) if last is not None else 0
 
     def close(self, reason: str) -> None:
-        for client in tuple(self.links):
-            client.close(reason)
+        """Keeps the links: a caller comes back on them. Their sender would notice the end only after seconds."""
+        self.unused_since = min(self.unused_since, time.monotonic())  # refusals do not prolong it
 
     def shares(self, now: float) -> tuple[LinkPath, ...]:
         """Returns the state of each link. One that is gone stays for GONE_SECONDS, unless its address came again."""
@@ -200,7 +208,9 @@ class BondedLinkSession:
             return
         link.second_bytes.append(0)
         if now - max(other.heard for other in group.links.values()) > GROUP_SECONDS:
-            group.close("nothing received for too long")
+            group.end("nothing received for too long")
+        elif now - group.unused_since > GROUP_SECONDS:
+            group.end("no connection for too long")
 
     def closed(self, reason: str) -> None:
         group, self._group = self._group, None

@@ -72,7 +72,7 @@ class SrtPeer(Protocol):
     def send(self, datagrams: Sequence[bytes]) -> int: ...
 
     def close(self, reason: str) -> None:
-        """Forgets the caller."""
+        """Forgets the caller, which has no connection any more. A group stays for a while."""
 
 
 @dataclass(slots=True, eq=False)

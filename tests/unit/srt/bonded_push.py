@@ -117,6 +117,15 @@ class BondedPush:
             await asyncio.sleep(0)  # the listener judges the request in a task
         return self.connection
 
+    async def connect_again(self) -> SrtConnection:
+        """Ends the connection, and shakes hands with a new caller on the same links, as an encoder that restarts."""
+        assert self.connection is not None
+        self.connection.close(self.clock.now, "the encoder restarts")
+        self.run(0.1)
+        self._caller, self.connection = Caller("x", 1.0, self.clock.now), None
+        self._began = self._call_at = self.clock.now
+        return await self.connect()
+
     def run(self, seconds: float, each_tick: Callable[[float], None] = lambda now: None) -> None:
         """Moves the clock, and everything that is due."""
         end = self.clock.now + seconds

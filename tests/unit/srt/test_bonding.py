@@ -104,6 +104,28 @@ async def test_a_group_ends_when_all_its_links_are_silent(clock: Clock) -> None:
         assert not list(push.server.srt.ticker)
 
 
+async def test_an_encoder_that_restarts_finds_its_links_registered(clock: Clock) -> None:
+    async with pushing(clock) as push:
+        play(push, 3)
+        clients, began = list(push.clients.values()), clock.now
+        await push.connect_again()
+        assert clock.now - began < 1
+        play(push, GROUP_SECONDS + 2)
+        assert list(push.clients.values()) == clients, "the group goes on with the new connection"
+
+
+async def test_a_group_without_a_connection_ends(clock: Clock) -> None:
+    async with pushing(clock) as push:
+        play(push, 3)
+        clients = set(push.clients.values())
+        assert push.received.link is not None
+        push.received.link.close("kicked")
+        push.run(GROUP_SECONDS - 1)
+        assert clients == set(push.clients.values())
+        push.run(3)
+        assert not clients & set(push.clients.values())
+
+
 async def test_more_links_than_the_limit_do_not_join(clock: Clock) -> None:
     addresses = [f"192.0.2.{number}" for number in range(1, MAX_LINKS + 3)]
     async with pushing(clock, *addresses) as push:
