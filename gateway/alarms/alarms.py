@@ -165,10 +165,16 @@ class Alarms:
         if not rules:
             self._settling.clear()
             return
-        await self._recall()
+        unavailable: StoreUnavailable | None = None
+        try:
+            await self._recall()
+        except StoreUnavailable as error:  # what lasts now is told without the store
+            unavailable = error
         for rule in rules:
             if rule.quiet is None or not rule.quiet.contains(time.time()):
                 await self._compare(rule)
+        if unavailable is not None:
+            raise unavailable
 
     async def _recall(self) -> None:
         """Reads which faults were told by an earlier process or another node, if they may be over."""

@@ -332,6 +332,22 @@ async def test_what_ends_while_a_restarted_process_cannot_read_the_rules_is_told
     assert await store.list("alarm") == {}
 
 
+async def test_faults_are_told_while_the_store_is_away(
+    node: Process, store: SqliteConsole, monkeypatch: pytest.MonkeyPatch
+):
+    async def away(*_: Any) -> Any:
+        raise StoreUnavailable("gone")
+
+    await node.rule()
+    node.alarms.settle("output_failing/", 0)
+    node.health("no_media", "begun")
+    for method in ("list", "add"):
+        monkeypatch.setattr(store, method, away)
+    with pytest.raises(StoreUnavailable):
+        await node.alarms.tick()
+    assert [state for state, _ in node.outbox.told] == ["begun"]
+
+
 async def test_a_disk_that_fills_and_nodes_that_vanish_are_reported(node: Process):
     await node.rule()
     disk, gone = {"free": 100e9, "total": 1000e9}, [Node("a", NodeRole.GATEWAY, "10.0.0.5:80")]
