@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.formats.mp4.entries import read_track
+from gateway.formats.mp4.entries import Mp4TrackEntry, read_track
 from gateway.formats.mp4.reader import Box, boxes, find, need, u32
 from gateway.formats.recording import ForeignCodec
 from gateway.media.clock import VIDEO_CLOCK
@@ -37,7 +37,7 @@ class _Sample:
 
 
 class MovieReader:
-    """Returns the units of a movie with one video and one audio track, with times in ticks of 90 kHz.
+    """Returns the units of the first video track and the first audio track, with times in ticks of 90 kHz.
 
     moov: the box with its header. Raises InvalidData for movies that Millrace does not write.
     `select` comes first and returns a range of bytes. `receive` takes exactly these bytes, cut anywhere.
@@ -48,17 +48,18 @@ class MovieReader:
         mvhd = need(moov, top, b"mvhd")
         movie_scale = u32(moov, mvhd, 20 if moov[mvhd.payload : mvhd.payload + 1] == b"\x01" else 12)
         self._samples: list[_Sample] = []
-        self._tables: list[_SampleTable] = []
         self._data = bytearray()
         self._position = 0
         self._next = 0
+        tables: dict[Kind, _SampleTable] = {}
         for trak in boxes(moov, top.payload, top.end):
             if trak.kind == b"trak":
-                self._tables.append(_SampleTable(moov, trak, movie_scale))
-        kinds = [table.track.kind for table in self._tables]
-        if not kinds or len(set(kinds)) < len(kinds):
-            raise InvalidData("MP4: a recording has one track of each kind")
-        self._tables.sort(key=lambda table: table.track.kind is Kind.AUDIO)
+                entry = read_track(moov, trak, movie_scale)
+                if entry.track.kind not in tables:  # later ones are additional tracks
+                    tables[entry.track.kind] = _SampleTable(moov, trak, entry)
+        if not tables:
+            raise InvalidData("MP4: a recording without tracks")
+        self._tables = sorted(tables.values(), key=lambda table: table.track.kind is Kind.AUDIO)
 
     @property
     def has_video(self) -> bool:
@@ -106,8 +107,7 @@ class MovieReader:
 class _SampleTable:
     """The sample tables of one trak (ISO/IEC 14496-12 §8.6 and §8.7)."""
 
-    def __init__(self, data: bytes, trak: Box, movie_scale: int) -> None:
-        entry = read_track(data, trak, movie_scale)
+    def __init__(self, data: bytes, trak: Box, entry: Mp4TrackEntry) -> None:
         if isinstance(entry.track.coding, ForeignCodec):
             raise InvalidData(f"MP4: a track of {entry.track.coding}")
         self.track = MediaTrack(entry.track.kind, Codec(entry.track.coding), VIDEO_CLOCK, entry.track.config)

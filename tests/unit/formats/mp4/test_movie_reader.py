@@ -22,13 +22,16 @@ from tests.support.examples import examples
 FRAMES = 30
 
 
-def movie(seconds: int = 4) -> bytes:
-    """A recording with sound; each second has a key frame and reordered pictures."""
-    data = movie_init([TrackInit(VIDEO, 1, 90_000), TrackInit(AUDIO, 2, 44_100)])
+def movie(seconds: int = 4, additional: int = 0) -> bytes:
+    """A recording with sound; each second has a key frame and reordered pictures. additional: more audio tracks."""
+    more = range(3, 3 + additional)
+    data = movie_init([TrackInit(VIDEO, 1, 90_000), *(TrackInit(AUDIO, n, 44_100) for n in (2, *more))])
     for n in range(seconds):
         pictures = [Mp4Sample(3000, 6000 if k % 3 else 3000, k == 0, bytes((n, k)) * (k + 2)) for k in range(FRAMES)]
         sounds = [Mp4Sample(1024, 0, True, bytes((n, k)) * 9) for k in range(43)]
         data += fragment(2 * n + 1, 1, 90_000 * n, pictures) + fragment(2 * n + 2, 2, 43 * 1024 * n, sounds)
+        other = [Mp4Sample(1024, 0, True, b"another track")] * 43
+        data += b"".join(fragment(2 * n + 2, number, 43 * 1024 * n, other) for number in more)
     target = io.BytesIO()
     finish(io.BytesIO(data), target)
     return target.getvalue()
@@ -43,11 +46,11 @@ def moov(data: bytes = MOVIE) -> bytes:
     return data[box.start : box.end]
 
 
-def units(start: float, end: float, step: int = 1000) -> list[AccessUnit]:
-    reader = MovieReader(moov())
+def units(start: float, end: float, step: int = 1000, data: bytes = MOVIE) -> list[AccessUnit]:
+    reader = MovieReader(moov(data))
     first, last = reader.select(start, end)
-    found = [u for at in range(first, last, step) for u in reader.receive(MOVIE[at : min(at + step, last)])]
-    assert first <= last <= len(MOVIE)
+    found = [u for at in range(first, last, step) for u in reader.receive(data[at : min(at + step, last)])]
+    assert first <= last <= len(data)
     return found
 
 
@@ -76,6 +79,10 @@ def test_a_time_range_starts_with_a_key_frame_at_or_before_it(step: int) -> None
     assert len(pictures) <= 2 * FRAMES
     assert found == units(2.5, 2.9)
     assert units(50, 60) == [] or units(50, 60)[0].key
+
+
+def test_the_first_track_of_each_kind_is_read_from_a_movie_with_additional_tracks() -> None:
+    assert units(0.5, 3, data=movie(additional=2)) == units(0.5, 3)
 
 
 @settings(max_examples=examples(100, 300), deadline=None)
