@@ -31,7 +31,11 @@ class RecordingPiece(Protocol):
     def add_sound(self, time: int, samples: int, payload: bytes) -> None: ...
 
     def close(self, end: int | None) -> None:
-        """Ends the piece. end: decode time of the next piece's first picture, 90 kHz; None if there is none."""
+        """Ends the piece.
+
+        end: decode time of the next piece's first picture, or of its first sound without a picture, 90 kHz.
+        None if there is no next piece.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +197,7 @@ class Cutter:
             # Pictures stopped, but the piece must end.
             self._write_held(None)
             self._end_previous()
-            if self._piece is not None:
-                self._piece.close(None)
-            self._piece, self._has_picture = None, False
+            self._has_picture = False
         held = self._held
         held.append((time, ticks, samples, payload, unit.wall))
         if self._piece is None:
@@ -212,7 +214,7 @@ class Cutter:
         """Opens a piece for sound without a picture, or the next piece after `seconds`."""
         due = time - self._start >= int(self.seconds * VIDEO_CLOCK) - _ROUNDING
         if self._piece is not None and due and self._limiter.take(wall):
-            self._piece.close(None)
+            self._piece.close(time)
             self._piece = None
         if self._piece is None:
             self._start = time

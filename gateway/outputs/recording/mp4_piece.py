@@ -16,6 +16,7 @@ from gateway.outputs.recording.cutter import PieceStart
 
 _SECOND: Final = VIDEO_CLOCK
 _MAX_BYTES: Final = 4_000_000  # of media; a second with more bytes becomes several fragments
+_LONGEST: Final = 2**32 - 1  # ticks of a picture: the field of its duration has 32 bits
 _VIDEO_ID, _AUDIO_ID, _FIRST_ADDITIONAL_ID = 1, 2, 3
 _VIDEO_GROUP, _AUDIO_GROUP = 1, 2  # alternate groups: players play one track of each
 
@@ -85,7 +86,7 @@ class Mp4Piece:
                 return
             payload, opens = prepared, key and gops.access is RandomAccess.OPEN
         if pictures:
-            step = self._step = dts - self._last
+            step = self._step = min(dts - self._last, _LONGEST)
             pictures[-1].duration = step
             if dts - self._pictures_at >= _SECOND or self._size > _MAX_BYTES:
                 self._flush()
@@ -151,9 +152,10 @@ class Mp4Piece:
 
     def close(self, end: int | None) -> None:
         sound_end = self._sounds_end * _SECOND // self._rate
-        self.end = end if end is not None else self._last + self._step if self._pictures else sound_end
+        picture_end = self._last + self._step if self._pictures else 0
+        self.end = end if end is not None else max(picture_end, sound_end)
         if self._pictures:
-            self._pictures[-1].duration = max(end - self._last, 1) if end is not None else self._step
+            self._pictures[-1].duration = min(max(end - self._last, 1), _LONGEST) if end is not None else self._step
         self._flush()
         self._flush_additional(last=True)
         self.closed = True

@@ -63,6 +63,7 @@ class TsPiece:
         self.begin = 0
         self._start: int | None = None  # ticks of 90 kHz
         self._end = 0
+        self._last = 0  # decode time of the last picture
         self._step = VIDEO_CLOCK // 30
         self._frames: list[bytes] = []  # audio frames of the open PES packet
         self._frames_at = 0
@@ -85,7 +86,8 @@ class TsPiece:
             self._start = self._popped_until = dts
             self.begin = dts + cts
         else:
-            self._step = max(dts - self._end + self._step, 1)
+            self._step = max(dts - self._last, 1)
+        self._last = dts
         self._end = dts + self._step
         if key or dts - self._point >= POINT_TICKS:
             self.flush()  # earlier sound is written before this picture
@@ -106,16 +108,15 @@ class TsPiece:
             self._frames_at = time
         self._frames.append(payload)
         self._frames_end = ticks + samples
-        if not self._has_picture:
-            if self._start is None:
-                self._start = self._popped_until = self.begin = time
-            self._end = self._frames_end * VIDEO_CLOCK // self._rate
+        if not self._has_picture and self._start is None:
+            self._start = self._popped_until = self.begin = time
+        self._end = max(self._end, self._frames_end * VIDEO_CLOCK // self._rate)  # sound continues if pictures pause
         if len(self._frames) >= _FRAMES_PER_PES:
             self.flush()
 
     def close(self, end: int | None) -> None:
         self.flush()
-        if end is not None and self._has_picture:
+        if end is not None:
             self._end = end
         self.closed = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -11,10 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.formats.mp4.reader import parse_fragments
+from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Tracks
-from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart
+from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart, RecordingPiece
 from gateway.outputs.recording.mp4_piece import Mp4Piece
+from gateway.outputs.recording.on_demand_recording import TsPiece
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 from tests.support.examples import examples
 from tests.support.segmented import WALL, Timetable, nal
@@ -59,6 +63,13 @@ def cut(table: Timetable, seconds: float = 4.0) -> list[Bin]:
     assert cutter.dropped == 0
     assert all(b.closed for b in bins)
     return bins
+
+
+def cut_into(make_piece: Callable[[PieceStart], RecordingPiece], table: Timetable, seconds: float) -> None:
+    cutter = Cutter(Tracks(table.video, table.audio), seconds, make_piece)
+    for unit in table.units():
+        cutter.add(unit)
+    cutter.finish()
 
 
 def everything(table: Timetable) -> tuple[list[bytes], list[bytes]]:
@@ -128,6 +139,44 @@ def test_pieces_end_by_time_while_pictures_are_missing() -> None:
     assert together(bins) == everything(table)
     assert len(bins) > 12
     assert max(len(b.sounds) for b in bins) * 1024 / RATE < 17
+
+
+def test_pieces_of_segments_follow_each_other_when_pictures_pause_and_return() -> None:
+    """The playlist has only the date of the first one: later ones begin where the earlier ones end."""
+    pieces: list[TsPiece] = []
+
+    def begin(start: PieceStart) -> TsPiece:
+        pieces.append(TsPiece(TsMuxer(VIDEO, AUDIO), start))
+        return pieces[-1]
+
+    cut_into(begin, Timetable(seconds=185, pause=(4.0, 130.0)), 60.0)
+    starts = list(itertools.accumulate((piece.seconds for piece in pieces), initial=0.0))
+    assert [round(piece.wall_clock - WALL) for piece in pieces] == [0, 60, 120, 130]
+    assert starts == pytest.approx([*(piece.wall_clock - WALL for piece in pieces), 185.0], abs=0.1)
+
+
+@pytest.mark.parametrize("until", [185.0, 130.0], ids=["they return", "they do not return"])
+def test_movies_cover_the_sound_after_their_last_picture(until: float) -> None:
+    pieces: list[Mp4Piece] = []
+
+    def begin(start: PieceStart) -> Mp4Piece:
+        pieces.append(Mp4Piece(start))
+        return pieces[-1]
+
+    cut_into(begin, Timetable(seconds=until, pause=(4.0, 130.0)), 60.0)
+    spans = [((piece.begin or 0) / VIDEO_CLOCK, piece.end / VIDEO_CLOCK) for piece in pieces]
+    assert spans[0][0] == 0.0
+    assert all(before[1] == pytest.approx(after[0], abs=0.05) for before, after in itertools.pairwise(spans))
+    assert spans[-1][1] == pytest.approx(until, abs=0.1)
+
+
+def test_a_pause_that_is_longer_than_a_sample_can_be_does_not_stop_a_movie() -> None:
+    piece = Mp4Piece(PieceStart(VIDEO, None, nal(0, True), None, WALL, False))
+    piece.add_picture(0, 0, True, nal(0, True))
+    piece.add_picture(1 << 32, 0, False, nal(1, False))
+    piece.close(1 << 34)
+    durations = [s.duration for f in parse_fragments(b"".join(piece.pop_data())) for s in f.samples]
+    assert durations == [2**32 - 1] * 2
 
 
 def test_sound_is_recorded_although_announced_pictures_never_come() -> None:
