@@ -1,8 +1,10 @@
 """Cuts the captions of a stream into the pieces of its segments and parts."""
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from functools import partial
+from typing import Final, TypeAlias
 
 from gateway.live.stream_captions import ShownCaption, StreamCaptions
 from gateway.media.caption_cue import CaptionCue
@@ -10,6 +12,8 @@ from gateway.media.clock import VIDEO_CLOCK
 
 # The captions of one segment or part, by the id of their track. Times are ticks of 90 kHz on the stream's clock.
 CaptionPieces: TypeAlias = Mapping[str, tuple[CaptionCue, ...]]
+
+_MAX_COLLECTED: Final = 50_000  # captions of one track: one every two seconds for more than a day
 
 
 @dataclass(slots=True, eq=False)
@@ -28,13 +32,22 @@ class CaptionCutter:
     that is still shown is given up to the end of the piece, and continues in the next one. A caption that became known
     after the piece of its start is in the next piece, with its true start. What ended before the first piece is left
     out, and so is what is left of earlier pieces when the times go back.
+    Call `collect` often during a long piece: the stream forgets its captions early. Of a track, a piece has the last
+    50,000 captions.
     """
 
     def __init__(self, captions: StreamCaptions) -> None:
         self._captions = captions
+        self._collected: defaultdict[str, deque[ShownCaption]] = defaultdict(partial(deque, maxlen=_MAX_COLLECTED))
         self._given: dict[str, list[_OpenCaption]] = {}
         self._seen: dict[str, int] = {}  # by track, the number of the next caption
         self._begin: int | None = None  # of the last piece
+
+    def collect(self) -> None:
+        """Takes the captions that are new. They belong to the next piece."""
+        for track, log in self._captions.logs.items():
+            self._collected[track].extend(log.since(self._seen.get(track, 0)))
+            self._seen[track] = log.count
 
     def cut(self, start: int, end: int, clock: int) -> CaptionPieces | None:
         """Returns the captions of a piece, in presentation time with `clock` ticks a second; None: it has none."""
@@ -45,16 +58,16 @@ class CaptionCutter:
             self._given.clear()
         if not logs:
             return None
+        self.collect()
         pieces: dict[str, tuple[CaptionCue, ...]] = {}
         for track, log in logs.items():
             log.expire(stop)
             given = self._given.setdefault(track, [])
             given += [
                 _OpenCaption(caption, caption.start)
-                for caption in log.since(self._seen.get(track, 0))
+                for caption in self._collected.pop(track)
                 if not is_first or caption.end is None or caption.end > begin
             ]
-            self._seen[track] = log.count
             if given:
                 self._given[track], cues = _cut(given, begin, stop)
                 if cues:

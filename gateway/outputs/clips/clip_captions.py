@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.channels.channel import Channel
-from gateway.formats.captions.caption_file import read_caption_file
+from gateway.formats.captions.caption_file import MAX_BYTES, read_caption_file
 from gateway.formats.captions.webvtt import read_timestamp_map
 from gateway.formats.ts.packets import unwrapped
 from gateway.formats.ts.pes import find_first_pts
@@ -20,7 +20,6 @@ from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.stores import ObjectStore
 
-_MAX_BYTES: Final = 1_000_000  # of one stored file
 _HEAD: Final = 47_000  # bytes of a segment in which the first picture begins
 _LONGEST: Final = 7 * VIDEO_CLOCK  # of a caption that is still shown
 
@@ -89,7 +88,7 @@ async def _stored(
     """Yields the captions in files beside recordings. Files that are damaged, or deleted meanwhile, have none."""
     for piece, beside in files:
         try:
-            data = await _read(objects, beside, _MAX_BYTES)
+            data = await _read(objects, beside, MAX_BYTES)
             cues = read_caption_file(data)
             is_segment = piece.piece.kind is media_keys.MediaKind.SEGMENT
             zero = await _first_time(objects, piece.piece.key, data) if is_segment and cues else 0

@@ -124,6 +124,7 @@ class Mp4Recording(SegmentedRecording):
 
     async def store(self) -> None:
         self.has_data_to_store = False
+        self._captions.collect()
         for piece in self._open:
             if data := piece.movie.pop_data():
                 self._bytes += sum(map(len, data))

@@ -265,6 +265,7 @@ class OnDemandRecording(SegmentedRecording):
 
     async def store(self) -> None:
         self.has_data_to_store = False
+        self._captions.collect()
         for segment in list(self._open):
             data, points = segment.piece.pop_data()
             if data or not segment.started:

@@ -18,11 +18,12 @@ log = structlog.get_logger(__name__)
 
 
 class RecordedCaptions:
-    """Stores the captions of one recording. A crash loses those of the open piece."""
+    """Stores the captions of one recording. A crash loses those of the open piece. See `CaptionCutter.collect`."""
 
     def __init__(self, stream: Stream, archive: Archive) -> None:
         self._archive = archive
         self._cutter = CaptionCutter(stream.captions)
+        self.collect = self._cutter.collect
 
     async def store(self, channel: str, start_ms: int, folder: Path, begin: int, end: int) -> None:
         """Stores the captions of a piece. Call it for each piece in order.

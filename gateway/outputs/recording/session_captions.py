@@ -23,7 +23,7 @@ from gateway.packaging.caption_files import TS_DELAY, subtitle_renditions, vtt_f
 from gateway.packaging.caption_pieces import CaptionCutter
 from gateway.ports import media_keys
 
-MAX_CAPTIONS: Final = 1_000_000  # bytes of the captions of one segment; far more than `CaptionLog` holds
+MAX_CAPTIONS: Final = 5_000_000  # bytes of the captions of one segment
 _VERSION: Final = 4  # EXT-X-VERSION: EXT-X-MEDIA
 
 
@@ -31,6 +31,7 @@ class SessionCaptions:
     """Stores the captions of a recording's sessions. A track is listed as soon as a segment has its captions.
 
     A crash loses the captions of the open segment. What cannot be stored is left out, with a warning.
+    See `CaptionCutter.collect`.
     """
 
     def __init__(self, stream: Stream, archive: Archive) -> None:
@@ -38,6 +39,7 @@ class SessionCaptions:
         self._captions = stream.captions
         self._archive = archive
         self._cutter = CaptionCutter(stream.captions)
+        self.collect = self._cutter.collect
         self._tracks: dict[str, CaptionTrack] = {}  # with captions in this session, by their id
         self._listed = 0  # how many of them the stored playlist lists
         self._codecs: dict[str, None] = {}  # of this session

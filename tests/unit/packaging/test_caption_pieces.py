@@ -107,3 +107,23 @@ def test_a_cue_does_not_return_on_another_timeline():
     say(source, "x", 1000, 9000)
     assert cut(cutter, 2, 4) == [("x", 1.0, 9.0)]
     assert [cut(cutter, n, n + 4) for n in (0, 4)] == [[], []]
+
+
+def test_a_long_piece_has_all_captions_that_were_collected_during_it():
+    source = captions()
+    cutter = CaptionCutter(source)
+    say(source, "before", 0, 1000)
+    for n in range(200):
+        say(source, f"n{n}", 2000 + n * 1000, 3000 + n * 1000)
+        cutter.collect()
+    assert [text for text, _, _ in cut(cutter, 2, 202)] == [f"n{n}" for n in range(200)]
+    assert cut(cutter, 202, 203) == []
+
+
+def test_captions_that_were_collected_before_the_times_go_back_are_in_their_piece():
+    source = captions()
+    cutter = CaptionCutter(source)
+    assert cut(cutter, 10, 12) == []
+    say(source, "x", 1000, 2000)
+    cutter.collect()
+    assert cut(cutter, 0, 4) == [("x", 1.0, 2.0)]

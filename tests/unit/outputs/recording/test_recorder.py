@@ -9,16 +9,18 @@ import re
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.schedule import Schedule
+from gateway.formats.captions.caption_file import read_caption_file
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.live.sink import EndReason
 from gateway.media.timed_data import CaptionText
-from gateway.media.track import Codec, Kind, MediaTrack, TimedData
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData
 from gateway.outputs.recording import mp4_finalizer, on_demand_recording, recording_output
 from gateway.outputs.recording.cutter import PieceStart
 from gateway.outputs.recording.on_demand_recording import TsPiece
@@ -636,3 +638,25 @@ async def test_captions_of_complete_segments_are_stored_while_a_session_goes_on(
         assert found == ["1700000000000.text.vtt", "1700000000001.text.vtt", "vod-1700000000000.master.m3u8"]
         stream.end(EndReason.PUBLISHER_GONE)
         await running
+
+
+@pytest.mark.parametrize("kind", ["video", "on_demand"])
+async def test_a_long_piece_has_more_captions_than_the_stream_remembers(tmp_path: Path, kind: str) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=600, video_time=600)
+        output = studio.on_demand(stream) if kind == "on_demand" else studio.recorder(stream)
+
+        def units() -> Iterator[AccessUnit]:
+            for n, unit in enumerate(Timetable(seconds=40, audio=None).units()):
+                if not n % 6:
+                    stream.captions.take(TimedData(unit.dts, CaptionText(f"n{n}", unit.dts, unit.dts + 100)))
+                yield unit
+
+        output.begin(stream)
+        running = asyncio.ensure_future(output.run(stream))
+        stream.set_tracks(VIDEO, None, {}, False)
+        await push(stream, units())
+        stream.end(EndReason.PUBLISHER_GONE)
+        await running
+        [stored] = studio.files("**/*.vtt")
+        assert [cue.text for cue in read_caption_file(stored.read_bytes())] == [f"n{n}" for n in range(0, 1200, 6)]
