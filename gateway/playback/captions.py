@@ -98,7 +98,7 @@ def _find(output: CmafPackager, track: str, name: str, suffix: str) -> Response 
     answer = output.cache.get(key)
     if isinstance(answer, Response):
         return answer
-    main = output.manifests.tracks[0]
+    main = output.manifests.main
     uri, base = f"{name}.m4s", output.manifests.base_of(VIDEO_CLOCK)
     pieces: CaptionPieces | None
     if "-part-" in name:
@@ -120,7 +120,7 @@ def _find(output: CmafPackager, track: str, name: str, suffix: str) -> Response 
 
 def _wait(stream: Stream, output: CmafPackager, track: str, name: str, suffix: str) -> EventualResponse:
     """Answers for a part that playlists have announced, or for the open segment or the next one, once they exist."""
-    main = output.manifests.tracks[0]
+    main = output.manifests.main
     uri = f"{name}.m4s"
     expected = (main.part_uri(main.part_number), main.segment_uri(main.number), main.segment_uri(main.number + 1))
     if output.over or uri not in expected:

@@ -90,7 +90,7 @@ def _media_playlist(
     request: Request, kind: str, above: bool, reports: Reports | None, output: CmafPackager, suffix: str
 ) -> EventualResponse:
     manifests = output.manifests
-    track = manifests.tracks[0] if kind == CAPTIONS_FOLDER else manifests.track(kind)
+    track = manifests.main if kind == CAPTIONS_FOLDER else manifests.track(kind)
     if track is None:
         return text(404, f"there is no {kind}")
     wanted = read_directives(request)

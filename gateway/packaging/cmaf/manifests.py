@@ -74,6 +74,11 @@ class CmafManifests:
         return next((track for track in self.tracks if track.kind == kind), None)
 
     @property
+    def main(self) -> CmafTrack:
+        """The track that captions follow: the first one that the publisher still sends. Requires `tracks`."""
+        return self._current_tracks()[0]
+
+    @property
     def frame_rate(self) -> Fraction | None:
         """Frames a second; None if they are not regular."""
         return self.timing.frame_rate if self.timing is not None else None
@@ -139,13 +144,13 @@ class CmafManifests:
         """Returns the additional audio tracks that can be played now: not far behind the main track."""
         if not self._additional or not self.tracks:
             return []
-        main = self.tracks[0].window[-1]
-        end = main.wall + main.duration
+        window = self.main.window
+        end = window[-1].wall + window[-1].duration
         listed: _Pushed = []
         for track, pushed in self._additional:
             if track in self.tracks:
                 last = track.window[-1]
-                if end - last.wall - last.duration <= self.tracks[0].window.longest + _MAX_BEHIND:
+                if end - last.wall - last.duration <= window.longest + _MAX_BEHIND:
                     listed.append((track, pushed))
         return listed
 
@@ -164,13 +169,12 @@ class CmafManifests:
 
     def caption_playlist(self, *, skip: bool = False) -> str:
         """Returns the playlist of each caption track, in its folder; see `playlist`."""
-        main = self.tracks[0]
         report = rendition_reports(None, [(f"{t.kind}/index.m3u8", t) for t in self.tracks], "../../")
-        return caption_playlist(self.playlist(main, skip=skip, report=report))
+        return caption_playlist(self.playlist(self.main, skip=skip, report=report))
 
     def text_reports(self, path: str) -> str:
         """Returns the rendition reports of the caption tracks. path: to the stream's folder."""
-        return rendition_reports(None, [(f"{t.folder}/index.m3u8", self.tracks[0]) for t in self.texts()], path)
+        return rendition_reports(None, [(f"{t.folder}/index.m3u8", self.main) for t in self.texts()], path)
 
     def manifest(self, alternates: Sequence[AlternateRendition] = ()) -> str:
         """Returns `manifest.mpd` with mpd.MARK and mpd.NOW in it.
@@ -247,7 +251,8 @@ class CmafManifests:
             self.metrics.segment_seconds.observe(segment.duration, "cmaf")
         if epoch is not None:
             epoch.note(track.kind, is_main, segment)
-        first = [track.window[0] for track in self._all() if len(track.window)]
+        # The last segments of a track that the publisher no longer sends stay listed, so they do not decide.
+        first = [track.window[0] for track in self._current_tracks() or self._all() if len(track.window)]
         while len(self._epochs) > 1 and not any(self._epochs[1].is_after(segment) for segment in first):
             self._epochs.pop(0)
 

@@ -284,6 +284,28 @@ def test_the_manifest_is_valid_at_every_unit_of_a_returning_publisher(other: dic
     assert periods == ({1, 2, 3} if other.get("audio_late") == 5.0 else {1, 2})
 
 
+@pytest.mark.parametrize("gone", ["audio", "video"])
+def test_a_period_ends_with_the_tracks_that_go_on_when_a_publisher_returns_without_one(gone: str) -> None:
+    packager = cmaf()
+    then = replace(Timetable(seconds=30, start=11), **{gone: None})
+    found = versions(packager, Timetable(seconds=10), then, replace(then, start=42))
+    assert_periods_stay(found)
+    root, sets = found[-1]
+    assert [period.get("id") for period in root.findall(NS + "Period")] == ["3"]
+    assert gone not in [s.kind for s in sets]
+    assert [epoch.number for epoch in packager.manifests._epochs] == [2]
+
+
+def test_captions_follow_the_sound_when_a_publisher_returns_without_pictures() -> None:
+    packager = cmaf()
+    packager.manifests.texts = lambda: (CaptionTrack("TEXT", "English", "en"),)
+    feed(packager, Timetable(seconds=10), Timetable(seconds=30, start=11, video=None), end=False)
+    audio = packager.manifests.track("audio")
+    assert audio is not None
+    assert audio.window[-1].uri.replace(".m4s", ".vtt") in packager.manifests.caption_playlist()
+    assert f"LAST-MSN={audio.last[0]}" in packager.manifests.text_reports("")
+
+
 def test_the_manifest_of_an_ended_stream_has_a_duration_and_no_updates() -> None:
     packager = cmaf(size=20)
     feed(packager, Timetable(seconds=9.3))
