@@ -4,8 +4,10 @@ The § numbers refer to HLS (RFC 8216bis).
 """
 
 import json
+import math
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +29,10 @@ JOURNAL: Final = "journal"
 # A comment in the playlist of a session that is deleted when it is too old for rewinding (`RewindDeletion`).
 REWIND_MARK: Final = "# for rewinding only\n"
 _VERSION: Final = 3  # EXT-X-VERSION: EXTINF with fractions
+# Seconds. Clips and rewind playlists join segments whose dates are up to 0.5 s apart, so a step is shorter. The media
+# between two steps correct a clock that is wrong by 500 ppm. So one segment that came late changes little.
+_DATE_STEP: Final = 0.4
+_DATE_INTERVAL: Final = 800.0
 _COMPACT_BYTES: Final = 1_000_000  # bytes
 _MAX_LINE: Final = 4096
 _MAX_ENTRIES: Final = 5_000_000
@@ -172,11 +178,11 @@ def playlist(entries: list[RecordedSegment], kept: bool = True) -> str:
     kept: whether the session stays stored. Otherwise it is only for rewinding, and is deleted when it is too old.
     """
     lines = [] if kept else [REWIND_MARK]
-    for n, entry in enumerate(entries):
+    for n, (entry, start, is_dated) in enumerate(_starts(entries)):
         if entry.discontinuity and n:
             lines.append(media_playlist.DISCONTINUITY)
-        if entry.discontinuity or not n:
-            lines.append(media_playlist.program_date_time(entry.wall_clock))
+        if is_dated:
+            lines.append(media_playlist.program_date_time(start))
         lines.append(media_playlist.segment(entry.seconds, media_keys.segment_uri(entry.number)))
     # §4.4.3.1: the target duration is at least each EXTINF rounded to whole seconds.
     target = max(1, *(int(entry.seconds + 0.5) for entry in entries))
@@ -188,12 +194,34 @@ def playlist(entries: list[RecordedSegment], kept: bool = True) -> str:
 def pieces(channel: str, entries: list[RecordedSegment]) -> list[StoredPiece]:
     """Returns the segments with the times that `playlist` gives them."""
     found: list[StoredPiece] = []
-    for entry in entries:
+    for entry, start, _ in _starts(entries):
         fresh = entry.discontinuity or not found
-        start = round(entry.wall_clock, 3) if fresh else found[-1].end
         key = media_keys.segment_key(channel, entry.number)
         found.append(StoredPiece(key, media_keys.MediaKind.SEGMENT, start, entry.seconds, fresh))
     return found
+
+
+def _starts(entries: list[RecordedSegment]) -> Iterator[tuple[RecordedSegment, float, bool]]:
+    """Yields each segment with its start (seconds since 1970), and whether the playlist has a date for it.
+
+    Other segments begin where the previous one ends. A publisher's clock is never exact, so after some time a segment
+    has a date that is nearer to its arrival.
+    """
+    start = since_date = 0.0
+    for n, entry in enumerate(entries):
+        error = entry.wall_clock - start
+        is_dated = True
+        if entry.discontinuity or not n:
+            start = entry.wall_clock
+        elif since_date >= _DATE_INTERVAL and abs(error) > _DATE_STEP:
+            start += math.copysign(_DATE_STEP, error)
+        else:
+            is_dated = False
+        if is_dated:
+            start, since_date = round(start, 3), 0.0
+        yield entry, start, is_dated
+        start += entry.seconds
+        since_date += entry.seconds
 
 
 def ready_event(start_ms: int, entries: list[RecordedSegment]) -> dict[str, Any]:

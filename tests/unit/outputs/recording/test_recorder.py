@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import re
 import shutil
@@ -21,12 +22,13 @@ from gateway.formats.ts.muxer import TsMuxer
 from gateway.live.sink import EndReason
 from gateway.media.timed_data import CaptionText
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData
-from gateway.outputs.recording import mp4_finalizer, on_demand_recording, recording_output
+from gateway.outputs.recording import mp4_finalizer, on_demand_recording, on_demand_session, recording_output
 from gateway.outputs.recording.cutter import PieceStart
 from gateway.outputs.recording.on_demand_recording import TsPiece
-from gateway.outputs.recording.on_demand_session import OnDemandSession, playlist, read_journal
+from gateway.outputs.recording.on_demand_session import OnDemandSession, RecordedSegment, playlist, read_journal
 from gateway.outputs.storage import locked_file
 from gateway.outputs.storage.recording_index import movie_seconds
+from gateway.outputs.storage.stored_pieces import read_playlist
 from gateway.ports.errors import OutputError, OutputUnsupported
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.recording import RunningArchive, push, record, settled, stream_of
@@ -605,6 +607,30 @@ def test_a_journal_gives_only_confirmed_sizes_and_durations(tmp_path: Path) -> N
         entry = told.confirmed(size)
         assert (entry and (entry.bytes, entry.seconds)) == saved
     assert "#EXTINF:4.00000,\n720p/5.ts" in playlist(told.entries)
+
+
+def segments_that_arrive(walls: Iterator[float]) -> list[RecordedSegment]:
+    """Segments of 60 s of one epoch, with these arrivals."""
+    return [RecordedSegment(1_700_000_000_000 + n, 60.0, 188, not n, wall) for n, wall in enumerate(walls)]
+
+
+@pytest.mark.parametrize("drift", [0.003, -0.003, 0.012])
+def test_dates_of_a_long_session_follow_the_arrival_of_its_segments(drift: float) -> None:
+    entries = segments_that_arrive(1.7e9 + n * (60 + drift) for n in range(5000))
+    found = on_demand_session.pieces("c1", entries)
+    assert max(abs(piece.start - entry.wall_clock) for piece, entry in zip(found, entries, strict=True)) < 1
+    assert all(abs(before.end - after.start) < 0.5 for before, after in itertools.pairwise(found))
+    assert [piece.discontinuity for piece in found] == [not n for n in range(5000)]
+    stored = list(read_playlist("c1", playlist(entries).encode()))
+    assert [piece.key for piece in stored] == [piece.key for piece in found]
+    assert [piece.start for piece in stored] == pytest.approx([piece.start for piece in found], abs=0.001, rel=0)
+    assert playlist(entries).count("PROGRAM-DATE-TIME") < 200
+
+
+def test_a_segment_that_comes_late_hardly_moves_the_dates() -> None:
+    entries = segments_that_arrive(1.7e9 + n * 60 + (9.0 if n % 40 == 39 else 0.0) for n in range(200))
+    found = on_demand_session.pieces("c1", entries)
+    assert max(abs(piece.start - 1.7e9 - n * 60) for n, piece in enumerate(found)) < 0.5
 
 
 async def test_captions_of_a_session_leave_with_its_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
