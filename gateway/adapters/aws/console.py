@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from gateway.adapters.aws.dynamo_table import DynamoStore
+from gateway.adapters.aws.dynamo_table import DynamoStore, was_repeated
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stored_rows import read_object, read_row, read_rows
 from gateway.ports.stores import ConsoleEntry
 
@@ -33,6 +34,8 @@ class DynamoConsole(DynamoStore):
     async def delete(self, kind: str, key: str) -> bool:
         answer = await self._table.call("delete_item", Key=_key(kind, key), ReturnValues="ALL_OLD")
         item = answer.get("Attributes")
+        if item is None and was_repeated(answer):
+            raise StoreUnavailable(f"dynamodb ({self._table.label}): the answer to a deletion was lost")
         return item is not None and self._is_valid(item)
 
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:

@@ -32,6 +32,16 @@ def condition_failed(error: ClientError) -> ConditionFailed | None:
     return ConditionFailed() if error_code(error) == _CONDITION_FAILED else None
 
 
+def was_repeated(answer: Mapping[str, Any]) -> bool:
+    """Whether botocore repeated the request of this answer: an earlier attempt may have written already."""
+    return bool(answer.get("ResponseMetadata", {}).get("RetryAttempts"))
+
+
+def _surely_failed(error: ClientError) -> ConditionFailed | None:
+    """Like `condition_failed`, but None after a repeated request: its first attempt may have changed the item."""
+    return None if was_repeated(error.response) else condition_failed(error)
+
+
 def _transaction_failed(error: ClientError) -> ConditionFailed | None:
     return ConditionFailed() if error_code(error) in _TRANSACTION_FAILED else None
 
@@ -62,8 +72,11 @@ class DynamoTable:
         return {"TableName": self.name, **parameters}
 
     async def call(self, operation: str, values: Mapping[str, Any] | None = None, **parameters: Any) -> Any:
-        """Calls an operation of the client for this table. Raises ConditionFailed."""
-        return await session.call(self.client(condition_failed), operation, **self.request(values, **parameters))
+        """Calls an operation of the client for this table. Raises ConditionFailed.
+
+        If a write may have been made although its condition failed, it raises StoreUnavailable.
+        """
+        return await session.call(self.client(_surely_failed), operation, **self.request(values, **parameters))
 
     async def write(self, operation: str, values: Mapping[str, Any] | None = None, **parameters: Any) -> bool:
         """Calls a write with a condition. Returns False if the condition was not met."""

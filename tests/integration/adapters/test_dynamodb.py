@@ -6,19 +6,28 @@ import time
 
 import boto3
 import pytest
+from aiobotocore.httpsession import AIOHTTPSession
+from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.adapters.aws import session
 from gateway.adapters.aws.attributes import from_attribute, to_attribute
+from gateway.adapters.aws.channels import DynamoChannels
+from gateway.adapters.aws.console import DynamoConsole
+from gateway.adapters.aws.jobs import DynamoJobs
+from gateway.adapters.aws.registry import DynamoRegistry
 from gateway.adapters.aws.session import AwsSession
-from gateway.adapters.stores import open_stores
+from gateway.adapters.stores import open_aws, open_stores
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import changes
 from gateway.channels.stream_key import Algorithm, SigningSecrets, Verdict, sign
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.settings import load
-from tests.integration.adapters.conftest import TABLE
+from tests.integration.adapters.conftest import SESSIONS, TABLE, make_table
+from tests.integration.adapters.test_console_store import make_table as make_console_table
+from tests.integration.adapters.test_job_store import job
+from tests.integration.adapters.test_registry import ITEM, holding
 
 
 @pytest.fixture
@@ -164,6 +173,55 @@ async def test_the_store_recovers_without_a_restart(aws, settings, monkeypatch):
         gate = await asyncio.start_server(forward, "127.0.0.1", port)
         assert await stores.channels.list() == []
     gate.close()
+
+
+@pytest.fixture
+def lose_answer(monkeypatch):
+    """Returns a function that loses the next answer, after the service has made the change."""
+    send, lost = AIOHTTPSession.send, []
+
+    async def send_and_lose(http, request):
+        answer = await send(http, request)
+        if lost:
+            lost.pop()
+            raise ReadTimeoutError(endpoint_url=request.url)
+        return answer
+
+    monkeypatch.setattr(AIOHTTPSession, "send", send_and_lose)
+    return lambda: lost.append(True)
+
+
+async def test_a_write_whose_answer_is_lost_does_not_fail_because_of_itself(aws, lose_answer):
+    """botocore repeats it, and DynamoDB then sees the first one. Nobody knows which of two processes has written."""
+    make_table("jobs", "id")
+    make_console_table("console")
+    async with open_aws("this test") as opened:
+        jobs, console = DynamoJobs(opened, "jobs"), DynamoConsole(opened, "console")
+        await jobs.add(job())
+        await console.put("user", "ann", {})
+        for write in (
+            DynamoChannels(opened, TABLE).add({"id": "a"}),
+            jobs.change(job(progress=5, version=2)),
+            console.add("alarm", "a", {}),
+            console.delete("user", "ann"),
+        ):
+            lose_answer()
+            with pytest.raises(StoreUnavailable):
+                await write
+        assert (await jobs.get(job().id)).version == 2
+        assert (await console.get("alarm", "a"), await console.get("user", "ann")) == ({}, None)
+
+
+async def test_a_lost_answer_to_a_claim_or_an_update_does_no_harm(aws, lose_answer):
+    async with open_aws("this test") as opened:
+        registry, channels = DynamoRegistry(opened, SESSIONS), DynamoChannels(opened, TABLE)
+        lose_answer()
+        await registry.claim(holding(), ITEM)
+        assert await registry.claim_of("foyer") == holding()
+        await channels.add({"id": "a"})
+        lose_answer()
+        await channels.update("a", {"videoname": "new"})
+        assert (await channels.get("a")).item["videoname"] == "new"
 
 
 async def test_a_missing_table_raises_store_unavailable_with_the_reason(aws, tmp_path):
