@@ -162,14 +162,20 @@ class Database(SqlStore):
                 return tuple(await self._connection().execute_fetchall(statement, storable_values(values)))
 
     async def write(self, statement: str, *values: Value) -> int:
-        """Returns the number of rows that a statement changed. Raises StoreUnavailable."""
+        """Returns the number of rows that a statement changed. Raises StoreUnavailable.
+
+        After StoreUnavailable or a cancellation, only a statement that had begun may still take effect.
+        """
         await self._open_again()
-        with self._errors():
-            async with (
-                asyncio.timeout(_TIMEOUT),
-                self._connection().execute(statement, storable_values(values)) as cursor,
-            ):
-                return cursor.rowcount
+        wanted = [storable_values(values)]
+        try:
+            with self._errors():
+                async with asyncio.timeout(_TIMEOUT), self._connection().executemany(statement, wanted) as cursor:
+                    return cursor.rowcount
+        finally:
+            # The thread may run a statement long after its caller has ended. SQLite reads this list only then, so a
+            # statement that has not begun has no values and changes nothing.
+            wanted.clear()
 
     async def write_alone(self, table: str, statement: str, *values: Value) -> int:
         return await self.write(statement, *values)  # SQLite runs one writing statement at a time

@@ -121,7 +121,7 @@ CREATE TABLE IF NOT EXISTS holdings (
         try:
             # A power failure may lose the last rows, but it also ends the nodes of these rows. With NORMAL, a heartbeat
             # does not wait for a disk that is busy with recordings.
-            await self.write("PRAGMA synchronous = NORMAL")
+            await self.rows("PRAGMA synchronous = NORMAL")
             await self.check()
         except StoreUnavailable as e:
             await self.__aexit__(None, None, None)

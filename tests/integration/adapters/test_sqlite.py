@@ -5,6 +5,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import threading
 
 import pytest
 
@@ -12,6 +13,7 @@ from gateway.adapters.local import database as adapter
 from gateway.adapters.local.stores import SqliteChannels
 from gateway.adapters.stores import sqlite_path
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
+from tests.support.time_outs import at_most
 
 ITEM = {"id": "one", "key": "k", "outdate": "2030-01-01"}
 
@@ -146,6 +148,29 @@ async def test_an_unresponsive_store_raises_store_unavailable_in_time(tmp_path, 
         with pytest.raises(StoreUnavailable, match="does not answer"):
             await store.check()
         await waiting
+
+
+@pytest.mark.parametrize("ends", ["by the time-out", "by its caller"])
+async def test_a_write_that_was_given_up_before_it_began_is_not_made_later(tmp_path, monkeypatch, ends):
+    """A client that got 503 repeats its request, often with another id."""
+    async with SqliteChannels(tmp_path / "m.db") as store:
+        begun, unblock = threading.Event(), threading.Event()
+        slow = asyncio.ensure_future(store._connection()._execute(lambda: begun.set() or unblock.wait()))
+        assert await asyncio.to_thread(begun.wait, at_most(10))
+        if ends == "by the time-out":
+            monkeypatch.setattr(adapter, "_TIMEOUT", 0.05)
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                await store.add(ITEM)
+            monkeypatch.setattr(adapter, "_TIMEOUT", 6.0)
+        else:
+            adding = asyncio.ensure_future(store.add(ITEM))
+            await asyncio.sleep(0)
+            adding.cancel()
+            await asyncio.gather(adding, return_exceptions=True)
+        unblock.set()
+        await slow
+        await store.add(ITEM | {"id": "two"})
+        assert [channel.id for channel in await store.list()] == ["two"]
 
 
 async def test_a_cancelled_update_is_complete_or_absent_and_the_store_stays_usable(tmp_path):
