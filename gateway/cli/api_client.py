@@ -25,6 +25,10 @@ class Refused(GatewayError):
     """The gateway refused the request. The message is its reason."""
 
 
+class Unavailable(Refused):
+    """The gateway or its proxy cannot answer now: status 429 or 5xx."""
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: the token is for one address only."""
 
@@ -58,7 +62,9 @@ class Api:
             with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT) as reply:
                 return bytes(reply.read(_MAX_ANSWER))
         except urllib.error.HTTPError as error:
-            raise Refused(_reason(error)) from None
+            kind = Unavailable if error.code == 429 or error.code >= 500 else Refused
+            with error:
+                raise kind(_reason(error)) from None
         except (OSError, HTTPException) as error:
             cause = getattr(error, "reason", error)
             text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__

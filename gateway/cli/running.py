@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import quote
 
@@ -216,37 +217,49 @@ def events(
     """Print the latest events of all nodes, the newest last. With --follow --json, each line is one event."""
     api = open_api(sources, url, token)
     query = {name: value for name, value in (("channel", channel), ("type", type)) if value}
-    found = api.ask("GET", "/events", {**query, "limit": limit})[::-1]
+    # The earlier events are known too, because the next request asks for some of them again.
+    found = api.ask("GET", "/events", {**query, "limit": _PAGE if follow else limit})
+    shown = found[:limit][::-1]
     if as_json and not follow:
-        common.print_json(found)
+        common.print_json(shown)
         return
-    _print_events(found, as_json)
+    _print_events(shown, as_json)
     if follow:
         _follow(api, query, found, as_json)
 
 
 def _follow(api: Api, query: dict[str, str], known: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """Prints new events until Ctrl-C. A gateway that restarts is asked again."""
-    from gateway.cli.api_client import NoAnswer
+    """Prints new events until Ctrl-C. A gateway that restarts is asked again. known: the newest first."""
+    from gateway.cli.api_client import NoAnswer, Unavailable
 
-    seen = deque((event["id"] for event in known), maxlen=2 * _PAGE)
-    since, failure = time.time(), ""
+    seen = deque((event["id"] for event in reversed(known)), maxlen=2 * _PAGE)
+    since, failure = _since(time.time(), known), ""
     while True:
         time.sleep(_FOLLOW_SECONDS)
         asked = time.time()
         try:
-            found = api.ask("GET", "/events", {**query, "since": since - _LATE_SECONDS, "limit": _PAGE})
-        except NoAnswer as error:
+            found = api.ask("GET", "/events", {**query, "since": since, "limit": _PAGE})
+        except (NoAnswer, Unavailable) as error:
             if failure != str(error):
                 failure = str(error)
                 typer.echo(f"millrace: {failure}", err=True)
             continue
-        if len(found) == _PAGE:
-            typer.echo(f"millrace: only the last {_PAGE} events are printed", err=True)
         new = [event for event in reversed(found) if event["id"] not in seen]
+        if len(new) == _PAGE:
+            typer.echo(f"millrace: only the last {_PAGE} events are printed", err=True)
         seen.extend(event["id"] for event in new)
-        since, failure = asked, ""
+        since, failure = _since(asked, found), ""
         _print_events(new, as_json)
+
+
+def _since(asked: float, found: Sequence[dict[str, Any]]) -> float:
+    """Returns the time from which the next request asks. found: the newest first.
+
+    The clocks of this machine and of the nodes may differ, so the earlier of two times counts.
+    """
+    if not found:
+        return 0.0
+    return min(asked, datetime.fromisoformat(found[0]["time"]).timestamp()) - _LATE_SECONDS
 
 
 def _print_events(found: Iterable[dict[str, Any]], as_json: bool) -> None:

@@ -6,8 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from gateway.cli import running as running_commands
+from gateway.cli.api_client import Api, Refused, Unavailable
+from gateway.lib.rfc3339 import rfc3339
 from tests.support.authority import Authority
 from tests.support.clients import Program, push, until
 from tests.support.command_line import run
@@ -77,6 +87,93 @@ def test_events_are_printed_and_followed(gateway: Gateway) -> None:
         until(lambda: third.id in following.output, "the next event")
         ids = [json.loads(line)["id"] for line in following.output.splitlines()]
         assert len(ids) == len(set(ids))
+
+
+class Answers:
+    """An API that gives these answers in turn, or raises them, until Ctrl-C. asked: the queries."""
+
+    def __init__(self, *answers: Sequence[dict[str, Any]] | Exception) -> None:
+        self.answers, self.asked = list(answers), list[dict[str, Any]]()
+
+    def ask(self, _method: str, _path: str, query: dict[str, Any]) -> Sequence[dict[str, Any]]:
+        self.asked.append(query)
+        if not self.answers:
+            raise KeyboardInterrupt
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def occurred(id: str, at: float) -> dict[str, Any]:
+    return {"id": id, "time": rfc3339(at), "type": "channel.created", "channel": "foyer", "data": {}}
+
+
+def follow(api: Answers, monkeypatch: pytest.MonkeyPatch, limit: int = 20) -> None:
+    """Runs `millrace events --follow --json` until Ctrl-C."""
+    monkeypatch.setattr(running_commands, "open_api", lambda *_: api)
+    monkeypatch.setattr(running_commands, "_FOLLOW_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        running_commands.events(None, limit=limit, follow=True, as_json=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ahead", [-3600, 3600], ids=["the gateway's clock is late", "the gateway's clock is early"])
+def test_events_are_followed_with_another_clock_than_that_of_the_gateway(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ahead: float
+) -> None:
+    here = time.time()
+    first, second = occurred("1", here + ahead), occurred("2", here + ahead + 1)
+    api = Answers([first], [first], [second, first], [second])
+    follow(api, monkeypatch)
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ["1", "2"]
+    assert all(query["since"] < min(here, here + ahead) + 1 for query in api.asked[1:])
+
+
+def test_the_first_event_of_all_is_followed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = Answers([], [], [occurred("1", 1.8e9)])
+    follow(api, monkeypatch)
+    assert capsys.readouterr().out.count("\n") == 1
+    assert [query["since"] for query in api.asked[1:3]] == [0, 0]
+
+
+def test_earlier_events_than_the_wanted_ones_are_not_followed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    burst = [occurred(str(n), 1.8e9) for n in (3, 2, 1)]
+    follow(Answers(burst, burst), monkeypatch, limit=2)
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ["2", "3"]
+
+
+def test_a_gateway_whose_store_is_away_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    follow(
+        Answers([], Unavailable("the store is away"), Unavailable("the store is away"), [occurred("1", 5)]), monkeypatch
+    )
+    shown = capsys.readouterr()
+    assert (shown.out.count("\n"), shown.err) == (1, "millrace: the store is away\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(503, Unavailable), (502, Unavailable), (429, Unavailable), (401, Refused)]
+)
+def test_an_answer_that_may_change_soon_is_told_from_a_refusal(status: int, kind: type[Refused]) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, *_: object) -> None:
+            """Writes nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(Refused) as refused:
+            Api(f"http://127.0.0.1:{server.server_port}", "token", None).ask("GET", "/events")
+        thread.join()
+    assert type(refused.value) is kind
 
 
 def test_any_request_can_be_sent_to_the_api(gateway: Gateway) -> None:
