@@ -1,6 +1,7 @@
 """Answers: JSON bodies, the statuses of errors, and the headers of every answer."""
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final
@@ -71,6 +72,8 @@ _STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
     (429, (errors.TooManyRequests,)),
     (503, (errors.AtCapacity, errors.HolderUnavailable, errors.StoreUnavailable, errors.StoreUnusable)),
 )
+# Errors of a local disk that an operator can mend: 507.
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 HEADERS: Final[Mapping[str, str]] = {
     # A browser never sends the token automatically. So any page that has the token may use the API, as with the old
@@ -181,7 +184,11 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
         else:
             response = _internal_error(request, error)  # an error of another connection of this process
     except Exception as error:
-        response = _internal_error(request, error)
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            log.warning("a file cannot be stored", path=request.path[:200], reason=str(error))
+            response = refusal(507, "the gateway's disk cannot hold the file now")
+        else:
+            response = _internal_error(request, error)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response

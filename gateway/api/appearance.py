@@ -75,7 +75,7 @@ async def remove_logo(request: web.Request) -> web.Response:
     return await _store(request, Site(site.title, site.color, site.text))
 
 
-@operation(schemas.Channel, body="image/*", statuses=(413,))
+@operation(schemas.Channel, body="image/*", statuses=(413, 507))
 async def set_poster(request: web.Request) -> web.Response:
     """Set the poster of a channel: a PNG, JPEG or WebP picture.
 

@@ -1,7 +1,6 @@
 """Films: list, search, show, rename and delete videos on demand."""
 
 import asyncio
-import errno
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
@@ -105,7 +104,7 @@ async def qr(request: web.Request) -> web.Response:
 @operation(
     schemas.Film,
     body="text/vtt",
-    statuses=(409, 413, 503),
+    statuses=(409, 413, 503, 507),
     query=(("label", "what players show"), ("charset", "of a file that is not Unicode, such as windows-1251")),
 )
 async def set_captions(request: web.Request) -> web.Response:
@@ -126,7 +125,7 @@ async def set_captions(request: web.Request) -> web.Response:
     return await _answer(request, film)
 
 
-@operation(schemas.Film, statuses=(409, 503))
+@operation(schemas.Film, statuses=(409, 503, 507))
 async def remove_captions(request: web.Request) -> web.Response:
     """Remove captions of a video on demand.
 
@@ -206,10 +205,6 @@ async def receive_upload(request: web.Request) -> web.Response:
         job = await uploads.receive(key, read_chunks(request))
     except UploadExists:
         raise Conflict("this upload address was already used") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise web.HTTPInsufficientStorage(reason="the disk has not enough space for this file") from error
-        raise
     if job is None:
         return answer({"key": key, "job": None}, 201)
     (presented,) = await present_jobs(request, [job])
