@@ -290,7 +290,7 @@ class Archive:
             self._store_unavailable = False
             log.info("the object store is available again: recordings are sent", files=len(spool))
         if note is not None:
-            self._emit(key, size, json.loads(note))
+            self._emit(key, size, _note_data(key, note))
         return True
 
     # ---- details ----
@@ -339,6 +339,18 @@ class Archive:
                     file.unlink()
             except OSError as error:
                 log.warning("an abandoned file cannot be removed", file=str(file), reason=error.strerror)
+
+
+def _note_data(key: str, note: str) -> dict[str, Any]:
+    """Returns the event data in a note; {} if the note is damaged, for example by a power failure."""
+    try:
+        data = json.loads(note)
+    except ValueError:
+        data = None
+    if isinstance(data, dict):
+        return data
+    log.warning("the note of a recording is damaged, so its event has only the key and the size", object=key)
+    return {}
 
 
 def _open(file: Path) -> BinaryIO | None:

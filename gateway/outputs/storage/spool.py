@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 _QUEUE: Final = "queue"
 _SENDING: Final = "sending"
 _NOTES: Final = "notes"
+_NEW_NOTE: Final = ".note"  # the note that is being written; calls never overlap, so one name is enough
 _PROCESSES: Final = "processes"
 _LOCK: Final = "lock"
 # The target of each folder's files when another process recovers a spool. Notes move first, before their files.
@@ -72,14 +73,19 @@ class Spool:
 
     def add(self, key: str, file: Path, now: float, note: str | None) -> SpooledFile:
         """Moves a finished file into the queue, and replaces a waiting file with this key. Raises OSError."""
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-            size = os.fstat(opened.fileno()).st_size
+        with file.open("rb") as source:
+            os.fsync(source.fileno())
+            size = os.fstat(source.fileno()).st_size
         os.utime(file, (now, now))
         if note is not None:
-            note_file = self._path(_NOTES, key + ".json")
-            note_file.parent.mkdir(parents=True, exist_ok=True)
-            note_file.write_text(note, encoding="utf-8")
+            new, note_file = self._folder / _NEW_NOTE, self._path(_NOTES, key + ".json")
+            new.parent.mkdir(parents=True, exist_ok=True)
+            with new.open("w", encoding="utf-8") as opened:
+                opened.write(note)
+                opened.flush()
+                os.fsync(opened.fileno())
+            _move(new, note_file)
+            sync_folder(note_file.parent)
         target = self._path(_QUEUE, key)
         _move(file, target)
         sync_folder(target.parent)
@@ -127,7 +133,7 @@ class Spool:
         note = self._path(_NOTES, key + ".json")
         text: str | None = None
         with contextlib.suppress(FileNotFoundError):
-            text = note.read_text(encoding="utf-8")
+            text = note.read_text(encoding="utf-8", errors="replace")  # the disk may have lost a part of it
         self._remove(_NOTES, key + ".json")
         return text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import threading
@@ -334,3 +335,34 @@ async def test_a_file_with_a_foreign_name_stays_in_the_spool(tmp_path: Path) -> 
         await studio.archive.flush()
     assert list(remote.objects) == ["c1/a.ts"]
     assert stray.exists()
+
+
+@pytest.mark.parametrize("note", [b"", b"[]", b"\xff"])
+async def test_a_damaged_note_does_not_stop_the_uploads_of_its_channel(tmp_path: Path, note: bytes) -> None:
+    for place in ("spool/queue/c1/a.ts", "spool/queue/c1/b.ts", "spool/notes/c1/a.ts.json"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(note)
+    remote = Remote()
+    async with RunningArchive(tmp_path, remote).open() as studio:
+        await until(lambda: len(remote.objects) == 2)
+        await studio.archive.flush()
+        assert [event.data for event in studio.events] == [{"key": "c1/a.ts", "bytes": len(note)}]
+        assert studio.archive.waiting == (0, 0)
+    assert not [path for path in studio.spool.rglob("*") if path.is_file()]
+
+
+def test_a_note_that_cannot_be_written_leaves_the_earlier_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, file, calls = Spool(tmp_path, 1_000), tmp_path / "file", iter(range(2))
+    file.write_bytes(b"x")
+    spool.add("c1/vod.m3u8", file, 0, "earlier")
+
+    def fsync(descriptor: int) -> None:  # the file can be synced, and then its note cannot
+        if next(calls):
+            raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    file.write_bytes(b"y")
+    with pytest.raises(OSError, match="no space"):
+        spool.add("c1/vod.m3u8", file, 0, "later")
+    assert spool.take("c1/vod.m3u8") is not None
+    assert spool.confirm_sent("c1/vod.m3u8") == "earlier"
