@@ -97,10 +97,8 @@ async def delete_stored(context: Context, id: str, key: str, final: bool) -> Non
         files = await RecordingIndex(context.objects).files_of(key)
     except NoSuchObject:
         raise Missing("no such recording") from None
-    if final:
-        await context.bin.discard(files)
-    else:
-        await context.bin.put(BinEntry(_kind_of(key), key, context.clock()), files)
+    delete_files = context.bin.discard if final else context.bin.put
+    await delete_files(BinEntry(_kind_of(key), key, context.clock()), files)
     log.info("recording deleted", channel=id, object=key)
 
 

@@ -2,6 +2,7 @@
 
 A deletion moves its files to keys that nobody serves or lists, and stores one entry that describes them. The entry is
 stored before the first file moves, and is removed after the last one. So it is there whenever a process stops.
+A deletion of a recording that was interrupted continues in `delete_old`; `Films` continues the deletions of films.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from gateway.channels.names import is_object_key
 from gateway.lib.records import read_record
 from gateway.ports.bin_keys import ENTRIES, entry_id, entry_key, files_prefix
 from gateway.ports.errors import NoSuchObject, StoreUnavailable
+from gateway.ports.media_keys import MediaKind
 from gateway.ports.stores import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -38,7 +40,8 @@ class BinEntry:
     """One deletion that can be undone.
 
     kind: of the recording (a MediaKind), or FILM. key: of the recording, or the film's folder.
-    deleted: seconds since 1970. size: bytes of its files. film: the stored record of a film; empty for recordings.
+    deleted: seconds since 1970. size: bytes of its files; 0 until all have moved.
+    film: the stored record of a film; empty for recordings.
     with_it: keys of other objects, which stay in their place until the bin deletes the entry.
     """
 
@@ -60,13 +63,21 @@ class Bin:
     """The deleted files of an object store. Methods raise StoreUnavailable.
 
     hours: that deleted files can be restored; 0: they are deleted at once. folder: for a file until it is stored.
-    Call `delete_old` regularly.
+    files_of: see `RecordingIndex.files_of`. Call `delete_old` regularly.
     """
 
-    def __init__(self, objects: ObjectStore, hours: int, folder: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        objects: ObjectStore,
+        hours: int,
+        folder: Path,
+        files_of: Callable[[str, str], Awaitable[Sequence[str]]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._objects = objects
         self.hours = hours
         self._folder = folder
+        self._files_of = files_of
         self.clock = clock
 
     async def put(self, entry: BinEntry, files: Sequence[str]) -> BinEntry | None:
@@ -76,22 +87,32 @@ class Bin:
         """
         prefix = files_prefix(entry.id)
         if not self.hours or not all(is_object_key(prefix + file) for file in files):  # a long key has no room for it
-            await self.discard([*files, *entry.with_it])
+            await self.discard(entry, files)
             return None
         try:
             entry = await self.get(entry.id)
         except NoSuchObject:
             await self._store(entry)
-        size = entry.size
         for file in files:
             with suppress(NoSuchObject):  # another deletion was faster
-                size += await self._objects.move(file, prefix + file)
-        entry = replace(entry, size=size)
+                await self._objects.move(file, prefix + file)
+        entry = replace(entry, size=sum([item.size async for item in self._objects.list(prefix)]))
         await self._store(entry)
         return entry
 
-    async def discard(self, files: Sequence[str]) -> None:
-        """Deletes files at once, playlists in a call before the media, so that no player begins."""
+    async def discard(self, entry: BinEntry, files: Sequence[str]) -> None:
+        """Deletes a recording or film at once. files: all its files."""
+        if entry.kind != MediaKind.ONDEMAND:
+            await self._delete_files([*files, *entry.with_it])
+            return
+        entry = replace(entry, deleted=0.0)  # `delete_old` continues at once if this process stops
+        await self._store(entry)
+        with suppress(NoSuchObject):  # another deletion was faster
+            await self._objects.move(entry.key, files_prefix(entry.id) + entry.key)
+        await self.delete(entry)
+
+    async def _delete_files(self, files: Sequence[str]) -> None:
+        """Deletes playlists in a call before the media, so that no player begins."""
         by_kind = {is_list: [f for f in files if f.endswith(".m3u8") is is_list] for is_list in (True, False)}
         for group in by_kind.values():
             for first in range(0, len(group), _PAGE_KEYS):
@@ -138,20 +159,33 @@ class Bin:
         log.info("a deletion was undone", object=entry.key, kind=entry.kind)
 
     async def delete(self, entry: BinEntry) -> None:
-        """Deletes the files of an entry for good."""
+        """Deletes the files of an entry for good; the moved ones last, because the others are found by them."""
+        await self._delete_files(await self._find_unmoved(entry))
         files = [item.key async for item in self._objects.list(files_prefix(entry.id))]
-        await self.discard([*files, *entry.with_it])
+        await self._delete_files([*files, *entry.with_it])
         await self._objects.delete(entry_key(entry.id))
 
     async def delete_old(self) -> int:
-        """Deletes entries that are older than `hours`. Returns their number."""
-        oldest = self.clock() - self.hours * 3600
-        old = [entry for entry in await self.entries() if entry.deleted < oldest]
-        for entry in old:
-            await self.delete(entry)
+        """Deletes entries that are older than `hours`, and continues interrupted deletions. Returns their number."""
+        oldest, old = self.clock() - self.hours * 3600, 0
+        for entry in await self.entries():
+            if entry.deleted < oldest:
+                await self.delete(entry)
+                old += 1
+            elif unmoved := await self._find_unmoved(entry):
+                await self.put(entry, unmoved)
         if old:
-            log.info("old deletions became final", entries=len(old))
-        return len(old)
+            log.info("old deletions became final", entries=old)
+        return old
+
+    async def _find_unmoved(self, entry: BinEntry) -> Sequence[str]:
+        """Returns the files that an interrupted deletion of a recording may have left in their places."""
+        if entry.size or entry.kind == FILM:
+            return ()
+        try:
+            return (await self._files_of(entry.key, files_prefix(entry.id)))[1:]
+        except NoSuchObject:
+            return ()  # not even its first file has moved: it is still a recording
 
     async def _store(self, entry: BinEntry) -> None:
         text = json.dumps(asdict(entry), ensure_ascii=False).encode()

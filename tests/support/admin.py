@@ -44,6 +44,7 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.outputs.storage.recording_index import RecordingIndex
 from gateway.ports.cluster_queries import SingleNode
 from gateway.ports.events import Events
 from gateway.reports.node_status import NodeStatus
@@ -202,7 +203,7 @@ async def admin(
         )
         previews = InputPreviews(hub, inputs, jpegs)
         objects = context_options.setdefault("objects", LocalObjects(folder / "media"))
-        context_options.setdefault("bin", Bin(objects, 24, folder / "tmp"))
+        context_options.setdefault("bin", Bin(objects, 24, folder / "tmp", RecordingIndex(objects).files_of))
         context_options.setdefault("ivs", AwsServices(None, ""))
         context_options.setdefault("upload_origin", _no_origin)
         for name in ("vod_service", "kvs", "convert_picture", "clips", "media_deletion"):

@@ -14,6 +14,7 @@ from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
+from gateway.outputs.storage.recording_index import RecordingIndex
 from gateway.ports.events import Event, Events
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import JobState, StoredJob
@@ -119,7 +120,12 @@ async def bench(
             chosen.vod,
             data=folder,
             queue=JobQueue(store, events),
-            films=Films(records, sources, store, Bin(sources.objects, 24, folder / "tmp")),
+            films=Films(
+                records,
+                sources,
+                store,
+                Bin(sources.objects, 24, folder / "tmp", RecordingIndex(sources.objects).files_of),
+            ),
             workers=workers,
             secrets=SigningSecrets(SECRET),
         )

@@ -12,6 +12,7 @@ from gateway.channels.expiry_notices import INTERVAL_SECONDS, ExpiryNotices
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.outputs.storage.periodic_deletion import run_periodically
+from gateway.outputs.storage.recording_index import RecordingIndex
 from gateway.outputs.storage.retention import Retention
 from gateway.outputs.storage.rewind_deletion import RewindDeletion
 from gateway.ports.job_queue import JobQueue
@@ -42,7 +43,8 @@ class BackgroundJobs:
         self._running: list[asyncio.Task[Any]] = []
         queue = JobQueue(stores.jobs, parts.events)
         sources = VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources)
-        self.bin = Bin(stores.objects, settings.recording.bin_hours, settings.data / "tmp")
+        files_of = RecordingIndex(stores.objects).files_of
+        self.bin = Bin(stores.objects, settings.recording.bin_hours, settings.data / "tmp", files_of)
         films = Films(stores.films, sources, stores.jobs, self.bin)
         self.vod_service = VodService(
             settings.vod, data=settings.data, queue=queue, films=films, workers=outputs.workers, secrets=parts.secrets

@@ -91,23 +91,24 @@ class RecordingIndex:
         ordered = sorted(newest, key=lambda entry: entry[:2], reverse=True)
         return await asyncio.gather(*[described(item, parsed) for _, _, item, parsed in ordered])
 
-    async def files_of(self, key: str) -> tuple[str, ...]:
+    async def files_of(self, key: str, moved: str = "") -> tuple[str, ...]:
         """Returns the keys of a recording: its own, and those of its segments, its picture and its captions.
 
         Its own is the first: when it is deleted first, no playlist contains a deleted segment. Raises NoSuchObject.
+        moved: the prefix to which an interrupted deletion has moved its own; then some of the others may not exist.
         """
         parsed = media_keys.parse(key)
         if parsed is None or parsed.kind in (media_keys.MediaKind.SEGMENT, media_keys.MediaKind.CAPTIONS):
             raise NoSuchObject(key)
-        await self._objects.head(key)
+        await self._objects.head(moved + key)
         if parsed.kind is media_keys.MediaKind.MOTION:
             return key, _picture(key)
         if parsed.kind is media_keys.MediaKind.VIDEO:
             beside = [item.key async for item in self._objects.list(f"{key.removesuffix('.mp4')}.")]
             return key, *(name for name in beside if name.endswith(".vtt"))
         if parsed.kind is media_keys.MediaKind.ONDEMAND:
-            segments = [f"{parsed.channel}/{uri}" for uri in await playlist_segments(self._objects, key)]
-            return key, *await captions_of_session(self._objects, key, segments), *segments
+            segments = [f"{parsed.channel}/{uri}" for uri in await playlist_segments(self._objects, moved + key)]
+            return key, *await captions_of_session(self._objects, key, segments, bool(moved)), *segments
         return (key,)
 
     async def _seconds(self, item: Object) -> float | None:
@@ -144,24 +145,27 @@ async def playlist_segments(objects: ObjectStore, key: str) -> list[str]:
     return await asyncio.to_thread(lambda: [found[1].decode() for found in _SEGMENT.finditer(text)])
 
 
-async def captions_of_session(objects: ObjectStore, key: str, segments: Sequence[str]) -> list[str]:
-    """Returns the keys of a session's multivariant playlist and of its segments' captions; empty if it has none.
+async def captions_of_session(
+    objects: ObjectStore, key: str, segments: Sequence[str], interrupted: bool = False
+) -> list[str]:
+    """Returns the keys of a session's captions, then of its multivariant playlist; empty if it has none.
 
     key: of the session's playlist. segments: the keys of its segments. The captions are found in a listing, because a
-    session may have many segments without them.
+    session may have many segments without them. interrupted: a deletion may have removed the multivariant playlist.
     """
     multivariant = media_keys.multivariant_key(key)
     try:
         await objects.head(multivariant)
     except NoSuchObject:
-        return []
-    found, belonging = [multivariant], set(segments)
+        if not interrupted:
+            return []
+    found, belonging = [], set(segments)
     if segments:
         async for item in objects.list(common_beginning([segments[0].removesuffix(".ts"), segments[-1]])):
             captioned = media_keys.captioned(item.key)
             if captioned is not None and captioned[0] in belonging:
                 found.append(item.key)
-    return found
+    return [*found, multivariant]  # the last, so that an interrupted deletion in this order finds the captions
 
 
 def common_beginning(keys: Collection[str]) -> str:

@@ -28,8 +28,9 @@ _MAX_KEPT: Final = 100_000  # remembered playlists of sessions that are kept
 
 
 class RewindDeletion:
-    """Deletes whole sessions: the playlist first, then its segments. A running session deletes its old segments itself.
+    """Deletes whole sessions: the segments, then the playlist. A running session deletes its old segments itself.
 
+    The playlist is the last, because an interrupted deletion finds the segments by it; no viewer goes back to them.
     Only sessions with REWIND_MARK in their playlist are deleted, so sessions that isOnDemand keeps stay. A session is
     old when its last segment is old. Channels that never had the field `rewind` are skipped.
     """
@@ -78,10 +79,10 @@ class RewindDeletion:
                 continue
             keys = [piece.key for piece in pieces]
             captions = await captions_of_session(self._objects, item.key, keys)
-            await self._objects.delete(item.key)
             keys += captions
             for first in range(0, len(keys), _DELETED_IN_ONE_CALL):
                 await self._objects.delete_many(keys[first : first + _DELETED_IN_ONE_CALL])
                 await asyncio.sleep(_PAUSE_SECONDS)
+            await self._objects.delete(item.key)
             count += 1 + len(keys)
         return count

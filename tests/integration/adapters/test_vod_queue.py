@@ -23,6 +23,7 @@ from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
+from gateway.outputs.storage.recording_index import RecordingIndex
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import Events
 from gateway.ports.job_queue import JobQueue
@@ -101,7 +102,12 @@ async def cloud(folder: Path, *, run: bool = True) -> AsyncIterator[Cloud]:
             chosen.vod,
             data=folder,
             queue=JobQueue(stores.jobs, Events()),
-            films=Films(stores.films, sources, stores.jobs, Bin(sources.objects, 0, folder)),
+            films=Films(
+                stores.films,
+                sources,
+                stores.jobs,
+                Bin(sources.objects, 0, folder, RecordingIndex(sources.objects).files_of),
+            ),
             workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
             secrets=SigningSecrets("s"),
         )

@@ -14,6 +14,7 @@ from gateway.outputs.recording.on_demand_session import RecordedSegment, playlis
 from gateway.outputs.storage import rewind_deletion
 from gateway.outputs.storage.rewind_deletion import RewindDeletion
 from gateway.ports import media_keys
+from gateway.ports.errors import StoreUnavailable
 
 HOUR = 3_600
 NOW = 1_790_000_000.0
@@ -97,4 +98,25 @@ async def test_a_session_stays_while_rewinding_can_reach_its_end(tmp_path: Path)
 async def test_sessions_are_deleted_when_rewind_is_switched_off(tmp_path: Path) -> None:
     session(tmp_path, "a", 1, kept=False)
     assert await deletion(tmp_path, {"id": "a", "rewind": 0}).run_once() == 6
+    assert not stored(tmp_path)
+
+
+@pytest.mark.parametrize("answered", range(1, 9))
+async def test_an_interrupted_deletion_of_a_session_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: int
+) -> None:
+    with_captions(tmp_path, session(tmp_path, "a", 6, kept=False))
+    monkeypatch.setattr(rewind_deletion, "_DELETED_IN_ONE_CALL", 1)
+    calls, delete = iter(range(9)), LocalObjects._delete
+
+    def fail(self: LocalObjects, key: str) -> None:
+        if next(calls) == answered:
+            raise StoreUnavailable("the disk is away")
+        delete(self, key)
+
+    monkeypatch.setattr(LocalObjects, "_delete", fail)
+    with pytest.raises(StoreUnavailable):
+        await deletion(tmp_path, {"id": "a", "rewind": 4}).run_once()
+    monkeypatch.setattr(LocalObjects, "_delete", delete)
+    await deletion(tmp_path, {"id": "a", "rewind": 4}).run_once()
     assert not stored(tmp_path)
