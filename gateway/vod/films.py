@@ -1,22 +1,24 @@
 """Films: the records of videos on demand, from the upload to the deletion of their files."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
 
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks, kept
-from gateway.ports.errors import FilmInUse, NoSuchFilm, StoreUnavailable
+from gateway.ports.errors import FilmInUse, InvalidField, NoSuchFilm, StoreUnavailable
 from gateway.ports.films import Film, FilmCaptions, FilmState, FilmStore, merged_captions
-from gateway.ports.jobs import VOD
-from gateway.ports.stores import JobStore
+from gateway.ports.job_queue import JobQueue
+from gateway.ports.jobs import VOD, StoredJob
 from gateway.ports.vod_names import VodNames, names_in, names_of
 from gateway.vod.bin import FILM, Bin, BinEntry
 from gateway.vod.film_files import find_files, list_files, title_of
-from gateway.vod.sources import VodSources, is_upload
+from gateway.vod.sources import VodSource, VodSources, is_upload
 from gateway.vod.store_wait import wait_for_store
 
 log = structlog.get_logger(__name__)
@@ -31,16 +33,16 @@ _DELETION_SECONDS: Final = 3.0  # that a request waits for a deletion; it contin
 class Films:
     """The films of a gateway. Nodes share them through the store. Every method may raise StoreUnavailable.
 
-    store: has the records. sources: has the store of the files. jobs: has the history of jobs. bin: for deleted films.
-    Start `run` as a task. It continues deletions that a stopped process began.
+    store: has the records. sources: has the store of the files. queue: of their jobs. bin: for deleted films.
+    Start `run` as a task. It continues deletions and uploads that a stopped process began.
     """
 
-    def __init__(self, store: FilmStore, sources: VodSources, jobs: JobStore, bin: Bin) -> None:
+    def __init__(self, store: FilmStore, sources: VodSources, queue: JobQueue, bin: Bin) -> None:
         self.store = store
         self.sources = sources
         self.bin = bin
         self._objects = sources.objects
-        self._jobs = jobs
+        self._queue = queue
         self._tasks = Tasks("films")
         self._closed = False
         self._deletions: dict[str, asyncio.Task[Any]] = {}
@@ -52,13 +54,24 @@ class Films:
         film = Film(names_of(key).prefix, title, time.time(), description, FilmState.UPLOADING, key)
         await self.store.add(film)
 
-    async def check_not_deleted(self, names: VodNames) -> None:
-        """Raises FilmInUse if the film is being deleted. Then no job may make it."""
-        try:
-            film = await self.store.get(names.prefix)
-        except NoSuchFilm:
-            return
-        _refuse_deleted(film)
+    async def submit_stored(self, source: VodSource) -> StoredJob:
+        """Submits the job of a stored source, and returns it. Raises FilmInUse, InvalidField if there is no source.
+
+        The job's id depends on key, size and time of the object. So a repeated call creates no second job, but an
+        object that was written again does.
+        """
+        found = await self.sources.check(source)
+        fingerprint = hashlib.sha256(f"{source.text}\n{found.size}\n{found.modified}".encode()).hexdigest()[:16]
+        uploading = False
+        with suppress(NoSuchFilm):
+            film = await self.store.get(source.names.prefix)
+            _refuse_deleted(film)
+            uploading = film.state is FilmState.UPLOADING
+        id = f"{int(found.modified * 1000)}-{fingerprint}"
+        job, is_new = await self._queue.submit(VOD, source.text, id=id)
+        if is_new or uploading:  # a process may have ended between the two steps
+            await self.begin(source.names, source.text)
+        return job
 
     async def begin(self, names: VodNames, source: str, title: str = "", description: str = "") -> None:
         """Records that a job makes this film. A film that can be played stays playable.
@@ -210,7 +223,7 @@ class Films:
 
     async def _in_progress(self) -> set[str]:
         """Returns the keys of the films that unfinished jobs make."""
-        sources = [self.sources.find(job.source) for job in await self._jobs.unfinished() if job.kind == VOD]
+        sources = [self.sources.find(job.source) for job in await self._queue.store.unfinished() if job.kind == VOD]
         return {source.names.prefix for source in sources if source is not None}
 
     # ---- background ----
@@ -234,11 +247,11 @@ class Films:
             await asyncio.sleep(pause)
 
     async def _round(self) -> None:
-        """Finishes deletions and jobs of stopped processes, and removes the records of abandoned uploads."""
+        """Finishes deletions, uploads and jobs of stopped processes, and removes the records of abandoned uploads."""
         for film in await self.store.in_state(FilmState.DELETING):
             await self._delete_files(film)
         for film in await self.store.in_state(FilmState.UPLOADING):
-            if film.created < time.time() - _ABANDONED_UPLOAD:
+            if not await self._submit_upload(film) and film.created < time.time() - _ABANDONED_UPLOAD:
                 await self.store.delete(film)
         processing = await self.store.in_state(FilmState.PROCESSING)
         in_progress = await self._in_progress() if processing else set()
@@ -248,6 +261,17 @@ class Films:
             current = await self._get_processing(film.key)
             if current is not None and current.version == film.version:  # its process ended between two writes
                 await self._complete(current)
+
+    async def _submit_upload(self, film: Film) -> bool:
+        """Submits the job of an upload, unless it is not stored or in a bucket, whose queue reports it."""
+        source = self.sources.find(film.source)
+        if source is None or self.sources.bucket:
+            return False
+        try:
+            await self.submit_stored(source)
+        except InvalidField:
+            return False
+        return True
 
     async def _complete(self, film: Film) -> None:
         """Stores the final state of a film whose job has ended: READY if its files exist, else ERROR."""

@@ -23,13 +23,13 @@ import structlog
 from gateway.channels.media_types import CONTENT_TYPES, PICTURE_TYPES
 from gateway.channels.stream_key import SigningSecrets
 from gateway.ports.errors import InvalidField, NoSuchObject, NotAuthorized, TooLarge
-from gateway.ports.job_queue import JobQueue
-from gateway.ports.jobs import VOD, StoredJob
+from gateway.ports.jobs import StoredJob
 from gateway.ports.stores import DirectUpload
 from gateway.settings.models import VodSettings
 from gateway.vod.film_files import title_of
 from gateway.vod.films import Films
 from gateway.vod.sources import is_upload
+from gateway.vod.store_wait import wait_for_store
 from gateway.workers.vod_bounds import Bounds, UnusableFilm
 
 log = structlog.get_logger(__name__)
@@ -118,13 +118,10 @@ class Uploads:
     scratch: folder for unfinished uploads.
     """
 
-    def __init__(
-        self, settings: VodSettings, secrets: SigningSecrets, queue: JobQueue, films: Films, scratch: Path
-    ) -> None:
+    def __init__(self, settings: VodSettings, secrets: SigningSecrets, films: Films, scratch: Path) -> None:
         self._objects = films.sources.objects
         self._secrets = secrets
         self._sources = films.sources
-        self._queue = queue
         self._films = films
         self._scratch = scratch
         self._max_bytes = settings.upload_bytes  # 0: no limit
@@ -187,9 +184,8 @@ class Uploads:
             return None
         log.info("film uploaded", object=key, bytes=size)
         source = self._sources.parse(key)
-        await self._films.begin(source.names, source.text)
-        job, _ = await self._queue.submit(VOD, source.text)
-        return job
+        # The address is used, so the client cannot try again. `Films` continues if this process ends.
+        return await wait_for_store(lambda: self._films.submit_stored(source), film=source.names.prefix)
 
     def _begin(self, key: str) -> UploadLock:
         self._scratch.mkdir(parents=True, exist_ok=True)

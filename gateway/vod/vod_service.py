@@ -1,6 +1,5 @@
 """VodService: the sources, uploads and jobs of VOD in one process."""
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Final
@@ -45,7 +44,7 @@ class VodService:
         self.sources = films.sources
         self.runner = VodRunner(settings, workers, queue, films, data / "vod")
         self.captions = self.runner.captions
-        self.uploads = Uploads(settings, secrets, queue, films, data / "uploads")
+        self.uploads = Uploads(settings, secrets, films, data / "uploads")
 
     async def submit(self, text: str, title: str = "", description: str = "") -> StoredJob:
         """Submits a job for the source `text`. Raises InvalidField, FilmInUse, StoreUnavailable."""
@@ -66,26 +65,15 @@ class VodService:
     async def submit_object(self, bucket: str, key: str) -> None:
         """Submits a job for an object in an event of a bucket: an upload, or one of vod.suffixes.
 
-        Raises StoreUnavailable.
-        The job's id depends on key, size and time of the object. So a repeated event creates no second job, but an
-        object that was written again does.
+        A repeated event creates no second job. Raises StoreUnavailable.
         """
         is_film = not self._suffixes or is_film_upload(key) or key.lower().endswith(self._suffixes)
         if not is_film or _RECORDING_KEY.fullmatch(key):
             return
         try:
-            source = self.sources.parse(f"s3://{bucket}/{key}")
-            found = await self.sources.check(source)
+            await self.films.submit_stored(self.sources.parse(f"s3://{bucket}/{key}"))
         except InvalidField as error:
             # The object may have been deleted, or it belongs to an upload that ends with a later event.
             log.info("an event has no usable source", bucket=bucket, object=key[:200], reason=error.message)
-            return
-        fingerprint = hashlib.sha256(f"{source.text}\n{found.size}\n{found.modified}".encode()).hexdigest()[:16]
-        id = f"{int(found.modified * 1000)}-{fingerprint}"
-        try:
-            await self.films.check_not_deleted(source.names)
-            _, is_new = await self.queue.submit(VOD, source.text, id=id)
-            if is_new:
-                await self.films.begin(source.names, source.text)
         except FilmInUse as error:
             raise StoreUnavailable(str(error)) from None  # the event is delivered again later

@@ -116,14 +116,15 @@ async def bench(
         workers = WorkerPool(chosen.workers, restarts)
         records = await stack.enter_async_context(SqliteFilms(folder / "films.db"))
         sources = VodSources(objects or LocalObjects(root), folders=chosen.vod.sources)
+        queue = JobQueue(store, events)
         studio = VodService(
             chosen.vod,
             data=folder,
-            queue=JobQueue(store, events),
+            queue=queue,
             films=Films(
                 records,
                 sources,
-                store,
+                queue,
                 Bin(sources.objects, 24, folder / "tmp", RecordingIndex(sources.objects).files_of),
             ),
             workers=workers,

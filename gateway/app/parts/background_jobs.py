@@ -45,7 +45,7 @@ class BackgroundJobs:
         sources = VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources)
         files_of = RecordingIndex(stores.objects).files_of
         self.bin = Bin(stores.objects, settings.recording.bin_hours, settings.data / "tmp", files_of)
-        films = Films(stores.films, sources, stores.jobs, self.bin)
+        films = Films(stores.films, sources, queue, self.bin)
         self.vod_service = VodService(
             settings.vod, data=settings.data, queue=queue, films=films, workers=outputs.workers, secrets=parts.secrets
         )

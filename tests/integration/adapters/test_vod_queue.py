@@ -98,14 +98,15 @@ async def cloud(folder: Path, *, run: bool = True) -> AsyncIterator[Cloud]:
     async with open_stores(chosen) as stores, Tasks("cloud") as tasks:
         assert stores.aws is not None
         sources = VodSources(stores.objects, stores.bucket, stores.buckets, chosen.vod.sources)
+        jobs = JobQueue(stores.jobs, Events())
         studio = VodService(
             chosen.vod,
             data=folder,
-            queue=JobQueue(stores.jobs, Events()),
+            queue=jobs,
             films=Films(
                 stores.films,
                 sources,
-                stores.jobs,
+                jobs,
                 Bin(sources.objects, 0, folder, RecordingIndex(sources.objects).files_of),
             ),
             workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),

@@ -1,0 +1,72 @@
+"""An upload that was stored becomes a job, also if a store was unavailable or a process ended in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.local.stores import SqliteJobs
+from gateway.ports.errors import StoreUnavailable
+from gateway.ports.films import FilmState
+from gateway.ports.jobs import StoredJob
+from gateway.ports.vod_names import names_of
+from gateway.vod import store_wait
+from tests.support.studio import Bench, bench
+
+
+class Jobs(SqliteJobs):
+    """A store of jobs whose next `add` fails with these errors."""
+
+    def __init__(self, path: Path, *errors: Exception) -> None:
+        super().__init__(path)
+        self.errors = list(errors)
+
+    async def add(self, job: StoredJob) -> None:
+        if self.errors:
+            raise self.errors.pop()
+        await super().add(job)
+
+
+async def body() -> AsyncIterator[bytes]:
+    yield b"film"
+
+
+async def state_of(at: Bench, key: str) -> FilmState:
+    return (await at.studio.films.store.get(names_of(key).prefix)).state
+
+
+async def test_an_upload_waits_for_an_unavailable_store_of_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_wait.Backoff, "next", lambda self: 0)
+    jobs = Jobs(tmp_path / "jobs.db", StoreUnavailable("it is away"))
+    async with jobs, bench(tmp_path, run=False, jobs=jobs) as at:
+        key, _ = await at.studio.uploads.offer("clip.mp4", "http://x")
+        job = await at.studio.uploads.receive(key, body())
+        assert job is not None and await jobs.newest(10) == [job]
+        assert await state_of(at, key) is FilmState.PROCESSING
+
+
+@pytest.mark.parametrize("step", ["submit", "begin"])
+async def test_an_upload_whose_process_ended_before_its_job_is_continued_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async with Jobs(tmp_path / "jobs.db") as jobs, bench(tmp_path, run=False, jobs=jobs) as at:
+        key, _ = await at.studio.uploads.offer("clip.mp4", "http://x", "Holiday")
+
+        async def end(*_: object, **__: object) -> None:
+            raise asyncio.CancelledError
+
+        with monkeypatch.context() as ended:
+            ended.setattr(at.studio.queue if step == "submit" else at.studio.films, step, end)
+            with pytest.raises(asyncio.CancelledError):
+                await at.studio.uploads.receive(key, body())
+        assert await state_of(at, key) is FilmState.UPLOADING
+        for _ in range(2):
+            await at.studio.films._round()
+            assert [job.source for job in await jobs.newest(10)] == [key]
+        film = await at.studio.films.get_visible(names_of(key).prefix)
+        assert (film.state, film.title) == (FilmState.PROCESSING, "Holiday")
