@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import json
 import re
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from gateway.ports.bin_keys import ENTRIES, entry_id, entry_key, files_prefix
 from gateway.ports.errors import NoSuchObject, StoreUnavailable
 from gateway.ports.media_keys import MediaKind
 from gateway.ports.stores import ObjectStore
+from gateway.vod.temporary_file import temporary_file
 
 log = structlog.get_logger(__name__)
 
@@ -190,13 +190,9 @@ class Bin:
     async def _store(self, entry: BinEntry) -> None:
         text = json.dumps(asdict(entry), ensure_ascii=False).encode()
 
-        def write() -> Path:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".json", delete=False) as file:
-                file.write(text)
-            return Path(file.name)
-
         try:
-            await self._objects.put(entry_key(entry.id), await asyncio.to_thread(write))
+            async with temporary_file(self._folder, ".json") as file:
+                await asyncio.to_thread(file.write_bytes, text)
+                await self._objects.put(entry_key(entry.id), file)
         except OSError as error:
             raise StoreUnavailable(f"the bin cannot be written: {error.strerror or error}") from None

@@ -2,11 +2,8 @@
 
 import asyncio
 import contextlib
-import fcntl
-import os
-import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -20,6 +17,7 @@ from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import KvsSettings
 from gateway.vod.free_space import run_while_space
+from gateway.vod.temporary_file import temporary_file
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.package_protocol import PlayRequest
 from gateway.workers.vod_bounds import Bounds, UnusableFilm, format_duration
@@ -117,42 +115,3 @@ class ObjectPlayer:
                 elif kind == StreamMessage.END:
                     on_progress(1.0)
                     return
-
-
-@contextlib.asynccontextmanager
-async def temporary_file(folder: Path, suffix: str) -> AsyncIterator[Path]:
-    """Creates an empty file and removes it at the end. It is locked while in use; the lock ends with the process."""
-    path = folder / f"{secrets.token_hex(8)}{suffix[:10]}"
-    descriptor = await asyncio.to_thread(_create_locked, folder, path)
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _create_locked(folder: Path, path: Path) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.iterdir():
-        _remove_abandoned(file)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
-
-
-def _remove_abandoned(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:
-        return  # not a file of the player, or removed already
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Another process may have created the file but not locked it yet. Then it is empty and new.
-        status = os.fstat(descriptor)
-        if status.st_size or time.time() - status.st_mtime > 60:
-            path.unlink(missing_ok=True)
-            log.info("removed a file of a dead process", file=path.name)
-    except BlockingIOError:
-        return
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import os
 import re
-import secrets
 import time
 import uuid
 from collections.abc import AsyncIterable
@@ -30,6 +29,7 @@ from gateway.vod.film_files import title_of
 from gateway.vod.films import Films
 from gateway.vod.sources import is_upload
 from gateway.vod.store_wait import wait_for_store
+from gateway.vod.temporary_file import temporary_file
 from gateway.workers.vod_bounds import Bounds, UnusableFilm
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,7 @@ _CHECK_BYTES: Final = 16_000_000  # bytes of an upload between two checks of fre
 _MARK_RESERVE_SECONDS: Final = 86_400  # added to the lifetime of marks, in case the clock is set back
 _SIGN = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MARK_SUFFIX: Final = ".used"
+_UNFINISHED: Final = "unfinished"  # the folder for uploads that are being received
 _LOCK_ATTEMPTS: Final = 10
 _EXPIRES = re.compile(r"[0-9]{1,15}", re.ASCII)
 
@@ -198,17 +199,14 @@ class Uploads:
         with suppress(NoSuchObject):
             await self._objects.head(key)
             raise UploadExists(key)
-        file = self._scratch / f".{key}.{secrets.token_hex(4)}.part"
-        try:
+        async with temporary_file(self._scratch / _UNFINISHED, ".part") as file:
             size = await self._write(file, key, chunks)
             await self._objects.put(key, file)
-        finally:
-            await asyncio.shield(asyncio.to_thread(file.unlink, missing_ok=True))
         return size
 
     async def _write(self, file: Path, key: str, chunks: AsyncIterable[bytes]) -> int:
         size, next_check, limit = 0, 0, self._limit(key)
-        with await asyncio.to_thread(file.open, "xb") as out:
+        with await asyncio.to_thread(file.open, "wb") as out:
             async for chunk in chunks:
                 size += len(chunk)
                 if limit and size > limit:

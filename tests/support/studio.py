@@ -91,8 +91,9 @@ class Bench:
 
     def scratch(self) -> list[str]:
         """The unfinished files, without marks of used upload URLs."""
-        found = [path for place in ("vod", "uploads") for path in (self.data / place).glob("*")]
-        return [str(path.relative_to(self.data)) for path in found if path.suffix != ".used"]
+        found = [path for place in ("vod", "uploads", "uploads/unfinished") for path in (self.data / place).glob("*")]
+        left = [path for path in found if path.suffix != ".used" and path.name != "unfinished"]
+        return [str(path.relative_to(self.data)) for path in left]
 
 
 def package_workers() -> list[int]:

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.lib.http_download import DownloadFailed, HttpDownloader
 from gateway.ports.errors import NoSuchObject, OutputError, StoreUnavailable, StoreUnusable, TooLarge
 from gateway.ports.stores import ObjectStore
-from gateway.vod.object_player import temporary_file
+from gateway.vod.temporary_file import temporary_file
 
 _WEB: Final = ("http://", "https://")
 

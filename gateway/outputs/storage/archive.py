@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import time
 from collections import deque
@@ -329,16 +330,26 @@ class Archive:
 
     def _remove_abandoned(self) -> None:
         """Removes old scratch files of earlier processes, except those that can be recovered."""
-        now, root = time.time(), self._folder / _UNFINISHED
+        root = self._folder / _UNFINISHED
         for file in root.rglob("*"):
             kind, *names = file.relative_to(root).parts
-            if not names or (kind in _RECOVERED and not names[0].startswith(".")):
-                continue
-            try:
-                if file.is_file() and now - file.stat().st_mtime > _ABANDONED_SECONDS:
-                    file.unlink()
-            except OSError as error:
-                log.warning("an abandoned file cannot be removed", file=str(file), reason=error.strerror)
+            if names and (kind not in _RECOVERED or names[0].startswith(".")):
+                _remove_old(file)
+        if self._spool is None:
+            # `LocalObjects` copies a file from another disk to such a name beside its final one.
+            for folder, _, files in os.walk(self._folder):
+                for name in files:
+                    if name.startswith(".") and name.endswith(".part"):
+                        _remove_old(Path(folder, name))
+
+
+def _remove_old(file: Path) -> None:
+    """Removes a file that no process has written to for a long time."""
+    try:
+        if file.is_file() and time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
+            file.unlink()
+    except OSError as error:
+        log.warning("an abandoned file cannot be removed", file=str(file), reason=error.strerror)
 
 
 def _note_data(key: str, note: str) -> dict[str, Any]:

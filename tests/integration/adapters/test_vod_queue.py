@@ -107,7 +107,7 @@ async def cloud(folder: Path, *, run: bool = True) -> AsyncIterator[Cloud]:
                 stores.films,
                 sources,
                 jobs,
-                Bin(sources.objects, 0, folder, RecordingIndex(sources.objects).files_of),
+                Bin(sources.objects, 0, folder / "tmp", RecordingIndex(sources.objects).files_of),
             ),
             workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
             secrets=SigningSecrets("s"),

@@ -1,4 +1,4 @@
-"""An upload that was stored becomes a job, also if a store was unavailable or a process ended in between."""
+"""An upload becomes a job, also if a store was unavailable; a process that ended leaves no file for long."""
 
 from __future__ import annotations
 
@@ -70,3 +70,23 @@ async def test_an_upload_whose_process_ended_before_its_job_is_continued_once(
             assert [job.source for job in await jobs.newest(10)] == [key]
         film = await at.studio.films.get_visible(names_of(key).prefix)
         assert (film.state, film.title) == (FilmState.PROCESSING, "Holiday")
+
+
+async def test_the_file_of_a_dead_process_is_removed_and_that_of_a_running_upload_stays(tmp_path: Path) -> None:
+    async with bench(tmp_path, run=False) as at:
+        uploads = at.studio.uploads
+        first, second, third = [(await uploads.offer("clip.mp4", "http://x"))[0] for _ in range(3)]
+        seen: list[Path] = []
+
+        async def body_beside_another() -> AsyncIterator[bytes]:
+            yield b"fi"
+            seen.extend(at.data / name for name in at.scratch())
+            await uploads.receive(second, body())
+            yield b"lm"
+
+        await uploads.receive(first, body_beside_another())
+        assert [(at.root / key).read_bytes() for key in (first, second)] == [b"film", b"film"]
+        (part,) = seen
+        part.write_bytes(b"fi")  # as if its process had been killed
+        await uploads.receive(third, body())
+        assert at.scratch() == []

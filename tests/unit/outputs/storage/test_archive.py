@@ -162,6 +162,18 @@ async def test_scratch_files_of_a_dead_process_are_removed_except_recordings(tmp
     assert (image.exists(), young.exists(), video.exists()) == (False, True, True)
 
 
+async def test_copies_from_another_disk_that_a_dead_process_began_are_removed(tmp_path: Path) -> None:
+    studio = RunningArchive(tmp_path)
+    copy, stored, young = (studio.media / name for name in ("c1/720p/.0123.part", "c1/720p/1.part", "c1/.4567.part"))
+    copy.parent.mkdir(parents=True)
+    for file in (copy, stored, young):
+        file.write_bytes(b"x")
+    for file in (copy, stored):
+        os.utime(file, (time.time() - 7200,) * 2)
+    await asyncio.to_thread(studio.archive._remove_abandoned)
+    assert (copy.exists(), stored.exists(), young.exists()) == (False, True, True)
+
+
 # ---- remote ----
 
 
