@@ -99,7 +99,7 @@ async def holder(
             PullableStreams(hub, lambda stream: one.session, metrics.dropped),
             Channels(channel("c1"), channel("c2")),
             files,
-            operations or {},
+            {} if operations is None else operations,
         )
         listener = HttpServer(
             lambda request: endpoint(request, request.path.removeprefix("/_node/")),

@@ -65,6 +65,7 @@ class GatewayOperations:
             "slugs": OperationSpec("GET", None, self._slugs),
             "public-live": listing(lambda: live_public_channels(hub, viewers)),
             "session": OperationSpec("GET", is_channel_id, self._session),
+            "held": OperationSpec("GET", is_channel_id, self._held),
             "channel": OperationSpec("GET", is_channel_id, self._channel),
             "deleted": OperationSpec("GET", is_channel_id, self._deleted_channel),
             "changed": OperationSpec("POST", is_channel_id, self._changed),
@@ -102,6 +103,12 @@ class GatewayOperations:
         """Tells an edge without a registry whether this node holds the stream."""
         self._live(id)
         return json_response({"id": id, "node": self.siblings.node})
+
+    def _held(self, request: Request, id: str) -> Response:
+        """Tells whether this node holds the stream, even if it has no media yet."""
+        if not self.hub.holds(id):
+            raise NotHeldHere(id)
+        return json_response({"node": self.siblings.node})
 
     def _viewers(self, request: Request, name: str) -> Response:
         """Stores the viewer counts of `node` for a stream, by protocol, and adds the bytes that an edge has `sent`.

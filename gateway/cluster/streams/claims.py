@@ -12,6 +12,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelReader
+from gateway.cluster.calls.node_rpc import NOT_THIS_NODE
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.members.node_liveness import NodeLiveness
 from gateway.cluster.members.registry_locator import RegistryLocator
@@ -46,7 +47,7 @@ _CHECK_SECONDS: Final = 1.0
 _STILL_SECONDS: Final = ALIVE_SECONDS / 2  # less than a node must be silent before its streams are taken over
 _MAX_ATTEMPTS: Final = 4  # attempts to claim a stream while other nodes also try
 _RETRY_SECONDS: Final = 0.3  # pause before a node that answered 404 is asked again
-_RELEASE_SECONDS: Final = 600.0  # time for which a release is retried; later the row's time to live removes the row
+_RELEASE_SECONDS: Final = 600.0  # time for which a release is retried; later the next claim replaces the row
 _BATCH: Final = 100
 _SEQUENCE_MARGIN: Final = 60  # numbers that are left out: segments may be shorter than a second, and clocks may differ
 
@@ -102,6 +103,8 @@ class Claims:
     stream, the push is forwarded to that node, which accepts or rejects it. This node claims the streams of a dead
     node.
 
+    A stream whose inputs need no push goes on at another node if the node with its claim is dead or does not hold it.
+
     A node is dead if it refuses connections or has left. It is also dead if it is unreachable and has sent no new
     heartbeat for ALIVE_SECONDS, by the clock of this node.
 
@@ -155,6 +158,14 @@ class Claims:
         """
 
         async def forward(node: NodeAddress) -> bool:
+            try:
+                await self.forwards.check(node, channel.id)
+            except PeerRefused as refused:
+                if refused.status == NOT_THIS_NODE:
+                    raise PeerRefused(node, 404, refused.message) from None
+                # An older version does not know the request, and a node without a secret answers none.
+                if await self._is_dead(node.id):
+                    raise PeerUnavailable(node, "has no new heartbeat", refused=True) from None
             return True
 
         async with self._push_locks.setdefault(channel.id, asyncio.Lock()):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -78,6 +79,19 @@ def test_after_the_holders_death_the_stream_continues_when_its_publisher_returns
     assert int(number.findall(after)[0]) >= int(number.findall(before)[0])
     ends = [frames[-1] for frames in seen]
     assert SHORT.hashes().video[-1].digest in ends, "viewers of the other worker stayed and saw what came then"
+
+
+def test_after_the_holders_death_a_channel_without_a_push_returns_on_air(start: Start) -> None:
+    gateway = start(2)
+    channel = gateway.channel(inputs=[{"kind": "slate", "always": True}])
+    channel.wait_live()
+    with contextlib.closing(sqlite3.connect(next(gateway.data.rglob("nodes.db")))) as registry:
+        ((node,),) = registry.execute("SELECT node FROM holdings").fetchall()
+    holder = node.partition(".")[2]
+    os.kill(gateway.workers()[holder], signal.SIGKILL)
+    until(lambda: holder not in gateway.workers(), "it has died")
+    session = f"/videostream/{channel.id}/session"
+    until(lambda: gateway.api("GET", session).json().get("state") == "live", "another worker has it", 30)
 
 
 def test_a_new_worker_finishes_only_the_recordings_of_its_dead_predecessor(start: Start) -> None:

@@ -9,11 +9,14 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.adapters.local.stores import SqliteRegistry
+from gateway.cluster.calls.gateway_operations import GatewayOperations
+from gateway.cluster.calls.node_endpoint import Operation
+from gateway.cluster.members.node_identity import SiblingProcesses
 from gateway.cluster.members.peers import Peers
 from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.cluster.streams.claims import Claims, SessionRows
@@ -23,7 +26,9 @@ from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import StreamLimits
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.ports.errors import AtCapacity, NameInUse, StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from tests.support.builders import AUDIO, VIDEO, channel, picture
@@ -35,8 +40,9 @@ from tests.support.waiting import until
 class Gateway:
     """A node with claims on one registry."""
 
-    def __init__(self, one: Holder, claims: Claims, registry: SqliteRegistry) -> None:
+    def __init__(self, one: Holder, claims: Claims, registry: SqliteRegistry, operations: dict[str, Operation]) -> None:
         self.one, self.claims, self.registry = one, claims, registry
+        self.operations = operations  # that it answers
         self.evicted: list[EndReason] = []
         self.tasks: list[str] = []  # what its rows tell
 
@@ -47,6 +53,19 @@ class Gateway:
 
     async def push(self, id: str = "c1") -> StreamPublisher:
         return await self.claims.acquire(channel(id), PushOrigin("rtmp", "192.0.2.1"), self.evicted.append)
+
+    async def hold(self, id: str = "c1") -> int | None:
+        """The first number of a stream that needs no push; None if another node holds it."""
+        numbers: list[int] = []
+        spec = channel(id)
+
+        def begin(first_number: int) -> Stream:
+            numbers.append(first_number)
+            origin = PushOrigin("slate", "")
+            return self.one.hub.publish_from(origin, spec, id, self.evicted.append, first_number).stream
+
+        assert await self.claims.hold(spec, begin) is bool(numbers)
+        return numbers[0] if numbers else None
 
     async def live(self, id: str = "c1") -> StreamPublisher:
         publisher = await self.push(id)
@@ -65,8 +84,9 @@ class Clocks:
 @contextlib.asynccontextmanager
 async def gateway(folder: Path, id: str, clocks: Clocks | None = None, **bounds: Any) -> AsyncIterator[Gateway]:
     clocks = clocks or Clocks()
+    answered: dict[str, Operation] = {}
     async with (
-        holder(**bounds) as one,
+        holder(operations=answered, **bounds) as one,
         Peers(SECRET) as peers,
         SqliteRegistry(folder / "nodes.db") as registry,
         Tasks("gateway") as tasks,
@@ -84,7 +104,13 @@ async def gateway(folder: Path, id: str, clocks: Clocks | None = None, **bounds:
         claims = Claims(one.hub, rows, locator, forwards, tasks, system)
         for work in (locator.run(), forwards.hub.run()):
             tasks.start(work)
-        made = Gateway(one, claims, registry)
+        none = cast(Any, None)
+        operations = GatewayOperations(
+            SiblingProcesses(id, peers), one.hub, channels=none, deleted=none, changed=none, names=none,
+            remote_viewers=RemoteViewerCounts(), report=dict,
+        )  # fmt: skip
+        answered |= operations.table()
+        made = Gateway(one, claims, registry, answered)
         try:
             yield made
         finally:
@@ -182,6 +208,66 @@ async def test_a_silent_node_counts_as_dead_when_its_heartbeat_stops(
             clocks.monotonic += 10
             await b.live()
             assert b.one.hub.holds("c1")
+
+
+# ---- a stream without a push ----
+
+
+async def test_a_stream_without_a_push_is_taken_from_a_node_that_refuses_connections(tmp_path: Path) -> None:
+    clocks = Clocks()
+    async with gateway(tmp_path, "b", clocks) as b:
+        await b.registry.join(Node("a", NodeRole.GATEWAY, "127.0.0.1:1", 5))
+        await b.registry.claim(StreamClaim("c1", "a", "127.0.0.1:1", "old", clocks.wall - 500), {})
+        assert await b.hold() == 560
+        holding = await b.registry.claim_of("c1")
+        assert holding is not None
+        assert holding.node == "b"
+
+
+@pytest.mark.parametrize("earlier", ["a", "dead.1"])
+async def test_a_stream_without_a_push_is_taken_from_a_node_that_does_not_have_it(tmp_path: Path, earlier: str) -> None:
+    """Also from an earlier process, at whose address another one answers now."""
+    async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
+        await b.registry.claim(StreamClaim("c1", earlier, f"127.0.0.1:{a.one.port}", "old", 1.0), {})
+        assert await b.hold() is not None
+        assert b.one.hub.holds("c1")
+
+
+async def test_a_stream_without_a_push_stays_on_the_node_that_has_it_without_media(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
+        await a.push()
+        holding = await a.registry.claim_of("c1")
+        assert await b.hold() is None
+        assert await b.registry.claim_of("c1") == holding
+        assert not b.one.hub.holds("c1")
+
+
+async def test_a_stream_without_a_push_stays_on_an_older_node_while_its_heartbeat_continues(tmp_path: Path) -> None:
+    clocks = Clocks()
+    async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b", clocks) as b:
+        del a.operations["held"]
+        await a.push()
+        for beat in (5, 6):
+            await b.registry.beat(Node("a", NodeRole.GATEWAY, f"127.0.0.1:{a.one.port}", beat))
+            assert await b.hold() is None
+            clocks.monotonic += 15
+        assert await b.hold() is not None
+
+
+async def test_a_stream_without_a_push_waits_for_a_living_node_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.cluster.streams.forward._ANSWER_SECONDS", 0.05)
+    clocks = Clocks()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with gateway(tmp_path, "b", clocks) as b:
+            await b.registry.join(Node("a", NodeRole.GATEWAY, address, 5))
+            await b.registry.claim(StreamClaim("c1", "a", address, "old", 1.0), {})
+            with pytest.raises(AtCapacity):
+                await b.hold()
+            clocks.monotonic += 15
+            assert await b.hold() is not None
 
 
 async def test_the_successor_of_a_node_that_left_continues_its_numbers(tmp_path: Path) -> None:

@@ -232,6 +232,14 @@ async def test_only_the_holder_answers_that_it_holds_a_stream(node: Node):
     assert "not held here" in (await node.json("session/c2", status=421))["error"]
 
 
+async def test_a_node_holds_a_stream_without_media_and_not_one_that_has_ended(node: Node):
+    publish(node.hub, "c2")
+    for id in ("c1", "c2"):
+        assert await node.json(f"held/{id}") == {"node": "h.1"}
+        node.hub.end(id, EndReason.KICKED)
+        await node.json(f"held/{id}", status=421)
+
+
 async def test_a_channel_is_reported_without_its_secrets(node: Node):
     told = await node.json("channel/c1")
     assert told == {"id": "c1", "isFlv": True, "isHls": False, "videoname": "stage", "playAuth": "sign"}
