@@ -16,6 +16,7 @@ from gateway.cluster.calls.session_forwarder import SessionForwarder
 from gateway.cluster.calls.viewer_reporter import ViewerReporter, total_viewers
 from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.files.upstream_client import UpstreamClient
+from gateway.cluster.members.dead_claims import DeadClaims
 from gateway.cluster.members.edge_selector import EdgeSelector, Reader
 from gateway.cluster.members.membership import Membership
 from gateway.cluster.members.node_address import NodeAddress
@@ -97,6 +98,7 @@ class ClusterMember:
         self._stack = AsyncExitStack()
         self.peers = Peers(identity.secret)
         self.locator = RegistryLocator(registry, identity.siblings)
+        self._dead_claims = DeadClaims(registry, self.locator)
         self.siblings = SiblingProcesses(identity.id, self.peers, identity.siblings, self._sibling_with)
         self.cluster = ClusterClient(identity.id, registry, self.locator, self.peers, siblings=identity.siblings)
         self.nodes = NodeList(registry)
@@ -136,6 +138,7 @@ class ClusterMember:
         tasks.keep(self.forwards.hub.run, "forwards")
         tasks.keep(self.locator.run, "look-ups")
         tasks.keep(self.nodes.run, "nodes")
+        tasks.keep(self._dead_claims.run, "dead claims")
         tasks.keep(self.claims.run, "claims")
         tasks.keep(self._reporter.run, "viewers")
         slot = self._identity.slot

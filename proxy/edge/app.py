@@ -18,7 +18,6 @@ from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.channel import Channel
 from gateway.cluster.members.membership import Membership, wait_until_idle
 from gateway.cluster.members.node_list import NodeList
-from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.http.forwarded import Forwarded
 from gateway.http.server import HttpServer
 from gateway.ingest.admission import Admission, PushRequest
@@ -35,7 +34,7 @@ from gateway.processes.worker_link import WorkerLink
 from gateway.settings import Settings
 from gateway.webrtc.signalling import Signalling
 from proxy.edge.admin_pages import AdminPages
-from proxy.edge.edge_parts import EdgeParts, open_edge
+from proxy.edge.edge_parts import EdgeCluster, EdgeParts, open_edge
 from proxy.edge.node_endpoint_parts import build_node_endpoint
 from proxy.edge.playback_parts import build_playback
 
@@ -58,9 +57,9 @@ def _lock_if_free(folder: Path) -> Iterator[None]:
         yield
 
 
-async def _stop_when_idle(locator: RegistryLocator, channel: str, shutdown_signals: ShutdownSignals) -> None:
+async def _stop_when_idle(cluster: EdgeCluster, channel: str, shutdown_signals: ShutdownSignals) -> None:
     """Stops this edge when its channel is idle. The gateway that started it may no longer run."""
-    await wait_until_idle(locator, channel)
+    await wait_until_idle(cluster.locator, cluster.peers, channel)
     shutdown_signals.stop()
 
 
@@ -103,7 +102,7 @@ class Edge(Role):
             membership = Membership(cluster.registry, describe, cluster.nodes.observe)
             node.tasks.keep(membership.run, "membership")
         if channel:
-            node.tasks.start(_stop_when_idle(cluster.locator, channel, node.shutdown_signals), "channel")
+            node.tasks.start(_stop_when_idle(cluster, channel, node.shutdown_signals), "channel")
 
     @property
     def nodes(self) -> NodeList | None:

@@ -16,6 +16,7 @@ from gateway.cluster.calls.session_forwarder import FindNodes, SessionForwarder,
 from gateway.cluster.calls.viewer_reporter import ViewerReporter, total_viewers
 from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.files.upstream_client import UpstreamClient
+from gateway.cluster.members.dead_claims import DeadClaims
 from gateway.cluster.members.edge_selector import EdgeSelector, Reader
 from gateway.cluster.members.node_address import StreamLocator
 from gateway.cluster.members.node_identity import SiblingProcesses
@@ -43,7 +44,7 @@ _RECORDINGS_DIVISOR = 8  # the cache of recordings is edge.cache divided by this
 @dataclass(frozen=True, slots=True)
 class EdgeCluster:
     """The services of an edge that find other nodes.
-    registry, nodes, edge_selector: None if the settings list gateways.
+    registry, nodes, dead_claims, edge_selector: None if the settings list gateways.
 
     session_forwarder: reaches the WebRTC sessions of other processes; None without a secret of the cluster.
     reader: reads channels. deleted: reads what remains of deleted channels.
@@ -51,6 +52,7 @@ class EdgeCluster:
 
     registry: Registry | None
     nodes: NodeList | None
+    dead_claims: DeadClaims | None
     locator: RegistryLocator
     edge_selector: EdgeSelector | None
     peers: Peers
@@ -70,6 +72,8 @@ class EdgeCluster:
         tasks.keep(self.locator.run, "lookups")
         if self.nodes is not None:
             tasks.keep(self.nodes.run, "nodes")
+        if self.dead_claims is not None:
+            tasks.keep(self.dead_claims.run, "dead claims")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +166,12 @@ async def open_cluster(parts: NodeParts) -> EdgeCluster:
     stored = await stack.enter_async_context(open_channels(settings))
     edge_selector: EdgeSelector | None = None
     known: NodeList | None = None
+    dead_claims: DeadClaims | None = None
     nodes: FindNodes = no_nodes
     if registry is not None:
         parts.readiness.add("registry", registry.check)
         locator = RegistryLocator(registry)
-        known = NodeList(registry)
+        known, dead_claims = NodeList(registry), DeadClaims(registry, locator)
         own = Reader(identity.id, identity.site, channel, serves=bool(identity.site) and not channel)
         edge_selector = EdgeSelector(locator, known, own, identity.siblings)
         cluster = await stack.enter_async_context(ClusterClient(identity.id, registry, locator, peers))
@@ -184,5 +189,6 @@ async def open_cluster(parts: NodeParts) -> EdgeCluster:
     siblings = SiblingProcesses(identity.id, peers, identity.siblings)
     session_forwarder = SessionForwarder(siblings, identity.secret, nodes) if identity.secret else None
     return EdgeCluster(
-        registry, known, locator, edge_selector, peers, siblings, session_forwarder, all_gateways, reader, deleted
-    )
+        registry, known, dead_claims, locator, edge_selector, peers, siblings, session_forwarder, all_gateways, reader,
+        deleted,
+    )  # fmt: skip

@@ -13,7 +13,7 @@ from gateway.channels.names import is_channel_id, is_stream_name
 from gateway.channels.slugs import NamedChannel, table_lines
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.calls.node_endpoint import Operation
-from gateway.cluster.calls.node_rpc import NotHeldHere, OperationSpec, json_response, lines, node_operations
+from gateway.cluster.calls.node_rpc import HELD, NotHeldHere, OperationSpec, json_response, lines, node_operations
 from gateway.cluster.members.node_identity import SiblingProcesses
 from gateway.cluster.streams.pull import shared_fields
 from gateway.http.request import Request
@@ -65,7 +65,7 @@ class GatewayOperations:
             "slugs": OperationSpec("GET", None, self._slugs),
             "public-live": listing(lambda: live_public_channels(hub, viewers)),
             "session": OperationSpec("GET", is_channel_id, self._session),
-            "held": OperationSpec("GET", is_channel_id, self._held),
+            HELD: OperationSpec("GET", is_channel_id, self._held),
             "channel": OperationSpec("GET", is_channel_id, self._channel),
             "deleted": OperationSpec("GET", is_channel_id, self._deleted_channel),
             "changed": OperationSpec("POST", is_channel_id, self._changed),

@@ -19,7 +19,9 @@ from gateway.ports.errors import InvalidField, NoSuchChannel, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
+HELD: Final = "held"  # the operation that `check_held` asks for
 LINES: Final = "application/x-ndjson"  # one object per line, so that a reader can parse it in steps
+_HELD_SECONDS: Final = 5.0  # for the answer of `check_held`
 NOT_THIS_NODE: Final = 421  # RFC 9110 §15.5.20: the request is for another node, or the stream is no longer here
 
 Respond: TypeAlias = Callable[[Request, str], "Response | Awaitable[Response]"]
@@ -103,6 +105,11 @@ def operation_target(node: NodeAddress, path: str, query: Mapping[str, str] = {}
     """
     to = {"to": node.id} if node.id not in ("", node.address) else {}
     return f"/_node/.node/{path}?{urlencode({**query, **to})}"
+
+
+async def check_held(peers: Peers, node: NodeAddress, channel: str) -> None:
+    """Asks whether `node` holds a channel's stream. Raises PeerUnavailable; PeerRefused (421) if it does not."""
+    await peers.ask(node, "GET", operation_target(node, f"{HELD}/{channel}"), seconds=_HELD_SECONDS)
 
 
 def json_response(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.cluster.members.node_address import StreamLocator
+from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, check_held
+from gateway.cluster.members.node_address import PeerRefused, PeerUnavailable, StreamLocator
+from gateway.cluster.members.peers import Peers
 from gateway.lib.clocks import Clock
 from gateway.lib.tasks import kept
 from gateway.ports.errors import AtCapacity, StoreUnavailable
@@ -105,6 +107,7 @@ class Membership:
 
 async def wait_until_idle(
     locator: StreamLocator,
+    peers: Peers,
     channel: str,
     *,
     idle: float = IDLE_SECONDS,
@@ -113,14 +116,21 @@ async def wait_until_idle(
 ) -> None:
     """Returns when no node has held the stream of the channel for `idle` seconds.
 
-    While the registry does not answer, the stream counts as held. poll: seconds between two checks.
+    While the registry does not answer, the stream counts as held; while the node with its claim does not answer, it
+    does not. poll: seconds between two checks.
     """
     last_held = clock()
     while clock() - last_held < idle:
         try:
-            if await locator.find(channel) is not None:
+            if (node := await locator.find(channel)) is not None:
+                await check_held(peers, node, channel)
                 last_held = clock()
         except (StoreUnavailable, AtCapacity):
             last_held = clock()
+        except PeerUnavailable as error:
+            log.debug("the node with the stream does not answer", channel=channel, reason=str(error))
+        except PeerRefused as refused:
+            if refused.status != NOT_THIS_NODE:  # an older version does not know the request
+                last_held = clock()
         await asyncio.sleep(poll)
     log.info("the channel is no longer live: this node ends", channel=channel, seconds=round(clock() - last_held))

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -53,6 +53,7 @@ class RegistryLocator:
     lookups raise AtCapacity.
 
     siblings: returns the Unix sockets of the other processes of this host, by node id. Counter: `lookups` (names).
+    on_failed: called with the channel and the node that did not answer for it, or does not have its stream.
     """
 
     def __init__(self, registry: Finder, siblings: FindSockets = dict, *, clock: Clock = time.monotonic) -> None:
@@ -66,6 +67,7 @@ class RegistryLocator:
         self._failures: BoundedDict[str, tuple[int, float]] = BoundedDict(_MAX_FAILURES)
         self._rate = TokenBucket(_NAMES_PER_SECOND, _NAMES_PER_SECOND)
         self.lookups = 0
+        self.on_failed: Callable[[str, NodeAddress], None] = lambda channel, node: None
 
     # ---- StreamLocator ----
 
@@ -86,6 +88,7 @@ class RegistryLocator:
         now = self._clock()
         count, last = self._failures.get(node.claim, (0, now))
         self._failures[node.claim] = (count + 1 if now - last <= 2 * _FAILED_SECONDS else 1, now)
+        self.on_failed(channel, node)
 
     # ---- claims of this node ----
 

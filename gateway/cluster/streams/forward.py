@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import structlog
 
 from gateway.channels.channel import Channel
-from gateway.cluster.calls.node_rpc import operation_target
+from gateway.cluster.calls.node_rpc import check_held
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused
 from gateway.cluster.members.peers import NodeLink, Peers
 from gateway.cluster.streams.link_timeout import LinkTimeout
@@ -41,7 +41,6 @@ STATUS_NO_INPUT: Final = 403  # the channel does not have the input of the push
 
 # Reasons for the end of a link after which the push may go on elsewhere. None: the connection broke.
 _MAY_CONTINUE: Final = (None, EndReason.SHUTDOWN, EndReason.MOVED)
-_ANSWER_SECONDS: Final = 5.0  # time in which a node answers whether it holds a stream
 _MIN_LINK_SECONDS: Final = 1.0  # a link of a push that was placed again must last so long, otherwise the push ends
 
 
@@ -108,7 +107,7 @@ class PushForwarder:
 
     async def check(self, node: NodeAddress, channel: str) -> None:
         """Asks whether `node` holds a channel's stream. Raises PeerUnavailable; PeerRefused (421) if it does not."""
-        await self._peers.ask(node, "GET", operation_target(node, f"held/{channel}"), seconds=_ANSWER_SECONDS)
+        await check_held(self._peers, node, channel)
 
     async def forward(self, push: ForwardedPush, node: NodeAddress) -> None:
         """Forwards an interrupted push to another node, from its last key frame on. Raises like `publish`."""

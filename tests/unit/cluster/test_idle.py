@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
 
 from gateway.cluster.members.membership import wait_until_idle
-from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
+from gateway.cluster.members.peers import Peers
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable
 from tests.support.time_outs import at_most
@@ -43,10 +47,27 @@ class Where:
             await self.looked.wait()
 
 
+@dataclass
+class Nodes:
+    """The other nodes. says: the answer of the node with the claim; None: it has the stream."""
+
+    says: PeerUnavailable | PeerRefused | None = None
+
+    async def ask(self, node: NodeAddress, method: str, target: str, *, seconds: float) -> bytes:
+        assert (method, target) == ("GET", "/_node/.node/held/c1?to=g1")
+        if self.says is not None:
+            raise self.says
+        return b"{}"
+
+
+def nodes(says: PeerUnavailable | PeerRefused | None = None) -> Peers:
+    return cast(Peers, Nodes(says))
+
+
 async def test_the_node_stays_while_the_stream_has_a_holder_and_stops_afterwards() -> None:
     where = Where()
     async with Tasks("purpose") as tasks:
-        going = tasks.start(wait_until_idle(where, "c1", idle=100, poll=0, clock=lambda: where.now))
+        going = tasks.start(wait_until_idle(where, nodes(), "c1", idle=100, poll=0, clock=lambda: where.now))
         for _ in range(30):
             await where.looks_again()
         assert not going.done()
@@ -59,7 +80,7 @@ async def test_the_node_stays_while_the_stream_has_a_holder_and_stops_afterwards
 async def test_the_node_stays_when_the_stream_returns_in_time() -> None:
     where = Where(says=None)
     async with Tasks("purpose") as tasks:
-        going = tasks.start(wait_until_idle(where, "c1", idle=100, poll=0, clock=lambda: where.now))
+        going = tasks.start(wait_until_idle(where, nodes(), "c1", idle=100, poll=0, clock=lambda: where.now))
         for _ in range(5):
             await where.looks_again()
         where.says = PLACE
@@ -71,7 +92,26 @@ async def test_the_node_stays_when_the_stream_returns_in_time() -> None:
 async def test_the_node_stays_while_the_registry_is_unavailable() -> None:
     where = Where(says=StoreUnavailable("dynamodb does not answer"))
     async with Tasks("purpose") as tasks:
-        going = tasks.start(wait_until_idle(where, "c1", idle=100, poll=0, clock=lambda: where.now))
+        going = tasks.start(wait_until_idle(where, nodes(), "c1", idle=100, poll=0, clock=lambda: where.now))
+        for _ in range(30):
+            await where.looks_again()
+        assert not going.done()
+
+
+@pytest.mark.parametrize("says", [PeerUnavailable(PLACE, "gone"), PeerRefused(PLACE, 421, "this is node g2")], ids=str)
+async def test_the_node_stops_when_the_node_with_the_claim_no_longer_has_the_stream(
+    says: PeerUnavailable | PeerRefused,
+) -> None:
+    where = Where()
+    async with asyncio.timeout(at_most(5)):
+        await wait_until_idle(where, nodes(says), "c1", idle=100, poll=0, clock=lambda: where.now)
+
+
+async def test_the_node_stays_while_an_older_node_has_the_claim() -> None:
+    where = Where()
+    async with Tasks("purpose") as tasks:
+        unknown = nodes(PeerRefused(PLACE, 404, "this node knows no operation held"))
+        going = tasks.start(wait_until_idle(where, unknown, "c1", idle=100, poll=0, clock=lambda: where.now))
         for _ in range(30):
             await where.looks_again()
         assert not going.done()
