@@ -28,10 +28,6 @@ class Tally:
         self._taken_received, self._taken_sent = self.received, self.sent
         return new
 
-    def put_back(self, sent: int) -> None:
-        """Returns sent bytes to the next `take`, because they could not be told."""
-        self._taken_sent -= sent
-
 
 class TrafficCounts:
     """The tallies of all channels. One user takes from them: a gateway's daily sums, or an edge's reports."""

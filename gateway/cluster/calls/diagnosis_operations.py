@@ -1,6 +1,6 @@
 """The operations of a gateway for other nodes on its history, its refusals and the reports of viewers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.channels.names import is_channel_id
 from gateway.cluster.calls.node_endpoint import Operation
@@ -12,6 +12,7 @@ from gateway.cluster.calls.node_rpc import (
     lines,
     node_operations,
 )
+from gateway.cluster.calls.report_numbers import ReportNumbers
 from gateway.cluster.members.node_identity import SiblingProcesses
 from gateway.diagnosis.experience import PROTOCOLS, Experience, Totals
 from gateway.diagnosis.history import MAX_SECONDS
@@ -32,6 +33,7 @@ class DiagnosisOperations:
     recorder: Recorder
     experience: Experience
     refusals: RefusalLog
+    _numbers: ReportNumbers = field(default_factory=ReportNumbers, init=False)
 
     def table(self) -> dict[str, Operation]:
         """Returns the operations by name."""
@@ -63,7 +65,8 @@ class DiagnosisOperations:
             totals = {name: Totals.decode(request.query[name]) for name in PROTOCOLS if name in request.query}
         except ValueError as error:
             return error_response(400, str(error))
-        self.experience.merge(id, totals)
+        if self._numbers.is_new(id, request.query):
+            self.experience.merge(id, totals)
         return json_response({"node": self.siblings.node})
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -14,6 +14,7 @@ from gateway.channels.slugs import NamedChannel, table_lines
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.calls.node_endpoint import Operation
 from gateway.cluster.calls.node_rpc import HELD, NotHeldHere, OperationSpec, json_response, lines, node_operations
+from gateway.cluster.calls.report_numbers import ReportNumbers
 from gateway.cluster.members.node_identity import SiblingProcesses
 from gateway.cluster.streams.pull import shared_fields
 from gateway.http.request import Request
@@ -54,6 +55,7 @@ class GatewayOperations:
     names: Callable[[], Awaitable[Mapping[str, NamedChannel]]]
     remote_viewers: RemoteViewerCounts
     report: Callable[[], Mapping[str, Any]]
+    _numbers: ReportNumbers = field(default_factory=ReportNumbers, init=False)
 
     def table(self) -> dict[str, Operation]:
         """Returns the operations by name."""
@@ -113,7 +115,8 @@ class GatewayOperations:
     def _viewers(self, request: Request, name: str) -> Response:
         """Stores the viewer counts of `node` for a stream, by protocol, and adds the bytes that an edge has `sent`.
 
-        A node reports every few seconds. Counts that are not reported again are removed.
+        A node reports every few seconds. Counts that are not reported again are removed. Bytes that are sent again
+        under the same number (REPORT) are added once.
         """
         node = request.query.get("node", "")
         if not _NODE.fullmatch(node):
@@ -129,7 +132,8 @@ class GatewayOperations:
             raise InvalidField("sent", "expected a number of bytes")
         stream = self._live(name)
         self.remote_viewers.report(name, node, counts)
-        stream.tally.sent += sent
+        if self._numbers.is_new(stream.channel.id, request.query):
+            stream.tally.sent += sent
         return json_response({"node": self.siblings.node})
 
     def _live(self, name: str) -> Stream:

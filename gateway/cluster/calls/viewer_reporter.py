@@ -1,8 +1,9 @@
 """Reports viewer counts and viewers' measurements of this node to the nodes that hold the streams."""
 
 import asyncio
+import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,10 +11,12 @@ import structlog
 
 from gateway.channels.names import channel_of
 from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, operation_target
+from gateway.cluster.calls.report_numbers import REPORT
 from gateway.cluster.members.node_address import PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.peers import Peers
-from gateway.diagnosis.experience import Experience, Totals
-from gateway.lib.traffic import TrafficCounts
+from gateway.diagnosis.experience import Experience
+from gateway.lib.bounded_dict import BoundedDict
+from gateway.lib.traffic import MAX_CHANNELS, TrafficCounts
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -38,8 +41,12 @@ class ViewerReporter:
 
     viewers: returns the viewers on this node, by stream and protocol (flv, wsflv, rtmp, hls, cmaf, dash). Streams of
     this node are not reported, because `locator` finds no other node. A failed report of counts is not retried.
-    experience: the reports of viewers on this node. A failed report of them is sent again with the next one.
-    traffic: the bytes that this node has sent to viewers. They go with the counts, and wait until a holder has them.
+    experience: the reports of viewers on this node.
+    traffic: the bytes that this node has sent to viewers. They go with the counts.
+
+    Bytes and totals that no holder has confirmed are sent again, unchanged and with the same number (REPORT), because a
+    holder may have taken them and answered too late. Newer ones wait.
+
     held_here(channel): whether this node holds the channel's stream.
     """
 
@@ -52,6 +59,11 @@ class ViewerReporter:
     held_here: Callable[[str], bool] = lambda channel: False
     # The streams in the last report. A stream without viewers is reported once more.
     _reported: set[str] = field(default_factory=set, init=False)
+    # By operation and channel: the fields that no holder has confirmed.
+    _unconfirmed: BoundedDict[tuple[str, str], Mapping[str, str]] = field(
+        default_factory=lambda: BoundedDict(MAX_CHANNELS), init=False
+    )
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), init=False)
 
     async def run(self) -> None:
         """Reports until it is cancelled."""
@@ -66,24 +78,45 @@ class ViewerReporter:
         semaphore = asyncio.Semaphore(_MAX_CONCURRENT)
         names = [*viewers, *(self._reported - viewers.keys())]
         self._reported = set(viewers)
-        taken = self.experience.take(self.held_here)
-        await asyncio.gather(
-            *(self._report_viewers(semaphore, name, viewers.get(name, {})) for name in names),
-            *(self._report_experience(semaphore, channel, totals) for channel, totals in taken.items()),
+        sent = {channel: self._sent(channel) for channel in map(channel_of, names)}
+        experienced = self._experienced()
+        await asyncio.gather(  # the first of a channel's streams tells the bytes of all
+            *(self._report(semaphore, name, viewers.get(name, {}), sent.pop(channel_of(name), {})) for name in names),
+            *(self._confirm(semaphore, "experienced", channel, fields) for channel, fields in experienced.items()),
         )
 
-    async def _report_viewers(self, semaphore: asyncio.Semaphore, name: str, counts: Mapping[str, int]) -> None:
-        query = {"node": self.node, **{protocol: str(count) for protocol, count in counts.items()}}
-        tally = self.traffic.of(channel_of(name))
-        if sent := tally.take()[1]:  # the first of a channel's streams tells all
-            query["sent"] = str(sent)
-        if not await self._post(semaphore, "viewers", name, query):
-            tally.put_back(sent)
+    def _sent(self, channel: str) -> Mapping[str, str]:
+        """Returns the fields that tell the bytes of a channel; {}: there are no new ones."""
+        if ("viewers", channel) not in self._unconfirmed and (sent := self.traffic.of(channel).take()[1]):
+            self._number("viewers", channel, {"sent": str(sent)})
+        return self._unconfirmed.get(("viewers", channel), {})
 
-    async def _report_experience(self, semaphore: asyncio.Semaphore, name: str, totals: Mapping[str, Totals]) -> None:
-        query = {protocol: one.encode() for protocol, one in totals.items()}
-        if not await self._post(semaphore, "experienced", name, query):
-            self.experience.put_back(name, totals)
+    def _experienced(self) -> dict[str, Mapping[str, str]]:
+        """Returns the fields that tell the totals of viewers, by channel."""
+        for channel, totals in self.experience.take(self.held_here).items():
+            if ("experienced", channel) in self._unconfirmed:
+                self.experience.put_back(channel, totals)
+            else:
+                self._number("experienced", channel, {protocol: one.encode() for protocol, one in totals.items()})
+        return {channel: fields for (name, channel), fields in self._unconfirmed.items() if name == "experienced"}
+
+    def _number(self, operation: str, channel: str, fields: Mapping[str, str]) -> None:
+        """Stores the fields of a new report until a holder confirms it."""
+        self._unconfirmed[operation, channel] = {**fields, REPORT: str(next(self._numbers))}
+
+    async def _report(
+        self, semaphore: asyncio.Semaphore, name: str, counts: Mapping[str, int], sent: Mapping[str, str]
+    ) -> None:
+        fields = {protocol: str(count) for protocol, count in counts.items()}
+        await self._confirm(semaphore, "viewers", name, {**fields, **sent})
+
+    async def _confirm(
+        self, semaphore: asyncio.Semaphore, operation: str, name: str, fields: Mapping[str, str]
+    ) -> None:
+        """Sends a report, and forgets its numbered fields when a holder has taken it."""
+        done = await self._post(semaphore, operation, name, {"node": self.node, **fields})
+        if done and REPORT in fields:
+            self._unconfirmed.pop((operation, channel_of(name)), None)
 
     async def _post(self, semaphore: asyncio.Semaphore, operation: str, name: str, query: Mapping[str, str]) -> bool:
         """Sends numbers to the node that holds a stream. Returns False if they have to be sent again."""

@@ -18,14 +18,17 @@ from tests.support.builders import AUDIO, VIDEO, hub, publish
 from tests.support.http import request
 
 
-async def post(experience: Experience, channel: str, query: str) -> Response:
+async def post(experience: Experience, channel: str, *queries: str) -> Response:
+    """Posts reports to one node. Returns the last answer."""
     on = hub([])
     publish(on, "c1").set_tracks(VIDEO, AUDIO, {})
     recorder = Recorder(on, dict, lambda stream: {})
     operations = DiagnosisOperations(SiblingProcesses("h.1", cast(Peers, None)), on, recorder, experience, RefusalLog())
     try:
-        target = f"/_node/.node/experienced/{channel}?{query}"
-        return await operations.table()["experienced"](request(target, "POST"), channel)
+        experienced = operations.table()["experienced"]
+        for query in queries:
+            answer = await experienced(request(f"/_node/.node/experienced/{channel}?{query}", "POST"), channel)
+        return answer
     finally:
         on.drain()
         await on.drained()
@@ -36,6 +39,14 @@ async def test_totals_of_another_node_are_added():
     totals.players = 3
     assert (await post(experience, "c1", f"flv={totals.encode()}")).status == 200
     assert experience.of("c1")["flv"].players == 3
+
+
+async def test_totals_that_are_sent_again_under_their_number_are_added_once() -> None:
+    experience, totals = Experience(Metrics("1")), Totals()
+    totals.players = 3
+    reports = [f"flv={totals.encode()}&node={node}&report={number}" for node, number in (("e1", 4), ("e2", 1))]
+    await post(experience, "c1", reports[0], reports[0], reports[1])
+    assert experience.of("c1")["flv"].players == 6
 
 
 @pytest.mark.parametrize("value", ["1", "1_2_3____x", "9999999999_0_0____"])

@@ -293,6 +293,14 @@ async def test_the_bytes_of_an_edge_are_added_to_the_channel(node: Node):
     assert node.hub.traffic.of("c1").sent == 750
 
 
+async def test_bytes_that_are_sent_again_under_their_number_are_added_once(node: Node) -> None:
+    for number, sent in ((4, 700), (4, 700), (7, 50), (4, 700)):
+        await node.json(f"viewers/c1?node=e1&flv={number}&sent={sent}&report={number}", "POST")
+    await node.json("viewers/c1?node=e2&sent=3&report=4", "POST")
+    assert node.hub.traffic.of("c1").sent == 753
+    assert node.distant.of("c1") == {"flv": 4}
+
+
 @pytest.mark.parametrize(
     "query",
     ["flv=1", "node=&flv=1", "node=a/b&flv=1", "node=e1&flv=-1", "node=e1&flv=x", "node=e1&flv=12345678",

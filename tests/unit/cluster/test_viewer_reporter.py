@@ -140,8 +140,8 @@ async def test_viewer_experience_is_kept_until_the_holder_answers(elsewhere: Els
     elsewhere.failing = None
     experience.add("c1", "flv", Cmcd(8, startup=900))
     await one.report()
-    ((_, _, query),) = elsewhere.experienced
-    assert Totals.decode(query["flv"]).players == 2
+    await one.report()
+    assert [Totals.decode(query["flv"]).players for _, _, query in elsewhere.experienced] == [1, 1]
 
 
 def counting(elsewhere: Elsewhere, watched: dict[str, dict[str, int]], traffic: TrafficCounts) -> ViewerReporter:
@@ -178,4 +178,38 @@ async def test_bytes_wait_for_a_holder(elsewhere: Elsewhere, lost: str):
     elsewhere.places.update(places)
     traffic.of("c1").sent += 1
     await one.report()
-    assert elsewhere.told[0][2]["sent"] == "701"
+    await one.report()
+    assert [query["sent"] for _, _, query in elsewhere.told] == ["700", "1"]
+
+
+class Late(Elsewhere):
+    """A holder that takes reports, and answers too late."""
+
+    late = True
+
+    async def ask(self, place: NodeAddress, method: str, target: str, *, seconds: float) -> bytes:
+        answer = await super().ask(place, method, target, seconds=seconds)
+        if self.late:
+            raise PeerUnavailable(place, "no answer in time")
+        return answer
+
+
+async def test_a_report_that_was_answered_too_late_is_sent_again_under_its_number() -> None:
+    late = Late({"c1": HOLDER, "c1@720p": HOLDER})
+    traffic, experience = TrafficCounts(), Experience(Metrics("1"))
+    watched = {"c1": {"flv": 1}, "c1@720p": {"hls": 1}}
+    one = counting(late, watched, traffic)
+    one.experience = experience
+    for session, sent in ((7, 700), (8, 20), (9, 3)):
+        traffic.of("c1").sent += sent
+        experience.add("c1", "flv", Cmcd(session, startup=800))
+        await one.report()
+        late.late = False
+        watched.pop("c1", None)  # another stream of the channel repeats it
+    told = [(query["sent"], query["report"]) for _, _, query in late.told if "sent" in query]
+    totals = [(Totals.decode(query["flv"]).players, query["report"]) for _, _, query in late.experienced]
+    assert [sent for sent, _ in told] == ["700", "700", "23"]
+    assert [players for players, _ in totals] == [1, 1, 2]
+    for numbers in ([number for _, number in told], [number for _, number in totals]):
+        assert numbers[0] == numbers[1]
+        assert int(numbers[2]) > int(numbers[1])
