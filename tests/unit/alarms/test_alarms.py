@@ -242,7 +242,7 @@ async def test_a_stream_that_went_to_another_node_is_not_told(node: Process):
     assert list(node.board.faults) == []
 
 
-async def test_a_stream_that_went_to_another_node_ends_what_was_told(node: Process):
+async def test_a_stream_that_went_to_another_node_ends_its_told_fault(node: Process):
     rules = [AlarmRule(name=name, on=["off_air"], after=after, to="ntfy://t") for name, after in (("a", 0), ("b", 60))]
     await node.alarms.set_rules(StoredRules(rules, {}, ""))
     live(node).close()
@@ -312,7 +312,7 @@ async def test_a_stream_that_starts_at_another_node_ends_its_faults(node: Proces
     assert await other.told() == [("ended", "Stage is on air again")]
 
 
-async def test_what_ends_while_a_restarted_process_cannot_read_the_rules_is_told(
+async def test_the_end_of_a_fault_is_told_after_a_restarted_process_could_not_read_the_rules(
     node: Process, store: SqliteConsole, monkeypatch: pytest.MonkeyPatch
 ):
     await node.rule()

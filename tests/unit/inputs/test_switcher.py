@@ -373,7 +373,7 @@ async def test_the_session_shows_the_encoder_that_took_an_input_over(monkeypatch
         second.close()
 
 
-async def test_the_session_shows_what_a_source_leaves_out(monkeypatch: pytest.MonkeyPatch):
+async def test_the_session_shows_the_media_that_a_source_leaves_out(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         one.hub.channel_changed(channel(PUSH, {**SLATE, "always": True}))
         await one.until(lambda: one.on_air() and isinstance(one.hidden("slate"), Stream))
