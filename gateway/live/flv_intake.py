@@ -131,7 +131,7 @@ class FlvIntake(UnitIntake):
         return ""
 
     def finish(self, now: float) -> None:
-        if self._pictures is not None:
+        if self._pictures is not None and self.publisher.active:
             self._publish_repaired(self._pictures.finish(), now)
         if self._converter is not None:
             self._converter.close()

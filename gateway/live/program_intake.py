@@ -84,7 +84,7 @@ class ProgramIntake(UnitIntake):
 
     def finish(self, now: float, *, is_whole: bool = True) -> None:
         """Ends the push. is_whole: whether the data end with a whole picture; otherwise the last one is dropped."""
-        if is_whole:
+        if is_whole and self.publisher.active:
             self._take_events(self.reader.finish(), now)
         for source in self._sources.values():
             if source.converter is not None:

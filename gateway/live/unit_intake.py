@@ -113,8 +113,8 @@ class UnitIntake:
             self._announce(now)
 
     def finish(self, now: float) -> None:
-        """Ends the push: announces the tracks and publishes the waiting units."""
-        if self._preroll and not self.is_announced:
+        """Ends the push: announces the tracks and publishes the waiting units; after an eviction, only cleans up."""
+        if self._preroll and not self.is_announced and self.publisher.active:
             self._announce(now)
 
     def take(self, track_id: int, unit: AccessUnit, now: float) -> None:

@@ -382,7 +382,7 @@ class RtmpSession(ScheduledReads):
         push, self._push = self._push, None
         intake, self._intake = self._intake, None
         self.merge_reads(False)
-        if intake is not None and intake.publisher.active:
+        if intake is not None:
             intake.finish(time.monotonic())
         if push is not None:
             malformed = intake.unusable.broken if intake is not None else 0
@@ -390,7 +390,6 @@ class RtmpSession(ScheduledReads):
 
     def _evicted(self, reason: EndReason) -> None:
         """Ends the publish when the hub evicts the publisher."""
-        self._intake = None
         if self._core.state is RtmpState.PUBLISHING:
             code = "NetStream.Publish.BadName" if reason is EndReason.PUBLISHER_GONE else "NetStream.Publish.Failed"
             self._core.reject_publish(code, EVICTIONS.get(reason, str(reason)))

@@ -93,8 +93,7 @@ class SrtPush:
     def closed(self, reason: str) -> None:
         """Ends the push."""
         intake, self._intake = self._intake, None
-        publisher = self._push.publisher
-        if intake is not None and publisher is not None and publisher.active:
+        if intake is not None:
             intake.finish(time.monotonic())
         stopped = self._link is not None and self._link.stopped
         bytes_received = self._link.connection.bytes if self._link is not None else 0

@@ -34,7 +34,7 @@ class ProgramOutput(AbstractAsyncContextManager["ProgramOutput"]):
         self._last = time.monotonic()
 
     async def __aexit__(self, *error: object) -> None:
-        if self._intake is not None and self._publisher is not None and self._publisher.active:
+        if self._intake is not None:
             self._intake.finish(time.monotonic(), is_whole=self.is_whole)
         if self._publisher is not None:
             self._publisher.close()

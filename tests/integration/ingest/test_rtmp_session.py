@@ -28,6 +28,8 @@ from gateway.lib.tasks import Tasks
 from gateway.listeners.pending_connections import EARLY_BYTES, EARLY_READ, PendingConnections
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
+from gateway.live.sink import EndReason
+from gateway.media.track import AccessUnit
 from gateway.packaging.feed import Feed
 from gateway.packaging.rtmp_output import RtmpOutput
 from gateway.playback.play import PlayAdmission
@@ -39,6 +41,7 @@ from tests.support import builders
 from tests.support.builders import FAR
 from tests.support.rtmp import AUDIO, VIDEO, Peer, command, connected, message, picture, self_signed, trusting_anyone
 from tests.support.time_outs import at_most
+from tests.unit.live.test_unusual_bodies import Converter
 
 STARTED, FAILED = "NetStream.Publish.Start", "NetStream.Publish.Failed"
 SECRETS = SigningSecrets("a-secret")
@@ -257,6 +260,24 @@ async def test_a_publisher_may_close_and_publish_again_during_the_key_check() ->
             "NetStream.Unpublish.Success",
             STARTED,
         ]
+
+
+async def test_an_evicted_push_closes_its_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Converter] = []
+
+    def make(deliver: Callable[[AccessUnit], None]) -> Converter:
+        made.append(Converter(deliver))
+        return made[-1]
+
+    monkeypatch.setattr(ListenerServices, "sound_converter", lambda services, stream: make)
+    async with running() as lab, connected(lab.listener.port) as peer:
+        await peer.publish(KEY)
+        await peer.body(AUDIO, b"\xb6" + bytes(40), 0)  # Speex
+        await lab.until(lambda: made, "the sound is converted")
+        lab.hub.end("c1", EndReason.KICKED)
+        assert [converter.closed for converter in made] == [1]
+        await lab.empty()
+        assert [converter.closed for converter in made] == [1]
 
 
 async def test_a_player_of_a_failed_output_gets_an_error() -> None:

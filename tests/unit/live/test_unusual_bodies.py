@@ -231,18 +231,21 @@ async def test_units_without_a_picture_are_bounded() -> None:
 
 
 class Converter:
-    """Makes one frame of AAC of each frame of sound."""
+    """Makes one frame of AAC of each frame of sound. closed: the number of calls of `close`."""
 
     def __init__(self, deliver: Callable[[AccessUnit], None]) -> None:
         self.deliver = deliver
+        self.closed = 0
 
     def change(self, track: MediaTrack, foreign: ForeignSound | None) -> None:
-        assert foreign is not None or not aac.parse_asc(track.config).channel_config
+        is_aac = track.codec is Codec.AAC
+        assert foreign is not None or not (is_aac and aac.parse_asc(track.config).channel_config)
 
     def give(self, unit: AccessUnit) -> None:
         self.deliver(replace(unit, track=MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90"), payload=b"made"))
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed += 1
 
 
 async def test_sound_whose_channels_have_no_number_is_converted() -> None:
