@@ -57,6 +57,12 @@ class _Source:
     track: MediaTrack | None = None
     converter: SoundToAac | None = None
 
+    def end_conversion(self) -> None:
+        """Closes its converter, if it has one."""
+        converter, self.converter = self.converter, None
+        if converter is not None:
+            converter.close()
+
 
 class ProgramIntake(UnitIntake):
     """Publishes the first pictures and the first sound of a program as default tracks.
@@ -87,8 +93,7 @@ class ProgramIntake(UnitIntake):
         if is_whole and self.publisher.active:
             self._take_events(self.reader.finish(), now)
         for source in self._sources.values():
-            if source.converter is not None:
-                source.converter.close()
+            source.end_conversion()
         super().finish(now)
 
     def _take_events(self, events: Sequence[object], now: float) -> None:
@@ -170,6 +175,7 @@ class ProgramIntake(UnitIntake):
                 source.converter = self._make_converter(lambda unit: self._converted(source, unit))
             source.converter.change(read, event.foreign)
             return
+        source.end_conversion()
         self._set_source_track(source, read, now)
 
     def _set_source_track(self, source: _Source, track: MediaTrack, now: float) -> None:
@@ -184,7 +190,9 @@ class ProgramIntake(UnitIntake):
             self._set_additional(source, track, now)
 
     def _converted(self, source: _Source, unit: AccessUnit) -> None:
-        """Publishes a unit of a converter. Hot path."""
+        """Publishes a unit of a converter, which may come after the end of the conversion. Hot path."""
+        if source.converter is None or not self.publisher.active:
+            return
         now = time.monotonic()
         self._set_source_track(source, unit.track, now)
         unit.wall = time.time()
@@ -208,9 +216,7 @@ class ProgramIntake(UnitIntake):
         """Chooses the streams to publish. Those that are published already stay."""
         entries = self._entries = {entry.pid: entry for entry in program.streams}
         for pid in [pid for pid in self._sources if pid not in entries]:
-            source = self._sources.pop(pid)
-            if source.converter is not None:
-                source.converter.close()
+            self._sources.pop(pid).end_conversion()
         for entry in program.streams:
             if entry.pid not in self._sources:
                 self._add(entry)
