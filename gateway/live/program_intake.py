@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ from gateway.live.private_intake import PRIVATE_USES, PrivateIntake, millisecond
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
 from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
+from gateway.live.track_changes import MAX_BURST, IntervalLimiter, KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import NOT_READABLE
 from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
@@ -76,6 +78,7 @@ class ProgramIntake(UnitIntake):
         self.reader = ProgramReader()
         self._cues = CueIntake(publisher)
         self._make_converter = make_converter
+        self._sound_limiter = IntervalLimiter(MAX_BURST + _MAX_SOUNDS)  # for conversions that begin: all sound at once
         self._sources: dict[int, _Source] = {}  # by PID
         self._entries: dict[int, StreamEntry] = {}  # by PID: all streams of the program
         self._private = PrivateIntake()
@@ -91,7 +94,8 @@ class ProgramIntake(UnitIntake):
     def finish(self, now: float, *, is_whole: bool = True) -> None:
         """Ends the push. is_whole: whether the data end with a whole picture; otherwise the last one is dropped."""
         if is_whole and self.publisher.active:
-            self._take_events(self.reader.finish(), now)
+            with suppress(KeepsChanging):  # the push ends anyway
+                self._take_events(self.reader.finish(), now)
         for source in self._sources.values():
             source.end_conversion()
         super().finish(now)
@@ -166,9 +170,11 @@ class ProgramIntake(UnitIntake):
     # ---- tracks ----
 
     def _change(self, source: _Source, event: ProgramUnit, now: float) -> None:
-        """Begins a track, or another configuration of it."""
+        """Begins a track, or another configuration of it. Raises KeepsChanging."""
         read = source.read = event.unit.track
         if must_be_converted(event, self.publisher.stream.channel):
+            if not self._sound_limiter.take(now):
+                raise KeepsChanging  # each other codec starts another worker
             source.track = None
             if source.converter is None:
                 self._sound_ms = CONVERTED_SOUND_MS

@@ -6,20 +6,23 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from gateway.live.program_intake import ProgramIntake
+from gateway.live.track_changes import KeepsChanging
 from gateway.media.track import AccessUnit, Codec, Kind
 from tests.support import builders
 from tests.support.builders import Recorder
-from tests.unit.formats.ts.test_program_reader import made
+from tests.unit.formats.ts.test_program_reader import FILLING, data_pes, made, pat, pmt, section_packet
 from tests.unit.live.test_unusual_bodies import Converter
 
 
 class Rig:
     """A push of a transport stream. given: what its converters get."""
 
-    def __init__(self) -> None:
+    def __init__(self, **channel: bool) -> None:
         self.hub = builders.hub()
-        self.publisher = builders.publish(self.hub)
+        self.publisher = builders.publish(self.hub, **channel)
         self.sink = Recorder()
         self.publisher.stream.attach(self.sink)
         self.converters: list[Converter] = []
@@ -38,8 +41,8 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig() -> AsyncIterator[Rig]:
-    one = Rig()
+async def rig(**channel: bool) -> AsyncIterator[Rig]:
+    one = Rig(**channel)
     yield one
     one.hub.drain()
     await one.hub.drained()
@@ -74,3 +77,50 @@ async def test_late_sound_of_an_ended_conversion_is_not_published() -> None:
         before = len(push.sink.items)
         push.converters[-1].deliver(late)
         assert len(push.sink.items) == before
+
+
+# Frames of 8 kbit/s and 22,050 Hz (ISO/IEC 13818-3), and of AC-3 with 32 kbit/s.
+LAYER_2, LAYER_3 = (head + bytes(size - 4) for head, size in ((b"\xff\xf5\x10\xc0", 52), (b"\xff\xf3\x10\xc0", 26)))
+AC3 = b"\x0b\x77\0\0\0\x40" + bytes(122)
+
+
+def sound_packet(pid: int, payload: bytes, counter: int) -> bytes:
+    """A PES packet whose end only the next one shows."""
+    packet = data_pes(pid, payload, 900 * counter, 0xC0)
+    head = packet.index(b"\0\0\1\xc0")
+    return packet[:3] + bytes((0x30 | counter % 16,)) + packet[4 : head + 4] + b"\0\0" + packet[head + 6 :]
+
+
+async def test_codecs_that_alternate_end_the_push() -> None:
+    """Each change starts the conversion again, in a client of its own."""
+    tables = section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, [(3, 0x100, b"")]))
+    packets = [sound_packet(0x100, (LAYER_2 + LAYER_3) * 2, n) for n in range(5)]
+    async with rig(isCMAF=True) as push:
+        push.intake.receive(tables + FILLING + b"".join(packets[:2]), 0.0)
+        with pytest.raises(KeepsChanging):
+            push.intake.receive(b"".join(packets[2:]), 0.0)
+        push.intake.finish(0.0)  # with the changes of the last packet
+        assert [converter.closed for converter in push.converters] == [1]
+
+
+async def test_streams_that_alternate_end_the_push() -> None:
+    async with rig() as push:
+        push.intake.receive(section_packet(0, pat({1: 0x20})), 0.0)
+        with pytest.raises(KeepsChanging):
+            for n in range(50):
+                table = section_packet(0x20, pmt(1, [(0x81, 0x100 + n, b"")], n % 32), n % 16)
+                sound = b"".join(sound_packet(0x100 + n, AC3, k) for k in range(2))
+                push.intake.receive(table + FILLING * 22 + sound, 0.0)
+        push.intake.finish(0.0)
+        assert {converter.closed for converter in push.converters} == {1}
+
+
+async def test_all_sound_of_a_program_may_begin_and_change_at_once() -> None:
+    async with rig() as push:
+        push.intake.receive(section_packet(0, pat({1: 0x20})), 0.0)
+        for n in range(2):
+            pids = [0x100 + 16 * n + k for k in range(8)]
+            table = section_packet(0x20, pmt(1, [(0x81, pid, b"") for pid in pids], n), n)
+            sound = b"".join(sound_packet(pid, AC3, k) for k in range(2) for pid in pids)
+            push.intake.receive(table + FILLING * 22 + sound, 5.0 * n)
+        assert [converter.closed for converter in push.converters] == [1] * 8 + [0] * 8
