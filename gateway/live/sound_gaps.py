@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from gateway.lib.token_bucket import TokenBucket
 from gateway.media.clock import MILLISECONDS
 from gateway.media.silent_frames import LIKE_OTHERS, silent_frame
 from gateway.media.track import AccessUnit, Kind, MadeSilence, MediaTrack
@@ -18,6 +19,9 @@ LATE_MS: Final = 300  # sound pauses if it is later than usual by more than this
 # A hole in both tracks is no pause of the sound: so many pictures must have come without it, none later than this.
 _PICTURES: Final = 3
 _STEP_MS: Final = 2_000
+# Silence at once, and for each second: a hostile push has times that are much faster than real time.
+_MOST_SILENCE_MS: Final = 30_000
+_SILENCE_RATE: Final = 2_000
 _UNKNOWN_MS: Final = 1_000  # what is usual, before it was measured: some encoders interleave a second late
 _MOST_MS: Final = 3_000  # the latest that is usual
 _WINDOW_MS: Final = 5_000  # the usual lateness is the greatest of one to two such times
@@ -37,7 +41,7 @@ class SoundGaps:
 
     __slots__ = (
         *("_earlier_latest", "_frame", "_frame_ms", "_heard", "_is_paused", "_latest", "_name", "_next", "_publish"),
-        *("_pictures", "_shown", "_track", "_until", "_usual", "_window", "made"),
+        *("_pictures", "_shown", "_silence", "_track", "_until", "_usual", "_window", "made"),
     )
 
     def __init__(self, name: str, publish: Callable[[AccessUnit, float], None]) -> None:
@@ -55,6 +59,7 @@ class SoundGaps:
         self._window: float | None = None  # begin of this window
         # Up to pictures of this time, sound that is not later than `_latest` needs no measurement.
         self._until: float = _NEVER
+        self._silence = TokenBucket(_SILENCE_RATE, _MOST_SILENCE_MS)  # milliseconds that may be filled
         self.made = 0
 
     def set_tracks(self, video: MediaTrack | None, audio: MediaTrack | None) -> None:
@@ -121,7 +126,8 @@ class SoundGaps:
     def _fill(self, track: MediaTrack, dts: float, wall: float, now: float) -> None:
         """Publishes silence up to the time that sound usually has reached at a picture of the time `dts`.
 
-        It is bounded: a hole grows by at most _STEP_MS for each picture, and is filled from the third one on.
+        It is bounded: a hole grows by at most _STEP_MS for each picture, and is filled from the third one on. Silence
+        that is too much for the time in which it came is left out.
         """
         assert self._next is not None, "a hole has a beginning"
         if not self._is_paused:
@@ -129,8 +135,11 @@ class SoundGaps:
                 return  # a burst of media is faster than its converter
             self._is_paused, self._until = True, _NEVER
             log.info("the sound pauses, silence is published", stream=self._name, at_ms=round(dts))
-        after = self._next
-        while after + self._frame_ms <= dts - self._usual:
+        after, end = self._next, dts - self._usual
+        count = max(0, int((end - after) / self._frame_ms))
+        if not self._silence.take(count * self._frame_ms, now):
+            after, count = end, 0
+        for _ in range(count):
             self.made += 1
             at = round(after * track.timescale / MILLISECONDS)
             self._publish(MadeSilence(track, at, 0, True, wall, self._frame), now)

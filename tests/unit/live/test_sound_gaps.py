@@ -25,7 +25,7 @@ class Push:
         self.audio, self.late, self.payload = audio, late, payload
         self.sound = 0.0
         self.at = 0
-        self.now, self.speed = 0.0, 1  # monotonic seconds; of the push, in times of real time
+        self.now, self.speed = 0.0, 1.0  # monotonic seconds; of the push, in times of real time
 
     def play(self, ms: int, *, sound: bool = True) -> None:
         """Sends pictures for a time, and the sound that is due."""
@@ -182,3 +182,29 @@ def test_opus_has_its_own_silence() -> None:
     push.play(12_000)
     push.play(2_000, sound=False)
     assert push.of(MadeSilence)[0].payload == b"\xfc\xff\xfe"
+
+
+def test_silence_is_bounded_by_the_time_in_which_its_pictures_come() -> None:
+    """Pictures that are 2 s apart each would be 94 frames of silence, in one read of the socket."""
+    push = Push()
+    push.play(2_000)
+    push.play(2_000, sound=False)
+    before = push.gaps.made
+    for _ in range(600):
+        push.at += 2_000
+        push.gaps.push(AccessUnit(VIDEO, push.at, 0, True, 0.0, b"p"), push.now)
+    assert push.gaps.made - before <= 30_000 / FRAME_MS
+    assert sum(unit.track is VIDEO for unit in push.seen) == 100 + 600, "all pictures are published"
+    before = push.gaps.made
+    push.now += 15
+    push.play(10_000, sound=False)
+    assert push.gaps.made - before >= 9_000 / FRAME_MS, "later silence is published again"
+
+
+@pytest.mark.parametrize("speed", [1, 1.9])
+def test_long_silence_has_no_hole(speed: float) -> None:
+    push = Push()
+    push.play(2_000)
+    push.speed = speed
+    push.play(600_000, sound=False)
+    assert max(b - a for a, b in pairwise(push.times())) <= FRAME_MS + 1
