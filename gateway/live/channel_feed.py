@@ -29,6 +29,8 @@ class ChannelFeed:
         self.findings: dict[str, Finding] = {}
         self._listeners: list[FollowChannels] = []
         self._closed = False
+        # Told while `run` waits for the store, whose rows may be older; None: it does not wait.
+        self._told: dict[str, Channel | None] | None = None
 
     def shown(self, id: str) -> list[dict[str, Any]]:
         """Returns the findings of a channel as the API shows them."""
@@ -40,14 +42,19 @@ class ChannelFeed:
 
     def tell(self, channels: Mapping[str, Channel | None], *, is_all: bool = False) -> None:
         """Tells channels to all listeners. See FollowChannels."""
+        if self._told is not None:
+            self._told.update(channels)
         for listener in self._listeners:
             listener(channels, is_all)
 
     async def run(self, store: StoredChannels) -> None:
         """Tells all channels every SECONDS, until `close`."""
         while not self._closed:
+            told = self._told = {}
             try:
-                self.tell({channel.id: channel for channel in await store.list()}, is_all=True)
+                rows = await store.list()
+                self._told = None
+                self.tell({channel.id: channel for channel in rows} | told, is_all=True)
             except GatewayError as error:
                 log.warning("the stored channels cannot be read", reason=str(error))
             await asyncio.sleep(SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.unit.live.test_unusual_bodies import Converter
 class Rig:
     """A push of a transport stream. given: what its converters get."""
 
-    def __init__(self, **channel: bool) -> None:
+    def __init__(self, **channel: Any) -> None:
         self.hub = builders.hub()
         self.publisher = builders.publish(self.hub, **channel)
         self.sink = Recorder()
@@ -41,7 +42,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(**channel: bool) -> AsyncIterator[Rig]:
+async def rig(**channel: Any) -> AsyncIterator[Rig]:
     one = Rig(**channel)
     yield one
     one.hub.drain()
