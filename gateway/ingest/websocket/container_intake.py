@@ -11,7 +11,7 @@ from gateway.ingest.browser_intake import IntakeStats
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sound_gaps import SoundGaps
 from gateway.live.track_changes import KeepsChanging
-from gateway.live.unit_intake import IntakeFailed
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, IntakeFailed
 from gateway.media.track import Kind, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
@@ -52,7 +52,7 @@ class ContainerIntake:
         self._ended = False
         self._feeding = asyncio.Lock()  # two calls must not mix their frames, and END must not come between them
         self._tracks: Tracks | None = None
-        self._frames = 0
+        self._read = publisher.unusable.read
         self._report = BrowserReport()
 
     # ---- Intake ----
@@ -106,7 +106,7 @@ class ContainerIntake:
     def stats(self) -> IntakeStats:
         report = self._report
         dropped = report.dropped + report.damaged
-        return IntakeStats(self._frames, dropped, report.behind, report.video, report.audio)
+        return IntakeStats(self._read[VIDEO_INDEX], dropped, report.behind, report.video, report.audio)
 
     # ---- the worker ----
 
@@ -120,8 +120,7 @@ class ContainerIntake:
         unit = wire.decode_unit(body, self._tracks)
         if not self._publisher.active:
             return
-        if unit.track.kind is Kind.VIDEO:
-            self._frames += 1
+        self._read[VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX] += 1
         self._gaps.push(unit, time.monotonic())
 
     def _announce(self, body: bytes) -> None:

@@ -61,7 +61,6 @@ class PushSession:
         self._frames: FramesIntake | None = None
         self._stopped = False  # the client closed the connection, as a page does whose broadcast is stopped
         self._received = 0  # bytes of binary messages
-        self._bytes_before = 0  # bytes that the stream had when this push began
         self._last_message = time.monotonic()  # when the last message came
         # For each second: monotonic time, bytes and frames received until then.
         self._rates: deque[tuple[float, int, int]] = deque(maxlen=_RATE_SECONDS + 1)
@@ -91,7 +90,6 @@ class PushSession:
         kind = "frames" if self._frames is not None else "container"
         self._push.log_begin(form=kind)
         self._last_message = self._push.began
-        self._bytes_before = publisher.stream.received.bytes
         self._rates.append((self._last_message, 0, 0))
         self._send_text(self._messages.accepted(self._push.id, kind))
         self._ws.admit(MAX_MESSAGE)
@@ -174,7 +172,7 @@ class PushSession:
         limits, idle_timeout = self._settings.limits, self._settings.ws.idle_timeout
         if self._close_reason.done() or intake is None or publisher is None:
             return
-        media = publisher.stream.received.bytes > self._bytes_before or any(publisher.unusable.read)
+        media = any(publisher.unusable.read)
         overdue = self._push.overdue(now, self._last_message, limits, idle_timeout, has_media=media)
         if overdue:
             self._end(CloseCode.STALLED, overdue)
