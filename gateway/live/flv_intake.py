@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -132,7 +133,8 @@ class FlvIntake(UnitIntake):
 
     def finish(self, now: float) -> None:
         if self._pictures is not None and self.publisher.active:
-            self._publish_repaired(self._pictures.finish(), now)
+            with suppress(KeepsChanging):  # the push ends anyway
+                self._publish_repaired(self._pictures.finish(), now)
         if self._converter is not None:
             self._converter.close()
         super().finish(now)

@@ -8,6 +8,8 @@ import pytest
 
 from gateway.formats.flv.muxer import track_body, unit_body
 from gateway.live.flv_intake import FlvIntake
+from gateway.live.sink import EndReason
+from gateway.live.track_changes import MAX_CHANGES
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media import aac, nal
 from gateway.media.nal_codec import NAL_CODECS
@@ -173,6 +175,34 @@ async def test_a_new_size_in_the_pictures_is_a_new_announcement() -> None:
         NAL_CODECS[Codec.H264].parse_record(track.config).sps for track in (small.tracks.video, large.tracks.video)
     ]
     same_pictures(sink, replace(small, units=(*small.units, *large.units)))
+
+
+async def test_a_push_ends_although_its_last_picture_changes_the_tracks_too_often() -> None:
+    small, large = film().only(Kind.VIDEO), h264("640x360", seconds=1, gop=15).shifted(2_000).only(Kind.VIDEO)
+    assert large.tracks.video is not None
+    sets = [one for kind in NAL_CODECS[Codec.H264].parse_record(large.tracks.video.config).sets for one in kind]
+    header, key, one, *_ = bodies(small)
+    more = (VIDEO_INDEX, one[1], b"\x27\x01\0\0\0" + nal.join([b"\x41\x01"]))  # from now on, pictures wait
+    last = bodies(large, lambda unit: [nal.join([*sets, *nal.split(unit.payload)])], headers=False)[0]
+    hub, now = builders.hub(), time.monotonic()
+    publisher = publish(hub)
+    made: list[Converter] = []
+
+    def make(deliver: Callable[[AccessUnit], None]) -> Converter:
+        made.append(Converter(deliver))
+        return made[-1]
+
+    intake = FlvIntake(publisher, make)
+    intake.take_media(AUDIO_INDEX, 0, b"\xb6" + bytes(40), 1.7e9, now)  # Speex
+    for index, at, body in (header, key, one, more, last):
+        intake.take_media(index, at, body, 1.7e9, now)
+    for n in range(MAX_CHANGES):
+        publisher.count_change(now + 2 * n)
+    intake.finish(now + 2 * MAX_CHANGES)
+    assert publisher.end_reason is EndReason.KEPT_CHANGING
+    assert [converter.closed for converter in made] == [1]
+    hub.drain()
+    await hub.drained()
 
 
 async def test_h265_that_is_marked_as_h264_is_h265() -> None:
