@@ -178,14 +178,3 @@ function textsOf(player, video) {
  * @returns {string} which quality it is
  */
 function nameOf(id) { return id === "video" ? SOURCE : id; }
-
-/**
- * @param {string} url
- * @param {string} file
- * @returns {string} the address of `file` in the same folder, with the same query
- */
-function beside(url, file) {
-  const found = new URL(file, url);
-  found.search = new URL(url).search;
-  return found.href;
-}
