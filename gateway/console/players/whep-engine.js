@@ -49,10 +49,12 @@ export function whepEngine(video, url, now) {
   connection.addTransceiver("video", { direction: "recvonly" });
   connection.addTransceiver("audio", { direction: "recvonly" });
   const measure = new Measure(connection, video, now);
-  session.open(withStereo).then(() => { video.srcObject = media; }, (error) => {
+  let open = true;
+  session.open(withStereo).then(() => {
+    if (open) video.srcObject = media; // else the element belongs to the next engine, whose `src` would not count
+  }, (error) => {
     settle(error instanceof Refused ? meaning(error.status) : "lost", error.message);
   });
-  let open = true;
   return {
     outcome,
     delay: () => measure.delay,
