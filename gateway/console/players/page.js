@@ -335,6 +335,7 @@ class Page {
     const { view } = this;
     const { video } = view;
     const begin = this.#times();
+    const opening = () => view.state === "starting" || view.state === "lost";
     let [last, furthest, came] = [begin.shown, begin.shown, begin.newest];
     let moved = performance.now(); // time of the last movement
     let fresh = moved;             // time of the last arrival or new picture
@@ -347,7 +348,7 @@ class Page {
       const timer = setInterval(async () => {
         const now = performance.now();
         const { shown: at, newest: end } = this.#times();
-        const rests = (video.paused && !video.ended && view.state !== "starting" && !waits(view.state)) || document.hidden;
+        const rests = (video.paused && !video.ended && !opening() && !waits(view.state)) || document.hidden;
         if (rests || at !== last) moved = now;
         if (end !== came) {
           if (moved === now && !rests) beat = Math.max(beat, now - arrived);
@@ -356,7 +357,7 @@ class Page {
         if (rests || at > furthest + MIN_PROGRESS || end !== came) [fresh, furthest] = [now, Math.max(at, furthest)];
         [last, came] = [at, end];
         since = Math.max(since, moved);
-        const stands = now - moved >= (view.state === "starting" ? STALL : STILL_SECONDS) * 1000;
+        const stands = now - moved >= (opening() ? STALL : STILL_SECONDS) * 1000;
         const stale = now - fresh >= STALL * 1000;
         if (rests || (!stands && !stale && !waits(view.state))) {
           // The picture stops for all viewers of a stream at the same time, so their requests are spread.
@@ -389,7 +390,7 @@ class Page {
           return done({ why: "lost", detail: NO_PICTURE });
         }
         stood();
-        if (view.state !== "starting" || lingers) view.show(away ?? "stalled");
+        if (!opening() || lingers) view.show(away ?? "stalled");
       }, 250);
       signal.addEventListener("abort", () => clearInterval(timer));
     });

@@ -1,0 +1,19 @@
+"""A player page recovers from everything that stops its picture, and starts nothing that the viewer has paused."""
+
+from __future__ import annotations
+
+from tests.support.player_page import player_page
+
+
+def test_an_engine_that_hangs_after_a_lost_connection_is_given_up() -> None:
+    told = player_page("""
+        open();
+        await plays(6);
+        gateway.is = "away";
+        engines[0].end("lost");
+        await pass(1);
+        gateway.is = "there";
+        await pass(15);
+        out({ opened: opened(), closed: engines[1]?.closed });
+    """)
+    assert told == {"opened": "a,a,b", "closed": True}
