@@ -54,6 +54,8 @@ export class Clock {
   now = () => Date.now() + this.#ahead;
 }
 
+const ANSWER_LIMIT = 8000; // ms until a gateway counts as away: every recovery of a page waits for its answer
+
 /**
  * Sends one status request to the gateway.
  * @param {Clock} clock
@@ -62,8 +64,13 @@ export class Clock {
  */
 export async function ask(clock, signal) {
   const asked = performance.now();
+  const over = new AbortController();
+  const end = () => over.abort();
+  const timer = setTimeout(end, ANSWER_LIMIT);
+  signal.addEventListener("abort", end);
+  if (signal.aborted) end();
   try {
-    const reply = await fetch(neighbour("status.json"), { cache: "no-store", signal });
+    const reply = await fetch(neighbour("status.json"), { cache: "no-store", signal: over.signal });
     const answered = performance.now();
     if (reply.status === 401 || reply.status === 403) return { kind: "denied", detail: await reason(reply) };
     if (!reply.ok) return { kind: "away" };
@@ -74,6 +81,9 @@ export async function ask(clock, signal) {
   } catch (error) {
     if (signal.aborted) throw error;
     return { kind: "away" };
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", end);
   }
 }
 

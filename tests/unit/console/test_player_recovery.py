@@ -17,3 +17,14 @@ def test_an_engine_that_hangs_after_a_lost_connection_is_given_up() -> None:
         out({ opened: opened(), closed: engines[1]?.closed });
     """)
     assert told == {"opened": "a,a,b", "closed": True}
+
+
+def test_a_gateway_that_accepts_and_never_answers_counts_as_away() -> None:
+    told = player_page("""
+        open();
+        await plays(6);
+        gateway.is = "silent";
+        await pass(30);
+        out({ opened: opened(), state: view.state });
+    """)
+    assert told == {"opened": "a", "state": "lost"}
