@@ -52,6 +52,9 @@ globalThis.addEventListener = page.addEventListener.bind(page);
 globalThis.document = Object.assign(new EventTarget(), { hidden: false });
 globalThis.location = new URL(`http://media.test/channel/${input?.query ?? ""}`);
 globalThis.HTMLMediaElement = { HAVE_CURRENT_DATA: 2, HAVE_FUTURE_DATA: 3 };
+const turn = (type) => page.dispatchEvent(Object.assign(new Event(type), { persisted: true }));
+/** The viewer leaves for another page, and the browser keeps this one; the viewer comes back. */
+const [leaves, returns] = [() => turn("pagehide"), () => turn("pageshow")];
 const reported = [];
 globalThis.reportError = (error) => reported.push(error.message);
 

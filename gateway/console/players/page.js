@@ -118,6 +118,7 @@ class Page {
     });
     this.#report.follow(view.video);
     addEventListener("pagehide", () => this.#engine?.close());
+    addEventListener("pageshow", ({ persisted }) => { if (persisted) this.#switch(); }); // by the back button
     setInterval(() => this.#refresh(), 500);
   }
 

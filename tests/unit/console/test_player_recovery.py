@@ -28,3 +28,16 @@ def test_a_gateway_that_accepts_and_never_answers_counts_as_away() -> None:
         out({ opened: opened(), state: view.state });
     """)
     assert told == {"opened": "a", "state": "lost"}
+
+
+def test_a_page_that_the_back_button_brings_back_plays_again() -> None:
+    told = player_page("""
+        open();
+        await plays(6);
+        leaves();
+        await pass(60);
+        returns();
+        await plays(1);
+        out({ opened: opened(), state: view.state, moves: video.currentTime > 0 });
+    """)
+    assert told == {"opened": "a,a", "state": "live", "moves": True}
