@@ -40,7 +40,7 @@ const NO_PICTURE = "no picture arrives";
  */
 export function start(format) {
   const page = new Page(onlyWay(format), new View(streamName(), format));
-  if (format.unsupported === null) return run(page);
+  if (format.unsupported === null) return void page.run();
   const feature = format.unsupported;
   const another = EMBEDDED ? "detail.off.embed" : "detail.off";
   speak(() => page.view.show("missing", `${t("detail.missing", { feature })} ${t(another)}`));
@@ -55,16 +55,8 @@ export function start(format) {
  */
 export function startBest(ways, view) {
   const page = new Page(ways, view);
-  run(page);
+  void page.run();
   return () => page.restart();
-}
-
-/** @param {Page} page */
-function run(page) {
-  page.run().catch((error) => {
-    page.view.show("lost");
-    throw error;
-  });
 }
 
 class Page {
@@ -131,7 +123,10 @@ class Page {
   async run() {
     const { view, ways } = this;
     for (;;) {
-      const outcome = await this.#once();
+      const outcome = await this.#once().catch((error) => {
+        reportError(error);
+        return /** @type {Outcome} */ ({ why: "lost", detail: String(error.message) });
+      });
       if (outcome === null || outcome === "another" || outcome.why === "tracks") continue;
       if (outcome.why === "denied") await this.#untilRetry("denied", outcome.detail);
       else if (outcome.why === "codec") {
@@ -206,10 +201,11 @@ class Page {
       await this.#pause(name === null ? this.#absent : this.#waiting);
       return null;
     }
-    if (answer.status.rewind && this.#date !== null) {
-      const { rewindEngine } = await import("./hls-engine.js");
+    // If it does not load, the page plays live.
+    const hls = answer.status.rewind && this.#date !== null ? await import("./hls-engine.js").catch(() => null) : null;
+    if (hls && this.#date !== null) {
       const media = answer.status.captions?.length ? "index.m3u8" : "live.m3u8"; // only the first one has captions
-      const format = { label: "HLS", output: "hls", media, unsupported: null, open: rewindEngine(this.#date) };
+      const format = { label: "HLS", output: "hls", media, unsupported: null, open: hls.rewindEngine(this.#date) };
       // A channel without the output "hls" has this playlist too; a request waits for its first segment.
       if (answer.status.ready?.includes("hls") || !answer.status.outputs?.includes("hls")) {
         this.#waiting.reset();

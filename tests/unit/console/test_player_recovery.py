@@ -41,3 +41,26 @@ def test_a_page_that_the_back_button_brings_back_plays_again() -> None:
         out({ opened: opened(), state: view.state, moves: video.currentTime > 0 });
     """)
     assert told == {"opened": "a,a", "state": "live", "moves": True}
+
+
+def test_the_page_plays_live_if_the_player_that_rewinds_does_not_load() -> None:
+    told = player_page("""
+        fakes["./hls-engine.js"] = "throw new Error(`not loaded`)";
+        open();
+        await plays(6);
+        bar.go(1.69e12);
+        await plays(1);
+        out({ opened: opened(), state: view.state });
+    """)
+    assert told == {"opened": "a,a", "state": "live"}
+
+
+def test_another_way_is_tried_if_an_engine_cannot_be_made() -> None:
+    told = player_page("""
+        ways[0].load = async () => ({ open() { throw new Error("broken"); }, unsupported: null });
+        open();
+        await pass(5);
+        await plays(1);
+        out({ opened: opened(), state: view.state, reported });
+    """)
+    assert told == {"opened": "b", "state": "live", "reported": ["broken"]}
