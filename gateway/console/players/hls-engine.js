@@ -81,6 +81,25 @@ function leaveOutLateUpdates(hls) {
 }
 
 /**
+ * Settles the outcome of an engine at an error that hls.js cannot repair.
+ * @param {Hls} hls
+ * @param {ReturnType<typeof pending>["settle"]} settle
+ */
+function settleErrors(hls, settle) {
+  let repairs = 0;
+  hls.on(Hls.Events.ERROR, (_, data) => {
+    const code = data.response?.code;
+    if (code === 401 || code === 403) return settle("denied");
+    if (!data.fatal) return;
+    if (data.details === Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR || data.details === Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR
+      || data.details === Hls.ErrorDetails.BUFFER_INCOMPATIBLE_CODECS_ERROR) return settle("codec", data.error?.message ?? data.details);
+    // hls.js can recover from a decoder error. After more than two the media are broken.
+    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && repairs++ < 2) return hls.recoverMediaError();
+    settle("lost", data.details);
+  });
+}
+
+/**
  * @param {HTMLVideoElement} video
  * @param {string} url
  * @param {() => number} now
@@ -106,17 +125,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
   });
   leaveOutLateUpdates(hls);
-  let repairs = 0;
-  hls.on(Hls.Events.ERROR, (_, data) => {
-    const code = data.response?.code;
-    if (code === 401 || code === 403) return settle("denied");
-    if (!data.fatal) return;
-    if (data.details === Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR || data.details === Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR
-      || data.details === Hls.ErrorDetails.BUFFER_INCOMPATIBLE_CODECS_ERROR) return settle("codec", data.error?.message ?? data.details);
-    // hls.js can recover from a decoder error. After more than two the media are broken.
-    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && repairs++ < 2) return hls.recoverMediaError();
-    settle("lost", data.details);
-  });
+  settleErrors(hls, settle);
   const compare = otherTracks(live, settle);
   let part = NaN; // number of the discontinuity before the shown picture
   hls.on(Hls.Events.FRAG_CHANGED, (_, { frag: { cc } }) => {
@@ -249,20 +258,13 @@ function openRewound(video, url, date) {
   });
   leaveOutLateUpdates(hls);
   let open = true;
-  let repairs = 0;
   let started = false;
   hls.on(Hls.Events.LEVEL_UPDATED, (_, data) => {
     if (started) return;
     started = true;
     queueMicrotask(() => { if (open) hls.startLoad(place(data.details, date)); });
   });
-  hls.on(Hls.Events.ERROR, (_, data) => {
-    const code = data.response?.code;
-    if (code === 401 || code === 403) return settle("denied");
-    if (!data.fatal) return;
-    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && repairs++ < 2) return hls.recoverMediaError();
-    settle("lost", data.details);
-  });
+  settleErrors(hls, settle);
   const ended = () => settle("ended");
   video.addEventListener("ended", ended);
   const seek = (/** @type {number} */ wanted) => {

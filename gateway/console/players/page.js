@@ -81,7 +81,7 @@ class Page {
   /** @type {() => void} */
   #reopen = () => undefined;
   #report = new Report({ delay: () => this.#delay(), quality: () => this.#quality() });
-  /** The way that plays or played last. @type {Way | null} */
+  /** The way that plays or played last; null while rewound. @type {Way | null} */
   #way = null;
   /** The status with which it was opened. @type {Status | null} */
   #status = null;
@@ -209,9 +209,13 @@ class Page {
       // A channel without the output "hls" has this playlist too; a request waits for its first segment.
       if (answer.status.ready?.includes("hls") || !answer.status.outputs?.includes("hls")) {
         this.#waiting.reset();
+        this.#way = null;
         this.#stable = false;
         view.uses(format);
-        return this.#play(answer.status, format);
+        const outcome = await this.#play(answer.status, format);
+        if (outcome === "another" || this.#stable) return outcome;
+        this.#date = null; // it would fail again, so the page plays live
+        return "another";
       }
     }
     this.#date = null;

@@ -64,3 +64,35 @@ def test_another_way_is_tried_if_an_engine_cannot_be_made() -> None:
         out({ opened: opened(), state: view.state, reported });
     """)
     assert told == {"opened": "b", "state": "live", "reported": ["broken"]}
+
+
+def test_a_rewound_player_that_never_plays_is_left_for_the_live_picture() -> None:
+    told = player_page(
+        """
+        open();
+        for (const why of ["lost", "codec"]) {
+          await settled();
+          engines.at(-1).end(why);
+          await pass(5);
+          await plays(6);
+          bar.go(1.69e12);
+        }
+        out(opened());
+        """,
+        "?t=1690000000",
+    )
+    assert told == "rewound,a,rewound,a"
+
+
+def test_a_rewound_player_that_has_played_is_opened_again_at_its_date() -> None:
+    told = player_page(
+        """
+        open();
+        await plays(6);
+        engines[0].end("lost");
+        await pass(5);
+        out(opened());
+        """,
+        "?t=1690000000",
+    )
+    assert told == "rewound,rewound"
