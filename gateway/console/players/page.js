@@ -70,7 +70,7 @@ class Page {
   #usual = Infinity;                // the smallest delay since this engine began
   /** @type {Engine | null} */
   #engine = null;
-  #wake = new AbortController();
+  #wake = new AbortController();    // aborted when the viewer chooses something: what was asked before does not count
   #played = false;
   #wanted = recall("quality") ?? AUTO;
   #heard = recall("track") ?? ""; // the audio track that the viewer wants
@@ -123,6 +123,7 @@ class Page {
   async run() {
     const { view, ways } = this;
     for (;;) {
+      this.#wake = new AbortController();
       const outcome = await this.#once().catch((error) => {
         reportError(error);
         return /** @type {Outcome} */ ({ why: "lost", detail: String(error.message) });
@@ -203,6 +204,7 @@ class Page {
     }
     // If it does not load, the page plays live.
     const hls = answer.status.rewind && this.#date !== null ? await import("./hls-engine.js").catch(() => null) : null;
+    if (this.#wake.signal.aborted) return "another";
     if (hls && this.#date !== null) {
       const media = answer.status.captions?.length ? "index.m3u8" : "live.m3u8"; // only the first one has captions
       const format = { label: "HLS", output: "hls", media, unsupported: null, open: hls.rewindEngine(this.#date) };
@@ -220,6 +222,7 @@ class Page {
     }
     this.#date = null;
     const choice = await this.ways.choose(answer.status);
+    if (this.#wake.signal.aborted) return "another";
     if ("state" in choice) {
       view.show(choice.state, choice.state === "codec" ? tracks.map(({ codec }) => codec ?? "?").join(", ") : "");
       if (choice.state === "starting") this.#waiting.reset();
@@ -442,10 +445,7 @@ class Page {
   }
 
   /** @param {Backoff} backoff */
-  async #pause(backoff) {
-    this.#wake = new AbortController();
-    await backoff.pause(this.#wake.signal);
-  }
+  #pause(backoff) { return backoff.pause(this.#wake.signal); }
 
   /** @param {string} id  the quality that the viewer wants */
   #choose(id) {

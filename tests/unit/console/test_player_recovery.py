@@ -96,3 +96,56 @@ def test_a_rewound_player_that_has_played_is_opened_again_at_its_date() -> None:
         "?t=1690000000",
     )
     assert told == "rewound,rewound"
+
+
+_LATE = """
+    const { load } = ways[1];
+    ways[1].load = () => new Promise((done) => setTimeout(() => done(load()), 3000));
+    const viewer = open();
+    await plays(6);
+    viewer.restart("b");
+    await pass(1);
+"""
+
+
+def test_the_last_of_two_quick_choices_plays() -> None:
+    told = player_page(f"""{_LATE}
+        viewer.restart("a");
+        await pass(4);
+        await plays(1);
+        out(opened());
+    """)
+    assert told == "a,a"
+
+
+def test_the_time_bar_works_while_a_player_is_loaded() -> None:
+    told = player_page(f"""{_LATE}
+        bar.go(1.69e12);
+        await pass(4);
+        await plays(1);
+        out(opened());
+    """)
+    assert told == "a,rewound"
+
+
+def test_a_choice_during_a_status_request_ends_the_pause_after_it() -> None:
+    told = player_page("""
+        ways.pop();
+        const viewer = open();
+        await settled();
+        let before = 0;
+        for (let n = 0; n < 9; n++) {
+          before = engines.length;
+          engines.at(-1).end("lost");
+          while (engines.length === before) await pass(0.25);
+        }
+        before = engines.length;
+        const { fetch } = globalThis;
+        globalThis.fetch = (...all) => new Promise((done) => setTimeout(() => done(fetch(...all)), 1000));
+        engines.at(-1).end("lost");
+        await pass(0.75);
+        viewer.restart("a");
+        await pass(3);
+        out(engines.length - before);
+    """)
+    assert told == 1
