@@ -77,16 +77,13 @@ class Video extends EventTarget {
   load() { Object.assign(this, { paused: true, currentTime: 0, readyState: 0 }); }
 }
 const video = new Video();
-const starts = new EventTarget();
 const shown = [];
 const silent = ["about", "uses", "poster", "rewinds", "hold", "notice", "facts", "onRetry"];
 const view = Object.assign(Object.fromEntries(silent.map((name) => [name, () => undefined])), {
   video, state: "connecting", controls: anything(), captions: anything(),
   show(state) { view.state = state; if (shown.at(-1) !== state) shown.push(state); },
   async play() { try { await video.play(); } catch { view.show("blocked"); } },
-  onStart: (run, signal) => starts.addEventListener("click", run, { signal }),
 });
-const click = () => { void view.play(); starts.dispatchEvent(new Event("click")); };
 
 /** The gateway: its status, or none if it is "away", or no answer at all if it is "silent". */
 const gateway = { is: "there", asked: 0, status: {

@@ -78,7 +78,7 @@ class Page {
   #known = [];
   /** @type {Address} */
   #open = { id: "", file: "", bitrate: 0 };
-  /** @type {() => void} */
+  /** Ends playback. @type {(why?: "another" | "left") => void} */
   #reopen = () => undefined;
   #report = new Report({ delay: () => this.#delay(), quality: () => this.#quality() });
   /** The way that plays or played last; null while rewound. @type {Way | null} */
@@ -95,6 +95,7 @@ class Page {
     this.ways = ways;
     this.view = view;
     view.onRetry(() => this.#wake.abort());
+    view.video.addEventListener("play", () => { if (view.state === "blocked") this.#wake.abort(); });
     view.controls.addBar(this.#bar.element);
     view.controls.onGoLive(() => this.#toLive());
     view.controls.onQuality((id) => this.#choose(id));
@@ -128,8 +129,9 @@ class Page {
         reportError(error);
         return /** @type {Outcome} */ ({ why: "lost", detail: String(error.message) });
       });
-      if (outcome === null || outcome === "another" || outcome.why === "tracks") continue;
-      if (outcome.why === "denied") await this.#untilRetry("denied", outcome.detail);
+      if (outcome === null || outcome === "another") continue;
+      if (outcome === "left") await this.#untilRetry("blocked", view.state === "paused" ? t("detail.left") : "");
+      else if (outcome.why === "denied") await this.#untilRetry("denied", outcome.detail);
       else if (outcome.why === "codec") {
         if (this.#way && this.#status && ways.failed(this.#way, true, this.#status)) continue;
         await this.#untilRetry("codec", outcome.detail);
@@ -142,7 +144,7 @@ class Page {
         this.#waiting.reset();
         await this.#pause(this.#waiting);
       }
-      else await this.#broke(outcome);
+      else if (outcome.why !== "tracks") await this.#broke(outcome);
     }
   }
 
@@ -178,8 +180,8 @@ class Page {
 
   /**
    * Asks for the status once, and plays if the stream is live.
-   * @returns {Promise<Outcome | "another" | null>}  "another": another address has to be played; null: nothing was
-   *   played, and the pause is over
+   * @returns {Promise<Outcome | "another" | "left" | null>}  "another": another address has to be played; "left": nobody
+   *   watches, until the viewer plays; null: nothing was played, and the pause is over
    */
   async #once() {
     const { view } = this;
@@ -215,7 +217,7 @@ class Page {
         this.#stable = false;
         view.uses(format);
         const outcome = await this.#play(answer.status, format);
-        if (outcome === "another" || this.#stable) return outcome;
+        if (typeof outcome === "string" || this.#stable) return outcome;
         this.#date = null; // it would fail again, so the page plays live
         return "another";
       }
@@ -239,7 +241,7 @@ class Page {
   /**
    * @param {Status} status
    * @param {Format} format
-   * @returns {Promise<Outcome | "another">}
+   * @returns {Promise<Outcome | "another" | "left">}
    */
   async #play(status, format) {
     const { view } = this;
@@ -271,8 +273,9 @@ class Page {
     view.captions.follow(engine, status, {
       date: () => this.#shownDate(), time: () => this.#times().shown, renew, reopen: () => this.#switch(),
     }, signal);
-    /** @type {Promise<"another">} */
-    const another = new Promise((done) => { this.#reopen = () => done("another"); });
+    /** @type {Promise<"another" | "left">} */
+    const another = new Promise((done) => { this.#reopen = (why = "another") => done(why); });
+    this.#watchPauses(signal);
     const opened = performance.now();
     // End of the media before the break. Infinity if the page was opened during a break, until that break was shown.
     let before = status.state === "lingering" ? Infinity : -Infinity;
@@ -311,8 +314,8 @@ class Page {
     // manifest again (5.2.1).
     video.addEventListener("canplay", () => void view.play(), { signal, once: true });
     try {
-      const outcome = await Promise.race([engine.outcome, another, this.#stalled(signal, stood, isNew), this.#leftPaused(signal)]);
-      if (outcome !== "another" && outcome.why === "lost") this.#report.stalled();
+      const outcome = await Promise.race([engine.outcome, another, this.#stalled(signal, stood, isNew)]);
+      if (typeof outcome === "object" && outcome.why === "lost") this.#report.stalled();
       else this.#report.resting();
       return outcome;
     } finally {
@@ -401,40 +404,35 @@ class Page {
   }
 
   /**
-   * Settles when the viewer presses play after a long pause. The stream was closed meanwhile and is opened again.
+   * Ends playback after a long pause, or if the browser refuses to play, because nobody sees what is received.
    * @param {AbortSignal} signal
-   * @returns {Promise<"another">}
    */
-  #leftPaused(signal) {
+  #watchPauses(signal) {
     const { view } = this;
     const { video } = view;
-    return new Promise((done) => {
-      /** @type {ReturnType<typeof setTimeout> | undefined} */
-      let timer;
-      let pausedAt = 0;
-      let closed = false;
-      video.addEventListener("pause", () => {
-        pausedAt = performance.now();
-        timer = setTimeout(() => {
-          if (view.state !== "paused" || this.#date !== null) return;
-          closed = true;
-          this.#engine?.close();
-          // Without a source the controls cannot play, so the page's own button is shown.
-          view.show("blocked", t("detail.left"));
-        }, PAUSE_LIMIT * 1000);
-      }, { signal });
-      video.addEventListener("play", () => {
-        clearTimeout(timer);
-        if (closed) done("another");
-        else if (pausedAt && performance.now() - pausedAt > 2000 && this.#date === null) this.#toLive();
-      }, { signal });
-      view.onStart(() => { if (closed) done("another"); }, signal);
-      signal.addEventListener("abort", () => clearTimeout(timer));
-    });
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    let pausedAt = 0;
+    const rests = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        if ((view.state === "paused" || view.state === "blocked") && this.#date === null) this.#reopen("left");
+      }, PAUSE_LIMIT * 1000);
+    };
+    video.addEventListener("canplay", rests, { signal, once: true });
+    video.addEventListener("pause", () => {
+      pausedAt = performance.now();
+      rests();
+    }, { signal });
+    video.addEventListener("play", () => {
+      clearTimeout(timer);
+      if (pausedAt && performance.now() - pausedAt > 2000 && this.#date === null) this.#toLive();
+    }, { signal });
+    signal.addEventListener("abort", () => clearTimeout(timer));
   }
 
   /**
-   * @param {"denied" | "codec"} state
+   * @param {"denied" | "codec" | "blocked"} state
    * @param {string} detail
    */
   async #untilRetry(state, detail) {

@@ -123,9 +123,6 @@ export class View {
   /** @param {() => void} run */
   onRetry(run) { this.#retry.addEventListener("click", run); }
 
-  /** @param {() => void} run @param {AbortSignal} signal */
-  onStart(run, signal) { this.#start.addEventListener("click", run, { signal }); }
-
   /**
    * @param {State} state
    * @param {string} [detail]  replaces the state's second line

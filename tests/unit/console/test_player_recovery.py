@@ -149,3 +149,33 @@ def test_a_choice_during_a_status_request_ends_the_pause_after_it() -> None:
         out(engines.length - before);
     """)
     assert told == 1
+
+
+def test_a_stream_that_may_not_start_by_itself_is_not_received_for_ever() -> None:
+    told = player_page("""
+        video.forbidden = true;
+        open();
+        await plays(1);
+        const before = [view.state, engines[0].closed];
+        await pass(40);
+        const after = [view.state, engines[0].closed];
+        video.forbidden = false;
+        void view.play();
+        await plays(1);
+        out({ before, after, opened: opened(), state: view.state });
+    """)
+    assert told == {"before": ["blocked", False], "after": ["blocked", True], "opened": "a,a", "state": "live"}
+
+
+def test_a_long_pause_closes_the_player_until_the_viewer_plays() -> None:
+    told = player_page("""
+        open();
+        await plays(6);
+        video.pause();
+        await pass(40);
+        const after = [opened(), view.state, engines[0].closed];
+        void view.play();
+        await plays(1);
+        out({ after, opened: opened(), state: view.state });
+    """)
+    assert told == {"after": ["a", "blocked", True], "opened": "a,a", "state": "live"}
