@@ -111,7 +111,11 @@ class Page {
     });
     this.#report.follow(view.video);
     addEventListener("pagehide", () => this.#engine?.close());
-    addEventListener("pageshow", ({ persisted }) => { if (persisted) this.#switch(); }); // by the back button
+    addEventListener("pageshow", ({ persisted }) => {
+      if (!persisted) return; // else the back button was used
+      if (isIdle(view.state)) this.#reopen("left");
+      else this.#switch();
+    });
     setInterval(() => this.#refresh(), 500);
   }
 
@@ -180,8 +184,8 @@ class Page {
 
   /**
    * Asks for the status once, and plays if the stream is live.
-   * @returns {Promise<Outcome | "another" | "left" | null>}  "another": another address has to be played; "left": nobody
-   *   watches, until the viewer plays; null: nothing was played, and the pause is over
+   * @returns {Promise<Outcome | "another" | "left" | null>}  "another": another address has to be played; "left":
+   *   nobody watches until a click; null: nothing was played, and the pause is over
    */
   async #once() {
     const { view } = this;
@@ -314,7 +318,10 @@ class Page {
     // manifest again (5.2.1).
     video.addEventListener("canplay", () => void view.play(), { signal, once: true });
     try {
-      const outcome = await Promise.race([engine.outcome, another, this.#stalled(signal, stood, isNew)]);
+      const end = await Promise.race([engine.outcome, another, this.#stalled(signal, stood, isNew)]);
+      // What the viewer paused starts only by a click. Browsers pause a hidden tab without sound by themselves.
+      const left = view.state === "paused" && !(document.hidden && video.muted);
+      const outcome = left && end !== "another" ? "left" : end;
       if (typeof outcome === "object" && outcome.why === "lost") this.#report.stalled();
       else this.#report.resting();
       return outcome;
@@ -413,16 +420,16 @@ class Page {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let timer;
     let pausedAt = 0;
-    const rests = () => {
+    const wait = () => {
       clearTimeout(timer);
       timer = setTimeout(() => {
-        if ((view.state === "paused" || view.state === "blocked") && this.#date === null) this.#reopen("left");
+        if (isIdle(view.state) && this.#date === null) this.#reopen("left");
       }, PAUSE_LIMIT * 1000);
     };
-    video.addEventListener("canplay", rests, { signal, once: true });
+    video.addEventListener("canplay", wait, { signal, once: true });
     video.addEventListener("pause", () => {
       pausedAt = performance.now();
-      rests();
+      wait();
     }, { signal });
     video.addEventListener("play", () => {
       clearTimeout(timer);
@@ -515,12 +522,13 @@ class Page {
   #judge() {
     const { view, ways } = this;
     const struggle = this.#struggle;
-    if (view.state === "live" || view.state === "stalled") struggle.look(view.state === "stalled");
+    const plays = view.state === "live" || view.state === "stalled";
+    if (plays) struggle.look(view.state === "stalled");
     else if (view.state === "broken" || view.state === "ended") struggle.reset();
     const slow = this.#engine?.slow?.() ?? "no";
     const shown = slow === "yes" || (slow === "maybe" && struggle.often);
     view.notice(shown && view.state !== "ended" ? "notice.slow" : null);
-    if (!this.#engine || !this.#way || !this.#status || this.#date !== null) return;
+    if (!plays || !this.#engine || !this.#way || !this.#status || this.#date !== null) return;
     if (struggle.often ? slow !== "no" && ways.struggles(this.#way, this.#status)
       : struggle.smooth && !shown && ways.mayReturn(this.#way, this.#status)) this.#switch();
   }
@@ -571,6 +579,12 @@ function pageDate() {
  * @returns {boolean} whether the last picture stays while the page waits for new ones
  */
 function waits(state) { return isAway(state) || state === "stalled"; }
+
+/**
+ * @param {import("./view.js").State} state
+ * @returns {boolean} whether nothing plays until the viewer wants it
+ */
+function isIdle(state) { return state === "paused" || state === "blocked"; }
 
 /**
  * @param {import("./view.js").State} state

@@ -179,3 +179,66 @@ def test_a_long_pause_closes_the_player_until_the_viewer_plays() -> None:
         out({ after, opened: opened(), state: view.state });
     """)
     assert told == {"after": ["a", "blocked", True], "opened": "a,a", "state": "live"}
+
+
+def test_what_the_viewer_paused_stays_paused_when_its_connection_is_lost() -> None:
+    told = player_page("""
+        open();
+        for (const date of [null, 1.69e12]) {
+          if (date) bar.go(date);
+          await plays(6);
+          video.pause();
+          engines.at(-1).end("lost");
+          await plays(10);
+          shown.push([opened(), view.state, video.paused]);
+          void view.play();
+          await plays(1);
+        }
+        out({ shown: shown.filter(Array.isArray), opened: opened(), state: view.state });
+    """)
+    first, second = told["shown"]
+    assert first == ["a", "blocked", True]
+    assert second == ["a,a,rewound", "blocked", True]
+    assert (told["opened"], told["state"]) == ("a,a,rewound,rewound", "live")
+
+
+def test_what_the_viewer_paused_stays_paused_when_the_back_button_returns() -> None:
+    told = player_page("""
+        open();
+        await plays(6);
+        video.pause();
+        for (let n = 0; n < 2; n++) {
+          leaves();
+          returns();
+          await plays(10);
+        }
+        out({ opened: opened(), state: view.state });
+    """)
+    assert told == {"opened": "a", "state": "blocked"}
+
+
+def test_a_hidden_tab_that_the_browser_paused_is_opened_again() -> None:
+    told = player_page("""
+        open("a");
+        await plays(6);
+        Object.assign(document, { hidden: true });
+        video.muted = true;
+        video.pause();
+        engines[0].end("lost");
+        await pass(5);
+        await plays(1);
+        out([opened(), view.state]);
+    """)
+    assert told == ["a,a", "live"]
+
+
+def test_a_paused_stream_is_not_opened_again_in_a_faster_way() -> None:
+    told = player_page("""
+        const { ways: all } = open();
+        all.mayReturn = () => video.paused;
+        await plays(25);
+        video.pause();
+        await pass(20);
+        out(opened());
+    """)
+    assert told == "a"
