@@ -136,7 +136,7 @@ class Page {
       if (outcome === null || outcome === "another") continue;
       if (outcome === "left") await this.#untilRetry("blocked", view.state === "paused" ? t("detail.left") : "");
       else if (outcome.why === "denied") await this.#untilRetry("denied", outcome.detail);
-      else if (outcome.why === "codec") {
+      else if (outcome.why === "codec" && !this.#stable) { // else one segment was broken
         if (this.#way && this.#status && ways.failed(this.#way, true, this.#status)) continue;
         await this.#untilRetry("codec", outcome.detail);
         ways.reset();

@@ -242,3 +242,17 @@ def test_a_paused_stream_is_not_opened_again_in_a_faster_way() -> None:
         out(opened());
     """)
     assert told == "a"
+
+
+def test_a_decode_error_after_good_playback_opens_the_stream_again() -> None:
+    told = player_page("""
+        open("a");
+        await plays(6);
+        engines[0].end("codec");
+        await pass(4);
+        const first = opened();
+        engines[1].end("codec");
+        await pass(4);
+        out([first, opened()]);
+    """)
+    assert told == ["a,a", "a,a,b"]
