@@ -268,6 +268,7 @@ function openRewound(video, url, date) {
   const ended = () => settle("ended");
   video.addEventListener("ended", ended);
   const seek = (/** @type {number} */ wanted) => {
+    date = wanted; // also for a player that still opens
     const details = hls.levels[Math.max(0, hls.currentLevel)]?.details;
     if (details) video.currentTime = place(details, wanted);
   };
@@ -331,10 +332,11 @@ function openNative(video, url, now, from = null) {
   }, { signal });
   const startDate = () => /** @type {{getStartDate?: () => Date}} */ (/** @type {unknown} */ (video)).getStartDate?.().getTime() ?? NaN;
   const seek = (/** @type {number} */ date) => {
+    from = date; // also for a player that still opens
     const at = (date - startDate()) / 1000;
     if (Number.isFinite(at)) video.currentTime = Math.max(0, at);
   };
-  if (from !== null) video.addEventListener("loadedmetadata", () => seek(from), { signal, once: true });
+  video.addEventListener("loadedmetadata", () => { if (from !== null) seek(from); }, { signal, once: true });
   video.src = url;
   /** @type {CaptionTrack | null} */
   let wanted = null;
