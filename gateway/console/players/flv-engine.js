@@ -72,7 +72,7 @@ export function flvEngine(video, url, now, live) {
             const media = tags.filter((tag) => (tag.type === VIDEO || tag.type === AUDIO) && !isHeader(tag));
             if (media.length) base = Math.min(...media.map((tag) => tag.time)); // as mpegts.js 1.8.0, `_calculateDtsBase`
           }
-          const bytes = join(tags);
+          const bytes = join(tags, base);
           const before = this.#received;
           this.#received += bytes.byteLength;
           this.onDataArrival?.(bytes, before, this.#received);

@@ -109,10 +109,23 @@ export function isHeader({ type, body }) {
 /** @param {Tag} tag @returns {boolean} whether it has a picture at which decoding can begin */
 export function isKey(tag) { return tag.type === VIDEO && (u8(tag.body, 0) >> 4 & 7) === 1 && !isHeader(tag); }
 
-/** @param {Tag[]} tags @returns {ArrayBuffer} */
-export function join(tags) {
+/**
+ * Copies tags, with media times since a moment. Some players read times as signed, and lose those from 2^31 ms on.
+ * @param {Tag[]} tags
+ * @param {number} base  ms; NaN: not known yet
+ * @returns {ArrayBuffer}
+ */
+export function join(tags, base) {
   const parts = tags.map(({ bytes }) => bytes);
-  return joined(parts, parts.reduce((sum, { length }) => sum + length, 0), true).buffer;
+  const { buffer } = joined(parts, parts.reduce((sum, { length }) => sum + length, 0), true);
+  const view = new DataView(buffer);
+  let at = 0;
+  for (const { type, time, bytes } of tags) {
+    const ms = time - base;
+    if ((type === AUDIO || type === VIDEO) && !Number.isNaN(base)) view.setUint32(at + 4, ms << 8 | ms >> 24 & 0xff);
+    at += bytes.length;
+  }
+  return buffer;
 }
 
 /** @param {Uint8Array} bytes @param {number} at */

@@ -79,3 +79,53 @@ def test_a_step_in_the_time_bar_counts_while_the_rewound_player_opens(
 ) -> None:
     given = {"native": native, "at": at}
     assert run("players/hls-engine.js", "rewindEngine", _STEPS, given, before=_HLS) == [shown, loaded]
+
+
+# mpegts.js, whose loader the engine gives: `asked` are the bytes that reach it. It reads times as signed.
+_MPEGTS = """
+const passed = [];
+globalThis.mpegts = {
+  LoggingControl: {}, Events: {}, ErrorDetails: {}, BaseLoader: class { destroy() {} },
+  createPlayer(_, { customLoader }) {
+    const loader = new customLoader();
+    loader.onDataArrival = (bytes) => passed.push(...tags(new DataView(bytes)));
+    return { on() {}, attachMediaElement() {}, load: () => loader.open(), destroy() {} };
+  },
+};
+function* tags(view) {
+  for (let at = 0; at < view.byteLength; at += 15 + (view.getUint32(at) & 0xffffff)) {
+    if (view.getUint8(at) === 0x46) at += 13;
+    const time = view.getUint8(at + 4) << 16 | view.getUint8(at + 5) << 8 | view.getUint8(at + 6);
+    yield [view.getUint8(at), time | view.getUint8(at + 7) << 24];
+  }
+}
+globalThis.document = new EventTarget();
+const video = Object.assign(new EventTarget(), { buffered: { length: 0 } });
+const bytes = Uint8Array.from(input.flv);
+globalThis.fetch = async () => new Response(new ReadableStream({ start(all) {
+  for (let at = 0; at < bytes.length; at += 700) all.enqueue(bytes.subarray(at, at + 700));
+} }));
+globalThis.setInterval = () => 0;
+"""
+_PLAY = """
+flvEngine(video, "http://media.test/live.flv", Date.now, { status: { outputs: [] }, renew: async () => null });
+while (passed.length < input.count) await new Promise((done) => setImmediate(done));
+out(passed);
+"""
+
+
+def test_mpegts_gets_small_times_when_the_clock_of_the_publisher_passes_its_limit() -> None:
+    begin = 2**31 - 3000
+    times = range(begin, begin + 9000, 500)
+    tags = [_tag(kind, time) for time in times for kind in (8, 9)]
+    flv = b"FLV\x01\x05\0\0\0\x09\0\0\0\0" + _tag(18, 0) + b"".join(tags)
+    given = {"flv": list(flv), "count": 1 + len(tags)}
+    told = run("players/flv-engine.js", "flvEngine", _PLAY, given, before=_MPEGTS)
+    assert told == [[18, 0]] + [[kind, time - begin] for time in times for kind in (8, 9)]
+
+
+def _tag(kind: int, time: int) -> bytes:
+    """A tag of 200 bytes. kind: 8 for sound, 9 for a picture, 18 for metadata. time: milliseconds."""
+    body = (b"\x17\x01" if kind == 9 else b"\xaf\x01").ljust(200, b"x")
+    head = bytes([kind]) + len(body).to_bytes(3) + (time & 0xFFFFFF).to_bytes(3) + bytes([time >> 24, 0, 0, 0])
+    return head + body + (11 + len(body)).to_bytes(4)
