@@ -325,8 +325,8 @@ class LadderOutput:
         if "damaged" in status:
             self._damaged = max(0, int(status["damaged"]))
         if "error" in status:
-            self._error = status["error"] and str(status["error"])[:300]
-            if self._error is not None:
+            before, self._error = self._error, status["error"] and str(status["error"])[:300]
+            if self._error not in (None, before):
                 log.warning("a rendition is missing in the ladder", stream=self._stream.name, reason=self._error)
 
 

@@ -249,7 +249,7 @@ class LadderWorker:
             self._damaged = damaged
             self._send_note(damaged=damaged)
 
-    def _report_error(self, line: str) -> None:
+    def _report_error(self, line: str | None) -> None:
         self._send_note(error=line)
 
     def _send_note(self, **fields: Any) -> None:

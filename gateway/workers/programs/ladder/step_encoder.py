@@ -16,6 +16,7 @@ from gateway.workers.programs.filters import Scaler
 # Pictures and audio units in the queue of a rendition: about a quarter of a second. A full queue blocks the decoder,
 # then the socket, then the gateway, which drops whole groups of pictures.
 _MAX_QUEUED: Final = 24
+_RETRY_SECONDS: Final = 10  # of source time between attempts to encode again after failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,15 @@ class StepEncoder:
     Only the decoding thread calls `put`, which blocks while the rendition is late.
     An unexpected error ends the process, so that the gateway notices it: it would not notice a missing rendition.
 
-    report_error: called with one line if the pictures of this rendition cannot be encoded.
+    If a picture cannot be encoded, the rendition continues at the next key picture. Later attempts are 10 s apart,
+    because in some sources every picture is a key picture.
+
+    report_error: called with one line if the pictures of this rendition cannot be encoded; with None if they can again.
     """
 
-    def __init__(self, settings: StepSettings, link: program.ParentLink, report_error: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: StepSettings, link: program.ParentLink, report_error: Callable[[str | None], None]
+    ) -> None:
         self.settings = settings
         self.outrun = False  # see VideoEncoder.outrun; read by the decoding thread
         self._link = link
@@ -54,6 +60,7 @@ class StepEncoder:
         self._scaler: Scaler | None = None
         self._encoder: VideoEncoder | None = None
         self._failed = False
+        self._retry_pts: int | None = None  # ticks; after a failure, earlier pictures are not tried
         self._since_key = 0  # pictures of the source since the last key picture
         self._queue: queue.Queue[_Item] = queue.Queue(_MAX_QUEUED)
         self._thread = program.start_thread(lambda: self._run(settings), settings.step.name)
@@ -83,6 +90,7 @@ class StepEncoder:
                 self._encode(item, settings)
             elif isinstance(item, StepSettings):
                 self._flush()
+                self._retry_pts = None  # the next pictures may have earlier times
                 settings = item
             elif self._encoder is not None:
                 self._link.send_units((item,), self._to)
@@ -91,17 +99,22 @@ class StepEncoder:
 
     def _encode(self, picture: DecodedPicture, settings: StepSettings) -> None:
         self._since_key = 0 if picture.key else self._since_key + 1
-        if self._failed or self._since_key % settings.every:
+        retries = self._failed and picture.key and (self._retry_pts is None or picture.pts >= self._retry_pts)
+        if (self._failed and not retries) or self._since_key % settings.every:
             return
+        if retries:
+            self._flush()
+            self._retry_pts = picture.pts + _RETRY_SECONDS * settings.recipe.timescale
         try:
             units = self._encode_units(picture, settings)
         except (CodecFailed, av.FFmpegError) as error:
-            # The pictures cannot be scaled or encoded. The other renditions continue. This one tries again with its
-            # next settings.
+            # The pictures cannot be scaled or encoded. The other renditions continue.
             self._failed = True
             reason = str(error) if isinstance(error, CodecFailed) else "its pictures cannot be scaled or encoded"
             self._report_error(f"{settings.step.name}: {reason}")
             return
+        if retries:
+            self._report_error(None)
         self._link.send_units(units, self._to)
 
     def _encode_units(self, picture: DecodedPicture, settings: StepSettings) -> list[AccessUnit]:
@@ -119,8 +132,8 @@ class StepEncoder:
 
     def _flush(self) -> None:
         encoder, self._encoder = self._encoder, None
-        self._failed, self._scaler = False, None
-        if encoder is not None:
+        failed, self._failed, self._scaler = self._failed, False, None
+        if encoder is not None and not failed:  # the delayed picture of a failed encoder would come too late
             self._link.send_units(encoder.flush(), self._to)
 
     def _announce(self, video: MediaTrack, settings: StepSettings) -> None:
