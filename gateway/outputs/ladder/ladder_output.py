@@ -277,8 +277,6 @@ class LadderOutput:
                 version = (item.video, item.audio, item.epoch)
                 if version != sent_version:
                     sent_version = version
-                    if item.video is None:
-                        self._error = "the source has no video to transcode"
                     known = {k: v for k, v in item.metadata.items() if k == "videodatarate"}
                     await worker.send_item(replace(item, metadata=known))
                 else:

@@ -53,17 +53,20 @@ class LadderWorker:
         self._plan = wire.decode_record(LadderPlan, body)
 
     def change(self, tracks: Tracks) -> None:
-        """Encodes the last pictures of the previous tracks, then starts the new ones."""
+        """Encodes the last pictures of the previous tracks, then starts the new ones. Without video, renditions end."""
         self._drain()
+        if tracks.video is None:
+            self._end_steps()
         for step in self._steps.values():
             step.change(step.settings)  # flushes its last pictures now, before those of the new tracks
         self._tracks = tracks
         self._video = self._audio = None
         self._audio_encoders = {}
         self._held, self._recent, self._has_key, self._new_encoders = [], [], False, True
-        self._send_note(error=None)
         if tracks.video is None:
+            self._send_note(rungs=[], error="the source has no video to transcode")
             return
+        self._send_note(error=None)
         try:
             self._video = PreparedVideo(tracks.video, self._plan.threads, self._on_unprepared)
             if tracks.audio is not None:
@@ -234,11 +237,14 @@ class LadderWorker:
         """Waits until each rendition has sent its last units and its end."""
         self._drain()
         self._report_damage()
-        steps = list(self._steps.values())
-        for step in steps:
+        self._end_steps()
+
+    def _end_steps(self) -> None:
+        for step in self._steps.values():
             step.finish()
-        for step in steps:
+        for step in self._steps.values():
             step.join()
+        self._steps.clear()
 
     # ---- notes ----
 

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from fractions import Fraction
 
 import av
 import pytest
 
-from gateway.media.track import AccessUnit, Tracks
-from gateway.protocols.wire import SOURCE
 from gateway.workers.ladder_plan import LadderStep
 from gateway.workers.programs.codec import DecodedPicture, VideoRecipe
 from gateway.workers.programs.filters import Scaler
 from gateway.workers.programs.ladder import step_encoder
 from gateway.workers.programs.ladder.step_encoder import StepEncoder, StepSettings
-from gateway.workers.programs.program import ParentLink
 from tests.support.builders import AUDIO, sound
+from tests.support.recording_link import RecordingLink
 
 STEP = LadderStep("small", 160, 90, 100_000, 64_000, 1.0)
 RECIPE = VideoRecipe("libx264", 160, 90, 100_000, 100_000, Fraction(25), 1000, preset="ultrafast")
-
-
-class RecordingLink(ParentLink):
-    """Records the messages instead of sending them."""
-
-    def __init__(self) -> None:
-        self.tracks: list[Tracks] = []
-        self.units: list[AccessUnit] = []
-        self.ends: list[int] = []
-
-    def send_tracks(self, tracks: Tracks, to: int = SOURCE) -> None:
-        self.tracks.append(tracks)
-
-    def send_units(self, units: Iterable[AccessUnit], to: int = SOURCE) -> None:
-        self.units.extend(units)
-
-    def send_end(self, to: int = SOURCE) -> None:
-        self.ends.append(to)
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: set[int]) -> list[int]:
