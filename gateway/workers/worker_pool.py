@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import fcntl
 import os
 import resource
 import socket
 import sys
+import termios
 import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections import deque
@@ -42,7 +44,9 @@ _ENVIRONMENT_NAMES: Final = frozenset(
 _ENVIRONMENT_PREFIXES: Final = ("LC_", "PYTHON", "FONTCONFIG_", "XDG_")
 
 _MAX_UNREAD: Final = 4_000_000  # bytes of received frames; above this, reading from the worker pauses
-_MAX_UNSENT: Final = 1 << 18  # bytes in the send buffer; above this, `send` waits
+# Bytes in the send buffer; above this, `send` waits. They delay media in addition to the limits in seconds of callers,
+# by 1 s at 0.5 Mbit/s.
+_MAX_UNSENT: Final = 1 << 16
 _POLL_SECONDS: Final = 0.5  # between checks whether a worker reads frames
 _MAX_LINE: Final = 300  # bytes of a line of stderr; the rest is dropped
 _MAX_LINES: Final = 50  # last lines of a worker's stderr that are logged; earlier ones are only counted
@@ -330,7 +334,7 @@ class WorkerProcess(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None  # done when `send` may continue; None: `send` need not wait
         self._stopping = False
         self._reason = ""
-        self._full_since: float | None = None  # monotonic time when the worker stopped reading
+        self._full_since: float | None = None  # monotonic time since when `send` waits and the worker reads nothing
         self.pid = child.transport.get_pid()
 
     # ---- frames ----
@@ -500,9 +504,17 @@ class WorkerProcess(asyncio.Protocol):
 
     async def watch(self, hang_seconds: float) -> None:
         """Kills the process if it reads nothing for `hang_seconds` although frames wait."""
+        before = b""
         while True:
             await asyncio.sleep(_POLL_SECONDS)
-            if self._full_since is not None and time.monotonic() - self._full_since > hang_seconds:
+            if self._full_since is None or self._transport is None or self._transport.is_closing():
+                continue
+            # `send` waits, so only a read changes the bytes in the kernel. The send buffer is a worse measure: it does
+            # not shrink until the worker has read three quarters of the bytes in the kernel.
+            unread = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            if unread != before:
+                before, self._full_since = unread, time.monotonic()
+            elif time.monotonic() - self._full_since > hang_seconds:
                 self.kill(f"it read nothing for {hang_seconds:.0f} s")
                 return
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.workers.programs import program
 from gateway.workers.programs.program import ParentLink
 
-LEAVE, STUCK, SHOUT, SHOW, HOARD, WRITE, NONSENSE, FAIL = range(100, 108)
+LEAVE, STUCK, SHOUT, SHOW, HOARD, WRITE, NONSENSE, FAIL, SLOW = range(100, 109)
 
 
 def work(link: ParentLink) -> None:
@@ -20,6 +20,7 @@ def work(link: ParentLink) -> None:
     LEAVE: exits with the status in the body. STUCK: hangs without reading the link, as native code may. SHOUT: writes
     the body to stderr and fails. SHOW: sends its environment, limits and niceness. HOARD: allocates more memory than
     allowed. WRITE: tries to write the given file. NONSENSE: sends bytes that are not a frame. FAIL: has a fault.
+    SLOW: reads the number of bytes in the body without haste, 16 KiB at a time. It answers before and after it.
     """
     while (received := link.receive()) is not None:
         kind, body = received
@@ -55,6 +56,13 @@ def work(link: ParentLink) -> None:
                 link.send(kind, str(error).encode())
         elif kind == FAIL:
             raise ValueError("29 is not a valid Type")
+        elif kind == SLOW:
+            link.send(kind, b"")
+            left = int(body)
+            while left:
+                left -= len(os.read(link._socket.fileno(), min(left, 1 << 14)))
+                time.sleep(0.1)
+            link.send(kind, b"")
         elif kind == NONSENSE:
             os.write(link._socket.fileno(), b"\xff" * 100)
             time.sleep(5)

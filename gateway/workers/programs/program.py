@@ -21,7 +21,7 @@ from gateway.protocols import wire
 from gateway.protocols.wire import SOURCE, StreamMessage
 from gateway.workers.messages import WorkerMessage
 
-_RECEIVE_BYTES: Final = 1 << 18
+_RECEIVE_BYTES: Final = 1 << 15  # small, so that the gateway notices soon that a slow worker reads
 _MAX_DESCRIPTOR: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 

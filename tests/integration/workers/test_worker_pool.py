@@ -20,6 +20,7 @@ from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import OutputError
 from gateway.ports.events import Event, Events
+from gateway.protocols import wire
 from gateway.settings.models import WorkersSettings as Settings
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 from tests.support import echo_worker as echo
@@ -145,6 +146,17 @@ async def test_a_worker_that_reads_nothing_for_long_is_killed() -> None:
                 while True:
                     await worker.send(1, bytes(50_000))
     assert restarts.values == {("echo",): 1}
+
+
+async def test_a_slow_worker_that_still_reads_is_not_killed() -> None:
+    pool, restarts = workers()
+    body = bytes(600_000)
+    async with pool.start(MODULE, "echo", hang_seconds=1) as worker:
+        await worker.send(echo.SLOW, str(len(wire.frame(1, body))).encode())
+        await worker.receive()
+        await worker.send(1, body)
+        assert await worker.receive() == (echo.SLOW, b"")
+    assert restarts.values == {}
 
 
 async def test_an_exchange_passes_frames_to_their_handlers_until_the_last_one() -> None:
