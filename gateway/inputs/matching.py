@@ -29,6 +29,7 @@ _HANG_SECONDS: Final = 10.0  # a worker that reads nothing for this long counts 
 _FINISH_SECONDS: Final = 5.0
 _MAX_BYTES: Final = 32_000_000  # of units that wait for the worker
 _MAX_FAILURES: Final = 3  # then the input is used as it is
+_GOOD_SECONDS: Final = 30.0  # after a worker that ran for longer, failures are counted anew
 
 
 class Matching:
@@ -72,11 +73,15 @@ class Matching:
             if self.passes:
                 await self._changed.wait()
                 continue
+            began = time.monotonic()
             try:
                 await self._match()
                 backoff.reset()
                 self.error, self._failures = None, 0
             except OutputError as error:
+                if time.monotonic() - began > _GOOD_SECONDS:
+                    backoff.reset()
+                    self._failures = 0
                 self._failures += 1
                 self.error = str(error)
                 log.warning("an input cannot be matched", stream=self._raw.name, reason=self.error)

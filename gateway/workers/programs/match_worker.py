@@ -126,9 +126,13 @@ class _VideoMatcher:
             self._lead = picture.lead
         elif self._encoder is None or picture.pts >= self._key_at:
             picture = replace(picture, key=True, lead=self._lead)
+        last: list[AccessUnit] = []
         if picture.key:
             self._key_at = picture.pts + _GOP_MS
-        return self._open(frame).encode(frame, picture)
+            if self._encoder is not None and self._encoder.outrun:  # its bit rate is too high: it counts pictures
+                last, self._encoder = self._encoder.flush(), None
+                self._form = replace(self._form, rate=2 * self._form.rate)
+        return last + self._open(frame).encode(frame, picture)
 
     def fill_until(self, dts: int, wall: float) -> list[AccessUnit]:
         """Returns black pictures up to a time."""
