@@ -25,6 +25,7 @@ class LadderStep:
     vbv: maximum bits in one second, and buffer size, as a multiple of `bitrate`.
     audio: AAC, bits per second; COPY: the source's audio. slot: number of the rendition in messages, 0 to 15.
     max_rate: approximate maximum of pictures per second; 0: all pictures.
+    keeps_bitrate: whether smaller pictures get the same bit rate.
     """
 
     name: str
@@ -35,6 +36,7 @@ class LadderStep:
     vbv: float
     slot: int = 0
     max_rate: int = 0
+    keeps_bitrate: bool = False
 
     def every(self, rate: Fraction) -> int:
         """Returns n: every n-th picture of a source with this rate is encoded."""
@@ -83,7 +85,8 @@ def fit(steps: Sequence[LadderStep], width: int, height: int, source_bitrate: in
     """Returns the renditions for a source of this size (square pixels), each with its picture size.
 
     A rendition is omitted if both its width and its height exceed the source's. If all exceed it, the smallest is used
-    at the source's size, with fewer bits. Pictures keep their aspect ratio, are never enlarged, and have even sides.
+    at the source's size, with fewer bits unless it keeps its bit rate. Pictures keep their aspect ratio, are never
+    enlarged, and have even sides.
 
     source_bitrate: of the source's video, bits per second; 0: unknown.
     """
@@ -103,6 +106,8 @@ def _shrink(step: LadderStep, pixels: int, source_bitrate: int) -> LadderStep:
 
     A publisher may declare a wrong bit rate, so at least half of the bits for these pixels are kept.
     """
+    if step.keeps_bitrate:
+        return step
     bitrate = step.bitrate * pixels // (step.width * step.height)
     if source_bitrate:
         bitrate = min(bitrate, max(bitrate // 2, source_bitrate))

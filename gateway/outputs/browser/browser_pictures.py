@@ -120,11 +120,12 @@ class BrowserPictures:
     def _plan(self, channel: Channel) -> LadderPlan:
         form = StreamForm.of(self._stream.tracks)
         width, height = (_LONG_SIDE, _SHORT_SIDE) if form.size[0] >= form.size[1] else (_SHORT_SIDE, _LONG_SIDE)
-        bitrate = float(self._stream.received.bitrate or form.bitrate)
+        # The plan is not changed later. The pictures may be still now, so the measured bit rate is not a maximum.
+        bitrate = float(max(self._stream.received.bitrate, form.bitrate))
         if form.video is not None and form.video.codec is not Codec.H264:
             bitrate *= _EXTRA_BITS
         bits = round(min(bitrate, _MAX_BITRATE))
-        step = LadderStep(RENDITION, width, height, bits, COPY, _VBV, max_rate=_MAX_RATE)
+        step = LadderStep(RENDITION, width, height, bits, COPY, _VBV, max_rate=_MAX_RATE, keeps_bitrate=True)
         settings = self._settings
         # RFC 7742 §6.2: every browser decodes the Constrained Baseline profile.
         return LadderPlan((step,), "libx264", settings.preset, settings.threads, "baseline", instant=True)

@@ -68,6 +68,12 @@ def test_a_small_source_gets_bits_for_its_pixels_and_about_its_own_rate() -> Non
     assert fit([hd], 64, 36)[0].step.bitrate == 100_000
 
 
+def test_a_step_may_keep_its_bit_rate_for_a_small_source() -> None:
+    step = LadderStep("webrtc", 1920, 1080, 3_000_000, 0, 1.25, keeps_bitrate=True)
+    (fitted,) = fit([step], 1280, 720, 500_000)
+    assert (fitted.width, fitted.height, fitted.step.bitrate) == (1280, 720, 3_000_000)
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [((640, 480), (480, 360)), ((1920, 800), (640, 266)), ((1998, 1080), (640, 346)), ((720, 576), (450, 360))],
