@@ -31,9 +31,9 @@ _ROTATIONS: Final = {
 _TURNS: Final = {90: ("transpose=cclock",), 180: ("hflip", "vflip"), 270: ("transpose=clock",)}
 
 # The names of matrices that FFmpeg can convert, by their numbers in ITU-T H.273.
-MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020"}
 FULL_RANGE: Final = 2  # of FFmpeg
-_BT709, _SMPTE170M = 1, 6
+_BT709, _SMPTE170M, _BT2020, _BT2020_CONSTANT = 1, 6, 9, 10
 _HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
 
 _Ends: TypeAlias = tuple[Graph, FilterContext, FilterContext]  # a graph, its source and its sink
@@ -51,13 +51,13 @@ def build_graph(
     graph = Graph()
     graph.threads = threads
     prefix = "a" if isinstance(frame, av.AudioFrame) else ""
-    nodes = [graph.add(f"{prefix}buffer", _arguments(frame, timescale))]
+    nodes = add_source(graph, frame, timescale)
     for step in steps:
         name, _, arguments = step.partition("=")
         nodes.append(graph.add(name, arguments or None))
         if name == "haldclut":
             assert table is not None, "the steps come with their table"
-            source = graph.add("buffer", _arguments(table, timescale))
+            (source,) = add_source(graph, table, timescale)
             source.link_to(nodes[-1], 0, 1)
     nodes.append(graph.add(f"{prefix}buffersink"))
     graph.link_nodes(*nodes).configure()
@@ -67,22 +67,29 @@ def build_graph(
     return graph, nodes[0], nodes[-1]
 
 
-def _arguments(frame: _Frame, timescale: int) -> str:
-    """Returns the arguments of a source for frames like this one."""
+def add_source(graph: Graph, frame: _Frame, timescale: int) -> list[FilterContext]:
+    """Adds the source of a chain for frames like this one. Returns it, and the filter that must follow it, if any.
+
+    That filter sets the matrix of YUV pictures to the one that players use: FFmpeg cannot convert every declared one.
+    """
     if isinstance(frame, av.AudioFrame):
         form = f"sample_rate={frame.sample_rate}:sample_fmt={frame.format.name}:channel_layout={frame.layout.name}"
-    else:
-        form = (
-            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:pixel_aspect=1/1"
-            f":colorspace={frame.colorspace}:range={frame.color_range}"
-        )
-    return f"time_base=1/{timescale}:{form}"
+        return [graph.add("abuffer", f"time_base=1/{timescale}:{form}")]
+    matrix = f"colorspace={shown_matrix(frame.colorspace, frame.height)}"
+    form = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:pixel_aspect=1/1"
+    source = graph.add("buffer", f"time_base=1/{timescale}:{form}:{matrix}:range={frame.color_range}")
+    return [source] if frame.format.is_rgb else [source, graph.add("setparams", matrix)]
 
 
 def shown_matrix(declared: int, height: int) -> int:
-    """Returns the matrix that players use for pictures of this height. declared: by the stream."""
+    """Returns the matrix that players use for pictures of this height. declared: by the stream.
+
+    It is one of MATRICES. For BT.2020 with constant luminance, it is the similar one without.
+    """
     if declared in MATRICES:
         return declared
+    if declared == _BT2020_CONSTANT:
+        return _BT2020
     return _BT709 if height >= _HD else _SMPTE170M
 
 
@@ -144,21 +151,23 @@ class Chain:
 class Scaler:
     """Scales pictures to one size, as yuv420p of limited range. Encoders and players accept this format.
 
-    Pictures in HDR become SDR after scaling, because that costs 30 ms of CPU for a picture of 1280 x 720.
+    The result declares a matrix of MATRICES. Pictures in HDR become SDR after scaling, because that costs 30 ms of CPU
+    for a picture of 1280 x 720.
     """
 
     def __init__(self, width: int, height: int) -> None:
         self._size = f"scale={width}:{height}:flags=bicubic"
-        self._colors: tuple[int, int] | None = None
+        self._colors: tuple[int, int, int] | None = None  # transfer, range, matrix
         self._chain = Chain(())
 
     def scale(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Returns the scaled picture as a new frame object."""
-        colors = int(frame.color_trc), int(frame.color_range)
+        colors = int(frame.color_trc), int(frame.color_range), shown_matrix(frame.colorspace, frame.height)
         if colors != self._colors:
             self._colors = colors
             steps, table = to_sdr(colors[0], colors[1] == FULL_RANGE)
-            plain = f"{self._size}:out_range=tv", "format=yuv420p"
+            # The size decides which matrix players use if none is declared. So the scaled picture declares one.
+            plain = f"{self._size}:out_range=tv:out_color_matrix={colors[2]}", "format=yuv420p"
             self._chain = Chain((self._size, *steps) if steps else plain, table=table)
         scaled: av.VideoFrame = self._chain.push(frame)[0]
         return scaled

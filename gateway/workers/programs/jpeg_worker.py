@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Final
 
 import av
-from av.video.reformatter import Colorspace, Interpolation
+from av.video.reformatter import Interpolation
 from PIL import Image, ImageChops
 
 from gateway.diagnosis.picture_overview import HEIGHT, WIDTH
@@ -19,14 +19,12 @@ from gateway.protocols.wire import StreamMessage
 from gateway.workers.jpeg_protocol import GRID, JpegAction, JpegMessage, JpegReply, JpegRequest, PictureDifference
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder
-from gateway.workers.programs.filters import Scaler
+from gateway.workers.programs.filters import Scaler, shown_matrix
 from gateway.workers.programs.hdr import to_sdr
 
 _MOTION_SCALE: Final = 6  # the old system detects motion at a sixth of the width and height
 _MAX_SESSIONS: Final = 256
 _MAX_WIDTH: Final = 16_384
-_UNSPECIFIED: Final = 2  # matrix of ITU-T H.273
-_HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
 
 
 class NoPicture(Exception):
@@ -74,14 +72,12 @@ def encode_jpeg(picture: DecodedPicture, quality: int, longest: int = 0) -> byte
     if longest and max(width, height) > longest:
         scale = Fraction(longest, max(width, height))
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
-    matrix = None
     if to_sdr(int(frame.color_trc), False)[0]:
         frame = Scaler(width, height).scale(frame)
-    if int(frame.colorspace) == _UNSPECIFIED:
-        matrix = Colorspace.ITU709 if frame.height >= _HD else Colorspace.ITU601
-    rgb = frame.reformat(width, height, "rgb24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC)
     out = io.BytesIO()
-    _image(rgb, "RGB").save(out, "JPEG", quality=quality, optimize=True)
+    _image(_convert(frame, width, height, "rgb24", Interpolation.BICUBIC), "RGB").save(
+        out, "JPEG", quality=quality, optimize=True
+    )
     return out.getvalue()
 
 
@@ -112,8 +108,14 @@ def compare_pictures(before: Image.Image, now: Image.Image, threshold: int) -> P
     return PictureDifference(round(fraction * 100, 2), regions.index(max(regions)) + 1)
 
 
+def _convert(frame: av.VideoFrame, width: int, height: int, pixels: str, interpolation: Interpolation) -> av.VideoFrame:
+    """Returns a converted picture. Sets the matrix of `frame`, because FFmpeg cannot convert every declared one."""
+    frame.colorspace = shown_matrix(frame.colorspace, frame.height)
+    return frame.reformat(width, height, pixels, interpolation=interpolation)
+
+
 def _gray(frame: av.VideoFrame, width: int, height: int) -> Image.Image:
-    return _image(frame.reformat(width, height, "gray", interpolation=Interpolation.AREA), "L")
+    return _image(_convert(frame, width, height, "gray", Interpolation.AREA), "L")
 
 
 def _shrink(frame: av.VideoFrame) -> Image.Image:

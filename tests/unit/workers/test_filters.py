@@ -172,3 +172,34 @@ def test_other_pictures_keep_their_colors() -> None:
     scaled = Scaler(32, 18).scale(_gray(0.5, 14))
     assert [int(getattr(scaled, name)) for name in COLOR_PROPERTIES] == [1, 9, 14, 9]
     assert bytes(scaled.planes[0])[0] == 125
+
+
+RED = {1: [63, 103, 240], 4: [82, 91, 240], 7: [62, 102, 240], 9: [74, 97, 240]}  # YUV of limited range, by matrix
+
+
+@pytest.mark.parametrize("matrix", range(18))
+@pytest.mark.parametrize("form", ["yuv420p", "yuv420p10le", "yuvj420p", "gbrp"])
+def test_pictures_of_every_matrix_are_scaled(form: str, matrix: int) -> None:
+    """FFmpeg refuses some matrices. YUV pictures get the most similar one, with unchanged values."""
+    given = still("color=red:size=64x36", form)
+    given.colorspace = matrix
+    scaled = Scaler(32, 18).scale(given)
+    expected = {1: 1, 4: 4, 5: 5, 7: 7, 9: 9, 10: 9}.get(matrix, 6)
+    assert (int(scaled.colorspace), int(given.colorspace)) == (expected, matrix)
+    red = RED.get(expected, [82, 90, 240]) if form == "gbrp" else [82, 90, 240]  # FFmpeg made YUV with BT.601
+    assert [bytes(plane)[0] for plane in scaled.planes] == pytest.approx(red, abs=1)
+
+
+@pytest.mark.parametrize("matrix", [2, 8, 9, 10])
+def test_hdr_is_converted_from_bt2020_whatever_its_matrix(matrix: int) -> None:
+    given = _gray(0.5, 16)
+    given.planes[1].update((700).to_bytes(2, "little") * (given.planes[1].buffer_size // 2))
+    expected = [bytes(plane) for plane in Scaler(32, 18).scale(given).planes]
+    given.colorspace = matrix
+    assert [bytes(plane) for plane in Scaler(32, 18).scale(given).planes] == expected
+
+
+@pytest.mark.parametrize(("size", "matrix"), [("1280x720", 1), ("720x576", 6)])
+def test_small_pictures_declare_the_matrix_that_players_use_for_the_source(size: str, matrix: int) -> None:
+    scaled = Scaler(640, 360).scale(still(f"color=red:size={size}"))
+    assert int(scaled.colorspace) == matrix

@@ -11,7 +11,7 @@ from av.filter import Graph
 from av.filter.context import FilterContext
 from PIL import Image
 
-from gateway.workers.programs.filters import FULL_RANGE, MATRICES, shown_matrix
+from gateway.workers.programs.filters import FULL_RANGE, add_source, shown_matrix
 from gateway.workers.programs.watermark.overlay_image import Overlay
 
 _TIME: Final = Fraction(1, 1000)
@@ -38,7 +38,7 @@ class OverlayBlender:
         colors = int(frame.colorspace), int(frame.color_range)
         input_format: _Format = (frame.width, frame.height, frame.format.name, *colors)
         if self._graph is None or input_format != self._input_format:
-            self._graph, self._input_format = self._build(input_format), input_format
+            self._graph, self._input_format = self._build(frame), input_format
         self._number += 1
         frame.pts, frame.time_base = self._number, _TIME
         _, source, sink = self._graph
@@ -47,20 +47,13 @@ class OverlayBlender:
         assert isinstance(blended, av.VideoFrame)
         return blended
 
-    def _build(self, input_format: _Format) -> tuple[Graph, FilterContext, FilterContext]:
-        width, height, pixels, matrix, color_range = input_format
-        # If the stream does not declare its matrix, the overlay is converted with the matrix that players assume. The
-        # graph also assumes this matrix for the picture, so it does not convert the picture.
-        assumed = shown_matrix(matrix, height)
+    def _build(self, frame: av.VideoFrame) -> tuple[Graph, FilterContext, FilterContext]:
+        width, height = frame.width, frame.height
         graph = Graph()
         graph.threads = 1
-        source = graph.add(
-            "buffer",
-            f"video_size={width}x{height}:pix_fmt={pixels}:time_base=1/1000:pixel_aspect=1/1"
-            f":colorspace={assumed}:range={color_range}",
-        )
-        nodes = [source]
-        if pixels != "yuv420p":
+        nodes = add_source(graph, frame, _TIME.denominator)
+        source = nodes[0]
+        if frame.format.name != "yuv420p":
             nodes.append(graph.add("format", "yuv420p"))
         if width % 2 or height % 2:
             nodes.append(graph.add("crop", f"{width & ~1}:{height & ~1}:0:0"))
@@ -73,8 +66,10 @@ class OverlayBlender:
         overlay_source = graph.add(
             "buffer", f"video_size={image.width}x{image.height}:pix_fmt=rgba:time_base=1/1000:pixel_aspect=1/1"
         )
-        out_range = "pc" if color_range == FULL_RANGE else "tv"
-        scale = graph.add("scale", f"out_color_matrix={MATRICES[assumed]}:out_range={out_range}")
+        # The overlay is converted with the matrix that players use, and drawn on pictures that are not converted.
+        matrix = shown_matrix(frame.colorspace, height)
+        out_range = "pc" if frame.color_range == FULL_RANGE else "tv"
+        scale = graph.add("scale", f"out_color_matrix={matrix}:out_range={out_range}")
         blend = graph.add("overlay", f"x={overlay.x}:y={overlay.y}:eof_action=repeat:format=yuv420")
         graph.link_nodes(*nodes, blend, sink)
         converted = graph.add("format", "yuva420p")
