@@ -84,7 +84,8 @@ class KeyframeReencoder(VideoReencoder):
             "libx264", width, height, bitrate=0, maxrate=_MAX_BITS, rate=rate, timescale=decoder.track.timescale,
             crf=_CRF, sample_aspect=decoder.sample_aspect,
         )  # fmt: skip
-        self._encoder, self._scaler = VideoEncoder(recipe, frame), Scaler(width, height)
+        self._scaler = Scaler(width, height)
+        self._encoder = VideoEncoder(recipe, self._scaler.scale(frame))
         self._size, self._last_key = (frame.width, frame.height), None
         self._announce(self._encoder.track)
 

@@ -74,7 +74,8 @@ class EncodedVideo:
             "libx264", fitted.width, fitted.height, bitrate=0, maxrate=_MAX_BITS, rate=self.source.rate,
             timescale=VIDEO_CLOCK, profile="baseline", crf=_CRF,
         )  # fmt: skip
-        return VideoEncoder(recipe, frame), Scaler(fitted.width, fitted.height)
+        scaler = Scaler(fitted.width, fitted.height)
+        return VideoEncoder(recipe, scaler.scale(frame)), scaler
 
 
 class VodPlayback:
