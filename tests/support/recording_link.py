@@ -10,14 +10,18 @@ from gateway.workers.programs.program import ParentLink
 
 
 class RecordingLink(ParentLink):
-    """tracks, units, ends, notes: the messages by kind. ends: destinations."""
+    """tracks, units, ends, notes: the messages by kind. ends: destinations. sent: the units with their destinations."""
 
     def __init__(self, frames: Iterable[tuple[int, bytes]] = ()) -> None:
         self._given = iter(frames)
         self.tracks: list[Tracks] = []
-        self.units: list[AccessUnit] = []
+        self.sent: list[tuple[AccessUnit, int]] = []
         self.ends: list[int] = []
         self.notes: list[dict[str, object]] = []
+
+    @property
+    def units(self) -> list[AccessUnit]:
+        return [unit for unit, _ in self.sent]
 
     def receive(self) -> tuple[int, bytes] | None:
         return next(self._given, None)
@@ -26,7 +30,7 @@ class RecordingLink(ParentLink):
         self.tracks.append(tracks)
 
     def send_units(self, units: Iterable[AccessUnit], to: int = SOURCE) -> None:
-        self.units.extend(units)
+        self.sent += [(unit, to) for unit in units]
 
     def send_end(self, to: int = SOURCE) -> None:
         self.ends.append(to)

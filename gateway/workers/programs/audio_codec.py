@@ -1,9 +1,12 @@
 """Decodes audio tracks and encodes AAC and Opus, with the times of the source."""
 
-from collections.abc import Iterable, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Self
+from functools import partial
+from typing import Any, Final, Self
 
 import av
 from av.audio.codeccontext import AudioCodecContext
@@ -190,6 +193,27 @@ def open_foreign(sound: ForeignSound, config: bytes = b"") -> AudioCodecContext:
     return context
 
 
+class SampleEncoder:
+    """Encodes frames of samples. Opens another encoder after a frame that FFmpeg refuses: later times would be wrong.
+
+    opener: returns an open encoder. damaged: number of refused frames, which are dropped.
+    """
+
+    def __init__(self, opener: Callable[[], AudioCodecContext]) -> None:
+        self.damaged = 0
+        self.context = opener()
+        self._opener = opener
+
+    def encode(self, frame: av.AudioFrame | None) -> list[av.Packet[Any]]:
+        """Returns the packets that are ready. frame: None: the end."""
+        try:
+            return list(self.context.encode(frame))
+        except av.ArgumentError:  # FFmpeg's AAC encoder refuses infinite samples, NaN, and values far above 1
+            self.damaged += 1
+            self.context = self._opener()
+            return []
+
+
 class AudioEncoder:
     """Encodes AAC LC units of 1024 samples, or Opus units of 20 ms, at `bitrate` bits per second.
 
@@ -203,15 +227,15 @@ class AudioEncoder:
     ) -> None:
         try:
             if target is Codec.OPUS:
-                context, self.track = _open_opus(bitrate, channels), opus_track(channels)
+                encoder, self.track = SampleEncoder(partial(_open_opus, bitrate, channels)), opus_track(channels)
             else:
-                context = open_aac(bitrate, channels, rate)
-                self.track = MediaTrack(Kind.AUDIO, Codec.AAC, timescale, context.extradata or b"")
+                encoder = SampleEncoder(partial(open_aac, bitrate, channels, rate))
+                self.track = MediaTrack(Kind.AUDIO, Codec.AAC, timescale, encoder.context.extradata or b"")
         except (av.FFmpegError, ValueError) as error:
             raise CodecFailed(f"{target} cannot be encoded at {bitrate} bit/s: {cause(error)}") from error
         self._frame_samples = _FRAME_SAMPLES[target]
         self._timescale = self.track.timescale
-        self._context = context
+        self._encoder = encoder
         self._rate = rate
         self._fifo = av.AudioFifo()
         self._at: int | None = None  # time of the first sample in the queue
@@ -220,6 +244,11 @@ class AudioEncoder:
         self._end = 0  # time after the last sample that was added, in samples
         self._wall = 0.0
         self._last_dts: int | None = None
+
+    @property
+    def damaged(self) -> int:
+        """Number of blocks of samples that could not be encoded."""
+        return self._encoder.damaged
 
     def encode(self, samples: AudioSamples) -> list[AccessUnit]:
         """Returns the units that are complete."""
@@ -246,7 +275,7 @@ class AudioEncoder:
 
     def _units(self, block: av.AudioFrame | None) -> list[AccessUnit]:
         units = []
-        for coded in self._context.encode(block):
+        for coded in self._encoder.encode(block):
             # The first unit has the encoder's priming samples, before time 0: all of AAC's, 6.5 ms of Opus's.
             if coded.pts is None or coded.pts <= -self._frame_samples:
                 continue
@@ -289,8 +318,8 @@ class SoundConverter:
 
     @property
     def damaged(self) -> int:
-        """Number of units that could not be decoded."""
-        return self._decoder.damaged
+        """Number of units that could not be decoded or encoded."""
+        return self._decoder.damaged + self._encoder.damaged
 
     def convert(self, unit: AccessUnit) -> list[AccessUnit]:
         """Returns the units that this one completes."""

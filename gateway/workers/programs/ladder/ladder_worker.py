@@ -251,6 +251,7 @@ class LadderWorker:
     def _report_damage(self) -> None:
         decoders = (None if self._video is None else self._video.decoder, self._audio)
         damaged = self._unprepared + sum(decoder.damaged for decoder in decoders if decoder is not None)
+        damaged += max((encoder.damaged for encoder in self._audio_encoders.values()), default=0)  # of the same samples
         if damaged != self._damaged:
             self._damaged = damaged
             self._send_note(damaged=damaged)

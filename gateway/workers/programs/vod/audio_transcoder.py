@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import av
@@ -13,7 +14,7 @@ from gateway.media import aac
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.workers.programs.audio_codec import open_aac
+from gateway.workers.programs.audio_codec import SampleEncoder, open_aac
 from gateway.workers.programs.filters import Chain
 from gateway.workers.programs.vod.continuous_timeline import ContinuousTimeline
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
@@ -123,6 +124,7 @@ class AudioTranscoder:
                     frame.pts, frame.time_base = new_time, Fraction(1, VIDEO_CLOCK)
                     yield from encoder.put(frame)
         yield from encoder.put(None)
+        self.damaged += encoder.damaged
 
 
 class _Encoder:
@@ -133,11 +135,16 @@ class _Encoder:
         rate = context.sample_rate if context.sample_rate in (32_000, 44_100, 48_000) else 48_000
         channels = 1 if context.channels == 1 else 2
         layout = "mono" if channels == 1 else "stereo"
-        self._context: Any = open_aac(_BITS_PER_CHANNEL * channels, channels, rate)
-        self.config = bytes(self._context.extradata or b"")
+        self._encoder = SampleEncoder(partial(open_aac, _BITS_PER_CHANNEL * channels, channels, rate))
+        self.config = bytes(self._encoder.context.extradata or b"")
         # async: fills gaps with silence, and compresses audio that is too early.
         form = f"aformat=sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
         self._chain = Chain((f"aresample={rate}:async=1000", form), VIDEO_CLOCK)
+
+    @property
+    def damaged(self) -> int:
+        """Number of blocks of samples that could not be encoded."""
+        return self._encoder.damaged
 
     def put(self, frame: Any) -> Iterator[AacFrame]:
         """Yields the packets that a frame completes, as (ticks, bytes). frame: None at the end."""
@@ -147,8 +154,8 @@ class _Encoder:
             yield from self._packets(None)
 
     def _packets(self, frame: Any) -> Iterator[AacFrame]:
-        for packet in self._context.encode(frame):
-            at = ticks(packet.pts, packet.time_base or self._context.time_base)
+        for packet in self._encoder.encode(frame):
+            at = ticks(packet.pts, packet.time_base or self._encoder.context.time_base)
             if at is not None and packet.size:
                 yield at, bytes(packet)
 
