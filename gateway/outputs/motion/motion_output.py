@@ -95,7 +95,7 @@ class MotionOutput(RecordingOutput):
         self._rule = MotionRule(_limits(self._channel))
         self._clip_limiter = IntervalLimiter(_MAX_BURST)  # by wall-clock time
         self._pre_roll = PreRoll(pre_roll, _MAX_PRE_ROLL_BYTES)
-        self._tracks: Tracks | None = None
+        self._tracks: Tracks | None = None  # None while the stream has no video
         self._clip: _MotionClip | None = None
         self._finished: list[_MotionClip] = []
         self._ended_at = float("-inf")  # decode time of the last clip's end, seconds
@@ -138,11 +138,9 @@ class MotionOutput(RecordingOutput):
         self._rule.limits = _limits(channel)
 
     def on_tracks(self, tracks: Tracks) -> None:
-        if tracks.video is None:
-            raise OutputUnsupported("the stream has no video")
         if self._tracks is not None and tracks.epoch == self._tracks.epoch:
             return
-        self._tracks = tracks
+        self._tracks = tracks if tracks.video is not None else None
         self._reset_rule()
         self._pre_roll.clear()
         self._discard_collected()
@@ -245,7 +243,7 @@ class MotionOutput(RecordingOutput):
             self._discard_collected()
             return
         self._changed_percent = difference.changed
-        if not difference.first and self._rule.add_comparison(at, difference.changed):
+        if not difference.first and self._tracks is not None and self._rule.add_comparison(at, difference.changed):
             self._begin_clip(difference, last.wall, session)
 
     def _begin_clip(self, difference: PictureDifference, wall_clock: float, session: JpegSession) -> None:

@@ -19,7 +19,7 @@ from gateway.outputs.recording.recording_output import RecordingCounts
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import disk_errors
 from gateway.ports import media_keys
-from gateway.ports.errors import OutputError, OutputUnsupported
+from gateway.ports.errors import OutputError
 from gateway.workers.jpeg_service import JpegService
 
 log = structlog.get_logger(__name__)
@@ -126,10 +126,7 @@ class SnapshotOutput:
     # ---- Sink ----
 
     def on_tracks(self, tracks: Tracks) -> None:
-        if tracks.video is None:
-            self._failure = OutputUnsupported("a stream without video has no snapshots")
-            self._wake.set()
-        elif tracks.epoch != self._epoch:
+        if tracks.epoch != self._epoch:
             self._epoch = tracks.epoch
             self._last_used = -1
 

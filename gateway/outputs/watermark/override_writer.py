@@ -44,13 +44,14 @@ class OverrideWriter:
 
     @property
     def begun(self) -> bool:
-        """Whether a picture was written."""
-        return self.last >= 0
+        """Whether anything was written."""
+        return self._written_tracks is not None
 
     def add(self, item: StreamItem) -> None:
-        """Adds the original's next item."""
+        """Adds the original's next item, and writes the items that wait for no picture."""
         if self.engaged:
             self.interleave.add(item)
+            self._write(self.interleave.take_ready())
 
     def set_coded_tracks(self, tracks: Tracks) -> None:
         """Sets the worker's tracks.
@@ -75,7 +76,7 @@ class OverrideWriter:
     def write_rest(self) -> None:
         """Writes the items after the worker's last picture."""
         items = list(self.interleave.take_rest())
-        end = next((n for n, item in enumerate(items) if isinstance(item, Tracks)), len(items))
+        end = next((n for n, i in enumerate(items) if isinstance(i, Tracks) and i.video is not None), len(items))
         if self.begun:
             self._write(items[:end])
 
@@ -88,17 +89,20 @@ class OverrideWriter:
                 continue  # sound before the first tracks
             elif isinstance(item, TimedData):
                 self._override.push_timed(item)
-            elif item.track.kind is _VIDEO or item.track == self._written_tracks.audio:
+            elif item.track.kind is not _VIDEO:
+                if item.track == self._written_tracks.audio:
+                    self._override.push(item)
+            elif self._written_tracks.video is not None:  # else the picture is too late
                 self._override.push(item)
 
     def _set_tracks(self, continuous: bool) -> None:
-        """Sets the tracks of the override: video of the worker, audio of the original."""
-        if self._coded is None or self._written_tracks is None:
+        """Sets the tracks of the override: video of the worker if the original has video, audio of the original."""
+        coded, tracks = self._coded, self._written_tracks
+        if tracks is None or (tracks.video is not None and coded is None):
             return
         self._discontinuity = False
-        self._override.set_tracks(
-            self._coded.video, self._written_tracks.audio, self._written_tracks.metadata, continuous
-        )
+        video = None if tracks.video is None or coded is None else coded.video
+        self._override.set_tracks(video, tracks.audio, tracks.metadata, continuous)
 
 
 class Interleave:
@@ -136,6 +140,17 @@ class Interleave:
         yield from self._take(last + 1)
         yield picture
         yield from self._take(next((n for n, i in enumerate(items) if isinstance(i, int | Tracks)), len(items)))
+
+    def take_ready(self) -> list[StreamItem]:
+        """Returns the items before the first waiting picture, up to Tracks with video: these wait for their picture."""
+        taken: list[StreamItem] = []
+        while self._items:
+            item = self._items[0]
+            if isinstance(item, int) or (isinstance(item, Tracks) and item.video is not None):
+                break
+            taken.append(item)
+            self._items.popleft()
+        return taken
 
     def take_rest(self) -> Iterator[StreamItem]:
         """Yields all items except pictures, at the end."""

@@ -3,7 +3,7 @@
 The steps, all on the event loop:
 1. `begin`: if no unit has arrived yet, the override is engaged at once, so that all pictures have the watermark. If the
 watermark is switched on later, viewers see the original until the worker has caught up. Then the override is engaged at
-the next key frame.
+the next key frame. Viewers of a stream without video get its sound at once; if video is added, the override is engaged.
 2. The sink puts tracks and pictures into `_queue`, and all items into `_writer` while the override is engaged.
 3. `_send_queue` sends the queue to the worker, its pictures come to `_on_coded_picture`. A dead worker is replaced,
 from the last key frame on. Viewers continue after the last picture that they saw.
@@ -142,7 +142,7 @@ class WatermarkOutput:
         return {
             "error": self._error or (notes[0] if notes else None),
             "notes": notes,
-            "shown": writer is not None and writer.begun,
+            "shown": writer is not None and writer.last >= 0,
             "delayMs": round(writer.delay * 1000) if writer is not None else 0,
             "dropped": self._dropped + (writer.interleave.dropped if writer is not None else 0),
             "restarts": self._restarts,
@@ -290,7 +290,7 @@ class WatermarkOutput:
         """
         if self._resume is not None:
             return self._resume
-        # If viewers have no picture yet, they get the GOP as without a watermark.
+        # If viewers have nothing yet, they get the GOP as without a watermark.
         return stream.original.gop.units() if self._writer is None or not self._writer.begun else []
 
     # ---- messages of the worker ----
@@ -324,10 +324,9 @@ class WatermarkOutput:
     # ---- Sink of the original ----
 
     def on_tracks(self, tracks: Tracks) -> None:
-        self._tracks = tracks
-        if tracks.video is None:
-            self._fail(OutputUnsupported("a stream without video cannot have a watermark"))
-            return
+        previous, self._tracks = self._tracks, tracks
+        if self._writer is not None and tracks.video is not None and previous is not None and previous.video is None:
+            self._writer.engage(None)  # viewers have no pictures yet, so they get none without the watermark
         if (tracks.video, tracks.epoch) != self._sent_version:
             self._queue.on_tracks(tracks)
             self._sent_version = (tracks.video, tracks.epoch)

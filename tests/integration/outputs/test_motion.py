@@ -18,9 +18,8 @@ from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.outputs.motion.motion_output import MotionOutput
-from gateway.ports.errors import OutputUnsupported
 from gateway.settings import load
 from gateway.workers.jpeg_protocol import PictureDifference
 from gateway.workers.jpeg_service import JpegService
@@ -29,6 +28,7 @@ from tests.support import sources
 from tests.support.recording import RunningArchive, stream_of, subscriptions
 from tests.support.time_outs import at_most
 from tests.support.tools import need
+from tests.support.waiting import until
 
 SETTINGS = load(environ={})
 ID = "0f0e0d0c-0b0a-4909-8807-060504030201"
@@ -283,31 +283,28 @@ async def test_a_clip_is_finished_when_the_stream_ends_in_it(tmp_path: Path) -> 
     assert seen.clips[0].seconds >= 6
 
 
-async def test_a_stream_without_video_has_no_motion(tmp_path: Path) -> None:
-    async with studio(tmp_path) as (place, stills):
-        live = stream_of(ID, **FIELDS)
-        live.set_tracks(None, sources.h264().tracks.audio, {}, True)
-        with pytest.raises(OutputUnsupported):
-            await MotionOutput(live, place.archive, stills, place.counts, 3).run(live)
-
-
-async def test_a_clip_is_kept_if_the_video_ends_in_it(tmp_path: Path) -> None:
-    source = film(12, "gte(t,6)")
+async def test_without_video_a_clip_is_kept_and_video_that_comes_back_is_compared(tmp_path: Path) -> None:
+    source = film(24, "between(t,6,10.9) + gte(t,18)")
     async with studio(tmp_path) as (place, stills):
         live = stream_of(ID, **FIELDS)
         live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
         output = MotionOutput(live, place.archive, stills, place.counts, 3)
         output.begin(live)
         running = asyncio.ensure_future(output.run(live))
-        await push(live, source.units, output)
+        await push(live, [u for u in source.units if u.dts < 12_000], output)
         assert output.report()["recording"]
         live.set_tracks(None, source.tracks.audio, {}, True)
-        with pytest.raises(OutputUnsupported):
-            await running
+        live.push(next(u for u in source.of(Kind.AUDIO) if u.dts >= 14_000))
+        await until(lambda: place.files("**/*.mp4"))
+        live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
+        await push(live, [u for u in source.units if u.dts >= 14_000], output)
+        assert output.report()["recording"]
+        live.end(EndReason.PUBLISHER_GONE)
+        await running
         assert not place.scratch()
         seen = Watch(place)
-    assert len(seen.clips) == 1
-    assert seen.clips[0].seconds >= 6
+    assert len(seen.clips) == 2
+    assert all(clip.seconds >= 5 for clip in seen.clips)
 
 
 async def test_motion_detection_continues_after_the_loss_of_its_worker(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import AccessUnit, Kind
 from gateway.outputs.snapshot.snapshot_output import SnapshotOutput
-from gateway.ports.errors import OutputError, OutputUnsupported
+from gateway.ports.errors import OutputError
 from gateway.settings import load
 from gateway.workers.jpeg_service import JpegService
 from gateway.workers.worker_pool import WorkerPool
@@ -118,12 +118,20 @@ async def test_a_shorter_interval_takes_effect_while_live(tmp_path: Path) -> Non
         await asyncio.wait([running])
 
 
-async def test_a_stream_without_video_has_no_snapshots(tmp_path: Path) -> None:
-    source = sources.h264().only(Kind.AUDIO)
+async def test_the_first_snapshot_of_a_stream_without_video_waits_for_its_first_picture(tmp_path: Path) -> None:
+    source = sources.h264()
     async with studio(tmp_path) as (place, stills):
-        live = stream(source)
-        with pytest.raises(OutputUnsupported):
-            await SnapshotOutput(live, place.archive, stills, place.counts).run(live)
+        live = stream(source.only(Kind.AUDIO), image_time=60)
+        output = SnapshotOutput(live, place.archive, stills, place.counts)
+        running = asyncio.ensure_future(output.run(live))
+        push(live, source.of(Kind.AUDIO)[:1])
+        await until(lambda: output._waits_for_picture)
+        live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
+        push(live, source.of(Kind.VIDEO)[:20])
+        await until(lambda: place.files("**/*.jpg"))
+        live.end(EndReason.PUBLISHER_GONE)
+        await running
+    assert output.report() == {"made": 1, "error": None}
 
 
 async def test_no_snapshot_is_made_outside_the_schedule(tmp_path: Path) -> None:
