@@ -14,6 +14,7 @@ StreamItem: TypeAlias = "AccessUnit | TimedData | Tracks"
 
 _VIDEO: Final = Kind.VIDEO
 _ROUNDING: Final = 2  # milliseconds by which a worker's decode times may be before the original's
+_PAUSE_MS: Final = 2_000  # of media after the last original picture; then no item waits for it
 _DELAY_WEIGHT: Final = 0.1  # weight of one picture in the average delay
 
 
@@ -117,7 +118,7 @@ class Interleave:
     def __init__(self, max_ms: int) -> None:
         self._max_ms = max_ms
         self._items: deque[StreamItem | int] = deque()  # an int is the decode time of a picture in milliseconds
-        self._newest = 0
+        self._newest = self._newest_picture = 0
         self.dropped = 0
 
     def add(self, item: StreamItem) -> None:
@@ -125,6 +126,7 @@ class Interleave:
         if isinstance(item, AccessUnit):
             is_picture, ms = item.track.kind is _VIDEO, milliseconds(item)
             self._newest = ms if is_picture else max(self._newest, ms)
+            self._newest_picture = ms if is_picture else self._newest_picture
             self._items.append(ms if is_picture else item)
         else:
             self._items.append(item)
@@ -142,14 +144,28 @@ class Interleave:
         yield from self._take(next((n for n, i in enumerate(items) if isinstance(i, int | Tracks)), len(items)))
 
     def take_ready(self) -> list[StreamItem]:
-        """Returns the items before the first waiting picture, up to Tracks with video: these wait for their picture."""
+        """Returns the items before the first waiting picture, up to Tracks with video: these wait for their picture.
+
+        If the source has sent no picture for _PAUSE_MS, items do not wait for its last pictures: a decoder may keep
+        these until it gets the next one.
+        """
+        is_paused = self._newest - self._newest_picture > _PAUSE_MS
         taken: list[StreamItem] = []
+        pictures: list[int] = []
         while self._items:
             item = self._items[0]
-            if isinstance(item, int) or (isinstance(item, Tracks) and item.video is not None):
+            if isinstance(item, int):
+                if not is_paused:
+                    break
+                pictures.append(item)
+            elif isinstance(item, Tracks) and item.video is not None:
                 break
-            taken.append(item)
+            else:
+                taken.append(item)
+                if isinstance(item, Tracks):
+                    pictures = []  # their video has ended
             self._items.popleft()
+        self._items.extendleft(reversed(pictures))
         return taken
 
     def take_rest(self) -> Iterator[StreamItem]:
