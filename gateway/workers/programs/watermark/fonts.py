@@ -1,6 +1,7 @@
 """Finds a font for each character. Reads the fonts of this machine from fontconfig, once for each language."""
 
 import subprocess
+import time
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -10,7 +11,9 @@ from typing import Final
 
 from PIL import ImageFont, features
 
-_TIMEOUT: Final = 10.0  # seconds; fontconfig builds its cache at the first call on a machine
+# Seconds for all calls of one catalog; fontconfig builds its cache at the first call on a machine. A watermark worker
+# counts as hung 10 s after its start, and must draw before, with the built-in font.
+_TIMEOUT: Final = 4.0
 _MAX_FONTS: Final = 400
 _MAX_FACES: Final = 64
 _EMOJI_SIZE: Final = 109  # the only size of bitmap emoji fonts (Noto Color Emoji)
@@ -118,6 +121,7 @@ class FontCatalog:
         self.notes: list[str] = []
         self._family = family
         self._fonts: dict[str, tuple[Font, ...]] = {}
+        self._seconds = _TIMEOUT  # that are left for fontconfig
         self.face = lru_cache(_MAX_FACES)(self._open)
         # Shaping joins and reorders letters. Pillow needs raqm for it, and opens raqm's libfribidi at run time.
         self.can_shape = bool(features.check("raqm") and features.check("fribidi"))
@@ -134,15 +138,18 @@ class FontCatalog:
         # `-s` omits fonts that add no characters to the previous ones.
         pattern = f"{self._family}:lang={language}"
         command = ["fc-match", "-s", pattern, "--format", "%{file}|%{index}|%{color}|%{charset}\n"]
+        started = time.monotonic()
         try:
             # A worker may write no file. Where fontconfig's cache is stale, as in an image, `fc-match` writes one: it
             # inherits that SIGXFSZ is ignored, so that this fails and does not kill it.
             result = subprocess.run(  # noqa: S603 (no shell)
-                command, capture_output=True, timeout=_TIMEOUT, check=True, restore_signals=False
+                command, capture_output=True, timeout=self._seconds, check=True, restore_signals=False
             )
         except (OSError, subprocess.SubprocessError):
             self.notes.append("fontconfig does not answer: install the package fontconfig")
             return []
+        finally:
+            self._seconds -= time.monotonic() - started
         fonts = (_parse(line) for line in result.stdout.decode("utf-8", "replace").splitlines()[:_MAX_FONTS])
         return [font for font in fonts if font is not None]
 

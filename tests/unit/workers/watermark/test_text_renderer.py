@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
+from gateway.outputs.watermark import watermark_output
 from gateway.workers.programs.watermark.fonts import BUILT_IN, Font, FontCatalog, choose
 from gateway.workers.programs.watermark.text_renderer import TextBlock, clusters, draw
 from tests.support.examples import examples
@@ -142,6 +144,23 @@ def test_without_fontconfig_latin_letters_are_drawn_with_a_note(monkeypatch: pyt
     picture, _ = draw(TextBlock("abc", 40, RED, 0, 0), 200, 100, bare)
     assert box(picture)
     assert any("install the package fontconfig" in note for note in bare.notes)
+
+
+def test_a_fontconfig_that_hangs_ends_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = 0.0, []
+
+    def hang(command: list[str], *, timeout: float, **options: object) -> None:
+        nonlocal now
+        waits.append(timeout)
+        now += max(0.0, timeout)
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    bare = FontCatalog("sans")
+    assert [bare.fonts(language) for language in ("en", "ja", "ko", "zh-cn")] == [(BUILT_IN,)] * 4
+    assert waits[0] > 0
+    assert now < watermark_output._HANG_SECONDS / 2, "the worker has started and drawn before it counts as hung"
 
 
 def test_fonts_are_found_where_fontconfig_may_not_write_its_cache(tmp_path: Path) -> None:
