@@ -31,6 +31,7 @@ import structlog
 
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, PushedTrack, TrackInfo
+from gateway.live.stream import Stream
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
@@ -274,11 +275,10 @@ class TrackPublisher:
             self._audio = tracks.audio
         if stream.pushed_tracks.add(pushed):
             own = publisher.stream
-            own.when_ended(lambda reason: stream.pushed_tracks.remove(name, own))
+            own.when_ended(lambda reason: _remove(name, own, stream))
         log.info("additional track", stream=stream.name, kind=str(kind), track=track_id, rendition=name,
                  codec=str(track.codec), language=info.language)  # fmt: skip
-        if stream.outputs is not None:
-            stream.outputs.channel_changed()  # from now on, a ladder makes no rendition of this name
+        _inform_outputs(stream)
 
     def _name(self, track_id: int, kind: Kind, size: tuple[int, int] | None) -> str:
         """Returns `720p` for video of this height (or width, if it is smaller), and `audio2` for sound with id 2."""
@@ -312,6 +312,19 @@ class TrackPublisher:
         rendition.waits = False
         rendition.publisher.set_tracks(video, audio, _metadata(pushed) if default is None else default.metadata)
         return True
+
+
+def _remove(name: str, rendition: Stream, source: Stream) -> None:
+    """Called when a rendition has ended."""
+    source.pushed_tracks.remove(name, rendition)
+    if source.original.ended is None:
+        _inform_outputs(source)
+
+
+def _inform_outputs(source: Stream) -> None:
+    """Lets a ladder make the renditions that the publisher does not send, and no others."""
+    if source.outputs is not None:
+        source.outputs.channel_changed()
 
 
 def _seconds(unit: AccessUnit) -> float:

@@ -2,13 +2,17 @@
 
 import asyncio
 import time
+from typing import cast
 
 import pytest
 
 from gateway.formats import amf0
 from gateway.formats.flv.tag import ScriptTag
+from gateway.lib.metric_table import DROPPED
+from gateway.lib.metrics import Counter
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.hub import TRACK_GOP_DIVISOR, Hub
+from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, TrackInfo, track_info
 from gateway.live.sink import EndReason
@@ -16,7 +20,10 @@ from gateway.live.stream import Stream
 from gateway.live.track_changes import KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.track import AmfValue, Kind
+from gateway.outputs.ladder.ladder_output import LadderKind, LadderOutput
 from gateway.ports.events import Events
+from gateway.workers.ladder_plan import COPY, LadderPlan, LadderStep
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
 
@@ -165,6 +172,30 @@ async def test_a_pushed_track_replaces_the_rendition_of_a_worker() -> None:
     assert size in push.stream.pushed_tracks.by_name
     assert worker.stream is hub.find(f"c1@{size}")
     assert worker.stream.gop.max_bytes == hub.limits.gop_bytes // TRACK_GOP_DIVISOR, "the bound of a pushed track"
+    await push.close()
+
+
+async def test_a_ladder_makes_a_rendition_again_after_the_pushed_track_of_this_name_has_ended() -> None:
+    hub = builders.hub()
+    size = track_name(Push())
+    steps = LadderPlan((LadderStep(size, 1280, 720, 2_000_000, COPY, 1.0),))
+
+    def make(stream: Stream) -> LadderOutput:
+        return LadderOutput(stream, hub, cast(WorkerPool, None), LadderKind(lambda channel: steps, 6), Counter(DROPPED))
+
+    hub.add_outputs([OutputSpec("codec", make, lambda stream: stream.is_source)])
+    push = Push(hub)
+    push.begin(2, 1)
+    push.frames(2, 1)
+    ladder = push.stream.output("codec")
+    assert isinstance(ladder, LadderOutput) and ladder._plan is not None
+    assert not ladder._plan.rungs, "the publisher sends it"
+    push.publisher.close()
+    push = Push(hub)
+    push.begin(1, 1)
+    push.frames(1, 1)
+    hub.end(f"c1@{size}", EndReason.PUBLISHER_GONE)
+    assert [step.name for step in ladder._plan.rungs] == [size]
     await push.close()
 
 
