@@ -96,7 +96,7 @@ class Measurement(PartialSink):
         self._bytes: deque[tuple[float, int]] = deque(maxlen=_MINUTE)
         self.last_video = self.last_audio = now  # monotonic time of the last sample with units of this kind
         self.last_heard = now  # monotonic time of the last sample with sound that is not silent
-        self.video_since = now  # monotonic time since which each sample had pictures
+        self.video_since = now  # monotonic time since which each sample had pictures of these tracks
         self.has_video = self.has_audio = False  # whether any unit has arrived
         self._silent_frame = b""
         self._begin_second()
@@ -132,6 +132,7 @@ class Measurement(PartialSink):
         if before is None or before.epoch != tracks.epoch:
             self.forget_times()
             self.has_key = False
+            self.video_since = self._sampled  # their first key frame may come a whole GOP later
             self._silent_frame = b""
             self._slices.clear()
         self.declared_fps = _declared_fps(tracks)

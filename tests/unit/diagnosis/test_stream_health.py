@@ -522,6 +522,19 @@ def test_a_switch_to_an_input_with_a_long_gop_is_no_missing_key_frame():
         assert "pictures_unreadable" not in push.send(1)
 
 
+def test_a_change_of_the_sound_within_a_long_gop_is_no_missing_key_frame():
+    push = Push(Media(gop=4.0))
+    assert push.send(21) == []
+    mono = replace(builders.AUDIO, config=bytes.fromhex("1208"))
+    push.publisher.set_tracks(builders.VIDEO, mono, push.metadata)
+    for _ in range(8):
+        assert push.send(1) == []
+    push.publisher.set_tracks(builders.VIDEO, builders.AUDIO, push.metadata)
+    push._next_key = 1e9
+    assert push.send(8) == []
+    assert push.send(5) == ["pictures_unreadable"], "no key frame follows"
+
+
 def test_a_reason_of_the_intake_counts_while_no_picture_comes():
     push = Push(Media(fps=0.0))
     push.publisher.unusable.explain = lambda: "no key frame with its parameter sets came"
