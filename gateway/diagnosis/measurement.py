@@ -27,6 +27,9 @@ _MINUTE: Final = 61  # samples of the received bytes, one a second: a minute has
 _MAX_RATE: Final = 240.0  # a larger declared frame rate is the clock of a variable frame rate
 # The first pictures of each second whose slices are checked, and how many of them are remembered.
 _CHECKED, _SLICES = 8, 32
+# Of the duration of a sound unit. If 8 units share the timestamp of a packet, a wrong rate of 44.1 kHz or 48 kHz makes
+# the step to the next packet longer or shorter by 0.71 units.
+_GAP_SHARE: Final = 0.75
 _NEVER: Final = float("inf")
 _VIDEO: Final = Kind.VIDEO
 
@@ -38,7 +41,7 @@ class Second:
     seconds: the time between them. frames, sounds: number of units. heard: whether any sound was not silent.
     delay: smallest wall time minus decode time of a unit, milliseconds; only its changes have a meaning.
     offset: how far the sound's times are ahead of the picture's, milliseconds.
-    excess: how far the sound's times are ahead of its samples, milliseconds; only its changes have a meaning.
+    excess: how far the sound's times are ahead of its samples and gaps, milliseconds; only its changes have a meaning.
     gop: longest time between two key frames, seconds. gap: longest pause between two units, seconds.
     delay, offset and excess are None if there were no units to measure.
     """
@@ -106,7 +109,7 @@ class Measurement(PartialSink):
         """Starts new decode times: they do not continue the earlier ones."""
         self._high: int | None = None  # latest decode time, milliseconds
         self._audio_high = 0
-        self._audio_ms = 0.0  # duration of all sound units so far
+        self._audio_ms = 0.0  # duration of all sound units so far, and of the gaps between them
         self._frame_ms: float | None = None  # duration of one sound unit; None if it is not known yet
         self._key: int | None = None  # decode time of the last key frame, later by the pauses of the pictures since
         self.last_gop = 0.0  # seconds between the last two key frames; 0: there were no two yet
@@ -180,6 +183,9 @@ class Measurement(PartialSink):
         elif type(unit) is not MadeSilence and (self.opus.tracks is None or unit.track.codec is Codec.OPUS):
             self._sounds += 1
             self._audio_delay += delay
+            # The units between were lost, or it makes up for equal times. Steps of a wrong rate are smaller.
+            if (frame := self._frame_ms) and abs(gap := dts - self._audio_high - frame) > _GAP_SHARE * frame:
+                self._audio_ms += gap
             self._audio_high = dts
             if not self._heard:
                 self._check_silence(unit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
@@ -19,7 +20,7 @@ from gateway.diagnosis.stream_health import CODES, EVENT_SECONDS, UNMEASURED
 from gateway.live.health_report import Level
 from gateway.live.sink import EndReason
 from gateway.live.stream import OutputSwitch
-from gateway.media.track import Codec, Kind
+from gateway.media.track import AccessUnit, Codec, Kind
 from tests.support import builders
 from tests.support.examples import examples
 from tests.unit.diagnosis.rig import NOISE, SILENCE, WALL, Media, Push
@@ -221,6 +222,56 @@ def test_a_single_step_of_the_sound_is_no_drift():
     push._audio_offset += 0.3
     for _ in range(40):
         assert push.send(1) == []
+
+
+def change_sound(push: Push, change: Callable[[int, AccessUnit], AccessUnit | None]) -> None:
+    """Replaces each sound unit of the push, or drops it. change: gets its number and the unit."""
+    send, numbers = push.publisher.push, itertools.count()
+
+    def pushed(unit: AccessUnit, now: float) -> None:
+        changed = change(next(numbers), unit) if unit.track.kind is Kind.AUDIO else unit
+        if changed is not None:
+            send(changed, now)
+
+    push.publisher.push = pushed  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("share", "in_row"), [(0.02, 1), (0.04, 1), (0.04, 7), (0.2, 1)])
+def test_lost_sound_is_no_drift(share: float, in_row: int) -> None:
+    for seed in range(5):
+        push, chance = Push(), random.Random(seed)
+        lost = [chance.random() < share for _ in range(4000)]
+        change_sound(push, lambda n, unit, lost=lost: None if lost[n // in_row] else unit)
+        for _ in range(60):
+            assert push.send(1) == []
+
+
+def test_sound_in_pairs_with_equal_times_is_no_drift():
+    push, times = Push(), [0]
+
+    def pair(n: int, unit: AccessUnit) -> AccessUnit:
+        times[0] = times[0] if n % 2 else unit.dts
+        return replace(unit, dts=times[0])
+
+    change_sound(push, pair)
+    for _ in range(40):
+        assert push.send(1) == []
+
+
+@pytest.mark.parametrize("packed", [1, 8])
+def test_sound_of_another_rate_than_declared_is_a_drift(packed: int) -> None:
+    push, times = Push(), [0]
+    track = replace(builders.AUDIO, config=bytes.fromhex("1190"))  # 48 kHz; the frames come at 44.1 kHz
+    push.publisher.set_tracks(builders.VIDEO, track, push.metadata)
+
+    def pack(n: int, unit: AccessUnit) -> AccessUnit:
+        """Only each first frame of a packet has its own time. The others follow at the declared rate."""
+        times[0] = unit.dts if n % packed == 0 else times[0]
+        return replace(unit, track=track, dts=times[0] + n % packed * 1024 // 48)
+
+    change_sound(push, pack)
+    assert push.send(20) == ["av_drift"]
+    assert push.value("av_drift") == pytest.approx(81, abs=5)
 
 
 def test_timestamps_that_jump_are_found():
