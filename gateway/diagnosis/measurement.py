@@ -263,7 +263,7 @@ class Measurement(PartialSink):
         self._begin_second()
 
     def forget_delays(self) -> None:
-        """Clears the history, because the wall clock was set: delays before and after cannot be compared."""
+        """Clears the history: the wall clock was set, or the times jumped. Delays before and after differ."""
         self.history.clear()
         self._best_delay = _NEVER
         self._begin_second()

@@ -200,6 +200,8 @@ class StreamHealth:
         self._jumps = (timeline.rebased if timeline is not None else 0), measurement.jumps
         if self._jumps != before:
             repaired = timeline is not None and self._jumps[0] != before[0]
+            if repaired:
+                measurement.forget_delays()  # the times continue without the pause before the jump
             self._facts.jump = (timeline.jumped if timeline is not None and repaired else measurement.jump_ms) / 1000
             self._facts.jumped_at = now
 

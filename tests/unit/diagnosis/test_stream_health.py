@@ -294,6 +294,19 @@ def test_a_timestamp_jump_repaired_by_the_intake_is_found():
     assert push.value("timestamps_jump") == 899
 
 
+def test_a_repaired_jump_after_a_pause_leaves_nothing_behind():
+    push = Push()
+    push.send(30)
+    push.wait(5)
+    push.publisher.timeline.rebased += 1  # the intake continues the times without the pause
+    for _ in range(20):
+        push.send(1)
+        if push.now > 138.5:  # the stall itself has ended, and is withdrawn after 2 s
+            assert "arrivals_late" not in push.codes
+        behind = push.health.measured()["behindMs"]
+        assert behind is None or behind == pytest.approx(0, abs=50)
+
+
 def test_a_publisher_that_pauses_and_continues_does_not_jump():
     push = Push()
     push.send(20)
