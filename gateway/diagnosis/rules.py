@@ -173,8 +173,10 @@ def _count_swings(rates: Sequence[float]) -> int:
 
 def audio_missing(facts: Facts, active: bool) -> float | None:
     """Returns the seconds without a sound unit if they are too many, also if no sound track was announced."""
-    seconds = facts.now - facts.measurement.last_audio
-    return seconds if seconds >= NO_AUDIO_SECONDS and not facts.unusable.explains(Kind.AUDIO) else None
+    measurement = facts.measurement
+    seconds = facts.now - measurement.last_audio
+    is_missing = seconds >= NO_AUDIO_SECONDS and not facts.unusable.explains(Kind.AUDIO, measurement.tracks)
+    return seconds if is_missing else None
 
 
 def audio_silent(facts: Facts, active: bool) -> float | None:
@@ -190,7 +192,7 @@ def video_missing(facts: Facts, active: bool) -> float | None:
     if tracks is None or not (measurement.has_video or tracks.video or tracks.metadata.get("videocodecid")):
         return None
     seconds = facts.now - measurement.last_video
-    is_missing = seconds >= NO_VIDEO_SECONDS and not facts.unusable.explains(Kind.VIDEO)
+    is_missing = seconds >= NO_VIDEO_SECONDS and not facts.unusable.explains(Kind.VIDEO, tracks)
     return seconds if is_missing else None
 
 

@@ -8,7 +8,7 @@ import structlog
 
 from gateway.formats.ts.program_tables import ENCRYPTED, SCRAMBLED
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind
+from gateway.media.track import Kind, Tracks
 
 log = structlog.get_logger(__name__)
 
@@ -103,10 +103,14 @@ class UnusableMedia:
         """The names of what is left out."""
         return ", ".join(self._left_out)
 
-    def explains(self, kind: Kind) -> bool:
-        """Whether it is known why pictures or sound are missing."""
+    def explains(self, kind: Kind, tracks: Tracks | None) -> bool:
+        """Whether it is known why pictures or sound are missing.
+
+        tracks: the announced ones. What is left out beside one of the same kind does not explain why that one is away.
+        """
         is_unreadable = kind is Kind.VIDEO and bool(self.unreadable or (not self.read[0] and self.explain()))
-        return is_unreadable or kind in self._left_out.values()
+        is_announced = tracks is not None and bool(tracks.video if kind is Kind.VIDEO else tracks.audio)
+        return is_unreadable or (not is_announced and kind in self._left_out.values())
 
     @property
     def left_out_text(self) -> str:

@@ -536,6 +536,25 @@ def test_left_out_tracks_replace_the_advice_for_missing_ones():
     assert push.told[0] == ("stream_left_out", "begun") and ("stream_left_out", "ended") in push.told
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "code", "missing"),
+    [(Kind.AUDIO, "DTS", "audio_missing", {"sound": b""}), (Kind.VIDEO, "MPEG-2 video", "video_missing", {"fps": 0.0})],
+)
+def test_a_track_that_is_left_out_does_not_hide_that_the_good_one_is_missing(
+    kind: Kind, name: str, code: str, missing: dict[str, object]
+) -> None:
+    push = Push()
+    push.publisher.unusable.leave_out(kind, name)
+    assert push.send(20) == ["stream_left_out"]
+    assert push.send(12, **missing) == sorted(["stream_left_out", code], key=CODES.index)
+
+
+def test_sound_that_is_left_out_explains_why_there_is_none():
+    push = Push(Media(sound=b""))
+    push.publisher.unusable.leave_out(Kind.AUDIO, "DTS")
+    assert push.send(30) == ["stream_left_out"]
+
+
 @pytest.mark.parametrize(("readable", "codes"), [(0.5, ["pictures_unreadable"]), (0.9, [])])
 def test_pictures_with_slices_that_cannot_be_read_are_named(
     monkeypatch: pytest.MonkeyPatch, readable: float, codes: list[str]
