@@ -52,6 +52,7 @@ class Facts:
     black_since: time of the first black picture; None if the last picture is not black.
     frozen_since: time of the first equal picture; None if the last picture differs from the previous one.
     by_webrtc: whether viewers watch by WebRTC.
+    is_browser: whether the push comes from a browser.
     input, kind: of the input on air. lost: seconds for which the first input is missed; None: it is not.
     least_kbps: the bit rate that the missed input does not reach; 0: it delivers nothing.
     failing: the outputs that fail, and the reasons.
@@ -71,6 +72,7 @@ class Facts:
     black_since: float | None = None
     frozen_since: float | None = None
     by_webrtc: bool = False
+    is_browser: bool = False
     input: str = ""
     kind: InputKind = InputKind.PUSH
     lost: float | None = None
@@ -128,10 +130,13 @@ def gop_long(facts: Facts, active: bool) -> float | None:
 
 
 def fps_low(facts: Facts, active: bool) -> float | None:
-    """Returns the frames a second if they are too few. Missing video, and the time soon after it, is another fault."""
+    """Returns the frames a second if they are too few. Missing video, and the time soon after it, is another fault.
+
+    Browsers declare the most frames that may come: they send few of a still screen, a dark room or a hidden page.
+    """
     measurement = facts.measurement
     declared, fps = measurement.declared_fps, measurement.fps
-    if declared is None or fps is None or facts.now - measurement.video_since < FPS_SECONDS:
+    if facts.is_browser or declared is None or fps is None or facts.now - measurement.video_since < FPS_SECONDS:
         return None
     return fps if fps < declared * (RECOVERED_FPS_SHARE if active else MIN_FPS_SHARE) else None
 

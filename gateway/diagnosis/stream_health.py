@@ -25,6 +25,7 @@ EVENT_SECONDS: Final = 60.0  # minimum time between two events for the beginning
 _CLOCK_STEP: Final = 0.5  # seconds; a larger change of the wall clock is a correction of the clock
 _LATE_SAMPLE: Final = 1.5  # seconds; after a longer pause, this process itself was busy
 _PICTURES_EXPIRE: Final = 60.0  # seconds after which the last decoded picture is too old
+_BROWSER_PROTOCOLS: Final = ("ws", "wss", "whip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class StreamHealth:
             return  # units may wait in the sockets: this process was busy, not the publisher
         facts = self._facts
         facts.now, facts.stalled = now, now - publisher.last_media
-        facts.by_webrtc = self._by_webrtc(self._stream)
+        facts.by_webrtc, facts.is_browser = self._by_webrtc(self._stream), publisher.protocol in _BROWSER_PROTOCOLS
         received = self._stream.received
         facts.input, facts.kind = received.input, received.kind
         facts.lost = None if received.lost_since is None else now - received.lost_since

@@ -130,6 +130,13 @@ def test_a_frame_rate_below_the_metadata_is_found():
     begins_and_ends(push, "fps_low", fps=20.0)
 
 
+@pytest.mark.parametrize(("protocol", "codes"), [("ws", []), ("wss", []), ("whip", []), ("srt", ["fps_low"])])
+def test_browsers_may_send_fewer_frames_than_they_declare(protocol: str, codes: list[str]) -> None:
+    push = Push(Media(fps=5), metadata={"framerate": 30.0})
+    push.publisher.protocol = protocol
+    assert push.send(20) == codes
+
+
 def test_the_text_about_missing_frames_has_actual_and_expected_rate():
     push = Push(Media(fps=22))
     push.send(20)
