@@ -12,6 +12,7 @@ from gateway.live.pushed_opus import PushedOpus
 from gateway.live.sink import EndReason, PartialSink
 from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, unusual_pixels, video_size
 from gateway.media.errors import InvalidData
+from gateway.media.h264_slices import coding_parameters
 from gateway.media.random_access import RandomAccess, random_access_of
 from gateway.media.silence import is_silent
 from gateway.media.slice_check import has_readable_slice
@@ -81,7 +82,8 @@ class Measurement(PartialSink):
         self.declared_fps: float | None = None
         self.jumps = 0  # of the timestamps; without those that the intake has repaired
         self.jump_ms = 0  # size of the last jump
-        self.has_key = False  # whether a key frame of these tracks has come
+        self.has_key = False  # whether a key frame of these tracks has come; intra refresh is none
+        self._can_close_gops = True  # whether browsers get the open GOPs of these tracks closed
         self.unusual_pixels = ""  # chroma and depth of the pictures, if few browsers decode them
         self._last_wall = 0.0
         self._slices: deque[bool] = deque(maxlen=_SLICES)  # whether the first slices of pictures could be read
@@ -140,6 +142,7 @@ class Measurement(PartialSink):
             self._slices.clear()
         self.declared_fps = _declared_fps(tracks)
         self.unusual_pixels = "" if tracks.video is None else unusual_pixels(tracks.video)
+        self._can_close_gops = tracks.video is None or _can_close_gops(tracks.video)
         self._set_size(tracks.video, None)
 
     def on_unit(self, unit: AccessUnit) -> None:
@@ -198,6 +201,9 @@ class Measurement(PartialSink):
         self._on_end()
 
     def _on_key(self, unit: AccessUnit, dts: int) -> None:
+        access = random_access_of(unit.track)(unit.payload)
+        if access is RandomAccess.GRADUAL:
+            return  # browsers cannot begin with a part of a picture
         if self._key is None:
             if self.size is None:  # VP8 and VP9 have it only in their key frames
                 self._set_size(unit.track, unit.payload)
@@ -206,7 +212,7 @@ class Measurement(PartialSink):
             self._gop = max(self._gop, self.last_gop)
         self._key, self.has_key = dts, True
         self._reordered, self._reorders = self._reorders, False
-        self._opened, self._opens = self._opens, random_access_of(unit.track)(unit.payload) is RandomAccess.OPEN
+        self._opened, self._opens = self._opens, access is RandomAccess.OPEN
         start = self._cell_start
         if start is None or dts < start:
             self._cell_start, self._cell_bytes = dts, 0
@@ -322,8 +328,8 @@ class Measurement(PartialSink):
 
     @property
     def has_open_gops(self) -> bool:
-        """Whether this GOP or the last one is an open GOP of H.264 with B-frames."""
-        return (self._opens or self._opened) and bool(self.reorders)
+        """Whether this GOP or the last one is an open GOP of H.264: with B-frames, or one that cannot be closed."""
+        return (self._opens or self._opened) and (bool(self.reorders) or not self._can_close_gops)
 
     @property
     def reorders(self) -> bool | None:
@@ -342,6 +348,14 @@ def _declared_fps(tracks: Tracks) -> float | None:
         except InvalidData:
             return None
     return float(rate) if isinstance(rate, int | float) and 1 < rate <= _MAX_RATE else None
+
+
+def _can_close_gops(video: MediaTrack) -> bool:
+    """Returns whether the coding parameters can be read; other codecs than H.264 need none. See `OpenGops`."""
+    try:
+        return video.codec is not Codec.H264 or bool(coding_parameters(video.config))
+    except InvalidData:
+        return False
 
 
 def _frame_ms(unit: AccessUnit) -> float:

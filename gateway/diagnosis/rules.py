@@ -115,7 +115,9 @@ def pictures_unreadable(facts: Facts, active: bool) -> str | None:
         return None
     if not measurement.has_video:
         return unusable.explain() or None
-    return None if measurement.has_key else "no key frame came in 8 s, set one every 2 s in the encoder"
+    if measurement.has_key:
+        return None
+    return "no key frame came in 8 s, set one every 2 s and switch off intra refresh in the encoder"
 
 
 def pixel_format(facts: Facts, active: bool) -> str | None:
@@ -298,7 +300,10 @@ def picture_frozen(facts: Facts, active: bool) -> float | None:
 
 
 def open_gop(facts: Facts, active: bool) -> float | None:
-    """Returns 1 if GOPs of H.264 are open: browsers get them without the pictures before each key frame."""
+    """Returns 1 if GOPs of H.264 are open: browsers get them without the pictures before each key frame, or not at all.
+
+    They cannot begin with a key frame that is no IDR picture, and not every one can be made an IDR picture.
+    """
     return 1.0 if facts.measurement.has_open_gops else None
 
 

@@ -56,7 +56,7 @@ def _latency_low(value: float, facts: Facts) -> str:
 
 def _gop_long(value: float, facts: Facts) -> str:
     found = f"Key frame every {value:.0f} s" if facts.measurement.last_gop else f"No key frame for {value:.0f} s"
-    return f"{found}: set 2 s in OBS, Output, Keyframe Interval."
+    return f"{found}: set 2 s in OBS, Output, Keyframe Interval, without intra refresh."
 
 
 _TEXTS: Final[dict[str, Callable[[Any, Facts], str]]] = {
@@ -89,7 +89,7 @@ _TEXTS: Final[dict[str, Callable[[Any, Facts], str]]] = {
     "timestamps_jump": _jump,
     "gop_long": _gop_long,
     "open_gop": lambda value, _: (
-        "The picture halts at each key frame in players: switch off open GOP in the encoder (x264: open-gop=0)."
+        "Players halt at each key frame, or show no picture: switch off open GOP in the encoder (x264: open-gop=0)."
     ),
     "bitrate_high": lambda value, facts: (
         f"The bit rate is {value:.0f} kbit/s, the limit is {facts.max_kbps:.0f}: lower it in the encoder. "

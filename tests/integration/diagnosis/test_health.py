@@ -52,7 +52,11 @@ def codes(channel: Channel) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "code", "text"),
     [
-        ("long GOP", "gop_long", "Key frame every 10 s: set 2 s in OBS, Output, Keyframe Interval."),
+        (
+            "long GOP",
+            "gop_long",
+            "Key frame every 10 s: set 2 s in OBS, Output, Keyframe Interval, without intra refresh.",
+        ),
         ("silent", "audio_silent", "The sound has been silent for"),
         ("no sound", "audio_missing", "No sound for "),
     ],

@@ -23,7 +23,9 @@ from gateway.live.stream import OutputSwitch
 from gateway.media.track import AccessUnit, Codec, Kind
 from tests.support import builders
 from tests.support.examples import examples
+from tests.unit.diagnosis import rig
 from tests.unit.diagnosis.rig import NOISE, SILENCE, WALL, Media, Push
+from tests.unit.media.test_h264_slices import config, encoder
 
 REPORTED, WITHDRAWN = 10, 15  # contract: seconds
 
@@ -82,7 +84,10 @@ def test_a_long_gop_is_found_before_it_ends():
     for _ in range(30):
         push.send(1)
         assert push.value("gop_long") == pytest.approx(10, abs=0.1) or push.now < 111
-    assert push.text("gop_long") == "Key frame every 10 s: set 2 s in OBS, Output, Keyframe Interval."
+    assert (
+        push.text("gop_long")
+        == "Key frame every 10 s: set 2 s in OBS, Output, Keyframe Interval, without intra refresh."
+    )
     assert push.send(WITHDRAWN + 3, gop=2) == []  # the running GOP ends first
 
 
@@ -101,8 +106,26 @@ def test_open_gops_are_found_and_the_text_names_the_setting():
     assert push.send(WITHDRAWN, open_gops=False) == []
 
 
-def test_key_frames_without_b_frames_are_no_open_gop():
-    assert Push(Media(open_gops=True)).send(30) == []
+@pytest.mark.parametrize(("parameters", "codes"), [("", []), ("interlaced=1", ["open_gop"])])
+def test_key_frames_without_b_frames_are_an_open_gop_only_if_it_cannot_be_closed(
+    parameters: str, codes: list[str]
+) -> None:
+    push = Push(Media(open_gops=True))
+    track = replace(builders.VIDEO, config=config(encoder(parameters, height=64)))
+    push.publisher.set_tracks(track, builders.AUDIO, push.metadata)
+    assert push.send(30) == codes
+    assert push.send(WITHDRAWN, open_gops=False) == []
+
+
+def test_intra_refresh_is_no_key_frame(monkeypatch):
+    monkeypatch.setattr(rig, "I_SLICE", bytes.fromhex("00000003 419a80"))  # slice_type 5: P
+    push = Push(Media(open_gops=True))
+    assert push.send(30) == ["pictures_unreadable"]
+    assert "switch off intra refresh" in push.text("pictures_unreadable")
+    assert push.health.measured()["gop"] is None
+    assert push.send(WITHDRAWN, open_gops=False) == []
+    assert push.send(12, open_gops=True) == ["gop_long"], "viewers can begin only with the last key frame"
+    assert "without intra refresh" in push.text("gop_long")
 
 
 def test_a_key_that_expires_soon_is_found_without_an_event():
