@@ -56,7 +56,7 @@ def _latency_low(value: float, facts: Facts) -> str:
 
 def _gop_long(value: float, facts: Facts) -> str:
     found = f"Key frame every {value:.0f} s" if facts.measurement.last_gop else f"No key frame for {value:.0f} s"
-    return f"{found}: set 2 s in OBS, Output, Keyframe Interval, without intra refresh."
+    return f"{found}: set 2 s in OBS, Output, Keyframe Interval."
 
 
 _TEXTS: Final[dict[str, Callable[[Any, Facts], str]]] = {

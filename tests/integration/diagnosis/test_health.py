@@ -55,7 +55,7 @@ def codes(channel: Channel) -> list[str]:
         (
             "long GOP",
             "gop_long",
-            "Key frame every 10 s: set 2 s in OBS, Output, Keyframe Interval, without intra refresh.",
+            "Key frame every 10 s: set 2 s in OBS, Output, Keyframe Interval.",
         ),
         ("silent", "audio_silent", "The sound has been silent for"),
         ("no sound", "audio_missing", "No sound for "),

@@ -174,7 +174,7 @@ export default {
   "health.fault.bitrate_unsteady": "The bitrate changes by a factor of {value} again and again: set a constant bitrate (CBR) in the encoder.",
   "health.fault.captions_late": "Speech to text is {value} s late and skips sound: use a smaller model, or give this machine more cores.",
   "health.fault.fps_low": "{value} of {declared} frames arrive: the encoder or the uplink is too slow.",
-  "health.fault.gop_long": "Key frame every {value} s: set 2 s in OBS, Output, Keyframe Interval, without intra refresh.",
+  "health.fault.gop_long": "Key frame every {value} s: set 2 s in OBS, Output, Keyframe Interval.",
   "health.fault.hevc": "The video is HEVC: browsers without HEVC cannot play it by FLV, HLS or DASH. WebRTC viewers get it transcoded, which costs CPU. Set H.264 in the encoder to reach all viewers.",
   "health.fault.input_lost": "The main input has been gone for {value} s; viewers see the slate: check the encoder and its uplink.",
   "health.fault.key_expires": "The stream key is refused after {date}: set a later expiry, then copy the new key.",
