@@ -41,7 +41,7 @@ class SoundGaps:
 
     __slots__ = (
         *("_earlier_latest", "_frame", "_frame_ms", "_heard", "_is_paused", "_latest", "_name", "_next", "_publish"),
-        *("_pictures", "_shown", "_silence", "_track", "_until", "_usual", "_window", "made"),
+        *("_pictures", "_shown", "_silence", "_silent_to", "_track", "_until", "_usual", "_window", "made"),
     )
 
     def __init__(self, name: str, publish: Callable[[AccessUnit, float], None]) -> None:
@@ -50,6 +50,7 @@ class SoundGaps:
         self._frame = b""
         self._frame_ms = 0.0
         self._next: float | None = None  # the time at which the next frame of sound begins
+        self._silent_to = float(_NEVER)  # end of the last silence
         self._shown: float | None = None  # decode time of the last picture
         self._pictures = 0  # since the last sound
         self._heard = 0.0  # when sound came last, or is due, monotonic seconds
@@ -67,7 +68,8 @@ class SoundGaps:
         track = audio if video is not None else None
         if track == self._track:
             return
-        self._track, self._next, self._is_paused, self._frame, self._until = track, None, False, b"", _NEVER
+        self._track, self._next, self._is_paused, self._frame = track, None, False, b""
+        self._until = self._silent_to = _NEVER
         if track is not None and not self._make_frame(track) and track.codec not in LIKE_OTHERS:
             self._track = None
 
@@ -105,8 +107,7 @@ class SoundGaps:
 
     def _take_sound(self, dts: float) -> bool:
         """Measures how late a frame is. Returns False if silence has taken its place."""
-        after, shown = self._next, self._shown
-        if shown is not None:
+        if (shown := self._shown) is not None:
             if shown - dts > self._latest:
                 self._latest = shown - dts
                 self._usual = max(self._usual, min(self._latest, _MOST_MS))
@@ -116,7 +117,8 @@ class SoundGaps:
                 self._usual = min(max(self._latest, self._earlier_latest), _MOST_MS)
                 self._window, self._earlier_latest, self._latest = shown, self._latest, 0.0
             self._until = _NEVER if self.made else self._window + _WINDOW_MS
-        if after is not None and self.made and dts + self._frame_ms / 2 < after:
+        # Only silence: some encoders stamp frames when they come, in pairs of one time, or some milliseconds early.
+        if dts + self._frame_ms / 2 < self._silent_to:
             return False
         self._is_paused = False
         self._pictures = 0
@@ -130,9 +132,11 @@ class SoundGaps:
         that is too much for the time in which it came is left out.
         """
         assert self._next is not None, "a hole has a beginning"
+        if now - self._heard < LATE_MS / 1000:
+            return  # a burst of media is faster than its converter, or the sound goes on later than before
         if not self._is_paused:
-            if dts - self._next <= self._usual + LATE_MS or now - self._heard < LATE_MS / 1000:
-                return  # a burst of media is faster than its converter
+            if dts - self._next <= self._usual + LATE_MS:
+                return
             self._is_paused, self._until = True, _NEVER
             log.info("the sound pauses, silence is published", stream=self._name, at_ms=round(dts))
         after, end = self._next, dts - self._usual
@@ -144,4 +148,4 @@ class SoundGaps:
             at = round(after * track.timescale / MILLISECONDS)
             self._publish(MadeSilence(track, at, 0, True, wall, self._frame), now)
             after += self._frame_ms
-        self._next = after
+        self._next = self._silent_to = after

@@ -16,13 +16,19 @@ FRAME_MS = 1024_000 / 48_000
 
 
 class Push:
-    """A push with 25 pictures a second, whose sound arrives `late` milliseconds behind its time."""
+    """A push with 25 pictures a second, whose sound arrives `late` milliseconds behind its time.
 
-    def __init__(self, audio: MediaTrack = AAC, late: int = 0, payload: bytes = b"real") -> None:
+    early: how much too small the times of its frames are, in turn, milliseconds.
+    """
+
+    def __init__(
+        self, audio: MediaTrack = AAC, late: int = 0, payload: bytes = b"real", early: tuple[float, ...] = (0.0,)
+    ) -> None:
         self.seen: list[AccessUnit] = []
         self.gaps = SoundGaps("c1", lambda unit, now: self.seen.append(unit))
         self.gaps.set_tracks(VIDEO, audio)
         self.audio, self.late, self.payload = audio, late, payload
+        self.early, self.sent = early, 0  # sent: frames of sound
         self.sound = 0.0
         self.at = 0
         self.now, self.speed = 0.0, 1.0  # monotonic seconds; of the push, in times of real time
@@ -34,7 +40,9 @@ class Push:
             self.gaps.push(AccessUnit(VIDEO, self.at, 0, True, 0.0, b"p"), now)
             while self.sound <= self.at - self.late:
                 if sound:
-                    self.gaps.push(AccessUnit(self.audio, round(self.sound), 0, True, 0.0, self.payload), now)
+                    dts = round(self.sound - self.early[self.sent % len(self.early)])
+                    self.sent += 1
+                    self.gaps.push(AccessUnit(self.audio, dts, 0, True, 0.0, self.payload), now)
                 self.sound += FRAME_MS
             self.at += 40
 
@@ -93,6 +101,32 @@ def test_sound_that_comes_when_its_time_has_passed_is_dropped() -> None:
     push.sound = began
     push.play(3_000)
     assert all(b > a for a, b in pairwise(push.times()))
+
+
+@pytest.mark.parametrize("early", [(0.0, FRAME_MS), (0.0, 20.0, 5.0, 15.0)])
+def test_each_frame_with_inexact_times_is_published_after_a_pause(early: tuple[float, ...]) -> None:
+    """Some apps stamp sound when it comes: two frames have one time, or each is some milliseconds early."""
+    push = Push(early=early)
+    push.play(4_000)
+    push.play(2_000, sound=False)
+    assert push.of(MadeSilence)
+    before = len(push.of(AccessUnit))
+    push.play(10_000)
+    assert len(push.of(AccessUnit)) - before == push.sent - before
+
+
+def test_sound_that_goes_on_seconds_late_is_published_again() -> None:
+    push = Push()
+    push.play(4_000)
+    began = push.sound
+    push.play(4_000, sound=False)
+    push.sound, push.late = began, 4_000  # its clock counts samples
+    push.play(10_000)
+    assert all(b > a for a, b in pairwise(push.times()))
+    assert push.of(AccessUnit)[-1].dts > push.at - push.late - 40 - 2 * FRAME_MS
+    made = len(push.of(MadeSilence))
+    push.play(10_000)
+    assert len(push.of(MadeSilence)) == made
 
 
 def test_a_hole_in_both_tracks_is_not_filled() -> None:
