@@ -14,6 +14,7 @@ RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 1
 _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 24, 8, 0)
 
 MAX_CONFIG = 1 << 12  # bytes
+_MAX_FRAMES = 64  # of one message: more than a second of sound
 
 # Audio object types.
 _LC, _SBR, _PS, _LD, _ELD = 2, 5, 29, 23, 39
@@ -134,16 +135,18 @@ def adts_config(frame: bytes) -> bytes:
 def raw_frames(data: bytes) -> list[bytes]:
     """Returns the raw frames of AAC, without the ADTS headers that may be before them.
 
-    Data that ADTS frames do not fill exactly are one raw frame.
+    Data that ADTS frames do not fill exactly are one raw frame. Raises InvalidData for more than 64 ADTS frames.
     """
-    frames, at = [], 0
+    frames, at = list[bytes](), 0
     try:
-        while at < len(data):
+        while at < len(data) and len(frames) <= _MAX_FRAMES:
             _, header, size = parse_adts(data[at : at + 7])
             frames.append(data[at + header : at + size])
             at += size
     except InvalidData:
         return [data]
+    if len(frames) > _MAX_FRAMES:
+        raise InvalidData(f"more than {_MAX_FRAMES} frames of AAC in one message")
     return frames if at == len(data) else [data]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from typing import TypeAlias
 
 from gateway.lib.bit_reader import BitReader
@@ -36,6 +37,7 @@ class RandomAccess(Enum):
 RandomAccessOf: TypeAlias = Callable[[bytes], RandomAccess]
 
 
+@lru_cache(maxsize=64)  # callers ask for each key frame, and a record may have 32,000 parameter sets
 def random_access_of(track: MediaTrack) -> RandomAccessOf:
     """Returns a function that classifies those samples of the track that the encoder marks as key frames.
 

@@ -107,10 +107,12 @@ def _is_silent_channel(bits: BitReader, groups: _Groups | None) -> bool:
         while band < groups.bands:
             if bits.u(4):  # sect_cb; 0 is ZERO_HCB: the spectrum of these bands is 0 and not sent
                 return False
-            length = escape
-            while length == escape:
+            start, length = band, escape
+            while length == escape and band <= groups.bands:
                 length = bits.u(width)
                 band += length
+            if not start < band <= groups.bands:
+                raise InvalidData("an AAC section without bands, or beyond them")
     # A silent channel has no pulses, no noise shaping and no gain control, and then no spectral data.
     return bits.u(3) == 0
 

@@ -1,4 +1,4 @@
-"""A transport stream that is made to cost: the work grows with its bytes, and not with what it has in a packet.
+"""Media that are made to cost: the work grows with their bytes, and not with what they have in a packet.
 
 The work is counted as lines that run, so that a slow machine changes nothing.
 """
@@ -16,7 +16,11 @@ from gateway.formats.ts.program_reader import ProgramReader
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.formats.ts.sound_frames import SoundTrack
 from gateway.media import h264, nal
-from gateway.media.track import Codec
+from gateway.media.aac import raw_frames
+from gateway.media.errors import InvalidData
+from gateway.media.random_access import RandomAccess, random_access_of
+from gateway.media.silence import is_silent
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.builders import VIDEO
 from tests.unit.formats.ts.test_program_reader import data_pes, pat, pmt, read, section_packet, units_of
 
@@ -98,3 +102,28 @@ def test_an_end_of_sequence_is_no_part_of_the_slice_before_it() -> None:
 def test_the_size_of_an_opus_packet_is_read_up_to_a_bound() -> None:
     track = SoundTrack(StreamEntry(0x100, 0x06, StreamUse.AUDIO, Codec.OPUS, "", b"config"), TsCounters())
     assert steps(lambda: list(track.take(b"\x7f\xe0" + b"\xff" * 900_000, 0, 0))) < 1_000
+
+
+@pytest.mark.parametrize("sections", ["1" * 5, "0" * 9])  # of 31 bands and more; of none
+def test_sections_of_aac_are_read_up_to_the_bands_of_the_frame(sections: str) -> None:
+    # SCE 0, gain, long window, max_sfb 51, no prediction, the codebook of silence
+    bits = "0000000" + "00000000" + "0000" + "110011" + "0" + "0000" + sections * (900_000 * 8 // len(sections))
+    frame = int(bits[: len(bits) // 8 * 8], 2).to_bytes(len(bits) // 8, "big")
+    track = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90")
+    assert not is_silent(track, frame)
+    assert steps(lambda: is_silent(track, frame)) < 1_000
+
+
+def test_the_frames_of_aac_in_a_message_are_bounded() -> None:
+    frame = bytes.fromhex("fff14c8001 1ffc 00")  # of 8 bytes
+    assert len(raw_frames(frame * 64)) == 64
+    with pytest.raises(InvalidData, match="more than 64"):
+        raw_frames(frame * 1_000_000)
+
+
+def test_a_record_is_read_once_for_all_key_frames() -> None:
+    units = 32_000  # empty
+    config = b"\1" + bytes(21) + b"\1\x27" + units.to_bytes(2, "big") + bytes(2 * units)
+    track = MediaTrack(Kind.VIDEO, Codec.H265, 1000, config)
+    assert random_access_of(track)(b"\1\x2a") is RandomAccess.CLEAN
+    assert steps(lambda: random_access_of(track)(b"\1\x2a")) < 1_000
