@@ -90,7 +90,7 @@ class ProgramReader:
         self._selector = ProgramSelector(self._packets, self.counters, self._select)
         self._map: ProgramMap | None = None
         self._streams: dict[int, _Stream] = {}
-        self._near: int | None = None  # decode time of the last unit
+        self._near: int | None = None  # decode time of the last picture or frame of sound
         self._generation = 0  # of the clock, for the units so far
         self._announced: ProgramTracks | None = None
         self._renamed = 0
@@ -186,10 +186,12 @@ class ProgramReader:
         self._events.append(DataUnit(entry.pid, entry.use, self._near, section))
 
     def begin_times(self, stream: "_Stream", pts: int, dts: int, generation: int) -> tuple[int, int] | None:
-        """Returns the unwrapped times of a PES packet; None if it is from before a jump. Tells a jump."""
+        """Returns the unwrapped times of a PES packet; None if it is from before a jump. Tells a jump of media."""
         if generation < self._generation:
             return None
         dts = unwrapped(dts, dts if self._near is None else self._near)
+        if stream.entry.use in DATA_USES:  # some senders write them on another clock
+            return unwrapped(pts, dts), dts
         limit = _JUMP if generation == stream.generation else _MARKED_JUMP
         stream.generation = generation
         known = [other.last for other in self._streams.values() if other.last is not None]
@@ -206,7 +208,7 @@ class ProgramReader:
 class _Stream:
     """One elementary stream of the program. name: for users. told: the name that was announced.
 
-    last: decode time of the last PES packet. generation: of the clock at this time.
+    last: decode time of the last PES packet, for pictures and sound. generation: of the clock at this time.
     """
 
     def __init__(self, entry: StreamEntry, program: ProgramReader) -> None:

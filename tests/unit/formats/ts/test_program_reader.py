@@ -372,6 +372,22 @@ def test_a_jump_of_the_clock_is_told_before_the_first_unit_after_it() -> None:
     assert len(units_of(events, Kind.VIDEO)) == 150
 
 
+def test_data_on_another_clock_are_no_jump_of_the_pictures() -> None:
+    """KLV has its times in microseconds, and teletext begins at 0."""
+    streams = [(0x1B, 0x100, b""), (0x06, 0x103, b"\x05\x04KLVA"), (0x06, 0x104, b"\x56\x05deu\x09\x00")]
+    data, counter = section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, streams)), 0
+    pictures = access_units("h264")
+    for n, (pts, dts, annexb) in enumerate(pictures):
+        packets, counter = pes_packets(0x100, annexb, (pts, dts), counter)
+        data += packets
+        if n % 25 == 0:
+            data += data_pes(0x103, b"klv", 1_700_000_000 + n * 40_000) + data_pes(0x104, b"\x10text", n * 3_600)
+    events = read(data)
+    assert not [e for e in events if isinstance(e, ClockJump)]
+    assert [u.unit.dts for u in units_of(events, Kind.VIDEO)] == [dts for _, dts, _ in pictures]
+    assert len([e for e in events if isinstance(e, DataUnit)]) == 6
+
+
 def section_packet(pid: int, section: bytes, counter: int = 0) -> bytes:
     assert len(section) < 184
     return bytes((0x47, 0x40 | pid >> 8, pid & 0xFF, 0x10 | counter)) + (b"\0" + section).ljust(184, b"\xff")
