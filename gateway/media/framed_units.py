@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.media import h264, h265
 from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK, DecodeTimes
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
@@ -27,9 +28,9 @@ class NalPictures:
         self._begun = False
 
     @property
-    def frame_rate(self) -> float | None:
-        """Pictures a second, if the parameter sets say so."""
-        return self._samples.frame_rate
+    def sps(self) -> h264.H264Sps | h265.H265Sps | None:
+        """The first sequence parameter set; None if there is none that can be read."""
+        return self._samples.sps
 
     def make_unit(self, payload: bytes | list[bytes], time: int, dts: int | None = None) -> AccessUnit | None:
         """Returns the unit of a picture; None before a key frame. Raises InvalidData.

@@ -62,16 +62,12 @@ class NalSamples:
     @property
     def reorder(self) -> int:
         """How many pictures may be decoded before a picture that is shown before them; 0 if not specified."""
-        sps = self._parsed_sps()
+        sps = self.sps
         return (sps.reorder or 0) if sps is not None else 0
 
     @property
-    def frame_rate(self) -> float | None:
-        """Pictures a second; None if not specified."""
-        sps = self._parsed_sps()
-        return sps.frame_rate if sps is not None else None
-
-    def _parsed_sps(self) -> h264.H264Sps | h265.H265Sps | None:
+    def sps(self) -> h264.H264Sps | h265.H265Sps | None:
+        """The first sequence parameter set; None if there is none that can be read."""
         sps = self._sets[-2]  # PPS are the last kind of both codecs
         try:
             return self._codec.parse_sps(sps[0]) if sps else None

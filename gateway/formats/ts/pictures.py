@@ -6,6 +6,7 @@ from typing import Final
 from gateway.formats.ts.packets import TsCounters
 from gateway.formats.ts.pes import PROOFS
 from gateway.formats.ts.program_tables import StreamEntry
+from gateway.lib.bit_reader import BitReader
 from gateway.media import h264, h265, nal
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
@@ -20,6 +21,7 @@ _NEEDED: Final = 6  # bytes of `_START` with what follows
 _MAX_PICTURE: Final = 24 << 20  # bytes of an access unit
 _MAX_PES: Final = 64  # PES packets of an access unit
 _MAX_PICTURES: Final = 64  # access units that begin in a PES packet
+_SLICE_HEAD: Final = 16  # bytes with the first elements of a slice
 _USUAL_STEP: Final = 3_600  # ticks between two pictures, if nothing tells it
 
 # Types of NAL units with which an access unit begins, if a slice came before (H.264 §7.4.1.2.3, H.265 §7.4.2.4.4).
@@ -63,8 +65,9 @@ class PictureTrack:
     Limits: two fields of a frame become two units. Slices in any order (H.264 §A.2.1) are divided wrongly.
 
     PTS and DTS belong to the first access unit that begins in their PES packet (§2.4.3.7). Others follow at the frame
-    rate of the parameter sets. If a sender writes no DTS although pictures are reordered, decode times are computed.
-    Before the first PTS, pictures are dropped.
+    rate of the parameter sets, or at that of the PES packets before if it is higher. A field lasts half a frame. If a
+    sender writes no DTS although pictures are reordered, decode times are computed. Before the first PTS, pictures are
+    dropped.
 
     A publisher may send NAL units of a byte. So they are found by regular expressions, and none has a step in Python
     unless a picture begins with it. More than `nal.MAX_UNITS` in an access unit break it.
@@ -79,9 +82,11 @@ class PictureTrack:
         self._pictures = NalPictures(codec)
         self._slice, self._first = _PATTERNS[codec]
         self._proofs = 0
-        self._step = _USUAL_STEP
+        self._usual = self._step = _USUAL_STEP  # ticks of a frame: by the parameter sets, and by the last PES packets
+        self._coding: h264.SpsCoding | None = None
         self._track: MediaTrack | None = None
-        self._last: tuple[int, int] | None = None  # presentation and decode time of the last access unit
+        self._last: tuple[int, int] | None = None  # presentation and decode time of the last PES packet with times
+        self._fields = 0  # that have come since these times; a frame counts as two
         self._guesses = False  # whether decode times are computed
         self._begin: int | None = None  # of the open access unit in the data; None: no NAL unit is known
         self._has_slice = False
@@ -178,7 +183,7 @@ class PictureTrack:
 
     def _complete(self, data: bytes, end: int, done: list[AccessUnit]) -> None:
         """Adds the unit of the access unit that ends here, and begins another one in the same data."""
-        begin, parts, times = self._begin, self._parts, self._next_times()
+        begin, parts, own, times = self._begin, self._parts, self._times, self._next_times()
         self._clear(self._data)
         self._parts = min(parts, 1)
         if times is None:
@@ -186,17 +191,36 @@ class PictureTrack:
         try:
             units = [u for u in nal.split_annexb(data[begin:end]) if len(u) > 1]
             unit = self._pictures.make_unit(units, *times)
+            if unit is not None and unit.track is not self._track:
+                self._begin_track(unit.track)
+            fields = self._count_fields(units)
         except InvalidData:
             self._count_broken()
             self._pictures.restart()
             return
-        pts, dts = times
-        self._last = (pts, pts if dts is None else dts)
+        if own is not None:
+            self._last, self._fields = own, 0
+        self._fields += fields
         if unit is not None:
-            if unit.track is not self._track:
-                self._track = unit.track
-                self._step = round(VIDEO_CLOCK / (self._pictures.frame_rate or VIDEO_CLOCK / _USUAL_STEP))
             done.append(unit)
+
+    def _begin_track(self, track: MediaTrack) -> None:
+        sps = self._pictures.sps
+        rate = sps.frame_rate if sps is not None else None
+        self._track, self._coding = track, sps.coding if isinstance(sps, h264.H264Sps) else None
+        self._usual = self._step = round(VIDEO_CLOCK / rate) if rate else _USUAL_STEP
+
+    def _count_fields(self, units: list[bytes]) -> int:
+        """Returns 1 for a field of H.264, and 2 for a frame. Raises InvalidData."""
+        coding = self._coding
+        if coding is None or coding.frames_only:
+            return 2
+        first = next((unit for unit in units if unit[0] & 0x1F in h264.SLICES), b"")
+        bits = BitReader(nal.unescape(first[1:_SLICE_HEAD]), what="slice", error=InvalidData)
+        for _ in range(3):  # §7.3.3: first_mb_in_slice, slice_type, pic_parameter_set_id
+            bits.ue()
+        bits.skip(2 * coding.separate_planes + coding.frame_number_bits)
+        return 1 if bits.flag() else 2  # field_pic_flag
 
     def _next_times(self) -> tuple[int, int | None] | None:
         """Returns presentation and decode time; None for the latter if it has to be computed. None: unknown."""
@@ -204,7 +228,10 @@ class PictureTrack:
         if times is None:
             if last is None:
                 return None
-            times = (last[0] + self._step, last[1] + self._step)
-        elif last is not None and times[0] == times[1] <= last[1]:
-            self._guesses = True
+            after = self._step * self._fields // 2
+            times = (last[0] + after, last[1] + after)
+        elif last is not None:
+            self._guesses = self._guesses or times[0] == times[1] <= last[1]
+            spent = 2 * (times[1] - last[1]) // self._fields
+            self._step = spent if 0 < spent < self._usual else self._usual
         return (times[0], None) if self._guesses else times
