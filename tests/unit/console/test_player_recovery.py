@@ -181,7 +181,7 @@ def test_a_long_pause_closes_the_player_until_the_viewer_plays() -> None:
     assert told == {"after": ["a", "blocked", True], "opened": "a,a", "state": "live"}
 
 
-def test_what_the_viewer_paused_stays_paused_when_its_connection_is_lost() -> None:
+def test_a_paused_stream_stays_paused_when_its_connection_is_lost() -> None:
     told = player_page("""
         open();
         for (const date of [null, 1.69e12]) {
@@ -202,7 +202,7 @@ def test_what_the_viewer_paused_stays_paused_when_its_connection_is_lost() -> No
     assert (told["opened"], told["state"]) == ("a,a,rewound,rewound", "live")
 
 
-def test_what_the_viewer_paused_stays_paused_when_the_back_button_returns() -> None:
+def test_a_paused_stream_stays_paused_when_the_back_button_returns() -> None:
     told = player_page("""
         open();
         await plays(6);

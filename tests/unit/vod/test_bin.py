@@ -218,7 +218,7 @@ async def test_an_interrupted_final_deletion_of_a_session_continues(store: Folde
     assert store.keys == others
 
 
-async def test_an_incomplete_entry_is_deleted_for_good_with_what_has_not_moved(store: Folder) -> None:
+async def test_an_incomplete_entry_is_deleted_for_good_with_the_files_that_have_not_moved(store: Folder) -> None:
     entry, files = await session(store)
     others, store.moves = store.keys.difference(files), 3
     with pytest.raises(StoreUnavailable):
