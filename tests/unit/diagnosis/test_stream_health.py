@@ -84,10 +84,7 @@ def test_a_long_gop_is_found_before_it_ends():
     for _ in range(30):
         push.send(1)
         assert push.value("gop_long") == pytest.approx(10, abs=0.1) or push.now < 111
-    assert (
-        push.text("gop_long")
-        == "Key frame every 10 s: set 2 s in OBS, Output, Keyframe Interval."
-    )
+    assert push.text("gop_long") == "Key frame every 10 s: set 2 s in OBS, Output, Keyframe Interval."
     assert push.send(WITHDRAWN + 3, gop=2) == []  # the running GOP ends first
 
 
