@@ -12,11 +12,11 @@ import aiohttp
 import structlog
 
 from gateway.cluster.calls.forwarded_requests import FORWARDED
-from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, operation_target
 from gateway.cluster.members.liveness_monitor import LivenessMonitor, PendingCall
 from gateway.cluster.members.membership import BEAT_SECONDS
 from gateway.cluster.members.node_address import FindSockets, NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.node_liveness import NodeLiveness
+from gateway.cluster.members.node_requests import NOT_THIS_NODE, operation_target
 from gateway.cluster.members.peers import Peers
 from gateway.lib import bounded_json
 from gateway.lib.clocks import Clock

@@ -7,10 +7,11 @@ from typing import Final
 
 from gateway.cluster.calls.byte_tunnel import RawLink, tunnel_bytes
 from gateway.cluster.calls.node_endpoint import HOP
-from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, error_response
+from gateway.cluster.calls.node_rpc import error_response
 from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.members.node_authenticator import target_of
 from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.node_requests import NOT_THIS_NODE
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.request import Request
 from gateway.http.response import Answer, Takeover

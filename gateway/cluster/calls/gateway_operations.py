@@ -13,9 +13,10 @@ from gateway.channels.names import is_channel_id, is_stream_name
 from gateway.channels.slugs import NamedChannel, table_lines
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.calls.node_endpoint import Operation
-from gateway.cluster.calls.node_rpc import HELD, NotHeldHere, OperationSpec, json_response, lines, node_operations
+from gateway.cluster.calls.node_rpc import NotHeldHere, OperationSpec, json_response, lines, node_operations
 from gateway.cluster.calls.report_numbers import ReportNumbers
 from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.node_requests import HELD
 from gateway.cluster.streams.pull import shared_fields
 from gateway.http.request import Request
 from gateway.http.response import Response

@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
-from urllib.parse import urlencode
 
 import structlog
 
 from gateway.cluster.calls.node_endpoint import HOP, Operation, fetch_from_sibling
 from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.node_requests import NOT_THIS_NODE
 from gateway.cluster.members.peers import Peers
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response
@@ -19,10 +19,7 @@ from gateway.ports.errors import InvalidField, NoSuchChannel, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-HELD: Final = "held"  # the operation that `check_held` asks for
 LINES: Final = "application/x-ndjson"  # one object per line, so that a reader can parse it in steps
-_HELD_SECONDS: Final = 5.0  # for the answer of `check_held`
-NOT_THIS_NODE: Final = 421  # RFC 9110 §15.5.20: the request is for another node, or the stream is no longer here
 
 Respond: TypeAlias = Callable[[Request, str], "Response | Awaitable[Response]"]
 
@@ -96,20 +93,6 @@ async def _forward(peers: Peers, request: Request, sibling: NodeAddress | None, 
     except PeerUnavailable as error:
         log.info("a sibling does not answer", node=sibling.id, reason=str(error))
         return error_response(503, f"node {sibling.id} does not answer", {"Retry-After": "2"})
-
-
-def operation_target(node: NodeAddress, path: str, query: Mapping[str, str] = {}) -> str:
-    """Returns the target of a request to a node: path and query.
-
-    `to` names one of the processes that share an address. A node from the settings has only an address.
-    """
-    to = {"to": node.id} if node.id not in ("", node.address) else {}
-    return f"/_node/.node/{path}?{urlencode({**query, **to})}"
-
-
-async def check_held(peers: Peers, node: NodeAddress, channel: str) -> None:
-    """Asks whether `node` holds a channel's stream. Raises PeerUnavailable; PeerRefused (421) if it does not."""
-    await peers.ask(node, "GET", operation_target(node, f"{HELD}/{channel}"), seconds=_HELD_SECONDS)
 
 
 def json_response(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

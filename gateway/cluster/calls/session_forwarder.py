@@ -7,9 +7,10 @@ from typing import Final, TypeAlias
 import structlog
 
 from gateway.cluster.calls.node_endpoint import Operation
-from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, OperationSpec, node_operations, operation_target
+from gateway.cluster.calls.node_rpc import OperationSpec, node_operations
 from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.node_requests import NOT_THIS_NODE, operation_target
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.ports.cluster_secret import ClusterSecret

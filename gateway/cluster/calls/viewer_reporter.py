@@ -10,9 +10,9 @@ from typing import Final
 import structlog
 
 from gateway.channels.names import channel_of
-from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, operation_target
 from gateway.cluster.calls.report_numbers import REPORT
 from gateway.cluster.members.node_address import PeerRefused, PeerUnavailable, StreamLocator
+from gateway.cluster.members.node_requests import NOT_THIS_NODE, operation_target
 from gateway.cluster.members.peers import Peers
 from gateway.diagnosis.experience import Experience
 from gateway.lib.bounded_dict import BoundedDict

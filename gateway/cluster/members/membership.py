@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, check_held
 from gateway.cluster.members.node_address import PeerRefused, PeerUnavailable, StreamLocator
+from gateway.cluster.members.node_requests import NOT_THIS_NODE, check_held
 from gateway.cluster.members.peers import Peers
 from gateway.lib.clocks import Clock
 from gateway.lib.tasks import kept

@@ -12,9 +12,9 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelReader
-from gateway.cluster.calls.node_rpc import NOT_THIS_NODE
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.members.node_liveness import NodeLiveness
+from gateway.cluster.members.node_requests import NOT_THIS_NODE
 from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.cluster.streams.forward import ForwardedPush, PushForwarder
 from gateway.lib.backoff import Backoff

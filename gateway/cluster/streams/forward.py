@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 import structlog
 
 from gateway.channels.channel import Channel
-from gateway.cluster.calls.node_rpc import check_held
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused
+from gateway.cluster.members.node_requests import check_held
 from gateway.cluster.members.peers import NodeLink, Peers
 from gateway.cluster.streams.link_timeout import LinkTimeout
 from gateway.cluster.streams.pull import MAX_FRAME, reason_of

@@ -257,7 +257,7 @@ async def test_a_stream_without_a_push_stays_on_an_older_node_while_its_heartbea
 async def test_a_stream_without_a_push_waits_for_a_living_node_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.cluster.calls.node_rpc._HELD_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.cluster.members.node_requests._HELD_SECONDS", 0.05)
     clocks = Clocks()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
