@@ -8,6 +8,7 @@ from gateway.api.schema_base import Body, ExpectedText, Schema, SparseSchema, Ti
 from gateway.channels.inputs import MAX_ADDRESS, MAX_ITEMS, MAX_KBPS, MAX_SECONDS, MAX_TEXT, MAX_ZONE, InputKind
 from gateway.formats.splices import LONGEST
 from gateway.inputs.channel_input import InputState
+from gateway.live.output import OutputState
 
 _MAX_CUE_ID = 64  # characters
 _MAX_SECTION_TEXT = 5464  # characters of base64: a section of 4096 bytes
@@ -24,7 +25,7 @@ class Output(Schema):
 
     name: str
     enabled: bool
-    state: Literal["off", "waiting", "running", "retrying", "done"]
+    state: OutputState
     error: str | None
 
 

@@ -15,6 +15,7 @@ from gateway.api.routes import ROUTES
 from gateway.api.schemas import Error
 from gateway.channels import fields
 from gateway.channels.channel import COMPUTED
+from gateway.live.output import OutputState
 from gateway.playback.cloudfront_keys import load_private_key
 from gateway.playback.cloudfront_signer import CloudFrontSigner
 from gateway.ports.errors import StoreUnavailable
@@ -47,6 +48,11 @@ def test_every_field_of_a_channel_is_described():
     schema = openapi()["components"]["schemas"]["Channel"]
     assert set(fields.FIELDS) | COMPUTED | {"id", "key", "outdate", "TimeStamp"} <= set(schema["properties"])
     assert set(schema["required"]) == COMPUTED | {"id", "key", "outdate"}
+
+
+def test_an_output_may_have_each_state_of_the_program():
+    described = openapi()["components"]["schemas"]["OutputState"]
+    assert described["enum"] == [state.value for state in OutputState]
 
 
 PUBLIC = {"/", "/docs", "/console/{path}", "/console/broadcast.html", "/broadcast.json", "/_player/{path}", "/login",
