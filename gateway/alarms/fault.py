@@ -73,7 +73,7 @@ class Message:
 
 _TITLES: Final = {
     FaultKind.OFF_AIR: "{name} is off air",
-    FaultKind.ON_SLATE: "{name} shows its slate",
+    FaultKind.ON_SLATE: "{name}: the main input is gone",
     FaultKind.OUTPUT_FAILING: "{name}: an output fails",
     FaultKind.HEALTH: "{name}: the stream has a fault",
     FaultKind.KEY_EXPIRES: "{name}: the stream key expires soon",

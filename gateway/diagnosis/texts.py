@@ -93,7 +93,7 @@ _TEXTS: Final[dict[str, Callable[[Any, Facts], str]]] = {
     ),
     "bitrate_high": lambda value, facts: (
         f"The bit rate is {value:.0f} kbit/s, the limit is {facts.max_kbps:.0f}: lower it in the encoder. "
-        "A push far above its limit is ended."
+        "A push that stays a tenth above it is ended."
     ),
     "bitrate_unsteady": lambda value, _: (
         f"The bitrate changes by a factor of {value:.0f} again and again: set a constant bitrate (CBR) in the encoder."

@@ -140,7 +140,7 @@ class Hub:
             stream.tally.received += stream.received.take_bytes()
 
     def _limit_bit_rate(self, stream: Stream, now: float) -> None:
-        """Ends a push that is far above its limit for OVER_SECONDS. Its channel takes no push for a while.
+        """Ends a push that is OVER_SHARE above its limit for OVER_SECONDS. Its channel takes no push for a while.
 
         The bit rate is that of all its tracks. Pulled inputs, playlists and renditions that workers make have no limit.
         """

@@ -18,7 +18,7 @@ class ReceivedMedia:
     captions: in the pictures and in timed data. on_script: called with all timed data, before the sinks.
     was_stopped: the last publisher that left said that it stops.
     kbps, max_kbps: the bit rate of the push with all its tracks, and its limit; both 0: it has none.
-    over_since: since when the bit rate is far above the limit, monotonic seconds; None: it is not.
+    over_since: since when the bit rate is a tenth above the limit, monotonic seconds; None: it is not.
     """
 
     __slots__ = (

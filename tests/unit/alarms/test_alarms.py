@@ -121,7 +121,7 @@ async def test_the_codes_have_kinds_and_several_outputs_may_fail(node: Process):
     node.alarms.report_expiring([expiring("c1", 86_400)])
     titles = [title for _, title in await node.told()]
     assert titles == [
-        "Stage shows its slate",
+        "Stage: the main input is gone",
         *["Stage: an output fails"] * 2,
         "Stage: the stream key expires soon",
     ]

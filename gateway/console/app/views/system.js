@@ -58,7 +58,8 @@ export default function System() {
     <div class="stack">
       <${Trouble} error=${error} />
       ${data === null ? !error && html`<${Skeleton} lines=${8} />` : html`
-        ${data.missing.length > 0 && html`<${Notice} kind="bad" role="alert" title=${t("system.missing")}>
+        ${data.missing.length > 0 && html`<${Notice} kind=${data.ready ? "warn" : "bad"} role="alert"
+            title=${t(data.ready ? "system.missingWhileReady" : "system.missing")}>
           <ul class="plain-list">${data.missing.map((one) => html`<li key=${one}>${one}</li>`)}</ul><//>`}
         ${data.certificate?.error && html`<${Notice} kind="bad" role="alert" title=${t("system.certificateFailed")}>
           <p>${data.certificate.error}</p><//>`}

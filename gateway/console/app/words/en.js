@@ -170,7 +170,7 @@ export default {
   "health.fault.audio_silent": "The sound has been silent for {value} s: check that the source is not muted.",
   "health.fault.av_drift": "Sound runs {value} ms a second away from the picture: set the same sample rate in encoder and system.",
   "health.fault.b_frames": "Browsers cannot show B-frames over WebRTC: set B-frames to 0, or Tune to zerolatency, in the encoder.",
-  "health.fault.bitrate_high": "The bit rate is {value} kbit/s, above the limit: lower it in the encoder. A push far above its limit is ended.",
+  "health.fault.bitrate_high": "The bit rate is {value} kbit/s, above the limit: lower it in the encoder. A push that stays a tenth above it is ended.",
   "health.fault.bitrate_unsteady": "The bitrate changes by a factor of {value} again and again: set a constant bitrate (CBR) in the encoder.",
   "health.fault.captions_late": "Speech to text is {value} s late and skips sound: use a smaller model, or give this machine more cores.",
   "health.fault.fps_low": "{value} of {declared} frames arrive: the encoder or the uplink is too slow.",

@@ -170,7 +170,7 @@ export default {
   "health.fault.audio_silent": "声音静音已 {value} 秒：请检查音源是否被静音。",
   "health.fault.av_drift": "声音每秒偏离画面 {value} 毫秒：请在编码器和系统中设置相同的采样率。",
   "health.fault.b_frames": "浏览器无法通过 WebRTC 播放 B 帧：请在编码器中把 B 帧设为 0，或把 Tune 设为 zerolatency。",
-  "health.fault.bitrate_high": "码率为 {value} kbit/s，超过上限：请在编码器中调低。远超上限的推流会被断开。",
+  "health.fault.bitrate_high": "码率为 {value} kbit/s，超过上限：请在编码器中调低。持续超出上限十分之一的推流会被断开。",
   "health.fault.bitrate_unsteady": "码率反复变化达 {value} 倍：请在编码器中设置固定码率 (CBR)。",
   "health.fault.captions_late": "语音识别落后 {value} 秒，并跳过了部分声音：请使用较小的模型，或为此机器增加处理器核心。",
   "health.fault.fps_low": "{declared} 帧中只到达 {value} 帧：编码器或上行网络太慢。",
