@@ -114,7 +114,9 @@ FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="A tar file; compressed if its name ends with .gz or .tgz. -: a pipe.")
 ]
 MediaOption = Annotated[bool, typer.Option("--media", help="Also the folder of recordings, pictures and films.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Move data that is there to a folder beside, and restore.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Move data that is there to <data>/before-restore-<time>, and restore.")
+]
 
 
 def backup(sources: common.Sources, file: FileArgument, media: MediaOption = False) -> None:

@@ -108,6 +108,14 @@ def test_every_alert_has_severity_summary_and_description():
 # ---- compose ----
 
 
+def test_the_guide_says_what_to_check_for_every_alert():
+    alerts = [
+        rule["alert"] for group in read(DEPLOY / "prometheus" / "alerts.yml")["groups"] for rule in group["rules"]
+    ]
+    checks = re.findall(r"^\| (Millrace\w+) \|", (ROOT / "docs" / "operations.md").read_text(), re.M)
+    assert sorted(checks) == sorted(alerts)
+
+
 def test_compose_uses_existing_options_and_mounts_existing_files():
     compose = read(DEPLOY / "compose.yaml")
     options = {variable(name) for name in OPTIONS}
