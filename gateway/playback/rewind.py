@@ -93,7 +93,7 @@ _OVERLAP: Final = 0.5  # seconds by which the dates of two pieces may overlap
 class _State:
     """The rewind playlist of one packager, and how far its segments are checked.
 
-    loaded: whether the stored pieces are in the playlist. loading: the task that reads them.
+    loaded: whether the stored pieces are in the playlist. loading: the task that reads them; a failed one is replaced.
     checked: the recording was searched for all segments before this number.
     """
 
@@ -353,30 +353,30 @@ class Rewind:
         return state
 
     def _load(self, stream: Stream, output: TsPackager, state: _State) -> asyncio.Task[None]:
-        """Reads the stored pieces of earlier publishes, once for all viewers."""
-        if state.loading is None:
+        """Reads the stored pieces of earlier publishes, once for all viewers, and again after a failure."""
+        if state.loading is None or state.loading.done():
             state.loading = self._tasks.start(self._read(stream, output, state), stream.name)
         return state.loading
 
     async def _read(self, stream: Stream, output: TsPackager, state: _State) -> None:
         history = state.rewind.history
-        end = history[history.own].wall
+        end = history[max(history.own, history.first)].wall
         try:
             found = SegmentHistory()  # needs 32 bytes for each piece, and is bounded, unlike a list
 
             def add(piece: StoredPiece) -> None:
                 found.add(found.end, _past(piece))
 
-            await self._pieces.for_each(stream.channel.id, history.end_wall - history.reach, end, add)
+            if history.first <= history.own:  # otherwise this packager's segments already fill the history
+                await self._pieces.for_each(stream.channel.id, history.end_wall - history.reach, end, add)
             for _ in range(0, MAX_SEGMENTS, _PER_TURN):
                 if self._check_some(stream, output, state, _PER_TURN):
                     break
                 await asyncio.sleep(0)
         except (StoreUnavailable, OSError) as error:
             log.warning("stored pieces cannot be read now", stream=stream.name, reason=str(error))
-            state.loading = None
             return
-        if state.rewind.floor <= history.own:
+        if max(state.rewind.floor, history.first) <= history.own:  # both may have grown meanwhile
             state.rewind.prepend(_newest_first(found, end))
         state.loaded = True
 

@@ -88,7 +88,8 @@ class RewindPlaylist:
         before, target = lengths.get(seconds, (0, 0))
         lowest = max(self.floor, history.first, before)
         first = max(self._nearest_dated(history.since(history.end_wall - seconds), lowest), before)
-        first = min(first, window[0].number)  # the live playlist's segments are always listed
+        # The live playlist's segments are listed too, unless the history has already dropped them.
+        first = max(min(first, window[0].number), history.first)
         target = target or max(window.target, int(history.longest(first) + 0.5))
         lengths[seconds] = first, target
         return first, target
