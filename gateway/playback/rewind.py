@@ -15,8 +15,9 @@ consequences:
 
 - Stored pieces are read before the first answer, once for each packager. If the store does not answer, viewers get 503.
   Otherwise, the playlist would later grow at its beginning.
-- Each segment that leaves the memory is checked once: the recording must have it. `checked` is the number of the next
-  segment to check. If a segment is missing, `floor` goes above it, and no playlist lists earlier ones.
+- Each segment that leaves the memory is checked: the recording must have it. `checked` is the number of the next
+  segment to check. If a segment is missing, `floor` goes above it, and no playlist lists earlier ones. The oldest
+  listed segment is checked again for each playlist, because the recording forgets the places of old segments.
 - All playlists of a packager have the same numbers, dates and discontinuities, whatever their length.
 - The first listed number of a length never decreases.
 
@@ -388,10 +389,17 @@ class Rewind:
         history, rewind = state.rewind.history, state.rewind
         in_memory = next(output.window.unlisted(), output.window[0]).number
         recording = _recording(stream)
+
+        def is_recorded(number: int) -> bool:
+            return recording is not None and recording.points.has(history[number].start, history[number + 1].start)
+
+        oldest = max(rewind.floor, history.own, history.first)
+        while oldest < state.checked and not is_recorded(oldest):  # the recording forgets its oldest pieces
+            oldest = rewind.floor = oldest + 1
         begin = max(state.checked, history.own, history.first)
         end = min(begin + count, in_memory)
         for number in range(begin, end):
-            if recording is None or not recording.points.has(history[number].start, history[number + 1].start):
+            if not is_recorded(number):
                 rewind.floor = number + 1
         state.checked = max(state.checked, end)
         return state.checked >= in_memory

@@ -15,6 +15,7 @@ from gateway.http.response import Response
 from gateway.lib.tasks import Tasks
 from gateway.live.output import OutputSpec
 from gateway.live.stream import Stream
+from gateway.outputs.recording import recorded_pieces
 from gateway.outputs.recording.on_demand_recording import OnDemandRecording
 from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.ts.packager import TsPackager
@@ -121,3 +122,23 @@ async def test_stored_pieces_are_read_again_after_an_internal_error(tmp_path: Pa
             await channel.answer()
         objects.list = listing  # type: ignore[method-assign]
         assert (await channel.playlist()).segments
+
+
+async def test_segments_leave_the_playlist_when_their_places_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with live(tmp_path, 200, rewind=1) as channel:
+        recording, rewind, stream = channel.recording, channel.rewind, channel.stream
+        recording.add(0, 200)
+        before = await channel.playlist()
+        monkeypatch.setattr(recorded_pieces, "_MAX_POINTS", 300)
+        monkeypatch.setattr(recorded_pieces, "_TRIM", 100)
+        recording.add(200, 201)
+        channel.packager.cache.clear()  # as the next segment does
+        after = await channel.playlist()
+        forgotten = 50
+        assert before.sequence + forgotten <= after.sequence < before.sequence + forgotten + 8
+        first = after.segments[0]
+        assert rewind.past(stream, int(first.uri.removesuffix(".ts"))) is not None
+        oldest = rewind.status(stream)[1]
+        assert oldest is not None and rewind.segment_at(stream, oldest) is not None
