@@ -30,6 +30,7 @@ _ABANDONED_SECONDS: Final = 3600.0  # seconds after which an unchanged scratch f
 _MAX_CONCURRENT: Final = 4  # channels whose files are sent in parallel; files of one channel are sent in order
 _MAX_NAMES: Final = 100  # names that are tried for one file
 _DELETED_IN_ONE_CALL: Final = 500  # objects
+_MAX_UNDELETED: Final = 100_000  # keys, about 100 bytes each: two days of segments of 2 s
 _SCAN_SECONDS: Final = 5.0  # between two attempts to read the spool
 
 
@@ -65,6 +66,7 @@ class Archive:
         self._tasks: Tasks | None = None
         self._spool_thread = DiskThreads(1, "spool")  # one thread, so that spool calls never overlap
         self.threads = DiskThreads(4, "recording")  # for outputs, which write unfinished files
+        self._undeleted: deque[str] = deque(maxlen=_MAX_UNDELETED)  # keys for the next call of `delete`
         self._key_lock = asyncio.Lock()
         self._reserved_keys: set[str] = set()  # keys of files that are being stored
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
@@ -151,12 +153,22 @@ class Archive:
             opened.close()
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Deletes objects that no playlist lists any more. If the store does not answer, they stay until retention."""
+        """Deletes objects that no playlist lists any more, and the files among them that wait for a remote store.
+
+        What cannot be deleted now is deleted with a later call. Above _MAX_UNDELETED, the oldest stay until retention.
+        """
+        spool, stored, sending = self._spool, [*self._undeleted, *keys], list[str]()
+        self._undeleted.clear()
         try:
-            for first in range(0, len(keys), _DELETED_IN_ONE_CALL):
-                await self._objects.delete_many(keys[first : first + _DELETED_IN_ONE_CALL])
-        except StoreUnavailable as error:
-            log.warning("old segments could not be deleted", reason=str(error), files=len(keys))
+            if spool is not None:
+                stored, sending = await self._spool_thread.run(lambda: spool.discard(stored))
+            while stored:
+                await self._objects.delete_many(stored[:_DELETED_IN_ONE_CALL])
+                del stored[:_DELETED_IN_ONE_CALL]
+        except (StoreUnavailable, OSError) as error:
+            log.warning("old segments could not be deleted", reason=str(error), files=len(stored))
+        finally:
+            self._undeleted.extend([*stored, *sending])
 
     def open_waiting(self, key: str) -> BinaryIO | None:
         """Opens a file that waits for a remote store; None if it does not wait, so the store may have it. Blocks."""

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -147,20 +147,36 @@ class Spool:
         _move(self._path(_SENDING, key), self._path(_QUEUE, key))
         self._waiting = {key: entry, **self._waiting}
 
+    def discard(self, keys: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Removes waiting files. Returns the keys that are not here, and those that are being sent. Raises OSError."""
+        others: list[str] = []
+        sending: list[str] = []
+        for key in keys:
+            if key in self._sending:
+                sending.append(key)
+            elif key in self._waiting:
+                self._drop(key)
+            else:
+                others.append(key)
+        return others, sending
+
     def _make_room(self, newest: SpooledFile) -> None:
         lost = 0
         while self.bytes > self._max_bytes and self._waiting:
             oldest = next(iter(self._waiting.values()))
-            del self._waiting[oldest.key]
-            self.bytes -= oldest.size
-            self._remove(_QUEUE, oldest.key)
-            self._remove(_NOTES, oldest.key + ".json")
+            self._drop(oldest.key)
             lost += 1
             if oldest is newest:
                 break
         if lost:
             self.dropped += lost
             log.warning("the spool is full: the oldest files were dropped", files=lost, total=self.dropped)
+
+    def _drop(self, key: str) -> None:
+        """Removes a waiting file and its note."""
+        self.bytes -= self._waiting.pop(key).size
+        self._remove(_QUEUE, key)
+        self._remove(_NOTES, key + ".json")
 
     def _path(self, kind: str, key: str) -> Path:
         return self._folder / kind / key

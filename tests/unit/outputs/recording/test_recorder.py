@@ -26,7 +26,7 @@ from gateway.outputs.recording import mp4_finalizer, on_demand_recording, on_dem
 from gateway.outputs.recording.cutter import PieceStart
 from gateway.outputs.recording.on_demand_recording import TsPiece
 from gateway.outputs.recording.on_demand_session import OnDemandSession, RecordedSegment, playlist, read_journal
-from gateway.outputs.storage import locked_file
+from gateway.outputs.storage import archive, locked_file
 from gateway.outputs.storage.recording_index import movie_seconds
 from gateway.outputs.storage.stored_pieces import read_playlist
 from gateway.ports.errors import OutputError, OutputUnsupported
@@ -35,6 +35,7 @@ from tests.support.recording import RunningArchive, push, record, settled, strea
 from tests.support.segmented import Timetable
 from tests.support.time_outs import at_most
 from tests.unit.formats.mp4.test_finish import samples
+from tests.unit.outputs.storage.test_archive import Remote
 
 OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
 
@@ -581,6 +582,24 @@ async def test_segments_that_are_only_for_rewinding_are_deleted(
         assert [uri for _, uri in segments(index.read_text())] == expected
         assert [f"720p/{path.name}" for path in studio.files("**/*.ts")] == expected
         assert ("# for rewinding only" in index.read_text()) is not on_demand
+
+
+async def test_outdated_segments_that_wait_for_the_store_do_not_arrive_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_demand_recording, "_TRIM_SECONDS", 0)
+    monkeypatch.setattr(recording_output.time, "time", lambda: 1.7e9 + 60 + 600)
+    monkeypatch.setattr(archive.Backoff, "next", lambda self: 0.01)
+    remote = Remote()
+    remote.away = True
+    async with RunningArchive(tmp_path, remote).open() as studio:
+        stream = stream_of(ondemand_time=60, hls_time=2, rewind=30 / 3600)
+        await record(studio.on_demand(stream), stream, Timetable(seconds=40))
+        remote.away = False
+        await studio.archive.flush()
+        await studio.archive.delete([])  # what was being sent
+        listed = segments(remote.objects["c1/vod-1700000000000.m3u8"].decode())
+        assert sorted(key for key in remote.objects if key.endswith(".ts")) == [f"c1/{uri}" for _, uri in listed]
 
 
 async def test_a_recovered_session_for_rewinding_keeps_its_mark(tmp_path: Path) -> None:

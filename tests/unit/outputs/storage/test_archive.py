@@ -257,6 +257,35 @@ async def test_a_file_can_be_read_before_and_after_its_upload(tmp_path: Path) ->
         await studio.archive.delete(["c1/a.ts"])  # does not stop the recording
 
 
+async def test_deleted_files_that_wait_for_the_store_are_not_sent_later(tmp_path: Path) -> None:
+    remote = Remote()
+    remote.gate, remote.away = asyncio.Event(), True
+    async with RunningArchive(tmp_path, remote).open() as studio:
+        for name in ("a", "b", "c"):
+            await studio.archive.keep(f"c1/{name}.ts", made(studio.archive))
+        await until(lambda: remote.tries == 1)  # the first one is being sent
+        await studio.archive.delete(["c1/a.ts", "c1/b.ts"])
+        assert studio.archive.waiting == (2, 8) and studio.archive.dropped == 0
+        remote.away = False
+        remote.gate.set()
+        await studio.archive.flush()
+        await studio.archive.delete([])
+        assert remote.objects.keys() == {"c1/c.ts"}
+
+
+async def test_objects_that_could_not_be_deleted_are_deleted_with_later_ones(tmp_path: Path) -> None:
+    remote = Remote()
+    async with RunningArchive(tmp_path, remote).open() as studio:
+        for name in ("a", "b", "c"):
+            await studio.archive.keep(f"c1/{name}.ts", made(studio.archive))
+        await studio.archive.flush()
+        remote.away = True
+        await studio.archive.delete(["c1/a.ts"])
+        remote.away = False
+        await studio.archive.delete(["c1/b.ts"])
+        assert remote.objects.keys() == {"c1/c.ts"}
+
+
 async def test_a_failing_upload_of_one_channel_does_not_delay_others(tmp_path: Path) -> None:
     remote = Remote()
 
