@@ -26,8 +26,8 @@ class StreamOutput(Protocol):
     """Consumes one stream until it ends.
 
     If `run` returns, the output is done. If it raises, the output is started again later.
-    OutputError means an external reason. OutputUnsupported means that the output cannot process this stream: it stays
-    failed until it is switched off and on.
+    OutputError means an external reason. OutputUnsupported means that the output cannot process the stream's tracks: it
+    stays failed until other tracks follow, or it is switched off and on.
     """
 
     async def run(self, stream: Stream) -> None: ...
@@ -79,7 +79,7 @@ class OutputState(StrEnum):
     RUNNING = "running"
     DEGRADED = "degraded"  # runs, but a part of it fails
     RETRYING = "retrying"
-    FAILED = "failed"  # until this stream ends, because another try would fail too
+    FAILED = "failed"  # until other tracks follow, because another try would fail too
     DONE = "done"
 
 
@@ -88,12 +88,14 @@ class _Handle:
 
     wanted: whether the channel has the output. enabled: the same, unless it was switched by hand.
     demanded: whether the output is created: at once, or after its first request.
+    epochs: those of the stream when the output was created.
     """
 
     def __init__(self, spec: OutputSpec, wanted: bool, fault: OutputFault) -> None:
         self.spec = spec
         self.wanted = self.enabled = wanted
         self.demanded = not spec.on_demand
+        self.epochs = [0, 0]
         self.state = OutputState.OFF
         self.reported = OutputState.RUNNING  # by the output itself, at its last report
         self.fault = fault
@@ -186,6 +188,12 @@ class Outputs:
                     if handle.state is OutputState.RUNNING:
                         handle.fault.works()
 
+    def tracks_changed(self) -> None:
+        """Starts the outputs again that could not process the earlier tracks."""
+        for handle in self._handles.values():
+            if handle.state is OutputState.FAILED and handle.epochs != self._epochs:
+                self._reconcile(handle)
+
     def status(self) -> list[dict[str, object]]:
         """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
         return [h.read_report()[0] for h in self._handles.values() if h.spec.listed]
@@ -225,6 +233,12 @@ class Outputs:
             for handle in self._handles.values():
                 handle.fault.stop()
 
+    @property
+    def _epochs(self) -> list[int]:
+        """The epochs of the original and of what viewers get. The first one is 0, also before its tracks are known."""
+        shown = self._stream
+        return [tracks.epoch if tracks is not None else 0 for tracks in (shown.original.tracks, shown.tracks)]
+
     def _reconcile(self, handle: _Handle) -> None:
         if self._tasks is None:
             return
@@ -232,6 +246,8 @@ class Outputs:
             if handle.task is None or handle.task.done():
                 # Created here, not in the task: a request in this turn of the loop must find it.
                 output = handle.output if handle.task is None and handle.output is not None else self._make(handle)
+                if output is not None:
+                    handle.fault.works()
                 handle.task = self._tasks.start(self._supervise(handle, output), handle.spec.name)
         elif handle.enabled:
             handle.state = OutputState.WAITING
@@ -250,6 +266,7 @@ class Outputs:
         begins: whether the output is told about the units that follow. One that starts again joins without it.
         """
         handle.output, handle.state, handle.reported = None, OutputState.RUNNING, OutputState.RUNNING
+        handle.epochs = self._epochs
         try:
             output = handle.spec.make(self._stream)
             if begins and isinstance(output, StartsWithStream):
@@ -275,7 +292,9 @@ class Outputs:
                     handle.state = OutputState.DONE
                     handle.fault.clear()
                     return
-            if handle.state is OutputState.FAILED or stream.original.ended is not None:
+            # If the tracks changed since it was created, it may have failed for the earlier ones.
+            is_final = handle.state is OutputState.FAILED and handle.epochs == self._epochs
+            if is_final or stream.original.ended is not None:
                 return
             if time.monotonic() - started > 30:
                 backoff.reset()
@@ -285,7 +304,7 @@ class Outputs:
                 handle.fault.works()
 
     def _note_failure(self, handle: _Handle, error: Exception) -> None:
-        """Logs why an output does not run, and sets its state: FAILED if it can never work with this stream."""
+        """Logs why an output does not run, and sets its state: FAILED if it cannot work with the stream's tracks."""
         stream, name, reason = self._stream.name, handle.spec.name, str(error)
         handle.state = OutputState.RETRYING
         if isinstance(error, OutputUnsupported):

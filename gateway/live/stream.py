@@ -131,6 +131,9 @@ class OutputSwitch(Protocol):
     def channel_changed(self) -> None:
         """Called when the stored channel was changed: the outputs follow its flags."""
 
+    def tracks_changed(self) -> None:
+        """Called when tracks were announced: outputs that could not process the earlier ones start again."""
+
     def status(self) -> list[dict[str, object]]:
         """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
 
@@ -292,6 +295,8 @@ class Stream(Fanout):
             self.captions.restart()
         if not self._original_hidden:
             self._show_tracks(video, audio, metadata, continuous)
+        elif self.outputs is not None:
+            self.outputs.tracks_changed()
         return tracks
 
     def push(self, unit: AccessUnit) -> None:
@@ -340,6 +345,8 @@ class Stream(Fanout):
         self, video: MediaTrack | None, audio: MediaTrack | None, metadata: dict[str, AmfValue], continuous: bool
     ) -> Tracks:
         tracks = super().set_tracks(video, audio, metadata, continuous)
+        if self.outputs is not None:
+            self.outputs.tracks_changed()
         self._on_playable(self)
         return tracks
 

@@ -33,7 +33,7 @@ GatewayError
 ├── UserExists           a user of the console has this name already
 ├── OutputError          an external problem stops an output (disk full, server unreachable); it is retried
 │   └── IvsRefused       Amazon IVS rejected the request, with a reason
-├── OutputUnsupported    an output cannot process the stream; a retry does not help
+├── OutputUnsupported    an output cannot process the stream's tracks; a retry does not help
 └── StoreUnusable        at start: an operator must repair or configure the store
 """
 
@@ -284,4 +284,4 @@ class StoreUnusable(GatewayError):
 
 
 class OutputUnsupported(GatewayError):
-    """An output cannot process this stream (its codecs). `StreamOutput.run` raises it; the output is not restarted."""
+    """An output cannot process the stream's tracks. `StreamOutput.run` raises it; only other tracks start it again."""

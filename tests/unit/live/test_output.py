@@ -10,12 +10,14 @@ from gateway.channels.channel import Channel
 from gateway.lib.backoff import Backoff
 from gateway.live import output as outputs_module
 from gateway.live import output_fault
-from gateway.live.output import OutputSpec, OutputState
+from gateway.live.hub import Hub
+from gateway.live.output import Outputs, OutputSpec, OutputState
+from gateway.live.publisher import StreamPublisher
 from gateway.live.stream import Stream
 from gateway.ports.errors import INTERNAL_ERROR, OutputError, OutputUnsupported
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
-from tests.support.builders import VIDEO, Recorder, picture, publish
+from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish
 
 
 def on(stream: Stream) -> bool:
@@ -72,6 +74,83 @@ async def test_an_output_that_cannot_carry_the_stream_fails_without_retry() -> N
     ]
     assert output.runs == 1
     assert [e.type for e in seen] == ["publish.started", "output.failed"]
+    hub.drain()
+    await hub.drained()
+
+
+async def push_with_failed_output(hub: Hub) -> tuple[StreamPublisher, Outputs]:
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    outputs = publisher.stream.outputs
+    assert isinstance(outputs, Outputs)
+    while outputs.states() != [("hls", "failed")]:
+        await asyncio.sleep(0)
+    return publisher, outputs
+
+
+async def test_an_output_that_could_not_carry_the_tracks_starts_again_with_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(output_fault, "WORKED_SECONDS", 0.0)
+    output = Failing(OutputUnsupported("no AV1 in MPEG-TS"), 2)
+    events, seen = Events(), list[str]()
+    events.listen(lambda event: seen.append(event.type) if event.type.startswith("output.") else None)
+    hub = builders.hub([OutputSpec("hls", lambda stream: output, on)], events=events)
+    publisher, outputs = await push_with_failed_output(hub)
+    publisher.set_tracks(VIDEO, None, {"title": "the same tracks"})
+    await asyncio.sleep(0)
+    assert (output.runs, outputs.states()) == (1, [("hls", "failed")])
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    await asyncio.sleep(0)
+    assert (output.runs, outputs.states()) == (2, [("hls", "failed")])
+    publisher.set_tracks(VIDEO, None, {})
+    while outputs.states() != [("hls", "running")]:
+        await asyncio.sleep(0)
+    assert (output.runs, seen) == (3, ["output.failed", "output.recovered"])
+    hub.drain()
+    await hub.drained()
+
+
+@pytest.mark.parametrize("by_override", [False, True])
+async def test_an_output_starts_again_with_other_tracks_of_either_timeline(by_override: bool) -> None:
+    output = Failing(OutputUnsupported("no AV1 in MPEG-TS"), 1)
+    hub = builders.hub([OutputSpec("hls", lambda stream: output, on)])
+    publisher, outputs = await push_with_failed_output(hub)
+    override = publisher.stream.override()
+    override.engage()
+    if by_override:
+        override.set_tracks(VIDEO, None, {}, False)
+    else:
+        publisher.set_tracks(VIDEO, AUDIO, {})
+    await asyncio.sleep(0)
+    assert (output.runs, outputs.states()) == (2, [("hls", "retrying")])
+    hub.drain()
+    await hub.drained()
+
+
+class Late(Failing):
+    """An output that notices later that it cannot carry the tracks."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error, 1)
+        self.notices = asyncio.Event()
+
+    async def run(self, stream: Stream) -> None:
+        await self.notices.wait()
+        await super().run(stream)
+
+
+async def test_an_output_that_failed_after_the_tracks_changed_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs_module, "Backoff", lambda: Backoff(0.001, 0.001))
+    output = Late(OutputUnsupported("no AV1 in MPEG-TS"))
+    hub = builders.hub([OutputSpec("hls", lambda stream: output, on)])
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    await asyncio.sleep(0)
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    output.notices.set()
+    while output.runs < 2:
+        await asyncio.sleep(0)
     hub.drain()
     await hub.drained()
 
