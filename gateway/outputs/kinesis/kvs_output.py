@@ -43,7 +43,7 @@ class KvsOutput:
         self._workers = workers
         self._items = Subscription(stream.original)
         self._tracks: Tracks | None = None
-        self._ended = False
+        self._subscribed = self._ended = False
         self._fragmenter: Fragmenter | None = None
         self._delivery: KvsDelivery | None = None
         self._worker_error: str | None = None
@@ -55,6 +55,7 @@ class KvsOutput:
 
     def begin(self, stream: Stream) -> None:
         """Subscribes at once, because sound before the first picture is part of the stream."""
+        self._subscribed = True
         stream.original.attach(self._items)
 
     async def run(self, stream: Stream) -> None:
@@ -62,6 +63,8 @@ class KvsOutput:
 
         Raises OutputError, OutputUnsupported.
         """
+        if not self._subscribed:
+            self.begin(stream)
         try:
             while not self._ended:
                 if not self._target:
