@@ -231,7 +231,7 @@ class KvsJobs:
             if reason is not None:
                 log.info("a kinesis job waits", job=jobs[0].id, reason=reason)
 
-        async with self._streams.wait_and_claim(stream, "a job of POST /processObject", on_waiting):
+        async with self._streams.wait_and_claim(lambda: stream, "a job of POST /processObject", on_waiting):
             begun = await self._begin(stream)
             if begun is None:
                 return _POLL_SECONDS * random.uniform(0.5, 1)  # noqa: S311

@@ -67,10 +67,9 @@ class KvsOutput:
             self.begin(stream)
         try:
             while not self._ended:
-                if not self._target:
-                    raise OutputUnsupported("no Kinesis stream: set the channel's kvsStream, or kvs.stream for all")
-                async with self._streams.wait_and_claim(self._target, f"channel {stream.channel.id}", self._on_waiting):
-                    await self._send()
+                owner = f"channel {stream.channel.id}"
+                async with self._streams.wait_and_claim(self._wanted, owner, self._on_waiting) as target:
+                    await self._send(target)
         finally:
             stream.original.detach(self._items)
 
@@ -78,7 +77,10 @@ class KvsOutput:
         """Applies another Kinesis stream or a change of transcoding, after the media that was read is sent."""
         previous = self._target, self._transcode
         self._read_channel(channel)
-        if previous != (self._target, self._transcode) and self._changed is not None and not self._changed.done():
+        if previous == (self._target, self._transcode):
+            return
+        self._streams.wake()
+        if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
     def report(self) -> dict[str, Any]:
@@ -101,11 +103,20 @@ class KvsOutput:
         self._target = channel.text("kvsStream") or self._streams.default_stream
         self._transcode = channel.flag("kvsTranscode")
 
-    async def _send(self) -> None:
-        """Sends until the stream ends or the channel's settings change, and the media that was read is stored."""
+    def _wanted(self) -> str:
+        """Returns the Kinesis stream of the channel. Raises OutputUnsupported."""
+        if not self._target:
+            raise OutputUnsupported("no Kinesis stream: set the channel's kvsStream, or kvs.stream for all")
+        return self._target
+
+    async def _send(self, target: str) -> None:
+        """Sends until the stream ends or the channel's settings change, and the media that was read is stored.
+
+        target: the claimed Kinesis stream. The channel may name another one before the last media is stored.
+        """
         backlog = self._streams.make_backlog()
         self._fragmenter = fragmenter = Fragmenter(backlog)
-        self._delivery = delivery = self._streams.make_delivery(self._target, backlog)
+        self._delivery = delivery = self._streams.make_delivery(target, backlog)
         self._changed = changed = asyncio.get_running_loop().create_future()
         async with Tasks(f"kvs of {self._stream.name}", awaited) as tasks:
             sending = tasks.start(delivery.run(), "delivery")

@@ -37,7 +37,7 @@ class KvsStreams(contextlib.AbstractAsyncContextManager["KvsStreams"]):
         self._tls = tls
         self._counts = FragmentCounts()
         self._claims: dict[str, str] = {}  # owner by stream
-        self._released = asyncio.Event()  # replaced at each release
+        self._woken = asyncio.Event()  # replaced by `wake`
         self._http: aiohttp.ClientSession | None = None
 
     async def __aexit__(self, *error: object) -> None:
@@ -57,20 +57,28 @@ class KvsStreams(contextlib.AbstractAsyncContextManager["KvsStreams"]):
             yield
         finally:
             del self._claims[stream]
-            self._released.set()
-            self._released = asyncio.Event()
+            self.wake()
 
     @contextlib.asynccontextmanager
     async def wait_and_claim(
-        self, stream: str, owner: str, on_waiting: Callable[[str | None], None]
-    ) -> AsyncIterator[None]:
-        """Like `claim`, but waits until the stream is free. Calls `on_waiting` with the reason, then with None."""
-        while (reason := self._reason_to_wait(stream)) is not None:
+        self, wanted: Callable[[], str], owner: str, on_waiting: Callable[[str | None], None]
+    ) -> AsyncIterator[str]:
+        """Like `claim`, but waits until the stream is free, and yields its name.
+
+        wanted: returns the stream. If it changes during the wait, `wake` must follow. Its errors are passed on.
+        on_waiting: called with the reason for the wait, then with None.
+        """
+        while (reason := self._reason_to_wait(stream := wanted())) is not None:
             on_waiting(reason)
-            await self._released.wait()
+            await self._woken.wait()
         with self.claim(stream, owner):
             on_waiting(None)
-            yield
+            yield stream
+
+    def wake(self) -> None:
+        """Lets all that wait for a stream look again."""
+        self._woken.set()
+        self._woken = asyncio.Event()
 
     def _reason_to_wait(self, stream: str) -> str | None:
         users = (owner for claimed, owner in self._claims.items() if _may_be_one_stream(claimed, stream))

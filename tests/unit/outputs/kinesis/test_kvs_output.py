@@ -19,7 +19,7 @@ from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
 from gateway.outputs.kinesis.kvs_delivery import KvsDelivery
 from gateway.outputs.kinesis.kvs_output import KvsOutput
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
-from gateway.ports.errors import OutputError
+from gateway.ports.errors import NameInUse, OutputError
 from gateway.ports.stores import KvsEndpoints
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders, kvs
@@ -96,5 +96,43 @@ async def test_an_output_that_is_started_again_sends_what_follows(monkeypatch: p
     await until(lambda: streams.made, "it is started again")
     send_gop(push)
     await until(lambda: streams.stored == ["lobby"], "a fragment is stored")
+    hub.drain()
+    await hub.drained()
+
+
+def change(publisher: StreamPublisher, **fields: Any) -> None:
+    publisher.stream.change_channel(builders.channel(publisher.stream.name, **fields))
+
+
+async def test_an_output_that_waits_follows_the_channel_to_another_stream() -> None:
+    streams = Streams()
+    hub = hub_for(streams)
+    first = publish(hub, "c1", kvsStream="hall")
+    await until(lambda: streams.made == ["hall"], "the first one sends")
+    second = publish(hub, "c2", kvsStream="hall")
+    await until(lambda: report(second)["error"], "the second one waits")
+    change(second, kvsStream="attic")
+    await until(lambda: streams.made == ["hall", "attic"], "the second one sends")
+    assert report(second)["error"] is None
+    with pytest.raises(NameInUse, match="attic is in use by channel c2"), streams.claim("attic", "another"):
+        pass
+    send_gop(first)
+    send_gop(second)
+    await until(lambda: sorted(streams.stored) == ["attic", "hall"], "both have stored a fragment")
+    hub.drain()
+    await hub.drained()
+
+
+async def test_an_output_that_waits_for_a_stream_and_loses_its_own_fails() -> None:
+    streams = Streams()
+    streams.default_stream = ""
+    hub = hub_for(streams)
+    publish(hub, "c1", kvsStream="hall")
+    await until(lambda: streams.made == ["hall"], "the first one sends")
+    second = publish(hub, "c2", kvsStream="hall")
+    await until(lambda: report(second)["error"], "the second one waits")
+    change(second)
+    await until(lambda: report(second)["state"] == "failed", "it has no stream")
+    assert "no Kinesis stream" in report(second)["error"]
     hub.drain()
     await hub.drained()
