@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 _WATCH_SECONDS: Final = 2.0
 
-# Device, inode, time and size of each file; () if one is missing.
+# Device, inode, times and size of each file; () if one is missing. A new owner or mode changes only `st_ctime_ns`.
 _Stamp = tuple[tuple[int, ...], ...]
 
 
@@ -47,7 +47,7 @@ class _Files:
             found = [path.stat() for path in (self.cert, self.key) if path is not None]
         except OSError:
             return ()
-        return tuple((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size) for status in found)
+        return tuple((of.st_dev, of.st_ino, of.st_mtime_ns, of.st_ctime_ns, of.st_size) for of in found)
 
 
 class NodeCertificate:
@@ -136,12 +136,10 @@ class NodeCertificate:
         yield MetricSample(CERTIFICATE_EXPIRY, max(0.0, left))
 
     async def reload(self) -> None:
-        """Reads the files again if they have changed. A pair that cannot be used changes nothing and is logged."""
+        """Reads the files again. A pair that cannot be used changes nothing and is logged."""
         async with self._checking:
-            stamp = await asyncio.to_thread(self._files.stamp)
-            if stamp == self._loaded:
-                return
-            self._loaded = self._seen = stamp
+            self._loaded = self._seen = await asyncio.to_thread(self._files.stamp)
+            before = self.server.current
             try:
                 self.server.replace(await asyncio.to_thread(self._files.read))
             except CertificateError as error:
@@ -151,7 +149,8 @@ class NodeCertificate:
         current = self.server.current
         names, expires = list(current.names.hosts), rfc3339(current.ends, "seconds")
         log.info("certificate loaded", names=names, expires=expires)
-        self._emit(EventType.CERTIFICATE_RENEWED, {"names": names, "expires": expires})
+        if (current.names, current.begins, current.ends) != (before.names, before.begins, before.ends):
+            self._emit(EventType.CERTIFICATE_RENEWED, {"names": names, "expires": expires})
 
     async def _watch(self) -> None:
         while True:

@@ -1,0 +1,92 @@
+"""When the files of a certificate are read again: after a change of their owner or mode, and on request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.app.certificates import NodeCertificate
+from gateway.lib.certificates import Certificate, CertificateError
+from gateway.lib.tasks import Tasks
+from gateway.ports.events import Event, Events, EventType
+from gateway.settings import load
+from tests.support.authority import Authority
+from tests.support.time_outs import at_most
+
+NAME = "live.example.com"
+
+
+class Files:
+    """A certificate and its key. private: whether the gateway's user may not read the key."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.private = folder, False
+        self.cert, self.key = Authority(folder).files(NAME)
+        self.emitted: list[Event] = []
+        read = Certificate.read
+
+        def guarded(cert: Path, key: Path | None) -> Certificate:
+            if self.private:  # root may read every file, and tests may run as root
+                raise CertificateError("Permission denied")
+            return read(cert, key)
+
+        monkeypatch.setattr(Certificate, "read", guarded)
+
+    def open(self) -> NodeCertificate:
+        events = Events()
+        events.listen(self.emitted.append)
+        settings = load(environ={}, overrides=[f"tls.cert={self.cert}", f"tls.key={self.key}"])
+        opened = NodeCertificate.open(settings, events)
+        assert opened is not None
+        return opened
+
+    def renew(self) -> None:
+        """Replaces the pair. It has another name too, so that it differs from an earlier one of the same second."""
+        folder = self.folder / "new"
+        folder.mkdir()
+        for new, old in zip(Authority(folder).files(NAME, "new.example.com"), (self.cert, self.key), strict=True):
+            new.replace(old)
+
+    def told(self, type: EventType) -> int:
+        return sum(event.type is type for event in self.emitted)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(at_most(20)):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    monkeypatch.setattr("gateway.app.certificates._WATCH_SECONDS", 0.01)
+    return Files(tmp_path, monkeypatch)
+
+
+async def test_a_pair_is_used_once_the_gateway_may_read_it(files: Files) -> None:
+    certificate = files.open()
+    async with Tasks("test") as tasks:
+        certificate.start(tasks)
+        files.private = True
+        files.renew()
+        await until(lambda: files.told(EventType.CERTIFICATE_FAILED))
+        files.private = False
+        files.key.chmod(0o640)
+        await until(lambda: files.told(EventType.CERTIFICATE_RENEWED))
+    assert "new.example.com" in certificate.names.hosts
+    assert certificate.status()["error"] is None
+
+
+async def test_a_request_reads_the_files_also_if_they_look_unchanged(files: Files) -> None:
+    certificate = files.open()
+    files.renew()
+    files.private = True
+    await certificate.reload()
+    files.private = False
+    await certificate.reload()
+    assert "new.example.com" in certificate.names.hosts
+    await certificate.reload()
+    assert files.told(EventType.CERTIFICATE_RENEWED) == 1, "the same certificate is not a new one"
