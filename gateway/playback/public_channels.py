@@ -22,7 +22,7 @@ T = TypeVar("T")
 MAX_CHANNELS: Final = 500  # in the list; live channels come first
 STORE_SECONDS: Final = 10.0  # between two reads of the store
 LIVE_SECONDS: Final = 3.0  # between two questions to other nodes, and for which the answer is cached
-_PAUSE_FACTOR: Final = 20  # after a read, the next one waits at least this many times its duration
+_PAUSE_FACTOR: Final = 20  # after a read that succeeded, the next one waits at least this many times its duration
 _MAX_TEXT: Final = 300  # characters of a name or description in the list
 _CACHE_CONTROL: Final = "public, max-age=3"
 
@@ -34,8 +34,9 @@ Entries = Sequence[Mapping[str, Any]]
 class SharedRead(Generic[T]):
     """A value that one task at a time reads for all callers, at most once in `seconds`.
 
-    If reading takes long, it is repeated later, so that it takes at most 5 % of the time. A caller that leaves does
-    not stop the task. While the store is unavailable, the last value is used.
+    If reading takes long, it is repeated later, so that it takes at most 5 % of the time. A read that failed is tried
+    again after `seconds`, because its duration is that of a time-out. A caller that leaves does not stop the task.
+    While the store is unavailable, the last value is used.
     """
 
     read: Callable[[], Awaitable[T]]
@@ -79,15 +80,14 @@ class SharedRead(Generic[T]):
 
     async def _update(self) -> None:
         self._expired = False
-        began = self.clocks.monotonic()
+        began, pause = self.clocks.monotonic(), self.seconds
         try:
             self._value = await self.read()
+            pause = max(pause, _PAUSE_FACTOR * (self.clocks.monotonic() - began))
         except StoreUnavailable as error:
             self._error = error
         finally:
-            now = self.clocks.monotonic()
-            pause = max(self.seconds, _PAUSE_FACTOR * (now - began))
-            self._next = float("-inf") if self._expired else now + pause
+            self._next = float("-inf") if self._expired else self.clocks.monotonic() + pause
             self._reading = None
 
 

@@ -141,6 +141,28 @@ async def test_a_slow_read_is_repeated_later():
         assert await shared.get() > first
 
 
+async def test_a_read_that_failed_slowly_is_tried_again_soon():
+    clock, reads = Clock(), 0
+
+    async def read() -> int:
+        nonlocal reads
+        reads += 1
+        if reads == 1:
+            clock.now += 6  # the time-out of the store
+            raise StoreUnavailable("away")
+        return reads
+
+    async with Tasks("test") as tasks:
+        shared = SharedRead(read, 10, tasks, clocks(clock))
+        with pytest.raises(StoreUnavailable):
+            await shared.get()
+        clock.now += 9
+        assert not shared.due
+        clock.now += 1
+        assert shared.due
+        assert await shared.get() == 2
+
+
 async def test_the_last_list_stays_while_the_store_is_unavailable():
     clock, store = Clock(), Store(channel("c1", isPublic=True))
     store.away = True
