@@ -222,6 +222,9 @@ class Master:
         timer = asyncio.get_running_loop().call_later(START_SECONDS, self._kill_unready, worker, child)
         try:
             status = await child.run()
+        except Exception as error:  # the slot gets another worker in any case
+            log.error("a worker is ended after an error of its master", worker=slot.name, exc_info=error)
+            status = 1
         finally:
             timer.cancel()
             child.kill()

@@ -6,10 +6,14 @@ import os
 import socket
 from pathlib import Path
 
+import structlog
+
 from gateway.adapters.acme.acme_files import AcmeFiles
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.lib.certificates import Certificate, CertificateError, CertificateNames
 from gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 PORTS_FILE = "ports.json"
 
@@ -79,8 +83,14 @@ def _stored_names(settings: Settings) -> CertificateNames:
 
 
 def write_ports(folder: Path, ports: OpenPorts) -> None:
-    """Writes the open ports to a file for scripts and other commands. Readers never see a partial file."""
+    """Writes the open ports to a file for scripts and other commands. Readers never see a partial file.
+
+    An error is only logged: no stream needs the file.
+    """
     path = folder / PORTS_FILE
     temporary = path.with_name(f".{PORTS_FILE}.{os.getpid()}")
-    temporary.write_text(json.dumps(dict(ports)) + "\n")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(dict(ports)) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        log.warning("the file with the open ports cannot be written", path=str(path), reason=error.strerror)
