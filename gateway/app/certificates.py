@@ -65,6 +65,7 @@ class NodeCertificate:
         self._files, self._events = files, events
         self._loaded: _Stamp = files.stamp()
         self._seen: _Stamp = self._loaded
+        self._expired_end = 0.0  # of the certificate in the files, if it is not used because it has expired
         self._error = ""
         self._checking = asyncio.Lock()
         self._renewal: CertificateRenewal | None = None
@@ -85,7 +86,9 @@ class NodeCertificate:
         acme_files = AcmeFiles(settings.data)
         acme_files.prepare()
         files = _Files(acme_files.certificate, None)
-        node = cls(files, _first(files, acme_files, tls.acme), events, ChallengeAnswers(acme_files, tls.acme))
+        server, expired_end = _first(files, acme_files, tls.acme)
+        node = cls(files, server, events, ChallengeAnswers(acme_files, tls.acme))
+        node._expired_end = expired_end
         if events is not None:
             node._renewal = node._make_renewal(settings, acme_files, None)
         return node
@@ -139,9 +142,12 @@ class NodeCertificate:
         """Reads the files again. A pair that cannot be used changes nothing and is logged."""
         async with self._checking:
             self._loaded = self._seen = await asyncio.to_thread(self._files.stamp)
-            before = self.server.current
+            before, self._expired_end = self.server.current, 0.0
             try:
-                self.server.replace(await asyncio.to_thread(self._files.read))
+                found = await asyncio.to_thread(self._files.read)
+                if found.ends <= time.time():
+                    self._expired_end = found.ends
+                self.server.replace(found)
             except CertificateError as error:
                 self._failed(f"the new certificate is not used: {error}")
                 return
@@ -157,7 +163,8 @@ class NodeCertificate:
             await asyncio.sleep(_WATCH_SECONDS)
             stamp = await asyncio.to_thread(self._files.stamp)
             # Certificate and key are written one after the other, so they must have stayed equal between two looks.
-            if stamp == self._seen and stamp != self._loaded:
+            changed = stamp == self._seen and stamp != self._loaded
+            if changed or self._expired_end > time.time():  # the second: the clock was ahead
                 await self.reload()
             self._seen = stamp
 
@@ -202,15 +209,20 @@ def _order(settings: Settings) -> Order:
     return Order(tuple(settings.tls.acme), settings.tls.acme_directory)
 
 
-def _first(files: _Files, acme: AcmeFiles, names: tuple[str, ...]) -> ServerCertificate:
-    """Returns the stored certificate, or a temporary one if there is none that can be used."""
+def _first(files: _Files, acme: AcmeFiles, names: tuple[str, ...]) -> tuple[ServerCertificate, float]:
+    """Returns the stored certificate, or a temporary one if there is none that can be used.
+
+    Also returns the end of the stored one if it has expired, else 0.0.
+    """
+    expired_end = 0.0
     try:
         stored = files.read()
         if stored.ends > time.time():
-            return ServerCertificate(stored)
+            return ServerCertificate(stored), 0.0
+        expired_end = stored.ends
     except CertificateError:
         log.info("no certificate is stored yet: clients cannot verify the ports over TLS", names=list(names))
     from gateway.adapters.acme.self_signed import self_signed  # imported here, because it takes 9 MB
 
     with acme.temporary(self_signed(names)) as path:
-        return ServerCertificate(Certificate.read(path, None), temporary=True)
+        return ServerCertificate(Certificate.read(path, None), temporary=True), expired_end

@@ -94,13 +94,15 @@ class CertificateRenewal:
 
     async def _keep_valid(self) -> None:
         attempts = self._files.attempts(self._directory)
-        retry = max(attempts.not_before, self._after_restart(attempts))
+        began, retry = self._clock(), self._earliest(attempts)
         while True:
+            if self._is_future(began):
+                began, retry = self._clock(), self._earliest(attempts)
             wait = max(self._due(attempts), retry) - self._clock()
             if wait > 0:
                 await self._wait(min(wait, _MAX_SLEEP), attempts)
             else:
-                retry = await self._attempt(attempts)
+                began, retry = self._clock(), await self._attempt(attempts)
 
     async def _wait(self, seconds: float, attempts: Attempts) -> None:
         """Waits until something may have to be done."""
@@ -117,10 +119,21 @@ class CertificateRenewal:
         life = stored.ends - stored.begins
         return stored.begins + life * (2 / 3 + self._jitter / 60)
 
-    def _after_restart(self, attempts: Attempts) -> float:
-        """Returns the time of the first attempt: at once, because the operator may have removed the cause."""
+    def _is_future(self, at: float) -> bool:
+        """Whether the clock was ahead when it told this time. The clocks of machines differ a little."""
+        return at > self._clock() + _HOUR
+
+    def _earliest(self, attempts: Attempts) -> float:
+        """Returns the time of the first attempt after a restart, or after the clock was set back.
+
+        It is at once, because the operator may have removed the cause, unless too many attempts have failed recently or
+        the authority asked to wait. Times of a clock that was ahead are forgotten.
+        """
+        if any(map(self._is_future, attempts.failures)):
+            attempts.failures, attempts.not_before = [], 0.0
         recent = [at for at in attempts.failures if at > self._clock() - _HOUR]
-        return recent[-_MAX_FAILURES] + _HOUR if len(recent) >= _MAX_FAILURES else 0.0
+        blocked = recent[-_MAX_FAILURES] + _HOUR if len(recent) >= _MAX_FAILURES else 0.0
+        return max(attempts.not_before, blocked)
 
     async def _attempt(self, attempts: Attempts) -> float:
         """Asks the authority once. Returns the earliest time of the next request."""

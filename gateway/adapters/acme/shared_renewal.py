@@ -63,10 +63,11 @@ class SharedRenewal(CertificateRenewal):
         state = await self._shared.load(STATE) or {"attempts": asdict(attempts), "account": None, "retry": 0.0}
         for name in ("kind", "failures", "not_before"):
             setattr(attempts, name, state["attempts"][name])
-        # A restart tries at once, like that of a single machine.
-        retry = self._after_restart(attempts) if self._is_first_turn else float(state["retry"])
+        retry = self._earliest(attempts)  # a restart tries at once, like that of a single machine
+        if attempts.failures and not self._is_first_turn:
+            retry = max(attempts.not_before, float(state["retry"]))
         self._is_first_turn = False
-        if (retry := max(attempts.not_before, retry)) > self._clock():
+        if retry > self._clock():
             return retry
         if state["account"]:
             self._files.save_account(state["account"])

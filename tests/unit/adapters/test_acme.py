@@ -116,6 +116,30 @@ async def test_restarts_do_not_ask_more_often_than_the_authority_allows(tmp_path
     assert fifth.times[0] >= began + HOUR
 
 
+async def test_an_attempt_follows_soon_after_a_clock_that_was_ahead_is_set_back(tmp_path: Path, clock: Clock) -> None:
+    right = clock.now
+    clock.now += 365 * 24 * HOUR
+    asked = Asked(clock, *[AcmeFailure("no TLS", 2 * HOUR) for _ in range(5)])
+
+    def set_back() -> bool:
+        if len(asked.times) == 4:
+            clock.now = min(clock.now, right)
+        return len(asked.times) == 5
+
+    await run(tmp_path, clock, asked, set_back)
+    assert asked.times[4] <= right + HOUR
+
+
+async def test_failures_of_a_clock_that_was_ahead_do_not_block_after_a_restart(tmp_path: Path, clock: Clock) -> None:
+    right, later = clock.now, clock.now + 365 * 24 * HOUR
+    files = AcmeFiles(tmp_path)
+    files.prepare()
+    files.save_attempts(Attempts("https://ca.example/dir", failures=[later] * 4, not_before=later + HOUR))
+    asked = Asked(clock, AcmeFailure("closed"))
+    await run(tmp_path, clock, asked, lambda: bool(asked.times))
+    assert asked.times == [right]
+
+
 async def test_a_stored_certificate_is_renewed_at_two_thirds_of_its_life(tmp_path: Path, clock: Clock) -> None:
     files = AcmeFiles(tmp_path)
     files.prepare()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,17 @@ async def test_a_failure_of_one_node_holds_the_others_back(tmp_path: Path, store
     assert second.kinds == []
     state = await first.shared.load(STATE)
     assert state["attempts"]["kind"] == "tls-alpn-01", "the next node tries the other check"
+
+
+async def test_a_failure_of_a_node_whose_clock_was_ahead_holds_nobody_back(tmp_path: Path, store: Store) -> None:
+    later = time.time() + 365 * 86_400
+    attempts = Attempts(ORDER.directory, failures=[later], not_before=later)
+    shared = SharedEntries(store, SECRET, ORDER)
+    await shared.save(STATE, {"attempts": asdict(attempts), "account": None, "retry": later})
+    node = Node(tmp_path / "a", store, pem())
+    node.renewal._is_first_turn = False
+    await node.run(node.told.is_set)
+    assert len(node.kinds) == 1 and node.failures == []
 
 
 async def test_without_the_database_the_own_certificate_stays_and_nobody_asks(tmp_path: Path, store: Store) -> None:

@@ -1,19 +1,24 @@
-"""When the files of a certificate are read again: after a change of their owner or mode, and on request."""
+"""When the files of a certificate are read again: after a change of owner, mode or clock, and on request."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from gateway.adapters.acme.acme_files import AcmeFiles
+from gateway.adapters.acme.self_signed import self_signed
 from gateway.app.certificates import NodeCertificate
 from gateway.lib.certificates import Certificate, CertificateError
 from gateway.lib.tasks import Tasks
 from gateway.ports.events import Event, Events, EventType
 from gateway.settings import load
 from tests.support.authority import Authority
+from tests.support.clock import Clock
 from tests.support.time_outs import at_most
 
 NAME = "live.example.com"
@@ -90,3 +95,43 @@ async def test_a_request_reads_the_files_also_if_they_look_unchanged(files: File
     assert "new.example.com" in certificate.names.hosts
     await certificate.reload()
     assert files.told(EventType.CERTIFICATE_RENEWED) == 1, "the same certificate is not a new one"
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that is ten years ahead."""
+    clock = Clock(time.time() + 3650 * 86_400)
+    for module in ("gateway.app.certificates", "gateway.lib.certificates"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=clock))
+    return clock
+
+
+async def test_a_stored_certificate_is_presented_once_a_clock_that_was_ahead_is_set_back(
+    tmp_path: Path, files: Files, ahead: Clock
+) -> None:
+    acme = AcmeFiles(tmp_path)
+    acme.prepare()
+    acme.save_certificate(self_signed([NAME]))
+    certificate = NodeCertificate.open(load(environ={}, overrides=[f"tls.acme={NAME}", f"data={tmp_path}"]), None)
+    assert certificate is not None
+    async with Tasks("test") as tasks:
+        certificate.start(tasks)
+        assert not certificate.names
+        ahead.now = time.time()
+        await until(lambda: certificate.names)
+    assert certificate.names.hosts == (NAME,)
+
+
+async def test_a_pair_that_seemed_to_have_expired_is_used_once_the_clock_is_set_back(
+    files: Files, ahead: Clock
+) -> None:
+    certificate = files.open()
+    files.renew()
+    await certificate.reload()
+    async with Tasks("test") as tasks:
+        certificate.start(tasks)
+        assert "expired" in str(certificate.status()["error"])
+        ahead.now = time.time()
+        await until(lambda: files.told(EventType.CERTIFICATE_RENEWED))
+    assert "new.example.com" in certificate.names.hosts
+    assert files.told(EventType.CERTIFICATE_FAILED) == 1
