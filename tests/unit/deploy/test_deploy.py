@@ -108,7 +108,7 @@ def test_every_alert_has_severity_summary_and_description():
 # ---- compose ----
 
 
-def test_the_guide_says_what_to_check_for_every_alert():
+def test_the_guide_has_the_checks_for_every_alert():
     alerts = [
         rule["alert"] for group in read(DEPLOY / "prometheus" / "alerts.yml")["groups"] for rule in group["rules"]
     ]

@@ -87,7 +87,7 @@ def report(publisher: StreamPublisher) -> dict[str, Any]:
     return publisher.stream.outputs.status()[0]
 
 
-async def test_an_output_that_is_started_again_sends_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_output_that_is_started_again_sends_the_media_that_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outputs_module, "Backoff", lambda: Backoff(0.001, 0.001))
     streams = Streams()
     streams.errors = [OutputError("all media workers are busy")]
