@@ -5,12 +5,12 @@ SHELL := /bin/bash
 
 # Unit tests compute, and each worker imports all of them first; one worker more than cores fills the time in which some
 # wait. Tests of real processes wait more than they compute: with two of them for each core, more than half of the
-# processors' time was idle. With more than three of them, media workers wait for seconds. Browsers compute: one of them for
+# processors' time was idle. With three of them, tests of real time failed now and then. Browsers compute: one of them for
 # each core spreads their work over the whole run.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 COMPUTING := $(shell expr $(CORES) + 1)
 WORKERS := $(shell expr 2 \* $(CORES))
-WAITING := $(shell expr 3 \* $(CORES))
+WAITING := $(shell expr 5 \* $(CORES) / 2)
 BROWSERS := $(CORES)
 # A file is one worker's, and the files that took longest in a recorded run begin first (tests/file_times.json).
 FILES := --dist loadfile --no-loadscope-reorder

@@ -264,7 +264,7 @@ async def test_a_fault_of_a_push_is_shown_with_advice(browser: Browser, gateway:
         async with signed_in(browser, gateway, "live") as watched:
             page = watched.page
             card = page.get_by_role("article", name="Long GOP")
-            await expect(card).to_contain_text("set 2 s in OBS, Output, Keyframe Interval,", timeout=at_most(25_000))
+            await expect(card).to_contain_text("set 2 s in OBS, Output, Keyframe Interval.", timeout=at_most(25_000))
             await go(page, f"channels/{channel.id}")
             # The picture is as old as its key frame.
             await expect(page.locator(".is-preview")).to_contain_text("because key frames come that seldom")
