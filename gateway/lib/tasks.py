@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import structlog
 
 from gateway.lib.backoff import Backoff
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _STEADY_SECONDS: Final = 60.0  # a loop that ran so long fails for a new reason
 
@@ -106,6 +108,24 @@ async def kept(
         if time.monotonic() - began > _STEADY_SECONDS:
             pauses.reset()
         await asyncio.sleep(pauses.next())
+
+
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Awaits `work` until it has ended, also if the caller is cancelled meanwhile. Then raises the cancellation.
+
+    `asyncio.shield` would leave the work without an owner, for example after the end of the loop.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancellation = error
+    result = task.result()
+    if cancellation is not None:
+        raise cancellation
+    return result
 
 
 def _close(*coros: Coroutine[Any, Any, object]) -> None:

@@ -15,7 +15,7 @@ import structlog
 from gateway.lib.backoff import Backoff
 from gateway.lib.numbers import read_integer
 from gateway.lib.process import MAX_PID, alive, is_dead, owner
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, finished
 from gateway.ports.errors import InvalidField, JobChanged, NoSuchJob, NoSuchObject, OutputError, StoreUnavailable
 from gateway.ports.job_queue import FINISHED_JOBS, JobQueue
 from gateway.ports.jobs import VOD, JobState, StoredJob
@@ -268,7 +268,7 @@ class _RunningJob:
                 raise
             log.info("a job was stopped", job=self.job.id)
         finally:
-            await asyncio.shield(_remove(folder))
+            await finished(_remove(folder))
         await self.runner.count_job()
 
     async def _outcome(self, folder: Path) -> tuple[dict[str, str], str] | str:

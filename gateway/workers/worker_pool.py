@@ -26,7 +26,7 @@ import structlog
 from gateway.channels.names import channel_of
 from gateway.lib.metrics import Counter
 from gateway.lib.process import describe_exit, with_python_path
-from gateway.lib.tasks import Tasks, awaited
+from gateway.lib.tasks import Tasks, awaited, finished
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Tracks
 from gateway.ports.errors import OutputError
@@ -172,7 +172,7 @@ class WorkerPool:
                 self._shared.remove(shared)
                 shared.control.close()
                 shared.pool._count(-1)
-                await asyncio.shield(shared.child.end())
+                await finished(shared.child.end())
 
     async def _start_sharing(self, module: str, name: str, places: int) -> _SharedWorker:
         self._check_free()
@@ -480,7 +480,7 @@ class WorkerProcess(asyncio.Protocol):
             self.kill()
             if self._transport is not None:
                 self._transport.abort()
-            await asyncio.shield(self._child.end())  # a killed process has to be reaped
+            await finished(self._child.end())  # a killed process has to be reaped
 
     async def leave(self) -> str | None:
         """Closes the link to a worker that others use too. Returns the reason if it had died before; otherwise None."""

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.lib import tasks as module
 from gateway.lib.backoff import Backoff
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, finished
 
 
 async def work() -> None:
@@ -60,3 +60,38 @@ async def test_a_kept_loop_that_fails_is_logged_and_runs_again(monkeypatch: pyte
 async def test_a_kept_loop_that_returns_has_ended() -> None:
     async with Tasks("test") as tasks:
         await tasks.keep(work, "once")
+
+
+async def test_work_that_must_be_finished_ends_before_its_cancelled_caller() -> None:
+    may_end, done = asyncio.Event(), list[str]()
+
+    async def reap() -> None:
+        await may_end.wait()
+        done.append("work")
+
+    async def caller() -> None:
+        try:
+            await finished(reap())
+        finally:
+            done.append("caller")
+
+    task = asyncio.create_task(caller())
+    for _ in range(2):
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+    assert done == []
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == ["work", "caller"]
+
+
+async def test_work_that_must_be_finished_returns_its_result_or_raises_its_error() -> None:
+    async def divide(by: int) -> float:
+        await asyncio.sleep(0)
+        return 6 / by
+
+    assert await finished(divide(3)) == 2
+    with pytest.raises(ZeroDivisionError):
+        await finished(divide(0))
