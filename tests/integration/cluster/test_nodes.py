@@ -181,6 +181,9 @@ def test_streams_viewers_and_returning_publishers_outlive_an_outage_of_the_datab
                     second.wait()
             finally:
                 postgres.start()
+        for node in (pair.a, pair.b):
+            url = f"http://127.0.0.1:{node.ports['http']}/ready"
+            until(lambda url=url: http("GET", url).status == 200, "the store answers again")
         with push(short, pair.push_url(pair.b, other)):
             other.wait_live()
         until(lambda: pair.a.api("DELETE", f"/videostream/{channel.id}/session").status in (200, 404), "it is ended")
