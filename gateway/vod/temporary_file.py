@@ -11,6 +11,8 @@ from pathlib import Path
 
 import structlog
 
+from gateway.lib.tasks import finished
+
 log = structlog.get_logger(__name__)
 
 
@@ -25,7 +27,7 @@ async def temporary_file(folder: Path, suffix: str) -> AsyncIterator[Path]:
     try:
         yield path
     finally:
-        await asyncio.shield(asyncio.to_thread(_remove, path, descriptor))
+        await finished(asyncio.to_thread(_remove, path, descriptor))
 
 
 def _create_locked(folder: Path, path: Path) -> int:

@@ -21,6 +21,7 @@ import structlog
 
 from gateway.channels.media_types import CONTENT_TYPES, PICTURE_TYPES
 from gateway.channels.stream_key import SigningSecrets
+from gateway.lib.tasks import finished
 from gateway.ports.errors import InvalidField, NoSuchObject, NotAuthorized, TooLarge
 from gateway.ports.jobs import StoredJob
 from gateway.ports.stores import DirectUpload
@@ -177,9 +178,9 @@ class Uploads:
         try:
             size = await self._store(key, chunks)
         except BaseException:
-            await asyncio.shield(asyncio.to_thread(lock.release))
+            await finished(asyncio.to_thread(lock.release))
             raise
-        await asyncio.shield(asyncio.to_thread(lock.mark_used))
+        await finished(asyncio.to_thread(lock.mark_used))
         if _is_picture(key):
             log.info("picture uploaded", object=key, bytes=size)
             return None
