@@ -30,7 +30,7 @@ gateway = shared_gateway(
     MILLRACE_RTMP__PING_TIMEOUT="2",
     MILLRACE_RTMP__IDLE_TIMEOUT="6",
     MILLRACE_STREAM__LINGER="0",
-    MILLRACE_STREAM__TAKEOVER_AFTER="1",
+    MILLRACE_STREAM__TAKEOVER_AFTER="2",
     MILLRACE_LIMITS__FIRST_MEDIA="2",
     MILLRACE_LIMITS__REFUSALS_PER_MINUTE="3",
     MILLRACE_LIMITS__PUBLISHERS_PER_ADDRESS="3",
@@ -96,8 +96,9 @@ async def test_the_number_of_publishers_on_the_node_is_limited(gateway: Gateway)
         await holder.film([0])
         peers = [await _live(stack, gateway, f"127.0.0.{13 + n}") for n in range(4)]
         assert await _code(gateway, "127.0.0.20", waiting.obs_key) == FULL
+        await holder.film([33], number=1)  # the others may have taken longer than the pause
         assert await _code(gateway, "127.0.0.20", first.obs_key) == "NetStream.Publish.BadName"
-        await asyncio.sleep(1.1)  # the pause under test
+        await asyncio.sleep(2.1)  # the pause under test
         assert await _code(gateway, "127.0.0.20", first.obs_key) == STARTED, "who takes over adds none"
         await peers[0].reset()
         until(lambda: len(gateway.api("GET", "/videostreams/online").json()) <= 3, "one has left")
