@@ -173,7 +173,7 @@ def parse_recording_name(name: str) -> tuple[str, int] | None:
 def playlist(entries: list[RecordedSegment], kept: bool = True) -> str:
     """Returns the playlist of at least one segment. It has an end, so players do not reload it.
 
-    Its Media Sequence Numbers are the last nine digits of those of the files: some players have 31 bits for them.
+    Its first Media Sequence Number is the number of the first segment's file, as in the original system.
 
     kept: whether the session stays stored. Otherwise it is only for rewinding, and is deleted when it is too old.
     """
@@ -186,8 +186,7 @@ def playlist(entries: list[RecordedSegment], kept: bool = True) -> str:
         lines.append(media_playlist.segment(entry.seconds, media_keys.segment_uri(entry.number)))
     # §4.4.3.1: the target duration is at least each EXTINF rounded to whole seconds.
     target = max(1, *(int(entry.seconds + 0.5) for entry in entries))
-    sequence = entries[0].number % 1_000_000_000
-    head = media_playlist.head(target=target, sequence=sequence, discontinuity_sequence=None, version=_VERSION)
+    head = media_playlist.head(target=target, sequence=entries[0].number, discontinuity_sequence=None, version=_VERSION)
     return media_playlist.with_suffix(media_playlist.playlist(head, lines, ended=True)).decode()
 
 
