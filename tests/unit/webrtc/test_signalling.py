@@ -287,6 +287,15 @@ async def test_a_restart_answers_with_new_credentials_candidates_and_entity_tag(
         assert (await lab.patch(path, FRESH + "a=end-of-candidates\r\n", If_Match=new)).status == 204
 
 
+async def test_a_quoted_asterisk_restarts_ice_like_a_bare_one() -> None:
+    """The figure of an ICE restart in the WHEP draft has quotes around it."""
+    async with serving_sessions() as lab:
+        _, path, etag = await lab.open()
+        reply = await lab.patch(path, FRESH, If_Match='"*"')
+        assert (reply.status, reply.headers["content-type"]) == (200, FRAGMENT)
+        assert reply.headers["etag"] != etag
+
+
 # ---- the end ----
 
 
