@@ -58,6 +58,11 @@ class IceAgent:
         self._nominated: Path | None = None
         self._tie_breaker = os.urandom(8)
 
+    @property
+    def is_restarting(self) -> bool:
+        """Whether no check has come with the credentials of the last ICE restart."""
+        return self._previous is not None
+
     def authenticates(self, message: StunMessage) -> bool:
         """Whether a request has the user name and the password of this peer (RFC 8445 §7.3)."""
         receiver, sender = message.username

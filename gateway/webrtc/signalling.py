@@ -216,15 +216,19 @@ class Signalling:
         peer = session.peer
         if not change.match:
             return _NO_ICE_SESSION
-        # The figures of the WHEP draft have quotes around the asterisk. No ETag of ours is one.
-        if change.match not in ("*", '"*"') and _etag(peer) not in map(str.strip, change.match.split(",")):
-            return _OTHER_ICE_SESSION
-        if not change.ufrag or (change.ufrag, change.password) == peer.remote_credentials:
-            return _NO_CONTENT
-        try:
-            peer.restart(change.ufrag, change.password)
-        except RemoteProtocolError as error:
-            return text(400, str(error))
+        is_named = _etag(peer) in map(str.strip, change.match.split(","))
+        is_known = (change.ufrag, change.password) == peer.remote_credentials
+        # A client that repeats its restart has not got the answer: it does not name the new ETag (RFC 9110 §13.1.1).
+        if not (is_known and peer.ice.is_restarting and not is_named):
+            # The figures of the WHEP draft have quotes around the asterisk. No ETag of ours is one.
+            if not is_named and change.match not in ("*", '"*"'):
+                return _OTHER_ICE_SESSION
+            if not change.ufrag or is_known:
+                return _NO_CONTENT
+            try:
+                peer.restart(change.ufrag, change.password)
+            except RemoteProtocolError as error:
+                return text(400, str(error))
         answer = write_restart(session.restart, self._local(peer, change.host))
         return Response(200, answer.encode(), FRAGMENT, headers={"ETag": _etag(peer)})
 

@@ -296,6 +296,23 @@ async def test_a_quoted_asterisk_restarts_ice_like_a_bare_one() -> None:
         assert reply.headers["etag"] != etag
 
 
+@pytest.mark.parametrize("match", ["*", "{etag}"], ids=["asterisk", "entity tag"])
+async def test_a_repeated_restart_has_the_same_answer_until_a_check_has_the_new_credentials(match: str) -> None:
+    """The answer may be lost with the network that the client leaves."""
+    async with serving_sessions() as lab:
+        client, path, etag = await lab.open()
+        lab.wire.clients.append(client)
+        first, again = [await lab.patch(path, FRESH, If_Match=match.format(etag=etag)) for _ in range(2)]
+        assert (first.status, again.status) == (200, 200)
+        assert again.text == first.text
+        assert again.headers["etag"] == first.headers["etag"]
+        client.answer(lab.owners[0].peer)
+        client.ufrag, client.password = "fresh", "a-password-of-24-letters"
+        client.send_check()
+        await lab.wire.exchange()
+        assert (await lab.patch(path, FRESH, If_Match="*")).status == 204
+
+
 # ---- the end ----
 
 
