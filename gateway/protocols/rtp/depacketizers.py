@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from gateway.media import h264, h265, nal
 from gateway.media.errors import InvalidData
+from gateway.media.nal_samples import has_recovery_point
 from gateway.protocols.rtp.packets import RtpPacket
 
 MAX_FRAME: Final = 8_000_000  # bytes of one access unit
@@ -196,7 +197,10 @@ class NalDepacketizer(PictureDepacketizer):
             key, leading = _FIRST_IRAP <= kind <= _LAST_IRAP, kind in _RASL
         else:
             slices = [unit for unit in units if unit[0] & 0x1F in h264.SLICES]
-            key, leading = bool(slices) and slices[0][0] & 0x1F == h264.SLICE_IDR, False
+            is_idr = bool(slices) and slices[0][0] & 0x1F == h264.SLICE_IDR
+            # With intra refresh or an open GOP, no IDR picture comes after the first one.
+            key = is_idr or (bool(slices) and has_recovery_point(units, [unit[0] & 0x1F for unit in units]))
+            leading = False
         # The bit after the header is 1 in the first slice (first_mb_in_slice 0, first_slice_segment_in_pic_flag 1).
         # GStreamer repeats parameter sets before each slice, so they may come after a lost first slice.
         if key and slices[0][self._format.header :] < b"\x80":

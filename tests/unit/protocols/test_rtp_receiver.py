@@ -370,6 +370,31 @@ def test_pictures_before_an_open_key_frame_are_dropped_after_a_loss() -> None:
     assert [frame.leading for frame in found] == [False, False, False, True]
 
 
+@pytest.mark.parametrize("begin", [b"\x9a", b"\x4d"], ids=["whole", "without its first slice"])
+def test_after_a_loss_h264_without_idr_pictures_continues_at_a_recovery_point(begin: bytes) -> None:
+    """With intra refresh or an open GOP, only the first picture is an IDR picture."""
+    track = RtpReceiver(7, 96, 90_000, NalDepacketizer(h265=False), nack=False)
+    sets, recovery = [bytes.fromhex("6742c01f"), bytes.fromhex("68ce3c80")], bytes((6, 6, 1, 0xC4, 0x80))
+    found, sequence = [], 0
+    for number in range(10):
+        body = b"%d" % number
+        units = [b"\x41\x9ap" + body]
+        if number == 0:
+            units = [*sets, b"\x65\x88i"]
+        elif number in (5, 8):
+            units = [*sets, recovery, b"\x41" + (begin if number == 5 else b"\x9a") + b"i" + body]
+        for unit in units:
+            packet = RtpPacket(96, unit is units[-1], sequence, 3_000 * number, unit)
+            sequence += 1
+            if number != 2:
+                found += frames(track.push(packet, number / 30))
+        found += frames(track.due(number / 30 + 0.03).received)
+    resumed = 5 if begin == b"\x9a" else 8
+    assert [(frame.timestamp // 3_000, frame.key) for frame in found] == [
+        (number, number in (0, 5, 8)) for number in (0, 1, *range(resumed, 10))
+    ]
+
+
 # ---- bounds ----
 
 
