@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from gateway.formats.mkv import writer
@@ -15,9 +16,8 @@ from gateway.media.track import AccessUnit, Kind
 from gateway.settings.models import TranscodeSettings
 from gateway.workers.worker_pool import WorkerPool
 
-_MAX_QUEUED: Final = (
-    4_000_000  # bytes that the worker has not read; beyond this, units are dropped up to the next key frame
-)
+# Bytes that the worker has not read. Beyond this, units are dropped, and then pictures up to the next key frame.
+_MAX_QUEUED: Final = 4_000_000
 _CLUSTER_MS: Final = 5_000  # longest cluster; a block has its time since the cluster's begin in 16 bits
 
 
@@ -27,12 +27,19 @@ class ConvertedPictures:
     The worker converts pictures and sound. It drops pictures that it cannot encode in time. If it dies, the push fails.
 
     opus_head: the Opus header of the sound; b"": the push has no sound.
+    ask_key_frame: called with each picture that is dropped because only a key frame can follow.
     """
 
     def __init__(
-        self, publisher: StreamPublisher, workers: WorkerPool, settings: TranscodeSettings, opus_head: bytes
+        self,
+        publisher: StreamPublisher,
+        workers: WorkerPool,
+        settings: TranscodeSettings,
+        opus_head: bytes,
+        ask_key_frame: Callable[[], None],
     ) -> None:
         self._publisher = publisher
+        self._ask_key_frame = ask_key_frame
         self._intake = ContainerIntake(publisher, workers, settings)
         self._opus_head = opus_head
         self._queue: deque[bytes] = deque()
@@ -48,7 +55,8 @@ class ConvertedPictures:
 
     def take(self, unit: AccessUnit) -> None:
         """Gives a unit to the worker. Nothing is given before the first key frame."""
-        begins = unit.key and unit.track.kind is Kind.VIDEO
+        is_video = unit.track.kind is Kind.VIDEO
+        begins = unit.key and is_video
         if self._cluster is None:
             try:
                 size = vp9.vp8_frame_size(unit.payload) if begins else None
@@ -57,11 +65,13 @@ class ConvertedPictures:
             if size is None:
                 return
             self._put(writer.browser_header(size, self._opus_head))
-        elif self._queued > _MAX_QUEUED or self._dropping:
-            self._dropping = self._queued > _MAX_QUEUED or not begins
-            if self._dropping:
-                self._publisher.dropped["ingest"] += 1
-                return
+        elif self._queued > _MAX_QUEUED or (self._dropping and is_video and not begins):
+            self._dropping |= is_video
+            self._publisher.dropped["ingest"] += 1
+            if self._queued <= _MAX_QUEUED:  # else the key frame would be dropped, too
+                self._ask_key_frame()
+            return
+        self._dropping &= not begins
         at = unit.dts * MILLISECONDS // unit.track.timescale
         if self._cluster is None or not -_CLUSTER_MS < at - self._cluster < _CLUSTER_MS:
             self._cluster = at

@@ -75,7 +75,7 @@ class WhipIntake:
         audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
         if any(p.codec.name == "VP8" for p in parameters):
             head = b"" if audio is None else OPUS_TRACK.config
-            self._converted = ConvertedPictures(publisher, workers, settings.transcode, head)
+            self._converted = ConvertedPictures(publisher, workers, settings.transcode, head, self._want_key_frame)
         else:
             if audio is not None and audio.track is not None:
                 self._sound = SoundOnDemand(publisher, workers, audio.track)
@@ -196,12 +196,13 @@ class WhipIntake:
 
     def _take(self, unit: AccessUnit) -> None:
         """Takes a unit of a track: publishes a picture, and gives sound to the worker. Hot path."""
+        now = time.monotonic()
+        if unit.key and unit.track.kind is Kind.VIDEO:
+            self._key_frames.note_key_frame(now)
         if self._converted is not None:
             self._converted.take(unit)
         elif self._units is not None and self._publisher.active:
-            now, unit.wall = time.monotonic(), time.time()
-            if unit.key and unit.track.kind is Kind.VIDEO:
-                self._key_frames.note_key_frame(now)
+            unit.wall = time.time()
             try:
                 self._units.take_unit(unit, now)
             except KeepsChanging as error:
@@ -243,6 +244,7 @@ class WhipIntake:
         trip = peer.round_trip
         new_trip, self._round_trip = trip != self._round_trip, trip
         self._is_hurried = False
+        may_request = self._converted is not None or self._is_publishing
         for track in self.tracks:
             receiver = track.receiver
             if receiver is None:
@@ -254,7 +256,7 @@ class WhipIntake:
                 self._take(unit)
             if due.nacks:
                 peer.send_rtcp(rtcp.nack(_SSRC, track.ssrc, due.nacks))
-            if track.kind is Kind.VIDEO and (due.pli or (self._is_publishing and self._key_frames.take_request(now))):
+            if track.kind is Kind.VIDEO and (due.pli or (may_request and self._key_frames.take_request(now))):
                 peer.send_rtcp(rtcp.pli(_SSRC, track.ssrc))
             self._is_hurried |= receiver.is_repairing
         if now >= self._feedback_at:
