@@ -40,6 +40,7 @@ _DEPACKETIZERS: Final[dict[str, Callable[[], ResumableDepacketizer]]] = {
 }
 _MAX_SENDERS: Final = 64  # of layers of simulcast; later ones count as unnamed
 _SILENT_SECONDS: Final = 2.0  # if a source (SSRC) sends nothing for this time, another one is accepted
+_LAYER_SECONDS: Final = 0.4  # for a smaller layer that has come for this time, without a pause of half of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class ReceivedTrack:
         self._timeline = timeline
         self._index = index
         self._last_packet = 0.0
+        self._smaller_since = self._smaller_last = 0.0  # when packets of smaller layers came, without the one in use
         self._unit_maker: NalPictures | CodedPictures | FramedSound
         if parameters.kind is Kind.VIDEO:
             codec = _CODECS[parameters.codec.name]
@@ -126,7 +128,7 @@ class ReceivedTrack:
             data = unwrapped
         elif ssrc != self.ssrc:
             layer = self._layer_of(ssrc, data)
-            if self.ssrc and layer >= self._layer and now - self._last_packet < _SILENT_SECONDS:
+            if self.ssrc and layer >= self._layer and not self._is_silent(layer, now):
                 return []  # a smaller layer of simulcast, or a packet of a former source
             self._layer = layer
             self._begin(ssrc)
@@ -134,8 +136,22 @@ class ReceivedTrack:
         receiver = self.receiver
         if packet is None or receiver is None:
             return []
-        self._last_packet = now
+        if not repaired:
+            self._last_packet = now
         return self._make_units(receiver.push(packet, now, repaired=repaired), arrival)
+
+    def _is_silent(self, layer: int, now: float) -> bool:
+        """Whether the source in use has stopped, so that a packet of this layer may replace it.
+
+        After an interruption of the network, the packets of all layers come again: they prove nothing.
+        """
+        if self._layer < layer < len(self.parameters.layers):
+            if max(self._last_packet, now - _LAYER_SECONDS / 2) >= self._smaller_last:
+                self._smaller_since = now
+            self._smaller_last = now
+            if now - self._smaller_since >= _LAYER_SECONDS:
+                return True
+        return now - self._last_packet >= _SILENT_SECONDS
 
     def _layer_of(self, ssrc: int, data: bytes) -> int:
         """Returns the place of the layer of a packet, which is after the known ones if its name is missing."""

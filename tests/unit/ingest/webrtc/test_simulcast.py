@@ -75,15 +75,47 @@ def test_the_largest_layer_is_taken_even_if_a_smaller_one_comes_first() -> None:
     assert track.ssrc == 1
 
 
-def test_a_smaller_layer_serves_while_the_largest_one_is_away() -> None:
+def test_a_smaller_layer_serves_soon_after_the_largest_one_has_stopped() -> None:
+    """Retransmitted packets of the largest layer, with which browsers probe the network, do not delay it."""
     track, full, quarter = begin()
-    full.send(0.0)
-    assert [quarter.send(1.0), quarter.send(1.9)] == [0, 0]
-    assert [quarter.send(2.1), quarter.send(2.2, key=False)] == [1, 1]
+    full.send(0.9)
+    full.send(0.93, key=False, size=3_000, loses=True)
+    made = 0
+    for picture in range(20):
+        now = 1.0 + picture / 30
+        made += quarter.send(now)
+        full.repair(full.lost, now)
+        if made:
+            break
+    assert 1.35 < now < 1.5
     # The full layer is back. Its pictures count from its next key frame. Browsers name a sender only at first.
     full.name = b""
     assert [full.send(3.0, key=False), full.send(3.1), quarter.send(3.2)] == [0, 1, 0]
     assert track.ssrc == 1
+
+
+def test_layers_whose_packets_arrive_together_do_not_replace_the_largest_one() -> None:
+    track, full, quarter = begin()
+    full.send(0.0)
+    for picture in range(1, 31):
+        assert [quarter.send(picture / 30), full.send(picture / 30, key=False)] == [0, 1]
+    assert track.ssrc == 1
+
+
+def test_an_interruption_of_all_layers_changes_no_layer() -> None:
+    track, full, quarter = begin()
+    full.send(0.0)
+    assert quarter.send(0.01) == 0
+    assert [quarter.send(0.6), full.send(0.61, key=False)] == [0, 1]
+    assert track.ssrc == 1
+
+
+def test_a_layer_of_few_pictures_serves_after_two_seconds() -> None:
+    track, full, quarter = begin()
+    full.send(0.0)
+    assert [quarter.send(1.0), quarter.send(1.9)] == [0, 0]
+    assert [quarter.send(2.1), quarter.send(2.2, key=False)] == [1, 1]
+    assert track.ssrc == 3
 
 
 def test_a_packet_without_a_name_of_a_layer_never_replaces_a_layer() -> None:
