@@ -177,7 +177,10 @@ class WhipIntake:
             self._hurry()
 
     def receive_rtcp(self, packet: bytes, now: float) -> bool:
-        """Takes a compound packet. Returns False if the sender has sent BYE."""
+        """Takes a compound packet. Returns False if all sources have said BYE.
+
+        RFC 3550 §6.6: it ends only the sources that it names. Browsers send it for a track that the page mutes.
+        """
         try:
             items = rtcp.parse(packet)
         except RemoteProtocolError:
@@ -189,7 +192,11 @@ class WhipIntake:
                         track.receiver.take_sender_report(item, now)
                         self._received_times.report(index, item)
             elif isinstance(item, rtcp.Bye):
-                return False
+                for track in self.tracks:
+                    track.take_goodbye(item.sources)
+                begun = [track for track in self.tracks if track.ssrc]
+                if begun and all(track.has_ended for track in begun):
+                    return False
         return True
 
     # ---- publishing ----

@@ -1,5 +1,6 @@
 """One track of a WHIP push: RTP packets in, access units with the times of the push out."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
@@ -94,6 +95,16 @@ class ReceivedTrack:
     def track(self) -> MediaTrack | None:
         """The track of its units; None before the first key frame."""
         return self._unit_maker.track
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its source has said goodbye, and sent nothing since. Of simulcast, another layer may follow."""
+        return self._last_packet == -math.inf and not self.parameters.layers
+
+    def take_goodbye(self, sources: Sequence[int]) -> None:
+        """Takes the SSRCs of a BYE. After that of its source, it accepts another one at once, or the same one again."""
+        if self.ssrc in sources:
+            self._last_packet = -math.inf
 
     def receive(self, data: Sequence[bytes], arrivals: Sequence[float], arrival: float) -> list[AccessUnit]:
         """Returns the units that packets of one payload type complete.

@@ -211,6 +211,7 @@ class _WhepViewer:
             items = rtcp.parse(packet)
         except RemoteProtocolError:
             return
+        reporter = None
         for item in items:
             if isinstance(item, rtcp.Nack):
                 if video is not None and item.media == VIDEO_SSRC:
@@ -219,8 +220,9 @@ class _WhepViewer:
                 if video is not None:
                     video.refresh(viewer)
             elif isinstance(item, rtcp.ReceiverReport | rtcp.SenderReport):
+                reporter = item.ssrc
                 self._read_report(item.blocks, viewer, video, now)
-            elif isinstance(item, rtcp.Bye):
+            elif isinstance(item, rtcp.Bye) and reporter in item.sources:  # others are not the viewer
                 self.peer.close()
                 return
 

@@ -118,6 +118,16 @@ def test_a_layer_of_few_pictures_serves_after_two_seconds() -> None:
     assert track.ssrc == 3
 
 
+def test_after_the_goodbye_of_a_layer_another_one_serves_at_once() -> None:
+    track, full, quarter = begin()
+    full.send(0.0)
+    track.take_goodbye((3, 99))
+    assert quarter.send(0.01) == 0
+    track.take_goodbye((1,))
+    assert not track.has_ended, "the sender may have stopped only this layer"
+    assert quarter.send(0.02) == 1
+
+
 def test_a_packet_without_a_name_of_a_layer_never_replaces_a_layer() -> None:
     track, full, _ = begin()
     nameless = Sender(track, "", 9)

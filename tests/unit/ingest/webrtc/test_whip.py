@@ -37,7 +37,7 @@ from tests.support.http import Listener, Reply, serving
 from tests.support.rtp_viewers import coded
 from tests.support.waiting import until
 from tests.support.webrtc import Client, Recorder, Wire
-from tests.support.whip_client import VIDEO_TYPE, offer
+from tests.support.whip_client import AUDIO_TYPE, VIDEO_TYPE, offer
 
 SECRETS = SigningSecrets("a-secret")
 KEY = SECRETS.sign("c1", FAR)
@@ -203,6 +203,43 @@ async def test_a_publisher_that_disconnects_frees_all_resources(way: str) -> Non
         await lab.wire.exchange()
         assert await lab.ask("PATCH", path) == 404
         lab.assert_nothing_is_held()
+
+
+async def test_a_push_ends_when_all_its_sources_have_said_goodbye() -> None:
+    """Browsers send BYE for one source if the page mutes it, and use this source again later."""
+    async with serving_pushes() as lab:
+        client, path = await lab.open(audio=True)
+
+        async def say_goodbye(ssrc: int) -> None:
+            client.send_rtcp(rtcp.receiver_report(ssrc, (), "x") + rtcp.bye(ssrc))
+            await lab.wire.exchange()
+
+        await say_goodbye(77)
+        client.send_rtp(rtp_packet(AUDIO_TYPE, True, 1, 0, 78, b"\xf8\xff\xfe"))
+        sequence = await lab.push(client, coded(0, True), 1)
+        stream = lab.hub.find("c1")
+        assert stream is not None
+        pictures = []
+        for ssrc, at in ((99, 40), (78, 80), (78, 120)):
+            await say_goodbye(ssrc)
+            sequence = await lab.push(client, coded(at), sequence)
+            pictures.append(len(list(stream.gop.units())))
+        assert pictures == [2, 3, 4]
+        await say_goodbye(77)
+        await lab.assert_ended(client, path)
+
+
+async def test_a_source_that_sends_again_after_its_goodbye_keeps_the_push() -> None:
+    async with serving_pushes() as lab:
+        client, path = await lab.open(audio=True)
+        sequence = await lab.push(client, coded(0, True), 1)
+        for number, ssrc in enumerate((78, 77)):
+            client.send_rtp(rtp_packet(AUDIO_TYPE, True, 1 + number, 960 * number, 78, b"\xf8\xff\xfe"))
+            sequence = await lab.push(client, coded(40 + 40 * number), sequence)
+            client.send_rtcp(rtcp.receiver_report(ssrc, (), "x") + rtcp.bye(ssrc))
+            await lab.wire.exchange()
+        assert not client.closed and len(lab.sessions) == 1
+        assert await lab.ask("DELETE", path) == 200
 
 
 @pytest.mark.parametrize("reason", list(EndReason))

@@ -182,6 +182,9 @@ async def test_a_viewer_gets_its_requested_tracks_and_releases_everything_at_the
         sound_only = await lab.watch(video=False)
         assert (viewers(publisher), lab.media.acquired) == (2, 1), "a listener needs no pictures"
         assert client.rtp, "the pictures since the last key frame"
+        sound_only.send_rtcp(rtcp.receiver_report(1, (), "x") + rtcp.bye(99))
+        await lab.wire.exchange()
+        assert viewers(publisher) == 2, "another source than that of its reports has ended"
         client.close()
         sound_only.send_rtcp(rtcp.receiver_report(1, (), "x") + rtcp.bye(1))
         await lab.wire.exchange()
