@@ -32,6 +32,7 @@ _MAX_TEXT: Final = 8192  # characters: a section of 4096 bytes, and bytes after 
 _STARTS: Final = frozenset((0x22, 0x30, 0x32, 0x34, 0x36, 0x44, 0x46))
 _AHEAD: Final = 60_000, 10_000  # ms that a section's time may be after and before its AMF message
 _YOUTUBE: Final = "com.youtube.cuepoint"
+_SIMPLE: Final = "SpliceOut"  # Adobe Primetime's "simple mode": a break without a section
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,33 +136,47 @@ def read_script_splice(name: str, values: Values, dts: int) -> ScriptSplice | No
 
 
 def _ad_cue(values: Values, dts: int) -> ScriptSplice | None:
-    """Reads what `write_timed` wrote, or a section alone."""
-    text = values.get("scte35")
+    """Reads what `write_timed` wrote, a section alone, or the two modes of Adobe Primetime, which have `cue`."""
+    text = values.get("scte35") or values.get("cue")
     if not isinstance(text, str):
         raise InvalidData("onAdCue: no section in scte35")
+    if _positive(values.get("elapsed")):
+        return None  # a repetition for those who join during the break
+    told = _ahead(values.get("time"), dts)
+    if text == _SIMPLE:
+        id = values.get("id")
+        return _made(CueType.OUT, id if isinstance(id, str) else "", dts, told or 0, _positive(values.get("duration")))
     splice = read_splice(decode_section(text))
     if splice is None:
         return None
     if (cue := read_ad_cue(values, dts)) is not None:
-        told = Splice(cue.type, cue.id, splice.pts, cue.seconds, splice.section)
-        return ScriptSplice(told, cue.at - dts)
-    if splice.pts is None:
-        return ScriptSplice(splice, 0)
+        return ScriptSplice(Splice(cue.type, cue.id, splice.pts, cue.seconds, splice.section), cue.at - dts)
+    if told is not None or splice.pts is None:
+        return ScriptSplice(splice, told or 0)
     ahead = (splice.pts // (VIDEO_CLOCK // 1000) - dts + _WRAP // 180) % (_WRAP // 90) - _WRAP // 180
     return ScriptSplice(splice, ahead if -_AHEAD[1] <= ahead <= _AHEAD[0] else 0)
 
 
+def _ahead(time: AmfValue, now: int) -> int | None:
+    """Returns the milliseconds until a time in seconds; None for a time that is missing, or not near."""
+    ahead = round(time * 1000) - now if isinstance(time, float) and abs(time) < 1e9 else None
+    return ahead if ahead is not None and -_AHEAD[1] <= ahead <= _AHEAD[0] else None
+
+
 def _cue_point(values: Values, now: int) -> ScriptSplice | None:
-    """Reads `name`, `time`, `type`, and `parameters` with `type` and `duration`."""
+    """Reads `name`, `time`, `type`, and `parameters` with `type` and `duration`, or those of AWS Elemental."""
     more = values.get("parameters")
     parameters = more if isinstance(more, dict) else {}
+    begins = parameters.get("out_of_network_indicator")
+    if isinstance(begins, bool):  # Elemental's form of a splice_insert: its durations are milliseconds
+        wait, seconds = (_positive(parameters.get(key), 1000) for key in ("pre_roll_time", "break_duration"))
+        return _insert(parameters, begins, now, wait, seconds)
     kind = _kind(parameters.get("type"))
     if kind is None:
         return None  # another cue point: of a chapter, for example
-    time, name = values.get("time"), values.get("name")
-    ahead = round(time * 1000) - now if isinstance(time, float) and abs(time) < 1e9 else 0
+    name = values.get("name")
     id = name if isinstance(name, str) else ""
-    return _made(kind, id, now, ahead, _positive(parameters.get("duration")))
+    return _made(kind, id, now, _ahead(values.get("time"), now) or 0, _positive(parameters.get("duration")))
 
 
 def _kind(value: AmfValue) -> CueType | None:
@@ -179,19 +194,24 @@ def _youtube_cue(values: Values, now: int) -> ScriptSplice:
     begins = values.get("cue_point_start")
     if not isinstance(begins, bool):
         raise InvalidData("onCuePoint: no cue_point_start")
-    wait, number = _positive(values.get("pre_roll_time_sec")), values.get("splice_event_id")
+    wait, seconds = (_positive(values.get(key)) for key in ("pre_roll_time_sec", "break_duration_sec"))
+    return _insert(values, begins, now, wait, seconds)
+
+
+def _insert(values: Values, begins: bool, now: int, wait: float | None, seconds: float | None) -> ScriptSplice:
+    """Reads the id of a `splice_insert` that has been translated to AMF. wait: seconds until it."""
+    number = values.get("splice_event_id")
     id = str(int(number)) if isinstance(number, float) and 0 <= number < 1 << 32 else ""
-    kind = CueType.OUT if begins else CueType.IN
-    return _made(kind, id, now, round((wait or 0) * 1000), _positive(values.get("break_duration_sec")))
+    return _made(CueType.OUT if begins else CueType.IN, id, now, round((wait or 0) * 1000), seconds)
 
 
-def _positive(value: AmfValue) -> float | None:
-    """Returns seconds; None if they are missing. Raises InvalidData."""
+def _positive(value: AmfValue, a_second: int = 1) -> float | None:
+    """Returns seconds; None if they are missing. Raises InvalidData. a_second: units of the value in a second."""
     if value is None or value == 0:
         return None
-    if not isinstance(value, float) or not math.isfinite(value) or not 0 < value <= LONGEST:
-        raise InvalidData("onCuePoint: seconds out of range")
-    return value
+    if not isinstance(value, float) or not math.isfinite(value) or not 0 < value <= LONGEST * a_second:
+        raise InvalidData("seconds of an ad cue out of range")
+    return value / a_second
 
 
 def _made(kind: CueType, id: str, now: int, ahead: int, seconds: float | None) -> ScriptSplice:

@@ -26,7 +26,7 @@ _LINES = LogRateLimiter(2)  # of all pushes
 class CueIntake:
     """Publishes the ad cues of one push. Malformed ones and those of a flood are counted in `dropped` of the publisher.
 
-    Encoders of transport streams send a section several times before its break. Only the first one is published.
+    Encoders send a section several times before its break. Only the first one is published.
     """
 
     def __init__(self, publisher: StreamPublisher) -> None:
@@ -63,13 +63,14 @@ class CueIntake:
             return
         if splice is None:
             return
-        at = dts if splice.pts is None else to_time(splice.pts)
-        known = self._known.get(splice.section)
-        if known is None or abs(at - known) > _REPEAT_MS:
-            self._known[splice.section] = at
-            self._publish(splice, dts, at, now)
+        self._publish(splice, dts, dts if splice.pts is None else to_time(splice.pts), now)
 
     def _publish(self, splice: Splice, dts: int, at: int, now: float) -> None:
+        """Publishes a cue that is no repetition."""
+        known = self._known.get(splice.section)
+        if known is not None and abs(at - known) <= _REPEAT_MS:
+            return
+        self._known[splice.section] = at
         at = min(max(at, dts - LONGEST_MS), dts + LONGEST_MS)
         if not self._bucket.take(1, now):
             self._drop("too many cues")

@@ -26,6 +26,8 @@ SEEDS = [
     write_section(SpliceInfo(TimeSignal(7), (Segmentation(9, 0x34, 900, 8, b"12345678", 1, 2, (1, 2)),))),
     amf0.encode({"scte35": "/DARAAAAAAAAAP/wAAAAAHpPv/8=", "type": "out", "at": 5.0}),
     amf0.encode({"type": "com.youtube.cuepoint", "cue_point_start": True, "break_duration_sec": 30.0}),
+    amf0.encode({"cue": "SpliceOut", "id": "1", "duration": 5.0, "time": 7.0}),
+    amf0.encode({"parameters": {"out_of_network_indicator": True, "pre_roll_time": 5.0, "break_duration": 5.0}}),
     amf0.encode({"name": "x", "time": 2.0, "type": "event", "parameters": {"type": "out", "duration": 5.0}}),
 ]
 

@@ -172,6 +172,37 @@ def test_a_section_in_amf_has_its_own_time_if_it_is_near() -> None:
     assert now.at == 0
 
 
+def test_a_section_of_adobe_primetime_has_the_time_beside_it() -> None:
+    cue = section_text(SpliceInfo(SpliceInsert(7, True, 900_000, duration=BreakDuration(2_700_000))))
+    fields = {"cue": cue, "type": "scte35", "id": "1", "duration": 30.0}
+    found = script("onAdCue", time=62.5, **fields)
+    assert found is not None
+    assert (found.splice.type, found.splice.id, found.splice.seconds, found.at) == (CueType.OUT, "7", 30.0, 2500)
+    assert found.splice.section == base64.b64decode(cue)
+    assert script("onAdCue", time=60.0, elapsed=0.0, **fields) is not None
+    assert script("onAdCue", time=50.0, elapsed=10.0, **fields) is None
+
+
+def test_the_simple_mode_of_adobe_primetime_begins_a_break() -> None:
+    found = script("onAdCue", cue="SpliceOut", id="b1", duration=30.0, time=62.5)
+    assert found is not None
+    assert (found.splice.type, found.splice.id, found.splice.seconds, found.at) == (CueType.OUT, "b1", 30.0, 2500)
+    command = read_section(found.splice.section).command
+    assert isinstance(command, SpliceInsert)
+    assert (command.event_id, command.pts) == (event_id("b1"), 62_500 * 90)
+
+
+def test_the_cue_points_of_elemental_are_cues() -> None:
+    fields = {"messageType": "SpliceInsert", "splice_command_type": 5.0, "splice_event_id": 7.0}
+    fields |= {"splice_immediate": False, "pre_roll_time": 2560.0, "break_duration": 30_000.0}
+    begin = script("onCuePoint", name="scte35", type="event", parameters=fields | {"out_of_network_indicator": True})
+    assert begin is not None
+    assert (begin.splice.type, begin.splice.id, begin.splice.seconds, begin.at) == (CueType.OUT, "7", 30.0, 2560)
+    end = script("onCuePoint", name="scte35", type="event", parameters=fields | {"out_of_network_indicator": False})
+    assert end is not None
+    assert (end.splice.type, end.splice.id, end.splice.seconds) == (CueType.IN, "7", None)
+
+
 def test_cues_of_another_node_keep_their_values() -> None:
     section = splice_section(CueType.OUT, "show-1", 999_999, 12.5)
     name, amf = write_timed(TimedData(60_000, AdCue(CueType.OUT, "show-1", 61_000, 12.5, section)))
@@ -193,6 +224,8 @@ def test_the_id_of_a_cue_is_printable_and_bounded() -> None:
     [
         ("onAdCue", {}),
         ("onAdCue", {"scte35": 5.0}),
+        ("onAdCue", {"cue": "SpliceOut", "duration": 1e6}),
+        ("onCuePoint", {"parameters": {"out_of_network_indicator": True, "break_duration": 1e9}}),
         ("onAdCue", {"scte35": "no base64!"}),
         ("onAdCue", {"scte35": "ä"}),
         ("onAdCue", {"scte35": "/DARAAAAAAAAAP/wAAAAAHpPv/8="[:-4]}),

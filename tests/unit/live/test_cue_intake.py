@@ -113,6 +113,15 @@ async def test_a_repeated_section_is_published_once() -> None:
     await rig.close()
 
 
+async def test_a_repeated_section_of_amf_is_published_once() -> None:
+    rig = pushing()
+    section = base64.b64encode(write_section(SpliceInfo(SpliceInsert(7, True, 900)))).decode()
+    for at in (1000, 1500, 2000):
+        script(rig, "onAdCue", at, cue=section, type="scte35", id="1", time=5.0)
+    assert [cue.at for cue in cues_of(rig.sink)] == [5000]
+    await rig.close()
+
+
 # ---- transport streams ----
 
 
