@@ -22,6 +22,7 @@ from gateway.ports.stores import ObjectStore
 
 _HEAD: Final = 47_000  # bytes of a segment in which the first picture begins
 _LONGEST: Final = 7 * VIDEO_CLOCK  # of a caption that is still shown
+_NEAR: Final = VIDEO_CLOCK // 50  # between two pieces: the times of files are rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,23 @@ async def captions_of(
         stored = [cue async for cue in _stored(objects, beside.get(track.id, ()), started)]
         cues = [cue for cue in stored if begin is None or cue.start < begin] + live
         if cues:
-            return ClipCaptions(tuple(sorted(cues, key=lambda cue: cue.start)), track.language)
+            return ClipCaptions(tuple(_joined(cues)), track.language)
     return NO_CAPTIONS
+
+
+def _joined(cues: Iterable[CaptionCue]) -> Iterable[CaptionCue]:
+    """Returns the cues by their starts. Those of one caption, which each piece that it touches has, become one."""
+    joined: list[CaptionCue] = []
+    last: dict[tuple[str, int | None], int] = {}  # where the last cue with a text is
+    for cue in sorted(cues, key=lambda cue: cue.start):
+        at = last.get((cue.text, cue.line), -1)
+        before = joined[at] if at >= 0 else None
+        if before is not None and cue.start <= (before.end or before.start) + _NEAR:
+            joined[at] = replace(before, end=max(before.end or before.start, cue.end or cue.start))
+        else:
+            last[cue.text, cue.line] = len(joined)
+            joined.append(cue)
+    return joined
 
 
 def _live(stream: Stream, track: str, started: float) -> list[CaptionCue]:

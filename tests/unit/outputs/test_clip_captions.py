@@ -8,14 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.adapters.local.objects import LocalObjects
 from gateway.formats.captions.caption_file import read_caption_file
+from gateway.formats.captions.webvtt import webvtt
 from gateway.formats.mp4.timed_text import text_samples
+from gateway.live.stream_captions import StreamCaptions
 from gateway.media.caption_cue import CaptionCue
-from gateway.media.track import AccessUnit, MediaTrack
+from gateway.media.timed_data import CaptionText
+from gateway.media.track import AccessUnit, MediaTrack, TimedData
+from gateway.outputs.clips.clip_captions import captions_of
 from gateway.outputs.clips.joiner import Joiner
+from gateway.outputs.clips.sources import SourcePiece
+from gateway.outputs.storage.stored_pieces import StoredPiece
+from gateway.packaging.caption_pieces import CaptionCutter
+from gateway.ports import media_keys
+from tests.support import builders
 from tests.support.elementary import elementary
 from tests.support.time_outs import at_most
 from tests.support.tools import need
@@ -97,3 +108,20 @@ def test_samples_cover_the_movie_and_tell_their_length(given_cues: list[tuple[in
 def test_a_sample_has_at_most_65_535_bytes_of_whole_characters() -> None:
     ((_, sample),) = text_samples(0, 1, [CaptionCue(0, 1, "🎬" * 500)] * 40)
     assert len(sample) <= 2 + 0xFFFF and sample[2:].decode().startswith("🎬")
+
+
+@pytest.mark.parametrize("end", [12_345, None])
+async def test_a_caption_in_two_pieces_is_shown_once(tmp_path: Path, end: int | None) -> None:
+    objects, captions, text = LocalObjects(tmp_path / "store"), StreamCaptions(tuple), "read for three seconds" * 3
+    captions.take(TimedData(8_001, CaptionText(text, 8_001, end)))
+    cutter, pieces = CaptionCutter(captions), []
+    for start, stop in ((0.0, 10.0033), (10.0033, 20.0)):  # seconds
+        begin, key = round(start * SECOND), media_keys.video_key("c1", round((WALL + start) * 1000))
+        cues = (cutter.cut(begin, round(stop * SECOND), SECOND) or {})["text"]
+        (tmp_path / "made.vtt").write_bytes(webvtt(cues, begin))
+        await objects.put(media_keys.captions_key(key, "text"), tmp_path / "made.vtt")
+        piece = StoredPiece(key, media_keys.MediaKind.VIDEO, WALL + start, stop - start, False)
+        pieces.append(SourcePiece(piece, WALL + stop))
+    channel = builders.channel(captions=[{"source": "text"}])
+    found = await captions_of(objects, channel, None, pieces, WALL)
+    assert [sample[2:].decode() for _, sample in text_samples(0, 20 * SECOND, found.cues)] == ["", text, ""]
