@@ -71,17 +71,25 @@ class CaptionLog:
     def show(
         self, start: int, text: str, *, end: int | None = None, line: int | None = None, until: int | None = None
     ) -> None:
-        """Shows a text, which replaces one without an end. An empty text only ends that one."""
+        """Shows a text, which replaces one without an end. An empty text only ends that one.
+
+        Somebody may write texts for later: one that comes before them lasts until the next of them at most.
+        """
         self.close(start)
+        if until is not None:
+            until = min([until, *(each.start for each in self._shown if each.start > start)])
         if text:
             self._shown.append(ShownCaption(self.count, start, end, text, line, until))
             self.count += 1
 
     def close(self, time: int) -> None:
-        """Ends the caption that is shown without an end."""
+        """Ends the caption that is shown without an end. One that begins after `time` keeps its own length."""
         last = self.last
         if last is not None and last.end is None:
-            last.end = max(time, last.start) if last.until is None else max(min(time, last.until), last.start)
+            if last.until is None:
+                last.end = max(time, last.start)
+            else:
+                last.end = last.until if time < last.start else min(time, last.until)
 
     def expire(self, time: int) -> None:
         """Ends a caption that nobody replaced in time."""

@@ -57,6 +57,20 @@ def test_a_late_cue_is_in_the_next_piece_with_its_own_times():
     assert cut(cutter, 2, 3) == []
 
 
+def test_a_cue_of_the_future_stays_if_others_come_before_it():
+    source = captions()
+    cutter = CaptionCutter(source)
+    say(source, "later", 40_000)
+    say(source, "now", 11_000)
+    say(source, "a text that takes four seconds to read. Later comes first.", 39_000)
+    say(source, "at last", 39_500)
+    found = [each for n in range(0, 60, 10) for each in cut(cutter, n, n + 10)]
+    assert found == [
+        ("now", 11.0, 13.0), ("a text that takes four seconds to read. Later comes first.", 39.0, 39.5),
+        ("at last", 39.5, 40.0), ("later", 40.0, 42.0),
+    ]  # fmt: skip
+
+
 def test_a_cue_of_the_future_waits_for_its_piece():
     source = captions()
     cutter = CaptionCutter(source)
