@@ -69,14 +69,16 @@ def multivariant(
 ) -> str:
     """Returns the playlist as a template: MARK stands after each URI, for `media_playlist.with_suffix`.
 
-    Players start with the first of `variants`.
+    Players start with the first of `variants`. version: it is 7 at least if there are services of CEA-708.
     """
+    captions = _captions(variants)
+    if any(track.source.startswith("SERVICE") for track in captions or ()):
+        version = max(version, 7)  # RFC 8216 §7: "SERVICE" values for the INSTREAM-ID attribute
     lines = ["#EXTM3U\n", f"#EXT-X-VERSION:{version}\n"]
     for r in renditions:
         channels = f',CHANNELS="{r.channels}"' if r.channels else ""
         uri = f",URI={quoted(r.uri, MARK)}" if r.uri else ""
         lines.append(f"{_media('AUDIO', r.group, r.name, r.language, r.default)}{channels}{uri}\n")
-    captions = _captions(variants)
     for track in captions or ():
         tag = _media("CLOSED-CAPTIONS", "cc", track.label, track.language, track.default)
         lines.append(f"{tag},INSTREAM-ID={quoted(track.source)}\n")
