@@ -155,6 +155,7 @@ class StreamCaptions:
         shown, decoded = (unit.dts + unit.cts) * VIDEO_CLOCK // scale, unit.dts * VIDEO_CLOCK // scale
         for time, picture in self._order.add(data, shown, decoded):
             self._time = time
+            self.found.find(picture)
             for change in decoder.take(picture, time):
                 self._show(change.source.lower(), change.start, change.text, line=change.line)
 

@@ -25,6 +25,8 @@ _CAPTION_CODES: Final = frozenset({0x20, 0x25, 0x26, 0x27, 0x29, 0x2F})
 class ClosedCaptions:
     """The captions that the pictures of one stream have carried so far.
 
+    `look` takes the pictures in decode order. `find` takes what it returned, in presentation order: packets of CEA-708
+    may continue in the picture that is shown next.
     has_room: whether pictures have user data for captions. It may be empty.
     """
 
@@ -68,7 +70,10 @@ class ClosedCaptions:
         self.has_room = True
         if not data[0] & 0x40:  # process_cc_data_flag
             return b""
-        pairs = data[2 : 2 + 3 * min(data[0] & 0x1F, (len(data) - 2) // 3)]
+        return data[2 : 2 + 3 * min(data[0] & 0x1F, (len(data) - 2) // 3)]
+
+    def find(self, pairs: bytes) -> None:
+        """Finds the names of captions in the pairs of the picture that is shown next. Hot path."""
         for at in range(0, len(pairs), 3):
             if not pairs[at] & 0x04:  # cc_valid
                 continue
@@ -77,7 +82,6 @@ class ClosedCaptions:
                 self._read_pair(kind, pairs[at + 1] & 0x7F, pairs[at + 2] & 0x7F)
             elif packet := self._packets.take(kind, pairs[at + 1 : at + 3]):
                 self._found.update(("SERVICE", number) for number, _ in service_blocks(packet))
-        return pairs
 
     def _read_pair(self, field: int, first: int, second: int) -> None:
         # Bit 3 of the first byte is the channel. Encoders also send the codes of field 1 in field 2.

@@ -32,6 +32,7 @@ def fuzz(data: bytes) -> None:
     for time, part in enumerate((data[1:], data[middle:], data[:middle])):
         pairs = captions.look(AccessUnit(track, 0, 0, True, 0.0, part))
         for shown, content in order.add(pairs, time * 27_000, time * 27_000):
+            captions.find(content)
             changes += decoder.take(content, shown)
     changes += decoder.take(data, 200_000)
     changes += decoder.take(b"", 2_000_000)

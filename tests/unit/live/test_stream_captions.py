@@ -32,7 +32,11 @@ def say(captions: StreamCaptions, text: str, at: int, language: str = "", end: i
 
 def with_pair(pair: bytes, dts: int, cts: int = 0) -> AccessUnit:
     """A picture that carries a pair of field 1."""
-    unit = sei(user_data([(0, pair)]))
+    return with_pairs([(0, pair)], dts, cts)
+
+
+def with_pairs(pairs: list[tuple[int, bytes]], dts: int, cts: int = 0) -> AccessUnit:
+    unit = sei(user_data(pairs))
     return AccessUnit(VIDEO, dts, cts, False, 0.0, len(unit).to_bytes(4, "big") + unit)
 
 
@@ -62,6 +66,20 @@ def test_captions_of_pictures_have_the_times_at_which_these_are_shown():
     begin = len(popped_on(1, "HELLO")) - 1
     assert start in (begin * 40 + 80, begin * 40 + 40)  # codes are sent twice
     assert end is not None and start < end <= start + 160
+
+
+def test_services_are_found_in_packets_that_pictures_in_decode_order_continue():
+    captions = StreamCaptions(tuple)
+    block = b"abcdefghijklmnopqrst"
+    packet = b"\x16" + b"\x34" + block + b"\x54" + block + b"\x00"  # 22 pairs: services 1 and 2
+    pairs = [(3 if at == 0 else 2, packet[at : at + 2]) for _ in range(9) for at in range(0, len(packet), 2)]
+    pictures = [pairs[at : at + 9] for at in range(0, len(pairs), 9)]  # as they are shown
+    for number in range(len(pictures) // 3):
+        for place, shown in enumerate((3 * number + 2, 3 * number, 3 * number + 1)):  # P B B
+            dts = 120 * number + 40 * place
+            captions.look(with_pairs(pictures[shown], dts, 40 * shown + 40 - dts))
+    captions.look(with_pairs([], 10_000))
+    assert captions.found.names == ("SERVICE1", "SERVICE2")
 
 
 def test_a_text_without_an_end_lasts_until_the_next_one_or_as_long_as_reading_takes():

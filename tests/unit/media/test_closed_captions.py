@@ -26,7 +26,7 @@ def nal_picture(*pairs: tuple[int, bytes], h265: bool = False) -> bytes:
 def found(*pictures: bytes, codec: Codec = Codec.H264) -> ClosedCaptions:
     captions = ClosedCaptions()
     for content in pictures:
-        captions.look(picture(content, codec))
+        captions.find(captions.look(picture(content, codec)))
     return captions
 
 

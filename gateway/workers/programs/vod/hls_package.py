@@ -9,6 +9,7 @@ from typing import Any, Final
 import av.error
 from PIL import Image
 
+from gateway.formats.captions.reorder import PictureOrder
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.clock import VIDEO_CLOCK
@@ -69,7 +70,7 @@ class _Packaging:
         self._output_time = 0  # ticks since the beginning of the VOD
         self._zero = 0  # time of the first frame, in ticks
         self._shift = 0  # ticks added to all times
-        self._closed = ClosedCaptions()  # the encoder keeps those of the file
+        self._closed, self._order = ClosedCaptions(), PictureOrder()  # the encoder keeps those of the file
 
     def run(self) -> PackageResult:
         """Packages video and audio, or only one of them. Reads both alternately."""
@@ -100,18 +101,25 @@ class _Packaging:
             self._set_output_time(picture.dts)
             if tracks[0] is not None:
                 cts = picture.pts - picture.dts
-                self._closed.look(AccessUnit(tracks[0], picture.dts, cts, picture.key, 0.0, picture.payload))
+                unit = AccessUnit(tracks[0], picture.dts, cts, picture.key, 0.0, picture.payload)
+                self._find_closed(self._closed.look(unit), picture.pts, picture.dts)
             segments.add_picture(picture.dts + shift, picture.pts + shift, picture.key, picture.payload)
             picture = next(encoded, None)
         if audio is not None:
             self._write_audio(segments, audio, inf, None)
         end = max(part.end for part in (pictures, audio) if part is not None)
         segments.finish(end + shift)
+        self._find_closed(b"", end, end)
         is_cut = film.lacks_packets(film.video) or (audio is not None and audio_film.lacks_packets(audio_film.audio))
         missing = self._missing_seconds(end, is_cut)
         result = replace(self._conclude(segments, pictures, audio, end), warning=_warning(pictures, audio, missing))
         audio_film.close()
         return result
+
+    def _find_closed(self, pairs: bytes, shown: int, decoded: int) -> None:
+        """Finds the captions of pictures when their turn to be shown comes. shown, decoded: of the last one, ticks."""
+        for _, data in self._order.add(pairs, shown, decoded):
+            self._closed.find(data)
 
     def _conclude(
         self, segments: TsSegmentWriter, pictures: VideoTranscoder | None, audio: AudioTranscoder | None, end: int
