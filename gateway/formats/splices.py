@@ -11,6 +11,7 @@ from gateway.formats.script_data import AD_CUE, CUE_POINT, Values, read_ad_cue
 from gateway.formats.scte35 import (
     BreakDuration,
     CancelledInsert,
+    OtherCommand,
     Segmentation,
     SpliceInfo,
     SpliceInsert,
@@ -30,6 +31,7 @@ _WRAP: Final = 1 << 33
 _MAX_TEXT: Final = 8192  # characters: a section of 4096 bytes, and bytes after it
 # §10.3.3.1, Table 23: breaks, advertisements, placement opportunities and ad blocks. The end has the next number.
 _STARTS: Final = frozenset((0x22, 0x30, 0x32, 0x34, 0x36, 0x44, 0x46))
+_BANDWIDTH_RESERVATION: Final = 7  # §9.7.5: it keeps the PID's share of the bitrate
 _AHEAD: Final = 60_000, 10_000  # ms that a section's time may be after and before its AMF message
 _YOUTUBE: Final = "com.youtube.cuepoint"
 _SIMPLE: Final = "SpliceOut"  # Adobe Primetime's "simple mode": a break without a section
@@ -58,11 +60,12 @@ class ScriptSplice:
 
 
 def read_splice(section: bytes) -> Splice | None:
-    """Returns what a section says; None for a heartbeat. Bytes after the section are left out. Raises InvalidData."""
+    """Returns what a section says; None for a heartbeat or filling. Bytes after it are left out. Raises InvalidData."""
     info = read_section(section)
     section = section[: 3 + (int.from_bytes(section[1:3], "big") & 0xFFF)]
     command = info.command
-    if isinstance(command, SpliceNull) and not info.descriptors:
+    is_filling = isinstance(command, OtherCommand) and command.type == _BANDWIDTH_RESERVATION
+    if (is_filling or isinstance(command, SpliceNull)) and not info.descriptors:
         return None
     if isinstance(command, SpliceInsert):
         kind = CueType.OUT if command.out else CueType.IN

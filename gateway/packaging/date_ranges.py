@@ -43,13 +43,13 @@ class DateRange:
 
 
 class DateRanges:
-    """The date ranges of one stream; the last _MAX_RANGES of them are kept.
+    """The date ranges of one stream, at most _MAX_RANGES. Above, those that are over are forgotten first.
 
     A cue writes one tag. The tags of one break have one ID, and no attribute differs between them (§4.4.5.1).
     """
 
     def __init__(self) -> None:
-        self._ranges: deque[DateRange] = deque(maxlen=_MAX_RANGES)
+        self._ranges: deque[DateRange] = deque()
 
     def add(self, cue: AdCue, wall: float) -> None:
         """Adds a cue. Repetitions change nothing. wall: the date of its time, seconds since 1970."""
@@ -66,6 +66,9 @@ class DateRanges:
             name = f"{name}-{cue.at}"
         if any(r.id == name for r in self._ranges):
             return
+        if len(self._ranges) == _MAX_RANGES:
+            over = (r for r in self._ranges if (end := r.likely_end) is not None and end <= wall)
+            self._ranges.remove(next(over, self._ranges[0]))
         end = None if cue.type is CueType.OUT else wall
         line = media_playlist.date_range(name, wall, planned=cue.seconds, scte35=_attribute(cue))
         self._ranges.append(DateRange(cue.id, name, cue.type, wall, cue.seconds, line, end))

@@ -101,8 +101,10 @@ def test_bytes_after_a_section_are_left_out() -> None:
     assert found.section == section
 
 
-def test_a_heartbeat_is_no_cue() -> None:
-    assert read_splice(write_section(SpliceInfo(SpliceNull()))) is None
+@pytest.mark.parametrize("command", [SpliceNull(), OtherCommand(7, b"")])
+def test_heartbeats_and_filling_are_no_cues(command: SpliceNull | OtherCommand) -> None:
+    assert read_splice(write_section(SpliceInfo(command))) is None
+    assert says(SpliceInfo(command, (Segmentation(9, 0x30),))).type is CueType.OUT
 
 
 def test_a_duration_that_no_break_has_is_unknown() -> None:

@@ -56,6 +56,15 @@ def test_repeated_sections_change_nothing() -> None:
     assert often.lines(0) == once.lines(0)
 
 
+def test_many_other_cues_leave_an_open_break_in_the_playlist() -> None:
+    others = [cue(OTHER, 20 + n, f"o{n}", data=time_signal(5)) for n in range(100)]
+    text = ranges(cue(OUT, 5, "old", seconds=5), cue(OUT, 10), *others).lines(0)
+    assert [line for line in text.splitlines() if 'ID="b1"' in line and "SCTE35-OUT" in line]
+    assert len(parsed(text).ranges) == 50 and 'ID="old"' not in text and 'ID="o99"' in text
+    breaks = parsed(ranges(*(cue(OUT, n, f"b{n}") for n in range(100))).lines(0)).ranges
+    assert len(breaks) == 50 and "b99" in breaks
+
+
 def test_an_id_that_returns_is_another_range() -> None:
     found = parsed(ranges(cue(OUT, 10), cue(IN, 15), cue(OUT, 100), cue(IN, 105)).lines(0)).ranges
     assert list(found) == ["b1", "b1-100000"]
