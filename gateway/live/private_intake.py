@@ -1,26 +1,26 @@
-"""Passes private data of a transport stream on, as timed data of the stream."""
+"""Passes private data and ID3 of a transport stream on, as timed data of the stream."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from gateway.formats import id3
 from gateway.formats.ts.data_units import METADATA_PES, DataUnit
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
-from gateway.media.timed_data import MAX_PRIVATE, PrivateData
+from gateway.media.timed_data import MAX_METADATA, MAX_PRIVATE, Metadata, PrivateData
 from gateway.media.track import TimedData
 
 PRIVATE_USES: Final = (StreamUse.KLV, StreamUse.PRIVATE)
 _TICKS: Final = VIDEO_CLOCK // MILLISECONDS
 _MAX_UNITS, _MAX_RATE = 60, 256_000  # units and bytes in a second of a stream
-_ID3: Final = b"ID3"  # timed metadata, which is no private data
 _WHOLE_CELL: Final = 0xDF  # §2.12.4.2: one complete cell, random access
 
 
 class PrivateIntake:
-    """Makes timed data of KLV and unknown private data. Above 60 units or 256 kB a second, units are dropped.
+    """Makes timed data of KLV, ID3 and unknown private data. Above 60 units or 256 kB a second, units are dropped.
 
-    dropped: counts them.
+    ID3 is timed metadata if it has a text of at most MAX_METADATA bytes. dropped: counts the dropped units.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class PrivateIntake:
 
         dts: now, milliseconds on the stream's clock. at: the time of the unit; None: without time.
         """
-        if unit.kind not in PRIVATE_USES or unit.payload.startswith(_ID3):
+        if unit.kind not in PRIVATE_USES:
             return None
         payload = self._cell(unit.payload) if unit.kind is StreamUse.KLV and is_cells(entry) else unit.payload
         second, size = dts // MILLISECONDS, len(payload)
@@ -45,6 +45,9 @@ class PrivateIntake:
             return None
         self._units += 1
         self._bytes += size
+        text = id3.read_text(payload)
+        if text is not None and len(text.encode()) <= MAX_METADATA:
+            return TimedData(dts, Metadata(text))
         return TimedData(dts, PrivateData(unit.pid, entry.stream_type, entry.descriptors, at, payload))
 
     def _cell(self, data: bytes) -> bytes:

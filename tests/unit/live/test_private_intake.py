@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from gateway.formats import id3
+from gateway.formats.ts import data_streams
 from gateway.formats.ts.data_streams import DataStream
 from gateway.formats.ts.data_units import DataUnit
 from gateway.formats.ts.muxer import TsMuxer
@@ -11,7 +15,7 @@ from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.live.private_intake import PrivateIntake
 from gateway.live.program_intake import ProgramIntake
 from gateway.media import nal
-from gateway.media.timed_data import MAX_PRIVATE, PrivateData
+from gateway.media.timed_data import MAX_PRIVATE, Metadata, PrivateData
 from gateway.media.track import TimedData
 from tests.support import builders
 from tests.support.builders import VIDEO, Recorder
@@ -48,7 +52,16 @@ def test_cells_of_synchronous_klv_are_made_again() -> None:
 @pytest.mark.parametrize("use", [StreamUse.SCTE35, StreamUse.TELETEXT])
 def test_data_with_other_ways_is_left_to_them(use: StreamUse) -> None:
     assert take(PrivateIntake(), StreamEntry(1, 6, use, ""), b"x") is None
-    assert take(PrivateIntake(), OTHER, b"ID3\x04") is None
+
+
+def test_id3_with_a_text_is_metadata_and_other_tags_are_private_data() -> None:
+    intake = PrivateIntake()
+    for text, wanted in (("x", Metadata("x")), ("é" * 512, Metadata("é" * 512))):
+        unit = DataUnit(OTHER.pid, OTHER.use, None, id3.text_tag(text))
+        assert intake.take(unit, OTHER, 7, 7) == TimedData(7, wanted)
+    for tag in (b"ID3\x04", id3.text_tag("é" * 513)):
+        assert take(intake, OTHER, tag) == tag
+    assert [take(intake, OTHER, b"ID3\x04") for _ in range(60)].count(None) == intake.dropped == 4
 
 
 def test_units_and_bytes_of_a_second_are_bounded() -> None:
@@ -63,32 +76,39 @@ def test_units_and_bytes_of_a_second_are_bounded() -> None:
 KLV = DataStream(0x0110, 0x06, KLVA)
 
 
-async def _pushed(units: int, size: int) -> tuple[list[TimedData], dict[str, int]]:
-    """The private data and the dropped units of a push of six pictures with `units` of KLV between the last two."""
+async def _pushed(payloads: Sequence[bytes], kind: DataStream = KLV) -> tuple[list[TimedData], dict[str, int]]:
+    """The data and the dropped units of a push of six pictures with `payloads` between the last two."""
     publisher = builders.publish(builders.hub())
     recorder = Recorder()
     publisher.stream.attach(recorder)
     intake = ProgramIntake(publisher, lambda give: pytest.fail("no sound needs a worker"))
     muxer = TsMuxer(VIDEO, None)
-    muxer.announce(KLV)
+    muxer.announce(kind)
     data = muxer.write_tables() * 2
     for n in range(6):
         unit = nal.join([(b"\x65" if n == 0 else b"\x41") + b"\xab" * 2000])
         data += muxer.write_video(90_000 + 3000 * n, 0, n == 0, unit).render()
         if n == 4:
-            data += b"".join(muxer.write_data(KLV, b"k" * size, 93_000).render() for _ in range(units))
+            data += b"".join(muxer.write_data(kind, payload, 93_000).render() for payload in payloads)
     intake.receive(data, 0.0)
     intake.finish(0.1)
     return [item for item in recorder.items if isinstance(item, TimedData)], dict(publisher.dropped)
 
 
 async def test_klv_of_a_push_is_in_its_stream_at_its_time() -> None:
-    timed, dropped = await _pushed(2, 30)
+    timed, dropped = await _pushed([b"k" * 30] * 2)
     found = [each.value for each in timed if isinstance(each.value, PrivateData)]
     assert [(data.payload, data.descriptors) for data in found] == [(b"k" * 30, KLVA)] * 2
     assert not dropped
 
 
+async def test_the_metadata_of_another_gateway_are_metadata_at_their_time() -> None:
+    timed, dropped = await _pushed([id3.text_tag("Goal!")], data_streams.ID3)
+    ((klv,), _) = await _pushed([b"k"])
+    assert isinstance(klv.value, PrivateData)
+    assert (timed, dropped) == ([TimedData(klv.value.at or 0, Metadata("Goal!"))], {})
+
+
 async def test_data_above_the_rate_is_counted() -> None:
-    timed, dropped = await _pushed(70, 30)
+    timed, dropped = await _pushed([b"k" * 30] * 70)
     assert (len(timed), dropped) == (60, {"data": 10})
