@@ -13,7 +13,7 @@ from gateway.formats import amf0
 from gateway.formats.flv import tag
 from gateway.formats.flv.color_info import read_color_info
 from gateway.formats.flv.tag import AAC, AUDIO_FOURCC, EX_AUDIO, VIDEO_FOURCC, FrameType, VideoPacket
-from gateway.media import nal
+from gateway.media import nal, opus
 from gateway.media.aac import adts_config
 from gateway.media.clock import MILLISECONDS
 from gateway.media.colors import NO_COLORS
@@ -26,7 +26,7 @@ _KEYS = (FrameType.KEY, FrameType.GENERATED_KEY)
 _LEGACY_FRAMES = {
     bytes((kind << 4 | codec_id, 1)): (kind in _KEYS, codec)
     for kind in (1, 2, 3, 4)
-    for codec_id, codec in ((tag.AVC, Codec.H264), (tag.HEVC, Codec.H265))
+    for codec_id, codec in tag.LEGACY_VIDEO.items()
 }
 _AAC = Codec.AAC
 _CODED_AUDIO, _AUDIO_START = tag.AudioPacket.CODED_FRAMES, tag.AudioPacket.SEQUENCE_START
@@ -69,6 +69,7 @@ class MediaDemuxer:
     __slots__ = (
         "_colors",
         "_converts",
+        "_has_opus_types",
         "_hides_h265",
         "_refused",
         "audio_track",
@@ -88,6 +89,7 @@ class MediaDemuxer:
         self._refused: set[tuple[Kind, str]] = set()
         self.dropped: Counter[Kind] = Counter()
         self._hides_h265 = False  # the encoder marks H.265 as H.264
+        self._has_opus_types = False  # legacy Opus has packet types
 
     # Hot
 
@@ -123,12 +125,12 @@ class MediaDemuxer:
         codec_id = body[0] & 15
         if body[0] >> 4 == FrameType.COMMAND:
             return None
-        if codec_id not in (tag.AVC, tag.HEVC):
+        codec = tag.LEGACY_VIDEO.get(codec_id)
+        if codec is None:
             return self._refuse(Kind.VIDEO, tag.VIDEO_CODEC_NAMES.get(codec_id, f"video codec id {codec_id}"))
         if len(body) < 5:
             raise InvalidData(f"video body of {len(body)} bytes")
         packet = body[1]  # E.4.3.2: 0 = sequence header, 1 = NALU, 2 = end of sequence
-        codec = Codec.H264 if codec_id == tag.AVC else Codec.H265
         if packet == 0:
             config = body[5:]
             if codec is Codec.H264 and real_codec(config) is Codec.H265:
@@ -144,14 +146,15 @@ class MediaDemuxer:
             return AccessUnit(track, dts, cts, key, wall, body[5:])
         return self._start(_VIDEO, codec, (dts, cts, key, wall, body[5:]))
 
-    def _start(self, kind: Kind, codec: Codec, unit: tuple[int, int, bool, float, bytes]) -> tag.TrackStart | None:
+    def _start(
+        self, kind: Kind, codec: Codec, unit: tuple[int, int, bool, float, bytes], config: bytes = b""
+    ) -> tag.TrackStart | None:
         """Begins a track that has no sequence header, with the configuration in its frame if the codec needs one.
 
-        unit: all fields of the frame's unit but its track.
+        unit: all fields of the frame's unit but its track. config: of a track whose frames have none.
         """
         *_, key, _, payload = unit
-        config = b""
-        if codec in _NEEDS_CONFIG:
+        if codec in _NEEDS_CONFIG and not config:
             config = record_of(codec, payload) if codec in _WITH_CTS else adts_config(payload) if codec is _AAC else b""
         if not config and (codec in _NEEDS_CONFIG or not key):
             self.dropped[kind] += 1
@@ -176,9 +179,21 @@ class MediaDemuxer:
             return None
         if sound in (tag.MP3, tag.MP3_8K):
             return self._audio_frame(Codec.MP3, dts, body[1:], wall)
+        if sound == tag.OPUS:
+            return self._legacy_opus(dts, body, wall)
         if self._converts and sound in tag.SOUND_DECODERS:
             return self._foreign_frame(sound, dts, body, wall)
         return self._refuse(Kind.AUDIO, tag.SOUND_FORMAT_NAMES.get(sound, f"sound format {sound}"))
+
+    def _legacy_opus(self, dts: int, body: bytes, wall: float) -> tag.TrackMedia | None:
+        """Reads Opus in two forms: media-server writes a header and packet types, ZLMediaKit writes neither."""
+        if body[1:].startswith(b"\0OpusHead"):
+            self._has_opus_types = True
+            return self._take_config(_AUDIO, Codec.OPUS, body[2:])
+        if self._has_opus_types:
+            return self._audio_frame(Codec.OPUS, dts, body[2:] if body[1:2] == b"\1" else b"", wall)
+        head = opus.OpusHead(1 + (body[0] & 1), 0, opus.RATE, 0, 0, b"")
+        return self._audio_frame(Codec.OPUS, dts, body[1:], wall, opus.head_bytes(head))
 
     def _foreign_frame(self, sound: int, dts: int, body: bytes, wall: float) -> tag.TrackMedia | None:
         """Reads a frame of sound that no track can have; its track has the first byte of the body, E.4.2.1."""
@@ -327,13 +342,15 @@ class MediaDemuxer:
             self.audio_track, self.foreign = track, None
         return track
 
-    def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> tag.TrackMedia | None:
+    def _audio_frame(
+        self, codec: Codec, dts: int, payload: bytes, wall: float, config: bytes = b""
+    ) -> tag.TrackMedia | None:
         if not payload:
             return None
         track = self.audio_track
         if track is not None and track.codec is codec and self.foreign is None:
             return AccessUnit(track, dts, 0, True, wall, payload)
-        return self._start(_AUDIO, codec, (dts, 0, True, wall, payload))
+        return self._start(_AUDIO, codec, (dts, 0, True, wall, payload), config)
 
     def _unknown_fourcc(self, kind: Kind, fourcc: bytes) -> tag.Unsupported | None:
         if len(fourcc) < 4:

@@ -1,7 +1,8 @@
 """The constants of FLV (tag types, codec numbers, packet types), and the values that demuxing returns.
 
 Sources: "Adobe Flash Video File Format Specification" 10.1, Annex E; "Enhanced RTMP (V2)" (Veovera, 2024) for the names
-with Ex below. Codec id 12 is the HEVC extension of Chinese CDNs.
+with Ex below. Codec ids 12 and 13 are those of Chinese CDNs for HEVC and AV1 ("FLV_Codec", tencentyun/flv), and sound
+format 13 is theirs for Opus.
 """
 
 from dataclasses import dataclass
@@ -60,9 +61,10 @@ class Multitrack(IntEnum):
 # Tracks of each kind that one publisher may send, including the default track. More tracks are refused.
 MAX_TRACKS = 8
 
-AVC, HEVC = 7, 12  # supported legacy video codec ids
-EX_AUDIO, AAC, MP3, MP3_8K = 9, 10, 2, 14  # sound formats
+AVC, HEVC, AV1 = 7, 12, 13  # supported legacy video codec ids
+EX_AUDIO, AAC, MP3, MP3_8K, OPUS = 9, 10, 2, 14, 13  # sound formats
 
+LEGACY_VIDEO = {AVC: Codec.H264, HEVC: Codec.H265, AV1: Codec.AV1}
 VIDEO_CODEC_NAMES = {
     1: "JPEG", 2: "Sorenson H.263", 3: "Screen Video", 4: "VP6", 5: "VP6 with alpha", 6: "Screen Video 2",
     8: "H.263", 9: "MPEG-4 part 2",

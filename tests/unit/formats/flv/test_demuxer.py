@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from gateway.formats.flv.demuxer import MediaDemuxer, track_number
 from gateway.formats.flv.tag import TrackStart, Unsupported
 from gateway.media.errors import InvalidData
+from gateway.media.opus import parse_head
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 AVCC = b"\x01\x64\x00\x1f\xff\xe1\x00\x00"
@@ -54,6 +55,35 @@ def test_legacy_hevc_with_codec_id_12_is_read() -> None:
     track = demux.read_video(0, b"\x1c\0\0\0\0" + HVCC)
     assert track == video_track(Codec.H265, HVCC)
     assert demux.read_video(0, b"\x1c\x01\0\0\x21x") == AccessUnit(track, 0, 33, True, 0.0, b"x")
+
+
+def test_legacy_av1_with_codec_id_13_is_read() -> None:
+    demux = MediaDemuxer()
+    track = demux.read_video(0, b"\x1d\0\0\0\0" + AV1C)
+    assert track == video_track(Codec.AV1, AV1C)
+    assert demux.read_video(0, b"\x1d\x01\0\0\0x") == AccessUnit(track, 0, 0, True, 0.0, b"x")
+    assert demux.read_video(40, b"\x2d\x01\0\0\x21x") == AccessUnit(track, 40, 33, False, 0.0, b"x")
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_opus_with_sound_format_13_and_nothing_else_is_read(channels: int) -> None:
+    demux, first = MediaDemuxer(), bytes((0xDE | channels - 1,))  # as ZLMediaKit sends it
+    started = demux.read_audio(0, first + b"\xfcx")
+    assert isinstance(started, TrackStart) and started.track.codec is Codec.OPUS
+    assert parse_head(started.track.config).channels == channels
+    assert started.unit.payload == b"\xfcx"
+    for packet in (b"\1x", b"\0x"):
+        assert demux.read_audio(20, first + packet) == AccessUnit(started.track, 20, 0, True, 0.0, packet)
+    assert demux.read_audio(40, first) is None
+
+
+def test_opus_with_sound_format_13_and_a_packet_type_is_read() -> None:
+    demux = MediaDemuxer()  # as the library media-server sends it
+    track = demux.read_audio(0, b"\xdf\0" + OPUS_HEAD)
+    assert track == audio_track(Codec.OPUS, OPUS_HEAD)
+    assert demux.read_audio(20, b"\xdf\1\xfcx") == AccessUnit(track, 20, 0, True, 0.0, b"\xfcx")
+    assert [demux.read_audio(40, body) for body in (b"\xdf", b"\xdf\1", b"\xdf\2x")] == [None] * 3
+    assert demux.read_audio(40, b"\xdf\0" + OPUS_HEAD) is None
 
 
 def test_only_a_changed_sequence_header_gives_a_new_track() -> None:
@@ -276,7 +306,7 @@ def test_the_three_multitrack_types_carry_the_same_frames(frames: list[tuple[int
     [
         (b"\x12x", "Sorenson H.263"),
         (b"\x14x", "VP6"),
-        (b"\x1dx", "video codec id 13"),
+        (b"\x1ex", "video codec id 14"),
         (ex(1, 0, b"vvc1"), "FourCC 'vvc1'"),
     ],
 )
