@@ -20,6 +20,8 @@ FOUND = [
     ("settings", "a home of nobody was a traceback", b'data = "~nobody-here/x"\n---\n---\n'),
     ("settings", "a certificate in the home of nobody was a traceback",
      b'[tls]\ncert = "~nobody-here/x"\nkey = "k"\n---\n---\n'),
+    ("captions", "a delay ended after the time in which the target waited for the end of the text",
+     bytes.fromhex("014e010426b50031474139340349ffff09eefe0998fe2080fe3271fe1f11fe7465fe7874fe8d89fe0100ff80")),
 ]  # fmt: skip
 
 
