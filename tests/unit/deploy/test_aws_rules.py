@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.cloudformation import Stack, read
 from tests.support.ecs import FARGATE
-from tests.unit.deploy.test_aws_templates import TEMPLATES, VARIANTS, data, deployed, listed
+from tests.unit.deploy.test_aws_templates import ROOT, TEMPLATES, VARIANTS, data, deployed, listed
 
 Properties = dict[str, Any]
 Check = Callable[[Properties], bool]
@@ -364,6 +364,19 @@ def test_refused_messages_are_kept_as_long_as_the_others():
                 name = queue["RedrivePolicy"]["deadLetterTargetArn"].rpartition(":")[2]
                 assert queues[name]["MessageRetentionPeriod"] >= queue["MessageRetentionPeriod"]
                 assert queue["RedrivePolicy"]["maxReceiveCount"] >= 1
+
+
+def test_images_tagged_by_their_content_do_not_expire_with_versions_of_the_gateway():
+    """A deployment pushes the image of HAProxy only when its files change, but each version of the gateway."""
+    (images,) = data().of_type("AWS::ECR::Repository").values()
+    rules = sorted(
+        json.loads(images["LifecyclePolicy"]["LifecyclePolicyText"])["rules"], key=lambda r: r["rulePriority"]
+    )
+    *kept, last = [rule["selection"] for rule in rules]
+    # ECR: a rule protects its images from rules of lower priority. "any" must be last.
+    assert last["tagStatus"] == "any" and all(selection["tagStatus"] == "tagged" for selection in kept)
+    prefixes = re.findall(r'f"([a-z-]*)\{content_version\(', (ROOT / "tools" / "deploy.py").read_text())
+    assert prefixes and [prefix for selection in kept for prefix in selection["tagPrefixList"]] == prefixes
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
