@@ -1,5 +1,6 @@
 """Rules of CloudFormation and of the services that cfn-lint does not check, as a table: resource type, rule, check."""
 
+import inspect
 import itertools
 import json
 import re
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.adapters.aws.sqs_reader import SqsReader
 from tests.support.cloudformation import Stack, read
 from tests.support.ecs import FARGATE
 from tests.unit.deploy.test_aws_templates import ROOT, TEMPLATES, VARIANTS, data, deployed, listed
@@ -363,7 +365,16 @@ def test_refused_messages_are_kept_as_long_as_the_others():
             if "RedrivePolicy" in queue:
                 name = queue["RedrivePolicy"]["deadLetterTargetArn"].rpartition(":")[2]
                 assert queues[name]["MessageRetentionPeriod"] >= queue["MessageRetentionPeriod"]
-                assert queue["RedrivePolicy"]["maxReceiveCount"] >= 1
+
+
+def test_messages_wait_in_the_queue_during_hours_without_the_database():
+    retry = inspect.signature(SqsReader).parameters["retry_seconds"].default
+    for stack in (data(), deployed("everything")):
+        policies = [q["RedrivePolicy"] for q in stack.of_type("AWS::SQS::Queue").values() if "RedrivePolicy" in q]
+        assert policies, "a queue with a second one for refused messages"
+        for policy in policies:
+            assert policy["maxReceiveCount"] * retry >= 8 * 3600
+            assert policy["maxReceiveCount"] <= 1000, "the maximum of SQS"
 
 
 def test_images_tagged_by_their_content_do_not_expire_with_versions_of_the_gateway():
