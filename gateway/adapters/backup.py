@@ -29,8 +29,11 @@ FORMAT: Final = 1
 LIST: Final = "backup.json"
 CONFIG: Final = "config.toml"
 KEPT: Final = "before-restore"  # the beginning of the folder with what a restore replaced
-# What a start creates again, what belongs to running processes, and files that wait for a bucket.
-_LEFT_OUT: Final = {"run", "run-edge", "spool", "tmp", "slates", "ports.json", "publishing.lock", "nodes.db"}
+# What a start creates again, what belongs to running processes, jobs and uploads, and files that wait for a bucket.
+_LEFT_OUT: Final = {
+    *("run", "run-edge", "spool", "tmp", "slates", "vod", "uploads", "ports.json", "publishing.lock", "nodes.db")
+}
+DELETED: Final = {"MILLRACE.deleted": "1"}  # pax header of the empty entry for a file that was deleted meanwhile
 _JOURNALS: Final = ("-wal", "-shm", "-journal")
 _SQLITE: Final = b"SQLite format 3\0"
 _LOCK_WAIT: Final = 10  # seconds that SQLite waits for a writer
@@ -83,8 +86,12 @@ def write_backup(places: Places, target: IO[bytes], config: Path | None, *, comp
         copy.write_text(json.dumps({"format": FORMAT, "version": __version__, "entries": [*stores, *files]}) + "\n")
         tar.add(copy, LIST)
         for name, path in {**stores, **files}.items():
-            _copy(path, copy)
-            tar.add(copy, name)
+            if _copy(path, copy):
+                tar.add(copy, name)
+            else:
+                entry = tarfile.TarInfo(name)
+                entry.pax_headers = DELETED
+                tar.addfile(entry)
         count = _add_media(tar, places.media, links) if media and places.media else 0
     left_out = f"; left out, because they are links: {', '.join(map(str, links))}" if links else ""
     return f"saved: {len(stores)} databases, {len(files)} files, {count} of media{left_out}"
@@ -119,8 +126,11 @@ def _files(path: Path, links: list[Path]) -> Iterator[Path]:
                 yield file
 
 
-def _copy(path: Path, copy: Path) -> None:
-    """Copies a file to one with mode 0600, as it is at one moment. A SQLite file may be written to meanwhile."""
+def _copy(path: Path, copy: Path) -> bool:
+    """Copies a file to one with mode 0600, as it is at one moment. A SQLite file may be written to meanwhile.
+
+    Returns False if the file does not exist any more. Raises StoreUnusable.
+    """
     copy.unlink(missing_ok=True)
     copy.touch(mode=0o600)
     try:
@@ -128,8 +138,11 @@ def _copy(path: Path, copy: Path) -> None:
             database = file.read(len(_SQLITE)) == _SQLITE
         if not database:
             shutil.copyfile(path, copy)
-            return
+            return True
         with closing(sqlite3.connect(path, timeout=_LOCK_WAIT)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
+    except FileNotFoundError:
+        return False
     except (OSError, sqlite3.Error) as error:
         raise StoreUnusable(f"{path} cannot be copied: {error}") from None
+    return True

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Final
 
-from gateway.adapters.backup import CONFIG, FORMAT, KEPT, LIST, Places
+from gateway.adapters.backup import CONFIG, DELETED, FORMAT, KEPT, LIST, Places
 from gateway.adapters.local.data_folder import GATEWAY_RUN, data_folder, folder_lock
 from gateway.lib import bounded_json
 from gateway.ports.errors import StoreUnusable
@@ -54,7 +54,10 @@ def _restore(places: Places, tar: tarfile.TarFile, present: list[Path]) -> list[
     entries, notes = _read_list(tar), []
     targets: dict[Path, Path] = {}
     for name in entries:
-        file = _unpack(tar, tar.next(), places.data, name, like=places.data)
+        member = tar.next()
+        if member is not None and member.pax_headers.keys() >= DELETED.keys():
+            continue
+        file = _unpack(tar, member, places.data, name, like=places.data)
         kind, _, rest = name.partition("/")
         if kind == "data":
             targets[file] = _below(places.data, rest)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -142,3 +144,32 @@ def test_a_backup_leaves_links_out_by_name(places: Places, tmp_path: Path) -> No
     assert text == (
         f"saved: 0 databases, 1 files, 0 of media; left out, because they are links: {', '.join(map(str, left_out))}"
     )
+
+
+def test_a_backup_leaves_out_what_jobs_and_uploads_write(places: Places) -> None:
+    for name in ("vod/71-job/film/source.mov", "vod/71-job/made/0.ts", "uploads/unfinished/film.part", "acme/key.pem"):
+        (places.data / name).parent.mkdir(parents=True, exist_ok=True)
+        (places.data / name).write_text("x")
+    out = io.BytesIO()
+    write_backup(places, out, None, compress=False, media=False)
+    out.seek(0)
+    with tarfile.open(fileobj=out) as tar:
+        assert tar.getnames() == ["backup.json", "data/acme/key.pem"]
+
+
+def test_a_file_that_is_deleted_during_a_backup_is_left_out(places: Places, tmp_path: Path) -> None:
+    for name in ("first", "second", "third"):
+        (places.data / name).write_text(name)
+    out = io.BytesIO()
+    copy = shutil.copyfile
+
+    def copy_and_delete_the_next(source: Path, target: Path) -> None:
+        copy(source, target)
+        (places.data / "second").unlink(missing_ok=True)
+
+    with patch("gateway.adapters.backup.shutil.copyfile", copy_and_delete_the_next):
+        write_backup(places, out, None, compress=False, media=False)
+    out.seek(0)
+    restored = Places(tmp_path / "other", {}, None)
+    restore_backup(restored, out, force=False)
+    assert files(restored.data) == {"first", "third"}
