@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from gateway.adapters.backup import CONFIG, DELETED, FORMAT, KEPT, LIST, Places
-from gateway.adapters.local.data_folder import GATEWAY_RUN, data_folder, folder_lock
+from gateway.adapters.local.data_folder import GATEWAY_RUN, LOCK, data_folder, folder_lock
 from gateway.lib import bounded_json
 from gateway.ports.errors import StoreUnusable
 
@@ -27,7 +27,10 @@ def restore_backup(places: Places, source: IO[bytes], *, force: bool) -> list[st
     Raises StoreUnusable.
     """
     data = data_folder(places.data)
-    with folder_lock(data / GATEWAY_RUN):
+    run = data / GATEWAY_RUN
+    made = [path for path in (run, run / LOCK) if not path.exists()]
+    with folder_lock(run):
+        _give(made, data)
         stores = [Path(f"{path}{suffix}") for path, _ in places.stores.values() for suffix in ("", "-wal", "-shm")]
         present = [path for path in (*stores, *places.entries()) if path.exists()]
         if present and not force:
@@ -139,7 +142,7 @@ def _give(paths: Iterable[Path], like: Path) -> None:
     """Gives files and folders to the owner of the folder `like`, if root does that."""
     if os.geteuid() == 0:
         for path in paths:
-            os.chown(path, like.stat().st_uid, like.stat().st_gid)
+            os.chown(path, like.stat().st_uid, like.stat().st_gid, follow_symlinks=False)
 
 
 def _place(file: Path, target: Path, like: Path) -> None:

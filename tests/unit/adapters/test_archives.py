@@ -173,3 +173,11 @@ def test_a_file_that_is_deleted_during_a_backup_is_left_out(places: Places, tmp_
     restored = Places(tmp_path / "other", {}, None)
     restore_backup(restored, out, force=False)
     assert files(restored.data) == {"first", "third"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_everything_that_root_restores_belongs_to_the_owner_of_the_data_folder(places: Places) -> None:
+    os.chown(places.data, 4321, 4321)
+    restore_backup(places, archive(("data/a/b", b"1"), ("media/c/d", b"2")), force=False)
+    assert {path.stat().st_uid for path in places.data.rglob("*")} == {4321}
+    assert (places.data / "run" / "lock").exists()
