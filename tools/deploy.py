@@ -265,8 +265,11 @@ def up(stack: str, file: Path | None) -> None:
     variables = given.get("EnvironmentFile", "")
     if variables and not variables.startswith("arn:"):
         parameters["EnvironmentFile"] = store_variables(variables, kept["TemplatesBucket"], where)
-    if known["Cdn"] == "True" and "PlaybackFrom" not in given and not where.china:
-        parameters["PlaybackFrom"] = edge_locations()
+    if "PlaybackFrom" not in given and not where.china:
+        if known["Cdn"] == "True":
+            parameters["PlaybackFrom"] = edge_locations()
+        elif known["PlaybackFrom"] and known["PlaybackFrom"] == edge_locations():
+            parameters["PlaybackFrom"] = ""  # kept from a deployment with CloudFront, it would let no viewer in
     with tempfile.TemporaryDirectory() as folder_:
         packaged = Path(folder_) / "millrace.yaml"
         run("aws", "cloudformation", "package", "--template-file", str(TEMPLATES / "millrace.yaml"),

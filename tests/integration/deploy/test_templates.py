@@ -201,10 +201,11 @@ class Fakes:
     def say(self, command: str, answer: Any) -> None:
         self.answers[command] = (0, json.dumps(answer), "")
 
-    def stack(self, name: str, status: str, outputs: dict[str, str]) -> None:
+    def stack(self, name: str, status: str, outputs: dict[str, str], **parameters: str) -> None:
         told = [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()]
+        kept = [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()]
         command = f"aws cloudformation describe-stacks --stack-name {name} --"
-        self.say(command, {"Stacks": [{"StackStatus": status, "Outputs": told}]})
+        self.say(command, {"Stacks": [{"StackStatus": status, "Outputs": told, "Parameters": kept}]})
 
     def make(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         (self.folder / "answers").write_text(json.dumps(self.answers))
@@ -270,6 +271,16 @@ def test_deploying_builds_pushes_and_deploys_both_stacks_and_prints_the_outputs(
     assert deployed["show"]["DataStack"] == "show-data"
     assert deployed["show"]["Image"].endswith("/images@sha256:0a1b")
     assert deployed["show"]["PlaybackFrom"] == "pl-0a1b"
+
+
+@pytest.mark.parametrize(("kept", "deployed"), [("pl-0a1b", ""), ("pl-5c6d", None), ("", None)])
+def test_without_cloudfront_playback_is_not_kept_to_its_addresses(
+    kept: str, deployed: str | None, fakes: Fakes, tmp_path: Path
+):
+    fakes.stack("show", "UPDATE_COMPLETE", {}, Cdn="True", PlaybackFrom=kept)
+    (tmp_path / "parameters").write_text("Cdn=False\n")
+    assert fakes.make("deploy", "STACK=show", f"PARAMETERS={tmp_path / 'parameters'}").returncode == 0
+    assert fakes.deployed()["show"].get("PlaybackFrom") == deployed
 
 
 def test_an_image_that_is_there_is_not_built_again(fakes: Fakes):
