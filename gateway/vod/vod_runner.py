@@ -14,12 +14,13 @@ import structlog
 
 from gateway.lib.backoff import Backoff
 from gateway.lib.numbers import read_integer
-from gateway.lib.process import MAX_PID, alive, is_dead, owner
+from gateway.lib.process import MAX_PID, alive, owner
 from gateway.lib.tasks import Tasks, finished
 from gateway.ports.errors import InvalidField, JobChanged, NoSuchJob, NoSuchObject, OutputError, StoreUnavailable
 from gateway.ports.job_queue import FINISHED_JOBS, JobQueue
 from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.settings.models import VodSettings
+from gateway.vod.abandoned_jobs import AbandonedJobs
 from gateway.vod.film_captions import FilmCaptionFiles
 from gateway.vod.films import Films
 from gateway.vod.free_space import run_while_space
@@ -72,7 +73,7 @@ class VodRunner:
         self._bounds = Bounds.of(settings)
         self._encoding = VodEncoding(settings.crf, settings.preset, settings.bitrate, settings.segment)
         self.running: dict[str, _RunningInfo] = {}  # by job id
-        self._seen: dict[str, tuple[int, float]] = {}  # other processes' jobs by id: version, when it was first read
+        self._abandoned = AbandonedJobs(self.owner, _ABANDONED_SECONDS)
         self._woken = asyncio.Event()
         self._done = 0
         queue.when_submitted(lambda job: self.wake())
@@ -95,6 +96,7 @@ class VodRunner:
                     if not unavailable:
                         log.warning("jobs cannot be read now", reason=str(error))
                     unavailable = True
+                    self._abandoned.reset()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._woken.wait()
@@ -102,11 +104,11 @@ class VodRunner:
     async def _start_jobs(self, tasks: Tasks) -> bool:
         """Starts the jobs that can start now. Returns whether there are unfinished jobs."""
         jobs = [job for job in await self.queue.store.unfinished() if job.kind == VOD]
-        self._seen = {id: seen for id, seen in self._seen.items() if any(job.id == id for job in jobs)}
+        abandoned = self._abandoned.find(jobs, time.monotonic())
         for job in jobs:
             if job.id in self.running:
                 continue
-            if job.state is JobState.PROGRESSING and not self._check_abandoned(job):
+            if job.state is JobState.PROGRESSING and job.id not in abandoned:
                 continue
             if not self._has_room():
                 break
@@ -137,21 +139,6 @@ class VodRunner:
         since = time.monotonic() - _TURN_SECONDS
         recent = sum(running.begun > since for running in self.running.values())
         return recent < self._max_jobs and len(self.running) < 2 * self._max_jobs
-
-    def _check_abandoned(self, job: StoredJob) -> bool:
-        """Returns whether the job's process has ended or has not written the job for 60 s.
-
-        Remembers the version of the job for the next call.
-        """
-        if is_dead(job.owner, self.owner):
-            return True
-        # Measured with this machine's clock, because clocks of other machines may be wrong.
-        now = time.monotonic()
-        version, since = self._seen.setdefault(job.id, (job.version, now))
-        if version != job.version:
-            self._seen[job.id] = (job.version, now)
-            return False
-        return now - since > _ABANDONED_SECONDS
 
     # ---- one job ----
 

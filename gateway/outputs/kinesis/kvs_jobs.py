@@ -29,6 +29,7 @@ from gateway.ports.errors import (
 from gateway.ports.job_queue import FINISHED_JOBS, JobQueue
 from gateway.ports.jobs import KVS, JobState, StoredJob
 from gateway.ports.vod_names import is_vod_file
+from gateway.vod.abandoned_jobs import AbandonedJobs
 from gateway.vod.object_player import ObjectPlayer
 
 log = structlog.get_logger(__name__)
@@ -86,6 +87,7 @@ class KvsJobs:
         self._most = most
         self._added = 0
         self._owner = process.owner()
+        self._abandoned = AbandonedJobs(self._owner, _ABANDONED_SECONDS)
         self._submitting = asyncio.Lock()  # one at a time, so that they count the waiting jobs correctly
         self._callers: dict[str, FirstFragment] = {}  # by job id
         self._woken = asyncio.Event()
@@ -212,6 +214,7 @@ class KvsJobs:
                 if not unavailable:
                     log.warning("kinesis jobs have to wait", reason=str(error))
                 unavailable, pause = True, _POLL_SECONDS
+                self._abandoned.reset()
             if pause:
                 await wait_at_most(pause, self._woken)
 
@@ -262,22 +265,14 @@ class KvsJobs:
         return begun
 
     async def _unfinished(self) -> list[StoredJob]:
-        """Returns the unfinished jobs, the oldest first. Marks the running jobs of dead processes as failed."""
-        jobs = []
-        for job in await self._queue.store.unfinished():
-            if job.kind != KVS:
-                continue
-            if job.state is JobState.PROGRESSING and self._abandoned(job):
+        """Returns the unfinished jobs, the oldest first. Marks abandoned jobs as failed."""
+        jobs = [job for job in await self._queue.store.unfinished() if job.kind == KVS]
+        abandoned = self._abandoned.find(jobs, time.monotonic())
+        for job in jobs:
+            if job.id in abandoned:
                 with suppress(JobChanged, NoSuchJob):
                     await self._queue.fail(job, _PROCESS_ENDED)
-                continue
-            jobs.append(job)
-        return jobs
-
-    def _abandoned(self, job: StoredJob) -> bool:
-        if job.owner == self._owner:
-            return False
-        return process.is_dead(job.owner, self._owner) or time.time() - job.updated > _ABANDONED_SECONDS
+        return [job for job in jobs if job.id not in abandoned]
 
     async def _fail(self, id: str) -> None:
         """Marks a job as failed, because the process ends."""
