@@ -19,7 +19,7 @@ from gateway.ingest.registry import all_listeners
 from gateway.ingest.services import ListenerServices
 from gateway.listeners.port_listener import OpenListeners
 from gateway.live.hub import Hub
-from gateway.processes.worker_settings import REGISTRY_FILE, with_host_registry
+from gateway.processes.worker_settings import REGISTRY_FILE, with_host_registry, with_memory_limit
 from gateway.settings import Settings
 from gateway.webrtc.signalling import Signalling
 
@@ -37,7 +37,8 @@ def run(settings: Settings, *, welcome: bool = False, link: WorkerLink | None = 
     async def work() -> int:
         slot = link.slot if link is not None else None
         node_settings = with_host_registry(settings, slot) if slot is not None else _with_registry(settings)
-        return await node.serve("gateway", node_settings, link, lambda parts: Gateway.open(parts, welcome))
+        bounded = with_memory_limit(node_settings)
+        return await node.serve("gateway", bounded, link, lambda parts: Gateway.open(parts, welcome))
 
     # If there are several processes, the master has the lock.
     return process.run(settings, work, link, folder_lock(settings.data / GATEWAY_RUN) if link is None else None)

@@ -7,10 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import structlog
 from pydantic import SecretStr
 
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 REGISTRY_FILE: Final = "nodes.db"  # in the data folder, if the settings name no registry
 # When a master starts, all workers in this registry are dead. So it deletes these files.
@@ -24,6 +27,7 @@ _DIVIDED: Final = {
     "recording": ("spool_bytes",),
 }
 _QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
+_MEMORY: Final = Path("/sys/fs/cgroup/memory.max")
 
 
 def worker_count(settings: Settings) -> int:
@@ -63,4 +67,21 @@ def with_host_registry(settings: Settings, slot: WorkerSlot) -> Settings:
         update["registry"] = f"sqlite:///{(settings.data / REGISTRY_FILE).absolute()}"
     if not settings.cluster.secret.get_secret_value():
         update["cluster"] = settings.cluster.model_copy(update={"secret": SecretStr(slot.secret)})
+    return settings.model_copy(update=update)
+
+
+def with_memory_limit(settings: Settings, limit: Path = _MEMORY) -> Settings:
+    """Returns the settings with `vod.memory` and `workers.memory` at most three quarters of the cgroup's memory.
+
+    Above the cgroup's limit the kernel ends all processes of a container, with all streams. A child process above its
+    own limit fails alone. 0, no limit, stays.
+    """
+    update: dict[str, object] = {}
+    with suppress(OSError, ValueError):  # another system, another version of control groups, or "max"
+        most = int(limit.read_text("ascii")) * 3 // 4
+        for name in ("vod", "workers"):
+            section = getattr(settings, name)
+            if section.memory > most:
+                update[name] = section.model_copy(update={"memory": most})
+                log.info("the container has less memory than this option allows", option=f"{name}.memory", used=most)
     return settings.model_copy(update=update)

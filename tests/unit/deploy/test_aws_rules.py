@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.adapters.aws.sqs_reader import SqsReader
+from gateway.settings import load
 from tests.support.cloudformation import Stack, read
 from tests.support.ecs import FARGATE
 from tests.unit.deploy.test_aws_templates import ROOT, TEMPLATES, VARIANTS, data, deployed, listed
@@ -401,6 +402,9 @@ def test_subnets_lie_in_the_network_and_do_not_overlap(variant: str):
 def test_every_size_is_one_that_fargate_runs():
     sizes = read(TEMPLATES / "services.yaml")["Mappings"]["Sizes"]
     assert all(_task_size(size) for size in sizes.values())
+    default = load(environ={}).vod.memory
+    for size in sizes.values():  # as a gateway bounds it itself where the container shows its limit
+        assert int(size["FilmMemory"]) == min(default, int(size["Memory"]) * 1024 * 1024 * 3 // 4)
     parameters = read(TEMPLATES / "millrace.yaml")["Parameters"]
     for name in ("GatewaySize", "EdgeSize"):
         assert set(parameters[name]["AllowedValues"]) == sizes.keys()

@@ -13,7 +13,13 @@ from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.sockets import ListenError, listen, listen_shared, port_of
 from gateway.ports.errors import StoreUnusable
 from gateway.processes.master import OpenSockets, needs_restart, run_folder
-from gateway.processes.worker_settings import cores, settings_for_worker, with_host_registry, worker_count
+from gateway.processes.worker_settings import (
+    cores,
+    settings_for_worker,
+    with_host_registry,
+    with_memory_limit,
+    worker_count,
+)
 from gateway.settings import Settings, SettingsError, load
 
 
@@ -139,6 +145,21 @@ def test_the_number_of_cores_respects_the_container_quota(tmp_path: Path, quota:
     file = tmp_path / "cpu.max"
     file.write_text(quota + "\n")
     assert cores(file) == min(most, len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize(
+    ("limit", "vod", "workers"),
+    [("4294967296", 3_221_225_472, 2_000_000_000), ("536870912", 402_653_184, 402_653_184), ("max", 6e9, 2e9)],
+)
+def test_one_child_process_leaves_memory_of_the_container_to_the_others(
+    limit: str, vod: float, workers: float, tmp_path: Path
+):
+    file = tmp_path / "memory.max"
+    file.write_text(limit + "\n")
+    found = with_memory_limit(settings(), file)
+    assert (found.vod.memory, found.workers.memory) == (vod, workers)
+    unlimited = with_memory_limit(settings("vod.memory=0", "workers.memory=5"), file)
+    assert (unlimited.vod.memory, unlimited.workers.memory) == (0, 5), "the operator's own"
 
 
 def test_a_reload_lists_options_that_need_a_restart():
