@@ -15,6 +15,9 @@ import { learn } from "./names.js";
 
 /** @typedef {{key: string, url: string, method: string, headers: Record<string, string>}} Offer */
 
+// In one request, as all uploads of pages. S3 refuses more without a reason that a page can show.
+export const S3_BYTES = 5 * 2 ** 30;
+
 let last = 0;
 
 /** @type {Progress} */
@@ -29,6 +32,8 @@ export class Upload {
   /** Whether the upload has begun. */
   begun = false;
   progress = signal(FRESH);
+  /** Whether the file goes to a bucket, and is larger than Amazon S3 takes. */
+  tooLarge = false;
   /** @type {XMLHttpRequest | null} */
   #request = null;
 
@@ -51,6 +56,7 @@ export class Upload {
     try {
       offer = await api.post("/uploads", { name: this.file.name });
       this.key = offer.key;
+      this.tooLarge = this.file.size > S3_BYTES && offer.url.includes("X-Amz-Signature=");
       learn(offer.key, this.file.name);
     } catch (error) {
       if (!(error instanceof Error)) throw error;

@@ -9,7 +9,7 @@ import { refresh } from "../../poll.js";
 import { user } from "../../session.js";
 import { Button, classes, html, Icon, IconButton } from "../../ui.js";
 import { known, TYPES } from "./model.js";
-import { Upload } from "./upload.js";
+import { S3_BYTES, Upload } from "./upload.js";
 
 const AT_ONCE = 2;
 
@@ -90,7 +90,8 @@ function Row({ upload, path, job }) {
     done: job?.state === "ERROR" ? t("films.sentFailed", { reason: job.error ?? "" })
       : t(job?.state === "COMPLETE" ? "films.sentComplete" : "films.sent", { size: bytes(file.size) }),
     canceled: t("films.uploadCanceled"),
-    failed: error || (status ? t("films.refused", { status: number(status) }) : t("films.broken")),
+    failed: error || (upload.tooLarge ? t("films.tooLarge", { size: bytes(S3_BYTES) })
+      : status ? t("films.refused", { status: number(status) }) : t("films.broken")),
   }[state];
   return html`<li class=${`upload is-${failed ? "failed" : state}`}>
     <span class="upload-name" title=${file.name}>${file.name}</span>
