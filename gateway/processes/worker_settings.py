@@ -71,17 +71,14 @@ def with_host_registry(settings: Settings, slot: WorkerSlot) -> Settings:
 
 
 def with_memory_limit(settings: Settings, limit: Path = _MEMORY) -> Settings:
-    """Returns the settings with `vod.memory` and `workers.memory` at most three quarters of the cgroup's memory.
+    """Returns the settings with `vod.memory` at most three quarters of the cgroup's memory. 0, no limit, stays.
 
-    Above the cgroup's limit the kernel ends all processes of a container, with all streams. A child process above its
-    own limit fails alone. 0, no limit, stays.
+    Above the cgroup's limit the kernel ends all processes of a container, with all streams. A job above its own limit
+    fails alone.
     """
-    update: dict[str, object] = {}
     with suppress(OSError, ValueError):  # another system, another version of control groups, or "max"
         most = int(limit.read_text("ascii")) * 3 // 4
-        for name in ("vod", "workers"):
-            section = getattr(settings, name)
-            if section.memory > most:
-                update[name] = section.model_copy(update={"memory": most})
-                log.info("the container has less memory than this option allows", option=f"{name}.memory", used=most)
-    return settings.model_copy(update=update)
+        if settings.vod.memory > most:
+            log.info("the container has less memory than this option allows", option="vod.memory", used=most)
+            return settings.model_copy(update={"vod": settings.vod.model_copy(update={"memory": most})})
+    return settings
