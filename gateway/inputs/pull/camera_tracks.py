@@ -56,7 +56,9 @@ class CameraTrack:
         return [unit for ready in self._order.push(packet) for unit in self._in_order(ready, arrival)]
 
     def _in_order(self, packet: RtpPacket, arrival: float) -> list[AccessUnit]:
-        if self._sequence is not None and packet.sequence != (self._sequence + 1) & 0xFFFF:
+        if self._sequence is None:
+            self.clock.stamp(packet.timestamp, arrival)  # the first picture may end later, with the next one's begin
+        elif packet.sequence != (self._sequence + 1) & 0xFFFF:
             self._lost()
         self._sequence = packet.sequence
         units: list[AccessUnit] = []
@@ -81,9 +83,9 @@ class CameraTrack:
         medium = self.medium
         match self.kind, medium.encoding:
             case Kind.VIDEO, "H264":
-                return NalDepacketizer(h265=False), NalPictures(Codec.H264, _avcc(medium))
+                return NalDepacketizer(h265=False, doubts_marker=True), NalPictures(Codec.H264, _avcc(medium))
             case Kind.VIDEO, "H265":
-                return NalDepacketizer(h265=True), NalPictures(Codec.H265, _hvcc(medium))
+                return NalDepacketizer(h265=True, doubts_marker=True), NalPictures(Codec.H265, _hvcc(medium))
             case Kind.AUDIO, "MPEG4-GENERIC":
                 config = bytes.fromhex(medium.parameters.get("config", ""))
                 samples = aac.parse_asc(config).samples_per_frame

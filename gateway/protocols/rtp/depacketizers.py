@@ -6,7 +6,9 @@ from typing import Final, Protocol
 
 from gateway.media import h264, h265, nal
 from gateway.media.errors import InvalidData
+from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.nal_samples import has_recovery_point
+from gateway.media.track import Codec
 from gateway.protocols.rtp.packets import RtpPacket
 
 MAX_FRAME: Final = 8_000_000  # bytes of one access unit
@@ -70,10 +72,14 @@ class PictureDepacketizer(ABC):
             self.lost()
             raise InvalidData(f"a picture of more than {MAX_FRAME} bytes")
         self._add(payload)
-        return done + self._finish() if packet.marker else done
+        return done + self._end() if packet.marker else done
 
     def lost(self) -> None:
         self._size = 0
+
+    def _end(self) -> list[AssembledFrame]:
+        """Takes the marker, which ends the picture. Raises InvalidData if it is not complete."""
+        return self._finish()
 
     @abstractmethod
     def _add(self, payload: bytes) -> None:
@@ -112,12 +118,22 @@ class NalDepacketizer(PictureDepacketizer):
     """H.264 (RFC 6184, packetization modes 0 and 1) and H.265 (RFC 7798).
 
     STAP-B, MTAP and FU-B belong to the interleaved mode, which we do not offer: they are errors.
+
+    Units without a slice wait for the next picture: Reolink cameras send parameter sets with their own marker, or with
+    the timestamp of the picture before. After a marker inside a picture, all pictures end where the timestamp changes:
+    OpenIPC cameras set it on each slice.
+
+    doubts_marker: whether the first picture also ends so. It is whole then, even if it has such markers.
     """
 
-    def __init__(self, *, h265: bool) -> None:
+    def __init__(self, *, h265: bool, doubts_marker: bool = False) -> None:
         super().__init__()
         self._h265 = h265
         self._format = _H265 if h265 else _H264
+        self._codec = NAL_CODECS[Codec.H265 if h265 else Codec.H264]
+        self._doubts_marker = doubts_marker
+        self._has_early_marker = False
+        self._marked: int | None = None  # the timestamp of a slice with a marker, up to the next slice
 
     def lost(self) -> None:
         self._units: list[bytes] = []
@@ -160,7 +176,18 @@ class NalDepacketizer(PictureDepacketizer):
             raise InvalidData("a fragmented NAL unit without its end")
         if len(self._units) == nal.MAX_UNITS:
             raise InvalidData(f"a picture of more than {nal.MAX_UNITS} NAL units")
+        if self._marked == self._timestamp and self._is_slice(unit):
+            self._has_early_marker |= not self._is_first(unit)
+            self._marked = None  # pictures of GStreamer may have the same timestamp
         self._units.append(unit)
+
+    def _is_slice(self, unit: bytes) -> bool:
+        return self._codec.type_of(unit) in self._codec.slices
+
+    def _is_first(self, slice_: bytes) -> bool:
+        """Whether it is the first slice of its picture."""
+        # The bit after the header is 1 there (first_mb_in_slice 0, first_slice_segment_in_pic_flag 1).
+        return slice_[self._format.header :] >= b"\x80"
 
     def _add_aggregate(self, payload: bytes, at: int) -> None:
         while at + 2 < len(payload):
@@ -184,28 +211,29 @@ class NalDepacketizer(PictureDepacketizer):
             unit, self._fragments = b"".join(self._fragments), []
             self._add_unit(unit)
 
+    def _end(self) -> list[AssembledFrame]:
+        if self._units and self._is_slice(self._units[-1]):
+            self._marked = self._timestamp
+        return [] if self._doubts_marker or self._has_early_marker else self._finish()
+
     def _finish(self) -> list[AssembledFrame]:
-        units, open_unit = self._units, self._fragments
+        units, open_unit, size = self._units, self._fragments, self._size
         self.lost()
         if open_unit:
             raise InvalidData("a picture that ends inside a NAL unit")
-        if not units:
+        first = next(filter(self._is_slice, units), None)
+        if first is None:
+            self._units, self._size = units, size
             return []
-        if self._h265:
-            slices = [unit for unit in units if unit[0] >> 1 & 0x3F < h265.VPS]
-            kind = slices[0][0] >> 1 & 0x3F if slices else 0
-            key, leading = _FIRST_IRAP <= kind <= _LAST_IRAP, kind in _RASL
-        else:
-            slices = [unit for unit in units if unit[0] & 0x1F in h264.SLICES]
-            is_idr = bool(slices) and slices[0][0] & 0x1F == h264.SLICE_IDR
-            # With intra refresh or an open GOP, no IDR picture comes after the first one.
-            key = is_idr or (bool(slices) and has_recovery_point(units, [unit[0] & 0x1F for unit in units]))
-            leading = False
-        # The bit after the header is 1 in the first slice (first_mb_in_slice 0, first_slice_segment_in_pic_flag 1).
-        # GStreamer repeats parameter sets before each slice, so they may come after a lost first slice.
-        if key and slices[0][self._format.header :] < b"\x80":
+        kind = self._codec.type_of(first)
+        key = _FIRST_IRAP <= kind <= _LAST_IRAP if self._h265 else kind == h264.SLICE_IDR
+        if not key and not self._h265:  # with intra refresh or an open GOP, no IDR picture comes after the first one
+            key = has_recovery_point(units, [unit[0] & 0x1F for unit in units])
+        if self._is_first(first):
+            self._doubts_marker = False
+        elif key:  # GStreamer repeats parameter sets before each slice, so they may come after a lost first slice.
             raise InvalidData("a key frame without its first slice")
-        return [AssembledFrame(self._timestamp, nal.join_annexb(units), 0, key, leading)]
+        return [AssembledFrame(self._timestamp, nal.join_annexb(units), 0, key, self._h265 and kind in _RASL)]
 
 
 class AacDepacketizer:

@@ -136,6 +136,23 @@ def test_h264_in_every_kind_of_packet() -> None:
         depacketizer.push(packet(end, timestamp=6, marker=True))
 
 
+def test_after_a_marker_inside_a_picture_the_next_timestamp_ends_pictures() -> None:
+    depacketizer = NalDepacketizer(h265=False)
+    first, other = b"\x41\x88", b"\x41\x08"
+    found = []
+    for timestamp in range(3):
+        for unit in (first, other):
+            found += depacketizer.push(packet(unit, marker=True, timestamp=timestamp))
+    assert [nal.split_annexb(frame.payload) for frame in found] == [[first], [other], [first, other]]
+
+
+def test_pictures_with_the_same_timestamp_and_a_marker_stay_apart() -> None:
+    depacketizer = NalDepacketizer(h265=False)
+    for _ in range(3):
+        assert depacketizer.push(packet(b"\x41\x88")) == []
+        assert len(depacketizer.push(packet(b"\x41\x08", marker=True))) == 1
+
+
 def test_a_picture_with_missing_fragments_is_an_error() -> None:
     begin, middle, end = fragments(b"\x65" + bytes(100), 40)
     depacketizer = NalDepacketizer(h265=False)

@@ -366,7 +366,7 @@ def test_pictures_before_an_open_key_frame_are_dropped_after_a_loss() -> None:
             (rasl, True),
         ]
     ):
-        found += frames(track.push(RtpPacket(96, marker, n, 0, payload), 0.0))
+        found += frames(track.push(RtpPacket(96, marker, n, 3_000 * n, payload), 0.0))
     assert [frame.leading for frame in found] == [False, False, False, True]
 
 

@@ -1,0 +1,63 @@
+"""CameraTrack: the RTP packets of cameras, also of those that disobey RFC 6184, become whole pictures."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from gateway.inputs.pull.camera_tracks import CameraTrack
+from gateway.media import h264, nal
+from gateway.media.track import AccessUnit
+from gateway.protocols.rtp.packets import RtpPacket
+from gateway.protocols.rtsp.session_description import RtspMedia
+from tests.support.builders import AVCC
+
+PPS = h264.parse_avcc(AVCC).pps[0]
+# Those of the description, and those of a later size.
+SPS, OTHER_SPS = h264.parse_avcc(AVCC).sps[0], bytes.fromhex("6742c0158c8d40a0f93506060607844235")
+STEP = 3_600  # ticks between two pictures
+GROUP = 5  # pictures from one key frame to the next
+
+
+def slices(picture: int, count: int) -> list[bytes]:
+    head = b"\x65" if picture % GROUP == 0 else b"\x41"
+    return [head + (b"\x08" if n else b"\x88") + bytes((picture + 1, n + 1)) for n in range(count)]
+
+
+def sent(markers: str, pictures: int, count: int) -> list[RtpPacket]:
+    """Packets of pictures with `count` slices, and of the first slice of another one.
+
+    markers: "right", on "every" NAL unit, on all "slices", or also on the "sets", which have the timestamp of the
+    picture before.
+    """
+    packets: list[RtpPacket] = []
+    for picture in range(pictures + 1):
+        sps = SPS if picture < GROUP else OTHER_SPS
+        units = [*([sps, PPS] if picture % GROUP == 0 else []), *slices(picture, count)]
+        for n, unit in enumerate(units):
+            is_set, at = unit in (sps, PPS), picture * STEP
+            marker = markers == "every" or n == len(units) - 1 or (markers == "slices" and not is_set)
+            if markers == "sets" and is_set:
+                marker, at = True, at - STEP
+            packets.append(RtpPacket(96, marker, len(packets) & 0xFFFF, at & 0xFFFFFFFF, unit))
+    return packets[: 1 - count] if count > 1 else packets
+
+
+@pytest.mark.parametrize("described", [False, True])
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("markers", ["right", "every", "slices", "sets"])
+def test_pictures_are_whole_wherever_the_camera_sets_the_marker(markers: str, count: int, described: bool) -> None:
+    sets = ",".join(base64.b64encode(unit).decode() for unit in (SPS, PPS))
+    parameters = {"sprop-parameter-sets": sets} if described else {}
+    track = CameraTrack(RtspMedia(96, "H264", 90_000, 1, parameters, "video", ""))
+    units: list[AccessUnit] = []
+    for packet in sent(markers, 98, count):
+        units += track.receive(packet, 500 + packet.timestamp)
+    units = units[:98]
+    assert [nal.split(unit.payload) for unit in units] == [slices(n, count) for n in range(98)]
+    shown = [unit.dts + unit.cts for unit in units]
+    assert shown == [shown[0] + STEP * n for n in range(98)]
+    assert h264.parse_avcc(units[0].track.config).sps == (SPS,)
+    assert h264.parse_avcc(units[-1].track.config).sps == (OTHER_SPS,)
+    assert track.damaged == 0
