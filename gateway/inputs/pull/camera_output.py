@@ -100,7 +100,9 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         report = parse_sender_report(data)
         if report is None:
             return
-        track.report = report
+        if not track.take_report(report):
+            for other in self._tracks:
+                other.report = None
         self._sync_due = len(self._tracks) == 2 and all(t.report is not None for t in self._tracks)
 
     def check(self, now: float) -> None:

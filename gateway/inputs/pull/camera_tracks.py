@@ -26,6 +26,7 @@ class CameraTrack:
 
     foreign: the codec of sound that a worker converts to AAC; None: the units can be published.
     samples: makes access units. damaged: number of losses and of invalid payloads.
+    report: the sender report that counts: NTP seconds, and the RTP timestamp of this moment. None: none counts.
     """
 
     def __init__(self, medium: RtspMedia) -> None:
@@ -33,7 +34,8 @@ class CameraTrack:
         self.medium = medium
         self.kind = Kind.VIDEO if medium.kind == "video" else Kind.AUDIO
         self.clock = RtpClock(medium.rate)
-        self.report: tuple[float, int] | None = None  # of the sender: NTP seconds and the RTP timestamp of this moment
+        self.report: tuple[float, int] | None = None
+        self._last_report: tuple[float, int] | None = None
         self.foreign: ForeignSound | None = None
         self.damaged = 0
         self._order: PacketOrder | None = None
@@ -54,6 +56,11 @@ class CameraTrack:
         if self._order is None:
             return self._in_order(packet, arrival)
         return [unit for ready in self._order.push(packet) for unit in self._in_order(ready, arrival)]
+
+    def take_report(self, report: tuple[float, int]) -> bool:
+        """Takes a sender report. Returns False if the camera has set its clock: then no report of a track counts."""
+        last, self._last_report, self.report = self._last_report, report, report
+        return last is None or self.clock.agrees(last[1], report[1], (report[0] - last[0]) * VIDEO_CLOCK)
 
     def _in_order(self, packet: RtpPacket, arrival: float) -> list[AccessUnit]:
         if self._sequence is None:

@@ -10,6 +10,9 @@ _SENDER_REPORT: Final = 200  # the packet type
 _MAX_HELD: Final = 32
 _HALF: Final = 1 << 31
 _MAX_OFF: Final = 10 * VIDEO_CLOCK
+# By how much the timestamps of two reports may differ from their clocks: the time to encode a frame, and drift.
+_INACCURATE: Final = VIDEO_CLOCK // 10
+_INACCURACY: Final = 0.1  # of the time between the reports
 _HEADER: Final = struct.Struct(">BBHI")
 _REPORT: Final = struct.Struct(">III")
 
@@ -155,9 +158,10 @@ class RtpClock:
             return None
         return self._time(self._extended + _distance(timestamp, self._last))
 
-    def between(self, first: int, second: int) -> float:
-        """Returns the ticks from one timestamp to another; negative if the second is before the first."""
-        return _distance(second, first) * VIDEO_CLOCK / self._rate
+    def agrees(self, first: int, second: int, passed: float) -> bool:
+        """Whether timestamps of two sender reports advanced as their NTP times did. passed: the ticks between these."""
+        advanced = _distance(second, first) * VIDEO_CLOCK / self._rate
+        return abs(advanced - passed) <= _INACCURATE + _INACCURACY * abs(passed)
 
     def anchor(self, timestamp: int, time: float) -> None:
         """Sets the time of `timestamp`. All later times follow from it."""

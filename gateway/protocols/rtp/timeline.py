@@ -8,9 +8,6 @@ from gateway.protocols.rtp.rtcp import SenderReport
 
 _SMALL: Final = VIDEO_CLOCK // 50  # ticks; nobody notices a smaller difference of picture and sound
 _UNBELIEVABLE: Final = 10 * VIDEO_CLOCK  # a larger difference is an error of the sender
-# By how much the timestamps of two reports may differ from their clocks: the time to encode a frame, and drift.
-_INACCURATE: Final = VIDEO_CLOCK // 10
-_INACCURACY: Final = 0.1  # of the time between the reports
 
 
 class RtpTimeline:
@@ -50,7 +47,7 @@ class RtpTimeline:
             return
         last, latest = self._last[track], (report.ntp * VIDEO_CLOCK / (1 << 32), report.timestamp)
         self._last[track] = latest
-        if last is not None and not _agree(last, latest, self._clocks[track]):
+        if last is not None and not self._clocks[track].agrees(last[1], latest[1], latest[0] - last[0]):
             self._reports = [None] * len(self._clocks)  # the report of the other track is older
             return
         self._reports[track] = latest
@@ -70,9 +67,3 @@ class RtpTimeline:
             self._clocks[1].anchor(second[1], times[1] + early)
         else:
             self._clocks[0].anchor(first[1], times[0] - early)
-
-
-def _agree(first: tuple[float, int], second: tuple[float, int], clock: RtpClock) -> bool:
-    """Whether timestamp and NTP time advanced equally between two reports."""
-    passed = second[0] - first[0]
-    return abs(clock.between(first[1], second[1]) - passed) <= _INACCURATE + _INACCURACY * abs(passed)
