@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import random
+import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterator
@@ -50,7 +52,7 @@ class Camera:
     password: of the user "admin"; Digest with `algorithm`. tls: makes it an rtsps:// address. udp_only: refuses TCP.
     silent_at: the method that is never answered. speed: of playing. answers: replaces the whole answer to a method.
     key_frames: whether it sends any. lose: drops every n-th packet. g711: sends a tone as G.711 in place of the
-    source's sound.
+    source's sound. reports: the RTCP datagrams that came.
     """
 
     source: Source
@@ -67,6 +69,7 @@ class Camera:
     audio_offset_ms: int = 0
     requests: list[Request] = field(default_factory=list)
     sent: list[tuple[AccessUnit, float]] = field(default_factory=list)
+    reports: list[bytes] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -185,14 +188,13 @@ class _Session:
             return f"RTP/AVP/TCP;unicast;interleaved={channel}-{channel + 1}"
         port = int(transport.rpartition("client_port=")[2].partition("-")[0])
         loop = asyncio.get_running_loop()
+        own, *sockets = _neighbouring_sockets()
         pair = []
-        for at in (port, port + 1):
-            endpoint, _ = await loop.create_datagram_endpoint(
-                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0), remote_addr=("127.0.0.1", at)
-            )
+        for udp, at, received in zip(sockets, (port, port + 1), ([], self.camera.reports), strict=True):
+            udp.connect(("127.0.0.1", at))
+            endpoint, _ = await loop.create_datagram_endpoint(functools.partial(_Received, received), sock=udp)
             pair.append(endpoint)
             self.transports.append(endpoint)
-        own = pair[0].get_extra_info("sockname")[1]
         self.senders[number] = lambda data, control: pair[control].sendto(data)
         return f"RTP/AVP;unicast;client_port={port}-{port + 1};server_port={own}-{own + 1}"
 
@@ -245,6 +247,31 @@ class _Session:
         for transport in self.transports:
             with contextlib.suppress(Exception):
                 transport.abort()
+
+
+class _Received(asyncio.DatagramProtocol):
+    def __init__(self, received: list[bytes]) -> None:
+        self._received = received
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self._received.append(data)
+
+
+def _neighbouring_sockets() -> tuple[int, socket.socket, socket.socket]:
+    """Returns two sockets with neighbouring ports, and the lower port."""
+    while True:
+        first, second = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        first.bind(("127.0.0.1", 0))
+        port = first.getsockname()[1]
+        try:
+            second.bind(("127.0.0.1", port + 1))
+        except (OSError, OverflowError):
+            first.close()
+            second.close()
+            continue
+        first.setblocking(False)
+        second.setblocking(False)
+        return port, first, second
 
 
 def _answer(headers: dict[str, str], status: int, more: dict[str, Any] | None = None, body: bytes = b"") -> bytes:

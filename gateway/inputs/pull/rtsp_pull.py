@@ -23,6 +23,7 @@ from gateway.lib.tasks import Tasks
 from gateway.media.track import Kind
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.rtp.rtcp import receiver_report
 from gateway.protocols.rtsp.authentication import Credentials
 from gateway.protocols.rtsp.messages import Interleaved, RtspReader, RtspResponse, answer, request
 from gateway.protocols.rtsp.session_description import SessionDescription, control_address, parse_description
@@ -120,11 +121,23 @@ class _Session:
                     await self._connection.closed.wait()
 
     async def _stay_alive(self, base: str) -> None:
-        """Repeats a request, so that the server keeps the session. Only missing media end it, not a missing answer."""
+        """Repeats a request, so that the server keeps the session. Only missing media end it, not a missing answer.
+
+        For some servers, OPTIONS is no sign of life (RFC 2326 §10.1), over UDP also no request. Those that offer it get
+        GET_PARAMETER, until they refuse it.
+        """
+        method, may_change = "OPTIONS", True
         while True:
+            try:
+                response = await self._request(method, base, {})
+                if may_change and "GET_PARAMETER" in response.headers.get("public", ""):
+                    method = "GET_PARAMETER"
+            except OutputError:
+                may_change = may_change and method == "OPTIONS"
+                method = "OPTIONS"
+            for pair in self._udp:
+                pair.send_report()
             await asyncio.sleep(max(1.0, self._timeout / 2 - 1))
-            with suppress(OutputError):
-                await self._request("OPTIONS", base, {})
 
     async def _set_up(self, url: str, track: CameraTrack, number: int) -> None:
         on_packet = functools.partial(self._output.take_packet, track)
@@ -345,6 +358,10 @@ class _UdpPair:
         self._sockets = []
         # Opens the way through a firewall, as other clients do: an empty RTP packet.
         self._transports[0].sendto(b"\x80\x00" + bytes(10))
+
+    def send_report(self) -> None:
+        """Sends a receiver report without a source, as a sign of life."""
+        self._transports[1].sendto(receiver_report(0, (), USER_AGENT))
 
     def close(self) -> None:
         for udp in self._sockets:

@@ -121,6 +121,31 @@ async def test_a_password_is_sent_as_digest_and_never_shown() -> None:
         assert await fails(wrong) == "the server wants a user name and a password, or they are wrong (401)"
 
 
+OFFER = b"RTSP/1.0 200 OK\r\nCSeq: CSEQ\r\nPublic: DESCRIBE, SETUP, PLAY, GET_PARAMETER\r\n\r\n"
+REFUSAL = b"RTSP/1.0 501 Not Implemented\r\nCSeq: CSEQ\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "methods"),
+    [
+        ({}, ["OPTIONS"] * 3),
+        ({"OPTIONS": OFFER}, ["OPTIONS", "GET_PARAMETER", "GET_PARAMETER"]),
+        ({"OPTIONS": OFFER, "GET_PARAMETER": REFUSAL}, ["OPTIONS", "GET_PARAMETER", "OPTIONS", "OPTIONS"]),
+    ],
+)
+async def test_a_session_is_kept_by_an_offered_request(answers: dict[str, bytes], methods: list[str]) -> None:
+    source, context = source_of(6), FakeInput()
+    async with Camera(source, answers=answers, udp_only=True) as camera, running_source(pull(camera.url), context):
+
+        def kept() -> list[str]:
+            sent = [request for request in camera.requests if request.method in ("OPTIONS", "GET_PARAMETER")]
+            return [request.method for request in sent if request.headers["Session"] == "12345"]
+
+        await context.recorder.until(lambda: len(kept()) >= len(methods) and len(camera.reports) >= 2)
+    assert kept()[: len(methods)] == methods
+    assert all(report[:4] == b"\x80\xc9\0\1" for report in camera.reports), "receiver reports"
+
+
 async def test_after_a_packet_loss_pictures_resume_at_the_next_key_frame() -> None:
     source, context = source_of(3), FakeInput()
     async with Camera(source, udp_only=True, lose=150) as camera, running_source(pull(camera.url), context):
