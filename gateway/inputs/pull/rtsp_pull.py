@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, cast
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.pull.camera_output import CameraOutput
@@ -49,16 +49,32 @@ class _Redirected(Exception):
 
 async def pull_rtsp(url: str, services: InputServices, context: InputContext) -> None:
     """Fetches until the camera ends. Raises OutputError, EgressRefused, OSError."""
+    given = urlsplit(url)
     for _ in range(_MAX_REDIRECTS + 1):
         try:
-            await _pull_once(url, services, context)
+            await _pull_once(url, _credentials(given, urlsplit(url)), services, context)
             return
         except _Redirected as redirected:
-            url = str(redirected)  # its address is checked like the first one
+            try:
+                url = urljoin(url, str(redirected))  # its address is checked like the first one
+            except ValueError:
+                raise OutputError("the camera redirects to an invalid address") from None
     raise OutputError(f"the camera redirects more than {_MAX_REDIRECTS} times")
 
 
-async def _pull_once(url: str, services: InputServices, context: InputContext) -> None:
+def _credentials(given: SplitResult, target: SplitResult) -> Credentials:
+    """Returns user name and password of an address, or those of the given one, which redirected to it.
+
+    Another host never gets the given password in clear (Basic), nor does the same one over a connection without TLS if
+    the given address had it.
+    """
+    if target.username:
+        given = target
+    is_safe = given.hostname == target.hostname and given.scheme.lower() in (RTSP[0], target.scheme.lower())
+    return Credentials(unquote(given.username or ""), unquote(given.password or ""), allows_basic=is_safe)
+
+
+async def _pull_once(url: str, credentials: Credentials, services: InputServices, context: InputContext) -> None:
     target = urlsplit(url)
     addresses = await services.egress.check(url, RTSP)
     try:
@@ -68,7 +84,7 @@ async def _pull_once(url: str, services: InputServices, context: InputContext) -
         raise OutputError(str(error)) from None
     try:
         async with CameraOutput(services.workers, context, peer_of(url)) as output:
-            await _Session(connection, target, output).run()
+            await _Session(connection, target, credentials, output).run()
     finally:
         connection.abort()
 
@@ -76,12 +92,14 @@ async def _pull_once(url: str, services: InputServices, context: InputContext) -
 class _Session:
     """Sends the requests of one session: DESCRIBE, SETUP for each track, PLAY, then keep-alive requests."""
 
-    def __init__(self, connection: _Connection, target: SplitResult, output: CameraOutput) -> None:
+    def __init__(
+        self, connection: _Connection, target: SplitResult, credentials: Credentials, output: CameraOutput
+    ) -> None:
         self._connection = connection
         host = target.netloc.rpartition("@")[2]
         query = f"?{target.query}" if target.query else ""
         self._url = f"{target.scheme.lower()}://{host}{target.path}{query}"  # without user name and password
-        self._credentials = Credentials(unquote(target.username or ""), unquote(target.password or ""))
+        self._credentials = credentials
         self._output = output
         self._session = ""  # the id of the session; "": none yet
         self._timeout = _SESSION_SECONDS

@@ -12,10 +12,14 @@ _HASHES: Final = {"": "md5", "md5": "md5", "sha-256": "sha256"}
 
 @dataclass(slots=True)
 class Credentials:
-    """A user name and a password, and the last challenge of the server."""
+    """A user name and a password, and the last challenge of the server.
+
+    allows_basic: whether the password may be sent in clear.
+    """
 
     user: str
     password: str
+    allows_basic: bool = True
     # Parameters of Digest; {}: Basic; None: no challenge yet.
     _challenge: dict[str, str] | None = field(default=None, init=False)
     _count: int = field(default=0, init=False)  # answers to this challenge (nc)
@@ -26,7 +30,7 @@ class Credentials:
         for line in header.split("\n"):
             scheme, _, rest = line.strip().partition(" ")
             if scheme.lower() == "basic":
-                basic = True
+                basic = self.allows_basic
             elif scheme.lower() == "digest":
                 values = {found[1].lower(): found[2].strip('"') for found in _PARAMETER.finditer(rest[:8_192])}
                 if values.get("algorithm", "").lower() in _HASHES and "nonce" in values:

@@ -22,6 +22,7 @@ from tests.support.rtsp_camera import Camera
 from tests.support.time_outs import at_most
 
 LOOPBACK = ("127.0.0.0/8",)
+ANY_LOOPBACK = (*LOOPBACK, "::1/128")  # the addresses of "localhost"
 
 
 def source_of(seconds: float = 2, bframes: int = 0) -> sources.Source:
@@ -146,6 +147,40 @@ async def test_a_session_is_kept_by_an_offered_request(answers: dict[str, bytes]
     assert all(report[:4] == b"\x80\xc9\0\1" for report in camera.reports), "receiver reports"
 
 
+def moved(to: str) -> dict[str, bytes]:
+    return {"DESCRIBE": f"RTSP/1.0 302 Moved\r\nCSeq: CSEQ\r\nLocation: {to}\r\n\r\n".encode()}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_redirect_keeps_user_name_and_password(host: str) -> None:
+    source, context = source_of(), FakeInput()
+    async with Camera(source, password="s3cret") as node:
+        address = f"rtsp://{host}:{node.port}/node"
+        camera = Camera(source, password="s3cret", answers=moved(address))
+        async with camera, running_source(pull(camera.url, ANY_LOOPBACK), context):
+            await context.recorder.until(lambda: context.recorder.units)
+
+
+BASIC = b'RTSP/1.0 401 No\r\nCSeq: CSEQ\r\nWWW-Authenticate: Basic realm="x"\r\n\r\n'
+
+
+@pytest.mark.parametrize(("host", "tries"), [("127.0.0.1", 2), ("localhost", 1)])
+async def test_only_the_given_host_gets_the_password_as_basic(host: str, tries: int) -> None:
+    async with Camera(source_of(), answers={"DESCRIBE": BASIC}) as node:
+        address = f"rtsp://{host}:{node.port}/node"
+        async with Camera(source_of(), password="s3cret", answers=moved(address)) as camera:
+            assert "(401)" in await fails(camera.url, ANY_LOOPBACK)
+    assert [request.headers.get("Authorization") for request in node.requests] == [None, "Basic YWRtaW46czNjcmV0"][
+        :tries
+    ]
+
+
+async def test_a_relative_redirect_is_resolved() -> None:
+    async with Camera(source_of(), answers=moved("/other")) as camera:
+        assert await fails(camera.url) == "the camera redirects more than 3 times"
+    assert [request.url for request in camera.requests][1:] == [f"rtsp://127.0.0.1:{camera.port}/other"] * 3
+
+
 async def test_after_a_packet_loss_pictures_resume_at_the_next_key_frame() -> None:
     source, context = source_of(3), FakeInput()
     async with Camera(source, udp_only=True, lose=150) as camera, running_source(pull(camera.url), context):
@@ -195,6 +230,10 @@ DESCRIPTION = b"v=0\r\nm=video 0 RTP/AVP 26\r\na=control:t\r\n"
         (
             b"RTSP/1.0 302 Moved\r\nCSeq: CSEQ\r\nLocation: rtsp://169.254.169.254/latest\r\n\r\n",
             "169.254.169.254 is a link-local address: connecting there is not allowed (egress.allow)",
+        ),
+        (
+            b"RTSP/1.0 302 Moved\r\nCSeq: CSEQ\r\nLocation: rtsp://[::1\r\n\r\n",
+            "the camera redirects to an invalid address",
         ),
         (
             b"RTSP/1.0 302 Moved\r\nCSeq: CSEQ\r\nLocation: http://127.0.0.1/\r\n\r\n",

@@ -34,5 +34,6 @@ def test_digest_without_qop_and_basic() -> None:
     basic = Credentials("u", "p")
     assert basic.take_challenge('Basic realm="x"')
     assert basic.make_header("PLAY", "rtsp://x", "r") == "Basic dTpw"
+    assert not Credentials("u", "p", allows_basic=False).take_challenge('Basic realm="x"')
     assert not Credentials("u", "p").take_challenge("Negotiate")
     assert not Credentials("u", "p").take_challenge('Digest realm="x", nonce="n", algorithm=SHA-512-256')
