@@ -71,6 +71,9 @@ class InputContext(Protocol):
         Raises AtCapacity during shutdown.
         """
 
+    def report(self, problem: str | None) -> None:
+        """Shows why no media come although the source goes on; None: nothing is wrong. `publish` also ends this."""
+
 
 class InputSource(abc.ABC):
     """Delivers the media of one input. The gateway runs it for as long as the channel wants this input.

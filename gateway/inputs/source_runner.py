@@ -109,9 +109,7 @@ class SourceRunner:
             await asyncio.sleep(backoff.next())
 
     def _fail(self, reason: str) -> None:
-        if self.error is None:
-            self._log.warning("input does not deliver", reason=reason)
-        self.error = reason[:_MAX_ERROR]
+        self.report(reason)
         self._working = False
         self._close_publishers()
         self._owner.input_lost(self._entry, SwitchReason.FAILED)
@@ -143,6 +141,11 @@ class SourceRunner:
 
     async def until_expected_tracks_change(self, known: Tracks | None) -> None:
         await self._owner.until_expected_tracks_change(known)
+
+    def report(self, problem: str | None) -> None:
+        if problem is not None and self.error is None:
+            self._log.warning("input does not deliver", reason=problem)
+        self.error = None if problem is None else problem[:_MAX_ERROR]
 
     def publish(self, peer: str = "") -> StreamPublisher:
         self._publishers = [publisher for publisher in self._publishers if publisher.active]

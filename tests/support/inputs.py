@@ -79,6 +79,7 @@ class FakeInput:
         self.hub = builders.hub()
         self.recorder = InputRecorder()
         self.peers: list[str] = []
+        self.problems: list[str | None] = []
         self._on_air, self._off_air = asyncio.Event(), asyncio.Event()
         self._off_air.set()
 
@@ -102,6 +103,9 @@ class FakeInput:
 
     async def until_expected_tracks_change(self, known: Tracks | None) -> None:
         await asyncio.Event().wait()
+
+    def report(self, problem: str | None) -> None:
+        self.problems.append(problem)
 
     def publish(self, peer: str = "") -> StreamPublisher:
         self.peers.append(peer)

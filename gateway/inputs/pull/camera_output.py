@@ -10,7 +10,7 @@ import structlog
 from gateway.inputs.demux_client import LeftOut
 from gateway.inputs.descriptor import InputContext
 from gateway.inputs.pull.camera_tracks import CameraTrack, synchronize
-from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS
+from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, check_key_frame
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
 from gateway.media.clock import VIDEO_CLOCK, PublisherTimeline
@@ -111,8 +111,8 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
             raise self._failed
         if now - self._last_packet > SILENCE_SECONDS:
             raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s")
-        if not self._output.begun and self._first_packet and now - self._first_packet > KEY_FRAME_SECONDS:
-            raise OutputError(f"no key frame for {KEY_FRAME_SECONDS:.0f} s")
+        if not self._output.begun and self._first_packet:
+            check_key_frame(self._context, now - self._first_packet)
 
     def _push(self, unit: AccessUnit) -> None:
         """Publishes a unit with repaired times. Hot path."""

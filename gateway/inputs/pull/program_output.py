@@ -6,11 +6,12 @@ import time
 from contextlib import AbstractAsyncContextManager
 
 from gateway.inputs.descriptor import InputContext, InputServices
-from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, check_usable
+from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, check_key_frame, check_usable
 from gateway.lib.tasks import Tasks
 from gateway.live.program_intake import ProgramIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
+from gateway.media.framed_units import NO_START
 from gateway.media.track import Kind
 from gateway.ports.errors import OutputError
 from gateway.workers.sound_converter import converters
@@ -54,11 +55,14 @@ class ProgramOutput(AbstractAsyncContextManager["ProgramOutput"]):
         if now - self._last > SILENCE_SECONDS:
             raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s")
         intake = self._intake
-        if intake is not None:
+        if intake is None:
+            return
+        lacks = intake.tracks[0] is None and Kind.VIDEO in (intake.expected or ())
+        if lacks and (intake.units or intake.explain() == NO_START):
+            check_key_frame(self._context, now - self._first)
+        else:
+            self._context.report(None)
             check_usable(intake, self._first, now)
-            lacks = intake.tracks[0] is None and Kind.VIDEO in (intake.expected or ())
-            if lacks and now - self._first > KEY_FRAME_SECONDS:
-                raise OutputError(f"no key frame for {KEY_FRAME_SECONDS:.0f} s")
 
     def _open(self) -> ProgramIntake:
         name = self._context.channel.id

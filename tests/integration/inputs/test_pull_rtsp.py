@@ -201,7 +201,7 @@ async def test_a_hanging_camera_fails_after_a_timeout(method: str, monkeypatch: 
 
 async def test_a_camera_without_media_or_key_frames_fails_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera_output, "SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(camera_output, "KEY_FRAME_SECONDS", 1.5)
+    monkeypatch.setattr(pull_parts, "LONGEST_WAIT_SECONDS", 1.5)
     async with Camera(source_of(0.5)) as camera:
         assert await fails(camera.url) == "no media for 0 s"
     async with Camera(source_of(4), key_frames=False) as camera:
@@ -258,3 +258,4 @@ async def test_an_address_without_a_server_gives_a_specific_error() -> None:
 
 def test_the_timeouts_match_the_documentation() -> None:
     assert (pull_parts.CONNECT_SECONDS, pull_parts.SILENCE_SECONDS, pull_parts.KEY_FRAME_SECONDS) == (10, 10, 10)
+    assert pull_parts.LONGEST_WAIT_SECONDS == 90

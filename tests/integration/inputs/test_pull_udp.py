@@ -29,7 +29,7 @@ gateway = shared_gateway("ffmpeg", MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
 def faster(monkeypatch: pytest.MonkeyPatch) -> None:
     """A silence ends a pull after two seconds instead of ten."""
     monkeypatch.setattr("gateway.inputs.pull.program_output.SILENCE_SECONDS", 2.0)
-    monkeypatch.setattr("gateway.inputs.pull.program_output.KEY_FRAME_SECONDS", 2.0)
+    monkeypatch.setattr("gateway.inputs.pull.pull_parts.KEY_FRAME_SECONDS", 2.0)
 
 
 def send_udp(port: int, *how: str, host: str = "127.0.0.1", loop: bool = False) -> clients.Program:

@@ -1,4 +1,4 @@
-"""CameraOutput: sound and pictures of a camera stay together."""
+"""CameraOutput: sound and pictures of a camera stay together, and begin with a key frame, even a late one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import struct
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from gateway.inputs.pull import camera_output
 from gateway.inputs.pull.camera_output import CameraOutput
 from gateway.inputs.pull.camera_tracks import CameraTrack
+from gateway.media import h264
+from gateway.ports.errors import OutputError
 from gateway.protocols.rtsp.session_description import RtspMedia
+from tests.support.builders import AVCC
 from tests.support.inputs import FakeInput
 
 
@@ -36,3 +42,28 @@ async def test_a_camera_that_sets_its_clock_between_two_reports_keeps_its_sound_
                 assert shown is not None and heard is not None
                 early.append(heard - shown)
     assert early == [0] * len(early)
+
+
+@pytest.mark.parametrize("key_at", [15, None])
+async def test_a_late_key_frame_is_waited_for_while_pictures_come(
+    key_at: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, context = 1_000, FakeInput()
+    monkeypatch.setattr(camera_output, "time", SimpleNamespace(monotonic=lambda: now))
+    video = CameraTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
+    sets = h264.parse_avcc(AVCC)
+    key = b"".join(b"%c%c%b" % (0, len(unit), unit) for unit in (*sets.sps, *sets.pps, b"\x65\x88key"))
+    workers: Any = SimpleNamespace()
+    async with CameraOutput(workers, context, "camera") as output:
+        await output.begin([video])
+        for second in range(91):
+            now = 1_000 + second
+            payload = b"\x18" + key if second == key_at else b"\x41\x88picture"
+            output.take_packet(video, struct.pack(">BBHII", 0x80, 0xE0, second, second * 90_000, 1) + payload)
+            output.check(now)
+        if key_at is None:
+            with pytest.raises(OutputError, match="no key frame for 91 s"):
+                output.check(now + 1)
+        else:
+            assert [unit.key for unit in context.recorder.units] == [True] + [False] * 75
+            assert context.problems == [f"no key frame for {second} s" for second in range(11, key_at)]
