@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import aiohttp
+from aiohttp.hdrs import AUTHORIZATION
+from yarl import URL
 
 from gateway.channels.names import PULL_HEADER, pull_mark
 from gateway.inputs.descriptor import InputServices
@@ -18,12 +20,26 @@ _MAX_REDIRECTS: Final = 5
 _REASONS: Final = REFUSALS | {508: "the address is an output of this channel (508)"}
 
 
-def open_session(services: InputServices, id: str) -> aiohttp.ClientSession:
-    """Returns a session that connects only to allowed addresses. Use it as a context manager. id: of the channel."""
+def open_session(services: InputServices, id: str, url: str) -> aiohttp.ClientSession:
+    """Returns a session that connects only to allowed addresses. Use it as a context manager.
+
+    id: of the channel. url: of the input. Its user and password go to all addresses of the same origin, because
+    addresses in playlists do not repeat them.
+    """
+
+    async def authorize(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        source = URL(url)
+        if source.user is not None and request.url.origin() == source.origin():
+            known = aiohttp.encode_basic_auth(source.user, source.password or "", "latin1")  # as aiohttp encodes them
+            request.headers.setdefault(AUTHORIZATION, known)
+        return await send(request)
+
     timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
     connector = EgressConnector(services.egress, ssl=services.tls or True)
     headers = {"User-Agent": USER_AGENT, PULL_HEADER: pull_mark(id)}
-    return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, headers=headers)
+    return aiohttp.ClientSession(
+        connector=connector, timeout=timeout, trust_env=False, headers=headers, middlewares=[authorize]
+    )
 
 
 @asynccontextmanager

@@ -45,7 +45,7 @@ async def pull_http(url: str, services: InputServices, context: InputContext, li
     limiter: of all responses of the input. Otherwise a short file, which is fetched again and again, is too fast.
     """
     limiter.begin()
-    async with open_session(services, context.channel.id) as session:
+    async with open_session(services, context.channel.id, url) as session:
         async with open_response(session, url) as response:
             head = await _read_head(response)
             if not head.lstrip(b"\xef\xbb\xbf").startswith(b"#EXTM3U"):
