@@ -153,11 +153,17 @@ class _Follower:
             self._segments += segments
 
     async def _fetch(self, resource: Resource) -> AsyncGenerator[bytes]:
-        span = resource.range
+        span, sent = resource.range, 0
         headers = {"Range": f"bytes={span.offset}-{span.offset + span.size - 1}"} if span is not None else None
         async with open_response(self._session, _resolve(self._base, resource.uri), headers) as response:
+            skip = span.offset if span is not None and response.status == 200 else 0  # the server has no ranges
             async for chunk in response.content.iter_chunked(_MAX_CHUNK):
-                yield chunk
+                data = chunk[skip:] if span is None else chunk[skip : skip + span.size - sent]
+                skip, sent = max(skip - len(chunk), 0), sent + len(data)
+                if data:  # for the reader, no bytes are the end
+                    yield data
+                if span is not None and sent == span.size:
+                    return
 
 
 async def _load(session: aiohttp.ClientSession, url: str) -> tuple[str, Playlist, float]:

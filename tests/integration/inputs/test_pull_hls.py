@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import aiohttp
+import pytest
 from aiohttp import web
 
-from tests.integration.inputs.test_pull_http import Handler, check_media, converted, fails, origin
+from tests.integration.inputs.test_pull_http import Handler, answering, check_media, converted, fails, origin
 from tests.support.inputs import FakeInput
 
 HLS = ("-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0")
@@ -43,3 +44,22 @@ async def test_the_password_of_the_address_goes_to_all_files_of_its_origin(tmp_p
             (tmp_path / "m.m3u8").write_text(f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{other}/a.m3u8\n")
             assert "(401)" in await fails(f"{url}/files/m.m3u8")
             assert strange == [""]
+
+
+@pytest.mark.parametrize("length", [None, 500])
+async def test_a_server_without_byte_ranges_is_read_from_the_offset_on(tmp_path: Path, length: int | None) -> None:
+    """length: the server has ranges, but each has so many bytes more than it should; None: it has no ranges."""
+    converted(tmp_path, "a.m3u8", *HLS, "-hls_segment_type", "fmp4", "-hls_flags", "single_file")
+    data = (tmp_path / "a.m4s").read_bytes()
+
+    async def answer(request: web.Request) -> web.Response:
+        if length is None:
+            return web.Response(body=data)
+        assert request.http_range.stop is not None
+        return web.Response(status=206, body=data[request.http_range.start : request.http_range.stop + length])
+
+    playlist = (tmp_path / "a.m3u8").read_text().replace("a.m4s", "/media")
+    context = FakeInput()
+    async with origin(a=answering(body=playlist.encode()), media=answer) as base:
+        assert await fails(f"{base}/a", context=context) == "the stream has ended"
+    check_media(context)
