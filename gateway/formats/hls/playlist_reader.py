@@ -52,7 +52,7 @@ class RemoteSegment:
 
 @dataclass(frozen=True, slots=True)
 class MediaPlaylist:
-    """The segments that are available now. target: seconds. ended: no segments will follow."""
+    """The segments that are available now, without gaps. target: seconds. ended: no segments will follow."""
 
     target: float
     segments: tuple[RemoteSegment, ...]
@@ -145,6 +145,7 @@ class _MediaReader:
         self._seconds: float | None = None
         self._start: Resource | None = None
         self._discontinuity = False
+        self._gap = False  # whether the server has no media of the next segment
         self._range: tuple[int, int | None] | None = None  # size and offset of the next segment in its resource
         self._range_end: dict[str, int] = {}  # by URI: the end of its last byte range
 
@@ -167,6 +168,8 @@ class _MediaReader:
                 self._number = _integer(value)
             case "#EXT-X-DISCONTINUITY":
                 self._discontinuity = True
+            case "#EXT-X-GAP":
+                self._gap = True
             case "#EXT-X-ENDLIST":
                 self._ended = True
             case "#EXT-X-KEY":
@@ -191,9 +194,12 @@ class _MediaReader:
             byte_range, self._range_end[uri] = Range(begin, size), begin + size
         assert self._seconds is not None, "the caller checks it"
         resource = Resource(uri, byte_range)
-        self._segments.append(RemoteSegment(self._number, self._seconds, resource, self._start, self._discontinuity))
+        if not self._gap:
+            segment = RemoteSegment(self._number, self._seconds, resource, self._start, self._discontinuity)
+            self._segments.append(segment)
+            self._discontinuity = False
         self._number += 1
-        self._seconds, self._range, self._discontinuity = None, None, False
+        self._seconds, self._range, self._gap = None, None, False
 
 
 def _attributes(line: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, closing
@@ -98,6 +99,7 @@ class _Follower:
         self._ended = False
         self._target = 1.0  # target duration in seconds
         self._pause_until = 0.0  # monotonic time before which the playlist is not loaded again
+        self._read_at = -math.inf  # monotonic time at which a segment was last read to its end
 
     async def next_run(self) -> tuple[AsyncGenerator[bytes], str] | None:
         """Returns the bytes of a run, and libav's name of their container; "": libav finds the container.
@@ -108,30 +110,52 @@ class _Follower:
         first = await self._peek()
         return None if first is None else (self._read_run(first), "mp4" if first.start is not None else "")
 
+    @property
+    def _limit(self) -> float:
+        """Seconds for which a playlist may have no new segment, or no segment can be read."""
+        return max(SILENCE_SECONDS, 3 * self._target)
+
     async def _read_run(self, first: RemoteSegment) -> AsyncGenerator[bytes]:
-        """Yields the bytes of the initialization section and of the segments that continue it."""
+        """Yields the bytes of the initialization section and of the segments that continue it.
+
+        A segment that cannot be read leaves a gap. Raises OutputError if it is the first one, if a part of it was
+        read, or if no segment could be read for too long.
+        """
         begin = () if first.start is None else (first.start,)
         segment: RemoteSegment | None = first
         while segment is not None and (segment is first or not segment.discontinuity) and segment.start == first.start:
             self._segments.pop(0)
-            for resource in (*begin, segment.media):
-                async with aclosing(self._fetch(resource)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-            begin = ()
+            try:
+                for resource in (*begin, segment.media):
+                    is_partial = False
+                    async with aclosing(self._fetch(resource)) as chunks:
+                        async for chunk in chunks:
+                            is_partial = True
+                            yield chunk
+                    begin = ()
+                self._read_at = time.monotonic()
+            except OutputError:
+                if is_partial or time.monotonic() - self._read_at > self._limit:
+                    raise
             segment = await self._peek()
 
     async def _peek(self) -> RemoteSegment | None:
         """Returns the next segment without taking it; waits for it; None at the end of the playlist."""
         pause, since = 0.0, time.monotonic()
+        failure: OutputError | None = None  # of the last reload
         while not self._segments:
             if self._ended:
                 return None
-            limit = max(SILENCE_SECONDS, 3 * self._target)
-            if time.monotonic() - since > limit:
-                raise OutputError(f"its playlist has had no new segment for {limit:.0f} s")
+            if time.monotonic() - since > self._limit:
+                raise failure or OutputError(f"its playlist has had no new segment for {self._limit:.0f} s")
             await asyncio.sleep(max(pause, self._pause_until - time.monotonic()))
-            await self._reload()
+            try:
+                await self._reload()
+                failure = None
+            except OutputError as error:
+                if self._next_number is None:  # nothing was played yet
+                    raise
+                failure = error
             pause = max(_MIN_RELOAD, self._target / 2)
         return self._segments[0]
 
@@ -153,17 +177,31 @@ class _Follower:
             self._segments += segments
 
     async def _fetch(self, resource: Resource) -> AsyncGenerator[bytes]:
+        """Yields the bytes of a resource. After a failure, asks once more for those that are missing.
+
+        Raises OutputError.
+        """
         span, sent = resource.range, 0
+        address = _resolve(self._base, resource.uri)
         headers = {"Range": f"bytes={span.offset}-{span.offset + span.size - 1}"} if span is not None else None
-        async with open_response(self._session, _resolve(self._base, resource.uri), headers) as response:
-            skip = span.offset if span is not None and response.status == 200 else 0  # the server has no ranges
-            async for chunk in response.content.iter_chunked(_MAX_CHUNK):
-                data = chunk[skip:] if span is None else chunk[skip : skip + span.size - sent]
-                skip, sent = max(skip - len(chunk), 0), sent + len(data)
-                if data:  # for the reader, no bytes are the end
-                    yield data
-                if span is not None and sent == span.size:
-                    return
+        for is_last in (False, True):
+            try:
+                async with open_response(self._session, address, headers) as response:
+                    skip = sent
+                    if span is not None and response.status == 200:  # the server has no ranges
+                        skip += span.offset
+                    async for chunk in response.content.iter_chunked(_MAX_CHUNK):
+                        data = chunk[skip:] if span is None else chunk[skip : skip + span.size - sent]
+                        skip, sent = max(skip - len(chunk), 0), sent + len(data)
+                        if data:  # for the reader, no bytes are the end
+                            yield data
+                        if span is not None and sent == span.size:
+                            return
+                return
+            except OutputError:
+                if is_last:
+                    raise
+            await asyncio.sleep(_MIN_RELOAD)
 
 
 async def _load(session: aiohttp.ClientSession, url: str) -> tuple[str, Playlist, float]:

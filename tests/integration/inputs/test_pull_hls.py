@@ -8,7 +8,20 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.integration.inputs.test_pull_http import Handler, answering, check_media, converted, fails, origin
+from gateway.inputs.pull import hls_pull
+from gateway.inputs.splicer import Splicer
+from gateway.media.track import Kind
+from tests.integration.inputs.test_pull_http import (
+    Handler,
+    answering,
+    check_media,
+    converted,
+    fails,
+    film,
+    origin,
+    slices,
+)
+from tests.support import sources
 from tests.support.inputs import FakeInput
 
 HLS = ("-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0")
@@ -63,3 +76,84 @@ async def test_a_server_without_byte_ranges_is_read_from_the_offset_on(tmp_path:
     async with origin(a=answering(body=playlist.encode()), media=answer) as base:
         assert await fails(f"{base}/a", context=context) == "the stream has ended"
     check_media(context)
+
+
+def failing(folder: Path, failures: dict[str, list[int]]) -> tuple[Handler, list[str]]:
+    """Returns a server of files, and the names it was asked for.
+
+    failures: by name, its next answers: a status, 0 for an answer that breaks off, or 200.
+    """
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        asked.append(name)
+        status = failures[name].pop(0) if failures.get(name) else 200
+        if status == 200:
+            return web.FileResponse(folder / name)
+        if status:
+            return web.Response(status=status)
+        data = (folder / name).read_bytes()
+        response = web.StreamResponse(headers={"Content-Length": str(len(data))})
+        await response.prepare(request)
+        await response.write(data[: len(data) // 3])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    return answer, asked
+
+
+@pytest.mark.parametrize("how", ["mpegts", "fmp4"])
+async def test_a_request_that_fails_once_is_repeated(tmp_path: Path, how: str) -> None:
+    converted(tmp_path, "a.m3u8", *HLS, "-hls_segment_type", how)
+    playlist = (tmp_path / "a.m3u8").read_text()
+    (tmp_path / "a.m3u8").write_text(playlist.replace("#EXT-X-ENDLIST", ""))
+    ends = {"mpegts": ".ts", "fmp4": ".m4s"}[how]
+    server, asked = failing(tmp_path, {"a.m3u8": [200, 200, 200, 503], f"a2{ends}": [503], f"a3{ends}": [0]})
+
+    async def live(request: web.Request) -> web.StreamResponse:
+        if asked.count("a.m3u8") == 4:
+            (tmp_path / "a.m3u8").write_text(playlist)
+        return await server(request)
+
+    context = FakeInput()
+    async with origin(None, **{"{name}": live}) as base:
+        assert await fails(f"{base}/a.m3u8", context=context) == "the stream has ended"
+    shown = context.recorder.of(Kind.VIDEO)
+    assert [slices(u.payload) for u in shown] == [slices(u.payload) for u in sources.read(film()).of(Kind.VIDEO)[25:]]
+    assert len(context.peers) == 1
+    assert asked.count(f"a2{ends}") == asked.count(f"a3{ends}") == 2
+
+
+@pytest.mark.parametrize("how", ["mpegts", "fmp4"])
+async def test_a_segment_that_fails_twice_leaves_a_gap(tmp_path: Path, how: str) -> None:
+    converted(tmp_path, "a.m3u8", *HLS, "-hls_segment_type", how)
+    server, _ = failing(tmp_path, {f"a1.{end}": [404, 404] for end in ("ts", "m4s")})
+    context = FakeInput()
+    async with origin(None, **{"{name}": server}) as base:
+        assert await fails(f"{base}/a.m3u8", context=context) == "the stream has ended"
+    shown = context.recorder.of(Kind.VIDEO)
+    original = [slices(u.payload) for u in sources.read(film()).of(Kind.VIDEO)]
+    # In a transport stream, the last pictures before a gap are not complete.
+    assert [slices(u.payload) for u in shown] in (original[:23] + original[50:], original[:25] + original[50:])
+    assert shown[-50].dts - shown[0].dts == pytest.approx(2 * shown[0].track.timescale, abs=10)
+    assert len(context.peers) == len(context.recorder.tracks) == 1
+
+
+async def test_a_playlist_that_stays_away_ends_the_input_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted(tmp_path, "a.m3u8", *HLS)
+    (tmp_path / "a.m3u8").write_text((tmp_path / "a.m3u8").read_text().replace("#EXT-X-ENDLIST", ""))
+    monkeypatch.setattr(hls_pull, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(hls_pull, "Splicer", lambda _: Splicer(30))  # else it may end the pull first
+    server, _ = failing(tmp_path, {"a.m3u8": [200, 200, 200, *[404] * 99]})
+    async with origin(None, **{"{name}": server}) as base:
+        assert await fails(f"{base}/a.m3u8") == "there is no stream at this address (404)"
+
+
+async def test_segments_that_stay_away_end_the_input_with_their_reason(tmp_path: Path) -> None:
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n" + "#EXTINF:1,\nx\n" * 9
+    async with origin(a=answering(body=playlist.encode())) as base:
+        assert await fails(f"{base}/a") == "there is no stream at this address (404)"

@@ -43,6 +43,15 @@ def test_byte_ranges_without_offset_follow_the_previous_range() -> None:
     assert {s.start for s in playlist.segments} == {Resource("f.mp4", Range(0, 100))}
 
 
+def test_a_gap_is_left_out_and_counted() -> None:
+    playlist = parse_playlist(
+        b"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-DISCONTINUITY\n#EXTINF:1,\n#EXT-X-GAP\na\n#EXTINF:1,\nb\n"
+        b"#EXT-X-GAP\n#EXTINF:1,\nc\n#EXTINF:1,\nd\n"
+    )
+    assert isinstance(playlist, MediaPlaylist)
+    assert [(s.number, s.media.uri, s.discontinuity) for s in playlist.segments] == [(8, "b", True), (10, "d", False)]
+
+
 def test_the_best_variant_has_the_most_pixels_and_its_default_audio() -> None:
     playlist = parse_playlist(
         b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="x",URI="x.m3u8"\n'
