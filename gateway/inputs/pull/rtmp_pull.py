@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Final, cast
 
 from gateway.channels.names import pull_mark
@@ -20,6 +21,7 @@ from gateway.outputs.relay.redact_target import redact_text, target_secrets
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole, ConnectFeatures
+from gateway.protocols.rtmp.command import AUDIO_FOURCCS, VIDEO_FOURCCS
 from gateway.protocols.rtmp.events import Accepted, Ended, Rejected
 from gateway.protocols.rtmp.message import AUDIO, VIDEO, Message
 from gateway.protocols.rtmp.state import RtmpState
@@ -40,6 +42,10 @@ class _Refused(OutputError):
     """The server refused, with a text of its own."""
 
 
+class _EndedEarly(OutputError):
+    """The server did not answer `connect`, or closed the connection later, but before the first unit."""
+
+
 async def pull_rtmp(url: str, services: InputServices, context: InputContext) -> None:
     """Plays until the server ends the stream. Raises OutputError, EgressRefused, OSError."""
     try:
@@ -48,24 +54,32 @@ async def pull_rtmp(url: str, services: InputServices, context: InputContext) ->
         raise OutputError(str(error)) from None
     addresses, name = await services.egress.check(url, RTMP), context.channel.id
 
-    async with Tasks("pull") as tasks:
+    async def play(tasks: Tasks, fourccs: Sequence[str]) -> None:
+        features = ConnectFeatures(fourccs, pull_mark=pull_mark(name))
 
         def make() -> _RtmpPlay:
-            client = ClientConnection(target, ClientRole.PLAY, features=ConnectFeatures(pull_mark=pull_mark(name)))
+            client = ClientConnection(target, ClientRole.PLAY, features=features)
             return _RtmpPlay(client, context, peer_of(url), converters(services.workers, tasks, name))
 
         try:
             tls = tls_for("rtmps" if target.secure else "rtmp", services)
-            play = await connect(make, addresses, CONNECT_SECONDS, tls, services.egress.reads)
+            playing = await connect(make, addresses, CONNECT_SECONDS, tls, services.egress.reads)
         except ConnectFailed as error:
             raise OutputError(str(error)) from None
         try:
-            await play.until_lost()
+            await playing.until_lost()
         except _Refused as refused:
             # The server may repeat the name of the stream, which is often a key.
             raise OutputError(redact_text(str(refused), target_secrets(url, target))) from None
         finally:
-            play.abort()
+            playing.abort()
+
+    async with Tasks("pull") as tasks:
+        try:
+            await play(tasks, (*VIDEO_FOURCCS, *AUDIO_FOURCCS))
+        except _EndedEarly:
+            # Older servers fail with the list; MediaMTX 1.20 does if the second sound is G.711.
+            await play(tasks, ())
 
 
 class _RtmpPlay(asyncio.Protocol):
@@ -94,6 +108,8 @@ class _RtmpPlay(asyncio.Protocol):
             remaining = self._last_media + SILENCE_SECONDS - now
             if remaining <= 0:
                 pending = _PENDING.get(self._connection.state)
+                if self._connection.state is RtmpState.CONNECTING:
+                    raise _EndedEarly("no answer to connect")
                 raise OutputError(f"no answer to {pending}" if pending else f"no media for {SILENCE_SECONDS:.0f} s")
             try:
                 async with asyncio.timeout(min(remaining, _CHECK_SECONDS)):
@@ -147,7 +163,9 @@ class _RtmpPlay(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         pending = _PENDING.get(self._connection.state)
         reason = os_error_text(error) if isinstance(error, OSError) else "the server closed the connection"
-        self._lose(f"{reason} during {pending}" if pending else reason)
+        text = f"{reason} during {pending}" if pending else reason
+        has_begun = self._intake is not None and self._intake.units
+        self._lose(text if has_begun or self._connection.state is RtmpState.HANDSHAKING else _EndedEarly(text))
 
     def _open_intake(self) -> FlvIntake:
         if self._intake is None:

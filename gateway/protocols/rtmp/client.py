@@ -38,7 +38,8 @@ class ClientRole(Enum):
 class ConnectFeatures:
     """The properties that a client adds to its `connect`: features of Enhanced RTMP, and our own mark.
 
-    fourccs: codecs ("hvc1", "av01" …). Leave it empty for H.264 and AAC, because older servers fail with the list.
+    fourccs: codecs ("hvc1", "av01" …). MediaMTX sends only these and H.264, AAC and MP3. To publish H.264 and AAC,
+    leave it empty, because older servers fail with the list.
     multitrack: several tracks in one stream.
     pull_mark: for play, the mark of the channel that gets the media; "": none.
     """

@@ -13,14 +13,20 @@ from typing import Any
 import pytest
 
 from gateway.channels.inputs import InputKind, InputSpec
+from gateway.formats.flv import muxer
 from gateway.inputs.pull import rtmp_pull
 from gateway.inputs.pull.pull_source import PullSource
 from gateway.lib.egress import Egress
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
-from gateway.protocols.rtmp.events import PlayRequested
+from gateway.protocols.rtmp.chunk_writer import shared_message
+from gateway.protocols.rtmp.events import Connected, PlayRequested
+from gateway.protocols.rtmp.message import AUDIO, CSID, DATA
 from gateway.protocols.rtmp.server import ServerConnection
 from tests.support.authority import Authority
-from tests.support.inputs import FakeInput, worker_pool
+from tests.support.builders import AUDIO as AAC
+from tests.support.builders import sound
+from tests.support.inputs import FakeInput, running_source, worker_pool
 from tests.support.time_outs import at_most
 
 KEY = "geheimer-schluessel"
@@ -69,9 +75,13 @@ def rtmp(answer: Play) -> Serve:
     return serve
 
 
-async def fails(url: str, allow: tuple[str, ...] = ("127.0.0.0/8",), tls: ssl.SSLContext | None = None) -> str:
+def pull(url: str, allow: tuple[str, ...] = ("127.0.0.0/8",), tls: ssl.SSLContext | None = None) -> PullSource:
     services: Any = SimpleNamespace(egress=Egress(allow), tls=tls, workers=worker_pool())
-    source = PullSource(services, InputSpec("p", InputKind.PULL, url=url))
+    return PullSource(services, InputSpec("p", InputKind.PULL, url=url))
+
+
+async def fails(url: str, allow: tuple[str, ...] = ("127.0.0.0/8",), tls: ssl.SSLContext | None = None) -> str:
+    source = pull(url, allow, tls)
     with pytest.raises(OutputError) as caught:
         async with asyncio.timeout(at_most(30)):
             await source.run(FakeInput())
@@ -134,3 +144,46 @@ async def test_over_tls_only_a_trusted_certificate_is_accepted(tmp_path: Path) -
     async with server(rtmp(refuse), authority.server("127.0.0.1")) as url:
         assert await fails(url, tls=authority.client()) == "refused: NetStream.Play.Failed"
         assert (await fails(url)).startswith("the server's certificate is not trusted")
+
+
+@pytest.mark.parametrize("step", [None, "connect", "play", "header"])
+async def test_a_server_sends_codecs_of_the_list_and_may_fail_with_it(step: str | None) -> None:
+    """step: where the server fails with a list; None: it does not, and sends Opus."""
+    opus = MediaTrack(Kind.AUDIO, Codec.OPUS, 1_000, b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0")
+    context = FakeInput()
+    lists: list[tuple[str, ...]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = ServerConnection(apps={"live"})
+        listed: tuple[str, ...] = ()
+        while data := await reader.read(65_536):
+            for event in connection.receive(data):
+                if isinstance(event, Connected):
+                    lists.append(listed := event.fourccs)
+                    context.peers.clear()  # then the recorder gets the media of this connection
+                    if listed and step == "connect":
+                        return
+                elif isinstance(event, PlayRequested):
+                    if listed and step == "play":
+                        return
+                    connection.accept_play()
+                    track = opus if "Opus" in listed else AAC
+                    bodies = [muxer.track_body(track), *(muxer.unit_body(sound(at, track=track)) for at in range(99))]
+                    if listed and step == "header":
+                        bodies = bodies[:1]
+                    writer.write(connection.data_to_send())
+                    metadata = muxer.metadata_body(Tracks(None, track))
+                    writer.write(shared_message(CSID[DATA], DATA, 0, metadata, stream_id=connection.stream_id))
+                    for at, body in enumerate(bodies):
+                        writer.write(shared_message(CSID[AUDIO], AUDIO, 20 * at, body, stream_id=connection.stream_id))
+                    if listed and step == "header":
+                        return
+            writer.write(connection.data_to_send())
+
+    async with server(serve) as url, running_source(pull(url), context):
+        await context.recorder.until(lambda: context.recorder.of(Kind.AUDIO))
+    assert {"hvc1", "av01", "vp09", "Opus"} <= set(lists[0])
+    assert lists[1:] == ([()] if step else [])
+    (tracks,) = context.recorder.tracks
+    assert tracks.audio is not None
+    assert tracks.audio.codec is (Codec.AAC if step else Codec.OPUS)
