@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.rtmp.chunk_writer import ChunkWriter
+from gateway.protocols.rtmp.command import status
 from gateway.protocols.rtmp.events import Connected, PublishEnded, PublishRequested, ScriptTag
-from gateway.protocols.rtmp.message import Message
+from gateway.protocols.rtmp.message import COMMAND, Message
 from gateway.protocols.rtmp.server import ServerConnection
 from tests.support.flv_reader import Tag
 from tests.support.time_outs import at_most
@@ -54,6 +57,12 @@ class Session:
         self.writer.transport.abort()
 
 
+def refused_connect(description: str) -> bytes:
+    """The message by which a server refuses `connect`."""
+    info = status("error", "NetConnection.Connect.Rejected", description)
+    return ChunkWriter().write(3, COMMAND, 0, 0, amf0.encode("_error", 1.0, None, info))
+
+
 Judge = Callable[[Session], tuple[str, str] | None]
 
 
@@ -61,7 +70,7 @@ class RtmpTarget:
     """Use as `async with RtmpTarget() as target`; `target.url()` is the push URL.
 
     judge: returns a code and description to refuse a publish, or None. watch: called for each message; false
-    disconnects.
+    disconnects. guard: returns the description to refuse a `connect` by its tcUrl; "": none.
     """
 
     def __init__(
@@ -73,7 +82,9 @@ class RtmpTarget:
         app: str = "live",
         judge: Judge | None = None,
         watch: Callable[[Session, Message], bool] | None = None,
+        guard: Callable[[str], str] = lambda tc_url: "",
     ) -> None:
+        self._guard = guard
         self._host, self._tls, self._app = host, tls, app
         self._judge, self._watch = judge, watch
         self._server: asyncio.Server | None = None
@@ -156,6 +167,9 @@ class RtmpTarget:
         if isinstance(event, Connected):
             session.app = event.app
             session.connect = {"tcUrl": event.tc_url, "fourCcList": list(event.fourccs)}
+            if refused := self._guard(event.tc_url):
+                session.writer.write(refused_connect(refused))
+                server.release_buffers()
         elif isinstance(event, PublishRequested):
             session.name, session.query = event.name, event.query
             if self.mute:

@@ -25,7 +25,7 @@ from gateway.protocols.rtmp.command import AUDIO_FOURCCS, VIDEO_FOURCCS
 from gateway.protocols.rtmp.events import Accepted, Ended, Rejected
 from gateway.protocols.rtmp.message import AUDIO, VIDEO, Message
 from gateway.protocols.rtmp.state import RtmpState
-from gateway.protocols.rtmp.url import parse_url
+from gateway.protocols.rtmp.url import RtmpUrl, parse_url
 from gateway.workers.sound_converter import converters
 
 _CHECK_SECONDS: Final = 1.0
@@ -39,7 +39,11 @@ _PENDING: Final = {
 
 
 class _Refused(OutputError):
-    """The server refused, with a text of its own."""
+    """The server refused, with a text of its own. again: see Rejected."""
+
+    def __init__(self, event: Rejected) -> None:
+        super().__init__(str(event))
+        self.again = event.again
 
 
 class _EndedEarly(OutputError):
@@ -54,11 +58,11 @@ async def pull_rtmp(url: str, services: InputServices, context: InputContext) ->
         raise OutputError(str(error)) from None
     addresses, name = await services.egress.check(url, RTMP), context.channel.id
 
-    async def play(tasks: Tasks, fourccs: Sequence[str]) -> None:
+    async def play(tasks: Tasks, address: RtmpUrl, fourccs: Sequence[str]) -> None:
         features = ConnectFeatures(fourccs, pull_mark=pull_mark(name))
 
         def make() -> _RtmpPlay:
-            client = ClientConnection(target, ClientRole.PLAY, features=features)
+            client = ClientConnection(address, ClientRole.PLAY, features=features)
             return _RtmpPlay(client, context, peer_of(url), converters(services.workers, tasks, name))
 
         try:
@@ -69,17 +73,20 @@ async def pull_rtmp(url: str, services: InputServices, context: InputContext) ->
         try:
             await playing.until_lost()
         except _Refused as refused:
-            # The server may repeat the name of the stream, which is often a key.
-            raise OutputError(redact_text(str(refused), target_secrets(url, target))) from None
+            if refused.again is None:
+                # The server may repeat the name of the stream, which is often a key.
+                raise OutputError(redact_text(str(refused), target_secrets(url, target))) from None
+            address = refused.again
         finally:
             playing.abort()
+        await play(tasks, address, fourccs)
 
     async with Tasks("pull") as tasks:
         try:
-            await play(tasks, (*VIDEO_FOURCCS, *AUDIO_FOURCCS))
+            await play(tasks, target, (*VIDEO_FOURCCS, *AUDIO_FOURCCS))
         except _EndedEarly:
             # Older servers fail with the list; MediaMTX 1.20 does if the second sound is G.711.
-            await play(tasks, ())
+            await play(tasks, target, ())
 
 
 class _RtmpPlay(asyncio.Protocol):
@@ -150,8 +157,7 @@ class _RtmpPlay(asyncio.Protocol):
                 elif isinstance(event, Accepted):
                     self._last_media = now
                 elif isinstance(event, Rejected):
-                    text = f"{event.code}: {event.description}" if event.description else event.code
-                    self._lose(_Refused(f"refused: {text}"))
+                    self._lose(_Refused(event))
                 elif isinstance(event, Ended):
                     self._lose("the stream has ended")
         except RemoteProtocolError as error:

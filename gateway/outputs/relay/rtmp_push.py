@@ -39,7 +39,14 @@ _PENDING_REQUESTS: Final = {
 
 
 class PushRefused(OutputError):
-    """The server rejected the push with a code like NetStream.Publish.BadName, or closed the connection."""
+    """The server rejected the push with a code like NetStream.Publish.BadName, or closed the connection.
+
+    again: see Rejected.
+    """
+
+    def __init__(self, text: str, again: RtmpUrl | None = None) -> None:
+        super().__init__(text)
+        self.again = again
 
 
 async def open_push(
@@ -75,6 +82,11 @@ async def open_push(
         pending = _PENDING_REQUESTS.get(push.state, "publish")
         push.abort()
         raise OutputError(f"no answer to {pending} within {relay.timeout:g} s") from None
+    except PushRefused as refused:
+        push.abort()
+        if refused.again is None:
+            raise
+        return await open_push(refused.again, addresses, relay, tls, features, reads)
     except BaseException:
         push.abort()
         raise
@@ -196,8 +208,7 @@ class RtmpPush(asyncio.Protocol):
                 if not self._accepted.done():
                     self._accepted.set_result(None)
             elif isinstance(event, Rejected):
-                text = f"{event.code}: {event.description}" if event.description else event.code
-                self._lose(PushRefused(f"refused: {text}"))
+                self._lose(PushRefused(str(event), event.again))
             elif isinstance(event, Ended):
                 self._lose(OutputError(f"the server ended the push: {event.reason}"))
         if connection.received > _FREE_REPLY_BYTES + self.sent:

@@ -3,12 +3,14 @@
 It sends the commands of Flash Media Live Encoder in their order, because every server was tested with that encoder.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
+from gateway.protocols.rtmp.authentication import WRONG, answer, is_demand
 from gateway.protocols.rtmp.command import CAPS_MULTITRACK, PULL_MARK, Command, command, text_of
 from gateway.protocols.rtmp.connection import Connection
 from gateway.protocols.rtmp.events import Accepted, ClientEvent, CommandIgnored, Ended, Rejected
@@ -118,8 +120,8 @@ class ClientConnection(Connection):
     # Messages
 
     def _on_handshake_done(self) -> None:
-        properties: dict[str, AmfValue] = {"app": self._url.app, "type": "nonprivate", "flashVer": _FLASH_VER}
-        properties["tcUrl"] = self._url.tc_url
+        properties: dict[str, AmfValue] = {"type": "nonprivate", "flashVer": _FLASH_VER}
+        properties |= {"app": self._url.app + self._url.authentication, "tcUrl": self._url.tc_url}
         if self._role is ClientRole.PLAY:
             properties |= {"fpad": False, "capabilities": 15.0, "audioCodecs": 4071.0, "videoCodecs": 252.0}
             properties["videoFunction"] = 1.0
@@ -221,10 +223,15 @@ class ClientConnection(Connection):
     def _reject_with(self, reply: Command, code: str, events: _Events) -> None:
         info = next((v for v in (*reply.arguments, reply.object) if isinstance(v, dict) and "code" in v), {})
         assert isinstance(info, dict), "the generator yields only dicts"
-        self._reject(text_of(info, "code") or code, text_of(info, "description"), events)
+        description = text_of(info, "description")
+        again = None
+        if is_demand(description):
+            again = answer(self._url, description, os.urandom(4).hex())
+            description = description if again is not None else WRONG
+        self._reject(text_of(info, "code") or code, description, events, again)
 
-    def _reject(self, code: str, description: str, events: _Events) -> None:
-        events.append(Rejected(code, description))
+    def _reject(self, code: str, description: str, events: _Events, again: RtmpUrl | None = None) -> None:
+        events.append(Rejected(code, description, again))
         self._close(code)
 
     def _end(self, reason: str, events: _Events) -> None:

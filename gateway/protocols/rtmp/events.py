@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from gateway.formats.flv.tag import ScriptTag
 from gateway.protocols.rtmp.message import Message
-from gateway.protocols.rtmp.url import StreamTarget
+from gateway.protocols.rtmp.url import RtmpUrl, StreamTarget
 
 Media = Message
 """One audio (type 8) or video (type 9) message of the published or played stream. Its body is an FLV tag body.
@@ -87,10 +87,17 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The server refused, or ended the connection later with an error. code: such as NetStream.Publish.BadName."""
+    """The server refused, or ended the connection later with an error.
+
+    code: such as NetStream.Publish.BadName. again: the address to connect to at once; None: the refusal is final.
+    """
 
     code: str
     description: str
+    again: RtmpUrl | None = None
+
+    def __str__(self) -> str:
+        return f"refused: {self.code}: {self.description}" if self.description else f"refused: {self.code}"
 
 
 @dataclass(frozen=True, slots=True)

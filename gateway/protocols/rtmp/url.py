@@ -17,6 +17,8 @@ class RtmpUrl:
 
     app: all path segments except the last one, including the instance.
     name: the last path segment, with its query.
+    user, password: for servers that want them; "" if the address has none.
+    authentication: the parameters behind the app that send them; "" until a server wants them.
     """
 
     secure: bool
@@ -24,6 +26,9 @@ class RtmpUrl:
     port: int
     app: str
     name: str
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    authentication: str = field(default="", repr=False)
 
     @property
     def tc_url(self) -> str:
@@ -31,7 +36,7 @@ class RtmpUrl:
         scheme = "rtmps" if self.secure else "rtmp"
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == PORTS[scheme] else f":{self.port}"
-        return f"{scheme}://{host}{port}/{self.app}"
+        return f"{scheme}://{host}{port}/{self.app}{self.authentication}"
 
     def __str__(self) -> str:
         """Returns the address without its query. Shortens the name, because it is often the key."""
@@ -71,7 +76,8 @@ def parse_url(url: str) -> RtmpUrl:
         name = f"{name}?{parts.query}"
     if any(ord(c) < 32 for c in url):
         raise ValueError("the address has control characters")
-    return RtmpUrl(scheme == "rtmps", parts.hostname, port or PORTS[scheme], app, name)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return RtmpUrl(scheme == "rtmps", parts.hostname, port or PORTS[scheme], app, name, user, password)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from tests.support.authority import Authority
 from tests.support.builders import AUDIO as AAC
 from tests.support.builders import sound
 from tests.support.inputs import FakeInput, running_source, worker_pool
+from tests.support.rtmp_password import PasswordServer
+from tests.support.rtmp_target import refused_connect
 from tests.support.time_outs import at_most
 
 KEY = "geheimer-schluessel"
@@ -144,6 +146,25 @@ async def test_over_tls_only_a_trusted_certificate_is_accepted(tmp_path: Path) -
     async with server(rtmp(refuse), authority.server("127.0.0.1")) as url:
         assert await fails(url, tls=authority.client()) == "refused: NetStream.Play.Failed"
         assert (await fails(url)).startswith("the server's certificate is not trusted")
+
+
+@pytest.mark.parametrize(("password", "code"), [("p%40ss%3Aword", "Play.Failed"), ("geheim", "Connect.Rejected")])
+async def test_a_server_gets_the_user_and_password_that_it_wants(password: str, code: str) -> None:
+    guard = PasswordServer("llnw")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = ServerConnection(apps={"live"})
+        while data := await reader.read(65_536):
+            for event in connection.receive(data):
+                if isinstance(event, Connected) and (refusal := guard.refusal(event.tc_url)):
+                    writer.write(refused_connect(refusal))
+                    return
+                if isinstance(event, PlayRequested):
+                    connection.reject_play("NetStream.Play.Failed", "")
+            writer.write(connection.data_to_send())
+
+    async with server(serve) as url:
+        assert code in await fails(url.replace("//", f"//me:{password}@"))
 
 
 @pytest.mark.parametrize("step", [None, "connect", "play", "header"])

@@ -17,6 +17,7 @@ from gateway.ports.events import Event, Events
 from tests.support import builders
 from tests.support.media import BFRAMES
 from tests.support.relaying import filming, live, play, relays, tags_of
+from tests.support.rtmp_password import PasswordServer
 from tests.support.rtmp_target import RtmpTarget
 from tests.support.tools import need
 
@@ -162,6 +163,21 @@ async def test_a_refusal_is_reported_without_the_key_that_the_server_repeats() -
         assert report["error"].startswith("refused: NetStream.Publish.Unauthorized: the key ***")
         text = str(on.status)
         assert not any(s in text for s in ("abcd-efgh", "hunter2", "1234", "\n", "\\n"))
+
+
+async def test_a_target_gets_the_user_and_password_that_it_wants() -> None:
+    server = PasswordServer("adobe")
+    async with RtmpTarget(guard=server.refusal) as target:
+        async with live(target.url("key", host="me:p%40ss%3Aword@127.0.0.1")) as on:
+            on.film(range(0, 400, 40))
+            assert (await target.session(media=20)).name == "key"
+            assert on.targets[0]["attempts"] == 1
+        for user in ("", "me:geheim@"):
+            async with live(target.url("key", host=f"{user}127.0.0.1")) as on:
+                report = await on.state("retrying")
+                text = "refused: NetConnection.Connect.Rejected: "
+                text += "the server wants a user name and a password, or they are wrong"
+                assert report["error"] == text
 
 
 async def test_loopback_is_refused_unless_it_is_allowed() -> None:
