@@ -25,7 +25,8 @@ class VideoTrackBuilder:
     A part must be complete when its last frame arrives, so its end is predicted. While frames are regular, the next
     one is expected one step later. If that frame would not fit, the part ends immediately.
     If the frame is later (a frame was dropped), a gap remains between the parts. If it is earlier, its decode time
-    moves to the end of the part, by less than a frame; its presentation time does not change.
+    moves to the end of the part, by less than a frame; its presentation time does not change. If the rate has risen,
+    the frames after it may be earlier than this end too: they follow one tick apart until their times are later.
     Irregular frames are not predicted. Their parts end when the next frame arrives: with exact durations, but one frame
     later.
 
@@ -95,6 +96,9 @@ class VideoTrackBuilder:
                 cts += dts - end
                 dts = end
             self._end = None
+        if dts <= self._last and track.open:
+            cts += dts - self._last - 1
+            dts = self._last + 1
         self._left_out = False
         key_is_first = True
         begins = False

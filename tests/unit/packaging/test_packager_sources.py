@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -12,12 +13,13 @@ import pytest
 from gateway.formats.dash import mpd
 from gateway.formats.mp4 import reader
 from gateway.live.sink import EndReason
+from gateway.media import codecs
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import VIDEO
 from tests.support.hls_rules import Follower
-from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
+from tests.support.segmented import WALL, Timetable, cmaf, feed, nal, ts
 from tests.unit.packaging.test_hls_packager import follow
 
 
@@ -211,6 +213,39 @@ def test_fragments_follow_each_other_without_a_gap_on_one_time_line(shifts: tupl
             for fragment in reader.parse_fragments(segment.body()):
                 assert end is None or fragment.base_decode_time == end
                 end = fragment.base_decode_time + sum(s.duration for s in fragment.samples)
+
+
+RISES = [(5, 30), (8, 25), (15, 60), (24, 60)]
+
+
+@pytest.mark.parametrize("scale", [1000, 90_000])
+@pytest.mark.parametrize(("slow", "fast"), RISES, ids=str)
+def test_a_frame_rate_that_rises_has_growing_decode_times_and_keeps_its_presentation_times(
+    slow: int, fast: int, scale: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codecs, "frame_rate", lambda track: None)
+    track = replace(VIDEO, timescale=scale)
+    for phase in range(slow):  # the rate changes at each place of a part
+        times = [Fraction(n, slow) for n in range(6 * slow + phase)]
+        times += [times[-1] + Fraction(n + 1, fast) for n in range(4 * fast)]
+        packager = cmaf(size=100)
+        packager.take_tracks(Tracks(track, None, 0))
+        for n, time in enumerate(times):
+            key = n % (2 * slow) == 0
+            packager.take(AccessUnit(track, round(time * scale), 0, key, WALL + float(time), nal(n, key)))
+        packager.on_end(EndReason.PUBLISHER_GONE)
+        (lane,) = packager.manifests.tracks
+        bodies = [part.body() for segment in lane.window for part in segment.parts]
+        fragments = [fragment for body in bodies for fragment in reader.parse_fragments(body)]
+        assert [f.base_decode_time for f in fragments[1:]] == [
+            f.base_decode_time + sum(s.duration for s in f.samples) for f in fragments[:-1]
+        ]
+        shown = list[int]()
+        for each in fragments:
+            starts = itertools.accumulate([s.duration for s in each.samples], initial=each.base_decode_time)
+            shown += [start + s.cts for start, s in zip(starts, each.samples, strict=False)]
+        assert shown == pytest.approx([float(time * 90_000) for time in times], abs=200)
+        assert shown == sorted(shown)
 
 
 FOUND = [[1, 136, 1, 1, 94], [1, 135, 1, 2, 94]]
