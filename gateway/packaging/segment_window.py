@@ -140,7 +140,7 @@ class SegmentWindow:
         self.longest = 0.0  # maximum duration of all segments so far, seconds
         self.total_bytes = 0  # bytes of all segments so far
         self.total_seconds = 0.0  # seconds of all segments so far
-        self.peak = 0.0  # the highest bitrate of a segment, bits a second
+        self._peak = 0.0  # the highest measured bitrate, see `peak`
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -160,6 +160,14 @@ class SegmentWindow:
     def average(self) -> float:
         """The mean bitrate of all segments so far, bits a second."""
         return self.total_bytes * 8 / self.total_seconds if self.total_seconds else 0.0
+
+    @property
+    def peak(self) -> float:
+        """The peak segment bitrate so far, bits a second (§4.4.6.2): of successive segments of 0.5 to 1.5 targets.
+
+        A shorter segment alone does not count: a few frames after a key frame have a far higher bitrate.
+        """
+        return self._peak or self.average
 
     def find(self, uri: str) -> Segment | None:
         return self._by_uri.get(uri)
@@ -198,7 +206,13 @@ class SegmentWindow:
         self.seconds += segment.duration
         self.total_seconds += segment.duration
         self.longest = max(self.longest, segment.duration)
-        self.peak = max(self.peak, size * 8 / max(segment.duration, 0.1))
+        joined, seconds = 0, 0.0
+        for each in reversed(listed):
+            joined, seconds = joined + each.body.size, seconds + each.duration
+            if each is not segment and seconds > 1.5 * self.target:
+                break
+            if seconds >= 0.5 * self.target:
+                self._peak = max(self._peak, joined * 8 / seconds)
         # §6.2.2: "a server MUST NOT remove a Media Segment … if the duration of the Playlist minus the duration of the
         # segment is less than three times the Target Duration".
         fewest = max(self._size, self._length.least)

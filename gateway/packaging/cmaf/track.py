@@ -84,6 +84,7 @@ class CmafTrack:
         self.kind = kind
         self.media = "video" if kind == "video" else "audio"
         self.window = SegmentWindow(plan.size, budget=plan.budget, length=plan.length)
+        self.window.target = max(math.ceil(plan.seconds), 1)  # until `fix_durations`
         self.changed = Gate(waiters)
         # Returns the captions between two presentation times, in ticks of a clock; only of the main track.
         self.cut_captions: Callable[[int, int, int], CaptionPieces | None] | None = None

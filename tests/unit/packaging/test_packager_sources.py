@@ -16,6 +16,7 @@ from gateway.live.sink import EndReason
 from gateway.media import codecs
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.segment_window import LazyBytes, Segment, SegmentWindow
 from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import VIDEO
 from tests.support.hls_rules import Follower
@@ -152,6 +153,40 @@ def test_bandwidth_is_that_of_the_heaviest_segment_or_more() -> None:
     assert said >= sum(peaks)
     found = [int(b) for b in re.findall(r' bandwidth="(\d+)"', packager.manifests.manifest())]
     assert found[:2] == [int(p) for p in peaks]
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+@pytest.mark.parametrize("until", [0.1, 4.1, 12.1, 12.4])
+def test_a_short_segment_of_a_publisher_that_returns_does_not_raise_the_bandwidth(make: type, until: float) -> None:
+    """Most of its bytes are the key frame, and no player gets it alone."""
+
+    def bandwidth(first: float) -> int:
+        packager: TsPackager | CmafPackager = make(size=10)
+        for epoch, table in enumerate((Timetable(seconds=first, audio=None), Timetable(12, start=20, audio=None))):
+            packager.take_tracks(Tracks(table.video, None, epoch))
+            for unit in table.units():
+                size = 120_000 if unit.key else 8_000
+                packager.take(replace(unit, payload=nal(unit.dts, unit.key, size)))
+        packager.on_end(EndReason.PUBLISHER_GONE)
+        variant = packager.variant("") if isinstance(packager, TsPackager) else packager.manifests.variant()
+        return variant.bandwidth
+
+    assert bandwidth(12.0) <= bandwidth(until) < 1.3 * bandwidth(12.0)
+
+
+def test_the_peak_bitrate_is_of_successive_segments_of_half_to_one_and_a_half_target_durations() -> None:
+    def peak(*segments: tuple[float, int]) -> float:
+        window = SegmentWindow(10)
+        window.target = 2
+        for n, (duration, size) in enumerate(segments):
+            window.add(Segment(n, f"{n}.ts", duration, LazyBytes(bytes, size), "", 0, 0.0))
+        return window.peak
+
+    assert peak((0.5, 1000)) == 16_000, "nothing else is known"
+    assert peak((2.0, 1000), (2.0, 3000), (2.0, 2000)) == 12_000
+    assert peak((2.0, 1000), (0.5, 1000), (2.0, 2000)) == 9_600
+    assert peak((2.0, 2000), (0.5, 1000), (2.0, 1000)) == 9_600
+    assert peak((2.8, 1000), (0.5, 9000), (2.8, 1000)) == pytest.approx(1000 * 8 / 2.8)
 
 
 def test_a_segment_without_a_key_frame_removes_the_start_with_sap_attribute() -> None:
