@@ -58,7 +58,8 @@ class Packager:
     ready: whether playlists exist.
     cache: responses that servers made from the current state; emptied when the state changes.
     broken: number of units that could not be read.
-    forced_cuts: number of segments that began without a key frame, because the GOP exceeded the Target Duration.
+    forced_cuts: number of segments that began without a key frame: the GOP was longer than the Target Duration, or the
+    segment had too many bytes.
     ended: whether the stream has ended.
     moved: whether another node continues the ended stream. Then playlists do not say that they end.
     stopped: whether this packager has stopped for any reason; then nothing changes any more.

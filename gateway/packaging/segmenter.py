@@ -27,11 +27,11 @@ class Segmenter:
     length. But the first segments, which fix the Target Duration, are not shortened.
     target: Target Duration in whole seconds; None until `fix`. Then it never changes, because clients use it
     (§4.4.3.1 of the HLS draft).
-    forced_cuts: number of segments that had to begin without a key frame.
+    forced_cuts: number of segments that had to begin without a key frame, because the GOP was too long.
     """
 
     __slots__ = (
-        *("_bound", "_clock", "_forced", "_gops", "_key", "_least", "_splices", "_wanted"),
+        *("_bound", "_clock", "_gops", "_key", "_least", "_shortest", "_splices", "_wanted"),
         *("forced_cuts", "target"),
     )
 
@@ -40,37 +40,39 @@ class Segmenter:
         self._splices = splices
         self._wanted = max(int(seconds * clock), 1)
         self._least = max(int((seconds - _ROUNDING) * clock), 1)
-        self._forced = False  # the open segment began without a key frame
+        self._shortest = self._least  # ticks after which the open segment ends at a key frame
         self._bound = int(max(FIRST_CUT, min(2 * seconds, LONG_GOP), seconds) * clock)
         self._key = 0  # ticks from the start of the segment to the latest key frame
         self._gops: deque[int] = deque(maxlen=3)  # ticks of the latest GOPs
         self.target: int | None = None
         self.forced_cuts = 0
 
-    def take_frame(self, elapsed: int, length: int, key: bool, shown: int = 0) -> bool:
+    def take_frame(self, elapsed: int, length: int, key: bool, shown: int = 0, full: bool = False) -> bool:
         """Takes the next frame. Returns whether it begins a new segment.
 
         elapsed: ticks from the start of the segment to the frame.
         length: duration of the frame in ticks.
         key: whether it is a key frame.
         shown: the presentation time of a key frame, on the stream's clock.
+        full: whether the segment has too many bytes.
 
-        A segment that had to begin without a key frame may end at a key frame after half the wanted time. So the next
-        segments begin with key frames again. A segment ends early too where the next key frame would come too late:
-        a change of the input shortens a GOP.
+        A segment that had to begin without a key frame may end at a key frame after half the wanted time; if the
+        previous one was full, at any key frame. So the next segments begin with key frames again. A segment ends early
+        too where the next key frame would come too late: a change of the input shortens a GOP.
         """
         if key and (
-            elapsed >= (self._least // 2 if self._forced else self._least)
+            full
+            or elapsed >= self._shortest
             or self._is_last_chance(elapsed)
             or (self._splices and self._is_splice(elapsed, shown))
         ):
             self._note_key(elapsed)
-            self._forced = False
+            self._shortest = self._least
             self._key = 0
             return True
-        if elapsed + length > self._bound and elapsed > 0:
-            self._forced = not key
-            self.forced_cuts += self._forced
+        if (full or elapsed + length > self._bound) and elapsed > 0:
+            self.forced_cuts += not (key or full)
+            self._shortest = self._least if key else 1 if full else self._least // 2
             self._key = 0 if key else self._key - elapsed
             return True
         if key:

@@ -115,7 +115,7 @@ class VideoTrackBuilder:
             length = step or dts - self._last
             elapsed = dts + cts - self._first_presentation if key else dts - track.start
             shown = dts + cts + slew
-            cuts = self.segmenter.take_frame(elapsed, length, key, shown) or track.size > MAX_SEGMENT_BYTES
+            cuts = self.segmenter.take_frame(elapsed, length, key, shown, track.size > MAX_SEGMENT_BYTES)
             if cuts or key:
                 begun = self.may_begin(dts + slew, shown, cuts)
                 if begun is not None:

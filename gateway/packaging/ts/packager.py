@@ -32,6 +32,8 @@ _VERSION = 3  # EXTINF with fractions; nothing here needs more
 _FRAMES_PER_PES = 5  # about 100 ms of AAC: avoids most of the packets' padding
 _MAX_PES_WITH_PCR = 8_100  # ticks, 90 ms: audio without video carries the PCR, and a PES packet has one PCR
 _MAX_VIDEO_GAP = VIDEO_CLOCK  # ticks without pictures, after which video no longer decides where segments end
+# The next picture ends a segment with too many bytes, and counts the cut. So sound waits for it, up to this limit.
+_MAX_BYTES_WITH_SOUND = MAX_SEGMENT_BYTES + 1_000_000
 _PES_COST = 150  # bytes of a PES packet in addition to its media: headers, and half a packet of stuffing
 
 # Players read 31 bits of a Media Sequence Number (MediaMTX's gohlslib), so milliseconds since 1970 are too large.
@@ -101,8 +103,8 @@ class TsPackager(Packager):
     Segments begin at the first video key frame after `seconds`. Without video, or while none arrives, they begin by
     time. Audio is put into the segment that is open when it arrives, except audio after a key frame that arrived later.
     The Target Duration is fixed with the first segment. If a later GOP would exceed it, the segment is cut before a
-    picture that is not a key frame (`note_forced_cut`). Memory: segment_window.MAX_BYTES, and MAX_SEGMENT_BYTES for the
-    open segment.
+    picture that is not a key frame (`note_forced_cut`). Memory: segment_window.MAX_BYTES, and `_MAX_BYTES_WITH_SOUND`
+    and one unit for the open segment.
 
     name: of the stream, for logs.
     started: now, seconds since 1970. File names begin with it in milliseconds and numbers in seconds, so that
@@ -301,7 +303,7 @@ class TsPackager(Packager):
         else:
             # In presentation time: in an open GOP a key frame is decoded before pictures that are shown before it.
             elapsed = dts + cts - self._first_presentation if key else dts - self._start
-            cuts = self.segmenter.take_frame(elapsed, step, key, dts + cts) or self._bytes > MAX_SEGMENT_BYTES
+            cuts = self.segmenter.take_frame(elapsed, step, key, dts + cts, self._bytes > MAX_SEGMENT_BYTES)
             if (cuts or key) and self._decide_begin(dts, dts + cts, unit.wall, cuts):
                 date = None
                 if not key:
@@ -342,7 +344,7 @@ class TsPackager(Packager):
             return  # before the first picture
         elif (
             (self.segmenter.exceeds(end - self._start) and time - self._last_video > _MAX_VIDEO_GAP)
-            or self._bytes > MAX_SEGMENT_BYTES
+            or self._bytes > _MAX_BYTES_WITH_SOUND
         ) and self._decide_begin(time, time, unit.wall, True):
             self._finish_segment(time, time)
             self._begin(time, time, unit.wall)

@@ -189,6 +189,27 @@ def test_the_peak_bitrate_is_of_successive_segments_of_half_to_one_and_a_half_ta
     assert peak((2.8, 1000), (0.5, 9000), (2.8, 1000)) == pytest.approx(1000 * 8 / 2.8)
 
 
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+@pytest.mark.parametrize("size", [66_000, 70_000, 100_000])
+def test_segments_with_too_many_bytes_are_counted_and_the_next_ones_begin_with_key_frames_again(
+    make: type, size: int
+) -> None:
+    """GOPs of ten seconds of 13 Mbit/s and more."""
+    packager: TsPackager | CmafPackager = make(size=10)
+    table = Timetable(seconds=62, fps=Fraction(25), gop=(250,))
+    packager.take_tracks(Tracks(table.video, table.audio, 0))
+    pictures: list[tuple[int, bool]] = []
+    for unit in table.units():
+        is_picture = unit.track is VIDEO
+        packager.take(replace(unit, payload=nal(unit.dts, unit.key, size)) if is_picture else unit)
+        number = packager._number if isinstance(packager, TsPackager) else packager._video.number
+        if is_picture and (not pictures or pictures[-1][0] != number):
+            pictures.append((number, unit.key))
+    found = [key for _, key in pictures]
+    assert packager.forced_cuts == found.count(False) >= 5
+    assert all(one or two for one, two in itertools.pairwise(found))
+
+
 def test_a_segment_without_a_key_frame_removes_the_start_with_sap_attribute() -> None:
     packager = cmaf()
     feed(packager, Timetable(seconds=12, audio=None), end=False)

@@ -51,6 +51,15 @@ def test_after_a_forced_cut_the_next_key_frame_begins_a_segment_early() -> None:
     assert not segmenter.take_frame(CLOCK, FRAME, True)
 
 
+def test_after_a_full_segment_any_key_frame_begins_a_segment() -> None:
+    segmenter = Segmenter(CLOCK, 2.0)
+    assert segmenter.take_frame(CLOCK, FRAME, False, full=True)
+    assert segmenter.take_frame(FRAME, FRAME, True)
+    assert not segmenter.take_frame(CLOCK, FRAME, True)
+    assert segmenter.take_frame(2 * CLOCK, FRAME, True, full=True)
+    assert segmenter.forced_cuts == 0
+
+
 def ends(keys: Iterable[float], seconds: float = 2.0, target: int = 2) -> tuple[list[float], int]:
     """Returns the times at which segments end, in seconds, and the number of forced cuts. keys: times of key frames."""
     segmenter = Segmenter(CLOCK, seconds)
