@@ -157,7 +157,8 @@ class AudioClock:
     rate: Hz; the returned times are in ticks of it.
     timescale: ticks a second of the publisher's timestamps.
     tolerance: seconds. If a timestamp differs more from the computed time, the clock continues from the timestamp.
-    Times still grow by at least one tick.
+    Times still grow by at least one tick. Timestamps may be early by one and a half frames: some publishers send two
+    frames with one timestamp. But a late one is a lost frame, which must not make the sound early.
     resynced: whether the last call continued from the timestamp.
     """
 
@@ -181,10 +182,12 @@ class AudioClock:
         """
         time = self._next
         stamped = dts * self._rate // self._timescale
-        self.resynced = time is not None and not -self._tolerance <= stamped - time <= self._tolerance
+        tolerance = self._tolerance
+        self.resynced = False
         if time is None:
             time = stamped
-        elif self.resynced:
+        elif not (-tolerance <= stamped - time <= tolerance or -3 * samples <= 2 * (stamped - time) <= 0):
+            self.resynced = True
             time = max(stamped, self._last + 1)
         self._last = time
         self._next = time + samples

@@ -171,6 +171,22 @@ def test_a_gap_moves_the_audio_time_forward() -> None:
     assert not clock.resynced
 
 
+@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 48_000])
+@pytest.mark.parametrize("first", [0, 1])
+def test_two_frames_with_one_timestamp_follow_each_other(rate: int, first: int) -> None:
+    clock, samples = AudioClock(rate), 2048 if rate == 48_000 else 1024
+    stamps = [n // 2 * 2 * samples * 1000 // rate for n in range(first, 500)]
+    times = [clock.stamp(dts, samples) for dts in stamps]
+    assert {b - a for a, b in pairwise(times[1:])} == {samples}
+    late = [time - dts * rate / 1000 for time, dts in zip(times[1:], stamps[1:], strict=True)]
+    assert -0.001 * rate <= min(late) and max(late) <= samples + 0.001 * rate
+
+
+def test_a_lost_frame_of_low_rate_sound_is_a_gap() -> None:
+    clock = AudioClock(8_000)
+    assert [clock.stamp(128 * n, 1024) for n in (0, 1, 3, 4)] == [0, 1024, 3072, 4096]
+
+
 def test_audio_time_never_runs_backward() -> None:
     clock = AudioClock(48_000)
     times = [(clock.stamp(dts, 1024), clock.resynced) for dts in (1_000, 1_021, 0, 21, 43)]

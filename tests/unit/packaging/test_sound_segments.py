@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from gateway.formats.mp4.reader import parse_fragments
 from gateway.media.track import Kind, Tracks
+from tests.support.builders import AUDIO
 from tests.support.segmented import Timetable, cmaf
 
 
@@ -21,3 +25,20 @@ def test_sound_that_steps_back_behind_a_boundary_stays_in_its_segment() -> None:
         for one, two in zip(packager._video.window, packager._audio.window, strict=False):
             assert one.number == two.number
             assert abs(one.time / one.clock - two.time / two.clock) < 0.15 and two.duration > 1.8
+
+
+@pytest.mark.parametrize(("rate", "config"), [(16_000, b"\x14\x08"), (8_000, b"\x15\x88")])
+def test_low_rate_sound_in_pairs_with_one_timestamp_has_no_overlaps_and_whole_parts(rate: int, config: bytes) -> None:
+    packager, frame = cmaf(size=50), 1024 * 1000 // rate
+    table = Timetable(seconds=12, rate=rate, audio=replace(AUDIO, config=config))
+    packager.on_tracks(Tracks(table.video, table.audio, 0))
+    for unit in table.units():
+        is_sound = unit.track.kind is Kind.AUDIO
+        packager.on_unit(replace(unit, dts=unit.dts // (2 * frame) * 2 * frame) if is_sound else unit)
+    packager.catch_up()
+    end = None
+    for segment in list(packager._audio.window)[1:]:
+        assert min(part.duration for part in segment.parts[:-1]) > 0.38
+        for fragment in parse_fragments(segment.body()):
+            assert end in (None, fragment.base_decode_time)
+            end = fragment.base_decode_time + sum(sample.duration for sample in fragment.samples)
