@@ -90,13 +90,16 @@ class VideoTrackBuilder:
         if step and not -1 <= step - self._rounded_step <= 1:
             self._rounded_step = step
             track.round_parts(step)
+        late = 0  # ticks by which its decode time moves; the next frame is expected without them
         end = self._end
         if end is not None:
             if dts < end or self._left_out:
+                late = max(end - dts, 0)
                 cts += dts - end
                 dts = end
             self._end = None
         if dts <= self._last and track.open:
+            late += self._last + 1 - dts
             cts += dts - self._last - 1
             dts = self._last + 1
         self._left_out = False
@@ -127,6 +130,7 @@ class VideoTrackBuilder:
             if begins:
                 if moved > 0 and not samples:
                     cts -= moved  # its decode time continues the last part
+                    late += moved
                     moved = 0
                 # If media are moved later, a gap remains, because no part may exceed the Part Target Duration.
                 self._end_segment(min(dts, dts - moved), dts + cts - moved if key else None)
@@ -154,7 +158,7 @@ class VideoTrackBuilder:
         self._bytes += len(payload)
         self._last = dts
         if step and dts + 2 * step - self._start > track.part_ticks:
-            self._end = dts + step - self.timing.ahead
+            self._end = max(dts + step - late - self.timing.ahead, dts + 1)
             self._end_part(self._end)
         return key_is_first
 

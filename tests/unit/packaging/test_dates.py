@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from gateway.formats.mp4.reader import parse_fragments
 from gateway.formats.script_data import AdCue, CueType
+from gateway.media import codecs
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Tracks
@@ -64,10 +66,14 @@ def test_dates_follow_a_clock_that_drifts(
         assert abs(one.wall + one.duration - two.wall) < 0.002 and one.epoch == two.epoch
 
 
-def test_a_drift_makes_no_gap_between_fragments() -> None:
+@pytest.mark.parametrize("told", [30.0, 2.0])
+def test_a_drift_makes_no_gap_between_fragments(told: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a known rate of two pictures a second, each picture is a part, and its end is predicted."""
+    monkeypatch.setattr(codecs, "frame_rate", lambda track: told)
     segments, _ = dated(packager := cmaf(), drifting(400, seconds=HOUR))
     for one, two in itertools.pairwise(segments):
         assert abs(one.time + one.length - two.time) <= 1
+    assert all(abs(sample.cts) <= 90 for s in segments[-10:] for f in parse_fragments(s.body()) for sample in f.samples)
     audio = packager.manifests.track("audio")
     assert audio is not None
     for one, two in itertools.pairwise(audio.window):
