@@ -53,6 +53,8 @@ class VideoTiming:
     _anchor: int = field(default=0, init=False)  # time of frame 0 of the grid
     _count: int = field(default=0, init=False)  # number of the last frame on the grid
     _regular_steps: int = field(default=0, init=False)  # consecutive steps of exactly one frame
+    _skipped: int = field(default=0, init=False)  # frames of the grid that the last skip left out
+    _equal_skips: int = field(default=0, init=False)  # consecutive skips of `_skipped` frames
     _base: int = field(default=0, init=False)  # time at which the measurement of the period began
     _before: int = field(default=0, init=False)  # number of frames from `_base` to the anchor
     _last: int | None = field(default=None, init=False)  # the last returned decode time
@@ -142,8 +144,16 @@ class VideoTiming:
         skipped = (2 * off * den + num) // (2 * num)
         if skipped >= 1 and abs(off - skipped * num // den) <= _TOLERANCE:
             self._count += 1 + skipped
-            self._regular_steps = 0
-            return self._anchor + self._count * num // den
+            time = self._anchor + self._count * num // den
+            is_equal = skipped == self._skipped and not self._regular_steps
+            self._equal_skips = self._equal_skips + 1 if is_equal else 1
+            self._skipped, self._regular_steps = skipped, 0
+            if self._equal_skips >= _ESTIMATE_INTERVALS:
+                # The real rate is a fraction of the announced one.
+                self._equal_skips = 0
+                self._restart(time)
+                self._num, self._den = _period_of(VIDEO_CLOCK * den / (num * (1 + skipped)))
+            return time
         if was_regular and abs(off) <= 3 * _TOLERANCE:
             # Drift: the real period is the mean since the measurement began.
             self._before += self._count + 1

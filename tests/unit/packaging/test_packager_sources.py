@@ -238,6 +238,16 @@ def test_part_target_suits_the_frame_rate(fps: Fraction, target: float) -> None:
     assert packager.manifests.tracks[0].part_target == target
 
 
+@pytest.mark.parametrize("fps", [Fraction(15), Fraction(10), Fraction(15, 2)], ids=str)
+def test_a_rate_that_is_a_fraction_of_the_announced_one_is_listed_and_has_no_short_parts(fps: Fraction) -> None:
+    assert codecs.frame_rate(VIDEO) == 30
+    packager = cmaf(size=100)
+    feed(packager, Timetable(fps=fps, gop=(int(2 * fps),), seconds=14), end=False)
+    (video, _), said = packager.manifests.tracks, packager.manifests.frame_rate
+    assert said == fps
+    assert min(part.duration for segment in list(video.window)[1:] for part in segment.parts) > 0.38
+
+
 def test_mp3_has_the_codec_name_of_each_format() -> None:
     packager = cmaf()
     track = MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b"")

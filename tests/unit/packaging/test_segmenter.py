@@ -125,6 +125,38 @@ def test_a_wrong_declared_rate_is_replaced_by_the_measured_one() -> None:
     assert timing.frame_rate == 25 and timing.step == 3600
 
 
+@pytest.mark.parametrize(("told", "fps"), [(30, 15), (30, 10), (30, 7.5), (60, 20), (50, 25), (25, 12.5)])
+def test_a_rate_that_is_a_fraction_of_the_declared_one_is_found(told: float, fps: float) -> None:
+    timing = VideoTiming(1000, told)
+    times = [timing.stamp(round(n * 1000 / fps), 0)[0] for n in range(100)]
+    assert timing.frame_rate == Fraction(fps) and timing.step == 90_000 / fps
+    assert times == [n * 90_000 / fps for n in range(100)]
+
+
+def test_half_the_ntsc_rate_is_found_exactly() -> None:
+    timing = VideoTiming(1000, 30_000 / 1001)
+    for n in range(100):
+        timing.stamp(round(n * 1001 / 15), 0)
+    assert timing.frame_rate == Fraction(15_000, 1001)
+
+
+def test_a_rate_that_falls_to_a_third_and_returns_is_followed() -> None:
+    timing, time = VideoTiming(1000, 30.0), Fraction(0)
+    for fps, count in ((30, 60), (10, 60), (30, 60)):
+        for _ in range(count):
+            timing.stamp(round(time), 0)
+            time += Fraction(1000, fps)
+        assert timing.frame_rate == fps
+
+
+def test_single_skipped_frames_do_not_change_the_rate() -> None:
+    timing = VideoTiming(1000, 30.0)
+    for n in range(1000):
+        if n % 7:
+            timing.stamp(round(n * 1000 / 30), 0)
+    assert timing.frame_rate == 30
+
+
 def test_a_rate_that_drifts_is_followed() -> None:
     timing = VideoTiming(1000, 30.0)
     for n in range(4000):
