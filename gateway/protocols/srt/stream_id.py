@@ -3,6 +3,7 @@
 Three forms are accepted: `publish:<id>?sign=<key>` or `read:<id>?<query>`; the syntax of the draft's Appendix B,
 `#!::r=<id>,m=publish,sign=<key>`; and `<id>?sign=<key>` to push or `<id>` to play. Encoders vary them: with an
 application before the id (`live/<id>`), without a mode, and Blackmagic's put the stream key into the user name `u`.
+The whole may be percent-encoded.
 """
 
 import re
@@ -37,6 +38,8 @@ class StreamId:
 
 def parse_stream_id(text: str) -> StreamId:
     """Returns the request. Raises InvalidStreamId."""
+    if "%" in text and "?" not in text and not text.startswith(_STANDARD):
+        text = unquote(text)  # some encoders send a stream id as it is written in an address
     if text.startswith(_STANDARD):
         return _parse_standard(text.removeprefix(_STANDARD))
     is_push: bool | None = None

@@ -33,6 +33,11 @@ BMD = "bmd_uuid=0-1,bmd_name=Studio"
         ("read:../a1", StreamId("../a1", False, {})),  # no name of a stream
         ("#!::r=a1,sign=9-k", StreamId("a1", True, {"sign": "9-k"})),
         ("#!::r=a1,m=request,sign=9-k", StreamId("a1", False, {"sign": "9-k"})),
+        # The whole stream id is percent-encoded.
+        ("%23!::r=a1,m=publish,sign=9-k", StreamId("a1", True, {"sign": "9-k"})),
+        ("%23%21%3A%3Ar%3Da1%2Cm%3Dpublish%2Csign%3D9-k", StreamId("a1", True, {"sign": "9-k"})),
+        ("publish:a1%3Fsign%3D9-k", StreamId("a1", True, {"sign": "9-k"})),
+        ("publish:a1%FF", StreamId("a1\N{REPLACEMENT CHARACTER}", True, {})),  # no name of a stream
         # Blackmagic: the stream key is the user's name, and people name their encoder.
         (f"#!::{BMD},u=a1?sign=9-k", StreamId("a1", True, {"sign": "9-k", "bmd_uuid": "0-1", "bmd_name": "Studio"})),
         (f"#!::u=a1?sign=9-k,{BMD}", StreamId("a1", True, {"sign": "9-k", "bmd_uuid": "0-1", "bmd_name": "Studio"})),
@@ -61,6 +66,7 @@ def test_the_forms(text: str, expected: StreamId) -> None:
         "read: ",
         "x?" + "&" * 30,
         "#!::" + "," * 30,
+        "%23!::a",
     ],
 )
 def test_other_forms_are_refused(text: str) -> None:
