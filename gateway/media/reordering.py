@@ -1,6 +1,7 @@
 """Finds out whether the pictures of a track are shown in another order than they are sent (B-frames)."""
 
 from collections.abc import Iterable
+from math import inf
 from typing import Final
 
 from gateway.media.codecs import sps_of
@@ -29,15 +30,17 @@ def has_reordering(track: MediaTrack, units: Iterable[AccessUnit]) -> bool:
     """Whether the pictures of a video track are reordered.
 
     units: of one GOP, from its key frame on; units of other tracks are ignored. Without enough units, the parameter
-    sets decide: an encoder may announce reordering and never use it.
+    sets or an offset decide: an encoder may announce reordering and never use it, and AMD's shows each picture one
+    later than it is sent.
     """
     declared = declared_reordering(track)
     if declared is False:
         return False
-    count, least = 0, track.timescale * _ROUNDING
+    count, least, last, may_reorder = 0, track.timescale * _ROUNDING, -inf, declared is True
     for unit in units:
         if unit.track.kind is Kind.VIDEO:
-            if abs(unit.cts) > least:
+            shown, has_offset = unit.dts + unit.cts, abs(unit.cts) > least
+            if shown < last - least or (declared and has_offset):
                 return True
-            count += 1
-    return declared is True and count < _ENOUGH
+            count, last, may_reorder = count + 1, max(last, shown), may_reorder or has_offset
+    return may_reorder and count < _ENOUGH

@@ -46,7 +46,19 @@ def test_without_a_declaration_the_times_of_the_units_decide() -> None:
     plain = [builders.picture(n * 40, n == 0) for n in range(10)]
     assert not has_reordering(track, plain)
     assert not has_reordering(track, [])
-    assert has_reordering(track, [*plain, builders.picture(400, cts=40)])
+    # I P B B: the pictures after P are shown before it.
+    reordered = [builders.picture(n * 40, n == 0, cts=cts) for n, cts in enumerate((40, 120, 0, 0))]
+    assert has_reordering(track, reordered)
+    assert has_reordering(track, reordered[:1]), "of so few pictures, an offset may be that of B-frames"
+
+
+def test_an_equal_offset_of_all_pictures_is_no_reordering() -> None:
+    """The H.264 encoder of AMD in OBS shows every picture one later than it is sent, also without B-frames."""
+    track = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"")
+    shifted = [builders.picture(n * 33, n == 0, cts=33 + n % 2) for n in range(10)]
+    assert not has_reordering(track, shifted)
+    declaring = track_of(*X264, "-bf", "2", "-pix_fmt", "yuv420p")
+    assert has_reordering(declaring, shifted), "an encoder that declares B-frames sends them later"
 
 
 def test_an_encoder_that_declares_but_never_uses_reordering_has_none() -> None:
