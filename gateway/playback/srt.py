@@ -71,6 +71,9 @@ class SrtPlay:
                 raise HandshakeRefused(Reject.FORBIDDEN, "only nodes with the store of channels know the passphrase")
         return channel.srt_passphrase or self._settings.srt.passphrase.get_secret_value()
 
+    def refuse(self, reason: str) -> None:
+        """Does nothing: the owner learns of refused pushes only."""
+
     async def begin(self, link: SrtLink) -> SrtPlay:
         try:
             stream = await self._play.begin(_MAX_WAIT)

@@ -11,7 +11,7 @@ GatewayError
 │   └── TooManyRefusals  too many wrong credentials came from an address
 ├── TooManyRequests         too many clips of a channel were made in this time
 ├── BitRateTooHigh       a push was just ended for its bit rate
-├── MediaUnusable        a push ended, because nothing of it could be used
+├── MediaUnusable        a push with a right key ended or was refused, because nothing of it could be used
 ├── PushesNotAccepted    this node serves players and accepts no pushes
 ├── NoSuchChannel        no channel is stored under this id
 ├── ChannelExists        a channel is stored under this id already
@@ -50,7 +50,7 @@ class RefusalReason(StrEnum):
     """Why a push was refused, as clients see it.
 
     EXPIRED, REVOKED: the sign itself verifies. WRONG: any other wrong key, also for an unknown channel.
-    HOOK: the operator's service refused it. UNUSABLE: nothing of its media could be used.
+    HOOK: the operator's service refused it. UNUSABLE: nothing of its media could be used, or its connection.
     """
 
     MISSING = "missing"
@@ -143,7 +143,10 @@ class BitRateTooHigh(GatewayError):
 
 
 class MediaUnusable(GatewayError):
-    """A push ended, because nothing of it could be used. The message says what came, for the channel's owner."""
+    """A push with a right key ended or was refused, because nothing of it could be used.
+
+    The message says what came, for the channel's owner.
+    """
 
 
 class PushesNotAccepted(GatewayError):

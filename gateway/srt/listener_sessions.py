@@ -45,6 +45,9 @@ class SrtRequest(Protocol):
     async def check(self) -> str:
         """Checks its key. Returns the passphrase of the stream; "": none. Raises HandshakeRefused."""
 
+    def refuse(self, reason: str) -> None:
+        """Learns why the handshake is refused although its key is right. reason: a sentence for the owner."""
+
     async def begin(self, link: SrtLink) -> SrtUser:
         """Begins to push or to play. Raises HandshakeRefused."""
 
@@ -184,13 +187,7 @@ class SrtSession:
     async def _open(self, conclusion: Conclusion, request: SrtRequest) -> None:
         caller, link = conclusion.handshake.socket, None
         try:
-            passphrase = await request.check()
-            if not conclusion.key_material:
-                agreed = self._agree(conclusion, passphrase)
-            else:
-                async with self._server.guesses.turn:
-                    await asyncio.sleep(0)
-                    agreed = self._agree(conclusion, passphrase)
+            agreed = await self._judge(conclusion, request, await request.check())
             if agreed is None:
                 return
             agreement, answer = agreed
@@ -214,6 +211,20 @@ class SrtSession:
         self._client.accept()
         self._answer(caller)
         self._server.ticker.add(link)
+
+    async def _judge(
+        self, conclusion: Conclusion, request: SrtRequest, passphrase: str
+    ) -> tuple[Agreement, bytes] | None:
+        """Returns what `_agree` returns, in turn. Tells the request of a refusal. Raises HandshakeRefused."""
+        try:
+            if not conclusion.key_material:
+                return self._agree(conclusion, passphrase)
+            async with self._server.guesses.turn:
+                await asyncio.sleep(0)
+                return self._agree(conclusion, passphrase)
+        except HandshakeRefused as error:
+            request.refuse(str(error))
+            raise
 
     def _agree(self, conclusion: Conclusion, passphrase: str) -> tuple[Agreement, bytes] | None:
         """Returns what `accept` returns; None if the caller gets no answer. Raises HandshakeRefused."""

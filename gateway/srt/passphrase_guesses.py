@@ -8,8 +8,7 @@ from typing import Final
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.network import client_network
 from gateway.lib.refusals import Refusals
-from gateway.protocols.srt.listening import HandshakeRefused
-from gateway.protocols.srt.packets import Reject
+from gateway.protocols.srt.listening import wrong_passphrase
 
 _REMEMBERED: Final = 4_096  # wrong handshakes, of about 300 bytes each
 _ADDRESSES: Final = 10_000
@@ -51,7 +50,7 @@ class PassphraseGuesses:
     def check(self, address: str, passphrase: str, material: bytes) -> None:
         """Raises HandshakeRefused for key material that was wrong before."""
         if (address, passphrase, material) in self._wrong:
-            raise HandshakeRefused(Reject.BAD_SECRET, "wrong passphrase")
+            raise wrong_passphrase()
 
     def note_wrong(self, address: str, passphrase: str, material: bytes, now: float) -> None:
         """Counts a wrong passphrase."""

@@ -12,7 +12,7 @@ from gateway.ingest.services import ListenerServices
 from gateway.live.program_intake import ProgramIntake
 from gateway.live.sink import EndReason
 from gateway.ports.auth_hook import HookDetails
-from gateway.ports.errors import GatewayError
+from gateway.ports.errors import GatewayError, MediaUnusable
 from gateway.protocols.srt.stream_id import StreamId
 from gateway.srt.link import Direction, SrtLink
 from gateway.srt.refusals import rejected
@@ -53,6 +53,9 @@ class SrtPush:
         channel = self._push.channel
         assert channel is not None  # `check_key` has set it
         return channel.srt_passphrase or self._services.settings.srt.passphrase.get_secret_value()
+
+    def refuse(self, reason: str) -> None:
+        self._push.refuse(MediaUnusable(reason))
 
     async def begin(self, link: SrtLink) -> SrtPush:
         try:

@@ -123,6 +123,11 @@ def conclusion_of(datagram: bytes, arrival: float) -> Conclusion:
     )
 
 
+def wrong_passphrase() -> HandshakeRefused:
+    """Returns the refusal of a caller with a wrong passphrase."""
+    return HandshakeRefused(Reject.BAD_SECRET, "The SRT passphrase is wrong: copy it from the channel again.")
+
+
 def refuse(conclusion: SrtHandshake, code: int, stamp: int) -> bytes:
     """Returns the packet that refuses a conclusion."""
     answer = SrtHandshake(
@@ -184,12 +189,12 @@ def _keys(material: bytes, passphrase: str) -> tuple[ReceiveKeys | None, SendKey
     if not material and not passphrase:
         return None, None
     if not material:
-        raise HandshakeRefused(Reject.UNSECURE, "a passphrase is required")
+        raise HandshakeRefused(Reject.UNSECURE, "The SRT passphrase is missing: set that of the channel.")
     if not passphrase:
-        raise HandshakeRefused(Reject.UNSECURE, "the peer encrypts, but there is no passphrase here")
+        raise HandshakeRefused(Reject.UNSECURE, "An SRT passphrase is set, but the channel has none: remove it.")
     try:
         return keys_of_caller(passphrase, material)
     except WrongPassphrase:
-        raise HandshakeRefused(Reject.BAD_SECRET, "wrong passphrase") from None
+        raise wrong_passphrase() from None
     except RemoteProtocolError as error:
         raise HandshakeRefused(Reject.CRYPTO, str(error)) from None

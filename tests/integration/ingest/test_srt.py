@@ -177,8 +177,16 @@ def test_a_passphrase_for_all_channels_holds_unless_a_channel_has_its_own(secret
 def test_a_wrong_missing_or_needless_passphrase_is_refused(gateway: Gateway) -> None:
     channel, plain = gateway.channel(srtPassphrase=SECRET), gateway.channel()
     assert refusal(gateway, push_id(channel), passphrase="not the passphrase") == Reject.BAD_SECRET
+    assert told(channel) == ["The SRT passphrase is wrong: copy it from the channel again."]
     assert refusal(gateway, push_id(channel)) == Reject.UNSECURE
+    assert told(channel)[0] == "The SRT passphrase is missing: set that of the channel."
     assert refusal(gateway, push_id(plain), passphrase=SECRET) == Reject.UNSECURE
+    assert told(plain) == ["An SRT passphrase is set, but the channel has none: remove it."]
+
+
+def told(channel: Channel) -> list[str]:
+    """What the session tells of refused pushes that have the right key, the newest first."""
+    return [one["text"] for one in channel.session()["refusals"] if one["reason"] == "unusable"]
 
 
 # ---- the life of a push ----

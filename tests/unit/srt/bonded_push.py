@@ -51,6 +51,8 @@ class _Receiver:
     async def check(self) -> str:
         return ""
 
+    def refuse(self, reason: str) -> None: ...
+
     async def begin(self, link: SrtLink) -> SrtUser:
         self.link = link
         return self

@@ -59,6 +59,8 @@ class Lab:
         await self.may_begin.wait()
         return ""
 
+    def refuse(self, reason: str) -> None: ...
+
     async def begin(self, link: SrtLink) -> SrtUser:
         if self.error is not None:
             raise self.error

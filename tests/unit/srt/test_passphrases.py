@@ -12,7 +12,7 @@ from gateway.lib.refusals import Refusals
 from gateway.lib.tasks import Tasks
 from gateway.protocols.srt import crypto
 from gateway.protocols.srt.calling import Caller
-from gateway.protocols.srt.listening import HandshakeRefused
+from gateway.protocols.srt.listening import HandshakeRefused, wrong_passphrase
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.link import Direction, SrtLink, SrtUser
@@ -25,12 +25,16 @@ SECRET = "the right passphrase"
 
 
 class Player:
-    """A request that is always allowed, and its user."""
+    """A request that is always allowed, and its user. reasons: why the handshakes of all of them were refused."""
 
     direction = Direction.PLAY
+    reasons: list[str]
 
     async def check(self) -> str:
         return SECRET
+
+    def refuse(self, reason: str) -> None:
+        self.reasons.append(reason)
 
     async def begin(self, link: SrtLink) -> SrtUser:
         return self
@@ -64,6 +68,7 @@ class Lab:
 
     def __init__(self, tasks: Tasks, monkeypatch: pytest.MonkeyPatch, per_minute: int) -> None:
         self.refusals, self.derived = Refusals(per_minute), 0
+        monkeypatch.setattr(Player, "reasons", [], raising=False)
         self.server = SrtServer(
             LatencyRange(), lambda stream_id, address: Player(), tasks, PassphraseGuesses(self.refusals)
         )
@@ -109,6 +114,22 @@ async def test_wrong_passphrases_count_as_wrong_keys_of_their_address(monkeypatc
             assert await lab.call(f"a wrong passphrase {n}") == Reject.BAD_SECRET
         assert lab.refusals.count("192.0.2.1", time.monotonic()) == 3
         assert lab.derived == 3
+
+
+async def test_a_request_with_a_right_key_learns_why_its_handshake_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Tasks("test") as tasks:
+        lab = Lab(tasks, monkeypatch, per_minute=30)
+        caller, conclusion = lab.conclusion("a wrong passphrase", "192.0.2.1")
+        for _ in range(2):
+            assert await lab.ask(caller, conclusion, "192.0.2.1") == Reject.BAD_SECRET
+        assert await lab.call("") == Reject.UNSECURE
+        assert Player.reasons == [
+            str(wrong_passphrase()),
+            str(wrong_passphrase()),
+            "The SRT passphrase is missing: set that of the channel.",
+        ]
+        assert await lab.call(SECRET) == 0
+        assert len(Player.reasons) == 3
 
 
 async def test_above_the_limit_one_handshake_a_second_is_judged_and_others_get_no_answer(
