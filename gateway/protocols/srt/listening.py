@@ -35,6 +35,7 @@ from gateway.protocols.srt.url import MAX_LATENCY
 
 _COOKIE_SECONDS: Final = 60.0  # of one cookie; the one before is valid too
 _LIVE: Final = "live"
+_FEC: Final = "fec"  # libsrt's packet filter
 OUR_FLAGS: Final = (
     SrtFlag.TIMED_SENDER
     | SrtFlag.TIMED_RECEIVER
@@ -58,7 +59,8 @@ class Conclusion:
     """A caller's conclusion with a valid cookie.
 
     stream_id: "" if the caller sends none. key_material: b"" if it does not encrypt. arrival: monotonic seconds.
-    stamp: the packet's time stamp, microseconds.
+    stamp: the packet's time stamp, microseconds. packet_filter: as the caller sent it; b"": none.
+    unsupported: why it is refused, which the owner of its stream learns; None: it is not.
     """
 
     handshake: SrtHandshake
@@ -67,6 +69,8 @@ class Conclusion:
     key_material: bytes
     arrival: float
     stamp: int
+    packet_filter: bytes
+    unsupported: HandshakeRefused | None
 
 
 class Cookies:
@@ -106,21 +110,34 @@ def conclusion_of(datagram: bytes, arrival: float) -> Conclusion:
     try:
         parameters = Parameters.decode(handshake.find(HandshakeExtension.PARAMETERS_REQUEST) or b"")
         stream_id = decode_text(handshake.find(HandshakeExtension.STREAM_ID) or b"")
-        congestion = decode_text(handshake.find(HandshakeExtension.CONGESTION) or encode_text(_LIVE))
+        unsupported = _unsupported(handshake, parameters)
     except RemoteProtocolError as error:
         raise HandshakeRefused(Reject.ROGUE, str(error)) from None
-    if parameters.flags & SrtFlag.STREAM:
-        raise HandshakeRefused(Reject.MESSAGE_MODE, "the buffer mode is for files")
-    if congestion != _LIVE:
-        raise HandshakeRefused(Reject.CONGESTION, "only live mode is supported")
-    if handshake.find(HandshakeExtension.FILTER) is not None:
-        raise HandshakeRefused(Reject.FILTER, "packet filters are not supported")
-    if handshake.find(HandshakeExtension.GROUP) is not None:
-        raise HandshakeRefused(Reject.GROUP, "groups of sockets are not supported; SRTLA bonds links")
     _, _, stamp, _ = HEAD.unpack_from(datagram)
     return Conclusion(
-        handshake, parameters, stream_id, handshake.find(HandshakeExtension.KEYS_REQUEST) or b"", arrival, stamp
-    )
+        handshake, parameters, stream_id, handshake.find(HandshakeExtension.KEYS_REQUEST) or b"", arrival, stamp,
+        handshake.find(HandshakeExtension.FILTER) or b"", unsupported,
+    )  # fmt: skip
+
+
+def _unsupported(handshake: SrtHandshake, parameters: Parameters) -> HandshakeRefused | None:
+    """Returns the refusal of a caller that wants what is not supported. Raises RemoteProtocolError.
+
+    A caller with FEC ends without the same filter in the answer. Its control packets are not used: as long as it
+    retransmits too, nothing is lost without them.
+    """
+    if parameters.flags & SrtFlag.STREAM:
+        return HandshakeRefused(Reject.MESSAGE_MODE, "The encoder uses the buffer mode of SRT: set the live mode.")
+    if decode_text(handshake.find(HandshakeExtension.CONGESTION) or encode_text(_LIVE)) != _LIVE:
+        return HandshakeRefused(Reject.CONGESTION, "The encoder uses the file mode of SRT: set the live mode.")
+    name, *options = decode_text(handshake.find(HandshakeExtension.FILTER) or encode_text(_FEC)).split(",")
+    if name != _FEC or "arq:never" in options:
+        reason = "The encoder asks for FEC without retransmission, or another packet filter: switch it off."
+        return HandshakeRefused(Reject.FILTER, reason)
+    if handshake.find(HandshakeExtension.GROUP) is not None:
+        reason = "The encoder sends a group of SRT connections, which are not supported: send one, or use SRTLA."
+        return HandshakeRefused(Reject.GROUP, reason)
+    return None
 
 
 def wrong_passphrase() -> HandshakeRefused:
@@ -140,11 +157,13 @@ def refuse(conclusion: SrtHandshake, code: int, stamp: int) -> bytes:
 def accept(
     conclusion: Conclusion, latency: float, passphrase: str, now: float, longest: float = MAX_LATENCY / 1000
 ) -> tuple[Agreement, bytes]:
-    """Returns the agreement, and the answer to the caller. Raises HandshakeRefused for a wrong passphrase.
+    """Returns the agreement, and the answer to the caller. Raises HandshakeRefused, as for a wrong passphrase.
 
     latency: at least, seconds. passphrase: "": no encryption. It takes a millisecond with encryption.
     longest: latency of a caller that wants more, seconds. The caller decides how much waits for it in our memory.
     """
+    if conclusion.unsupported is not None:
+        raise conclusion.unsupported
     handshake, asked = conclusion.handshake, conclusion.parameters
     receive_keys, send_keys = _keys(conclusion.key_material, passphrase)
     ours, most = round(latency * 1000), round(longest * 1000)
@@ -163,15 +182,18 @@ def accept(
         send_latency=send_latency / 1000,
         receive_keys=receive_keys,
         send_keys=send_keys,
+        has_fec=bool(conclusion.packet_filter),
     )
     parameters = Parameters(VERSION, OUR_FLAGS, receive_latency, send_latency)
     extensions = [(int(HandshakeExtension.PARAMETERS), parameters.encode())]
     if conclusion.key_material:
         extensions.append((int(HandshakeExtension.KEYS), conclusion.key_material))
+    if conclusion.packet_filter:
+        extensions.append((int(HandshakeExtension.FILTER), conclusion.packet_filter))
     answer = SrtHandshake(
         5,
         handshake.encryption,
-        3 if conclusion.key_material else 1,
+        1 | bool(conclusion.key_material) << 1 | bool(conclusion.packet_filter) << 2,  # §3.2.1, Table 3
         agreement.own_first,
         min(MTU, handshake.mtu),
         WINDOW,

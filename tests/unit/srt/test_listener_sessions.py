@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -14,7 +15,7 @@ from gateway.lib.tasks import Tasks
 from gateway.protocols.srt.calling import Caller
 from gateway.protocols.srt.connection import SrtConnection
 from gateway.protocols.srt.listening import HandshakeRefused
-from gateway.protocols.srt.packets import Reject
+from gateway.protocols.srt.packets import HandshakeExtension, Reject, encode_text
 from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.link import Direction, SrtLink, SrtUser
 from gateway.srt.listener_sessions import MAX_LINKS, SrtServer, SrtSession
@@ -28,6 +29,7 @@ class Lab:
     """A listener and one address of callers. It is the request and the user of each of them.
 
     sent: to the address. got: payloads by user. closes: why the address was forgotten. begun: links that began.
+    told: to requests whose handshake was refused.
     """
 
     direction = Direction.PUBLISH
@@ -41,6 +43,7 @@ class Lab:
         self.asked: list[tuple[str, str]] = []
         self.begun: list[SrtLink] = []
         self.payloads: list[bytes] = []
+        self.told: list[str] = []
         self.abandoned = 0
         self.error: Exception | None = None
         self.may_begin = asyncio.Event()
@@ -59,7 +62,8 @@ class Lab:
         await self.may_begin.wait()
         return ""
 
-    def refuse(self, reason: str) -> None: ...
+    def refuse(self, reason: str) -> None:
+        self.told.append(reason)
 
     async def begin(self, link: SrtLink) -> SrtUser:
         if self.error is not None:
@@ -175,6 +179,22 @@ async def test_a_refused_caller_gets_the_code_and_its_address_is_forgotten() -> 
         assert lab.abandoned == 1
         samples = {sample.labels: sample.value for sample in lab.server.samples() if "refused" in sample.metric.name}
         assert samples["14xx",] == 2
+
+
+async def test_an_unsupported_connection_is_told_to_its_request() -> None:
+    """The key is checked first, so the owner of the channel learns of it."""
+    async with listening() as lab:
+        for kind, content in (
+            (HandshakeExtension.FILTER, encode_text("fec,cols:10,arq:never")),
+            (HandshakeExtension.GROUP, bytes(8)),
+        ):
+            caller, before = lab.concluding(), len(lab.sent)
+            lab.give(caller.datagram + struct.pack(">HH", kind, len(content) // 4) + content)
+            await until(lambda before=before: len(lab.sent) > before)
+            with pytest.raises(HandshakeRefused):
+                caller.receive(lab.sent[-1], time.monotonic())
+        assert [text.split()[4] for text in lab.told] == ["FEC", "group"]
+        assert not lab.begun and lab.abandoned == 2
 
 
 async def test_an_internal_error_is_told_as_one_and_leaves_nothing() -> None:
