@@ -1,6 +1,6 @@
 """Writes the Multivariant Playlist: the renditions of a stream, with the values by which players choose."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,12 +75,12 @@ def multivariant(
     if any(track.source.startswith("SERVICE") for track in captions or ()):
         version = max(version, 7)  # RFC 8216 §7: "SERVICE" values for the INSTREAM-ID attribute
     lines = ["#EXTM3U\n", f"#EXT-X-VERSION:{version}\n"]
-    for r in renditions:
+    for r, tag in zip(renditions, _media("AUDIO", [(r.group, r.name, r) for r in renditions]), strict=True):
         channels = f',CHANNELS="{r.channels}"' if r.channels else ""
         uri = f",URI={quoted(r.uri, MARK)}" if r.uri else ""
-        lines.append(f"{_media('AUDIO', r.group, r.name, r.language, r.default)}{channels}{uri}\n")
-    for track in captions or ():
-        tag = _media("CLOSED-CAPTIONS", "cc", track.label, track.language, track.default)
+        lines.append(f"{tag}{channels}{uri}\n")
+    tracks = captions or ()
+    for track, tag in zip(tracks, _media("CLOSED-CAPTIONS", [("cc", t.label, t) for t in tracks]), strict=True):
         lines.append(f"{tag},INSTREAM-ID={quoted(track.source)}\n")
     lines += subtitle_tags(subtitles, MARK)
     has_hdr = any(v.range != "SDR" for v in variants)
@@ -104,25 +104,32 @@ def multivariant(
     return "".join(lines)
 
 
-def _media(kind: str, group: str, name: str, language: str, default: bool) -> str:
-    """Returns the beginning of an EXT-X-MEDIA tag (§4.4.6.1)."""
-    described = f",LANGUAGE={quoted(language)}" if language else ""
-    return (
-        f"#EXT-X-MEDIA:TYPE={kind},GROUP-ID={quoted(group)},NAME={quoted(name)}{described},"
-        f"DEFAULT={'YES' if default else 'NO'},AUTOSELECT=YES"
-    )
+def _media(
+    kind: str, members: Sequence[tuple[str, str, AudioRendition | SubtitleRendition | CaptionTrack]]
+) -> Iterator[str]:
+    """Yields the beginnings of EXT-X-MEDIA tags (§4.4.6.1). members: each with its group and its name."""
+    # §4.4.6.1.1: members of a group with AUTOSELECT=YES have different languages, as no other value tells them apart.
+    chosen = {(group, m.language.lower()) for group, _, m in members if m.default}
+    for group, name, m in members:
+        described = f",LANGUAGE={quoted(m.language)}" if m.language else ""
+        is_chosen = m.default or (group, m.language.lower()) not in chosen
+        chosen.add((group, m.language.lower()))
+        yield (
+            f"#EXT-X-MEDIA:TYPE={kind},GROUP-ID={quoted(group)},NAME={quoted(name)}{described},"
+            f"DEFAULT={'YES' if m.default else 'NO'},AUTOSELECT={'YES' if is_chosen else 'NO'}"
+        )
 
 
-def subtitle_tags(renditions: Iterable[SubtitleRendition], mark: str = "") -> Iterator[str]:
+def subtitle_tags(renditions: Sequence[SubtitleRendition], mark: str = "") -> Iterator[str]:
     """Yields the tags of subtitles. mark: what follows each URI."""
-    used: set[str] = set()
+    used: dict[str, SubtitleRendition] = {}
     for each in renditions:
         name, count = each.name, 1
         while name in used:  # §4.4.6.1.1: all names of a group are different
             name = f"{each.name} ({each.language or count + 1})" if count == 1 else f"{each.name} {count}"
             count += 1
-        used.add(name)
-        tag = _media("SUBTITLES", SUBTITLES, name, each.language, each.default)
+        used[name] = each
+    for each, tag in zip(renditions, _media("SUBTITLES", [(SUBTITLES, *u) for u in used.items()]), strict=True):
         yield f"{tag},URI={quoted(each.uri, mark)}\n"
 
 
