@@ -4,18 +4,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import structlog
 
 from gateway.formats.flv.demuxer import MediaDemuxer, track_number
-from gateway.formats.flv.tag import ScriptTag, TrackMedia, TrackStart, Unsupported
+from gateway.formats.flv.tag import MAX_TRACKS, ScriptTag, TrackMedia, TrackStart, Unsupported
 from gateway.formats.script_data import first_object, read_timed
 from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
 from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
-from gateway.live.track_changes import IntervalLimiter, KeepsChanging
+from gateway.live.track_changes import MAX_BURST, IntervalLimiter, KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import HEADLESS, NOT_READABLE
 from gateway.media.aac import parse_asc, raw_frames
@@ -37,20 +38,20 @@ class FlvIntake(UnitIntake):
     for its channels is such sound.
 
     Additional tracks (Enhanced RTMP multitrack) go to `set_additional` and `push_additional` of the publisher, with the
-    same clock.
+    same clock. Their sound is converted like the default one.
     """
 
     def __init__(self, publisher: StreamPublisher, make_converter: MakeConverter | None = None) -> None:
         super().__init__(publisher)
         self._make_converter = make_converter
-        self._converter: SoundToAac | None = None  # of the default sound
-        self._converted: MediaTrack | None = None  # what it makes
+        self._converters: dict[int, SoundToAac] = {}  # by `track_number`
+        self._converted: dict[int, MediaTrack] = {}  # what they make
         self._demux = MediaDemuxer(converts=make_converter is not None)
         self._demuxers = (self._demux.read_video, self._demux.read_audio)  # by index
         self._push_additional = publisher.push_additional
         self._infos: tuple[TrackInfo, ...] = ()
         self._info_limiter = IntervalLimiter()
-        self._sound_limiter = IntervalLimiter()  # for conversions that begin
+        self._sound_limiter = IntervalLimiter(MAX_BURST + MAX_TRACKS)  # for conversions that begin: all sound at once
         self._cues = CueIntake(publisher)
         self._pictures: WholePictures | None = None  # of the default track, if its codec has NAL units
         self._header: MediaTrack | None = None  # the last that the encoder sent for the default pictures
@@ -59,8 +60,8 @@ class FlvIntake(UnitIntake):
 
     @property
     def tracks(self) -> tuple[MediaTrack | None, MediaTrack | None]:
-        audio = self._demux.audio_track if self._converter is None else self._converted
-        return self._demux.video_track, audio
+        is_converted = AUDIO_INDEX in self._converters
+        return self._demux.video_track, self._converted.get(AUDIO_INDEX) if is_converted else self._demux.audio_track
 
     # ---- hot ----
 
@@ -87,8 +88,8 @@ class FlvIntake(UnitIntake):
         """Publishes the unit of a default track, or lets it wait. Hot path."""
         item.dts = self._stamp(index, timestamp)
         before, self._times[index] = self._times[index], timestamp
-        if index == AUDIO_INDEX and self._converter is not None:
-            self._converter.give(item)
+        if index == AUDIO_INDEX and AUDIO_INDEX in self._converters:
+            self._converters[AUDIO_INDEX].give(item)
         elif not self._are_whole[index](item):
             self._repair(item, timestamp == before, now)
         elif self.is_announced:
@@ -105,7 +106,9 @@ class FlvIntake(UnitIntake):
             elif isinstance(item, AccessUnit):
                 number = index + 2 * track_id
                 item.dts = self._stamp(number, timestamp)
-                if self.is_announced:
+                if number in self._converters:
+                    self._converters[number].give(item)
+                elif self.is_announced:
                     self._push_additional(number, item, now)
                 else:
                     self.take(track_id, item, now)
@@ -135,40 +138,41 @@ class FlvIntake(UnitIntake):
         if self._pictures is not None and self.publisher.active:
             with suppress(KeepsChanging):  # the push ends anyway
                 self._publish_repaired(self._pictures.finish(), now)
-        if self._converter is not None:
-            self._converter.close()
+        for converter in self._converters.values():
+            converter.close()
         super().finish(now)
 
-    def _convert(self, track: MediaTrack) -> bool:
-        """Begins or ends the conversion of the default sound. Returns whether it is converted. Raises KeepsChanging."""
-        foreign = self._demux.foreign
+    def _convert(self, track: MediaTrack, number: int) -> bool:
+        """Begins or ends the conversion of sound. Returns whether it is converted. Raises KeepsChanging."""
+        foreign = self._demux.foreign if number == AUDIO_INDEX else None
         is_refused = foreign is not None or is_refused_by_browsers(track, self.publisher.stream.channel)
         if self._make_converter is None or not is_refused:
-            if self._converter is not None:
-                self._converter.close()
-            self._converter = self._converted = None
+            if number in self._converters:
+                self._converters.pop(number).close()
+            self._converted.pop(number, None)
             return False
         if not self._sound_limiter.take(time.monotonic()):
             raise KeepsChanging  # each other codec starts another worker
-        if self._converter is None:
+        if number not in self._converters:
             codec = str(track.codec) if foreign is None else foreign.codec
-            log.info("the sound is converted", stream=self.publisher.stream.name, codec=codec)
-            self._converter = self._make_converter(self._take_converted)
-            self._sound_ms = CONVERTED_SOUND_MS
-            self.expected = {*(self.expected or ()), Kind.AUDIO}
-        self._converter.change(track, foreign)
+            log.info("the sound is converted", stream=self.publisher.stream.name, codec=codec, track=number // 2)
+            self._converters[number] = self._make_converter(partial(self._take_converted, number))
+            if number == AUDIO_INDEX:
+                self._sound_ms = CONVERTED_SOUND_MS
+                self.expected = {*(self.expected or ()), Kind.AUDIO}
+        self._converters[number].change(track, foreign)
         return True
 
-    def _take_converted(self, unit: AccessUnit) -> None:
-        """Publishes a unit of the converter, whose times are repaired already. Hot path."""
-        if self._converter is None or not self.publisher.active:
+    def _take_converted(self, number: int, unit: AccessUnit) -> None:
+        """Publishes a unit of a converter, whose times are repaired already. Hot path."""
+        if number not in self._converters or not self.publisher.active:
             return
         now = time.monotonic()
-        if unit.track != self._converted:
-            self._converted = unit.track
-            self.set_track(unit.track, now)
+        if unit.track != self._converted.get(number):
+            self._converted[number] = unit.track
+            self._change_track(number // 2, unit.track, now)
         unit.wall = time.time()
-        self.take(0, unit, now)
+        self.take(number // 2, unit, now)
 
     def _repair(self, item: AccessUnit, has_same_time: bool, now: float) -> None:
         """Publishes what becomes whole by a unit of a default track. Raises InvalidData.
@@ -206,7 +210,7 @@ class FlvIntake(UnitIntake):
         self._prepare_repair(track)
         self.unusable.begin(track.kind)
         if track.kind is Kind.AUDIO:
-            return None if self._convert(track) else track
+            return None if self._convert(track, AUDIO_INDEX) else track
         if self._pictures is not None:
             self._demux.video_track = track = self._pictures.track
         return track
@@ -256,13 +260,21 @@ class FlvIntake(UnitIntake):
             if isinstance(item, TrackStart):
                 self._take_default(item.unit, index, timestamp, now)
             return
+        number = index + 2 * track_id
+        if track.kind is Kind.VIDEO or not self._convert(track, number):
+            self._change_track(track_id, track, now)
+        if isinstance(item, TrackStart):
+            self._take_multitrack([(track_id, item.unit)], index, timestamp, now)
+
+    def _change_track(self, track_id: int, track: MediaTrack, now: float) -> None:
+        """Sets or changes a track that is published. Raises KeepsChanging."""
+        if not track_id:
+            self.set_track(track, now)
+            return
         self._announce_before(track_id, track, now)
         if self.is_announced:
             self._set_additional(track_id, track, now)
             self._describe_tracks(now)
-        if isinstance(item, TrackStart):
-            item.unit.dts = self._stamp(index + 2 * track_id, timestamp)
-            self.take(track_id, item.unit, now)
 
     def _set_additional(self, track_id: int, track: MediaTrack, now: float) -> None:
         self.publisher.set_additional(track_id, track, track_info(self.metadata, track.kind, track_id), now)
@@ -272,7 +284,8 @@ class FlvIntake(UnitIntake):
             self.unusable.leave_out(Kind.AUDIO, HEADLESS)
         waiting = {track_number(unit.track.kind, track_id): unit.track for track_id, unit in self._preroll}
         for number, demux in self._demux.others.items():
-            track = waiting.get(number) or demux.video_track or demux.audio_track
+            own = self._converted.get(number) if number in self._converters else demux.video_track or demux.audio_track
+            track = waiting.get(number) or own
             if track is not None:
                 self._set_additional(number // 2, track, now)
         self._describe_tracks(now)

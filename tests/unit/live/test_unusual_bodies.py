@@ -268,8 +268,7 @@ class Converter:
         self.closed = 0
 
     def change(self, track: MediaTrack, foreign: ForeignSound | None) -> None:
-        is_aac = track.codec is Codec.AAC
-        assert foreign is not None or not (is_aac and aac.parse_asc(track.config).channel_config)
+        assert foreign is not None or track.codec is not Codec.AAC or aac.is_unusual(track.config)
 
     def give(self, unit: AccessUnit) -> None:
         self.deliver(replace(unit, track=MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90"), payload=b"made"))

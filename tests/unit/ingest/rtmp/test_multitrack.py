@@ -1,7 +1,9 @@
 """Additional tracks of a push become renditions of the stream, with its times and limits."""
 
 import asyncio
+import re
 import time
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -16,16 +18,20 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, TrackInfo, track_info
 from gateway.live.sink import EndReason
+from gateway.live.sound_to_aac import MakeConverter
 from gateway.live.stream import Stream
 from gateway.live.track_changes import KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
-from gateway.media.track import AmfValue, Kind
+from gateway.media.track import AccessUnit, AmfValue, Kind
 from gateway.outputs.ladder.ladder_output import LadderKind, LadderOutput
+from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
+from gateway.packaging.packager import SegmentPlan
 from gateway.ports.events import Events
 from gateway.workers.ladder_plan import COPY, LadderPlan, LadderStep
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
+from tests.unit.live.test_unusual_bodies import Converter
 
 ASC, OTHER_ASC = b"\x12\x10", b"\x11\x90"
 
@@ -56,11 +62,16 @@ def metadata(values: dict[str, AmfValue]) -> ScriptTag:
 class Push:
     """A push with 25 pictures and sounds per second, on its own clock."""
 
-    def __init__(self, hub: Hub | None = None, publisher: StreamPublisher | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub | None = None,
+        publisher: StreamPublisher | None = None,
+        make_converter: MakeConverter | None = None,
+    ) -> None:
         self.hub = hub or builders.hub()
         self.evicted: list[EndReason] = []
         self.publisher = publisher or publish(self.hub, evicted=self.evicted)
-        self.intake = FlvIntake(self.publisher)
+        self.intake = FlvIntake(self.publisher, make_converter)
         self.now = time.monotonic()
         self.ms = 0
         self.count = 0
@@ -332,4 +343,62 @@ async def test_additional_tracks_send_no_events() -> None:
     push.frames(2, 3)
     push.hub.end("c1", EndReason.KICKED)
     assert seen == ["publish.started", "stream.started", "publish.ended", "stream.ended"]
+    await push.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "frame_of_sound"),
+    [
+        (b"", b"\x95\x01ac-3\x01" + bytes.fromhex("0b770000144043e1") + bytes(760)),
+        (b"", b"\x95\x01ec-3\x01" + bytes.fromhex("0b7700ff3f8600ff") + bytes(504)),
+        (b"", b"\x95\x01.mp3\x01" + bytes.fromhex("fffb9064") + bytes(413)),
+        (head(1, b"\x0a\x10"), sample(1, 0)),  # AAC Main
+    ],
+)
+@pytest.mark.parametrize("comes_late", [False, True])
+async def test_additional_sound_that_browsers_refuse_is_converted(
+    header: bytes, frame_of_sound: bytes, comes_late: bool
+) -> None:
+    hub = builders.hub()
+    made: list[Converter] = []
+
+    def make(deliver: Callable[[AccessUnit], None]) -> Converter:
+        made.append(Converter(deliver))
+        return made[-1]
+
+    push = Push(hub, publish(hub, isCMAF=True), make)
+    push.begin(1, 1)
+    if comes_late:
+        push.frames(1, 1, 5)
+    if header:
+        push.audio(header)
+    packager = CmafPackager("c1", SegmentPlan(2.0, 5, 0.5), 1.7e9, SequenceNumbers())
+    for _ in range(300):
+        push.frames(1, 0)
+        push.audio(sample(0, push.count))
+        push.audio(frame_of_sound)
+        if push.count == 10:
+            packager.begin(push.stream)
+    packager.catch_up()
+    text = packager.manifests.master()
+    assert 'NAME="Audio 2"' in text
+    assert re.findall('CODECS="[^,]*,(.*?)"', text) == ["mp4a.40.2"]
+    push.audio(head(1))  # plain AAC needs no conversion
+    push.audio(sample(1, 0))
+    assert [converter.closed for converter in made] == [1]
+    assert push.stream.pushed_tracks.by_name["audio1"].track.config == ASC
+    push.intake.finish(push.now)
+    await push.close()
+
+
+async def test_all_sound_of_a_push_may_be_converted() -> None:
+    hub = builders.hub()
+    push = Push(hub, publish(hub, isCMAF=True), Converter)
+    push.video(config(0))
+    for track in range(8):
+        push.audio(head(track, b"\x0a\x10"))
+    for _ in range(3):
+        push.frames(1, 8)
+    assert {t.track.config for t in push.stream.pushed_tracks.audio} == {OTHER_ASC}
+    assert len(push.stream.pushed_tracks.audio) == 7
     await push.close()
