@@ -1,13 +1,13 @@
 """Values of a track of any codec: codecs parameter, picture size, frame rate, sample rate, channels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.media import aac, ac3, av1, flac, h264, h265, mp3, opus, vp9
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.pixel_aspect import SQUARE, PixelAspect, displayed
-from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.track import AmfValue, Codec, Kind, MediaTrack
 
 _PARSERS: dict[Codec, Callable[[bytes], object]] = {
     Codec.H264: h264.parse_avcc, Codec.H265: h265.parse_hvcc, Codec.AV1: av1.parse_av1c, Codec.AAC: aac.parse_asc
@@ -127,6 +127,12 @@ def frame_rate(track: MediaTrack) -> float | None:
             header = av1.sequence_header(av1.parse_av1c(track.config).obus)
             return header.frame_rate if header is not None else None
     return None
+
+
+def declared_frame_rate(track: MediaTrack, metadata: Mapping[str, AmfValue]) -> float | None:
+    """Returns the frames a second from the configuration, else those that onMetaData announces. Raises InvalidData."""
+    announced = metadata.get("framerate")
+    return frame_rate(track) or (float(announced) if isinstance(announced, int | float) else None)
 
 
 def audio_rate(track: MediaTrack, payload: bytes | None = None) -> int:

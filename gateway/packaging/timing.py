@@ -41,11 +41,13 @@ class VideoTiming:
     Times of sources with a fine timescale are not changed: then the grid only predicts the next frame.
 
     reference: the timing of these pictures in another rendition; then both use one grid.
+    earlier: the timing of the epoch before.
     """
 
     timescale: int
     hint: InitVar[float | None]
     reference: VideoTiming | None = None
+    earlier: InitVar[VideoTiming | None] = None
     step: int | None = field(default=None, init=False)
     ahead: int = field(default=0, init=False)
     _num: int = field(init=False)
@@ -59,16 +61,34 @@ class VideoTiming:
     _before: int = field(default=0, init=False)  # number of frames from `_base` to the anchor
     _last: int | None = field(default=None, init=False)  # the last returned decode time
     _recent: deque[int] = field(default_factory=lambda: deque(maxlen=_ESTIMATE_INTERVALS + 1), init=False)
+    _known: tuple[int, int] = field(default=(0, 1), init=False)  # the last period, in the earlier epoch too
 
-    def __post_init__(self, hint: float | None) -> None:
+    def __post_init__(self, hint: float | None, earlier: VideoTiming | None) -> None:
         # The period in ticks is _num / _den; _num is 0 while it is unknown. They are integers because of the hot path.
         self._num, self._den = _period_of(hint) if hint else (0, 1)
+        if earlier is not None:
+            self._known = (earlier._num, earlier._den) if earlier._num else earlier._known
 
     @property
     def frame_rate(self) -> Fraction | None:
         """Frames a second; None if they are not regular."""
         is_regular = self._num and self._regular_steps >= _MIN_REGULAR_STEPS
         return Fraction(VIDEO_CLOCK * self._den, self._num) if is_regular else None
+
+    def variant_rate(self, range: str) -> float | None:
+        """Returns the frames a second for a variant. None for "SDR" if they are not regular.
+
+        AVPlayer discards variants of other ranges without a rate. They get the last one of this epoch, else `hint`,
+        else that of the earlier epoch, else the mean of the latest frames.
+        """
+        num, den = self._num, self._den
+        if range == "SDR" and self._regular_steps < _MIN_REGULAR_STEPS:
+            return None
+        if not num:
+            num, den = self._known
+        if not num and self._recent:
+            num, den = self._recent[-1] - self._recent[0], len(self._recent) - 1
+        return VIDEO_CLOCK * den / num if num > 0 else None
 
     def stamp(self, dts: int, cts: int) -> tuple[int, int]:
         """Returns decode time and composition offset in ticks of 90 kHz. Hot path."""
@@ -137,7 +157,7 @@ class VideoTiming:
 
         off: ticks after the expected time.
         """
-        num, den = self._num, self._den
+        num, den = self._known = self._num, self._den
         floor = (self._last or 0) + 1
         was_regular = self._regular_steps >= _MIN_REGULAR_STEPS
         self.step = None

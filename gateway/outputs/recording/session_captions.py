@@ -45,6 +45,7 @@ class SessionCaptions:
         self._codecs: dict[str, None] = {}  # of this session
         self._size: tuple[int, int] | None = None
         self._range = "SDR"
+        self._rate: float | None = None
 
     def add_tracks(self, tracks: Tracks) -> None:
         """Takes the tracks of an epoch of this session. They must be valid for MPEG-TS."""
@@ -52,6 +53,8 @@ class SessionCaptions:
         if tracks.video is not None:
             self._size = codecs.display_size(tracks.video)
             self._range = colors_of(tracks.video).signal.range
+            is_hdr = self._range != "SDR"  # AVPlayer discards it without a rate
+            self._rate = codecs.declared_frame_rate(tracks.video, tracks.metadata) if is_hdr else None
 
     def end(self) -> None:
         """Prepares for the next session."""
@@ -98,6 +101,7 @@ class SessionCaptions:
             average=int(sum(e.bytes for e in entries) * 8 / max(sum(e.seconds for e in entries), 0.001)) + 1,
             codecs=tuple(self._codecs),
             size=self._size,
+            frame_rate=self._rate,
             captions=self._captions.closed,
             range=self._range,
         )

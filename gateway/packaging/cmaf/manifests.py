@@ -55,7 +55,7 @@ class CmafManifests:
     captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # `StreamCaptions.closed`
     texts: Callable[[], tuple[CaptionTrack, ...]] = tuple  # `StreamCaptions.texts`
     publisher_tracks: Tracks | None = None  # the publisher's current tracks
-    timing: VideoTiming | None = None  # timing of the current video
+    timing: VideoTiming = field(default_factory=lambda: VideoTiming(VIDEO_CLOCK, None))  # timing of the current video
     ranges: DateRanges = field(default_factory=DateRanges, init=False)
     _epochs: list[Epoch] = field(default_factory=list, init=False)  # with media in a list: a Period each, by time
     _last_noted: dict[str, int] = field(default_factory=dict, init=False)  # number of the last evaluated segment
@@ -81,7 +81,7 @@ class CmafManifests:
     @property
     def frame_rate(self) -> Fraction | None:
         """Frames a second; None if they are not regular."""
-        return self.timing.frame_rate if self.timing is not None else None
+        return self.timing.frame_rate
 
     # ---- playlists and manifests; they require `tracks` ----
 
@@ -104,17 +104,17 @@ class CmafManifests:
         also = additional or [track for track, _ in self._listed_additional()]
         main_track = tracks[0]
         header = main_track.header
-        rate = self.frame_rate
+        range = header.signal.range if header is not None else "SDR"
         return Variant(
             uri=uri if main_track.kind == "video" else f"{main_track.kind}/index.m3u8",
             bandwidth=max(declared_bitrate, int(sum(track.peak for track in tracks)) + 1),
             average=max(1, int(sum(track.window.average for track in tracks)) + 1),
             codecs=tuple(dict.fromkeys(h.codec for track in [*tracks, *also] if (h := track.header) is not None)),
             size=displayed(header.size, header.aspect or SQUARE) if header is not None and header.size else None,
-            frame_rate=float(rate) if rate is not None else None,
+            frame_rate=self.timing.variant_rate(range),
             audio=AUDIO_GROUP if len(tracks) > 1 or also else None,
             captions=self.captions(),
-            range=header.signal.range if header is not None else "SDR",
+            range=range,
         )
 
     def master(self, variants: Sequence[Variant] = ()) -> str:

@@ -176,7 +176,8 @@ class CmafPackager(Packager):
             return
         self._end_epoch()
         self._is_new_epoch = True
-        self._video_builder = manifests.timing = None
+        self._video_builder = None
+        manifests.timing = VideoTiming(VIDEO_CLOCK, None, earlier=manifests.timing)
         self._segmenters = []
         # Raised at once, before the first frame: players of ISO-BMFF do not read this codec.
         if tracks.video is not None and tracks.video.codec is Codec.VP8:
@@ -238,11 +239,10 @@ class CmafPackager(Packager):
     def _begin_video(self, unit: AccessUnit) -> VideoTrackBuilder:
         manifests, track, media_track = self.manifests, self._video, unit.track
         assert manifests.publisher_tracks is not None
-        announced = manifests.publisher_tracks.metadata.get("framerate")
-        hint = codecs.frame_rate(media_track) or (float(announced) if isinstance(announced, int | float) else None)
+        hint = codecs.declared_frame_rate(media_track, manifests.publisher_tracks.metadata)
         alignment = self._alignment
         reference = None if self._is_source else alignment.timing
-        timing = manifests.timing = VideoTiming(media_track.timescale, hint, reference)
+        timing = manifests.timing = VideoTiming(media_track.timescale, hint, reference, manifests.timing)
         if self._is_source:
             alignment.timing = timing
         size = codecs.video_size(media_track, unit.payload)

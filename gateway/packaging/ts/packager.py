@@ -187,17 +187,18 @@ class TsPackager(Packager):
 
         declared_bitrate: bits a second that the encoder may reach; the playlist announces at least this.
         """
-        tracks, window, rate = self._tracks, self.window, self._timing.frame_rate
+        tracks, window = self._tracks, self.window
         video = tracks.video if tracks is not None else None
+        range = colors_of(video).signal.range if video is not None else "SDR"
         return Variant(
             uri=uri,
             bandwidth=max(declared_bitrate, int(window.peak) + 1),
             average=int(window.average) + 1,
             codecs=tuple(codecs.codec_string(track) for track in tracks or ()),
             size=codecs.display_size(video) if video is not None else None,
-            frame_rate=float(rate) if rate is not None else None,
+            frame_rate=self._timing.variant_rate(range),
             captions=self.captions(),
-            range=colors_of(video).signal.range if video is not None else "SDR",
+            range=range,
         )
 
     def begin_history(self, reach: float) -> None:
@@ -249,7 +250,8 @@ class TsPackager(Packager):
         self._muxer = TsMuxer(tracks.video, tracks.audio) if (tracks.video or tracks.audio) else None
         self._sound = None
         if tracks.video is not None:
-            self._timing = VideoTiming(tracks.video.timescale, codecs.frame_rate(tracks.video))
+            hint = codecs.frame_rate(tracks.video)
+            self._timing = VideoTiming(tracks.video.timescale, hint, earlier=self._timing)
             self._gops = OpenGops(tracks.video)
 
     def take(self, unit: AccessUnit) -> None:

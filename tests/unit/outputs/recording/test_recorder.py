@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from gateway.channels.schedule import Schedule
 from gateway.formats.captions.caption_file import read_caption_file
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.live.sink import EndReason
+from gateway.media.colors import Colors, VideoSignal
 from gateway.media.timed_data import CaptionText
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData
 from gateway.outputs.recording import mp4_finalizer, on_demand_recording, on_demand_session, recording_output
@@ -669,6 +671,16 @@ async def test_captions_of_a_session_leave_with_its_segments(tmp_path: Path, mon
         assert "SUBTITLES" not in listed["vod-1700000000000.m3u8"]
         assert 'URI="vod-1700000000000.text.m3u8"' in listed["vod-1700000000000.master.m3u8"]
         assert studio.scratch() == []
+
+
+async def test_a_session_in_hdr_has_a_frame_rate(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=4)
+        stream.captions.take(TimedData(500, CaptionText("x", 500, 3_500)))
+        hlg = replace(VIDEO, colors=Colors(VideoSignal(False, 9, 18, 9)))
+        await record(studio.on_demand(stream), stream, Timetable(video=hlg))
+        [listed] = studio.files("**/*.master.m3u8")
+        assert "FRAME-RATE=30.000,VIDEO-RANGE=HLG" in listed.read_text()
 
 
 async def test_captions_of_complete_segments_are_stored_while_a_session_goes_on(tmp_path: Path) -> None:
