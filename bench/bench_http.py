@@ -20,7 +20,7 @@ import uvloop
 
 from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
-from gateway.http.connection import HttpLimits
+from gateway.http.connection_server import HttpLimits
 from gateway.http.request import Request
 from gateway.http.response import IMMUTABLE, Response
 from gateway.http.server import HttpServer

@@ -11,7 +11,7 @@ from gateway.adapters.acme.challenge_answers import FOLDER as CHALLENGES
 from gateway.app.node_parts import NodeParts
 from gateway.app.role import AdminServer, Role, Servers
 from gateway.channels.addresses import OpenPorts
-from gateway.http.connection import HttpLimits
+from gateway.http.connection_server import HttpLimits
 from gateway.http.forwarded import Forwarded
 from gateway.http.response import Handler
 from gateway.http.server import HttpServer

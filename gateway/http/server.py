@@ -12,7 +12,8 @@ from typing import Final
 
 import structlog
 
-from gateway.http.connection import HttpConnection, HttpLimits
+from gateway.http.connection import HttpConnection
+from gateway.http.connection_server import HttpLimits
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.forwarded import Forwarded, plain_address
 from gateway.http.request import HeadParser, Request, RequestError

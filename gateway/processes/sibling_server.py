@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.cluster.members.worker_slot import WorkerSlot
-from gateway.http.connection import HttpLimits
+from gateway.http.connection_server import HttpLimits
 from gateway.http.request import Request
 from gateway.http.response import text
 from gateway.http.server import HttpServer

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.http.connection import HttpLimits
+from gateway.http.connection_server import HttpLimits
 from gateway.http.forwarded import Forwarded
 from gateway.http.request import Request
 from gateway.http.response import Handler
