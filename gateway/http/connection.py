@@ -295,7 +295,11 @@ class HttpConnection(ScheduledReads):
             self._transport.abort()
         finally:
             self._task = None
-        if not self._done:
+        if self._done:
+            return
+        if self._unwritable:
+            self._limit_stall()  # `resume_writing` continues with the next request
+        else:
             self._next()
 
     async def _answer_later(self, request: Request, awaited: Coroutine[Any, Any, Answer]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import math
 import socket
 import ssl
 import subprocess
@@ -114,8 +115,8 @@ class Memory:
 
 
 @asynccontextmanager
-async def unread(listener, target, count):
-    """Opens `count` clients that send a request and read nothing, with the smallest buffers."""
+async def unread(listener, target, count, requests=1):
+    """Opens `count` clients that send requests and read nothing, with the smallest buffers."""
     sockets = []
     for _ in range(count):
         client = socket.socket()
@@ -123,7 +124,7 @@ async def unread(listener, target, count):
         client.setblocking(False)
         sockets.append(client)
         await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", listener.port))
-        await asyncio.get_running_loop().sock_sendall(client, HEAD.format(target).encode())
+        await asyncio.get_running_loop().sock_sendall(client, HEAD.format(target).encode() * requests)
     try:
         yield
     finally:
@@ -169,6 +170,23 @@ async def test_the_bytes_of_an_answer_are_freed_once_it_is_read():
         for _ in range(3):
             assert len((await wire.get("/")).body) == 8_000_000
         await until(lambda: memory.bytes == 0)
+
+
+async def test_an_unread_answer_of_a_task_delays_the_next_request():
+    """Otherwise each answer would replace the count of the one before, which then never ends."""
+    memory, body = Memory(100_000_000), bytes(6_000_000)
+
+    async def handle(request):
+        return Response(200, body, "video/mp2t")
+
+    async with serving(handle, memory=memory) as listener:
+        async with unread(listener, "x", 1, requests=5):
+            await until(lambda: memory.bytes)
+            (connection,) = listener.server.connections
+            await until(lambda: connection.deadline < math.inf)
+            assert listener.server.requests == 1
+        await until(lambda: not listener.server.connections)
+        assert memory.bytes == 0
 
 
 async def test_a_request_may_arrive_byte_by_byte():
