@@ -260,7 +260,8 @@ class Cache:
     def stale(self, key: Hashable, now: float) -> CachedResponse | None:
         """Returns the entry if it may be used when no node answers."""
         entry = self._entries.get(key)
-        return entry if entry is not None and max(entry.stale_until, entry.fresh_until) > now else None
+        # An answer to a blocking reload is fresh for minutes, because it never changes. It is the newest only briefly.
+        return entry if entry is not None and (entry.stale_until or entry.fresh_until) > now else None
 
     def put(self, key: Hashable, entry: CachedResponse) -> None:
         """Stores the entry. Replaces an older one with this key."""

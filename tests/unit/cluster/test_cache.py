@@ -62,3 +62,12 @@ def test_an_entry_is_fresh_then_stale_then_gone() -> None:
     assert cache.get("a", 16.0) is None
     assert len(cache) == 0
     assert (cache.hits, cache.misses) == (1, 2)
+
+
+def test_an_entry_that_stays_fresh_answers_in_place_of_a_node_no_longer_than_a_stale_one() -> None:
+    cache = Cache(80_000)
+    entry = Entry(fresh_until=46.0, stale_until=16.0)
+    cache.put("a", entry)
+    assert cache.stale("a", 15.9) is entry
+    assert cache.stale("a", 16.0) is None
+    assert cache.get("a", 16.0) is entry
