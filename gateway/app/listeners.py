@@ -216,8 +216,9 @@ class Listeners:
                 server.retire()
 
     def is_needed(self) -> bool:
-        """Whether there are sessions of WebRTC, also those whose client has not connected yet."""
-        return self._webrtc is not None and self._webrtc.peers > 0
+        """Whether answers are sent, or there are sessions of WebRTC, also those whose client has not connected yet."""
+        answering = self._http is not None and self._http.is_answering
+        return answering or (self._webrtc is not None and self._webrtc.peers > 0)
 
     async def finish(self) -> None:
         """Waits until open answers and the last data for viewers are sent, then closes the other connections."""

@@ -493,6 +493,11 @@ class HttpConnection(ScheduledReads):
             self._limit_stall()
             transport.close()
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer is made, or the client has not read one yet."""
+        return self._task is not None or self._unwritable
+
     def timed_out(self) -> None:
         """Handles a deadline that has passed."""
         transport = self._transport
@@ -511,7 +516,7 @@ class HttpConnection(ScheduledReads):
 
         If the client has not sent a request yet, one may arrive soon. An immediate close would reset the connection.
         """
-        if self._task is None and not self._unwritable and not self._done:
+        if not self.is_answering and not self._done:
             if self._awaits_first_request:
                 self.deadline = self._server.now + _LINGER
             else:

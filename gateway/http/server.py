@@ -90,6 +90,11 @@ class HttpServer:
     def __len__(self) -> int:
         return len(self._slots)
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer is made or sent on any connection that was not taken over."""
+        return any(connection.is_answering for connection in self.connections)
+
     async def listen(
         self,
         sockets: Iterable[socket.socket],

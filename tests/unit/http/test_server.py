@@ -614,6 +614,31 @@ async def test_closing_finishes_current_answers_and_closes_other_connections():
         await closing
 
 
+@pytest.mark.parametrize("slow_answer", [False, True], ids=["a slow client", "a slow answer"])
+async def test_a_retired_server_answers_until_its_last_client_has_everything(slow_answer):
+    """A client that sends no request is not waited for."""
+    gate, body = asyncio.Event(), bytes(6_000_000)
+
+    async def later(request):
+        await gate.wait()
+        return Response(200, body)
+
+    def handle(request):
+        return later(request) if slow_answer else Response(200, body)
+
+    async with serving(handle) as listener, listener.connect(limit=1024) as idle, listener.connect(limit=1024) as wire:
+        await until(lambda: len(listener.server) == 2)
+        assert not listener.server.is_answering
+        await wire.send(HEAD.format("x"))
+        await until(lambda: listener.server.is_answering)
+        listener.server.retire()
+        assert listener.server.is_answering
+        gate.set()
+        assert len((await wire.reply()).body) == len(body)
+        await until(lambda: not listener.server.is_answering)
+        assert not idle.reader.at_eof()
+
+
 async def test_closing_waits_no_longer_than_the_grace_period():
     async def never(request):
         await asyncio.Event().wait()
