@@ -107,7 +107,8 @@ class HttpViewers:
         """Records that a player has requested a file of `stream`, whose bytes count from now on. Hot path.
 
         media: whether the answer has media. is_list: whether the file is a playlist or manifest.
-        Raises AtCapacity if `limits` refuse a new player, which begins with a playlist.
+        Raises AtCapacity if `limits` refuse a new player, which begins with a playlist. Players that do not count are
+        not refused, because they may have watched for long.
         """
         request.tally = stream.tally
         key = (stream.name, protocol, hash((request.peer, request.headers.get("user-agent"))))
@@ -123,11 +124,16 @@ class HttpViewers:
         else:
             if entry is not None:
                 self._forget(key)  # the player watched an earlier stream of this name
-            if is_list and self.limits is not None:
-                self.limits.admit(stream)
             address = "" if request.exempt else request.peer
             if address and not self._quota.take(address):
                 return
+            if is_list and self.limits is not None:
+                try:
+                    self.limits.admit(stream, address)
+                except AtCapacity:
+                    if address:
+                        self._quota.give(address)
+                    raise
             window = max(self.window, 3 * stream.channel.hls_time)
             entry = self._begin(key, _Entry(stream, now, now, address, window))
         if is_list:

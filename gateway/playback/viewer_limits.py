@@ -15,11 +15,13 @@ from gateway.channels.names import channel_of
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.http.websocket import wants_upgrade
+from gateway.lib.quota import Quota
 from gateway.lib.traffic import Tally
 from gateway.ports.errors import AtCapacity
 
 RETRY_AFTER: Final = 10  # seconds
 _RECKONED_EACH: Final = 1.0  # seconds
+_NEW_PER_ADDRESS: Final = 16  # players of one address that count between two sums before they get media
 _CHANNEL_FULL: Final = "this channel has no bandwidth for more viewers now"
 _NODE_FULL: Final = "this server has no bandwidth for more viewers now"
 
@@ -68,9 +70,13 @@ class ViewerLimits:
     _bits: dict[str, float] = field(default_factory=dict, init=False)  # bits per second by channel
     _all_bits: float = field(default=0.0, init=False)
     _reckoned: float = field(default=float("-inf"), init=False)
+    _new: Quota = field(default_factory=lambda: Quota(_NEW_PER_ADDRESS), init=False)
 
-    def admit(self, stream: WatchedStream) -> None:
-        """Counts a new viewer of a stream. Raises AtCapacity instead, or NodeFull, if a limit would be exceeded."""
+    def admit(self, stream: WatchedStream, address: str = "") -> None:
+        """Counts a new viewer of a stream. Raises AtCapacity instead, or NodeFull, if a limit would be exceeded.
+
+        address: of a player that may never get media, so that few of each address count; "": it counts.
+        """
         self._watched.add(stream)  # a limit may be set while it has viewers
         most = stream.channel.number("maxViewerMbps") * 1e6
         if not most and not self.node_mbps:
@@ -82,8 +88,9 @@ class ViewerLimits:
             self._refuse(AtCapacity(_CHANNEL_FULL))
         if self.node_mbps and self._all_bits + needed > self.node_mbps * 1e6:
             self._refuse(NodeFull(_NODE_FULL))
-        self._bits[id] = bits
-        self._all_bits += needed
+        if not address or self._new.take(address):
+            self._bits[id] = bits
+            self._all_bits += needed
 
     def answer(self, request: Request, channel: Channel | None, error: AtCapacity) -> Response:
         """Returns the answer to a viewer whom a limit refused: the same address at another node, or 503.
@@ -113,6 +120,7 @@ class ViewerLimits:
             return
         self._reckoned, self._all_bits = now, 0.0
         self._bits.clear()
+        self._new = Quota(_NEW_PER_ADDRESS)
         for stream in self._watched:
             id, bits = channel_of(stream.name), stream.viewers.total() * stream.bitrate
             self._bits[id] = self._bits.get(id, 0.0) + bits

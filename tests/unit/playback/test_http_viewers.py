@@ -11,6 +11,9 @@ from gateway.http.response import Response, text
 from gateway.live.stream import Stream
 from gateway.playback import http_viewers as module
 from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.viewer_limits import ViewerLimits
+from gateway.ports.errors import AtCapacity
+from tests.support import builders
 from tests.support.builders import channel, stream
 from tests.support.clock import Clock
 from tests.support.http import request, serving, trusting
@@ -153,6 +156,34 @@ async def test_an_address_has_a_bounded_number_of_players(monkeypatch: pytest.Mo
     audience.record(viewer(1, "later"), watched, "hls", media=True)
     assert watched.viewers["hls"] == 1
     audience.close()
+
+
+async def test_players_without_media_do_not_take_the_bandwidth_of_other_addresses(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_PER_ADDRESS", 40)
+    hub, clock, refused = builders.hub(), Clock(100.0), dict[str, int]()
+    publisher = builders.publish(hub, "a")
+    watched = publisher.stream
+    watched.received.sample(0.0)
+    watched.received.bytes = 5 * 125_000
+    watched.received.sample(1.0)
+    audience = HttpViewers(15, clock=clock, limits=ViewerLimits(100, refused, clock))
+    for n in range(60):  # of one NAT: those above its 40 players are not refused while they watch
+        audience.record(viewer(1, f"forged {n}"), watched, "hls", media=False, is_list=True)
+    audience.record(viewer(2), watched, "hls", media=False, is_list=True)
+    for n in range(19):
+        audience.record(viewer(1, f"forged {n}"), watched, "hls", media=True)
+    clock.now += 1
+    audience.record(viewer(3), watched, "hls", media=False, is_list=True)
+    assert refused == {}
+    for _ in range(50):  # a refused player takes no place of its address
+        with pytest.raises(AtCapacity):
+            audience.record(viewer(4), watched, "hls", media=False, is_list=True)
+    clock.now += 20
+    audience.expire()
+    audience.record(viewer(4), watched, "hls", media=False, is_list=True)
+    audience.close()
+    hub.drain()
+    await hub.drained()
 
 
 async def test_a_stream_that_begins_again_has_its_own_viewers():
