@@ -118,8 +118,9 @@ def _media_playlist(
         return text(400, f"_HLS_msn {number} is too far ahead of {track.window[-1].number}")
     target = track.part_target or 1.0
     ahead = math.ceil(3 / target) if target < 1 else 3  # §6.2.5.2, the Advance Part Limit
-    if number == track.number and part_index is not None and part_index >= len(track.parts) + ahead:
-        return text(400, f"_HLS_part {part_index} is too far ahead of {len(track.parts) - 1}")
+    parts = len(track.parts) if number == track.number else 0  # nothing of a later segment exists
+    if number >= track.number and part_index is not None and part_index >= parts + ahead:
+        return text(400, f"_HLS_part {part_index} is too far ahead of {parts - 1}")
     return _when_complete(output, track, number, part_index, render)
 
 

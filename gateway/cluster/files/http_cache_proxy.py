@@ -37,7 +37,7 @@ from gateway.lib.numbers import read_integer
 from gateway.lib.traffic import Tally
 from gateway.playback.formats import suffixes
 from gateway.playback.http_viewers import HttpViewers
-from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
+from gateway.playback.play_format import LIVE_M3U8, MASTER, AnswerOrAwaitable, CacheClass
 from gateway.playback.playlist_response import (
     MAX_NUMBER,
     REWIND,
@@ -64,6 +64,7 @@ _MAX_CACHE_SECONDS: Final = 600.0  # also if max-age is longer
 _PATH: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,32}/){0,2}[A-Za-z0-9._-]{1,80}", re.ASCII)
 _MEDIA: Final = suffixes(CacheClass.MEDIA)
 _LISTS: Final = suffixes(CacheClass.PLAYLIST, CacheClass.MANIFEST)
+_REWIND_LISTS: Final = (LIVE_M3U8, MASTER)  # the playlists that have the parameter `rewind`
 _NO_PAGE: Final = text(404, "not found")
 
 # Answers if no node holds the stream. It checks the viewer's access.
@@ -191,7 +192,7 @@ class HttpCacheProxy:
                 return copied
             if isinstance(seconds, Response):
                 return seconds
-            rewind = f"&{REWIND}{seconds}" if seconds and rest.endswith(".m3u8") else ""
+            rewind = f"&{REWIND}{seconds}" if seconds and rest.endswith(_REWIND_LISTS) else ""
             suffix, query = copied, self._upstream_query(request, name, rest, rewind)
         key = (name, rest, query)
         cached = self._fresh(key)
@@ -272,7 +273,9 @@ class HttpCacheProxy:
         cached = self._fresh(key)  # the answer may have arrived since this task was started
         if cached is not None:
             return count(request, name, cached) or cached.answer(request, suffix, self._clock())
-        shared = self._coalescer.join(key, name, lambda shared: self._fetch(shared, key))
+        # Any viewer can request many playlists that the other node holds: they take no place of other requests.
+        group = (name, rest.endswith(_REWIND_LISTS)) if "_HLS_msn" in query else name
+        shared = self._coalescer.join(key, group, lambda shared: self._fetch(shared, key))
         joined, keep = True, False
         try:
             latest = (name, rest, _rewind_of(query))

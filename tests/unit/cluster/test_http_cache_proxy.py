@@ -306,6 +306,23 @@ async def test_requests_for_one_stream_are_bounded(monkeypatch: pytest.MonkeyPat
         assert {r.status for r in await waiting} == {200}
 
 
+async def test_held_playlists_leave_room_for_media_and_for_other_playlists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_coalescer, "_MAX_PER_GROUP", 3)
+    async with relaying() as lab:
+        say, gate = split(answer(playlist(LOW), M3U8))
+        lab.holder.says["c1/video/index.m3u8"] = say
+        held = [lab.get(f"/c1/video/index.m3u8?_HLS_msn=11&_HLS_part={n}&rewind=9{n}0") for n in range(3)]
+        waiting = asyncio.gather(*held, lab.get("/c1/video/index.m3u8?_HLS_msn=11&_HLS_part=0"))
+        await until(lambda: len(lab.holder.asked) == 3)
+        lab.holder.says["c1/1.m4s"] = answer(b"x", **SEGMENT)
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        for path in ("1.m4s", "live.m3u8", "live.m3u8?rewind=60&_HLS_msn=11"):
+            assert (await lab.get(f"/c1/{path}")).status == 200
+        assert (await lab.get("/c1/video/index.m3u8?_HLS_msn=11")).status == 503
+        gate.set()
+        assert {r.status for r in await waiting} == {200}
+
+
 async def test_an_invalid_answer_of_the_holder_causes_503() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/100.ts"] = b"\x00\x01\x02 what is this\r\n\r\n"

@@ -245,6 +245,7 @@ NONSENSE = (
     "_HLS_msn=103",
     "_HLS_msn=6",
     "_HLS_msn=3&_HLS_part=40",
+    "_HLS_msn=4&_HLS_part=6",
     "_HLS_msn=x",
     "_HLS_msn=-1",
     "_HLS_part=1",
@@ -259,6 +260,16 @@ async def test_invalid_directives_are_refused_at_once(query: str) -> None:
         o.play(4.2)
         answer = await o.get(f"video/index.m3u8?{query}")
         assert answer.status == 400 and answer.cache == "no-store"
+
+
+@pytest.mark.parametrize("part", [0, 5])
+async def test_a_request_for_an_early_part_of_the_segment_after_the_open_one_waits(part: int) -> None:
+    async with Origin() as o:
+        o.play(4.7)
+        task = await later(o.get(f"video/index.m3u8?_HLS_msn=4&_HLS_part={part}"))
+        assert not task.done()
+        o.play(9.2)
+        assert (await task).status == 200
 
 
 async def test_a_request_that_is_never_fulfilled_ends_with_503(monkeypatch: pytest.MonkeyPatch) -> None:
