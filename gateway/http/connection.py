@@ -24,6 +24,7 @@ _MAX_PIPELINED: Final = 16 * 1024  # bytes of pipelined requests that are read d
 _LINGER: Final = 2.0  # seconds to read the rest of a refused request, because a reset would discard the answer
 _LINGER_BYTES: Final = 256 * 1024
 _MAX_JOINED_BODY: Final = 16 * 1024  # smaller bodies are copied behind their head: one buffer is cheaper than two
+_TLS_PIECE: Final = 64 * 1024  # bytes that TLS encrypts at once, so that a slow client has few bytes of its own
 
 _KEEP_ALIVE: Final = b"\r\n"  # HTTP/1.1
 _KEEP_ALIVE_10: Final = b"Connection: keep-alive\r\n\r\n"
@@ -43,8 +44,8 @@ class HttpConnection(ScheduledReads):
     # fmt: off
     __slots__ = (
         "_awaits_first_request", "_buffer", "_descriptor", "_done", "_drained", "_heads", "_lingering", "_partial",
-        "_release_unsent", "_server", "_slot", "_task", "_turn_awaited", "_unsent", "_unwritable", "deadline", "peer",
-        "scheme",
+        "_release_unsent", "_rest", "_server", "_slot", "_task", "_turn_awaited", "_unsent", "_unwritable", "deadline",
+        "peer", "scheme",
     )
     # fmt: on
 
@@ -64,6 +65,7 @@ class HttpConnection(ScheduledReads):
         self._lingering = -1  # bytes discarded since the last answer; -1: not lingering
         self._unsent = 0  # unsent bytes at the last check
         self._release_unsent: Callable[[], None] | None = None  # ends the count of the unsent bytes
+        self._rest: memoryview | None = None  # of the body, until the client has read more; only of a client with TLS
         self._descriptor = -1  # descriptor of a plain socket; it may be written directly if the transport is idle
         self.deadline = math.inf
         self.peer = ""
@@ -98,7 +100,7 @@ class HttpConnection(ScheduledReads):
         if self._slot is not None:
             self._slot.release()
         self._done = True
-        self._buffer = b""
+        self._buffer, self._rest = b"", None
         self._count_sent()
         task, self._task = self._task, None
         if task is not None:
@@ -134,12 +136,14 @@ class HttpConnection(ScheduledReads):
     def pause_writing(self) -> None:
         self._unwritable = True
 
-    def _count_unsent(self, shared: bytes | None) -> None:
-        """Counts an answer that the client has not read. shared: its body, if the transport refers to it."""
+    def _count_unsent(self, body: bytes | None) -> None:
+        """Counts an answer that the client has not read. body: None if only the transport refers to it."""
         server = self._server
         self._limit_stall()
-        # TLS copies the body, so clients with TLS do not share its bytes.
-        self._release_unsent = server.unsent.hold(self._unsent, shared if self._descriptor >= 0 else None)
+        if body is not None and self._descriptor >= 0:
+            self._release_unsent = server.unsent.hold(0, body)
+        else:  # TLS has a copy of what was written
+            self._release_unsent = server.unsent.hold(self._unsent, body if self._rest is not None else None)
         if self._release_unsent is None:
             server.refused += 1
             self._transport.abort()
@@ -157,6 +161,13 @@ class HttpConnection(ScheduledReads):
 
     def resume_writing(self) -> None:
         self._unwritable = False
+        if self._rest is not None:
+            self._write_rest()
+            if self._unwritable:
+                self._limit_stall()
+                return
+            if self._done:
+                self._end(False)
         self._count_sent()
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
@@ -386,9 +397,22 @@ class HttpConnection(ScheduledReads):
                 transport.write(head[written:])
             written_body = max(0, written - len(head))
             if written_body < len(body):
-                transport.write(memoryview(body)[written_body:])
+                rest = memoryview(body)[written_body:]
+                if self._descriptor >= 0:
+                    transport.write(rest)
+                else:
+                    self._rest = rest
+                    self._write_rest()
         if self._unwritable:
             self._count_unsent(body)
+
+    def _write_rest(self) -> None:
+        """Writes the rest of a body to TLS, as far as the client reads."""
+        rest, transport = self._rest, self._transport
+        while rest and not self._unwritable and not transport.is_closing():
+            transport.write(rest[:_TLS_PIECE])
+            rest = rest[_TLS_PIECE:]
+        self._rest = rest or None
 
     async def _stream(self, request: Request, response: Response, body: AsyncIterator[bytes]) -> None:
         """Sends the pieces of a body. If one fails, the connection is closed, so that the client notices it."""
@@ -482,7 +506,7 @@ class HttpConnection(ScheduledReads):
         server, transport = self._server, self._transport
         self._done = True
         self._buffer = b""
-        if transport.is_closing():
+        if transport.is_closing() or self._rest is not None:  # `resume_writing` ends it after the rest
             return
         if unread and transport.can_write_eof():
             self._lingering = 0

@@ -17,28 +17,29 @@ class UnsentAnswers:
         self._memory = memory
         self._clients: Counter[int] = Counter()  # by identity of the shared bytes
 
-    def hold(self, unsent: int, shared: bytes | None) -> Callable[[], None] | None:
+    def hold(self, own: int, shared: bytes | None) -> Callable[[], None] | None:
         """Counts the unsent bytes of one client. Returns the function that ends the count; None: too many bytes.
 
-        shared: the bytes that the transport refers to; None: it has `unsent` bytes of its own.
+        own: bytes that only this client has. shared: bytes that other clients may have too.
         """
-        size = unsent if shared is None else len(shared)
         clients = 0 if shared is None else self._clients[id(shared)]
-        if self._memory is not None and not clients:
+        size = own if shared is None or clients else own + len(shared)
+        if self._memory is not None and size:
             if size > self._memory.left:
                 return None
             self._memory.bytes += size
         if shared is not None:
             self._clients[id(shared)] = clients + 1
-        return partial(self._release, size, shared)
+        return partial(self._release, own, shared)
 
-    def _release(self, size: int, shared: bytes | None) -> None:
+    def _release(self, own: int, shared: bytes | None) -> None:
         # The caller's `partial` refers to the shared bytes, so no other bytes have their identity meanwhile.
+        size = own
         if shared is not None:
             self._clients[id(shared)] -= 1
-            if self._clients[id(shared)]:
-                return
-            del self._clients[id(shared)]
+            if not self._clients[id(shared)]:
+                del self._clients[id(shared)]
+                size += len(shared)
         if self._memory is not None:
             self._memory.bytes -= size
 

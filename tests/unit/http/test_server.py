@@ -674,6 +674,58 @@ async def test_https_serves_the_same_answers(certificate):
         assert (await wire.get("/segment.ts")).body == BODY
 
 
+def secure_wire(listener, certificate):
+    """Connects with TLS. The client reads only what it is asked for."""
+    return listener.connect(tls=ssl.create_default_context(cafile=certificate[0]), limit=1024)
+
+
+async def test_unread_answers_over_tls_share_their_bytes(certificate):
+    """Each client has only the pieces of its own that TLS has encrypted."""
+    memory, body, tls = Memory(20_000_000), bytes(16_000_000), Certificate.read(*certificate).context
+    async with (
+        serving(lambda request: Response(200, body), tls=tls, memory=memory) as listener,
+        secure_wire(listener, certificate) as one,
+        secure_wire(listener, certificate) as two,
+    ):
+        for wire in (one, two):
+            await wire.send(HEAD.format("x") * 2)
+        await until(lambda: listener.server.requests == 2)
+        assert len(body) < memory.bytes < len(body) + 500_000
+        for wire in (one, two):
+            assert [len((await wire.reply()).body) for _ in range(2)] == [len(body)] * 2
+        await until(lambda: memory.bytes == 0)
+
+
+async def test_a_client_with_tls_that_does_not_read_is_disconnected(certificate):
+    tls, memory = Certificate.read(*certificate).context, Memory(10_000_000)
+    big = Response(200, bytes(6_000_000))
+    async with (
+        serving(lambda request: big, tls=tls, stall_seconds=0.01, memory=memory) as listener,
+        secure_wire(listener, certificate) as wire,
+    ):
+        wire.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await wire.send(HEAD.format("x") * 2)
+        await until(lambda: listener.server.requests)
+        await until(lambda: len(listener.server) == 0)
+        assert (listener.server.requests, memory.bytes) == (1, 0)
+
+
+async def test_a_connection_with_tls_closes_after_its_client_has_the_last_answer(certificate):
+    """The TLS of uvloop aborts 30 s after the close, whether or not the client has everything."""
+    tls, body = Certificate.read(*certificate).context, bytes(16_000_000)
+    async with (
+        serving(lambda request: Response(200, body), tls=tls) as listener,
+        secure_wire(listener, certificate) as wire,
+    ):
+        await wire.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        await until(lambda: listener.server.requests)
+        (connection,) = listener.server.connections
+        assert not connection._transport.is_closing()
+        assert len((await wire.reply()).body) == len(body)
+        assert await wire.rest() == b""
+        await until(lambda: len(listener.server) == 0)
+
+
 async def test_one_server_listens_on_plain_tls_and_ipv6(certificate):
     server = HttpServer(handler, limits())
     plain, secure = listen("http", "::", 0), listen("https", "127.0.0.1", 0)
