@@ -306,9 +306,7 @@ class ScheduledTls(ScheduledProtocol):
         handshake_seconds: float | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        # The TLS class of uvloop works only with uvloop. The class of asyncio works with any loop.
-        on_uvloop = type(loop).__module__.startswith("uvloop")
-        protocol_class = import_module("uvloop.loop" if on_uvloop else "asyncio.sslproto").SSLProtocol
+        protocol_class = tls_protocol_class(loop)
         tls = protocol_class(loop, app, context, None, server_side=True, ssl_handshake_timeout=handshake_seconds)
         super().__init__(tls, scheduler, read_size)
 
@@ -321,6 +319,12 @@ class ScheduledTls(ScheduledProtocol):
             buffer[:size] = left[:size]
             left = left[size:]
             inner.buffer_updated(size)
+
+
+def tls_protocol_class(loop: asyncio.AbstractEventLoop) -> Any:
+    """Returns the TLS class of uvloop, which works only with uvloop, or that of asyncio."""
+    module = "uvloop.loop" if type(loop).__module__.startswith("uvloop") else "asyncio.sslproto"
+    return import_module(module).SSLProtocol
 
 
 class _InnerTransport:

@@ -12,6 +12,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import structlog
 
+from gateway.lib.counted_tls import CountedTls
 from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text
 from gateway.lib.tasks import Tasks
@@ -202,8 +203,14 @@ async def _handshake(
         if challenge is not None:
             await loop.connect_accepted_socket(_Closed, connection, ssl=challenge, ssl_handshake_timeout=seconds)
         else:
-            await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=seconds)
-            connected = True
+            below = CountedTls(protocol, tls, seconds)
+            transport, _ = await loop.connect_accepted_socket(lambda: below, connection)
+            try:
+                await below.handshake
+                connected = True
+            finally:
+                if not connected:
+                    transport.abort()
     except OSError:  # the client disconnected, did not send TLS, or was too slow
         log.debug("no TLS handshake")
     finally:

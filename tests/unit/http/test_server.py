@@ -726,6 +726,40 @@ async def test_a_connection_with_tls_closes_after_its_client_has_the_last_answer
         await until(lambda: len(listener.server) == 0)
 
 
+class Flow(asyncio.Protocol):
+    """Takes over a connection and writes one large burst."""
+
+    def __init__(self):
+        self.paused = False
+
+    def begin(self, transport, rest, slot):
+        self.transport, self.slot = transport, slot
+        asyncio.get_running_loop().call_soon(transport.write, bytes(16_000_000))
+        return self
+
+    def pause_writing(self):
+        self.paused = True
+
+    def resume_writing(self):
+        self.paused = False
+
+    def connection_lost(self, exc):
+        self.slot.release()
+
+
+async def test_a_large_write_over_tls_counts_as_unsent_until_the_client_reads_it(certificate):
+    flow, tls = Flow(), Certificate.read(*certificate).context
+    async with (
+        serving(lambda request: Takeover(flow.begin), tls=tls) as listener,
+        secure_wire(listener, certificate) as wire,
+    ):
+        await wire.send(HEAD.format("x"))
+        await until(lambda: flow.paused)
+        assert flow.transport.get_write_buffer_size() > 1_000_000
+        await wire.exactly(16_000_000)
+        await until(lambda: not flow.paused and not flow.transport.get_write_buffer_size())
+
+
 async def test_one_server_listens_on_plain_tls_and_ipv6(certificate):
     server = HttpServer(handler, limits())
     plain, secure = listen("http", "::", 0), listen("https", "127.0.0.1", 0)
