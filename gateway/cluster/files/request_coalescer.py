@@ -14,9 +14,8 @@ from gateway.lib.tasks import Tasks, awaited
 from gateway.ports.errors import AtCapacity
 
 _MAX_REQUESTS: Final = 4_096  # concurrent
-_MAX_PER_GROUP: Final = (
-    128  # concurrent, for one group (of a stream), so that invented requests do not harm other groups
-)
+# Concurrent, for one group (of a stream), so that invented requests do not harm other groups.
+_MAX_PER_GROUP: Final = 128
 
 T = TypeVar("T")
 
