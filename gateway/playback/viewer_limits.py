@@ -15,7 +15,6 @@ from gateway.channels.names import channel_of
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.http.websocket import wants_upgrade
-from gateway.lib.quota import Quota
 from gateway.lib.traffic import Tally
 from gateway.ports.errors import AtCapacity
 
@@ -70,7 +69,7 @@ class ViewerLimits:
     _bits: dict[str, float] = field(default_factory=dict, init=False)  # bits per second by channel
     _all_bits: float = field(default=0.0, init=False)
     _reckoned: float = field(default=float("-inf"), init=False)
-    _new: Quota = field(default_factory=lambda: Quota(_NEW_PER_ADDRESS), init=False)
+    _new: Counter[str] = field(default_factory=Counter, init=False)  # players without media by address, since then
 
     def admit(self, stream: WatchedStream, address: str = "") -> None:
         """Counts a new viewer of a stream. Raises AtCapacity instead, or NodeFull, if a limit would be exceeded.
@@ -88,9 +87,11 @@ class ViewerLimits:
             self._refuse(AtCapacity(_CHANNEL_FULL))
         if self.node_mbps and self._all_bits + needed > self.node_mbps * 1e6:
             self._refuse(NodeFull(_NODE_FULL))
-        if not address or self._new.take(address):
-            self._bits[id] = bits
-            self._all_bits += needed
+        if address and self._new[address] == _NEW_PER_ADDRESS:
+            return
+        self._new[address] += 1
+        self._bits[id] = bits
+        self._all_bits += needed
 
     def answer(self, request: Request, channel: Channel | None, error: AtCapacity) -> Response:
         """Returns the answer to a viewer whom a limit refused: the same address at another node, or 503.
@@ -120,7 +121,7 @@ class ViewerLimits:
             return
         self._reckoned, self._all_bits = now, 0.0
         self._bits.clear()
-        self._new = Quota(_NEW_PER_ADDRESS)
+        self._new.clear()
         for stream in self._watched:
             id, bits = channel_of(stream.name), stream.viewers.total() * stream.bitrate
             self._bits[id] = self._bits.get(id, 0.0) + bits

@@ -149,7 +149,7 @@ async def test_over_tls_only_a_trusted_certificate_is_accepted(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("password", "code"), [("p%40ss%3Aword", "Play.Failed"), ("geheim", "Connect.Rejected")])
-async def test_a_server_gets_the_user_and_password_that_it_wants(password: str, code: str) -> None:
+async def test_a_server_gets_the_user_and_password_of_the_address(password: str, code: str) -> None:
     guard = PasswordServer("llnw")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

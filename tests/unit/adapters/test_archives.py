@@ -146,7 +146,7 @@ def test_a_backup_leaves_links_out_by_name(places: Places, tmp_path: Path) -> No
     )
 
 
-def test_a_backup_leaves_out_what_jobs_and_uploads_write(places: Places) -> None:
+def test_a_backup_leaves_out_files_of_jobs_and_uploads(places: Places) -> None:
     for name in ("vod/71-job/film/source.mov", "vod/71-job/made/0.ts", "uploads/unfinished/film.part", "acme/key.pem"):
         (places.data / name).parent.mkdir(parents=True, exist_ok=True)
         (places.data / name).write_text("x")

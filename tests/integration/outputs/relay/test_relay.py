@@ -165,7 +165,7 @@ async def test_a_refusal_is_reported_without_the_key_that_the_server_repeats() -
         assert not any(s in text for s in ("abcd-efgh", "hunter2", "1234", "\n", "\\n"))
 
 
-async def test_a_target_gets_the_user_and_password_that_it_wants() -> None:
+async def test_a_target_gets_the_user_and_password_of_its_address() -> None:
     server = PasswordServer("adobe")
     async with RtmpTarget(guard=server.refusal) as target:
         async with live(target.url("key", host="me:p%40ss%3Aword@127.0.0.1")) as on:
