@@ -54,7 +54,7 @@ async def test_renditions_count_for_their_channel_and_all_streams_for_the_node()
     await hub.drained()
 
 
-async def test_viewers_who_leave_make_room():
+async def test_viewers_that_leave_make_room():
     hub, clock = builders.hub(), Clock(100.0)
     limits = ViewerLimits(10, {}, clock)
     watched = stream(hub, "a", 5)

@@ -181,7 +181,7 @@ async def test_a_refused_caller_gets_the_code_and_its_address_is_forgotten() -> 
         assert samples["14xx",] == 2
 
 
-async def test_an_unsupported_connection_is_told_to_its_request() -> None:
+async def test_a_request_learns_why_its_connection_is_unsupported() -> None:
     """The key is checked first, so the owner of the channel learns of it."""
     async with listening() as lab:
         for kind, content in (
