@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.diagnosis.cmcd import Cmcd
+from gateway.lib.address_counts import AddressCounts
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.clocks import Clock
 from gateway.lib.metrics import Metrics
-from gateway.lib.token_bucket import AddressBuckets
 
 PROTOCOLS: Final[tuple[str, ...]] = ("flv", "wsflv", "hls", "cmaf", "dash", "instant", "whep", "other")
 WINDOW_SECONDS: Final = 1800.0  # totals show the last one to two windows
@@ -213,7 +213,7 @@ class Experience:
     def __init__(self, metrics: Metrics, clock: Clock = time.monotonic) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._limit = AddressBuckets(PER_MINUTE / 60, PER_MINUTE)
+        self._limit = AddressCounts(PER_MINUTE)
         self._states: dict[str, OrderedDict[int, _PlayerState]] = {}  # of the players, by channel and session id
         self.players = 0  # number of all
         self._delays: BoundedDict[str, tuple[float, float]] = BoundedDict(MAX_TOTALS)  # time and delay, by channel

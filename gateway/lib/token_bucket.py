@@ -1,8 +1,5 @@
 """A token bucket: limits the average rate of an action, and the number of actions at once."""
 
-from gateway.lib.bounded_dict import BoundedDict
-from gateway.lib.network import client_network
-
 
 class TokenBucket:
     """Allows `per_second` on average, and up to `burst` at once after a pause."""
@@ -23,18 +20,3 @@ class TokenBucket:
             return False
         self._tokens -= count
         return True
-
-
-class AddressBuckets:
-    """One bucket for each of the last `max_addresses` addresses. IPv6 addresses are counted by their /64."""
-
-    def __init__(self, per_second: float, burst: float, max_addresses: int = 10_000) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._buckets: BoundedDict[str, TokenBucket] = BoundedDict(max_addresses)
-
-    def take(self, address: str, now: float) -> bool:
-        """Takes one token of an address. Returns False if there is none. now: monotonic seconds."""
-        network = client_network(address)
-        bucket = self._buckets[network] = self._buckets.get(network) or TokenBucket(self._per_second, self._burst)
-        return bucket.take(1, now)
