@@ -205,16 +205,21 @@ class WorkerPool:
             self._events.emit(Event(EventType.WORKER_DIED, time.time(), channel_of(stream), data))
 
     async def _spawn(self, module: str, name: str, stream: str, fd: int, writes: bool, memory: int | None) -> _Child:
-        transport, child = await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Child(name, stream),
-            *(sys.executable, "-P", "-m", module, str(fd)),  # -P: nothing is imported from the working directory
-            pass_fds=(fd,),
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            stderr=PIPE,
-            env=self._environment,
-            start_new_session=True,
-        )
+        child = _Child(name, stream)
+        try:
+            transport, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: child,
+                *(sys.executable, "-P", "-m", module, str(fd)),  # -P: nothing is imported from the working directory
+                pass_fds=(fd,),
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=PIPE,
+                env=self._environment,
+                start_new_session=True,
+            )
+        except asyncio.CancelledError:
+            await finished(child.exited.wait())  # the loop has killed it; at the end of the loop nobody would reap it
+            raise
         # Set by this process while the interpreter starts, so that no code runs between fork and exec. The worker may
         # have ended already.
         pid = transport.get_pid()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+import uvloop
 
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
@@ -273,6 +274,30 @@ async def test_cancelling_the_owner_ends_the_worker() -> None:
         assert task.cancelled()
     assert not alive(found[0].pid)
     assert found[0]._child.transport.is_closing(), "Python would report an unclosed resource at the end of the loop"
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_start_that_is_cancelled_leaves_no_process(turns: int) -> None:
+    """The cancellation ends only after the process, so that nobody has to reap it after the end of the loop."""
+
+    def children() -> list[str]:
+        return [
+            pid for thread in Path("/proc/self/task").iterdir() for pid in (thread / "children").read_text().split()
+        ]
+
+    async def cancel_start() -> None:
+        pool, _ = workers()
+        task = asyncio.create_task(pool.start(MODULE, "echo").__aenter__())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert children() == before, "also none that has ended"
+        assert pool.running == 0
+
+    before = children()
+    uvloop.run(cancel_start())  # the loop of the program: that of asyncio waits by itself
 
 
 async def test_cancelling_the_owner_also_ends_a_worker_whose_link_is_closed() -> None:
