@@ -131,6 +131,8 @@ class S3Objects:
                 await asyncio.to_thread(target.write, chunk)
 
     async def upload(self, key: str, seconds: int) -> DirectUpload | None:
+        if not self._session.browsers_reach_s3:
+            return None
         kind = content_type(key)
         async with self._client() as client:
             # The signature covers the condition: S3 answers 412 to a second upload. S3 supports conditional writes in

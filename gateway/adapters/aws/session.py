@@ -72,6 +72,15 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
         """The region of calls without a region."""
         return str(self._session.region_name)
 
+    @property
+    def browsers_reach_s3(self) -> bool:
+        """Whether browsers may reach S3: not plain http, a numeric address or a name without a dot as its endpoint.
+
+        Pages over https may not send to http, and such addresses are mostly those of an internal network.
+        """
+        endpoint = self._s3.endpoint if self._s3 is not None else ""
+        return not endpoint or (endpoint.startswith("https:") and _has_subdomains(endpoint))
+
     async def credentials(self) -> Any:
         """Returns the botocore credentials of this process, or None. botocore refreshes credentials that expire."""
         return await self._session.get_credentials()

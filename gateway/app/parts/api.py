@@ -127,7 +127,7 @@ def _cloudfront_signer(settings: CloudFrontSettings) -> CloudFrontSigner | None:
 
 
 class UploadOrigin:
-    """Returns the origin for browser uploads to a bucket; "" if objects are not in a bucket.
+    """Returns the origin for browser uploads to a bucket; "" if browsers upload to the gateway.
 
     The origin is read from the first upload address.
     """

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+import yaml
 
 from gateway.__main__ import main
 from gateway.adapters.aws import lifecycle, session
@@ -331,10 +332,10 @@ async def test_another_store_than_that_of_aws_has_its_address_and_keys_in_the_se
     async with open_stores(load(environ=environ)) as stores:
         await stores.objects.put("foyer/mp4/a.mp4", tmp_path / "a.mp4")
         assert b"".join([part async for part in stores.objects.read("foyer/mp4/a.mp4", 98)]) == b"xx"
-        upload = await stores.objects.upload("uploads/film.mp4", 60)
-        assert upload is not None
-        assert upload.url.startswith(f"{aws}/{BUCKET}/uploads/film.mp4?")
-        assert "AKIAOTHER" in upload.url
+        assert stores.aws is not None
+        address = await signed(stores.aws, BUCKET, "uploads/film.mp4")
+        assert address.startswith(f"{aws}/{BUCKET}/uploads/film.mp4?")
+        assert "AKIAOTHER" in address
     with pytest.raises(SettingsError, match=r"s3\.access_key and s3\.secret_key belong together"):
         load(environ={**environ, "MILLRACE_S3__SECRET_KEY": ""})
 
@@ -357,5 +358,36 @@ async def test_the_bucket_is_in_the_path_or_in_the_host_name(
     environ = {"MILLRACE_DATA": str(tmp_path), "MILLRACE_OBJECTS": "s3://films"}
     environ |= {f"MILLRACE_S3__{name}": value for name, value in other.items()}
     async with open_stores(load(environ=environ)) as stores:
-        upload = await stores.objects.upload("a.mp4", 60)
-    assert upload is not None and upload.url.startswith(address)
+        assert stores.aws is not None
+        assert (await signed(stores.aws, "films", "a.mp4")).startswith(address)
+
+
+async def signed(aws: AwsSession, bucket: str, key: str) -> str:
+    """Returns the signed address of an object."""
+    url: str = await (await aws.client("s3")).generate_presigned_url("get_object", {"Bucket": bucket, "Key": key})
+    return url
+
+
+FLEET = yaml.safe_load((Path(__file__).parents[3] / "deploy" / "compose.fleet.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "reached"),
+    [
+        (FLEET["services"]["one"]["environment"]["MILLRACE_S3__ENDPOINT"], False),
+        ("http://minio.storage.svc.cluster.local:9000", False),
+        ("https://minio:9000", False),
+        ("https://10.0.0.7:9000", False),
+        ("https://store.example:9000", True),
+        ("", True),
+    ],
+)
+async def test_browsers_upload_only_to_a_store_that_they_may_reach(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, reached: bool
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    s3_settings = {"ENDPOINT": endpoint, "REGION": "eu-central-1", "ACCESS_KEY": "a", "SECRET_KEY": "b"}
+    given = load(environ={f"MILLRACE_S3__{name}": value for name, value in s3_settings.items()})
+    async with AwsSession(given.s3) as opened:
+        assert (await S3Objects(opened, BUCKET).upload("a.mp4", 60) is not None) is reached
