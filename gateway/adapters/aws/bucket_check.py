@@ -107,4 +107,10 @@ class BucketCheck:
                 raise
 
     async def _delete(self, client: Any) -> None:
-        await client.delete_object(Bucket=self._bucket, Key=self._key)
+        """Deletes by the request for many objects, as retention does. If it fails, nothing stays in the bucket."""
+        try:
+            reply = await client.delete_objects(Bucket=self._bucket, Delete={"Objects": [{"Key": self._key}]})
+        finally:
+            await client.delete_object(Bucket=self._bucket, Key=self._key)
+        if failed := reply.get("Errors"):
+            raise _Lacks(f"objects are not deleted: {failed[0].get('Code', 'unknown')}")

@@ -1,7 +1,9 @@
 """One client per AWS service, created on first use, with time-outs that detect an unavailable service."""
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -31,6 +33,8 @@ _CONFIG: Final = Config(
 _TRANSFERS: Final = _CONFIG.merge(Config(read_timeout=20, signature_version="s3v4"))
 
 
+# The operations of S3 that Millrace calls and that require a checksum.
+_WITH_CHECKSUM: Final = ("DeleteObjects", "PutBucketLifecycleConfiguration")
 _ANY_REGION: Final = "us-east-1"  # what most stores beside AWS call their region
 
 # Returns the error to raise for an error of AWS; None: StoreUnavailable.
@@ -101,7 +105,10 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
                     if service == "s3" and self._s3 is not None and not region:
                         options = _s3_options(self._s3, config)
                     context = self._session.client(service, **options)
-                    self._clients[name] = await self._stack.enter_async_context(context)
+                    client = self._clients[name] = await self._stack.enter_async_context(context)
+                    if options.get("endpoint_url"):
+                        for operation in _WITH_CHECKSUM:
+                            client.meta.events.register(f"before-call.s3.{operation}", _send_md5)
                 except (NoRegionError, ValueError) as e:
                     raise StoreUnusable(f"AWS {service}: {e}") from None
             return self._clients[name]
@@ -153,6 +160,13 @@ def _s3_options(s3: S3Settings, config: Config) -> dict[str, Any]:
         "region_name": s3.region or None,
         **(keys if s3.access_key else {}),
     }
+
+
+def _send_md5(params: dict[str, Any], **_: Any) -> None:
+    """Sends the checksum that boto sent until 2025: many stores beside AWS require it, and some refuse CRC32."""
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+    params["context"].pop("checksum", None)
 
 
 async def call(client: AbstractAsyncContextManager[Any], operation: str, /, **parameters: Any) -> Any:
