@@ -69,6 +69,7 @@ class NodeCertificate:
         self._error = ""
         self._checking = asyncio.Lock()
         self._renewal: CertificateRenewal | None = None
+        self._check_chain()
 
     @classmethod
     def open(cls, settings: Settings, events: Events | None) -> "NodeCertificate | None":
@@ -155,8 +156,13 @@ class NodeCertificate:
         current = self.server.current
         names, expires = list(current.names.hosts), rfc3339(current.ends, "seconds")
         log.info("certificate loaded", names=names, expires=expires)
+        self._check_chain()
         if (current.names, current.begins, current.ends) != (before.names, before.begins, before.ends):
             self._emit(EventType.CERTIFICATE_RENEWED, {"names": names, "expires": expires})
+
+    def _check_chain(self) -> None:
+        if self._events is not None and not self.server.current.complete:
+            log.warning("the certificate has no complete chain: many clients refuse it; use fullchain.pem")
 
     async def _watch(self) -> None:
         while True:

@@ -25,6 +25,7 @@ from typing import Final
 
 from gateway.adapters.local.host import certificate_files
 from gateway.lib.aws_extra import INSTALL_AWS
+from gateway.lib.certificates import is_complete
 from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
 from gateway.lib.process import with_python_path
@@ -269,7 +270,7 @@ def check_data_folder(folder: Path) -> list[CheckResult]:
 def check_certificate(
     cert: Path | None, key: Path | None, now: datetime | None = None, *, acme: bool = False
 ) -> list[CheckResult]:
-    """Checks whether certificate and key are readable, belong together and are valid now."""
+    """Checks whether certificate and key are readable, belong together and are valid now, and the chain."""
     if cert is None:
         return [_ok("certificate", "none set: RTMPS, HTTPS and WSS stay closed")]
     if acme and not cert.exists():
@@ -296,8 +297,12 @@ def check_certificate(
     if now < valid_from:
         return [_missing("certificate", f"{cert} is valid only from {valid_from:%Y-%m-%d}")]
     days = (expires - now).days
+    text = f"{cert} is valid for {days} days"
+    if not is_complete(chain):
+        text += ", but its chain is incomplete, so phones, OBS and ffmpeg may refuse it: use fullchain.pem"
+        return [_warning("certificate", text)]
     make_finding = _warning if days < _WARNING_DAYS else _ok
-    return [make_finding("certificate", f"{cert} is valid for {days} days")]
+    return [make_finding("certificate", text)]
 
 
 def check_ports(settings: Settings) -> Iterator[CheckResult]:

@@ -51,12 +51,13 @@ class Certificate:
     """A certificate with its key, ready for servers.
 
     names: of the server. begins, ends: of its validity, seconds since 1970; `ends` is the first end in the chain.
-    context: the server context that presents it.
+    complete: as `is_complete`. context: the server context that presents it.
     """
 
     names: CertificateNames
     begins: float
     ends: float
+    complete: bool
     context: ssl.SSLContext
 
     @classmethod
@@ -78,7 +79,23 @@ class Certificate:
             chain = x509.load_pem_x509_certificates(_read("tls.cert", cert))
         except ValueError:
             raise CertificateError(f"tls.cert: {cert}: not a PEM certificate") from None
-        return cls(_names(chain[0]), *_validity(chain), context)
+        return cls(_names(chain[0]), *_validity(chain), is_complete(chain), context)
+
+
+def is_complete(chain: Sequence[x509.Certificate]) -> bool:
+    """Whether each certificate is issued by the next one in the file; a single one must be self-signed.
+
+    Browsers on a desktop find an absent intermediate certificate themselves. Phones, OBS, ffmpeg and curl do not. A
+    certificate that a private authority issues directly is not distinguished from it.
+    """
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+    try:
+        for certificate, issuer in zip(chain, chain[1:] or chain, strict=False):
+            certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def server_context() -> ssl.SSLContext:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.adapters.acme.acme_files import AcmeFiles
 from gateway.adapters.acme.self_signed import self_signed
@@ -29,7 +30,8 @@ class Files:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.private = folder, False
-        self.cert, self.key = Authority(folder).files(NAME)
+        self.authority = Authority(folder)
+        self.cert, self.key = self.authority.files(NAME)
         self.emitted: list[Event] = []
         read = Certificate.read
 
@@ -52,7 +54,8 @@ class Files:
         """Replaces the pair. It has another name too, so that it differs from an earlier one of the same second."""
         folder = self.folder / "new"
         folder.mkdir()
-        for new, old in zip(Authority(folder).files(NAME, "new.example.com"), (self.cert, self.key), strict=True):
+        self.authority = Authority(folder)
+        for new, old in zip(self.authority.files(NAME, "new.example.com"), (self.cert, self.key), strict=True):
             new.replace(old)
 
     def told(self, type: EventType) -> int:
@@ -95,6 +98,17 @@ async def test_a_request_reads_the_files_also_if_they_look_unchanged(files: File
     assert "new.example.com" in certificate.names.hosts
     await certificate.reload()
     assert files.told(EventType.CERTIFICATE_RENEWED) == 1, "the same certificate is not a new one"
+
+
+async def test_a_certificate_without_its_issuer_is_logged_once_for_each_file(files: Files) -> None:
+    with capture_logs() as logs:
+        certificate = files.open()
+        assert ["chain" in line["event"] for line in logs] == [True]
+        files.renew()
+        files.cert.write_bytes(files.cert.read_bytes() + files.authority.file.read_bytes())
+        logs.clear()
+        await certificate.reload()
+    assert [line["event"] for line in logs] == ["certificate loaded"]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from gateway.adapters.stores import open_stores
 from gateway.app import doctor
 from gateway.app.doctor import CheckResult, CheckState
 from gateway.settings import Settings, load
+from tests.support.authority import Authority
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -158,6 +159,23 @@ def test_an_expired_or_future_certificate_is_reported(
 def test_a_certificate_that_acme_has_not_got_yet_is_a_warning(tmp_path: Path):
     found = only(doctor.check_certificate(tmp_path / "none.pem", None, acme=True))
     assert found.state is CheckState.WARNING and "port 80 or 443" in found.text
+
+
+def test_a_certificate_without_its_issuer_is_a_warning(tmp_path: Path):
+    authority = Authority(tmp_path)
+    cert, key = authority.files("live.example.com")
+    leaf = cert.read_bytes()
+
+    def chain_is_missed() -> bool:
+        found = only(doctor.check_certificate(cert, key))
+        assert found.state is CheckState.WARNING, "it is valid for two days"
+        return "fullchain.pem" in found.text
+
+    assert chain_is_missed()
+    cert.write_bytes(leaf + authority.file.read_bytes())
+    assert not chain_is_missed()
+    cert.write_bytes(leaf + leaf)
+    assert chain_is_missed()
 
 
 def test_a_key_of_another_certificate_is_reported(tmp_path: Path):
