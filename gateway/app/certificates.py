@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _WATCH_SECONDS: Final = 2.0
+_DAY: Final = 86_400.0
+_REPORTED_BEFORE_END: Final = 14 * _DAY  # seconds; certificates of a short life: its last quarter
 
 # Device, inode, times and size of each file; () if one is missing. A new owner or mode changes only `st_ctime_ns`.
 _Stamp = tuple[tuple[int, ...], ...]
@@ -67,6 +69,8 @@ class NodeCertificate:
         self._seen: _Stamp = self._loaded
         self._expired_end = 0.0  # of the certificate in the files, if it is not used because it has expired
         self._error = ""
+        self._refusal = ""  # why the files are not used
+        self._reported = 0.0  # when the end was last reported
         self._checking = asyncio.Lock()
         self._renewal: CertificateRenewal | None = None
         self._check_chain()
@@ -150,9 +154,10 @@ class NodeCertificate:
                     self._expired_end = found.ends
                 self.server.replace(found)
             except CertificateError as error:
-                self._failed(f"the new certificate is not used: {error}")
+                self._refusal = f"the new certificate is not used: {error}"
+                self._failed(self._refusal)
                 return
-        self._error = ""
+        self._error, self._refusal, self._reported = "", "", 0.0
         current = self.server.current
         names, expires = list(current.names.hosts), rfc3339(current.ends, "seconds")
         log.info("certificate loaded", names=names, expires=expires)
@@ -160,12 +165,23 @@ class NodeCertificate:
         if (current.names, current.begins, current.ends) != (before.names, before.begins, before.ends):
             self._emit(EventType.CERTIFICATE_RENEWED, {"names": names, "expires": expires})
 
+    def report_end(self) -> None:
+        """Reports once a day that a certificate of files ends soon or has ended. With ACME, the renewal reports."""
+        now, current = time.time(), self.server.current
+        soon = current.ends - min(_REPORTED_BEFORE_END, (current.ends - current.begins) / 4)
+        if self.challenges is not None or now < soon or self._reported <= now < self._reported + _DAY:
+            return
+        self._reported = now
+        state = "has expired" if current.ends <= now else f"expires at {rfc3339(current.ends, 'seconds')}"
+        self._failed(f"the certificate {state}: {self._refusal or 'its file was not renewed'}")
+
     def _check_chain(self) -> None:
         if self._events is not None and not self.server.current.complete:
             log.warning("the certificate has no complete chain: many clients refuse it; use fullchain.pem")
 
     async def _watch(self) -> None:
         while True:
+            self.report_end()
             await asyncio.sleep(_WATCH_SECONDS)
             stamp = await asyncio.to_thread(self._files.stamp)
             # Certificate and key are written one after the other, so they must have stayed equal between two looks.

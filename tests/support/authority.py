@@ -40,12 +40,15 @@ class Authority:
         self.file = folder / "authority.pem"
         self.file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
-    def files(self, *names: str) -> tuple[Path, Path]:
-        """Returns certificate and key, as PEM files, for a server with these names or addresses."""
+    def files(self, *names: str, days: int = 2) -> tuple[Path, Path]:
+        """Returns certificate and key, as PEM files, for a server with these names or addresses.
+
+        days: from now to its end. It began a day ago.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = x509.SubjectAlternativeName([_name(n) for n in names])
-        builder = self._builder(subject, key).add_extension(alternatives, critical=False)
+        builder = self._builder(subject, key, days).add_extension(alternatives, critical=False)
         paths = self._folder / f"{names[0]}.pem", self._folder / f"{names[0]}.key"
         paths[0].write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
         form = serialization.PrivateFormat.PKCS8
@@ -62,7 +65,7 @@ class Authority:
         """Returns the TLS context of a client that trusts only this authority."""
         return ssl.create_default_context(cafile=str(self.file))
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int = 2) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -71,7 +74,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=2))
+            .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
 

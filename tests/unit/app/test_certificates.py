@@ -23,6 +23,7 @@ from tests.support.clock import Clock
 from tests.support.time_outs import at_most
 
 NAME = "live.example.com"
+DAY = 86_400.0  # seconds
 
 
 class Files:
@@ -50,12 +51,13 @@ class Files:
         assert opened is not None
         return opened
 
-    def renew(self) -> None:
+    def renew(self, days: int = 2) -> None:
         """Replaces the pair. It has another name too, so that it differs from an earlier one of the same second."""
         folder = self.folder / "new"
         folder.mkdir()
         self.authority = Authority(folder)
-        for new, old in zip(self.authority.files(NAME, "new.example.com"), (self.cert, self.key), strict=True):
+        pair = self.authority.files(NAME, "new.example.com", days=days)
+        for new, old in zip(pair, (self.cert, self.key), strict=True):
             new.replace(old)
 
     def told(self, type: EventType) -> int:
@@ -149,3 +151,42 @@ async def test_a_pair_that_seemed_to_have_expired_is_used_once_the_clock_is_set_
         await until(lambda: files.told(EventType.CERTIFICATE_RENEWED))
     assert "new.example.com" in certificate.names.hosts
     assert files.told(EventType.CERTIFICATE_FAILED) == 1
+
+
+async def test_a_certificate_that_ends_soon_is_reported_once_a_day_and_at_the_start(files: Files, ahead: Clock) -> None:
+    files.renew(days=89)
+    now = time.time()
+    ahead.now = now + 70 * DAY
+    certificate = files.open()
+    certificate.report_end()
+    assert not files.emitted, "19 days are left"
+    ahead.now = now + 79 * DAY
+    async with Tasks("test") as tasks:
+        certificate.start(tasks)
+        await until(lambda: files.emitted)
+    for later in (DAY - 1, DAY + 1, 15 * DAY):
+        ahead.now = now + 79 * DAY + later
+        certificate.report_end()
+    first, second, third = (event.data["reason"] for event in files.emitted)
+    assert first == second
+    assert first.startswith("the certificate expires at 2") and first.endswith(": its file was not renewed")
+    assert third == "the certificate has expired: its file was not renewed"
+
+
+async def test_the_end_of_a_certificate_is_not_reported_after_its_renewal(files: Files, ahead: Clock) -> None:
+    ahead.now = time.time() + 1.9 * DAY
+    certificate = files.open()
+    certificate.report_end()
+    assert "was not renewed" in str(certificate.status()["error"])
+    files.renew(days=30)
+    files.private = True
+    await certificate.reload()
+    ahead.now += DAY
+    certificate.report_end()
+    refused = "the certificate has expired: the new certificate is not used: Permission denied"
+    assert certificate.status()["error"] == refused
+    files.private = False
+    await certificate.reload()
+    certificate.report_end()
+    assert certificate.status()["error"] is None
+    assert files.told(EventType.CERTIFICATE_FAILED) == 3
