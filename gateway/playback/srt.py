@@ -75,9 +75,6 @@ class SrtPlay:
         """Does nothing: the owner learns of refused pushes only."""
 
     async def begin(self, link: SrtLink) -> SrtPlay:
-        if link.connection.agreement.has_fec:
-            # libsrt would wait for control packets, which nobody sends, instead of requests for lost packets.
-            raise HandshakeRefused(Reject.FILTER, "players get no FEC: switch the packet filter off")
         try:
             stream = await self._play.begin(_MAX_WAIT)
         except GatewayError as error:

@@ -72,18 +72,12 @@ def by_transmit(channel: Channel) -> Program:
     return transmit_push(PLAIN, channel.srt_push)
 
 
-def by_transmit_with_fec(channel: Channel) -> Program:
-    """Its control packets of FEC are not used: lost packets come again."""
-    need("srt-live-transmit")
-    return transmit_push(PLAIN, f"{channel.srt_push}&packetfilter=fec,cols:10,rows:5")
-
-
 def by_gstreamer(channel: Channel) -> Program:
     need("gst-launch-1.0")
     return gst_srt_push(PLAIN, channel.srt_server, f"publish:{channel.id}?sign={channel.key}")
 
 
-@pytest.mark.parametrize("push", [by_ffmpeg, by_new_ffmpeg, by_transmit, by_transmit_with_fec, by_gstreamer])
+@pytest.mark.parametrize("push", [by_ffmpeg, by_new_ffmpeg, by_transmit, by_gstreamer])
 def test_every_encoder_publishes_the_frames_to_flv_and_srt(
     push: Callable[[Channel], Program], gateway: Gateway
 ) -> None:

@@ -14,7 +14,6 @@ from gateway.protocols.srt.packets import (
     HEAD,
     HEAD_SIZE,
     MASK31,
-    MESSAGE_MASK,
     ControlType,
     HandshakeExtension,
     control,
@@ -51,7 +50,7 @@ class Agreement:
     socket, peer_socket: ids. first: number of the peer's first data packet. own_first: of ours. window: packets in
     flight that the peer allows. began: monotonic time of our time stamp 0. base: our clock minus the peer's clock.
     stamp: time stamp of the peer's handshake, microseconds. `receive_latency`, `send_latency`: seconds.
-    `receive_keys`, `send_keys`: None: plain. has_fec: whether the peer sends control packets of FEC.
+    `receive_keys`, `send_keys`: None: plain.
     """
 
     socket: int
@@ -66,7 +65,6 @@ class Agreement:
     send_latency: float
     receive_keys: ReceiveKeys | None = None
     send_keys: SendKeys | None = None
-    has_fec: bool = False
 
 
 class SrtConnection:
@@ -115,13 +113,11 @@ class SrtConnection:
 
     def receive(self, datagrams: Sequence[bytes], arrivals: Sequence[float]) -> None:
         """Takes datagrams of the peer, in the order in which they came. Hot path. arrivals: monotonic seconds."""
-        add, has_gap, has_fec = self.received.add, False, self.agreement.has_fec
+        add, has_gap = self.received.add, False
         for datagram, arrival in zip(datagrams, arrivals, strict=True):
             size = len(datagram)
             if size < HEAD_SIZE:
                 continue
-            if has_fec and datagram[0] < 0x80 and not int.from_bytes(datagram[4:8]) & MESSAGE_MASK:
-                continue  # libsrt: a control packet of FEC has message 0, and the number of a data packet
             self.bytes += size
             if datagram[0] < 0x80:
                 self._since_ack += 1

@@ -35,7 +35,6 @@ from gateway.protocols.srt.url import MAX_LATENCY
 
 _COOKIE_SECONDS: Final = 60.0  # of one cookie; the one before is valid too
 _LIVE: Final = "live"
-_FEC: Final = "fec"  # libsrt's packet filter
 OUR_FLAGS: Final = (
     SrtFlag.TIMED_SENDER
     | SrtFlag.TIMED_RECEIVER
@@ -59,7 +58,7 @@ class Conclusion:
     """A caller's conclusion with a valid cookie.
 
     stream_id: "" if the caller sends none. key_material: b"" if it does not encrypt. arrival: monotonic seconds.
-    stamp: the packet's time stamp, microseconds. packet_filter: as the caller sent it; b"": none.
+    stamp: the packet's time stamp, microseconds.
     unsupported: why it is refused, which the owner of its stream learns; None: it is not.
     """
 
@@ -69,7 +68,6 @@ class Conclusion:
     key_material: bytes
     arrival: float
     stamp: int
-    packet_filter: bytes
     unsupported: HandshakeRefused | None
 
 
@@ -116,24 +114,18 @@ def conclusion_of(datagram: bytes, arrival: float) -> Conclusion:
     _, _, stamp, _ = HEAD.unpack_from(datagram)
     return Conclusion(
         handshake, parameters, stream_id, handshake.find(HandshakeExtension.KEYS_REQUEST) or b"", arrival, stamp,
-        handshake.find(HandshakeExtension.FILTER) or b"", unsupported,
+        unsupported,
     )  # fmt: skip
 
 
 def _unsupported(handshake: SrtHandshake, parameters: Parameters) -> HandshakeRefused | None:
-    """Returns the refusal of a caller that wants what is not supported. Raises RemoteProtocolError.
-
-    A caller with FEC ends without the same filter in the answer. Its control packets are not used: as long as it
-    retransmits too, nothing is lost without them.
-    """
+    """Returns the refusal of a caller that wants what is not supported. Raises RemoteProtocolError."""
     if parameters.flags & SrtFlag.STREAM:
         return HandshakeRefused(Reject.MESSAGE_MODE, "The encoder uses the buffer mode of SRT: set the live mode.")
     if decode_text(handshake.find(HandshakeExtension.CONGESTION) or encode_text(_LIVE)) != _LIVE:
         return HandshakeRefused(Reject.CONGESTION, "The encoder uses the file mode of SRT: set the live mode.")
-    name, *options = decode_text(handshake.find(HandshakeExtension.FILTER) or encode_text(_FEC)).split(",")
-    if name != _FEC or "arq:never" in options:
-        reason = "The encoder asks for FEC without retransmission, or another packet filter: switch it off."
-        return HandshakeRefused(Reject.FILTER, reason)
+    if handshake.find(HandshakeExtension.FILTER) is not None:
+        return HandshakeRefused(Reject.FILTER, "The encoder uses FEC, a packet filter of SRT: switch it off.")
     if handshake.find(HandshakeExtension.GROUP) is not None:
         reason = "The encoder sends a group of SRT connections, which are not supported: send one, or use SRTLA."
         return HandshakeRefused(Reject.GROUP, reason)
@@ -182,18 +174,15 @@ def accept(
         send_latency=send_latency / 1000,
         receive_keys=receive_keys,
         send_keys=send_keys,
-        has_fec=bool(conclusion.packet_filter),
     )
     parameters = Parameters(VERSION, OUR_FLAGS, receive_latency, send_latency)
     extensions = [(int(HandshakeExtension.PARAMETERS), parameters.encode())]
     if conclusion.key_material:
         extensions.append((int(HandshakeExtension.KEYS), conclusion.key_material))
-    if conclusion.packet_filter:
-        extensions.append((int(HandshakeExtension.FILTER), conclusion.packet_filter))
     answer = SrtHandshake(
         5,
         handshake.encryption,
-        1 | bool(conclusion.key_material) << 1 | bool(conclusion.packet_filter) << 2,  # §3.2.1, Table 3
+        3 if conclusion.key_material else 1,
         agreement.own_first,
         min(MTU, handshake.mtu),
         WINDOW,

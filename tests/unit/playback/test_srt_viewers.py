@@ -6,9 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-
-import pytest
 
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.quota import Quota
@@ -22,8 +19,7 @@ from gateway.playback.play import PlayAdmission
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.srt import SrtPlay
 from gateway.protocols.srt.connection import TICK_SECONDS, SrtConnection
-from gateway.protocols.srt.listening import HandshakeRefused
-from gateway.protocols.srt.packets import PAYLOAD, Reject
+from gateway.protocols.srt.packets import PAYLOAD
 from gateway.protocols.srt.stream_id import parse_stream_id
 from gateway.settings.layers import load
 from gateway.srt.link import SrtLink
@@ -111,19 +107,6 @@ class Lab:
 
     async def player(self, latency: float = 0.12, *, hears: bool = True) -> Player:
         return await Player(self, latency, hears).begin()
-
-
-async def test_a_player_with_fec_is_refused() -> None:
-    """Its libsrt would not request lost packets in time, and no control packets of FEC are sent."""
-    lab = Lab()
-    await lab.live()
-    player = Player(lab, 0.12, hears=True)
-    connection = player.link.connection
-    connection.agreement = replace(connection.agreement, has_fec=True)
-    with pytest.raises(HandshakeRefused) as refused:
-        await player.begin()
-    assert refused.value.code == Reject.FILTER
-    player.play.abandon()
 
 
 async def test_players_share_the_payloads_of_a_batch() -> None:

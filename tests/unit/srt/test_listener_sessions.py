@@ -185,7 +185,7 @@ async def test_a_request_learns_why_its_connection_is_unsupported() -> None:
     """The key is checked first, so the owner of the channel learns of it."""
     async with listening() as lab:
         for kind, content in (
-            (HandshakeExtension.FILTER, encode_text("fec,cols:10,arq:never")),
+            (HandshakeExtension.FILTER, encode_text("fec,cols:10")),
             (HandshakeExtension.GROUP, bytes(8)),
         ):
             caller, before = lab.concluding(), len(lab.sent)
@@ -193,7 +193,10 @@ async def test_a_request_learns_why_its_connection_is_unsupported() -> None:
             await until(lambda before=before: len(lab.sent) > before)
             with pytest.raises(HandshakeRefused):
                 caller.receive(lab.sent[-1], time.monotonic())
-        assert [text.split()[4] for text in lab.told] == ["FEC", "group"]
+        assert [text.split(":")[0] for text in lab.told] == [
+            "The encoder uses FEC, a packet filter of SRT",
+            "The encoder sends a group of SRT connections, which are not supported",
+        ]
         assert not lab.begun and lab.abandoned == 2
 
 

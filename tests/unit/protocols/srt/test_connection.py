@@ -1,19 +1,18 @@
 """Connections over a simulated link: loss, jitter, duplicates, latency, encryption and the ends."""
 
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.protocols.srt.connection import IDLE_SECONDS, Agreement, SrtConnection
+from gateway.protocols.srt.connection import IDLE_SECONDS, Agreement
 from gateway.protocols.srt.keys import SendKeys
-from gateway.protocols.srt.packets import HEAD, MASK31, MESSAGE_MASK, RETRANSMITTED, WHOLE, ControlType, control
+from gateway.protocols.srt.packets import HEAD, MASK31, WHOLE, ControlType, control
 from gateway.protocols.srt.receive_buffer import WINDOW
 from tests.support.examples import examples
 from tests.unit.protocols.srt.film import PICTURES_PER_SECOND, film_of, lost_pictures
-from tests.unit.protocols.srt.pair import Link, connect, shake_hands
+from tests.unit.protocols.srt.pair import Link, connect
 
 
 def _send(link: Link, count: int, every: int = 5) -> list[bytes]:
@@ -97,25 +96,6 @@ def test_duplicates_are_ignored() -> None:
 
     assert [payload for _, payload in link.delivered] == payloads
     assert link.receiver.received.duplicates > 100
-
-
-def test_control_packets_of_fec_are_no_media() -> None:
-    """Each has the number of the last data packet of its group, which may be lost."""
-    caller, receiver, _ = shake_hands()
-    receiver = SrtConnection(replace(receiver.agreement, has_fec=True), 100.0)
-    assert caller.agreement is not None
-    sender = SrtConnection(caller.agreement, 100.0)
-    payloads = [bytes([n]) * 1316 for n in range(4)]
-    sender.push(payloads, 100.0)
-    *others, lost = sender.out
-    number, flags, stamp, socket = HEAD.unpack_from(lost)
-    fec = HEAD.pack(number, flags & ~MESSAGE_MASK | RETRANSMITTED, stamp, socket) + bytes(4 + 1316)
-    receiver.receive([*others, fec, fec], [100.01] * 5)
-    buffer = receiver.received
-    assert (buffer.received, buffer.duplicates, buffer.retransmitted, receiver.bytes) == (3, 0, 0, 3 * len(lost))
-    receiver.receive([lost, fec], [100.02] * 2)
-    assert (buffer.lost, buffer.duplicates) == (0, 0)
-    assert receiver.due(100.2) == payloads
 
 
 def test_packets_that_come_too_late_are_left_out() -> None:
