@@ -51,7 +51,8 @@ class RemoteSink:
         self._max_bytes = BACKLOG  # unsent bytes above which units are dropped
         self._dropping = False
         self._incomplete: set[int] = set()  # numbers of additional tracks that can continue only with a key frame
-        self._unsent = 0  # unsent bytes at the last tick
+        self._written = 0  # bytes given to the transport
+        self._sent = 0  # those of them that the transport had sent at the last tick
         self._stalled_seconds = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -73,7 +74,7 @@ class RemoteSink:
 
     def on_tracks(self, tracks: Tracks) -> None:
         self._has_video = tracks.video is not None
-        self._transport.write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._map_tracks(tracks))))
+        self._write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._map_tracks(tracks))))
 
     def on_unit(self, unit: AccessUnit) -> None:
         """Writes a unit. Hot path. Bytes in the kernel's buffers do not count as unsent."""
@@ -88,12 +89,18 @@ class RemoteSink:
             self._dropping = True
             self._dropped.add("node")
             return
-        if not transport.is_closing():  # asyncio of Python 3.12 would register the closed socket as a writer
-            transport.writelines((wire.unit_head(unit), unit.payload))
+        self._write(wire.unit_head(unit), unit.payload)
 
     def on_timed(self, timed: TimedData) -> None:
         if not self._dropping:
-            self._transport.write(wire.frame(StreamMessage.TIMED, wire.encode_timed(timed)))
+            self._write(wire.frame(StreamMessage.TIMED, wire.encode_timed(timed)))
+
+    def _write(self, head: bytes, payload: bytes = b"") -> None:
+        """Writes a frame in one or two pieces, and counts its bytes. Hot path."""
+        transport = self._transport
+        if not transport.is_closing():  # asyncio of Python 3.12 would register the closed socket as a writer
+            self._written += len(head) + len(payload)
+            transport.writelines((head, payload))
 
     # ---- AdditionalTaker ----
 
@@ -102,23 +109,21 @@ class RemoteSink:
         is_video = track.kind is Kind.VIDEO
         tracks = Tracks(track if is_video else None, None if is_video else track)
         body = wire.encode_tracks(tracks, 2 * track_id + (not is_video))
-        self._transport.write(wire.frame(LinkMessage.ADDITIONAL_TRACK, body))
+        self._write(wire.frame(LinkMessage.ADDITIONAL_TRACK, body))
 
     def describe_additional(self, info: Callable[[Kind, int], TrackInfo]) -> None:
         """Does nothing: the infos are in the metadata."""
 
     def push_additional(self, number: int, unit: AccessUnit, now: float) -> None:
         """Writes a unit of an additional track. Hot path."""
-        transport = self._transport
-        if self._dropping or transport.get_write_buffer_size() > self._max_bytes:
+        if self._dropping or self._transport.get_write_buffer_size() > self._max_bytes:
             self._incomplete.add(number)
         elif unit.key:
             self._incomplete.discard(number)
         if number in self._incomplete:
             self._dropped.add("node")
             return
-        if not transport.is_closing():
-            transport.writelines((wire.unit_head(unit, number, LinkMessage.ADDITIONAL_UNIT), unit.payload))
+        self._write(wire.unit_head(unit, number, LinkMessage.ADDITIONAL_UNIT), unit.payload)
 
     # ---- the end ----
 
@@ -134,8 +139,9 @@ class RemoteSink:
         transport = self._transport
         self._timer = asyncio.get_running_loop().call_later(nodes.PING_SECONDS, self._tick)
         unsent = transport.get_write_buffer_size()
-        self._stalled_seconds = self._stalled_seconds + nodes.PING_SECONDS if unsent >= self._unsent > 0 else 0.0
-        self._unsent = unsent
+        sent = self._written - unsent  # the unsent bytes of a link that is only too slow may grow
+        self._stalled_seconds = self._stalled_seconds + nodes.PING_SECONDS if unsent and sent <= self._sent else 0.0
+        self._sent = sent
         if self._stalled_seconds >= STALL_SECONDS:
             transport.abort()
             return
