@@ -144,6 +144,7 @@ class Feed:
         self._viewers[viewer] = None
         self._framings.setdefault(viewer.framing, {})[viewer] = None
         self.stream.viewers[viewer.framing.kind] += self.counts_viewers
+        self.stream.playback.uses += 1
         if burst:
             self._write_first_burst(viewer)
         else:
@@ -469,6 +470,7 @@ class Feed:
             if not members:
                 del self._framings[viewer.framing]
             self.stream.viewers[viewer.framing.kind] -= self.counts_viewers
+            self.stream.playback.uses -= 1
 
     def _reset(self) -> None:
         if self._timer is not None:

@@ -17,7 +17,7 @@ from gateway.playback.play_format import FormatCode
 
 @dataclass(slots=True, eq=False)
 class RtmpPlayback:
-    """A player that gets `feed`.
+    """A player that gets `feed`. It uses the stream until `leave`, also while it is paused.
 
     backlog: bytes that may always wait for the player. `Feed.backlog` allows more at a high bit rate.
     on_end: called once when the stream ends. on_flood: called if the player joins repeatedly without reading.
@@ -30,6 +30,9 @@ class RtmpPlayback:
     on_end: Callable[[EndReason], None]
     on_flood: Callable[[], None]
     _viewer: Viewer | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.feed.stream.playback.uses += 1
 
     @property
     def paused(self) -> bool:
@@ -52,11 +55,16 @@ class RtmpPlayback:
 
     def pause(self, paused: bool) -> None:
         if paused:
-            self.leave()
+            self._leave_feed()
         elif self._viewer is None:
             self.join(burst=False)
 
     def leave(self) -> None:
+        """Ends the playback. Called at most once."""
+        self._leave_feed()
+        self.feed.stream.playback.uses -= 1
+
+    def _leave_feed(self) -> None:
         viewer, self._viewer = self._viewer, None
         if viewer is not None:
             self.feed.leave(viewer)

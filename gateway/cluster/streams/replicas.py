@@ -1,4 +1,4 @@
-"""Replicas of other nodes' streams. Each is pulled once while it has FLV or RTMP players."""
+"""Replicas of other nodes' streams. Each is pulled once while it has players."""
 
 from __future__ import annotations
 
@@ -227,8 +227,8 @@ class _Pull(PullReceiver):
         stream = self._hub.find(self.name)
         # The viewers of pictures in H.264 are counted by the replica with sound.
         has_pictures_only = self._replicas.form is PullForm.WEBRTC_H264
-        has_viewers = stream is not None and (stream.is_awaited if has_pictures_only else any(stream.viewers.values()))
-        if self.waiting or self.readers or has_viewers:
+        is_used = stream is not None and (stream.is_awaited if has_pictures_only else stream.playback.uses > 0)
+        if self.waiting or self.readers or is_used:
             self.last_needed = time.monotonic()
         return time.monotonic() - self.last_needed < IDLE_SECONDS
 

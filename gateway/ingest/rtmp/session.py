@@ -445,7 +445,9 @@ class RtmpSession(ScheduledReads):
         self._drop("plays again and again and does not read")
 
     def _play_ended(self, reason: EndReason) -> None:
-        self._playing = None
+        playing, self._playing = self._playing, None
+        if playing is not None:
+            playing.leave()
         if self._core.state is RtmpState.PLAYING:
             self._core.end_play(str(reason))
         self._close(PLAY_CLOSE_BOUND)

@@ -88,6 +88,7 @@ class WhepPlayback:
             except GatewayError as error:
                 return _answer(play, request, error)
             session = _WhepViewer(self, stream, play, request.peer)
+            stream.playback.uses += 1
             try:
                 return await self._describe(session, request, offer)
             except BaseException:
@@ -151,6 +152,7 @@ class WhepPlayback:
         if session.peer is not None:
             self._sessions.forget(session.peer)
         self._release_pictures(session)
+        session.stream.playback.uses -= 1
         session.play.end()
 
     def _release_pictures(self, session: _WhepViewer) -> None:

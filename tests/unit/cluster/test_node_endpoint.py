@@ -154,7 +154,7 @@ async def test_a_stream_of_a_sibling_is_passed_on_as_units_and_as_files(monkeypa
         async with holder(held=held) as outer, puller(Known(outer.place())) as two:
             publisher, here = inner.live(), Recorder()
             replica = await two.replicas.wait("c1", 5)
-            replica.viewers["flv"] += 1
+            replica.playback.uses += 1
             replica.attach(here)
             for _ in range(50):
                 inner.push(publisher, size=20_000)
@@ -162,7 +162,7 @@ async def test_a_stream_of_a_sibling_is_passed_on_as_units_and_as_files(monkeypa
             assert (inner.pulls, outer.pulls) == (1, 1)
             async with Peers(SECRET) as peers:
                 assert await peers.ask(outer.place(), "GET", "/_node/c1/live.m3u8?x=1") == b"c1 live.m3u8\n"
-            replica.viewers.clear()
+            replica.playback.uses = 0
             outer.cut()
             await until(lambda: inner.pulls <= 1)
 

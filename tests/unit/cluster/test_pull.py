@@ -31,7 +31,7 @@ async def test_a_replica_equals_the_stream_unit_by_unit() -> None:
         there, here = Recorder(), Recorder()
         publisher.stream.attach(there)
         replica = await two.replicas.wait("c1", 5)
-        replica.viewers["flv"] += 1
+        replica.playback.uses += 1
         replica.attach(here)
         for n in range(20):
             one.push(publisher, key=n % 5 == 0)
@@ -95,7 +95,7 @@ async def test_after_a_broken_link_players_get_every_unit_once() -> None:
         replica = await two.replicas.wait("c1", 5)
         here = Recorder()
         replica.attach(here)
-        replica.viewers["flv"] += 1
+        replica.playback.uses += 1
         for _ in range(5):
             one.push(publisher)
         await until(lambda: len(here.units) == 12)
@@ -115,7 +115,7 @@ async def test_a_new_holder_causes_one_discontinuity_and_time_keeps_growing() ->
         replica = await two.replicas.wait("c1", 5)
         here = Recorder()
         replica.attach(here)
-        replica.viewers["flv"] += 1
+        replica.playback.uses += 1
         one.push(publisher)
         await until(lambda: len(here.units) == 4)
         other.session = "s2"
@@ -137,7 +137,7 @@ async def test_the_replica_ends_when_no_holder_comes_back(monkeypatch: pytest.Mo
         replica = await two.replicas.wait("c1", 5)
         here = Recorder()
         replica.attach(here)
-        replica.viewers["flv"] += 1
+        replica.playback.uses += 1
         two.where.place = NodeAddress("gone", "127.0.0.1:1", "k2")
         one.cut()
         await until(lambda: here.ended is not None)
@@ -160,7 +160,7 @@ async def test_the_pull_starts_again_when_the_holder_is_silent(monkeypatch: pyte
     async with holder() as one, puller(Known(one.place())) as two:
         one.live()
         replica = await two.replicas.wait("c1", 5)
-        replica.viewers["flv"] += 1
+        replica.playback.uses += 1
         await until(lambda: two.replicas.pulls >= 3)
 
 
@@ -169,7 +169,7 @@ async def test_a_slow_node_loses_whole_groups_of_pictures(monkeypatch: pytest.Mo
     async with holder() as one, puller(Known(one.place())) as two:
         publisher = one.live()
         replica = await two.replicas.wait("c1", 5)
-        replica.viewers["flv"] += 1
+        replica.playback.uses += 1
         here = Recorder()
         replica.attach(here)
         for n in range(200):  # in one turn of the loop: nobody reads meanwhile

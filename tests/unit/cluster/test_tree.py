@@ -36,7 +36,7 @@ M3U8 = "application/vnd.apple.mpegurl"
 async def watched(two: Puller, name: str = "c1") -> tuple[Stream, Recorder]:
     """Starts a player at a reader and records its units."""
     replica, here = await two.replicas.wait(name, 5), Recorder()
-    replica.viewers["flv"] += 1
+    replica.playback.uses += 1
     replica.attach(here)
     return replica, here
 

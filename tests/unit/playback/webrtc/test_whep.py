@@ -192,6 +192,26 @@ async def test_a_viewer_gets_its_requested_tracks_and_releases_everything_at_the
         lab.assert_nothing_is_held()
 
 
+async def test_a_viewer_uses_the_stream_from_its_offer_to_its_end() -> None:
+    """A replica of the stream stays, although the viewer is counted only when it is connected."""
+    async with serving_viewers() as lab:
+        publisher, client = lab.live(), Client()
+        await until(lambda: publisher.stream.output(KIND))
+        playback, pictures = publisher.stream.playback, asyncio.get_running_loop().create_future()
+        lab.media.waits = pictures
+        asking = asyncio.create_task(lab.post(client))
+        await lab.media.asked.wait()
+        assert (playback.uses, viewers(publisher)) == (1, 0)
+        pictures.set_result(None)
+        reply = await asking
+        assert (playback.uses, viewers(publisher)) == (1, 0)
+        await lab.connect(client, reply)
+        assert (playback.uses, viewers(publisher)) == (1, 1)
+        client.close()
+        await lab.wire.exchange()
+        assert playback.uses == 0
+
+
 async def test_rejected_media_of_an_offer_stay_rejected() -> None:
     async with serving_viewers() as lab:
         publisher = lab.live()
