@@ -236,6 +236,7 @@ class PullReceiver(abc.ABC):
         self._session = ""
         self._epoch = -1  # of the last tracks; -1: none in this session
         self._last_dts: dict[Kind, int] = {}  # by kind: decode time of the last unit in this session, ticks
+        self._has_video = False
         self._skipping = False  # units that were pushed already are skipped
 
     @abc.abstractmethod
@@ -263,6 +264,7 @@ class PullReceiver(abc.ABC):
         if self._epoch >= 0 and not continuous:
             self._skipping = False
         self._epoch = tracks.epoch
+        self._has_video = tracks.video is not None
         publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous=continuous)
 
     def unit(self, unit: AccessUnit) -> None:
@@ -274,7 +276,7 @@ class PullReceiver(abc.ABC):
         if self._skipping:
             if dts <= self._last_dts.get(kind, dts - 1):
                 return
-            if kind is Kind.VIDEO:
+            if kind is Kind.VIDEO or not self._has_video:
                 self._skipping = False
         self._last_dts[kind] = dts
         publisher.push(unit, time.monotonic())

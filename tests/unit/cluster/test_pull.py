@@ -16,7 +16,7 @@ from gateway.live.sink import EndReason, SinkNeeds
 from gateway.media.timed_data import Script
 from gateway.media.track import TimedData, Tracks
 from gateway.ports.errors import AtCapacity, NoSuchStream
-from tests.support.builders import AUDIO, VIDEO, Recorder, stream
+from tests.support.builders import AUDIO, VIDEO, Recorder, publish, sound, stream
 from tests.support.holders import Known, holder, puller
 from tests.support.waiting import until
 
@@ -107,6 +107,25 @@ async def test_after_a_broken_link_players_get_every_unit_once() -> None:
         times = [u.dts for u in here.units if u.track.kind.value == "video"]
         assert times == [n * 40 for n in range(11)]
         assert len({t.epoch for t in here.tracks}) == 1
+
+
+async def test_after_a_broken_link_a_stream_without_pictures_has_its_timed_data_again() -> None:
+    async with holder() as one, puller(Known(one.place())) as two:
+        publisher = publish(one.hub)
+        publisher.set_tracks(None, AUDIO, {})
+        publisher.push(sound(0), time.monotonic())
+        replica, here = await two.replicas.wait("c1", 5), Recorder()
+        replica.attach(here)
+        replica.playback.uses += 1
+        await until(lambda: here.units)
+        one.cut()
+        await until(lambda: two.replicas.pulls == 2)
+        publisher.push(sound(40), time.monotonic())
+        publisher.push_timed(TimedData(50, Script("onCuePoint", b"\x02\x00\x01x")))
+        publisher.push(sound(80), time.monotonic())
+        await until(lambda: len(here.units) == 3)
+        assert [unit.dts for unit in here.units] == [0, 40, 80]
+        assert any(isinstance(item, TimedData) for item in here.items)
 
 
 async def test_a_new_holder_causes_one_discontinuity_and_time_keeps_growing() -> None:
