@@ -17,7 +17,7 @@ from gateway.cluster.members.node_address import NodeAddress, PeerRefused
 from gateway.cluster.members.node_requests import check_held
 from gateway.cluster.members.peers import NodeLink, Peers
 from gateway.cluster.streams.link_timeout import LinkTimeout
-from gateway.cluster.streams.pull import MAX_FRAME, reason_of
+from gateway.cluster.streams.pull import MAX_FRAME, MAY_CONTINUE, reason_of
 from gateway.cluster.streams.remote_sink import RemoteSink
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub, StreamLimits
@@ -37,10 +37,6 @@ log = structlog.get_logger(__name__)
 STATUS_IN_USE: Final = 409
 STATUS_AT_CAPACITY: Final = 503
 STATUS_NO_INPUT: Final = 403  # the channel does not have the input of the push
-
-
-# Reasons for the end of a link after which the push may go on elsewhere. None: the connection broke.
-_MAY_CONTINUE: Final = (None, EndReason.SHUTDOWN, EndReason.MOVED)
 _MIN_LINK_SECONDS: Final = 1.0  # a link of a push that was placed again must last so long, otherwise the push ends
 
 
@@ -152,7 +148,7 @@ class PushForwarder:
         if not push.is_running:
             return
         # A node that closes the new link at once cannot read the push: it would be sent again and again.
-        if reason in _MAY_CONTINUE and time.monotonic() - push.placed_at >= _MIN_LINK_SECONDS:
+        if reason in MAY_CONTINUE and time.monotonic() - push.placed_at >= _MIN_LINK_SECONDS:
             self.on_interrupted(push)
         else:
             self.end(push, reason or EndReason.PUBLISHER_GONE)

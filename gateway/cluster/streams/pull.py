@@ -33,6 +33,8 @@ from gateway.protocols.wire import StreamMessage
 log = structlog.get_logger(__name__)
 
 MAX_FRAME: Final = 17_000_000  # bytes of a frame; RTMP messages are at most 16 MB
+# Reasons for the end of a link after which the stream may go on at another node. None: the connection broke.
+MAY_CONTINUE: Final = (None, EndReason.SHUTDOWN, EndReason.MOVED)
 
 RENDITIONS: Final = "whepRenditions"  # a field with the sizes of the renditions, which the node with the stream adds
 # The fields for a replica: the rules for players, and the ladder for a transcoding worker. They contain no secret.

@@ -16,7 +16,7 @@ import structlog
 from gateway.channels.names import channel_of
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.peers import Peers
-from gateway.cluster.streams.pull import PullLink, PullReceiver, UnitSource, shared_channel, shared_fields
+from gateway.cluster.streams.pull import MAY_CONTINUE, PullLink, PullReceiver, UnitSource, shared_channel, shared_fields
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
@@ -195,7 +195,7 @@ class _Pull(PullReceiver):
             link.close()
         # An edge also sends PUBLISHER_GONE if it can no longer reach the node that holds the stream.
         unconfirmed = node.edge and reason is EndReason.PUBLISHER_GONE
-        if reason is None or reason is EndReason.SHUTDOWN or unconfirmed:  # the publisher may reconnect to another node
+        if reason in MAY_CONTINUE or unconfirmed:
             if self._check_needed():
                 log.info("the pull was interrupted", stream=self.name, node=node.id, reason=reason and str(reason))
             self._replicas.locator.invalidate(self.name, node)

@@ -149,6 +149,22 @@ async def test_a_new_holder_causes_one_discontinuity_and_time_keeps_growing() ->
         assert here.ended is None
 
 
+async def test_players_stay_when_another_node_has_taken_the_stream_over() -> None:
+    async with holder() as one, holder() as other, puller(Known(one.place())) as two:
+        one.live()
+        replica, here = await two.replicas.wait("c1", 5), Recorder()
+        replica.attach(here)
+        replica.playback.uses += 1
+        await until(lambda: len(here.units) == 2)
+        other.session = "s2"
+        two.where.place = other.place("k2")
+        other.live()
+        one.hub.end("c1", EndReason.MOVED)
+        await until(lambda: len(here.units) == 4 or here.ended)
+        assert here.ended is None
+        assert two.where.lost_places == [one.place()]
+
+
 async def test_the_replica_ends_when_no_holder_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RESUME_SECONDS", 0.0)
     async with holder() as one, puller(Known(one.place()), linger=0.1) as two:
