@@ -146,7 +146,7 @@ class _Pull(PullReceiver):
 
     async def run(self, tasks: Tasks) -> None:
         """Runs until the stream has ended or is no longer needed."""
-        watch = tasks.start(self._watch(), f"{self.name} viewers")
+        watch = tasks.keep(self._watch, f"{self.name} viewers")
         try:
             while self._check_needed():
                 reason = await self._pull_once()
@@ -235,10 +235,9 @@ class _Pull(PullReceiver):
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(1)
-            if not self._check_needed():
-                break
-        if self._link is not None:
-            self._link.close()
+            # Without a link, it goes on: a player may come during a slow lookup, and another link opens.
+            if not self._check_needed() and self._link is not None:
+                self._link.close()
 
     # ---- PullReceiver ----
 

@@ -189,6 +189,47 @@ async def test_a_replica_without_players_ends(monkeypatch: pytest.MonkeyPatch) -
         assert two.replicas.find("c1") is None
 
 
+class SlowLookups(Known):
+    """A locator that answers while `gate` is set. `asked` is set at each question."""
+
+    def __init__(self, place: NodeAddress) -> None:
+        super().__init__(place)
+        self.gate, self.asked = asyncio.Event(), asyncio.Event()
+        self.gate.set()
+
+    async def find(self, name: str) -> NodeAddress | None:
+        self.asked.set()
+        await self.gate.wait()
+        return self.place
+
+
+async def test_a_replica_that_was_needed_again_during_a_lookup_ends_without_players(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with holder() as one, puller(where := SlowLookups(one.place())) as two:
+        one.live()
+        await two.replicas.wait("c1", 5)
+        pull, checked = two.replicas._pulls["c1"], asyncio.Event()
+        is_needed = pull._check_needed
+
+        def check() -> bool:
+            checked.set()
+            return is_needed()
+
+        where.gate.clear()
+        where.asked.clear()
+        one.cut()
+        await where.asked.wait()
+        pull.last_needed = 0.0  # long ago
+        monkeypatch.setattr(pull, "_check_needed", check)
+        await checked.wait()
+        await two.replicas.wait("c1", 5)
+        where.gate.set()
+        await until(lambda: two.replicas.pulls == 2)
+        pull.last_needed = 0.0
+        await until(lambda: len(two.replicas) == 0 and one.pulls == 0)
+
+
 async def test_the_pull_starts_again_when_the_holder_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.protocols.nodes.SILENT_SECONDS", 0.05)
     monkeypatch.setattr("gateway.protocols.nodes.PING_SECONDS", 60.0)
