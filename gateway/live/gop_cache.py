@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gateway.media.track import AccessUnit, Kind
 
-_MAX_UNITS = 30_000  # 15 s of the most that a publisher may send; pictures may stop while sound goes on
+_MAX_UNITS = 30_000  # 15 s of the most that a publisher may send
 AUDIO_ONLY_SECONDS = 1.0  # of sound in the cache of a stream without video
 _VIDEO = Kind.VIDEO
 
@@ -13,18 +13,18 @@ _VIDEO = Kind.VIDEO
 class GopCache:
     """The units since the last key frame, limited in bytes, in seconds and in their number.
 
-    Above a limit the cache stays empty until the next key frame. A new viewer then starts there.
+    Above a limit the cache stays empty until the next key frame, also while pictures stop and sound goes on.
     For a stream without video it contains the last second of audio.
     """
 
-    __slots__ = ("_bytes", "_max_dts", "_max_seconds", "_units", "has_video", "max_bytes")
+    __slots__ = ("_bytes", "_end", "_units", "has_video", "max_bytes", "max_seconds")
 
     def __init__(self, max_bytes: int, max_seconds: float) -> None:
         self.max_bytes = max_bytes
-        self._max_seconds = max_seconds
+        self.max_seconds = max_seconds
         self._units: deque[AccessUnit] = deque()
         self._bytes = 0
-        self._max_dts = 0  # largest decode time of the current GOP, in the video's ticks
+        self._end = 0.0  # largest decode time of the current GOP, seconds
         self.has_video = True
 
     def __len__(self) -> int:
@@ -60,15 +60,15 @@ class GopCache:
             while units[0].dts < oldest:
                 self._bytes -= len(units.popleft().payload)
         else:
-            if track.kind is _VIDEO:
-                if unit.key:
-                    units.clear()
-                    self._bytes = 0
-                    self._max_dts = unit.dts + int(self._max_seconds * track.timescale)
-                elif unit.dts > self._max_dts:
-                    self.clear()
-            if not units and not (unit.key and track.kind is _VIDEO):
+            if unit.key and track.kind is _VIDEO:
+                units.clear()
+                self._bytes = 0
+                self._end = unit.dts / track.timescale + self.max_seconds
+            elif not units:
                 return  # a player cannot start with this unit
+            elif unit.dts / track.timescale > self._end:
+                self.clear()
+                return
             units.append(unit)
             self._bytes += len(unit.payload)
         if self._bytes > self.max_bytes or len(units) > _MAX_UNITS:

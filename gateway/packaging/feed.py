@@ -4,6 +4,9 @@ A feed renders each unit once, batches the output of the last tens of millisecon
 viewers. The transport's buffer is the only queue. A viewer with too many waiting bytes is *late*: it gets no more bytes
 until its buffer is empty and the feed reaches a key frame. The limit depends on the stream's bitrate (`PeakRate`),
 within one memory limit for all viewers of the process (`Backlogs`).
+
+While pictures have stopped for longer than a GOP may last, new and late viewers begin with sound. They are *listeners*
+until the next key frame. If a picture comes before it, they are late, because they lack what it refers to.
 """
 
 import asyncio
@@ -24,6 +27,7 @@ from gateway.packaging.sliced_writes import SLICE_VIEWERS, SlicedWrites
 from gateway.packaging.viewer import Framing, Viewer, reset_on_close
 
 MAX_LOOP_SHARE = 0.05  # part of the event loop's time that one feed's writes may use before they are batched
+_PICTURE_GAP_MS = 2000  # without pictures, after which they have stopped
 
 
 class Rendering(Protocol):
@@ -113,6 +117,8 @@ class Feed:
     _cost: float = field(default=0.0, init=False)  # mean duration of writing a batch, seconds
     _dts_ms: int = field(default=0, init=False)
     _gop_dts_ms: int = field(default=0, init=False)
+    _picture_ms: int = field(default=0, init=False)  # decode time of the last picture
+    _listeners: dict[Viewer, None] | None = field(default=None, init=False)  # None: pictures have not stopped
     _writes: SlicedWrites = field(init=False)
 
     def __post_init__(self) -> None:
@@ -178,6 +184,7 @@ class Feed:
         old, self._tracks = self._tracks, tracks
         self._version += 1
         if old is None:
+            self._picture_ms = self.stream.received.last_dts_ms
             self.rendering.render_head(tracks, self._dts_ms)  # a rendering may need the tracks before the first unit
             return
         self.flush()
@@ -199,7 +206,11 @@ class Feed:
         track = unit.track
         video = track.kind is Kind.VIDEO
         dts_ms = unit.dts if track.timescale == 1000 else unit.dts * 1000 // track.timescale
-        if unit.key and (video or (tracks.video is None and not self._pending)):
+        if video:
+            if self._listeners is not None and not unit.key:
+                self._stop_listeners()
+            self._picture_ms = dts_ms
+        if unit.key and (video or (not self._pending and (tracks.video is None or self._is_sound_alone(dts_ms)))):
             # A key frame always begins a batch, so that new and late viewers can start with it.
             if self._pending:
                 self.flush()
@@ -210,6 +221,7 @@ class Feed:
                 self._gop, self._gop_bytes, self._gop_bursts = [], 0, {}
                 self._gop_dts_ms = dts_ms
                 self._startable = True
+                self._listeners = None if video or tracks.video is None else self._listeners or {}
             rendered = self.rendering.render_unit(unit)
             if video:
                 self._peak_rate.note_key_frame(len(rendered), dts_ms)
@@ -276,7 +288,8 @@ class Feed:
             self._gop.append(data)
             self._gop_bytes += len(data)
             self._gop_bursts = {}
-            if self._gop_bytes > self.stream.gop.max_bytes:
+            limits = self.stream.gop
+            if self._gop_bytes > limits.max_bytes or self._dts_ms - self._gop_dts_ms > limits.max_seconds * 1000:
                 self._drop_gop()
         self._writes.start(self._write_batch(data, starts, began))
 
@@ -380,6 +393,8 @@ class Feed:
         # For a viewer that has not started, at most the headers wait: it has missed nothing of the stream yet.
         if starts and waiting <= viewer.burst_allowance:
             viewer.late = False
+            if self._listeners is not None:
+                self._listeners[viewer] = None
             viewer.bytes_after_burst += len(framed)
             if viewer.version != self._version and self._tracks is not None:
                 viewer.version = self._version
@@ -401,6 +416,8 @@ class Feed:
     def _write_first_burst(self, viewer: Viewer) -> None:
         assert self._tracks is not None  # a feed has viewers only on a playable stream
         viewer.version = self._version
+        if self._listeners is not None:
+            self._listeners[viewer] = None
         framing = viewer.framing
         beginning = self.stream.start_buffer if viewer.waited_for_start else None
         if beginning is not None:
@@ -447,6 +464,19 @@ class Feed:
             burst = bursts[framing] = Burst(framing.wrap(render_beginning(self.rendering, beginning)))
         return burst
 
+    def _is_sound_alone(self, dts_ms: int) -> bool:
+        """Whether the pictures have stopped, and no GOP can begin with one."""
+        return (self._listeners is not None or not self._startable) and dts_ms - self._picture_ms > _PICTURE_GAP_MS
+
+    def _stop_listeners(self) -> None:
+        """Makes the listeners late, before a picture that is no key frame."""
+        self.flush()
+        self._writes.write_rest()
+        for viewer in self._listeners or ():
+            viewer.late, viewer.late_since = True, time.monotonic()
+        self._listeners = None
+        self._drop_gop()
+
     def _drop_gop(self) -> None:
         self._gop, self._gop_bytes, self._gop_bursts = [], 0, {}
         self._startable = False
@@ -463,6 +493,8 @@ class Feed:
 
     def _forget(self, viewer: Viewer) -> None:
         self._viewers.pop(viewer, None)
+        if self._listeners is not None:
+            self._listeners.pop(viewer, None)
         viewer.clear_backlog(self.backlogs)
         members = self._framings.get(viewer.framing, {})
         if viewer in members:
@@ -486,4 +518,5 @@ class Feed:
         self._peak_rate = PeakRate()
         self._drop_gop()
         self._pending_key = False
+        self._listeners = None
         self._cost = 0.0

@@ -1,7 +1,9 @@
 """The GOP cache and its limits."""
 
+from dataclasses import replace
+
 from gateway.live.gop_cache import GopCache
-from tests.support.builders import picture, sound
+from tests.support.builders import AUDIO, picture, sound
 
 
 def size(gop: GopCache) -> int:
@@ -38,6 +40,18 @@ def test_above_its_time_limit_the_cache_becomes_empty():
     for unit in (picture(0, True), picture(900), picture(1001)):
         gop.add(unit)
     assert len(gop) == 0
+
+
+def test_the_cache_becomes_empty_while_pictures_stop_and_sound_goes_on():
+    gop, track = GopCache(1_000_000, 15), replace(AUDIO, timescale=48_000)
+    gop.add(picture(500, True))
+    for dts in range(24_000, 16 * 48_000, 960):
+        gop.add(sound(dts, track=track))
+        assert len(gop) == (dts // 960 - 23 if dts <= 15.5 * 48_000 else 0)
+    gop.add(picture(60_000))
+    assert gop.units() == []
+    gop.add(picture(60_040, True))
+    assert len(gop) == 1
 
 
 def test_without_video_the_last_second_of_sound_is_kept():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -309,6 +310,90 @@ async def test_viewers_wait_for_a_key_frame_if_the_gop_is_too_large():
     stream.push(picture(1023, True))
     assert wire.written == b"[<head 0>][V1023 ]"
     assert feed._gop_bytes <= 30
+
+
+async def test_viewers_wait_for_a_key_frame_if_the_gop_is_too_long():
+    stream, feed = live()
+    stream.push(picture(0, True))
+    feed.join(viewer(Wire()))
+    for dts in range(40, 15_001, 40):
+        stream.push(picture(dts))
+        feed.flush()
+    whole, wire = Wire(), Wire()
+    feed.join(viewer(whole))
+    assert whole.written.startswith(b"[<head 0>V0 V40 ") and whole.written.endswith(b"V15000 ]")
+    stream.push(picture(15_040))
+    feed.flush()
+    feed.join(viewer(wire))
+    stream.push(sound(15_050))
+    stream.push(picture(15_080))
+    feed.flush()
+    assert wire.written == b"[<head 0>]"
+    stream.push(picture(60_000, True))
+    feed.flush()
+    assert wire.written == b"[<head 0>][V60000 ]"
+
+
+def hear(stream: Stream, feed: Feed, begin: int, end: int) -> None:
+    for dts in range(begin, end, 20):
+        stream.push(sound(dts))
+        feed.flush()
+
+
+def heard(wire: Wire) -> list[int]:
+    return [int(dts) for dts in re.findall(rb"A(\d+)", wire.written)]
+
+
+async def test_while_pictures_have_stopped_viewers_begin_with_sound():
+    stream, feed = live()
+    early, wire, gone = Wire(), Wire(), viewer(Wire())
+    stream.push(picture(0, True))
+    feed.join(viewer(early))
+    hear(stream, feed, 20, 60_000)
+    feed.join(viewer(wire))
+    feed.join(gone)
+    feed.leave(gone)
+    assert b"V" not in wire.written
+    assert 59_000 <= heard(wire)[0] < heard(wire)[-1] == 59_980, "at most the last second"
+    hear(stream, feed, 60_000, 60_100)
+    assert heard(wire)[-1] == 60_080
+    assert heard(early) == list(range(20, 60_100, 20))
+
+
+async def test_viewers_that_began_with_sound_wait_for_a_key_frame_when_pictures_go_on():
+    stream, feed = live()
+    early, slow, wire = Wire(), Wire(), Wire()
+    stream.push(picture(0, True))
+    late = viewer(slow)
+    for one in (viewer(early), late):
+        feed.join(one)
+    late.late = True
+    hear(stream, feed, 20, 20_000)
+    assert heard(slow)[0] > 15_000, "a late viewer continues with sound"
+    feed.join(viewer(wire))
+    stream.push(sound(20_000))
+    stream.push(picture(20_010))
+    feed.flush()
+    hear(stream, feed, 20_020, 20_100)
+    assert early.written.endswith(b"[V20010 ][A20020 ][A20040 ][A20060 ][A20080 ]")
+    assert wire.written.endswith(b"[A20000 ]") and slow.written.endswith(b"[A20000 ]")
+    for dts in (20_100, 20_140):
+        stream.push(picture(dts, dts == 20_100))
+        feed.flush()
+    assert all(each.written.endswith(b"[V20100 ][V20140 ]") for each in (early, slow, wire))
+
+
+async def test_the_first_viewer_while_pictures_have_stopped_hears_sound_after_two_seconds():
+    publisher = builders.publish(builders.hub())
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    publisher.push(picture(0, True), 0.0)
+    for dts in range(20, 20_000, 20):
+        publisher.push(sound(dts), 0.0)
+    feed, wire = Feed(publisher.stream, Words(), 0.05, 30.0), Wire()
+    feed.join(viewer(wire))
+    hear(publisher.stream, feed, 20_000, 23_000)
+    assert heard(wire) == list(range(22_000, 23_000, 20))
+    feed.close(EndReason.KICKED)
 
 
 async def test_without_video_a_viewer_gets_up_to_a_second_of_sound():
