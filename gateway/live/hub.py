@@ -262,6 +262,7 @@ class Hub:
                 current.evict(EndReason.PUBLISHER_GONE)
             self._stop_linger(name)
             self.channel_changed(channel)
+            stream.await_key_frame()
         stream.publisher = publisher = StreamPublisher(stream, origin, now, evict, self.publisher_left)
         publisher.tracks_wait = self.limits.tracks_wait
         if stream.additional is not None:

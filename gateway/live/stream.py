@@ -16,6 +16,8 @@ one. The shown timeline is in one of three states:
 
 The tracks of the original are announced again when it is shown again. That starts a new epoch for viewers.
 
+After `await_key_frame`, pictures up to the next key frame go only to the sinks of the original.
+
 Each unit goes to the sinks of the original first. The owner of an override is a sink of the original. So it can engage
 at a key frame before viewers get that frame.
 
@@ -43,6 +45,7 @@ Each part of the state has one writer:
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -72,6 +75,7 @@ from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedDat
 
 log = structlog.get_logger(__name__)
 
+_KEY_FRAME_WAIT: Final = 10.0  # seconds of pictures; some encoders mark no key frame
 FINISH_SECONDS: Final = 3.0  # time for an override to send its last pictures after the end of the original
 _VIDEO: Final = Kind.VIDEO
 
@@ -213,6 +217,7 @@ class Stream(Fanout):
         self._on_playable = on_playable
         self._on_end: list[Callable[[EndReason], None]] = []
         self._override: PictureOverride | None = None
+        self._key_due: float | None = None  # seconds of the stream, when the wait for a key frame ends; None: no wait
         self._original_hidden = False  # an override replaces the original, or viewers wait for its next key frame
         self.outputs = outputs(self) if outputs is not None else None
 
@@ -299,19 +304,37 @@ class Stream(Fanout):
             self.outputs.tracks_changed()
         return tracks
 
+    def await_key_frame(self) -> None:
+        """Shows no picture before the next key frame: viewers lack the pictures to which it would refer.
+
+        Without a key frame, pictures are shown again after _KEY_FRAME_WAIT.
+        """
+        self._key_due = math.inf
+
     def push(self, unit: AccessUnit) -> None:
         """Adds a unit to the caches and sends it to every sink, first to those of the original. Hot path."""
-        if unit.track.kind is _VIDEO:
+        is_shown, video = True, unit.track.kind is _VIDEO
+        if video:
             self.received.captions.look(unit)
+            if self._key_due is not None:
+                is_shown = self._ends_wait(unit, self._key_due)
         original = self.original
-        original.gop.add(unit)
+        if is_shown:
+            original.gop.add(unit)
         if original._sinks:
             original.send(unit)
         if not self._original_hidden:
-            if self._sinks:
+            if is_shown and self._sinks:
                 self.send(unit)
-        elif self._override is None and unit.key and (unit.track.kind is _VIDEO or not original.gop.has_video):
+        elif self._override is None and unit.key and (video or not original.gop.has_video):
             self._show_original([unit])
+
+    def _ends_wait(self, picture: AccessUnit, due: float) -> bool:
+        """Whether the wait for a key frame ends with this picture. due: seconds of the stream."""
+        seconds = picture.dts / picture.track.timescale
+        is_over = picture.key or seconds >= due
+        self._key_due = None if is_over else min(due, seconds + _KEY_FRAME_WAIT)
+        return is_over
 
     def add_sound(self, units: Sequence[AccessUnit]) -> None:
         """Puts sound that was made later into the cache, and sends the cache to the sinks that wait for it."""

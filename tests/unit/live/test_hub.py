@@ -159,6 +159,50 @@ async def test_a_failing_sink_gets_its_error_and_does_not_disturb_others():
     await closed(hub)
 
 
+async def test_viewers_get_no_picture_before_a_key_frame_when_a_publisher_returns_in_the_middle_of_a_gop():
+    hub = builders.hub()
+    first = publish(hub)
+    first.set_tracks(VIDEO, AUDIO, {})
+    viewer, relay = Recorder(), Recorder()
+    first.stream.attach(viewer)
+    first.stream.original.attach(relay)
+    first.push(picture(0, True), 1.0)
+    first.close()
+    second = publish(hub)
+    second.set_tracks(VIDEO, AUDIO, {})
+    for unit in (picture(0), sound(5), sound(25), picture(40), sound(45), picture(80, True), sound(85), picture(120)):
+        second.push(unit, 1.0)
+    kinds = "".join("S" if unit.track is AUDIO else "I" if unit.key else "P" for unit in viewer.units)
+    assert kinds == "ISSSISP"
+    assert len(relay.units) == 9
+    late = Recorder()
+    first.stream.attach(late)
+    assert late.units == viewer.units[-3:]
+    await closed(hub)
+
+
+async def test_the_wait_for_a_key_frame_ends_after_ten_seconds_of_pictures():
+    stream, seen = builders.stream(), Recorder()
+    stream.set_tracks(VIDEO, AUDIO, {}, True)
+    stream.attach(seen)
+    stream.await_key_frame()
+    stream.push(sound(30_000))
+    for dts in range(30_000, 43_000, 1_000):
+        stream.push(picture(dts))
+    assert [unit.dts for unit in seen.units] == [30_000, 40_000, 41_000, 42_000]
+
+
+async def test_a_sink_that_comes_after_the_key_frame_gets_the_pictures_after_it():
+    stream, seen = builders.stream(), Recorder()
+    stream.set_tracks(VIDEO, AUDIO, {}, True)
+    stream.await_key_frame()
+    for dts in (0, 40, 80):
+        stream.push(picture(dts, key=dts == 40))
+    stream.attach(seen)
+    stream.push(picture(120))
+    assert [unit.dts for unit in seen.units] == [40, 80, 120]
+
+
 async def test_a_late_sink_starts_at_the_last_key_frame():
     hub = builders.hub()
     publisher = publish(hub)

@@ -396,6 +396,26 @@ async def test_the_first_viewer_while_pictures_have_stopped_hears_sound_after_tw
     feed.close(EndReason.KICKED)
 
 
+async def test_viewers_who_stayed_get_sound_and_then_a_key_frame_when_a_publisher_returns():
+    hub = builders.hub()
+    first = builders.publish(hub)
+    first.set_tracks(VIDEO, AUDIO, {})
+    first.push(picture(0, True), 1.0)
+    feed, wire = Feed(first.stream, Words(), 0.05, 30.0), Wire()
+    feed.join(viewer(wire))
+    first.close()
+    second = builders.publish(hub)
+    second.set_tracks(VIDEO, AUDIO, {})
+    for unit in (picture(0), sound(10), picture(40), sound(50), picture(80, True), picture(120)):
+        second.push(unit, 1.0)
+    feed.flush()
+    assert re.findall(rb"<change 1>|[VA]\d+", wire.written) == [
+        b"V0", b"<change 1>", b"A43", b"A83", b"V113", b"V153",
+    ]  # fmt: skip
+    hub.drain()
+    await hub.drained()
+
+
 async def test_without_video_a_viewer_gets_up_to_a_second_of_sound():
     stream = builders.stream()
     stream.set_tracks(None, AUDIO, {}, True)
