@@ -240,6 +240,7 @@ class PullReceiver(abc.ABC):
         self._last_dts: dict[Kind, int] = {}  # by kind: decode time of the last unit in this session, ticks
         self._has_video = False
         self._skipping = False  # units that were pushed already are skipped
+        self._has_joined = False  # a picture was skipped, so no later one is missing
 
     @abc.abstractmethod
     def _begin(self, hello: Hello) -> StreamPublisher:
@@ -250,6 +251,7 @@ class PullReceiver(abc.ABC):
     def hello(self, hello: Hello) -> None:
         if self._publisher is not None and self._publisher.active and hello.session == self._session:
             self._skipping = True  # the sender's cache begins with units that were received already
+            self._has_joined = False
             self.channel(hello.channel)
             return
         self._session, self._epoch, self._last_dts, self._skipping = hello.session, -1, {}, False
@@ -277,9 +279,12 @@ class PullReceiver(abc.ABC):
         kind, dts = unit.track.kind, unit.dts
         if self._skipping:
             if dts <= self._last_dts.get(kind, dts - 1):
+                self._has_joined = self._has_joined or kind is Kind.VIDEO
                 return
             if kind is Kind.VIDEO or not self._has_video:
                 self._skipping = False
+                if self._has_video and not self._has_joined:  # the sender's cache was empty, or has only a later GOP
+                    publisher.stream.await_key_frame()
         self._last_dts[kind] = dts
         publisher.push(unit, time.monotonic())
 

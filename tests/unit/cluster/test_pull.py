@@ -128,6 +128,25 @@ async def test_after_a_broken_link_a_stream_without_pictures_has_its_timed_data_
         assert any(isinstance(item, TimedData) for item in here.items)
 
 
+async def test_players_wait_for_a_key_frame_when_pictures_are_missing_after_a_broken_link() -> None:
+    async with holder(gop_bytes=1) as one, puller(Known(one.place())) as two:
+        publisher = one.live()
+        replica = await two.replicas.wait("c1", 5)
+        here = Recorder()
+        replica.attach(here)
+        replica.playback.uses += 1
+        one.push(publisher)
+        await until(lambda: len(here.units) == 2)
+        one.cut()
+        one.push(publisher)  # the replica does not get it
+        await until(lambda: two.replicas.pulls == 2)
+        for n in range(5):
+            one.push(publisher, key=n == 3)
+        await until(lambda: here.units[-1].dts == 280)
+        assert [u.dts for u in here.units if u.track.kind.value == "video"] == [40, 240, 280]
+        assert [u.dts for u in here.units if u.track.kind.value == "audio"] == [40, 120, 160, 200, 240, 280]
+
+
 async def test_a_new_holder_causes_one_discontinuity_and_time_keeps_growing() -> None:
     async with holder() as one, holder() as other, puller(Known(one.place())) as two:
         publisher = one.live()
