@@ -9,4 +9,7 @@ esac
 if [ "$(id -u)" != 0 ]; then
   exec @PROGRAM@ "$@"
 fi
+# `setpriv` keeps root's home, which the user cannot read. The driver of PostgreSQL searches it for certificates.
+HOME=@DATA@
+export HOME
 exec setpriv --reuid=@USER@ --regid=@USER@ --init-groups @PROGRAM@ "$@"

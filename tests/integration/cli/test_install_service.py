@@ -103,21 +103,23 @@ def test_a_dry_run_prints_all_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_roots_command_has_the_settings_and_the_user_of_the_service(tmp_path: Path) -> None:
+def test_roots_command_has_the_settings_the_user_and_the_home_of_the_service(tmp_path: Path) -> None:
     need("setpriv")
     done(tmp_path, "--user", "nobody")
     script = tmp_path / "usr/local/sbin/millrace"
-    program = Path("/bin/sh -c 'echo $(id -un) $MILLRACE_CONFIG' --")
+    program = Path("/bin/sh -c 'echo $(id -un) $HOME $MILLRACE_CONFIG' --")
     script.write_text(re.sub(r"\S+/bin/millrace", str(program), script.read_text()))
     assert "systemd" not in script.read_text()
 
     def says(*arguments: str) -> str:
-        return subprocess.run([script, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        environ = {**os.environ, "HOME": "/root"}
+        done = subprocess.run([script, *arguments], env=environ, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     group = subprocess.run(["id", "-gn", "nobody"], capture_output=True, text=True, check=True).stdout.strip()
     script.write_text(script.read_text().replace("--regid=nobody", f"--regid={group}"))
-    assert says("channel", "list") == "nobody /etc/millrace/millrace.toml"
-    assert says("backup", "all.tar") == "root /etc/millrace/millrace.toml"
+    assert says("channel", "list") == "nobody /var/lib/millrace /etc/millrace/millrace.toml"
+    assert says("backup", "all.tar") == "root /root /etc/millrace/millrace.toml"
 
 
 @pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="it would be installed on this machine")
