@@ -42,6 +42,10 @@ _HOST: Final = re.compile(r"(?:[^:\s]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 # A password may contain any character, also a slash that ends the address for a parser. So the last "@" counts.
 _USER: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/{1,2})?[^\s,]*@")
 _QUERY: Final = re.compile(r"(://[^\s,?]*\?)[^\s,]+")
+# Kubernetes describes each Service of a namespace in variables. Those of a Service `millrace` begin like options.
+_OF_KUBERNETES: Final = re.compile(
+    r"MILLRACE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)=|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=|PORT=(tcp|udp|sctp)://)"
+)
 
 
 class SettingsError(Exception):
@@ -405,7 +409,7 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
     for name in variables:
         if name in options:
             merged.put(options[name], environ[name], name)
-        elif name not in secret_files:
+        elif name not in secret_files and not _OF_KUBERNETES.match(f"{name}={environ[name]}"):
             merged.problems.append(
                 f"unknown variable {name}{nearest(name, [*options, *secret_files, PROFILE, CONFIG])}"
             )

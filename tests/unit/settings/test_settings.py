@@ -230,6 +230,25 @@ def test_the_error_for_an_unknown_variable_suggests_the_nearest_name(name, near)
     assert refused(environ={name: "1"}) == f"unknown variable {name}; did you mean {near}?"
 
 
+@pytest.mark.parametrize("service", ["MILLRACE", "MILLRACE_EDGE"])
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp"])
+def test_variables_of_a_service_in_kubernetes_are_no_options(service, protocol):
+    port = f"{service}_PORT_1935_{protocol.upper()}"
+    url = f"{protocol}://10.96.0.7:1935"
+    environ = {
+        f"{service}_SERVICE_HOST": "10.96.0.7",
+        f"{service}_SERVICE_PORT": "1935",
+        f"{service}_SERVICE_PORT_RTMP": "1935",
+        f"{service}_PORT": url,
+        port: url,
+        f"{port}_PROTO": protocol,
+        f"{port}_PORT": "1935",
+        f"{port}_ADDR": "10.96.0.7",
+    }
+    assert merge(environ=environ).problems == []
+    assert "unknown variable" in refused(environ={f"{service}_PORT": "1935"})
+
+
 _ENGINES = "pocketsphinx, sherpa-onnx:<folder>, command:<program and arguments>, or empty"
 BAD_VALUES = [
     ("captions.engine", "whisper", _ENGINES),
