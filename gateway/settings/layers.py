@@ -356,7 +356,7 @@ def read_toml(file: Path) -> dict[str, Any]:
             text = f.read(_MAX_FILE_BYTES + 1)
         if len(text) > _MAX_FILE_BYTES:
             raise SettingsError([f"{file} is too large for a configuration"])
-        return (_defaults if file.name == DEFAULTS else tomllib.loads)(text.decode())
+        return (_defaults if file.name == DEFAULTS else tomllib.loads)(text.decode("utf-8-sig"))
     except OSError as e:
         raise SettingsError([f"{file} cannot be read: {e.strerror}"]) from None
     except UnicodeDecodeError:
@@ -400,7 +400,7 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
     for name in variables:
         if name in secret_files and environ[name]:
             try:
-                text = Path(environ[name]).read_text()
+                text = Path(environ[name]).read_text("utf-8-sig")
             except (OSError, UnicodeDecodeError) as e:
                 # The value is not printed: it may be the secret itself.
                 merged.problems.append(f"{name} names a file that cannot be read: {getattr(e, 'strerror', 'not text')}")

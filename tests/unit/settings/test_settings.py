@@ -147,6 +147,15 @@ class TestLayers:
             == "from the variable"
         )
 
+    def test_a_byte_order_mark_is_no_part_of_a_file(self, tmp_path):
+        (tmp_path / "own.toml").write_bytes(b"\xef\xbb\xbf[rtmp]\r\nport = 1936\r\n")
+        (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfsecret of an editor\r\n")
+        settings = load(
+            config=tmp_path / "own.toml", environ={"MILLRACE_SIGNING__SECRET_FILE": str(tmp_path / "secret")}
+        )
+        assert settings.rtmp.port == 1936
+        assert settings.signing.secret.get_secret_value() == "secret of an editor"
+
     def test_default_store_paths_follow_the_data_folder(self):
         s = load(environ={"MILLRACE_DATA": "/srv/x"})
         assert (s.data, s.channels, s.objects) == (
