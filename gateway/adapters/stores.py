@@ -131,7 +131,8 @@ async def _connect(settings: Settings, urls: Sequence[str], stack: AsyncExitStac
         return None
     from gateway.adapters.postgres.connections import PostgresConnections
 
-    return await stack.enter_async_context(PostgresConnections(settings.database.get_secret_value()))
+    connections = PostgresConnections(settings.database.get_secret_value(), settings.tls.ca)
+    return await stack.enter_async_context(connections)
 
 
 async def _notifications(database: PostgresConnections | None, stack: AsyncExitStack) -> StoreChanges | None:

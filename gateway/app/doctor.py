@@ -29,7 +29,7 @@ from gateway.lib.certificates import is_complete
 from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
 from gateway.lib.process import with_python_path
-from gateway.lib.sockets import MOVABLE_PORTS
+from gateway.lib.sockets import MOVABLE_PORTS, ListenError
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
 from gateway.settings.models import PortSharing, Transport
@@ -415,10 +415,10 @@ def check_bucket(settings: Settings) -> Sequence[CheckResult]:
 
 
 async def _check_database(settings: Settings) -> CheckResult:
-    """Checks the tables in PostgreSQL. Raises StoreUnusable."""
+    """Checks the tables in PostgreSQL. Raises StoreUnusable, ListenError."""
     from gateway.adapters.postgres.connections import SCHEMA, PostgresConnections
 
-    stored = await PostgresConnections(settings.database.get_secret_value()).schema()
+    stored = await PostgresConnections(settings.database.get_secret_value(), settings.tls.ca).schema()
     if stored < SCHEMA:
         text = f"the database has schema {stored}, this version needs {SCHEMA}: the first server that starts makes it"
         return _warning("channel store", text)
@@ -442,7 +442,7 @@ def check_stores(settings: Settings) -> Iterator[CheckResult]:
     if "channels" not in databases:
         try:
             yield asyncio.run(check_remote())
-        except GatewayError as error:
+        except (GatewayError, ListenError) as error:
             yield _missing("channel store", str(error))
     for name, (path, database) in databases.items():
         label = f"{name.removesuffix('s') if name == 'channels' else name} store"

@@ -8,9 +8,11 @@ Only the primary is used. After a failure, callers fail at once for a moment, so
 import asyncio
 import contextlib
 import functools
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,6 +21,7 @@ import structlog
 
 from gateway.adapters.postgres.migrations import MIGRATIONS
 from gateway.adapters.sql.sql_store import Value, storable_values
+from gateway.lib.certificates import outgoing_tls
 from gateway.lib.tasks import Tasks, awaited
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
@@ -31,9 +34,17 @@ _FAIL_SECONDS: Final = 0.2  # after a failure, for which no connection is tried
 _LOCK: Final = 0x4D494C4C  # of the migrations: "MILL"
 SCHEMA: Final = len(MIGRATIONS)  # the version of the tables that this program makes
 _SCHEMA_TABLE: Final = "millrace_schema"
+# Parameters that libpq keeps for itself, as providers write them. asyncpg would send them, and servers refuse them.
+_OF_LIBPQ: Final = re.compile(
+    "(channel_binding|connect_timeout|fallback_application_name|gssencmode|keepalives\\w*|load_balance_hosts"
+    "|pgbouncer|sslcompression|sslsni|tcp_user_timeout)="
+)
+_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")  # parameters that name a file
 # Faults of the settings or of the database that no retry mends: authentication, a missing database or permission.
 _SETUP_FAULTS: Final = (
     ssl.SSLCertVerificationError,
+    asyncpg.ClientConfigurationError,
+    asyncpg.UndefinedObjectError,  # a parameter of the URL that the server does not know
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
@@ -48,11 +59,16 @@ _Connection: TypeAlias = Any  # asyncpg has no types
 
 
 class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnections"]):
-    """A pool of at most five connections. Use as `async with`. It opens also while the server does not answer."""
+    """A pool of at most five connections. Use as `async with`. It opens also while the server does not answer.
 
-    def __init__(self, url: str) -> None:
+    ca: authorities (PEM) that are trusted besides those of the system, if the URL checks the server without naming any.
+    Raises StoreUnusable for a file of the URL that cannot be read, ListenError for an unusable `ca`.
+    """
+
+    def __init__(self, url: str, ca: Path | None = None) -> None:
         self.url = url
         self._name = _without_password(url)
+        self._tls = _tls(url, ca)
         self._pool: asyncpg.Pool | None = None
         self._is_prepared = False
         self._preparing = asyncio.Lock()
@@ -86,9 +102,11 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
 
     def arguments(self) -> dict[str, Any]:
         """Returns the arguments of a connection. Without prepared statements, a pooler may change the server."""
-        query = parse_qs(urlsplit(self.url).query)
-        primary = {} if "target_session_attrs" in query else {"target_session_attrs": "primary"}
-        return {"dsn": self.url, "timeout": CONNECT_SECONDS, "statement_cache_size": 0, **primary}
+        parts = urlsplit(self.url)
+        query = "&".join(pair for pair in parts.query.split("&") if not _OF_LIBPQ.match(pair))
+        primary = {} if "target_session_attrs" in parse_qs(query) else {"target_session_attrs": "primary"}
+        dsn = parts._replace(query=query).geturl()
+        return {"dsn": dsn, "ssl": self._tls, "timeout": CONNECT_SECONDS, "statement_cache_size": 0, **primary}
 
     def now(self) -> float:
         """Returns the time of the server, seconds since 1970. Changes of this machine's clock do not matter."""
@@ -295,6 +313,28 @@ def _urls(url: str) -> list[str]:
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
     return [parts._replace(netloc=f"{user}{at}{host}").geturl() for host in hosts.split(",")]
+
+
+def _tls(url: str, ca: Path | None) -> ssl.SSLContext | None:
+    """Returns the TLS context for a URL that trusts the system's authorities; None: asyncpg follows the URL.
+
+    libpq has `sslrootcert=system` for them. asyncpg would search `root.crt` in the home, which a server seldom has.
+    Raises StoreUnusable, ListenError.
+    """
+    query = {name: values[-1] for name, values in parse_qs(urlsplit(url).query).items()}
+    files = {name: query[name] for name in _FILES if name in query}
+    mode = query.get("sslmode", "")
+    if files == {"sslrootcert": "system"} or (not files and mode.startswith("verify-")):
+        context = outgoing_tls(ca) or ssl.create_default_context()
+        context.check_hostname = mode != "verify-ca"
+        context.set_alpn_protocols(["postgresql"])  # PostgreSQL 17 requires it with sslnegotiation=direct
+        return context
+    for name, path in files.items():
+        try:
+            Path(path).open("rb").close()
+        except OSError as error:
+            raise StoreUnusable(f"database: {name} names {path}, which cannot be read: {error.strerror}") from None
+    return None
 
 
 async def _keep(connection: object) -> None:

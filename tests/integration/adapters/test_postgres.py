@@ -273,8 +273,10 @@ async def test_a_table_of_another_program_is_not_touched(server: Postgres) -> No
     [
         (lambda url: url.replace("millrace:", "millrace:x"), "password authentication failed"),
         (lambda url: f"{url}x", "does not exist"),
+        (lambda url: f"{url}?schema=public", 'unrecognized configuration parameter "schema"'),
+        (lambda url: f"{url}?sslmode=full", "`sslmode` parameter must be one of"),
     ],
-    ids=["password", "database"],
+    ids=["password", "database", "parameter of another program", "mode"],
 )
 async def test_wrong_settings_are_one_clear_line_without_the_password(server: Postgres, wrong, text: str) -> None:
     with pytest.raises(StoreUnusable, match=text) as raised:
@@ -401,6 +403,11 @@ async def test_the_certificate_of_the_server_is_checked(server: Postgres, tmp_pa
     async with PostgresConnections(f"{url}{certificate}") as connections:
         rows = await PostgresChannels(connections).rows("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
         assert [tuple(row) for row in rows] == [(True,)]
+    own_authority = url.removesuffix("&sslrootcert=")
+    async with PostgresConnections(own_authority, certificate) as connections:
+        assert await connections.schema() == SCHEMA
+    with pytest.raises(StoreUnusable, match="certificate verify failed"):
+        await PostgresConnections(own_authority).__aenter__()
     (tmp_path / "other").mkdir()
     other, _ = self_signed(tmp_path / "other", "127.0.0.1")
     with pytest.raises(StoreUnusable, match="certificate verify failed"):

@@ -105,6 +105,14 @@ def test_ports_of_a_running_gateway_are_ok(tmp_path: Path):
     assert (admin.state, "Millrace that runs" in admin.text) == (CheckState.OK, True)
 
 
+def test_an_unusable_file_of_authorities_is_reported_for_the_database(tmp_path: Path):
+    (tmp_path / "ca.pem").write_text("no certificate")
+    database = "postgresql://u:p@127.0.0.1:1/millrace?sslmode=verify-full"
+    chosen = settings(tmp_path, MILLRACE_DATABASE=database, MILLRACE_TLS__CA=str(tmp_path / "ca.pem"))
+    finding = only(list(doctor.check_stores(chosen)))
+    assert finding.state is CheckState.MISSING and f"tls.ca: {tmp_path}/ca.pem: " in finding.text
+
+
 def test_one_port_for_two_listeners_is_reported(tmp_path: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
