@@ -41,9 +41,19 @@ VOLUME /var/lib/millrace
 # RTMP, RTMPS; playback HTTP, HTTPS; WebSocket push, over TLS; WebRTC of the first process, TCP and UDP; SRT and SRTLA;
 # admin (publish it with care).
 EXPOSE 1935 1938 8080 8443 8081 8444 8189 8189/udp 8890/udp 5000/udp 8000
-# No curl in the image; the ports stand in the data folder once all are open.
+# No curl in the image, and no proxy of the environment. The ports stand in the data folder once all are open. The program
+# itself would need four times as long to read its settings.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import json, urllib.request as u; p = json.load(open('/var/lib/millrace/ports.json'))['http']; u.urlopen(f'http://127.0.0.1:{p}/healthcheck', timeout=3)"]
+    CMD ["python", "-c", "import http.client, json, os, sys, tomllib; \
+      given = os.environ.get; \
+      file = given('MILLRACE_CONFIG'); \
+      own = tomllib.loads(open(file, encoding='utf-8-sig').read()) if file else {}; \
+      data = given('MILLRACE_DATA') or own.get('data', '/var/lib/millrace'); \
+      host = given('MILLRACE_HTTP__HOST') or own.get('http', {}).get('host', '0.0.0.0'); \
+      port = json.load(open(f'{data}/ports.json'))['http']; \
+      asked = http.client.HTTPConnection(host, port, timeout=3); \
+      asked.request('GET', '/healthcheck'); \
+      sys.exit(asked.getresponse().status != 200)"]
 # Exec form: SIGTERM reaches the program, which then drains (serve.drain, 30 s): give it longer than that.
 ENTRYPOINT ["millrace"]
 CMD ["serve"]

@@ -82,7 +82,11 @@ def test_a_port_in_use_makes_the_doctor_exit_with_1(tmp_path: Path, capsys: pyte
     assert f"127.0.0.1:{port} is in use by " in capsys.readouterr().out
 
 
-def test_ports_of_a_running_gateway_are_ok(tmp_path: Path):
+def test_ports_of_a_running_gateway_are_ok_and_no_proxy_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)

@@ -7,8 +7,11 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
+import threading
 import tomllib
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from yamllint.config import YamlLintConfig
 from gateway.lib.metric_table import TABLE, MetricKind
 from gateway.settings import load
 from gateway.settings.layers import ALIASES, OPTIONS, variable
+from tests.support.time_outs import at_most
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -320,15 +324,55 @@ def test_the_image_is_built_in_stages_from_a_slim_pinned_base():
     assert bases[0].endswith(" AS build")
 
 
+def health_check() -> list[str]:
+    health = dict(instructions())["HEALTHCHECK"]
+    command: list[str] = json.loads(health[health.index("CMD") + 3 :])
+    return command
+
+
 def test_the_image_runs_without_root_and_without_a_shell():
     last = dict(instructions())
     assert re.fullmatch(r"[1-9][0-9]+:[1-9][0-9]+", last["USER"])
     for name in ("ENTRYPOINT", "CMD"):
         assert isinstance(json.loads(last[name]), list)
-    health = last["HEALTHCHECK"]
-    command = json.loads(health[health.index("CMD") + 3 :])
-    assert command[0] == "python" and "curl" not in health
-    compile(command[2], "healthcheck", "exec")
+    assert health_check()[0] == "python"
+
+
+@pytest.mark.parametrize("way", ["variables", "file"])
+def test_the_health_check_asks_the_listener_of_the_settings_without_a_proxy(tmp_path: Path, way: str):
+    class Health(BaseHTTPRequestHandler):
+        status = 200
+
+        def do_GET(self) -> None:
+            self.send_response(Health.status if self.path == "/healthcheck" else 404)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    environ = {"HTTP_PROXY": "http://127.0.0.1:1"}
+    if way == "file":
+        environ["MILLRACE_CONFIG"] = str(tmp_path / "own.toml")
+        (tmp_path / "own.toml").write_text(f'data = "{tmp_path}"\n[http]\nhost = "127.0.0.2"\n')
+    else:
+        environ |= {"MILLRACE_DATA": str(tmp_path), "MILLRACE_HTTP__HOST": "127.0.0.2"}
+
+    def check() -> int:
+        command = [sys.executable, *health_check()[1:]]
+        return subprocess.run(command, env=environ, capture_output=True, timeout=at_most(30)).returncode
+
+    with HTTPServer(("127.0.0.2", 0), Health) as server:
+        assert check() == 1  # the ports are not open yet
+        (tmp_path / "ports.json").write_text(json.dumps({"http": server.server_port}))
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            assert check() == 0
+            Health.status = 503
+            assert check() == 1
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_dependencies_are_installed_with_hashes_and_without_caches():
