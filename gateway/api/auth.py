@@ -71,8 +71,8 @@ async def _bearer(request: web.Request) -> ApiUser:
                 return await authenticators.provider.verify_bearer(token)
             except TokenRefused as refused:
                 reason = str(refused)
-    if not from_own_page(request):
-        raise AccessRefused(refusal(403, "the token is wrong, and from a page of another origin"), "origin")
+    if other := foreign_page(request):
+        raise AccessRefused(refusal(403, f"the token is wrong, and {other}"), "origin")
     if seconds := authenticators.record_failure(context.client_address(request)):
         message = "too many wrong tokens from this address"
         raise AccessRefused(refusal(429, message, retry_after=seconds), "limited")
@@ -83,8 +83,8 @@ async def _bearer(request: web.Request) -> ApiUser:
 
 
 def _check_own_page(request: web.Request, login: LoginSession) -> None:
-    if not from_own_page(request):
-        raise AccessRefused(refusal(403, "the request comes from a page of another origin"), "origin")
+    if other := foreign_page(request):
+        raise AccessRefused(refusal(403, other), "origin")
     csrf = request.headers.get("X-CSRF-Token", "")
     if not secrets.compare_digest(csrf.encode("utf-8", "replace"), login.csrf.encode()):
         raise AccessRefused(refusal(403, "the header X-CSRF-Token is missing or wrong"), "csrf")
@@ -97,15 +97,21 @@ async def login_of(request: web.Request) -> LoginSession | None:
     return await authenticators.logins.get(cookie, authenticators.clock()) if cookie else None
 
 
-def from_own_page(request: web.Request) -> bool:
-    """Whether the request comes from a page of this origin, or has no origin headers."""
+def foreign_page(request: web.Request) -> str:
+    """Returns why the request does not come from a page of this origin; "" if it does, or has no origin headers."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        return False
-    origin = request.headers.get("Origin")
-    if origin is None:
-        return True
+        return "the request comes from a page of another origin"
+    origin, context = request.headers.get("Origin"), request.app[CONTEXT]
+    host = context.host(request)
+    if origin is None or _is_origin(origin, context.scheme(request), host):
+        return ""
+    return f"the page is at {origin[:80]}, but the request asks for {host[:80]}: let a proxy keep the Host header"
+
+
+def _is_origin(origin: str, scheme: str, host: str) -> bool:
+    """Whether the pages of a host, which was asked over `scheme`, have this origin."""
     try:
-        page, server = urlsplit(origin), urlsplit(f"{request.app[CONTEXT].scheme(request)}://{request.host}")
+        page, server = urlsplit(origin), urlsplit(f"{scheme}://{host}")
         if page.scheme not in ("http", "https") or not page.hostname or page.hostname != server.hostname:
             return False
         # A proxy may terminate TLS without a forwarded header. Then the page uses https and this node sees http. The

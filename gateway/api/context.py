@@ -169,6 +169,12 @@ class Context:
             return request.scheme
         return self.proxies.scheme((request.remote or "").partition("%")[0], _forwarded(request), request.scheme)
 
+    def host(self, request: web.Request) -> str:
+        """Returns the host, perhaps with a port, that the client asks for."""
+        if self.proxies is None:
+            return request.host
+        return self.proxies.host((request.remote or "").partition("%")[0], _forwarded(request), request.host)
+
     def local_addresses(self, request: web.Request) -> Addresses:
         """Returns this node's own addresses on the requested host, without the configured domains."""
         host = host_of(request)
@@ -189,8 +195,8 @@ PORTS: web.RequestKey[OpenPorts] = web.RequestKey("ports", OpenPorts)  # of the 
 
 
 def host_of(request: web.Request) -> str:
-    """Returns the host of the Host header; the socket's address if that is not a host name."""
-    if host := hostname(request.host):
+    """Returns the host that the client asks for; the socket's address if that is not a host name."""
+    if host := hostname(request.app[CONTEXT].host(request)):
         return host
     transport = request.transport
     name = transport.get_extra_info("sockname") if transport is not None else None
@@ -199,5 +205,5 @@ def host_of(request: web.Request) -> str:
 
 def _forwarded(request: web.Request) -> dict[str, str]:
     """Returns the headers that proxies write. Repeated headers are joined into one list."""
-    names = ("X-Forwarded-For", "X-Forwarded-Proto")
+    names = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
     return {name.lower(): ",".join(request.headers.getall(name)) for name in names if name in request.headers}

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.api import console_schemas
 from gateway.api.answers import Conflict, answer, refusal
-from gateway.api.auth import COOKIE, from_own_page, login_of, set_cookie
+from gateway.api.auth import COOKIE, foreign_page, login_of, set_cookie
 from gateway.api.authenticators import ADMIN, LOGIN, USER
 from gateway.api.body import json_object, text_of
 from gateway.api.context import CONTEXT
@@ -50,9 +50,9 @@ async def sign_in(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     authenticators = context.authenticators
-    if not from_own_page(request):
+    if other := foreign_page(request):
         context.metrics.refused.add("login", "origin")
-        return refusal(403, "the request comes from a page of another origin")
+        return refusal(403, other)
     body, wrong = await json_object(request), "the token or password is wrong"
     name, password = text_of(body, "name", 64, ""), text_of(body, "password", _MAX_TEXT, "")
     code = text_of(body, "code", 32, "")

@@ -245,8 +245,9 @@ def _provider(request: web.Request) -> OpenIdProvider:
 
 def _redirect_uri(request: web.Request) -> str:
     """Returns the address to which the provider sends the browser. It has to be registered there."""
-    host = request.host if _HOST.fullmatch(request.host) else "localhost"
-    return f"{request.app[CONTEXT].scheme(request)}://{host}/oidc/callback"
+    context = request.app[CONTEXT]
+    host = asked if _HOST.fullmatch(asked := context.host(request)) else "localhost"
+    return f"{context.scheme(request)}://{host}/oidc/callback"
 
 
 def _printable(text: str) -> str:

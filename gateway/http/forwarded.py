@@ -1,4 +1,4 @@
-"""Decides which `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted, and returns the client they name."""
+"""Decides which `X-Forwarded-…` headers are trusted, and returns the client, scheme and host that they name."""
 
 import ipaddress
 from collections.abc import Iterable, Mapping
@@ -65,6 +65,11 @@ class Forwarded:
             if forwarded in ("http", "https"):
                 return forwarded
         return scheme
+
+    def host(self, peer: str, headers: Mapping[str, str], host: str) -> str:
+        """Returns the host that the client asks for: that of the nearest trusted proxy, otherwise `host`."""
+        forwarded = headers.get("x-forwarded-host", "") if self.trusts(peer) else ""
+        return forwarded.rpartition(",")[2].strip() or host
 
     def _is_listed(self, address: str) -> bool:
         try:

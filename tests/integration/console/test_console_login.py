@@ -279,6 +279,31 @@ async def test_an_https_origin_is_accepted_behind_a_proxy_without_forwarded_head
     assert (await browser.ask("PUT", "/domains", {}, **there)).status == 200
 
 
+REWRITTEN = {
+    "Origin": "https://console.example.com",
+    "X_Forwarded_Host": "console.example.com",
+    "Host": "127.0.0.1:8000",
+}
+
+
+async def test_a_listed_proxy_may_rewrite_the_host_and_forward_the_original(tmp_path: Path):
+    async with admin(tmp_path, proxies=trusting("127.0.0.0/8")) as api:
+        browser = Browser(api)
+        assert (await browser.sign_in(TOKEN, **REWRITTEN)).status == 200
+        assert (await browser.ask("PUT", "/domains", {}, **REWRITTEN)).status == 200
+        other = REWRITTEN | {"Origin": "https://evil.example"}
+        assert (await browser.ask("PUT", "/domains", {}, **other)).status == 403
+
+
+@pytest.mark.parametrize("networks", [("10.0.0.0/8",), ()], ids=["another proxy is listed", "no proxy is listed"])
+async def test_the_refusal_of_a_rewritten_host_names_both_hosts(tmp_path: Path, networks: tuple[str, ...]):
+    async with admin(tmp_path, proxies=trusting(*networks)) as api:
+        refused = await Browser(api).sign_in(TOKEN, **REWRITTEN)
+        assert (refused.status, "Set-Cookie" in refused.headers) == (403, False)
+        reason = "the page is at https://console.example.com, but the request asks for 127.0.0.1:8000"
+        assert (await refused.json())["error"] == f"{reason}: let a proxy keep the Host header"
+
+
 async def test_guesses_are_counted_by_the_address_behind_a_proxy(tmp_path: Path):
     async with admin(tmp_path, refusals_per_minute=2, proxies=trusting("127.0.0.0/8")) as api:
         for _ in range(2):

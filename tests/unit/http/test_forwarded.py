@@ -51,6 +51,19 @@ def test_the_scheme_comes_from_the_nearest_proxy(said, scheme):
     assert PROXIES.scheme("2001:db8:1::5", {"x-forwarded-proto": said}, "http") == scheme
 
 
+@pytest.mark.parametrize(
+    ("peer", "said", "host"),
+    [
+        ("10.0.0.1", "a.example:8443", "a.example:8443"),
+        ("10.0.0.1", "forged.example, a.example", "a.example"),
+        ("10.0.0.1", "", "127.0.0.1:8000"),
+        ("192.0.2.9", "a.example", "127.0.0.1:8000"),
+    ],
+)
+def test_the_host_comes_from_the_nearest_listed_proxy(peer, said, host):
+    assert PROXIES.host(peer, {"x-forwarded-host": said}, "127.0.0.1:8000") == host
+
+
 def test_without_trusted_networks_no_peer_is_trusted():
     nobody = trusting()
     assert not nobody.networks
