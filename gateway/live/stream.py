@@ -217,7 +217,6 @@ class Stream(Fanout):
         self._on_playable = on_playable
         self._on_end: list[Callable[[EndReason], None]] = []
         self._override: PictureOverride | None = None
-        self._key_due: float | None = None  # seconds of the stream, when the wait for a key frame ends; None: no wait
         self._original_hidden = False  # an override replaces the original, or viewers wait for its next key frame
         self.outputs = outputs(self) if outputs is not None else None
 
@@ -309,15 +308,15 @@ class Stream(Fanout):
 
         Without a key frame, pictures are shown again after _KEY_FRAME_WAIT.
         """
-        self._key_due = math.inf
+        self.playback.key_due = math.inf
 
     def push(self, unit: AccessUnit) -> None:
         """Adds a unit to the caches and sends it to every sink, first to those of the original. Hot path."""
         is_shown, video = True, unit.track.kind is _VIDEO
         if video:
             self.received.captions.look(unit)
-            if self._key_due is not None:
-                is_shown = self._ends_wait(unit, self._key_due)
+            if (due := self.playback.key_due) is not None:
+                is_shown = self._ends_wait(unit, due)
         original = self.original
         if is_shown:
             original.gop.add(unit)
@@ -333,7 +332,7 @@ class Stream(Fanout):
         """Whether the wait for a key frame ends with this picture. due: seconds of the stream."""
         seconds = picture.dts / picture.track.timescale
         is_over = picture.key or seconds >= due
-        self._key_due = None if is_over else min(due, seconds + _KEY_FRAME_WAIT)
+        self.playback.key_due = None if is_over else min(due, seconds + _KEY_FRAME_WAIT)
         return is_over
 
     def add_sound(self, units: Sequence[AccessUnit]) -> None:

@@ -14,9 +14,11 @@ class StreamPlayback:
     viewers: those of this node by protocol. tally: counts the bytes of the channel. next_numbers: of the packagers.
     uses: connections that need the stream, also those that `viewers` does not count: paused RTMP players, the data of
     pages, and WHEP viewers that are not connected yet.
+    key_due: seconds of the stream, when the wait of its viewers for a key frame ends; None: they do not wait.
     """
 
     tally: Tally = field(default_factory=Tally)
     viewers: Counter[str] = field(default_factory=Counter)
     next_numbers: NextNumbers = field(default_factory=NextNumbers)
     uses: int = 0
+    key_due: float | None = None
