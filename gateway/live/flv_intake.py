@@ -170,7 +170,7 @@ class FlvIntake(UnitIntake):
         now = time.monotonic()
         if unit.track != self._converted.get(number):
             self._converted[number] = unit.track
-            self._change_track(number // 2, unit.track, now)
+            self.change_track(number // 2, unit.track, now)
         unit.wall = time.time()
         self.take(number // 2, unit, now)
 
@@ -262,22 +262,13 @@ class FlvIntake(UnitIntake):
             return
         number = index + 2 * track_id
         if track.kind is Kind.VIDEO or not self._convert(track, number):
-            self._change_track(track_id, track, now)
+            self.change_track(track_id, track, now)
         if isinstance(item, TrackStart):
             self._take_multitrack([(track_id, item.unit)], index, timestamp, now)
 
-    def _change_track(self, track_id: int, track: MediaTrack, now: float) -> None:
-        """Sets or changes a track that is published. Raises KeepsChanging."""
-        if not track_id:
-            self.set_track(track, now)
-            return
-        self._announce_before(track_id, track, now)
-        if self.is_announced:
-            self._set_additional(track_id, track, now)
-            self._describe_tracks(now)
-
     def _set_additional(self, track_id: int, track: MediaTrack, now: float) -> None:
         self.publisher.set_additional(track_id, track, track_info(self.metadata, track.kind, track_id), now)
+        self._describe_tracks(now)
 
     def _on_announced(self, now: float) -> None:
         if self.tracks[AUDIO_INDEX] is None and self._demux.dropped[Kind.AUDIO]:

@@ -188,12 +188,7 @@ class ProgramIntake(UnitIntake):
         if track == source.track:
             return
         source.track = track
-        if not source.track_id:
-            self.set_track(track, now)
-            return
-        self._announce_before(source.track_id, track, now)
-        if self.is_announced:
-            self._set_additional(source, track, now)
+        self.change_track(source.track_id, track, now)
 
     def _converted(self, source: _Source, unit: AccessUnit) -> None:
         """Publishes a unit of a converter, which may come after the end of the conversion. Hot path."""
@@ -207,10 +202,10 @@ class ProgramIntake(UnitIntake):
     def _on_announced(self, now: float) -> None:
         for source in self._sources.values():
             if source.track_id and source.track is not None:
-                self._set_additional(source, source.track, now)
+                self._set_additional(source.track_id, source.track, now)
 
-    def _set_additional(self, source: _Source, track: MediaTrack, now: float) -> None:
-        self.publisher.set_additional(source.track_id, track, TrackInfo(language=source.language), now)
+    def _set_additional(self, track_id: int, track: MediaTrack, now: float) -> None:
+        self.publisher.set_additional(track_id, track, self._info(track.kind, track_id), now)
         self.publisher.describe_additional(self._info)
 
     def _info(self, kind: Kind, track_id: int) -> TrackInfo:

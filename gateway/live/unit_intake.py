@@ -99,6 +99,15 @@ class UnitIntake:
         if self.is_announced:
             self._set_tracks(now)
 
+    def change_track(self, track_id: int, track: MediaTrack, now: float) -> None:
+        """Sets or changes a default track, or an additional one. Raises KeepsChanging. track_id: 0: a default track."""
+        if not track_id:
+            self.set_track(track, now)
+            return
+        self._announce_before(track_id, track, now)
+        if self.is_announced:
+            self._set_additional(track_id, track, now)
+
     def set_all(self, video: MediaTrack | None, audio: MediaTrack | None, now: float) -> None:
         """Replaces both tracks, which a client describes together. Raises KeepsChanging. None: it is not known yet.
 
@@ -152,6 +161,9 @@ class UnitIntake:
 
     def _push_track(self, track_id: int, unit: AccessUnit, now: float) -> None:
         self._publish(unit, now)
+
+    def _set_additional(self, track_id: int, track: MediaTrack, now: float) -> None:
+        """Called for an additional track that begins or changes after the announcement."""
 
     def _has_expected(self) -> bool:
         known = {track.kind for track in self.tracks if track is not None}
