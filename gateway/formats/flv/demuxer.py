@@ -29,6 +29,8 @@ _LEGACY_FRAMES = {
     for codec_id, codec in tag.LEGACY_VIDEO.items()
 }
 _AAC = Codec.AAC
+# Of sound without a header, by the bit of SoundType (E.4.2.1).
+_OPUS_HEADS = tuple(opus.head_bytes(opus.OpusHead(channels, 0, opus.RATE, 0, 0, b"")) for channels in (1, 2))
 _CODED_AUDIO, _AUDIO_START = tag.AudioPacket.CODED_FRAMES, tag.AudioPacket.SEQUENCE_START
 _VIDEO, _AUDIO = Kind.VIDEO, Kind.AUDIO
 _TS_SYNC, _TS_PACKET = 0x47, 188
@@ -192,8 +194,7 @@ class MediaDemuxer:
             return self._take_config(_AUDIO, Codec.OPUS, body[2:])
         if self._has_opus_types:
             return self._audio_frame(Codec.OPUS, dts, body[2:] if body[1:2] == b"\1" else b"", wall)
-        head = opus.OpusHead(1 + (body[0] & 1), 0, opus.RATE, 0, 0, b"")
-        return self._audio_frame(Codec.OPUS, dts, body[1:], wall, opus.head_bytes(head))
+        return self._audio_frame(Codec.OPUS, dts, body[1:], wall, _OPUS_HEADS[body[0] & 1])
 
     def _foreign_frame(self, sound: int, dts: int, body: bytes, wall: float) -> tag.TrackMedia | None:
         """Reads a frame of sound that no track can have; its track has the first byte of the body, E.4.2.1."""
