@@ -30,9 +30,9 @@ LIST: Final = "backup.json"
 CONFIG: Final = "config.toml"
 KEPT: Final = "before-restore"  # the beginning of the folder with what a restore replaced
 # What a start creates again, what belongs to running processes, jobs and uploads, and files that wait for a bucket.
-_LEFT_OUT: Final = {
-    *("run", "run-edge", "spool", "tmp", "slates", "vod", "uploads", "ports.json", "publishing.lock", "nodes.db")
-}
+_LEFT_OUT: Final = frozenset(
+    ("run", "run-edge", "spool", "tmp", "slates", "vod", "uploads", "ports.json", "publishing.lock", "nodes.db")
+)
 DELETED: Final = {"MILLRACE.deleted": "1"}  # pax header of the empty entry for a file that was deleted meanwhile
 _JOURNALS: Final = ("-wal", "-shm", "-journal")
 _SQLITE: Final = b"SQLite format 3\0"

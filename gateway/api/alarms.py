@@ -50,7 +50,7 @@ async def update(request: web.Request) -> web.Response:
     rules = [_read(restored(value, before.rules)) for value in sent]
     if len({rule.name for rule in rules}) != len(rules):
         raise BadRequest("two rules have the same name", field="name")
-    stored = before.replaced(rules, f"{context.scheme(request)}://{context.host(request)}")
+    stored = before.replaced(rules, context.origin(request))
     size = len(json.dumps(stored.as_json()))
     if size > context.limits.item > 0:
         raise TooLarge(size, context.limits.item, "the list of rules")

@@ -160,20 +160,24 @@ class Context:
 
     def client_address(self, request: web.Request) -> str:
         """Returns the address of the client, also behind trusted proxies."""
-        peer = (request.remote or "").partition("%")[0]
+        peer = _peer(request)
         return self.proxies.client(peer, _forwarded(request)) if self.proxies is not None else peer
 
     def scheme(self, request: web.Request) -> str:
         """Returns http or https, as the client uses it."""
         if self.proxies is None:
             return request.scheme
-        return self.proxies.scheme((request.remote or "").partition("%")[0], _forwarded(request), request.scheme)
+        return self.proxies.scheme(_peer(request), _forwarded(request), request.scheme)
 
     def host(self, request: web.Request) -> str:
         """Returns the host, perhaps with a port, that the client asks for."""
         if self.proxies is None:
             return request.host
-        return self.proxies.host((request.remote or "").partition("%")[0], _forwarded(request), request.host)
+        return self.proxies.host(_peer(request), _forwarded(request), request.host)
+
+    def origin(self, request: web.Request) -> str:
+        """Returns scheme and host, as the client uses them."""
+        return f"{self.scheme(request)}://{self.host(request)}"
 
     def local_addresses(self, request: web.Request) -> Addresses:
         """Returns this node's own addresses on the requested host, without the configured domains."""
@@ -201,6 +205,11 @@ def host_of(request: web.Request) -> str:
     transport = request.transport
     name = transport.get_extra_info("sockname") if transport is not None else None
     return str(name[0]) if isinstance(name, tuple) else "127.0.0.1"
+
+
+def _peer(request: web.Request) -> str:
+    """Returns the address of the connection, which may be a proxy's, without an IPv6 zone."""
+    return (request.remote or "").partition("%")[0]
 
 
 def _forwarded(request: web.Request) -> dict[str, str]:

@@ -181,8 +181,7 @@ async def create_upload(request: web.Request) -> web.Response:
     The job starts at once if this node receives the upload, otherwise after the bucket's event.
     """
     wanted = await read(request, schemas.NewUpload)
-    context = request.app[CONTEXT]
-    base = f"{context.scheme(request)}://{context.host(request)}"
+    base = request.app[CONTEXT].origin(request)
     key, upload = await vod_service(request).uploads.offer(wanted.name, base, **film_texts(wanted))
     return answer({"key": key, "url": upload.url, "method": upload.method, "headers": upload.headers})
 

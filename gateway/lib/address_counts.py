@@ -11,7 +11,8 @@ _WINDOW: Final = 60.0  # seconds
 class AddressCounts:
     """Counts for each of the last `max_addresses` addresses, in minutes that begin with its first action.
 
-    IPv6 addresses are counted by their /64.
+    IPv6 addresses are counted by their /64. `Refusals` knows the time of each attempt; for hundreds of actions a minute
+    that would take too much memory.
     """
 
     def __init__(self, per_minute: int, max_addresses: int = 10_000) -> None:

@@ -72,14 +72,14 @@ def multivariant(
     Players start with the first of `variants`. version: it is 7 at least if there are services of CEA-708.
     """
     captions = _captions(variants)
-    if any(track.source.startswith("SERVICE") for track in captions or ()):
+    tracks = captions or ()
+    if any(track.source.startswith("SERVICE") for track in tracks):
         version = max(version, 7)  # RFC 8216 §7: "SERVICE" values for the INSTREAM-ID attribute
     lines = ["#EXTM3U\n", f"#EXT-X-VERSION:{version}\n"]
     for r, tag in zip(renditions, _media("AUDIO", [(r.group, r.name, r) for r in renditions]), strict=True):
         channels = f',CHANNELS="{r.channels}"' if r.channels else ""
         uri = f",URI={quoted(r.uri, MARK)}" if r.uri else ""
         lines.append(f"{tag}{channels}{uri}\n")
-    tracks = captions or ()
     for track, tag in zip(tracks, _media("CLOSED-CAPTIONS", [("cc", t.label, t) for t in tracks]), strict=True):
         lines.append(f"{tag},INSTREAM-ID={quoted(track.source)}\n")
     lines += subtitle_tags(subtitles, MARK)
