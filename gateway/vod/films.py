@@ -27,6 +27,7 @@ _ATTEMPTS: Final = 20  # to change a film, because others may change it at the s
 _ABANDONED_UPLOAD: Final = 2 * 86_400.0  # seconds after which the record of an upload that never came is deleted
 _ROUND_SECONDS: Final = 6 * 3600.0  # between two rounds over unfinished films
 _RETRY_SECONDS: Final = 60.0
+_SUBMIT_SECONDS: Final = 1.0  # from the record of a film to its job, at most
 _DELETION_SECONDS: Final = 3.0  # that a request waits for a deletion; it continues in the background
 
 
@@ -254,7 +255,10 @@ class Films:
             if not await self._submit_upload(film) and film.created < time.time() - _ABANDONED_UPLOAD:
                 await self.store.delete(film)
         processing = await self.store.in_state(FilmState.PROCESSING)
-        in_progress = await self._in_progress() if processing else set()
+        if not processing:
+            return
+        await asyncio.sleep(_SUBMIT_SECONDS)  # the job of a film that another process submits now is stored after it
+        in_progress = await self._in_progress()
         for film in processing:
             if film.key in in_progress:
                 continue

@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 import pytest
 
+from gateway.lib.tasks import Tasks
 from gateway.ports.bin_keys import in_bin
 from gateway.ports.errors import FilmInUse, NoSuchFilm
 from gateway.ports.films import Film, FilmState
-from gateway.ports.jobs import JobState
+from gateway.ports.jobs import VOD, JobState
 from gateway.ports.vod_names import names_of
 from tests.support import films
 from tests.support.gateway import Gateway, Reply, http
@@ -79,6 +80,29 @@ async def test_a_failed_film_shows_its_reason_and_can_be_deleted(tmp_path: Path)
         assert await at.studio.films.delete("text")
         assert await listed(at) == []
         assert (at.root / "text.mp4").exists()  # not a file of the film
+
+
+async def test_a_film_whose_job_is_submitted_during_a_round_is_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of a film is written before its job. Another process may look between the two."""
+    async with bench(tmp_path, run=False) as at, Tasks("test") as tasks:
+        store, looked = at.studio.films.store, asyncio.Event()
+        read = store.in_state
+
+        async def in_state(state: FilmState) -> list[Film]:
+            found = await read(state)
+            if state is FilmState.PROCESSING:
+                looked.set()
+            return found
+
+        monkeypatch.setattr(store, "in_state", in_state)
+        await at.studio.films.begin(names_of("a.mp4"), "a.mp4")
+        checked = tasks.start(at.studio.films._round())
+        await looked.wait()
+        await at.desk.submit(VOD, "a.mp4")
+        await checked
+        assert (await at.studio.films.get_visible("a")).state is FilmState.PROCESSING
 
 
 async def test_a_deletion_removes_only_the_files_of_the_film(tmp_path: Path) -> None:
