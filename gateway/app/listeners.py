@@ -72,6 +72,7 @@ class Listeners:
         settings, role, link = self._settings, self._role, self._parts.link
         certificate = self._parts.certificate
         tls = certificate.server.context if certificate is not None else None
+        web_tls = certificate.server.web_context if certificate is not None and settings.http.http2 else tls
         challenges = certificate.challenges if certificate is not None else None
         opener = self._remember(listen if link is None else link.sockets)
         webrtc_sockets = self._webrtc_sockets()
@@ -98,13 +99,13 @@ class Listeners:
             for name, respond in listeners.sessions.items():
                 router.add_sessions(name, respond)
         await self._http.listen(sockets["http"])
-        if tls is not None:
-            await self._http.listen(sockets["https"], tls, challenges.context if challenges is not None else None)
+        if web_tls is not None:
+            await self._http.listen(sockets["https"], web_tls, challenges.context if challenges is not None else None)
         if self._siblings is not None:
             await self._siblings.open()
         if "admin" in sockets:
             self._admin = servers.admin()
-            await self._admin.listen(sockets["admin"], tls if settings.admin.tls else None)
+            await self._admin.listen(sockets["admin"], web_tls if settings.admin.tls else None)
         if settings.cluster.agent_port >= 0 and self._parts.first:
             await self._agent.listen(sockets[AGENT])
         if (slot := self._parts.identity.slot) is not None:

@@ -38,7 +38,7 @@ class HttpConnection(ScheduledReads):
     deadline: time at which `timed_out` is called, on the clock of the server.
     `_done` is set when the connection is closing, lingering or taken over. Then nothing more is parsed.
 
-    slot: the slot, if the connection was counted before its TLS handshake.
+    slot: the slot, if the connection was counted before its TLS handshake. heads: of the streams of one client.
     """
 
     # fmt: off
@@ -49,11 +49,13 @@ class HttpConnection(ScheduledReads):
     )
     # fmt: on
 
-    def __init__(self, server: ConnectionServer, slot: ConnectionSlot | None = None) -> None:
+    def __init__(
+        self, server: ConnectionServer, slot: ConnectionSlot | None = None, heads: HeadReader | None = None
+    ) -> None:
         super().__init__(server.scheduler, _READ)
         self._server = server
         self._slot = slot
-        self._heads = HeadReader(server.parser)
+        self._heads = heads or HeadReader(server.parser)
         self._buffer = b""
         self._task: asyncio.Task[object] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -166,8 +168,8 @@ class HttpConnection(ScheduledReads):
             if self._unwritable:
                 self._limit_stall()
                 return
-            if self._done:
-                self._end(False)
+        if self._done and self._lingering < 0:
+            self._end(False)  # the rest was not written yet when the answer ended
         self._count_sent()
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
@@ -449,7 +451,9 @@ class HttpConnection(ScheduledReads):
             close = getattr(body, "aclose", None)
             if close is not None:
                 await close()
-        if not complete or not keep:
+        if not complete and not request.http11:
+            transport.abort()  # the end of the connection alone would be the end of the body
+        elif not complete or not keep:
             self._end(request.has_body)
 
     async def _drain(self) -> None:

@@ -27,12 +27,14 @@ class ConnectionSlot:
     addresses: the peer and the client behind a proxy. The connection uses the quota of each.
     over_quota: whether its address already had too many connections.
     transport: None before the end of the TLS handshake.
+    lent_by: the transport of an HTTP/2 connection, one of whose streams has the slot now; it stays after the stream.
     """
 
     _server: SlotOwner
     addresses: tuple[str, ...]
     over_quota: bool
     transport: asyncio.Transport | None = None
+    lent_by: asyncio.Transport | None = None
 
     @property
     def scheduler(self) -> ReadScheduler:
@@ -46,4 +48,7 @@ class ConnectionSlot:
 
     def release(self) -> None:
         """Called when the connection is closed. Idempotent."""
-        self._server.release(self)
+        if self.lent_by is not None:
+            self.transport, self.lent_by = self.lent_by, None
+        else:
+            self._server.release(self)

@@ -22,7 +22,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _STILL_ESCAPED = re.compile(r"%(?:2[ef]|5c|00)", re.IGNORECASE)
 # Request lines before a repeated header block. They contain nothing that llhttp or `HeadParser.parse` would refuse.
 _PLAIN_LINE = re.compile(
-    rb"(GET|HEAD) (/[A-Za-z0-9/._~!$&'()*+,;=:@%-]*)(?:\?([A-Za-z0-9/._~!$&'()*+,;=:@%?-]*))? HTTP/1\.1", re.ASCII
+    rb"(GET|HEAD) (/[A-Za-z0-9/._~!$&'()*+,;=:@%-]*)(?:\?([A-Za-z0-9/._~!$&'()*+,;=:@%?-]*))? HTTP/1\.([01])", re.ASCII
 )
 _MAX_REMEMBERED_BLOCK: Final = 1024  # limit of the header block that a connection remembers, in bytes
 _SINGLE_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding"})
@@ -267,13 +267,16 @@ class HeadReader:
     saves a third of the cost of a small answer, and half with the headers of a browser. The players of a stream send
     the same request lines too, and a player that waits for a new playlist sends the same head.
 
-    head, request: the last head that may be repeated, and its request.
+    head, request: the last head that may be repeated, and its request; not with `http11` False.
+
+    http11: whether heads of HTTP/1.1 are remembered, or those of HTTP/1.0, as the streams of HTTP/2 have them.
     """
 
-    __slots__ = ("_block", "_headers", "_parser", "head", "request")
+    __slots__ = ("_block", "_headers", "_http11", "_parser", "head", "request")
 
-    def __init__(self, parser: HeadParser) -> None:
+    def __init__(self, parser: HeadParser, *, http11: bool = True) -> None:
         self._parser = parser
+        self._http11 = http11
         self._block = b""  # from the end of the request line to the end of the head
         self._headers: dict[str, str] = {}
         self.head = b""
@@ -286,21 +289,27 @@ class HeadReader:
         if block == self._block and line_end <= self._parser.target_bytes:
             line = head[:line_end]
             parts = _read_line_cached(line) if line_end <= _MAX_CACHED_PATH else _read_line(line)
-            if parts is not None:
-                self.head, self.request = head, Request(*parts, self._headers, peer, scheme)
-                return self.request
+            if parts is not None and parts[3] is self._http11:
+                request = Request(*parts[:3], self._headers, peer, scheme)
+                if self._http11:
+                    self.head, self.request = head, request
+                else:
+                    request.http11 = request.keep_alive = False
+                return request
         request = self._parser.parse(head, peer, scheme)
-        repeatable = request.http11 and request.keep_alive and not request.has_body
+        repeatable = request.http11 is request.keep_alive is self._http11 and not request.has_body
         # An address in absolute form replaces the header Host, so these headers are not those of the block.
         if repeatable and len(block) <= _MAX_REMEMBERED_BLOCK and head.startswith((b"GET /", b"HEAD /")):
             self._block, self._headers = block, request.headers
         return request
 
 
-def _read_line(line: bytes) -> tuple[str, str, str] | None:
-    """Returns method, raw path and raw query of a plain request line; None for others."""
+def _read_line(line: bytes) -> tuple[str, str, str, bool] | None:
+    """Returns method, raw path, raw query and whether it is HTTP/1.1 of a plain request line; None for others."""
     match = _PLAIN_LINE.fullmatch(line)
-    return None if match is None else (match[1].decode(), match[2].decode(), (match[3] or b"").decode())
+    if match is None:
+        return None
+    return match[1].decode(), match[2].decode(), (match[3] or b"").decode(), match[4] == b"1"
 
 
 _read_line_cached = lru_cache(maxsize=4096)(_read_line)  # players of one stream send the same few lines

@@ -1,4 +1,4 @@
-"""The HTTP/1.1 server: its sockets, its count of connections, its clock and its shutdown."""
+"""The HTTP server: its sockets, its count of connections, its clock and its shutdown."""
 
 import asyncio
 import math
@@ -16,7 +16,8 @@ from gateway.http.connection import HttpConnection
 from gateway.http.connection_server import HttpLimits
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.forwarded import Forwarded, plain_address
-from gateway.http.request import HeadParser, Request, RequestError
+from gateway.http.http2_connection import ByAlpn, Http2Connection, Http2Host
+from gateway.http.request import HeadParser, HeadReader, Request, RequestError
 from gateway.http.response import Handler, Response, not_allowed, preflight, service_unavailable, text
 from gateway.http.unsent import UnsentAnswers
 from gateway.lib.scheduled_reads import ReadScheduler
@@ -73,7 +74,8 @@ class HttpServer:
         self.errors = 0
         self.now = 0.0  # monotonic time of the last tick, exact enough for time-outs
         self.date = b""
-        self.connections: set[HttpConnection] = set()  # without connections that were taken over
+        # Without connections that were taken over; each HTTP/2 connection, and its streams.
+        self.connections: set[HttpConnection | Http2Connection] = set()
         self.tasks = Tasks("http", self.task_failed)
         self._compressing = asyncio.Semaphore(_MAX_COMPRESSING)
         allow = ", ".join(sorted({*methods, "OPTIONS"}))
@@ -176,10 +178,37 @@ class HttpServer:
         self._slots.add(slot)
         return slot
 
-    def _accept_tls_client(self, address: str) -> HttpConnection | None:
+    def _accept_tls_client(self, address: str) -> asyncio.BaseProtocol | None:
         """Returns the connection of a TCP client before its TLS handshake; None if it is refused."""
         slot = self.open_slot(plain_address(address))
-        return HttpConnection(self, slot) if slot is not None else None
+        if slot is None:
+            return None
+        return ByAlpn(HttpConnection(self, slot), lambda transport: self._http2(slot, transport))
+
+    def _http2(self, slot: ConnectionSlot, transport: asyncio.Transport) -> Http2Connection:
+        """Returns an HTTP/2 connection. Its streams are counted like connections; one of them uses its own slot."""
+        slot.transport = transport
+
+        heads = HeadReader(self.parser, http11=False)
+
+        def answering() -> HttpConnection:
+            if slot.lent_by is not None:
+                return HttpConnection(self, None, heads)
+            slot.lent_by = transport
+            return HttpConnection(self, slot, heads)
+
+        limits, unsent = self.limits, self.unsent
+        host = Http2Host(
+            self.scheduler,
+            self.connections,
+            lambda: self.now,
+            limits.head_seconds,
+            limits.keep_alive,
+            lambda: unsent.stall_limit(limits.stall_seconds),
+            lambda: self.keeps_alive and not slot.over_quota,
+            answering,
+        )
+        return Http2Connection(host, slot.release)
 
     def count_client(self, slot: ConnectionSlot, client: str) -> bool:
         """Counts a connection that is taken over. It also counts for the client behind the proxy.

@@ -51,7 +51,7 @@ class Certificate:
     """A certificate with its key, ready for servers.
 
     names: of the server. begins, ends: of its validity, seconds since 1970; `ends` is the first end in the chain.
-    complete: as `is_complete`. context: the server context that presents it.
+    complete: as `is_complete`. context: the server context that presents it. web_context: it offers HTTP/2 too.
     """
 
     names: CertificateNames
@@ -59,6 +59,7 @@ class Certificate:
     ends: float
     complete: bool
     context: ssl.SSLContext
+    web_context: ssl.SSLContext
 
     @classmethod
     def read(cls, cert: Path, key: Path | None) -> Certificate:
@@ -68,10 +69,11 @@ class Certificate:
                 _read(option, path)
         from cryptography import x509
 
-        context = server_context()
+        context, web_context = server_context(), _web_context()
         try:
-            # A key with a passphrase must not block the start with a prompt on the terminal.
-            context.load_cert_chain(cert, key, password=lambda: "")
+            for loading in (context, web_context):
+                # A key with a passphrase must not block the start with a prompt on the terminal.
+                loading.load_cert_chain(cert, key, password=lambda: "")
         except (ssl.SSLError, OSError) as error:
             reason = getattr(error, "reason", None) or "not a usable certificate"
             raise CertificateError(f"tls.cert: {cert}: {str(reason).replace('_', ' ').lower()}") from None
@@ -79,7 +81,7 @@ class Certificate:
             chain = x509.load_pem_x509_certificates(_read("tls.cert", cert))
         except ValueError:
             raise CertificateError(f"tls.cert: {cert}: not a PEM certificate") from None
-        return cls(_names(chain[0]), *_validity(chain), is_complete(chain), context)
+        return cls(_names(chain[0]), *_validity(chain), is_complete(chain), context, web_context)
 
 
 def is_complete(chain: Sequence[x509.Certificate]) -> bool:
@@ -102,6 +104,13 @@ def server_context() -> ssl.SSLContext:
     """Returns a context for servers without a certificate."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _web_context() -> ssl.SSLContext:
+    """Returns a context for servers that speak HTTP/2 and HTTP/1.1 (RFC 7301)."""
+    context = server_context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
     return context
 
 
@@ -151,14 +160,16 @@ def _names(certificate: x509.Certificate) -> CertificateNames:
 class ServerCertificate:
     """The certificate that all ports over TLS of this process present.
 
-    `context` is for the listeners and never changes. Each new connection gets the present certificate; open ones keep
-    theirs. The context is not loaded again, because it would then also keep an earlier certificate of another key type.
+    `context` is for the listeners and never changes; `web_context` is for those that also speak HTTP/2. Each new
+    connection gets the present certificate; open ones keep theirs. A context is not loaded again, because it would then
+    also keep an earlier certificate of another key type.
     """
 
     def __init__(self, certificate: Certificate, *, temporary: bool = False) -> None:
         """Presents a certificate. temporary: clients cannot verify it."""
-        self.context = server_context()
+        self.context, self.web_context = server_context(), _web_context()
         self.context.sni_callback = self._choose
+        self.web_context.sni_callback = self._choose
         self._current = certificate
         self.temporary = temporary
 
@@ -179,4 +190,5 @@ class ServerCertificate:
 
     def _choose(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
         """Called in each handshake, also of clients that name no server."""
-        connection.context = self._current.context
+        current = self._current
+        connection.context = current.web_context if context is self.web_context else current.context

@@ -76,6 +76,7 @@ class HttpSettings(ListenerSettings):
     flush_ms: option.Milliseconds
     forwarded_from: option.Networks
     advertise: option.Advertised
+    http2: option.OnOff
     keep_alive: option.Seconds
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 from contextlib import asynccontextmanager, closing, suppress
@@ -15,6 +16,7 @@ from gateway.lib.certificates import Certificate
 from gateway.lib.sockets import listen, port_of
 from tests.support.authority import Authority
 from tests.support.http import Wire, trusting
+from tests.support.http2 import AUTHORITY, http2_client
 from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
@@ -321,3 +323,61 @@ async def test_closing_finishes_the_current_answers():
         gate.set()
         assert (await busy.reply()).text == "finished"
         await closing_down
+
+
+@asynccontextmanager
+async def running2(certificate, limits=LIMITS, handler=None):
+    """The listener with TLS, and a client of HTTP/2."""
+    async with (
+        running(limits, tls=Certificate.read(*certificate).web_context, handler=handler) as admin,
+        http2_client(admin.port, certificate[0]) as client,
+    ):
+        yield admin, client
+
+
+async def test_http2_gives_the_same_answers_and_takes_bodies_with_and_without_their_length(certificate):
+    async def echo(request):
+        body = await request.read()
+        return web.Response(text=f"{request.version} {request.secure} {request.host} {request.remote} {len(body)}")
+
+    async with running2(certificate, handler=echo) as (_, client):
+        assert (await client.get("/")).text == f"HttpVersion(major=1, minor=0) True {AUTHORITY} 127.0.0.1 0"
+        sized = await client.get("/", "PUT", more=[("content-length", "16000")], body=bytes(16_000))
+        assert sized.text.endswith(" 16000")
+        assert not {"connection", "transfer-encoding"} & set(sized.headers)
+        fields = [(":method", "PUT"), (":scheme", "https"), (":authority", AUTHORITY), (":path", "/")]
+        id = await client.send_head(fields, bytes(16_000), ended=False)
+        for n in range(60):
+            await client.until(lambda: client.h2.local_flow_control_window(id) >= 16_000)
+            client.h2.send_data(id, bytes(16_000), end_stream=n == 59)
+            await client.flush()
+        assert (await client.whole(id)).text.endswith(f" {61 * 16_000}")
+
+
+async def test_streams_of_http2_count_as_connections(certificate):
+    gate = asyncio.Event()
+
+    async def slow(request):
+        await gate.wait()
+        return web.Response(text="late")
+
+    limits = AdminLimits(10, 30, per_address=3, connections=0)
+    async with running2(certificate, limits, slow) as (admin, client):
+        ids = [await client.ask("/") for _ in range(3)]
+        assert (await client.whole(ids[2])).status == 429  # beside the connection itself
+        gate.set()
+        assert [(await client.whole(id)).text for id in ids[:2]] == ["late", "late"]
+        await until(lambda: len(admin.listener.connections) == 2)
+
+
+async def test_a_stream_that_begins_and_ends_at_once_is_no_error(certificate, caplog):
+    async with running2(certificate, AdminLimits(10, 30, per_address=0, connections=0)) as (admin, client):
+        for _ in range(20):
+            id = client.h2.get_next_available_stream_id()
+            client.h2.send_headers(id, [(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/")])
+            client.h2.reset_stream(id)
+        await client.flush()
+        assert (await client.get("/")).status == 200
+        await until(lambda: len(admin.listener.connections) == 2)
+    gc.collect()
+    assert not caplog.records

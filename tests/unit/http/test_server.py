@@ -5,7 +5,6 @@ import gzip
 import math
 import socket
 import ssl
-import subprocess
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,7 +17,6 @@ from gateway.lib.sockets import listen, port_of
 from tests.support.http import Wire, limits, serving, trusting
 from tests.support.smuggling import INNER, REQUESTS
 from tests.support.time_outs import at_most
-from tests.support.tools import need
 from tests.support.waiting import until
 
 BODY = bytes(range(256)) * 400
@@ -654,16 +652,6 @@ async def test_closing_waits_no_longer_than_the_grace_period():
         await until(lambda: len(listener.server) == 0)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    need("openssl")
-    folder = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    command += " -addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem"
-    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
-    return folder / "cert.pem", folder / "key.pem"
-
-
 async def test_https_serves_the_same_answers(certificate):
     client = ssl.create_default_context(cafile=certificate[0])
     async with (
@@ -710,11 +698,14 @@ async def test_a_client_with_tls_that_does_not_read_is_disconnected(certificate)
         assert (listener.server.requests, memory.bytes) == (1, 0)
 
 
-async def test_a_connection_with_tls_closes_after_its_client_has_the_last_answer(certificate):
+@pytest.mark.parametrize(
+    "size", [16_000_000, 245 * 65_536], ids=["a last piece", "a last piece that fills the transport"]
+)
+async def test_a_connection_with_tls_closes_after_its_client_has_the_last_answer(certificate, size):
     """The TLS of uvloop aborts 30 s after the close, whether or not the client has everything."""
-    tls, body = Certificate.read(*certificate).context, bytes(16_000_000)
+    tls, body = Certificate.read(*certificate).context, bytes(size)
     async with (
-        serving(lambda request: Response(200, body), tls=tls) as listener,
+        serving(lambda request: Response(200, body), tls=tls, stall_seconds=math.inf) as listener,
         secure_wire(listener, certificate) as wire,
     ):
         await wire.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")

@@ -1,0 +1,424 @@
+"""HTTP/2 on a real socket (RFC 9113): the answers and limits of HTTP/1, streams in turns, and hostile frames."""
+
+import asyncio
+import math
+import ssl
+from contextlib import asynccontextmanager
+
+import pytest
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, SettingsFrame
+
+from gateway.http.body import read_body
+from gateway.http.response import Response, Takeover, text
+from gateway.lib.certificates import Certificate
+from gateway.lib.scheduled_reads import ScheduledReads
+from tests.support.http import serving
+from tests.support.http2 import AUTHORITY, http2_client
+from tests.support.time_outs import at_most
+from tests.support.waiting import until
+
+BODY = bytes(range(256)) * 4000
+SEGMENT = Response(200, BODY, "video/mp2t")
+PLAYLIST = Response(200, b"#EXTM3U\n" * 200, "application/vnd.apple.mpegurl", compress=True)
+PSEUDO = [(":method", "GET"), (":scheme", "https"), (":authority", AUTHORITY), (":path", "/")]
+
+
+def handler(request):
+    if request.path == "/segment.ts":
+        return SEGMENT
+    if request.path == "/list.m3u8":
+        return PLAYLIST
+    if request.path == "/raises":
+        raise RuntimeError("a bug")
+    if request.method == "POST":
+        return read_body(request, 100_000, 5, lambda body: text(200, f"{len(body)} bytes"))
+    return text(
+        200, f"{request.method} {request.path} {request.raw_query} {request.host} {request.peer} {request.scheme}"
+    )
+
+
+@asynccontextmanager
+async def serving2(certificate, answer=handler, window=None, **options):
+    """A server with HTTP/2, and its first client."""
+    tls = Certificate.read(*certificate).web_context
+    async with (
+        serving(answer, tls=tls, hidden=("POST",), **options) as listener,
+        http2_client(listener.port, certificate[0], window) as client,
+    ):
+        yield listener, client
+
+
+async def test_the_answers_are_those_of_http1(certificate):
+    async with serving2(certificate) as (listener, client):
+        assert (await client.get("/a?b=c")).text == f"GET /a b=c {AUTHORITY} 127.0.0.1 https\n"
+        segment = await client.get("/segment.ts")
+        assert (segment.status, segment.body) == (200, BODY)
+        assert segment.headers["content-length"] == str(len(BODY))
+        assert segment.headers["date"].endswith(" GMT")
+        assert not {"connection", "transfer-encoding", "keep-alive"} & set(segment.headers)
+        part = await client.get("/segment.ts", more=[("range", "bytes=1-3")])
+        assert (part.status, part.body) == (206, BODY[1:4])
+        head = await client.get("/segment.ts", "HEAD")
+        assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(BODY)))
+        packed = await client.get("/list.m3u8", more=[("accept-encoding", "gzip")])
+        assert packed.headers["content-encoding"] == "gzip"
+        assert (await client.get("/", "OPTIONS")).status == 204
+        assert (await client.get("/", "DELETE")).status == 405
+        assert (await client.get("/", "BREW")).status == 501
+        assert (await client.get("/raises")).status == 500
+        assert (await client.get("/%2e%2e/x")).status == 400
+        assert listener.server.requests == 8
+
+
+async def test_a_client_without_http2_gets_http1(certificate):
+    tls = ssl.create_default_context(cafile=certificate[0])
+    async with serving2(certificate) as (listener, _), listener.connect(tls=tls) as wire:
+        assert (await wire.get("/a")).text == "GET /a  127.0.0.1 https\n".replace("  ", f"  {AUTHORITY} ")
+
+
+async def test_bodies_arrive_with_and_without_their_length(certificate):
+    async with serving2(certificate) as (_, client):
+        sized = await client.get("/", "POST", more=[("content-length", "5000")], body=bytes(5000))
+        assert sized.text == "5000 bytes\n"
+        fields = [(":method", "POST"), *PSEUDO[1:], ("content-length", "100001")]
+        assert (await client.whole(await client.send_head(fields, bytes(10), ended=False))).status == 413
+        unsized = await client.get("/", "POST", body=bytes(10))
+        assert (unsized.status, unsized.text) == (411, "the body needs a Content-Length\n")
+
+
+async def test_a_body_that_no_answer_needs_is_refused_and_the_connection_goes_on(certificate):
+    async with serving2(certificate) as (_, client):
+        id = await client.send_head([*PSEUDO, ("content-length", "50000")], bytes(1000), ended=False)
+        answer = await client.whole(id)
+        assert answer.status == 200
+        await client.until(lambda: answer.error is not None)
+        assert answer.error == ErrorCodes.NO_ERROR  # RFC 9113 §8.1
+        assert (await client.get("/a")).status == 200
+
+
+async def test_streams_take_turns_so_that_a_large_answer_delays_no_small_one(certificate):
+    async with serving2(
+        certificate, lambda r: Response(200, bytes(3_000_000)) if r.path == "/big" else text(200, "x")
+    ) as (
+        _,
+        client,
+    ):
+        big = await client.ask("/big")
+        small = await client.whole(await client.ask("/small"))
+        assert small.text == "x\n"
+        assert not client.answers[big].ended
+        assert len((await client.whole(big)).body) == 3_000_000
+
+
+async def test_a_stream_without_a_window_delays_no_other_one(certificate):
+    async with serving2(certificate, window=10) as (_, client):
+        waiting = await client.ask("/segment.ts")
+        await client.until(lambda: len(client.answers[waiting].body) == 10)
+        other = await client.ask("/a")
+        await client.until(lambda: len(client.answers[other].body) == 10)
+        client.h2.increment_flow_control_window(len(BODY), waiting)
+        client.h2.increment_flow_control_window(1000, other)
+        await client.flush()
+        assert (await client.whole(waiting)).body == BODY
+        assert (await client.whole(other)).ended
+
+
+async def test_a_larger_initial_window_opens_waiting_streams(certificate):
+    async with serving2(certificate, window=10) as (_, client):
+        id = await client.ask("/segment.ts")
+        await client.until(lambda: len(client.answers[id].body) == 10)
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: len(BODY)})
+        await client.flush()
+        assert (await client.whole(id)).body == BODY
+
+
+async def test_a_long_answer_comes_piece_by_piece_and_a_broken_one_is_reset(certificate):
+    gate = asyncio.Event()
+
+    async def pieces(fails):
+        yield b"first"
+        await gate.wait()
+        if fails:
+            raise RuntimeError("a bug")
+        yield b" second"
+
+    def answer(request):
+        return Response(200, pieces(request.path == "/broken"), "video/x-flv")
+
+    async with serving2(certificate, answer) as (_, client):
+        whole, broken = await client.ask("/whole"), await client.ask("/broken")
+        await client.until(lambda: client.answers[whole].body == client.answers[broken].body == b"first")
+        gate.set()
+        assert (await client.whole(whole)).body == b"first second"
+        reset = await client.whole(broken)
+        assert (reset.body, reset.ended, reset.error) == (b"first", False, ErrorCodes.INTERNAL_ERROR)
+        assert (await client.get("/whole")).ended
+
+
+async def test_a_reset_cancels_the_answer(certificate):
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def slow(request):
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with serving2(certificate, slow) as (listener, client):
+        id = await client.ask("/")
+        async with asyncio.timeout(at_most(10)):
+            await began.wait()
+            client.h2.reset_stream(id, ErrorCodes.CANCEL)
+            await client.flush()
+            await ended.wait()
+        await until(lambda: len(listener.server) == 1)  # the connection itself
+
+
+async def test_streams_count_as_connections_of_their_address(certificate):
+    gate = asyncio.Event()
+
+    async def slow(request):
+        await gate.wait()
+        return text(200, "x")
+
+    async with serving2(certificate, slow, per_address=2) as (listener, client):
+        ids = [await client.ask("/") for _ in range(3)]
+        assert (await client.whole(ids[2])).status == 429
+        assert listener.server.refused == 1
+        gate.set()
+        assert [(await client.whole(id)).status for id in ids[:2]] == [200, 200]
+        await until(lambda: len(listener.server) == 1)
+        assert (await client.get("/")).status == 200
+
+
+async def test_a_connection_above_the_limit_of_its_address_ends_behind_one_answer(certificate):
+    async with (
+        serving2(certificate, per_address=1) as (listener, _),
+        http2_client(listener.port, certificate[0]) as other,
+    ):
+        assert (await other.get("/")).status == 429
+        await other.closed()
+        assert other.goaway == ErrorCodes.NO_ERROR
+
+
+class Flow(ScheduledReads):
+    """Takes over a stream, writes a burst and is told about the client's speed."""
+
+    def begin(self, transport, rest, slot):
+        super().__init__(slot.scheduler, 1024)
+        self._transport, self.slot, self.paused, self.lost = transport, slot, False, False
+        transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\nConnection: close\r\n\r\n")
+        asyncio.get_running_loop().call_soon(transport.write, bytes(3_000_000))
+        return self
+
+    def bytes_received(self, data):
+        raise AssertionError("the client sends nothing")
+
+    def pause_writing(self):
+        self.paused = True
+
+    def resume_writing(self):
+        self.paused = False
+
+    def connection_lost(self, exc):
+        self.lost = True
+        self.slot.release()
+
+
+async def test_a_stream_can_be_taken_over_and_its_queue_is_bounded_by_the_client(certificate):
+    flow = Flow.__new__(Flow)
+    async with serving2(certificate, lambda r: Takeover(flow.begin), window=1000) as (listener, client):
+        id = await client.ask("/live.flv")
+        await client.until(lambda: len(client.answers[id].body) == 1000)
+        assert flow.paused
+        assert flow._transport.get_write_buffer_size() == 3_000_000 - 1000
+        client.h2.increment_flow_control_window(3_000_000, id)
+        await client.flush()
+        await client.until(lambda: len(client.answers[id].body) == 3_000_000)
+        await until(lambda: not flow.paused)
+        flow._transport.close()
+        assert (await client.whole(id)).ended
+        assert client.answers[id].headers["content-type"] == "video/x-flv"
+        assert flow.lost
+        await until(lambda: len(listener.server) == 1)
+
+
+async def test_a_client_that_opens_no_window_is_disconnected_from_the_answer(certificate):
+    async with serving2(certificate, window=10, stall_seconds=0.01) as (listener, client):
+        id = await client.ask("/segment.ts")
+        assert (await client.whole(id)).error == ErrorCodes.INTERNAL_ERROR
+        await until(lambda: len(listener.server) == 1)
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1000})
+        await client.flush()
+        assert (await client.get("/a")).status == 200
+
+
+async def test_a_client_that_reads_nothing_is_disconnected(certificate):
+    async with serving2(certificate, lambda r: Response(200, bytes(30_000_000)), stall_seconds=0.01) as (
+        listener,
+        client,
+    ):
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1})
+        await client.ask("/")
+        await until(lambda: listener.server.requests == 1)
+        await until(lambda: len(listener.server) == 0)
+
+
+async def test_an_idle_connection_ends_after_its_time(certificate):
+    async with serving2(certificate, keep_alive=0.01) as (listener, client):
+        assert (await client.get("/a")).status == 200
+        await client.closed()
+        assert client.goaway == ErrorCodes.NO_ERROR
+        await until(lambda: len(listener.server) == 0)
+
+
+async def test_a_connection_without_a_request_ends_after_its_time(certificate):
+    async with serving2(certificate, head_seconds=0.01) as (_, client):
+        await client.closed()
+
+
+async def test_closing_finishes_current_answers_and_refuses_further_ones(certificate):
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(request):
+        begun.set()
+        await gate.wait()
+        return text(200, "finished")
+
+    async with serving2(certificate, slow) as (listener, client), http2_client(listener.port, certificate[0]) as idle:
+        id = await client.ask("/")
+        await begun.wait()
+        await until(lambda: len(listener.server) == 2)
+        closing = asyncio.ensure_future(listener.server.close(grace=10))
+        await idle.closed()
+        await client.until(lambda: client.goaway is not None)
+        gate.set()
+        assert (await client.whole(id)).text == "finished\n"
+        await client.closed()
+        await closing
+
+
+async def test_a_retired_server_closes_after_the_next_answer(certificate):
+    async with serving2(certificate) as (listener, client):
+        listener.server.retire()
+        assert (await client.get("/a")).status == 200
+        await client.closed()
+        assert client.goaway == ErrorCodes.NO_ERROR
+
+
+MALFORMED = {
+    "no method": PSEUDO[1:],
+    "no path": PSEUDO[:3],
+    "no scheme": [PSEUDO[0], *PSEUDO[2:]],
+    "a path twice": [*PSEUDO, (":path", "/x")],
+    "an unknown pseudo-header": [*PSEUDO, (":protocol", "x")],
+    "a late pseudo-header": [*PSEUDO[:3], ("a", "b"), PSEUDO[3]],
+    "an empty path": [*PSEUDO[:3], (":path", "")],
+    "a path without slash": [*PSEUDO[:3], (":path", "x")],
+    "a blank in the path": [*PSEUDO[:3], (":path", "/a b")],
+    "a second request in the path": [*PSEUDO[:3], (":path", "/ HTTP/1.1\r\nHost: x\r\n\r\nGET /")],
+    "a second request in a value": [*PSEUDO, ("a", "b\r\n\r\nGET / HTTP/1.1")],
+    "a line feed in a value": [*PSEUDO, ("a", "b\nc: d")],
+    "a NUL in a value": [*PSEUDO, ("a", "b\0")],
+    "a blank before a value": [*PSEUDO, ("a", " b")],
+    "an upper-case name": [*PSEUDO, ("Accept", "x")],
+    "a colon in a name": [*PSEUDO, ("a:b", "x")],
+    "an empty name": [*PSEUDO, ("", "x")],
+    "connection": [*PSEUDO, ("connection", "close")],
+    "upgrade": [*PSEUDO, ("upgrade", "websocket")],
+    "transfer-encoding": [*PSEUDO, ("transfer-encoding", "chunked")],
+    "te": [*PSEUDO, ("te", "gzip")],
+    "another host": [*PSEUDO, ("host", "other.example.com")],
+    "a host twice": [*PSEUDO, ("host", AUTHORITY), ("host", AUTHORITY)],
+    "a blank in the method": [(":method", "GET /x"), *PSEUDO[1:]],
+}
+
+
+async def test_a_malformed_request_ends_only_its_stream(certificate):
+    """RFC 9113 §8.1.1."""
+    async with serving2(certificate) as (listener, client):
+        for name, fields in MALFORMED.items():
+            answer = await client.whole(await client.send_head(fields))
+            assert answer.error == ErrorCodes.PROTOCOL_ERROR, name
+        assert listener.server.requests == 0
+        assert (await client.get("/a", more=[("te", "trailers"), ("host", AUTHORITY)])).status == 200
+
+
+async def test_a_method_of_proxies_is_refused(certificate):
+    async with serving2(certificate) as (_, client):
+        id = await client.send_head([(":method", "CONNECT"), (":authority", "other.example.com:443")])
+        assert (await client.whole(id)).status == 405
+
+
+def frames_of(kind):
+    """One frame of a flood."""
+    if kind == "pings":
+        return PingFrame(0, b"12345678").serialize()
+    if kind == "settings":
+        return SettingsFrame(0, {4: 65_535}).serialize()
+    if kind == "unknown frames":
+        return b"\0\0\0\x42\0\0\0\0\0"
+    raise AssertionError(kind)
+
+
+@pytest.mark.parametrize("kind", ["pings", "settings", "unknown frames"])
+async def test_a_flood_of_control_frames_ends_the_connection(certificate, kind):
+    async with serving2(certificate) as (listener, client):
+        client.writer.write(frames_of(kind) * 2000)
+        await client.closed()
+        assert client.goaway == ErrorCodes.ENHANCE_YOUR_CALM
+        await until(lambda: len(listener.server) == 0)
+
+
+async def test_a_flood_of_resets_ends_the_connection(certificate):
+    """CVE-2023-44487."""
+
+    async def never(request):
+        await asyncio.Event().wait()
+
+    async with serving2(certificate, never) as (listener, client):
+        for _ in range(2000):
+            id = client.h2.get_next_available_stream_id()
+            client.h2.send_headers(id, PSEUDO, end_stream=True)
+            client.h2.reset_stream(id)
+        client.writer.write(client.h2.data_to_send())
+        await client.closed()
+        assert client.goaway == ErrorCodes.ENHANCE_YOUR_CALM
+        assert listener.server.requests < 1500  # of 2,000
+        await until(lambda: len(listener.server) == 0)
+
+
+async def test_headers_without_an_end_are_bounded(certificate):
+    """CVE-2024-27316."""
+    async with serving2(certificate) as (listener, client):
+        start = HeadersFrame(1, b"\x82")
+        more = ContinuationFrame(1, b"\x00\x01a\x01b" * 100)
+        client.writer.write(start.serialize() + more.serialize() * 1000)
+        await client.closed()
+        assert client.goaway is not None
+        assert listener.server.requests == 0
+
+
+async def test_headers_that_decompress_to_much_are_refused(certificate):
+    """CVE-2016-6581: a reference of one byte to an entry of 4 kB."""
+    async with serving2(certificate) as (listener, client):
+        client.h2.encoder.huffman_coding_enabled = False
+        id = client.h2.get_next_available_stream_id()
+        client.h2.send_headers(id, [*PSEUDO, *[("x", "y" * 3000)] * 5000], end_stream=True)
+        client.writer.write(client.h2.data_to_send())
+        await client.closed()
+        assert client.goaway is not None
+        assert listener.server.requests == 0
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", bytes(9)], ids=["HTTP/1", "zeros"])
+async def test_other_bytes_end_the_connection(certificate, data):
+    """The first ones are the head of a frame of 4 MB, of which nothing is kept."""
+    async with serving2(certificate, head_seconds=math.inf) as (listener, client):
+        client.writer.write(data)
+        await client.closed()
+        assert client.goaway in (ErrorCodes.FRAME_SIZE_ERROR, ErrorCodes.PROTOCOL_ERROR)
+        await until(lambda: len(listener.server) == 0)
