@@ -154,9 +154,8 @@ async def watch(
     if failed:
         raise BenchError(f"{len(failed)} players failed: {failed[0].exception()}")
     done = {name: (counts[name] - before[name]) / took for name in counts}
-    print(
-        f"{kind.__name__}: {done['requests']:.0f} requests/s, {done['bytes'] / 1e6:.1f} MB/s, {used / took:.3f} of a core"
-    )
+    rates = f"{done['requests']:.0f} requests/s, {done['bytes'] / 1e6:.1f} MB/s"
+    print(f"{kind.__name__}: {rates}, {used / took:.3f} of a core")
     return used / took
 
 
