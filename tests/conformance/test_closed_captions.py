@@ -60,6 +60,7 @@ def test_ffmpeg_finds_the_same_pop_on_captions() -> None:
     assert_same(our_cues(path), ffmpeg_cues(path))
 
 
+@pytest.mark.nightly
 def test_go608_finds_the_same_pop_on_captions() -> None:
     """It shows another apostrophe, and in 0.6.0 keeps the character that an extended one replaces."""
     path = film(POP_ON)
@@ -90,6 +91,7 @@ def test_ffmpeg_finds_the_same_roll_up_texts() -> None:
         assert ours_at - theirs_at == pytest.approx((2 + len(text) // 2) * PICTURE, abs=5 * PICTURE)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("content", [ROLL_UP, PAINT_ON], ids=["roll-up", "paint-on"])
 def test_go608_finds_a_row_complete_at_the_same_time(content: dict[int, list[bytes]]) -> None:
     path = film(content)
@@ -104,6 +106,7 @@ def test_ffmpeg_finds_the_same_painted_text() -> None:
     assert our_cues(path)[-1][1] == ffmpeg_cues(path)[-1][1] == "PAINTED\nSECOND ROW"
 
 
+@pytest.mark.nightly
 def test_captions_of_go608_are_read(tmp_path: Path) -> None:
     subtitles = "1\n00:00:02,000 --> 00:00:04,000\nHello, café and Ñandú\n\n"
     subtitles += "2\n00:00:05,500 --> 00:00:07,000\nTwo lines of text\nwith ♪ and ½\n\n"

@@ -1,9 +1,11 @@
 """GStreamer publishes and plays with its own RTMP, FLV, HLS and DASH code."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
+from tests.support.at_night import at_night
 from tests.support.clients import (
     checksums,
     gst_play_dash,
@@ -40,19 +42,23 @@ def test_rtmp2sink_publishes(gateway: Gateway) -> None:
 def test_souphttpsrc_and_rtmp2src_play_every_picture_and_packet(live: Live) -> None:
     channel = live(PLAIN)
     source = PLAIN.hashes()
-    for element in (
+    elements = (
         f'souphttpsrc location="{channel.url("live.flv")}" is-live=true',
         f'rtmp2src location="{channel.rtmp}"',
-    ):
-        with gst_play_flv(element) as pictures, gst_play_flv(element, picture=False) as packets:
-            until(lambda: len(checksums(pictures.output)) > WANTED, f"{element} shows pictures")
-            until(lambda: len(checksums(packets.output)) > WANTED, f"{element} plays sound")
-            seen, heard = checksums(pictures.stop()), checksums(packets.stop())
-        excerpt([f.digest for f in seen], [f.digest for f in source.video], least=WANTED)
-        excerpt([f.digest for f in heard], [f.digest for f in source.audio], least=WANTED)
+    )
+    with ExitStack() as stack:
+        pictures = [stack.enter_context(gst_play_flv(element)) for element in elements]
+        packets = [stack.enter_context(gst_play_flv(element, picture=False)) for element in elements]
+        for player in (*pictures, *packets):
+            until(lambda: len(checksums(player.output)) > WANTED, f"it plays: {player.command}")  # noqa: B023
+        seen, heard = ([checksums(player.stop()) for player in players] for players in (pictures, packets))
+    for shown in seen:
+        excerpt([f.digest for f in shown], [f.digest for f in source.video], least=WANTED)
+    for sound in heard:
+        excerpt([f.digest for f in sound], [f.digest for f in source.audio], least=WANTED)
 
 
-@pytest.mark.parametrize("path", ["live.m3u8", "master.m3u8", "manifest.mpd"])
+@pytest.mark.parametrize("path", [*at_night("live.m3u8"), "master.m3u8", "manifest.mpd"])
 def test_adaptive_demuxers_play_every_picture(path: str, live: Live) -> None:
     channel = live(BFRAMES)
     # hlsdemux2 waits for ever when it meets a playlist of one short segment.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.at_night import at_night
 from tests.support.clients import obs, probe, pull, take_of, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.tools import need
@@ -33,7 +34,7 @@ def by_srt(channel: Channel) -> tuple[str, str]:
     return channel.item["pushUrls"]["srt"], ""
 
 
-@pytest.mark.parametrize("way", [by_rtmp, by_srt])
+@pytest.mark.parametrize("way", [by_rtmp, *at_night(by_srt)])
 def test_obs_streams_with_the_shown_address(way: Callable[[Channel], tuple[str, str]], gateway: Gateway) -> None:
     need("obs", "xvfb-run", "dbus-run-session", "ffmpeg", "ffprobe")
     channel = gateway.channel("obs")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.at_night import at_night
 from tests.support.clients import (
     Program,
     checksums,
@@ -77,7 +78,7 @@ def by_gstreamer(channel: Channel) -> Program:
     return gst_srt_push(PLAIN, channel.srt_server, f"publish:{channel.id}?sign={channel.key}")
 
 
-@pytest.mark.parametrize("push", [by_ffmpeg, by_new_ffmpeg, by_transmit, by_gstreamer])
+@pytest.mark.parametrize("push", [by_gstreamer, *at_night(by_ffmpeg, by_new_ffmpeg, by_transmit)])
 def test_every_encoder_publishes_the_frames_to_flv_and_srt(
     push: Callable[[Channel], Program], gateway: Gateway
 ) -> None:
@@ -91,7 +92,7 @@ def test_every_encoder_publishes_the_frames_to_flv_and_srt(
         assert publisher.running, publisher.errors[-600:]
 
 
-@pytest.mark.parametrize("film", [PLAIN, BFRAMES], ids=lambda film: film.name)
+@pytest.mark.parametrize("film", [BFRAMES, *at_night(PLAIN)], ids=lambda film: film.name)
 def test_a_push_comes_out_of_every_output_with_its_frames(film: Film, gateway: Gateway) -> None:
     channel = gateway.channel("srt-all")
     film.hashes()
@@ -127,6 +128,7 @@ def test_a_push_is_recorded_with_all_its_frames(gateway: Gateway) -> None:
     assert [frame.digest for frame in take.audio] == [frame.digest for frame in source.audio]
 
 
+@pytest.mark.nightly
 def test_the_first_player_begins_with_a_key_frame(gateway: Gateway) -> None:
     channel = gateway.channel("srt-first", isFlv=False, isHls=False, isCMAF=False)
     PLAIN.hashes()
@@ -140,6 +142,7 @@ def test_the_first_player_begins_with_a_key_frame(gateway: Gateway) -> None:
     assert digests.index(take.video[0].digest) % PLAIN.gop == 0
 
 
+@pytest.mark.nightly
 def test_srt_live_transmit_plays_every_frame(pushed: Channel, tmp_path: Path) -> None:
     need("srt-live-transmit")
     out = tmp_path / "o.ts"

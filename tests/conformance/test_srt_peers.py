@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.at_night import at_night
 from tests.support.clients import Program, pull, push, take_of, until, whole_frames
 from tests.support.free_ports import free_port
 from tests.support.gateway import Gateway
@@ -33,7 +34,10 @@ def written(path: Path, least: int = 300_000) -> Take:
 # ---- gosrt ----
 
 
-@pytest.mark.parametrize("key", ["", f"&passphrase={PASSPHRASE.replace(' ', '%20')}&pbkeylen=32"], ids=["plain", "aes"])
+ENCRYPTED = f"&passphrase={PASSPHRASE.replace(' ', '%20')}&pbkeylen=32"
+
+
+@pytest.mark.parametrize("key", [*at_night(""), ENCRYPTED], ids=["plain", "aes"])
 def test_gosrt_publishes_and_plays_every_frame(key: str, gateway: Gateway, tmp_path: Path) -> None:
     channel = gateway.channel(srtPassphrase=PASSPHRASE if key else "")
     server, out = f"{channel.srt_server}?mode=caller&latency=200{key}", tmp_path / "out.ts"

@@ -10,7 +10,7 @@ from tests.support.clients import pull, take_of
 from tests.support.gateway import Channel
 from tests.support.media import BFRAMES, Film, judge
 
-SECONDS = 5
+SECONDS = 3
 
 
 def test_ws_flv_contains_the_pushed_film(live: Callable[[Film], Channel], tmp_path: Path) -> None:
