@@ -21,6 +21,7 @@ from gateway.ports.errors import HeldByOtherNode, StoreUnavailable
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS
 from tests.integration.adapters.conftest import CONTRACT_DOUBLES, DOUBLES, SESSIONS, dynamodb
 from tests.integration.adapters.test_registry import ITEM, NOW, Clock, clock, holding, node
+from tests.support.at_night import at_night
 from tests.support.gate import Gate
 from tests.support.time_outs import at_most
 
@@ -373,7 +374,7 @@ async def gate(double: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ga
         yield opened
 
 
-@pytest.mark.parametrize("how", ["cut", "hush"])
+@pytest.mark.parametrize("how", [*at_night("cut"), "hush"])
 async def test_every_call_raises_store_unavailable_during_an_outage_and_works_afterwards(
     gate: Gate, double: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def redirect(gateway: Gateway, path: str, headers: dict[str, str]) -> tuple[int,
         connection.close()
 
 
+@pytest.mark.nightly
 def test_a_gateway_whose_port_80_is_closed_proves_its_name_by_a_handshake(pebble: Pebble) -> None:
     with running(**pebble.settings(NAME) | {"MILLRACE_HTTP__PORT": "0"}) as gateway:
         reason = until(lambda: certificate(gateway)["error"], "the first challenge fails", 60)
@@ -167,6 +168,7 @@ def test_failures_are_told_and_never_stop_the_gateway(tmp_path: Path) -> None:
         reason = until(lambda: certificate(gateway)["error"], "the authority is away", 60)
         assert str(reason).startswith(f"the authority {pebble.directory} does not answer: ")
         channel = gateway.channel()
+        assert channel.item["playUrls"]["flv"].startswith("http://"), "clients cannot verify it yet"
         with push(FILM, channel.push):
             channel.wait_live()
         assert names(shown(gateway.ports["https"])) == [NAME]

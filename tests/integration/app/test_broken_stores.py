@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.local.database import APPLICATION
+from tests.support.at_night import at_night
 from tests.support.gateway import Gateway, http
 from tests.support.rtmp import connected
 
@@ -32,7 +33,7 @@ def _break(folder: Path) -> None:
             database.commit()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [*at_night("1"), "2"])
 async def test_live_streams_continue_without_the_other_stores_and_the_status_names_them(
     tmp_path: Path, workers: str
 ) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.at_night import at_night
 from tests.support.clients import pull, push, take_of, until
 from tests.support.command_line import run
 from tests.support.gateway import START_WITHIN, Gateway, running
@@ -121,7 +122,7 @@ def test_the_line_holds_no_secret_in_the_database(settings: dict[str, str], post
         assert values["signing"]["secret"] == "the secret of the stream keys"
 
 
-@pytest.mark.parametrize("role", [[], ["--edge"]])
+@pytest.mark.parametrize("role", [*at_night([]), ["--edge"]])
 def test_a_member_that_was_started_by_the_line_leaves(
     settings: dict[str, str], tmp_path: Path, role: list[str]
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.at_night import at_night
 from tests.support.clients import pull, push, so_far, take_of, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import FRAMES_PER_SECOND, Film, judge
@@ -61,10 +62,8 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
 
 FILM = Film("nodes-20", seconds=20)
 # The operations of both registries are judged by tests/integration/adapters/test_registry.py.
-both = pytest.mark.parametrize("pair", ["sqlite", "postgres"], indirect=True)
-postgres_at_night = pytest.mark.parametrize(
-    "pair", ["sqlite", pytest.param("postgres", marks=pytest.mark.nightly)], indirect=True
-)
+postgres_at_night = pytest.mark.parametrize("pair", ["sqlite", *at_night("postgres")], indirect=True)
+sqlite_at_night = pytest.mark.parametrize("pair", [*at_night("sqlite"), "postgres"], indirect=True)
 
 
 @postgres_at_night
@@ -119,7 +118,7 @@ def test_a_publisher_that_reconnects_at_the_other_node_continues_its_stream(pair
     assert [f.time for f in take.video] == sorted(f.time for f in take.video)
 
 
-@both
+@sqlite_at_night
 def test_a_killed_holder_is_replaced_and_viewers_of_other_nodes_stay_connected(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True)
     with pull(pair.at(pair.b, channel), seconds=None) as viewer:
@@ -144,7 +143,7 @@ def test_a_killed_holder_is_replaced_and_viewers_of_other_nodes_stay_connected(p
     assert len(seen) > len(source), "and some of the first"
 
 
-@both
+@postgres_at_night
 def test_a_publisher_continues_at_another_node_when_its_holder_stops(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True)
     with pull(pair.at(pair.b, channel), seconds=None) as viewer:

@@ -131,6 +131,7 @@ def test_node_operations_are_refused_without_a_valid_node_signature(two: Two):
         assert channel.session()["state"] == "live"
 
 
+@pytest.mark.nightly
 def test_the_server_list_contains_only_live_gateways(tmp_path: Path):
     with sharing(tmp_path, 2) as (asked, killed):
         servers = api(asked, "GET", "/servers")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.at_night import at_night
 from tests.support.clients import Program, push, take_of, until
 from tests.support.gateway import Channel, Edge, Gateway
 from tests.support.media import FRAMES_PER_SECOND, Film, framehash_command
@@ -235,7 +236,7 @@ def test_a_forwarded_push_survives_a_holder_that_stops(site: Site) -> None:
                 assert second.running, second.errors
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize("database", [*at_night("sqlite"), "postgres"])
 def test_pushes_at_two_gateways_end_at_one_new_holder(
     tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
