@@ -43,6 +43,7 @@ async def started(folder: Path) -> AsyncIterator[tuple[Ecs, Containers, Gateway]
             MILLRACE_ECS__TASK="millrace-worker",
             MILLRACE_ECS__CONTAINER="worker",
             MILLRACE_ECS__SUBNETS="subnet-0123456789abcdef0",
+            MILLRACE_STREAM__LINGER="2",
         )
         try:
             await asyncio.to_thread(gateway.wait_ready)

@@ -48,7 +48,7 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig(folder: Path) -> AsyncIterator[Rig]:
+async def rig(folder: Path, **more: str) -> AsyncIterator[Rig]:
     need("ffmpeg")
     secret = secrets.token_hex(16)
     async with ecs() as double:
@@ -62,6 +62,7 @@ async def rig(folder: Path) -> AsyncIterator[Rig]:
             "MILLRACE_ECS__CONTAINER": "worker",
             "MILLRACE_ECS__SUBNETS": "subnet-0123456789abcdef0",
             "MILLRACE_ECS__SECURITY_GROUPS": "sg-0123456789abcdef0",
+            **more,
         }
         (folder / "gateway").mkdir()
         gateway = Gateway(folder / "gateway", **credentials(double.url), **settings)
@@ -85,7 +86,7 @@ def segments(channel: Channel) -> list[int]:
 
 
 async def test_a_task_makes_the_ladder_and_ends_with_the_stream(tmp_path: Path) -> None:
-    async with rig(tmp_path) as at:
+    async with rig(tmp_path, MILLRACE_STREAM__LINGER="2") as at:
         channel = await at.channel()
         with push(FILM, channel.push, loop=True):
             rendition = await at.until(lambda: codec(channel)["renditions"], "a rung")
@@ -105,6 +106,7 @@ async def test_a_task_makes_the_ladder_and_ends_with_the_stream(tmp_path: Path) 
         assert len(at.ecs.calls("RunTask")) == 1
 
 
+@pytest.mark.nightly
 async def test_a_killed_task_is_replaced_and_its_rendition_continues(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
