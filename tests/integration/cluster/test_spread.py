@@ -112,19 +112,15 @@ async def test_flv_and_hls_playback_survives_the_loss_of_one_channel_edge(tmp_pa
         assert holder not in grown.reader.log, "the holder was never asked"
 
 
-async def test_a_gateway_also_reads_the_stream_of_another_holder_from_an_edge(tmp_path: Path) -> None:
+async def test_a_gateway_also_reads_from_an_edge_and_the_session_row_lists_the_tasks(tmp_path: Path) -> None:
     async with tree(tmp_path, Gateway) as grown:
-        with pull(grown.url("live.flv"), seconds=3) as player:
-            judge(await asyncio.to_thread(take_of, player), FILM, cut=True)
-        assert len(grown.pulls) == 1, grown.reader.log[-3000:]
-
-
-async def test_the_session_row_lists_the_tasks_and_ends_with_the_stream(tmp_path: Path) -> None:
-    async with tree(tmp_path) as grown:
         item = grown.item()
         assert item is not None
         assert sorted(item["taskARN"]) == sorted(task.arn for task in grown.tasks.running)  # type: ignore[call-overload]
         assert item["isCluster"] is True
+        with pull(grown.url("live.flv"), seconds=3) as player:
+            judge(await asyncio.to_thread(take_of, player), FILM, cut=True)
+        assert len(grown.pulls) == 1, grown.reader.log[-3000:]
     async with asyncio.timeout(at_most(20)):
-        while grown.item() is not None:
+        while grown.item() is not None:  # the row ends with the stream
             await asyncio.sleep(0.1)
