@@ -16,7 +16,7 @@ from tests.support.time_outs import at_most
 
 FILM = Film("cores-20", seconds=20)
 SHORT = Film("cores-6", seconds=6)
-LONG = Film("cores-40", seconds=40)  # outlasts a reload on a busy machine
+LONG = Film("cores-30", seconds=30)  # outlasts a reload on a busy machine
 
 ESTABLISHED = "01"
 

@@ -95,7 +95,7 @@ def test_after_the_holders_death_a_channel_without_a_push_returns_on_air(start: 
 
 
 def test_a_new_worker_finishes_only_the_recordings_of_its_dead_predecessor(start: Start) -> None:
-    gateway = start(2)
+    gateway = start(2, MILLRACE_STREAM__LINGER="2")
     channels = [gateway.channel(isVideo=True, video_time="600") for _ in range(12)]
     with contextlib.ExitStack() as stack:
         pushed: dict[str, Channel] = {}

@@ -13,60 +13,55 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import pull, push, take_of, until
-from tests.support.cores import FILM, EdgeCores, Start, answers, viewers_everywhere
-from tests.support.gateway import http
+from tests.support.cores import FILM, Cores, EdgeCores, Start, answers, viewers_everywhere
+from tests.support.gateway import Channel, http
 from tests.support.media import judge
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 
 
-def test_a_push_to_one_worker_plays_at_all_workers(start: Start) -> None:
+def assert_counted(gateway: Cores, channel: Channel, viewers: int) -> None:
+    """Asserts that metrics and session of three workers add up the viewers of all, and omit internal pulls."""
+    wanted = float(viewers)
+    until(lambda: gateway.measured().get('millrace_viewers{protocol="flv"}') == wanted, "all are counted")
+    measured = gateway.measured()
+    assert measured['millrace_streams{state="live"}'] == 1
+    assert measured['millrace_publishers{protocol="rtmp"}'] == 1
+    assert measured['millrace_processes{state="summed"}'] == 3
+    assert {'process_open_fds{process="1"}', 'process_open_fds{process="3"}'} <= measured.keys()
+    session = channel.session()
+    until(lambda: channel.session()["viewers"]["flv"] == viewers, f"the session has them: {session}")
+
+
+def assert_same_hls(channel: Channel) -> None:
+    """Asserts that HLS is the same through every worker."""
+    known: dict[int, str] = {}
+    for _ in range(40):
+        reply = http("GET", channel.url("live.m3u8"))
+        assert reply.status == 200
+        first = int(re.findall(r"#EXT-X-MEDIA-SEQUENCE:(\d+)", reply.text)[0])
+        for number, uri in enumerate(re.findall(r"^\d+\.ts$", reply.text, re.M), first):
+            assert known.setdefault(number, uri) == uri
+    bodies = {http("GET", channel.url(known[max(known)])).body for _ in range(20)}
+    assert len(bodies) == 1
+
+
+def test_a_push_to_one_worker_plays_at_all_workers_which_act_as_one(start: Start) -> None:
     gateway = start(3)
     channel = gateway.channel()
     with push(FILM, channel.push) as publisher:
-        channel.wait_playable("live.m3u8", "master.m3u8")
+        channel.wait_playable("live.m3u8", "master.m3u8", "manifest.mpd")
+        assert_same_hls(channel)
         with viewers_everywhere(gateway, channel.url("live.flv")) as viewers:
+            assert_counted(gateway, channel, len(viewers))
+            with pull(channel.url("master.m3u8")) as player:
+                judge(take_of(player), FILM)
             publisher.wait()
             gateway.api("DELETE", f"/videostream/{channel.id}/session")
             for viewer in viewers:
                 judge(take_of(viewer), FILM)
     log = gateway.log
     assert 1 <= log.count('"event":"pulling"') <= 2, "each of the others pulls it once"
-
-
-def test_hls_is_the_same_through_every_worker(start: Start) -> None:
-    gateway = start(3)
-    channel = gateway.channel()
-    with push(FILM, channel.push):
-        channel.wait_playable("live.m3u8", "master.m3u8", "manifest.mpd")
-        known: dict[int, str] = {}
-        for _ in range(40):
-            reply = http("GET", channel.url("live.m3u8"))
-            assert reply.status == 200
-            first = int(re.findall(r"#EXT-X-MEDIA-SEQUENCE:(\d+)", reply.text)[0])
-            for number, uri in enumerate(re.findall(r"^\d+\.ts$", reply.text, re.M), first):
-                assert known.setdefault(number, uri) == uri
-        bodies = {http("GET", channel.url(known[max(known)])).body for _ in range(20)}
-        assert len(bodies) == 1
-        with pull(channel.url("master.m3u8")) as player:
-            judge(take_of(player), FILM)
-
-
-def test_metrics_add_the_viewers_of_all_workers_and_omit_internal_pulls(start: Start) -> None:
-    gateway = start(3)
-    channel = gateway.channel()
-    with push(FILM, channel.push):
-        channel.wait_live()
-        with viewers_everywhere(gateway, channel.url("live.flv")) as viewers:
-            wanted = float(len(viewers))
-            until(lambda: gateway.measured().get('millrace_viewers{protocol="flv"}') == wanted, "all are counted")
-            measured = gateway.measured()
-            assert measured['millrace_streams{state="live"}'] == 1
-            assert measured['millrace_publishers{protocol="rtmp"}'] == 1
-            assert measured['millrace_processes{state="summed"}'] == 3
-            assert {'process_open_fds{process="1"}', 'process_open_fds{process="3"}'} <= measured.keys()
-            session = channel.session()
-            until(lambda: channel.session()["viewers"]["flv"] == len(viewers), f"the session has them: {session}")
 
 
 def test_captions_with_the_stream_key_are_taken_by_every_worker(start: Start) -> None:

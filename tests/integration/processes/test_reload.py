@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="se
 
 
 def test_a_reload_interrupts_neither_publishers_nor_viewers(start: Start) -> None:
-    gateway = start(2)
+    gateway = start(2, MILLRACE_STREAM__LINGER="3")
     channel = gateway.channel()
     with push(LONG, channel.push) as publisher:
         channel.wait_playable("live.m3u8")

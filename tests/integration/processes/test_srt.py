@@ -52,7 +52,7 @@ def test_a_push_returns_to_any_worker(gateway: Cores) -> None:
 def test_a_reload_interrupts_neither_push_nor_players(start: Start) -> None:
     gateway = start(2, **PATIENT)
     channel = gateway.channel()
-    digests = [frame.digest for frame in LONG.hashes().video] * 4
+    digests = [frame.digest for frame in LONG.hashes().video] * 6
     with srt_push(LONG, channel.srt_push, loop=True) as publisher:
         channel.wait_live()
         with pull(channel.srt, seconds=None) as before, pull(channel.url("live.flv"), seconds=None) as flv:
