@@ -20,13 +20,14 @@ from tests.support.media import VIDEO_ONLY, Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.webvtt_times import cues
 
-LINES = {"THE FIRST LINE": 10, "A SECOND ONE": 90, "NUMBER THREE": 180, "IT BEGINS AGAIN": 270}
-FILM = Film("captions", seconds=12, audio=None)
+LINES = {"THE FIRST LINE": 10, "A SECOND ONE": 70, "NUMBER THREE": 130, "IT BEGINS AGAIN": 190}
+FILM = Film("captions", seconds=8, audio=None)
+LONG = Film("captions-long", seconds=12, audio=None)  # does not repeat within the segments of a playlist
 PADDING = b"\xfc\x80\x80\xfd\x80\x80"
 _TRACK = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"")
 MARKED = {"isWaterMark": True, "WaterMarkText": "x", "WaterMarkFontSize": 20, "WaterMarkFontColor": "#00ff00"}
 
-gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM])
+gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM, LONG])
 
 
 def publish(channel: Channel, film: Path) -> Program:
@@ -110,7 +111,7 @@ def test_their_times_are_those_of_the_pictures(gateway: Gateway, tmp_path: Path)
     """The times in WebVTT, on the clock of the segments, against what ffmpeg decodes from the pictures of these."""
     pairs = {n * 45 + at: pair for n in range(8) for at, pair in enumerate(popped_on(1, f"TEXT {n}"))}
     channel = gateway.channel(hls_list_size="20")
-    with publish(channel, with_pairs(FILM, pairs)):
+    with publish(channel, with_pairs(LONG, pairs)):
         channel.wait_live()
         until(lambda: "#EXTINF" in http("GET", channel.url("captions/cc1/live.m3u8")).text, "captions are found", 20)
         until(lambda: http("GET", channel.url("live.m3u8")).text.count("#EXTINF") >= 8, "eight segments exist", 30)

@@ -43,7 +43,7 @@ def statuses(gateway: Gateway, paths: list[str], query: str = "", *, asked: int 
     return {http("GET", f"{base}{path}{query}").status for path in paths for _ in range(asked)}
 
 
-@pytest.fixture(params=["1", "2"])
+@pytest.fixture(scope="module", params=["1", "2"])
 def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
     settings = {"MILLRACE_SIGNING__SECRET": SECRET, "MILLRACE_SERVE__WORKERS": request.param}
     with running(**settings) as found:

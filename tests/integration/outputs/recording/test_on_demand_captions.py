@@ -19,11 +19,11 @@ from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
 from tests.support.webvtt_times import cues
 
-FILM = Film("on-demand-captions", seconds=12, audio=None, gop=30)
+FILM = Film("on-demand-captions", seconds=8, audio=None, gop=30)
 PICTURE = 1 / 30
-TEXTS = [f"TEXT {n}" for n in range(8)]
+TEXTS = [f"TEXT {n}" for n in range(5)]
 
-gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM])
+gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM], MILLRACE_STREAM__LINGER="1")
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +134,12 @@ def test_ffmpeg_reads_the_texts(gateway: Gateway, stage: Channel) -> None:
 
 def test_only_the_session_is_listed_and_nothing_is_left_of_it(gateway: Gateway, film: Path) -> None:
     channel = gateway.channel(isOnDemand=True, ondemand_time="2")
-    with publish(channel, film) as pushing:
+    media = gateway.data / "media" / channel.id
+    with publish(channel, film):
         channel.wait_live()
-        pushing.wait(40)
+        until(lambda: list(media.rglob("*.cc1.vtt")), "captions are stored", 30)
     ended(gateway, channel)
     session = session_of(gateway, channel)
-    media = gateway.data / "media" / channel.id
     stored = {path.relative_to(media).as_posix() for path in media.rglob("*") if path.is_file()}
     assert session.replace(".m3u8", ".master.m3u8") in stored
     assert any(name.endswith(".cc1.vtt") for name in stored)

@@ -72,17 +72,25 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[Gateway, Store]]:
         yield gateway, Bucket(s3)
 
 
-def recorded(folder: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recordings of the original system, which are made in real time once for both stores."""
+    folder = tmp_path_factory.mktemp("original")
+    recorded(folder)
+    on_demand(folder)
+    return folder
+
+
+def recorded(folder: Path) -> None:
     """Records like the ffmpeg of the original: two MP4 recordings and their list, in its time zone."""
     command = ["ffmpeg", "-v", "error", "-nostdin", "-re", "-i", str(FILM.path()), "-c:v", "copy", "-c:a", "copy"]
     command += ["-f", "segment", "-segment_time", "4", "-segment_list", "vod-index.m3u8", "-reset_timestamps", "1"]
     command += ["-segment_format_options", "movflags=+faststart", "-strftime", "1"]
     command += ["capture-%03d-%Y-%m-%d_%H-%M-%S.mp4"]
     subprocess.run(command, cwd=folder, check=True, timeout=at_most(60), env=os.environ | {"TZ": "Asia/Shanghai"})
-    return sorted(folder.glob("capture-*.mp4"))
 
 
-def on_demand(folder: Path) -> list[Path]:
+def on_demand(folder: Path) -> None:
     """Its on-demand session: segments with numbers, and the playlist without dates that `sync_m3u8` wrote."""
     (folder / "720p").mkdir()
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(FILM.path()), "-c", "copy", "-f", "hls"]
@@ -93,9 +101,7 @@ def on_demand(folder: Path) -> list[Path]:
     entries = re.findall(r"(#EXTINF:[^\n]*)\n(\d{13}\.ts)", live)
     text = f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:5\n#EXT-X-MEDIA-SEQUENCE:{SESSION_MS}\n"
     text += "".join(f"{extinf}\n720p/{name}\n" for extinf, name in entries) + "#EXT-X-ENDLIST\n"
-    playlist = folder / f"vod-{SESSION_MS}.m3u8"
-    playlist.write_text(text)
-    return [playlist, *sorted((folder / "720p").glob("*.ts"))]
+    (folder / f"vod-{SESSION_MS}.m3u8").write_text(text)
 
 
 def frames(source: str | Path) -> list[str]:
@@ -110,17 +116,20 @@ def clip(gateway: Gateway, channel: Channel, start: datetime, seconds: float) ->
     return frames(made.json()["url"])
 
 
-def test_original_recordings_can_be_listed_played_cut_and_deleted(place: tuple[Gateway, Store], tmp_path: Path) -> None:
+def test_original_recordings_can_be_listed_played_cut_and_deleted(
+    place: tuple[Gateway, Store], original: Path, tmp_path: Path
+) -> None:
     gateway, store = place
     channel = gateway.channel(isOnDemand=False)
     source = [frame.digest for frame in FILM.hashes().video]
-    pieces, session = recorded(tmp_path), on_demand(tmp_path)
+    pieces = sorted(original.glob("capture-*.mp4"))
+    session = [original / f"vod-{SESSION_MS}.m3u8", *sorted((original / "720p").glob("*.ts"))]
     day = datetime.now(UTC) + timedelta(hours=8)
     folder = f"{channel.id}/mp4/{day.year}/{day.month}/{day.day}"
-    for file in (*pieces, tmp_path / "vod-index.m3u8"):
+    for file in (*pieces, original / "vod-index.m3u8"):
         store.put(f"{folder}/{file.name}", file)
     for file in session:
-        store.put(f"{channel.id}/{file.relative_to(tmp_path)}", file)
+        store.put(f"{channel.id}/{file.relative_to(original)}", file)
     still = tmp_path / "still.jpeg"
     still.write_bytes(b"\xff\xd8\xff")
     store.put(f"{channel.id}/motion/mp4/2022/3/9/{MOTION}.mp4", pieces[0])
@@ -143,7 +152,7 @@ def test_original_recordings_can_be_listed_played_cut_and_deleted(place: tuple[G
         page = http("GET", item["url"] + "/")
         assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     index = channel.url(f"vod/{folder.partition('/')[2]}/vod-index.m3u8")
-    assert http("GET", index).body == (tmp_path / "vod-index.m3u8").read_bytes()
+    assert http("GET", index).body == (original / "vod-index.m3u8").read_bytes()
 
     second = FRAMES_PER_SECOND
     assert clip(gateway, channel, began[0] + timedelta(seconds=1), 2) == source[second : 3 * second]

@@ -19,13 +19,18 @@ from tests.support.clients import found, probe, pull, push, so_far, take_of, unt
 from tests.support.fleet import end
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import FRAMES_PER_SECOND, Film, Take, excerpt, framehash_command, parse_framehash
+from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
 
 FILM = Film("recorded", seconds=14, bframes=2)
+WHOLE = Film("recorded-whole", seconds=10, bframes=2)  # three pieces
 LONG = Film("recorded-long", seconds=40, bframes=2)  # does not end before a test has seen enough
-NO_SOUND = Film("recorded-silent", seconds=6, audio=None)
+NO_SOUND = Film("recorded-silent", seconds=3, audio=None)
 ONLY_SOUND = Film("recorded-sound", seconds=6, video=None)
+
+
+gateway = shared_gateway("ffmpeg", "ffprobe", MILLRACE_HLS__ON_DEMAND="true", MILLRACE_STREAM__LINGER="1")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +40,7 @@ def tools() -> None:
 
 
 def files(gateway: Gateway, pattern: str) -> list[Path]:
-    """Returns the visible files in the order of their names."""
+    """Returns the visible files in the order of their names. pattern: a path that begins with the channel."""
     media = gateway.data / "media"
     return sorted(p for p in media.glob(pattern) if not any(s.startswith(".") for s in p.relative_to(media).parts))
 
@@ -76,38 +81,38 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_a_push_is_recorded_frame_by_frame_and_plays_again() -> None:
-    with running(MILLRACE_HLS__ON_DEMAND="true") as gateway:
-        channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="4", ondemand_time="4")
-        with push(FILM, channel.push) as publisher:
-            publisher.wait(40)
-        until(lambda: len(files(gateway, "*/mp4/**/*.mp4")) == 4 and not found(gateway.data, "*.fmp4"), "recorded")
-        until(lambda: files(gateway, "*/vod-*.m3u8") and not found(gateway.data, "journal"), "on demand")
-        want = digests(FILM.hashes())
-        movies = files(gateway, "*/mp4/**/*.mp4")
-        assert digests(*[frames(f) for f in movies]) == want
-        for movie in movies:
-            assert boxes(movie) == [b"ftyp", b"moov", b"mdat"]
-            assert abs(float(probe(movie)["video"].get("start_time", 0))) < 0.1
-        (index,) = files(gateway, "*/vod-*.m3u8")
-        assert digests(frames(index)) == want
-        assert digests(frames(channel.url(f"vod/{index.name}"))) == want
-        reply = http("GET", channel.url(f"vod/{movies[0].relative_to(gateway.data / 'media' / channel.id)}"))
-        assert (reply.status, reply.headers["content-type"], reply.body) == (200, "video/mp4", movies[0].read_bytes())
-        listed = gateway.api("GET", f"/videostream/{channel.id}/recordings").json()
-        assert len(listed) == 5
-        assert http("GET", listed[0]["url"]).status == 200
-        # A second push makes its own session and does not change the first one.
-        before = {f: f.stat().st_mtime_ns for f in files(gateway, "*/**/*") if f.is_file()}
-        with push(NO_SOUND, channel.push) as publisher:
-            publisher.wait(30)
-        until(lambda: len(files(gateway, "*/vod-*.m3u8")) == 2, "second session")
-        assert all(f.stat().st_mtime_ns == t for f, t in before.items())
+def test_a_push_is_recorded_frame_by_frame_and_plays_again(gateway: Gateway) -> None:
+    channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="4", ondemand_time="4")
+    pieces, sessions = f"{channel.id}/mp4/**/*.mp4", f"{channel.id}/vod-*.m3u8"
+    with push(WHOLE, channel.push) as publisher:
+        publisher.wait(40)
+    until(lambda: len(files(gateway, pieces)) == 3 and not found(gateway.data, "*.fmp4"), "recorded")
+    until(lambda: files(gateway, sessions) and not found(gateway.data, "journal"), "on demand")
+    want = digests(WHOLE.hashes())
+    movies = files(gateway, pieces)
+    assert digests(*[frames(f) for f in movies]) == want
+    for movie in movies:
+        assert boxes(movie) == [b"ftyp", b"moov", b"mdat"]
+        assert abs(float(probe(movie)["video"].get("start_time", 0))) < 0.1
+    (index,) = files(gateway, sessions)
+    assert digests(frames(index)) == want
+    assert digests(frames(channel.url(f"vod/{index.name}"))) == want
+    reply = http("GET", channel.url(f"vod/{movies[0].relative_to(gateway.data / 'media' / channel.id)}"))
+    assert (reply.status, reply.headers["content-type"], reply.body) == (200, "video/mp4", movies[0].read_bytes())
+    listed = gateway.api("GET", f"/videostream/{channel.id}/recordings").json()
+    assert len(listed) == 4
+    assert http("GET", listed[0]["url"]).status == 200
+    # A second push makes its own session and does not change the first one.
+    before = {f: f.stat().st_mtime_ns for f in files(gateway, f"{channel.id}/**/*") if f.is_file()}
+    with push(NO_SOUND, channel.push) as publisher:
+        publisher.wait(30)
+    until(lambda: len(files(gateway, sessions)) == 2, "second session")
+    assert all(f.stat().st_mtime_ns == t for f, t in before.items())
 
 
 @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.nightly), "2"])
 def test_files_of_a_gateway_are_not_readable_by_other_users(workers: str) -> None:
-    with running(MILLRACE_SERVE__WORKERS=workers) as gateway:
+    with running(MILLRACE_SERVE__WORKERS=workers, MILLRACE_STREAM__LINGER="1") as gateway:
         gateway.data.chmod(0o755)
         channel = gateway.channel(isVideo=True, isImage=True, image_time="1", isOnDemand=True)
         with push(NO_SOUND, channel.push) as publisher:
@@ -123,13 +128,13 @@ def test_files_of_a_gateway_are_not_readable_by_other_users(workers: str) -> Non
         assert [f"{path} {mode:o}" for path, mode in written.items() if mode & 0o027] == []
 
 
-def test_a_stream_with_only_sound_is_recorded() -> None:
-    with running() as gateway:
-        channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="2", ondemand_time="2")
-        with push(ONLY_SOUND, channel.push) as publisher:
-            publisher.wait(30)
-        until(lambda: len(files(gateway, "*/mp4/**/*.mp4")) == 4 and not found(gateway.data, "*.fmp4"), "recorded")
-        assert digests(*[frames(f) for f in files(gateway, "*/mp4/**/*.mp4")]) == digests(ONLY_SOUND.hashes())
+def test_a_stream_with_only_sound_is_recorded(gateway: Gateway) -> None:
+    channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="2", ondemand_time="2")
+    pieces = f"{channel.id}/mp4/**/*.mp4"
+    with push(ONLY_SOUND, channel.push) as publisher:
+        publisher.wait(30)
+    until(lambda: len(files(gateway, pieces)) == 4 and not found(gateway.data, "*.fmp4"), "recorded")
+    assert digests(*[frames(f) for f in files(gateway, pieces)]) == digests(ONLY_SOUND.hashes())
 
 
 def test_stopping_the_gateway_finishes_open_recordings() -> None:
@@ -198,21 +203,21 @@ def test_a_full_disk_does_not_affect_viewers_and_is_logged_rarely() -> None:
         assert http("GET", f"http://127.0.0.1:{gateway.ports['http']}/healthcheck").status == 200
 
 
-def test_a_recording_is_switched_on_and_off_while_live() -> None:
-    with running() as gateway:
-        channel = gateway.channel(isVideo=False, video_time="60")
-        with push(LONG, channel.push) as publisher:
-            channel.wait_live()
-            wait_shown(channel, 1)
-            switch = f"/videostream/{channel.id}/outputs/video"
-            assert gateway.api("POST", switch, {"enabled": True}).status == 200
-            wait_shown(channel, 5)
-            assert gateway.api("POST", switch, {"enabled": False}).status == 200
-            until(lambda: files(gateway, "*/mp4/**/*.mp4"), "recorded")
-            publisher.kill()
-        video, audio = digests(frames(files(gateway, "*/mp4/**/*.mp4")[0]))
-        excerpt(uncut(video), digests(LONG.hashes())[0], least=60)
-        excerpt(audio, digests(LONG.hashes())[1], least=90)
+def test_a_recording_is_switched_on_and_off_while_live(gateway: Gateway) -> None:
+    channel = gateway.channel(isVideo=False, video_time="60")
+    pieces = f"{channel.id}/mp4/**/*.mp4"
+    with push(LONG, channel.push) as publisher:
+        channel.wait_live()
+        wait_shown(channel, 1)
+        switch = f"/videostream/{channel.id}/outputs/video"
+        assert gateway.api("POST", switch, {"enabled": True}).status == 200
+        wait_shown(channel, 5)
+        assert gateway.api("POST", switch, {"enabled": False}).status == 200
+        until(lambda: files(gateway, pieces), "recorded")
+        publisher.kill()
+    video, audio = digests(frames(files(gateway, pieces)[0]))
+    excerpt(uncut(video), digests(LONG.hashes())[0], least=60)
+    excerpt(audio, digests(LONG.hashes())[1], least=90)
 
 
 @pytest.mark.nightly
