@@ -86,7 +86,7 @@ def _restarted(before: Gateway) -> Gateway:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 def test_processes_of_a_host_share_history_and_viewer_reports(tmp_path: Path) -> None:
-    gateway = Cores(tmp_path, 2)
+    gateway = Cores(tmp_path, 2, MILLRACE_STREAM__LINGER="1")
     with contextlib.ExitStack() as stack:
         stack.callback(gateway.stop)  # also after a failure
         gateway.wait_ready()

@@ -18,7 +18,7 @@ from tests.support.putmedia import KvsDouble
 from tests.support.tools import need
 from tests.support.waiting import until
 
-FILM = Film("kvs-gateway", seconds=8, size="320x180", bframes=2)
+FILM = Film("kvs-gateway", seconds=4, size="320x180", bframes=2)
 SHORT = Film("kvs-gateway-2", seconds=2, size="320x180")
 BUCKET = "films"
 
@@ -29,6 +29,7 @@ async def started(double: KvsDouble, moto: str, monkeypatch: pytest.MonkeyPatch,
     life = running(
         AWS_ENDPOINT_URL_S3=moto,
         AWS_ENDPOINT_URL_SQS=moto,
+        MILLRACE_STREAM__LINGER="1",
         KVS_STREAM_ARN=double.streams["camera"].arn,
         MILLRACE_KVS__QUEUE=queue,
         MILLRACE_KVS__PREFIX="in/",

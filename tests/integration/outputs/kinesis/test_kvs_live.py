@@ -27,7 +27,8 @@ from tests.support.putmedia import Fault, KvsDouble
 from tests.support.tools import need
 from tests.support.waiting import until
 
-PLAIN = Film("kvs-plain", seconds=12)
+PLAIN = Film("kvs-plain", seconds=12, gop=60)
+OFTEN = Film("kvs-often", seconds=12)  # a key frame each second
 BFRAMES = Film("kvs-bframes", seconds=12, bframes=3, gop=60)
 LONG = Film("kvs-long", seconds=25, gop=750, size="64x64")
 SOUND = Film("kvs-sound", seconds=8, video=None)
@@ -173,7 +174,7 @@ async def test_an_outage_of_kinesis_loses_nothing(double: KvsDouble) -> None:
 
 
 async def test_fragments_beyond_the_buffer_limit_are_dropped_and_counted(double: KvsDouble) -> None:
-    lobby, source = double.streams["lobby"], reel(PLAIN)
+    lobby, source = double.streams["lobby"], reel(OFTEN)
     double.down = True
     async with live(double, source, kvs=settings(backlog=200_000)) as push:
         await push.push(source.units)
@@ -445,8 +446,8 @@ async def test_an_expired_token_is_replaced(double: KvsDouble) -> None:
 
 
 async def test_a_worker_that_is_killed_is_replaced(double: KvsDouble) -> None:
-    film = [*reel(PLAIN).units, *reel(PLAIN).shifted(12_020)]
-    async with live(double, reel(PLAIN), kvsTranscode=True) as push:
+    film = [*reel(OFTEN).units, *reel(OFTEN).shifted(12_020)]
+    async with live(double, reel(OFTEN), kvsTranscode=True) as push:
         await push.push(film[: len(film) // 2], speed=2)
         for pid in children("gateway.workers.programs.keyframe_reencoder"):
             os.kill(pid, signal.SIGKILL)
