@@ -15,9 +15,11 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
+from gateway.lib.backoff import Backoff
 from gateway.live.output import OutputSpec
 from gateway.media.timed_data import Script
 from gateway.media.track import AccessUnit, Kind, TimedData
+from gateway.outputs.watermark import watermark_assets
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders, sources
 from tests.support.marking import WatermarkHub, pictures, play
@@ -389,7 +391,8 @@ async def test_without_a_free_worker_a_new_stream_waits_instead_of_playing_unmar
     assert all(marked(image) is not None for _, image in pictures(lab.seen()))
 
 
-async def test_an_unavailable_picture_is_reported_and_added_later() -> None:
+async def test_an_unavailable_picture_is_reported_and_added_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watermark_assets, "Backoff", lambda *_: Backoff(0.3, 0.3))
     async with serving_pictures() as (url, server), WatermarkHub().open() as lab:
         server.status = 503
         source = gray(12)
@@ -399,7 +402,9 @@ async def test_an_unavailable_picture_is_reported_and_added_later() -> None:
         error = lab.report()["error"]
         assert error == "the watermark's picture is not available: 127.0.0.1 answers 503"
         server.status = 200
-        await play(publisher, units[at:], until=lambda: lab.report().get("error") is None and len(lab.seen()) > 125)
+        at += await play(publisher, units[at:], until=lambda: lab.report().get("error") is None)
+        fetched = len(lab.seen())
+        await play(publisher, units[at:], until=lambda: len(lab.seen()) > fetched + 30)
         await lab.end()
     shown = [image for _, image in pictures(lab.seen())]
     assert all(marked(image) is not None for image in shown)
