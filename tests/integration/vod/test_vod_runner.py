@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.lib.backoff import Backoff
 from gateway.ports.errors import InvalidField, NoSuchObject, StoreUnavailable
 from gateway.ports.events import EventType
 from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.ports.stores import DirectUpload, Object
+from gateway.vod import store_wait
 from tests.support import films
 from tests.support.studio import Bench, bench
 from tests.support.time_outs import at_most
@@ -220,7 +222,9 @@ async def test_a_full_disk_gives_an_error_with_its_reason(tmp_path: Path) -> Non
         assert (done.state, done.error) == (JobState.ERROR, "No space left on device")
 
 
-async def test_a_job_waits_for_a_temporarily_unavailable_store(tmp_path: Path) -> None:
+async def test_a_job_waits_for_a_temporarily_unavailable_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_wait, "Backoff", lambda *_: Backoff(0.1, 0.1))
+
     class Shy(Local):
         refusals = 2
 
