@@ -156,6 +156,7 @@ def test_two_living_nodes_tell_a_dead_one_and_its_stream_once(tmp_path: Path):
         assert [message["data"]["state"] for _, message in chats.received] == ["begun", "begun", "ended"]
 
 
+@pytest.mark.nightly
 def test_a_failing_relay_target_is_told_by_its_name(gateway: Gateway):
     with chat_server() as chats:
         rule = {"name": "r", "on": ["output_failing"], "to": f"{chats.base}/hook"}

@@ -142,6 +142,7 @@ def test_each_protocol_counts_what_its_clients_got_and_a_restart_keeps_it(tmp_pa
         assert again.stop() == 0
 
 
+@pytest.mark.nightly
 def test_processes_of_a_host_add_up(tmp_path: Path) -> None:
     gateway = Cores(tmp_path, 2)
     gateway.wait_ready()
@@ -166,6 +167,7 @@ def test_processes_of_a_host_add_up(tmp_path: Path) -> None:
         assert again.stop() == 0
 
 
+@pytest.mark.nightly
 def test_the_viewers_of_an_edge_count_for_the_channel(tmp_path: Path) -> None:
     shared = {"MILLRACE_CLUSTER__SECRET": "secret of the cluster", "MILLRACE_SIGNING__SECRET": "a secret of the keys"}
     for name in ("gateway", "edge"):
@@ -190,6 +192,7 @@ def test_the_viewers_of_an_edge_count_for_the_channel(tmp_path: Path) -> None:
         assert gateway.stop() == 0
 
 
+@pytest.mark.nightly
 def test_a_channel_above_its_daily_limit_is_told_once() -> None:
     with chat_server() as chats, running(MILLRACE_EGRESS__ALLOW="127.0.0.1") as gateway:
         rule = {"name": "bill", "on": ["traffic"], "gigabytes": 0.0005, "to": f"{chats.base}/hook"}

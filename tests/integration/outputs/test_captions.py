@@ -12,6 +12,7 @@ import pytest
 
 from gateway.media.closed_captions import ClosedCaptions
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from tests.support.at_night import at_night
 from tests.support.caption_judges import ffmpeg_cues
 from tests.support.caption_writer import captioned, captions_of, popped_on, with_pairs
 from tests.support.clients import Program, push, until
@@ -27,7 +28,7 @@ PADDING = b"\xfc\x80\x80\xfd\x80\x80"
 _TRACK = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"")
 MARKED = {"isWaterMark": True, "WaterMarkText": "x", "WaterMarkFontSize": 20, "WaterMarkFontColor": "#00ff00"}
 
-gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM, LONG])
+gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM])
 
 
 def publish(channel: Channel, film: Path) -> Program:
@@ -73,6 +74,7 @@ def test_every_output_carries_them(stage: Channel, tmp_path: Path) -> None:
     assert {name for name, out in outs.items() if len(whole_lines(out)) < 2} == set()
 
 
+@pytest.mark.nightly
 def test_pictures_with_a_watermark_carry_them(gateway: Gateway, film: Path, tmp_path: Path) -> None:
     channel, out = gateway.channel(**MARKED), tmp_path / "out.ts"
     with publish(channel, film):
@@ -107,6 +109,7 @@ def test_they_are_decoded_to_webvtt(stage: Channel, folder: str) -> None:
     until(lambda: bool(lines() & LINES.keys()), "a line is decoded", 20)
 
 
+@pytest.mark.nightly
 def test_their_times_are_those_of_the_pictures(gateway: Gateway, tmp_path: Path) -> None:
     """The times in WebVTT, on the clock of the segments, against what ffmpeg decodes from the pictures of these."""
     pairs = {n * 45 + at: pair for n in range(8) for at, pair in enumerate(popped_on(1, f"TEXT {n}"))}
@@ -164,7 +167,7 @@ def pairs_of(path: Path) -> list[bytes]:
     return [pairs for _, pairs in sorted(found)]
 
 
-@pytest.mark.parametrize("fields", [{"isCodec": True, "ld": True, "sd": False, "hd": False}, MARKED])
+@pytest.mark.parametrize("fields", [MARKED, *at_night({"isCodec": True, "ld": True, "sd": False, "hd": False})])
 def test_all_pairs_pass_an_encoder(gateway: Gateway, film: Path, tmp_path: Path, fields: dict[str, object]) -> None:
     channel, out = gateway.channel(**fields), tmp_path / "out.ts"
     name = "360p/index.m3u8" if "ld" in fields else "live.m3u8"

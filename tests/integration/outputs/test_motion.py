@@ -25,6 +25,7 @@ from gateway.workers.jpeg_protocol import PictureDifference
 from gateway.workers.jpeg_service import JpegService
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import sources
+from tests.support.at_night import at_night
 from tests.support.recording import RunningArchive, stream_of, subscriptions
 from tests.support.time_outs import at_most
 from tests.support.tools import need
@@ -208,7 +209,7 @@ async def test_a_late_result_includes_the_media_before_its_picture(tmp_path: Pat
     assert 3 + 3 * 2.5 <= seen.clips[0].seconds <= 5 + 3 * 2.7
 
 
-@pytest.mark.parametrize("lag", [pytest.param(0.0, marks=pytest.mark.nightly), 0.4, 2.5])
+@pytest.mark.parametrize("lag", [2.5, *at_night(0.0, 0.4)])
 async def test_motion_during_a_clip_starts_no_other_clip(tmp_path: Path, lag: float) -> None:
     seen = await watch_late(tmp_path, 30, lambda t: t >= 6, lag, motion_timeout=8)
     assert len(seen.images) == len(seen.clips)

@@ -76,6 +76,7 @@ def test_without_an_engine_the_output_says_so_and_is_not_started_again() -> None
         assert gateway.log.count("output does not support this stream") == 1
 
 
+@pytest.mark.nightly
 def test_a_slow_engine_is_a_fault_until_it_has_caught_up(tmp_path: Path) -> None:
     go = tmp_path / "go"
     with running(MILLRACE_CAPTIONS__ENGINE=program("slow", go)) as gateway:
@@ -106,6 +107,7 @@ async def test_final_words_are_captions_with_the_times_of_the_stream() -> None:
         assert (caption.language, caption.is_speech) == ("en", True)
 
 
+@pytest.mark.nightly
 async def test_after_a_gap_and_a_new_track_words_have_the_times_of_their_sound() -> None:
     hub, one, other = SpeechHub(program("steady")), film(3), source(*tone(22_050), "-t", "3", *AAC)
     async with hub.publish(one) as publisher:
@@ -183,6 +185,7 @@ async def test_a_program_that_hangs_is_ended_and_started_again(monkeypatch: pyte
     await until_async(lambda: not any(b"speech_program.py\0hangs" in command for command in commands()))
 
 
+@pytest.mark.nightly
 async def test_a_program_that_cannot_be_started_fails_until_the_stream_ends() -> None:
     hub, units = SpeechHub("command:/no/program"), film(2)
     async with hub.publish(units) as publisher:

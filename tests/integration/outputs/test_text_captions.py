@@ -175,6 +175,7 @@ def clip_captions(channel: Channel, made: dict[str, Any], folder: Path, text: st
     return start, int(found[1]) * 60 + int(found[2]) + int(found[3]) / 1000
 
 
+@pytest.mark.nightly
 def test_clips_of_a_finished_session_have_them_too(gateway: Gateway, tmp_path: Path) -> None:
     channel = gateway.channel(captions=TRACKS[:1], isOnDemand=True, ondemand_time="2", isHls=False, isCMAF=False)
     with push(FILM, channel.push, loop=True):

@@ -85,6 +85,7 @@ def test_every_segment_alone_names_them(stage: Channel, tmp_path: Path) -> None:
     assert {"timed_id3", "scte_35"} <= described(path)[0]
 
 
+@pytest.mark.nightly
 def test_srt_players_get_them(stage: Channel) -> None:
     codecs, packets = described(stage.srt, "-read_intervals", "%+11", "-probesize", "2000000")
     assert {"timed_id3", "scte_35"} <= codecs

@@ -22,6 +22,7 @@ from gateway.media.track import AccessUnit, Kind, TimedData
 from gateway.outputs.watermark import watermark_assets
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders, sources
+from tests.support.at_night import at_night
 from tests.support.marking import WatermarkHub, pictures, play
 from tests.support.waiting import until
 
@@ -288,15 +289,12 @@ async def test_a_source_that_changes_its_size_keeps_the_watermark() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"pixels": "yuv420p10le"},
-        pytest.param({"pixels": "yuv444p"}, marks=pytest.mark.nightly),  # the odd size has this form too
-        {"pixels": "yuvj420p"},
+        *at_night({"pixels": "yuv420p10le"}, {"pixels": "yuv444p"}, {"pixels": "yuvj420p"}, {"more": ",setsar=4/3"}),
         {"size": "321x181", "pixels": "yuv444p"},
-        {"more": ",setsar=4/3"},
         {"codec": ("-c:v", "libx265", "-x265-params", "log-level=error:bframes=2:keyint=30:min-keyint=30")},
         {"codec": ("-flags", "+ilme+ildct", "-x264-params", "tff=1")},
     ],
-    ids=["10 bit", "4:4:4", "full range", "odd size", "wide pixels", "hevc", "interlaced"],
+    ids=["10 bit", "4:4:4", "full range", "wide pixels", "odd size", "hevc", "interlaced"],
 )
 async def test_every_kind_of_picture_becomes_h264_for_all_players(options: dict[str, Any]) -> None:
     source = gray(2, **options)
@@ -331,6 +329,7 @@ async def test_a_stream_without_video_is_shown_unchanged() -> None:
     assert [t.epoch for t in lab.viewer.tracks] == [0]
 
 
+@pytest.mark.nightly
 async def test_a_slow_worker_drops_whole_gops_and_counts_them() -> None:
     # The worker has no processor time for seconds of media, of which sockets hold one, and half a second may wait.
     lab = WatermarkHub(MILLRACE_TRANSCODE__BACKLOG="0.5")
@@ -356,6 +355,7 @@ async def test_a_slow_worker_drops_whole_gops_and_counts_them() -> None:
     assert all(group == sorted(group, reverse=True) for group in groups), "a group is never entered in the middle"
 
 
+@pytest.mark.nightly
 async def test_without_a_free_worker_a_live_stream_stays_unmarked_and_the_output_retries() -> None:
     lab = WatermarkHub(MILLRACE_WORKERS__MOST="1")
     source = gray(8)

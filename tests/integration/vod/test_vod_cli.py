@@ -288,7 +288,7 @@ def served(folder: Path) -> Iterator[str]:
 NAMES = ("my film", "my-film", "100% #1?", "фильм", "a&b [c]", "clip(1)")
 
 
-@pytest.mark.parametrize("name", [*NAMES[:1], *NAMES[2:5], *at_night(*NAMES[1:2], *NAMES[5:])])
+@pytest.mark.parametrize("name", [*NAMES[2:4], *at_night(*NAMES[:2], *NAMES[4:])])
 def test_the_output_has_the_films_name_and_plays_by_http(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.mp4").write_bytes(short().read_bytes())
     done = vod(f"{name}.mp4", "--out", "out", cwd=tmp_path)

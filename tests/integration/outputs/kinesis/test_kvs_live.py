@@ -52,7 +52,9 @@ def broken(double: KvsDouble) -> list[str]:
     return [f"{b.id} {b.code} {b}" for c in double.connections for b in c.broken]
 
 
-@pytest.mark.parametrize(("every", "kinds"), [(0, {"PERSISTED"}), (1000, {"BUFFERING", "RECEIVED", "PERSISTED"})])
+@pytest.mark.parametrize(
+    ("every", "kinds"), [(1000, {"BUFFERING", "RECEIVED", "PERSISTED"}), *at_night((0, {"PERSISTED"}))]
+)
 async def test_acknowledgements_are_logged_by_kind_and_persisted_ones_always(
     double: KvsDouble, every: int, kinds: set[str]
 ) -> None:
@@ -67,7 +69,7 @@ async def test_acknowledgements_are_logged_by_kind_and_persisted_ones_always(
     assert all(told.count(kind) == 1 for kind in kinds - {"PERSISTED"})
 
 
-@pytest.mark.parametrize("film", [PLAIN, BFRAMES, SOUND, SILENT], ids=lambda f: f.name)
+@pytest.mark.parametrize("film", [BFRAMES, SOUND, *at_night(PLAIN, SILENT)], ids=lambda f: f.name)
 async def test_every_frame_of_a_push_is_stored_once(double: KvsDouble, tmp_path: Path, film: Film) -> None:
     lobby, source = double.streams["lobby"], reel(film)
     async with live(double, source) as push:
@@ -106,7 +108,7 @@ async def test_a_role_is_assumed_after_the_request_for_the_endpoint(double: KvsD
     assert double.connections[0].headers["X-Amz-Security-Token"] == "token1"
 
 
-@pytest.mark.parametrize("form", ["split", "joined", "wrapped"])
+@pytest.mark.parametrize("form", ["split", *at_night("joined", "wrapped")])
 async def test_acknowledgements_may_arrive_in_any_form(double: KvsDouble, form: str) -> None:
     double.ack_form = form
     source = reel(SILENT)
@@ -173,6 +175,7 @@ async def test_an_outage_of_kinesis_loses_nothing(double: KvsDouble) -> None:
     assert_stored(lobby, source.units)
 
 
+@pytest.mark.nightly
 async def test_fragments_beyond_the_buffer_limit_are_dropped_and_counted(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(OFTEN)
     double.down = True
@@ -234,6 +237,7 @@ async def test_a_connection_without_acknowledgements_is_closed(
     assert_stored(lobby, source.units)
 
 
+@pytest.mark.nightly
 async def test_a_lost_acknowledgement_does_not_block_later_fragments(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(PLAIN)
     lobby.faults = [Fault(swallow=True, at=2)]
@@ -271,10 +275,10 @@ async def test_a_moved_endpoint_is_requested_again(double: KvsDouble) -> None:
     ("status", "kind"),
     [
         (400, "ClientLimitExceededException"),
-        (400, "ConnectionLimitExceededException"),
         (401, "NotAuthorizedException"),
-        (404, "ResourceNotFoundException"),
-        (500, "InternalFailure"),
+        *at_night(
+            (400, "ConnectionLimitExceededException"), (404, "ResourceNotFoundException"), (500, "InternalFailure")
+        ),
     ],
 )
 async def test_a_refusal_is_reported_and_retried(double: KvsDouble, status: int, kind: str) -> None:
@@ -362,6 +366,7 @@ async def test_a_stream_that_loses_its_sound_is_stored_without_it(double: KvsDou
     assert len(lobby.mkv()) == 3
 
 
+@pytest.mark.nightly
 async def test_a_stream_that_loses_its_picture_is_stored_as_sound(double: KvsDouble) -> None:
     source = reel(Film("kvs-pause", seconds=40, size="64x64"))
     kept: list[Any] = [u for u in source.units if u.track.kind is Kind.AUDIO or not 3000 <= u.dts < 33000]
@@ -411,6 +416,7 @@ async def test_the_target_stream_can_be_changed_while_live(double: KvsDouble) ->
     assert len(together) >= len(source.units) - 60  # the second begins at a key frame
 
 
+@pytest.mark.nightly
 async def test_an_unreachable_port_loses_nothing(double: KvsDouble) -> None:
     """A minute of the film passes during the outage."""
     lobby, source = double.streams["lobby"], reel(PLAIN)

@@ -37,6 +37,7 @@ from gateway.vod.object_player import ObjectPlayer
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import kvs
 from tests.support.admin import Admin, admin
+from tests.support.at_night import at_night
 from tests.support.elementary import played
 from tests.support.putmedia import Fault, KvsDouble, VideoStream
 from tests.support.time_outs import at_most
@@ -219,9 +220,11 @@ async def test_an_object_is_sent_and_the_answer_comes_with_the_first_fragment(
 @pytest.mark.parametrize(
     ("name", "size", "arguments", "expected"),
     [
-        ("hd.mp4", "1280x720", ("-pix_fmt", "yuv444p"), ("640", "360")),
         ("tall.mp4", "360x640", ("-pix_fmt", "yuv420p10le"), ("270", "480")),
-        ("small.mkv", "201x101", ("-pix_fmt", "yuv444p"), ("200", "100")),
+        *at_night(
+            ("hd.mp4", "1280x720", ("-pix_fmt", "yuv444p"), ("640", "360")),
+            ("small.mkv", "201x101", ("-pix_fmt", "yuv444p"), ("200", "100")),
+        ),
     ],
 )
 async def test_the_picture_keeps_its_aspect_ratio_inside_the_maximum_size(
@@ -243,6 +246,7 @@ async def test_a_film_without_sound_is_played(rig: Rig, film: Callable[..., Path
     assert {f.track for f in rig.lobby.frames} == {1}
 
 
+@pytest.mark.nightly
 async def test_keys_with_blanks_are_found_in_plain_and_in_url_encoded_form(rig: Rig, film: Callable[..., Path]) -> None:
     put("my clip (1)+ä.mp4", film("short.mp4", seconds=2))
     for key in ("my clip (1)+ä.mp4", "my+clip+%281%29%2B%C3%A4.mp4"):
@@ -466,6 +470,7 @@ async def test_an_outage_of_kinesis_gives_502_with_its_reason(rig: Rig, film: Ca
     assert rig.files == []
 
 
+@pytest.mark.nightly
 async def test_a_missing_stream_gives_502_with_its_reason(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     del rig.double.streams["lobby"]

@@ -104,6 +104,7 @@ def test_a_clip_has_exactly_its_frames_during_and_after_the_push(gateway: Gatewa
     assert not list((gateway.data / "media" / ".unfinished" / "clips").iterdir())
 
 
+@pytest.mark.nightly
 def test_mp4_recordings_are_joined_including_the_growing_one(gateway: Gateway, tmp_path: Path) -> None:
     channel = gateway.channel(isVideo=True, video_time="4")
     source = digests(FILM.hashes())

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.channels.stream_key import SignatureUse, sign
 from gateway.ports import media_keys
+from tests.support.at_night import at_night
 from tests.support.clients import until
 from tests.support.gateway import Channel, Edge, Gateway, http, running
 
@@ -43,13 +44,17 @@ def statuses(gateway: Gateway, paths: list[str], query: str = "", *, asked: int 
     return {http("GET", f"{base}{path}{query}").status for path in paths for _ in range(asked)}
 
 
-@pytest.fixture(scope="module", params=["1", "2"])
+PROCESSES = pytest.mark.parametrize("gateway", ["2", *at_night("1")], indirect=True)
+
+
+@pytest.fixture(scope="module")
 def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
     settings = {"MILLRACE_SIGNING__SECRET": SECRET, "MILLRACE_SERVE__WORKERS": request.param}
     with running(**settings) as found:
         yield found
 
 
+@PROCESSES
 def test_media_of_a_deleted_channel_stay_protected_until_they_are_deleted(gateway: Gateway) -> None:
     channel = gateway.channel(playAuth="sign")
     media = media_of(channel.id)
@@ -71,6 +76,7 @@ def test_media_of_a_deleted_channel_stay_protected_until_they_are_deleted(gatewa
     assert statuses(gateway, paths, right, asked=4) == {404}
 
 
+@PROCESSES
 def test_media_to_be_deleted_are_not_served(gateway: Gateway) -> None:
     channel = gateway.channel()
     media = media_of(channel.id)
@@ -83,6 +89,7 @@ def test_media_to_be_deleted_are_not_served(gateway: Gateway) -> None:
     until(lambda: not [key for key in media if (gateway.data / "media" / key).exists()], "deleted", 30)
 
 
+@PROCESSES
 def test_only_recordings_of_channels_are_served(gateway: Gateway) -> None:
     channel = gateway.channel()
     nobodys = media_of("payroll")

@@ -203,6 +203,7 @@ def test_a_full_disk_does_not_affect_viewers_and_is_logged_rarely() -> None:
         assert http("GET", f"http://127.0.0.1:{gateway.ports['http']}/healthcheck").status == 200
 
 
+@pytest.mark.nightly
 def test_a_recording_is_switched_on_and_off_while_live(gateway: Gateway) -> None:
     channel = gateway.channel(isVideo=False, video_time="60")
     pieces = f"{channel.id}/mp4/**/*.mp4"

@@ -107,6 +107,7 @@ def test_by_default_a_relay_to_this_machine_is_refused(gateways: tuple[Gateway, 
         assert "127.0.0.1 is a loopback address" in reaches(here, "failed")["error"]
 
 
+@pytest.mark.nightly
 def test_a_target_that_dies_and_returns_does_not_affect_viewers(
     gateways: tuple[Gateway, Gateway], tmp_path: Path
 ) -> None:

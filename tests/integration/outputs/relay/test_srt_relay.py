@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.at_night import at_night
 from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_of, until
 from tests.support.free_ports import free_port
 from tests.support.gateway import Channel, Gateway, running
@@ -48,7 +49,7 @@ def reaches(channel: Channel, state: str, also: Callable[[dict[str, Any]], bool]
     return dict(until(there, f"the relay's target is {state}"))
 
 
-@pytest.mark.parametrize("film", [PLAIN, BFRAMES], ids=["plain", "b-frames"])
+@pytest.mark.parametrize("film", [BFRAMES, *at_night(PLAIN)], ids=["b-frames", "plain"])
 def test_a_second_gateway_gets_every_frame(gateways: tuple[Gateway, Gateway], film: Film) -> None:
     near, far = gateways
     there = far.channel("there")
@@ -128,6 +129,7 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+@pytest.mark.nightly
 def test_ffmpeg_as_listener_survives_its_own_death(gateways: tuple[Gateway, Gateway], tmp_path: Path) -> None:
     """The gateway finds the dead peer after 5 s, and the new one within two seconds of its start."""
     near, _ = gateways
