@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from bench.harness.limits import set_limits
 from bench.harness.procs import BenchError
-from gateway.protocols.http2.frames import END_HEADERS, END_STREAM, PREFACE, Kind, Setting, frame
+from gateway.protocols.http2.frames import END_HEADERS, END_STREAM, PREFACE, FrameKind, Setting, frame
 from gateway.protocols.http2.heads import encoded_head
 from tests.support.clients import Program
 from tests.support.gateway import Gateway
@@ -61,8 +61,8 @@ class Http2:
         tls.set_alpn_protocols(["h2"])
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, limit=2**22)
         settings = Setting.INITIAL_WINDOW_SIZE.to_bytes(2, "big") + BIG_WINDOW.to_bytes(4, "big")
-        window = frame(Kind.WINDOW_UPDATE, 0, 0, BIG_WINDOW.to_bytes(4, "big"))
-        self._writer.write(PREFACE + frame(Kind.SETTINGS, 0, 0, settings) + window)
+        window = frame(FrameKind.WINDOW_UPDATE, 0, 0, BIG_WINDOW.to_bytes(4, "big"))
+        self._writer.write(PREFACE + frame(FrameKind.SETTINGS, 0, 0, settings) + window)
         self._next = 1
         self._received: dict[int, tuple[bytearray, asyncio.Future[bytes]]] = {}
         self._reading = asyncio.create_task(self._read())
@@ -73,7 +73,7 @@ class Http2:
         fields = encoded_head(f"HTTP/1.1 204{lines}".encode())[1:]  # without the status
         # RFC 7541, Appendix A: method GET, scheme https; then literal fields without indexing.
         block = b"\x82\x87\x01\x09localhost\x04" + _text(path.encode()) + fields
-        self._writer.write(frame(Kind.HEADERS, END_HEADERS | END_STREAM, id, block))
+        self._writer.write(frame(FrameKind.HEADERS, END_HEADERS | END_STREAM, id, block))
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._received[id] = bytearray(), future
         return await future
@@ -83,11 +83,11 @@ class Http2:
             head = await self._reader.readexactly(9)
             payload = await self._reader.readexactly(int.from_bytes(head[:3], "big"))
             id = int.from_bytes(head[5:], "big")
-            if head[3] in (Kind.RST_STREAM, Kind.GOAWAY):
+            if head[3] in (FrameKind.RST_STREAM, FrameKind.GOAWAY):
                 raise BenchError("the gateway has refused a request")
-            if id in self._received and head[3] in (Kind.DATA, Kind.HEADERS):
+            if id in self._received and head[3] in (FrameKind.DATA, FrameKind.HEADERS):
                 body, future = self._received[id]
-                if head[3] == Kind.DATA:
+                if head[3] == FrameKind.DATA:
                     body += payload
                 if head[4] & END_STREAM:
                     del self._received[id]

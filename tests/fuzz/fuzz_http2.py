@@ -2,18 +2,23 @@
 
 from gateway.http.request import HeadParser, RequestError
 from gateway.protocols.http2.connection import MAX_STREAMS, Http2Error, Http2Event, Http2Protocol, RequestHead
-from gateway.protocols.http2.frames import END_HEADERS, END_STREAM, PREFACE, Kind, frame
+from gateway.protocols.http2.frames import END_HEADERS, END_STREAM, PREFACE, FrameKind, frame
 from gateway.protocols.http2.heads import MalformedRequest, request_head
 
 _GET = b"\x82\x87\x84\x41\x01a"
-_START = PREFACE + frame(Kind.SETTINGS, 0, 0, b"\0\4\0\0\x10\0")
+_START = PREFACE + frame(FrameKind.SETTINGS, 0, 0, b"\0\4\0\0\x10\0")
 SEEDS = [
-    _START + frame(Kind.HEADERS, END_HEADERS | END_STREAM, 1, _GET) + frame(Kind.RST_STREAM, 0, 1, bytes(4)),
-    _START + frame(Kind.HEADERS, END_HEADERS, 1, _GET) + frame(Kind.DATA, 9, 1, b"\x01ab\0"),
-    _START + frame(Kind.HEADERS, 0x20, 1, bytes(5) + _GET) + frame(Kind.CONTINUATION, END_HEADERS, 1, b"\x90"),
-    _START + frame(Kind.WINDOW_UPDATE, 0, 0, b"\0\0\0\1") + frame(Kind.PING, 0, 0, bytes(8)),
-    _START + frame(Kind.PRIORITY, 0, 3, bytes(5)) + frame(Kind.GOAWAY, 0, 0, bytes(8)) + frame(0x42, 1, 9, b"x"),
-    _START + frame(Kind.HEADERS, END_HEADERS, 1, _GET + b"\x40\x0aconnection\x05close\x00\x81\x1f\x82\x1f\xff"),
+    _START + frame(FrameKind.HEADERS, END_HEADERS | END_STREAM, 1, _GET) + frame(FrameKind.RST_STREAM, 0, 1, bytes(4)),
+    _START + frame(FrameKind.HEADERS, END_HEADERS, 1, _GET) + frame(FrameKind.DATA, 9, 1, b"\x01ab\0"),
+    _START
+    + frame(FrameKind.HEADERS, 0x20, 1, bytes(5) + _GET)
+    + frame(FrameKind.CONTINUATION, END_HEADERS, 1, b"\x90"),
+    _START + frame(FrameKind.WINDOW_UPDATE, 0, 0, b"\0\0\0\1") + frame(FrameKind.PING, 0, 0, bytes(8)),
+    _START
+    + frame(FrameKind.PRIORITY, 0, 3, bytes(5))
+    + frame(FrameKind.GOAWAY, 0, 0, bytes(8))
+    + frame(0x42, 1, 9, b"x"),
+    _START + frame(FrameKind.HEADERS, END_HEADERS, 1, _GET + b"\x40\x0aconnection\x05close\x00\x81\x1f\x82\x1f\xff"),
 ]
 _parser = HeadParser(8192)
 

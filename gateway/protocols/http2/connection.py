@@ -34,7 +34,7 @@ from gateway.protocols.http2.frames import (
     PRIORITY_FLAG,
     WINDOW,
     Code,
-    Kind,
+    FrameKind,
     Setting,
     frame,
 )
@@ -154,9 +154,9 @@ class Http2Protocol:
             Setting.INITIAL_WINDOW_SIZE: window,
             Setting.MAX_HEADER_LIST_SIZE: MAX_HEADERS,
         }
-        self.output.append(frame(Kind.SETTINGS, 0, 0, _settings(settings)))
+        self.output.append(frame(FrameKind.SETTINGS, 0, 0, _settings(settings)))
         if window > WINDOW:
-            self.output.append(frame(Kind.WINDOW_UPDATE, 0, 0, (window - WINDOW).to_bytes(4, "big")))
+            self.output.append(frame(FrameKind.WINDOW_UPDATE, 0, 0, (window - WINDOW).to_bytes(4, "big")))
 
     @property
     def last_stream(self) -> int:
@@ -206,32 +206,32 @@ class Http2Protocol:
 
     def _read(self, kind: int, flags: int, stream: int, payload: bytes) -> Http2Event | None:
         if self._block is not None:
-            if kind != Kind.CONTINUATION or stream != self._block[0]:
+            if kind != FrameKind.CONTINUATION or stream != self._block[0]:
                 raise Http2Error(Code.PROTOCOL_ERROR, "headers without an end")
             return self._continue_headers(flags, payload)
         if self._settings_due:
-            if kind != Kind.SETTINGS:
+            if kind != FrameKind.SETTINGS:
                 raise Http2Error(Code.PROTOCOL_ERROR, "the first frame has no settings")
             self._settings_due = False
-        if kind == Kind.HEADERS:
+        if kind == FrameKind.HEADERS:
             return self._read_headers(flags, stream, payload)
-        if kind == Kind.DATA:
+        if kind == FrameKind.DATA:
             return self._read_data(flags, stream, payload)
-        if kind == Kind.WINDOW_UPDATE:
+        if kind == FrameKind.WINDOW_UPDATE:
             return self._read_window_update(stream, payload)
-        if kind == Kind.RST_STREAM:
+        if kind == FrameKind.RST_STREAM:
             return self._read_reset(stream, payload)
-        if kind == Kind.SETTINGS:
+        if kind == FrameKind.SETTINGS:
             return self._read_settings(flags, stream, payload)
-        if kind == Kind.PING:
+        if kind == FrameKind.PING:
             return self._read_ping(flags, stream, payload)
-        if kind == Kind.PRIORITY:
+        if kind == FrameKind.PRIORITY:
             return self._read_priority(stream, payload)
-        if kind == Kind.GOAWAY:
+        if kind == FrameKind.GOAWAY:
             if stream or len(payload) < 8:
                 raise Http2Error(Code.FRAME_SIZE_ERROR if not stream else Code.PROTOCOL_ERROR, "malformed GOAWAY")
             return GoAway()
-        if kind in (Kind.PUSH_PROMISE, Kind.CONTINUATION):
+        if kind in (FrameKind.PUSH_PROMISE, FrameKind.CONTINUATION):
             raise Http2Error(Code.PROTOCOL_ERROR, "unexpected frame")
         return ControlFrame()  # §4.1: unknown types are ignored
 
@@ -392,7 +392,7 @@ class Http2Protocol:
                     raise Http2Error(Code.PROTOCOL_ERROR, "malformed setting")
                 case Setting.INITIAL_WINDOW_SIZE:
                     self._change_windows(value)
-        self.output.append(frame(Kind.SETTINGS, ACK, 0))
+        self.output.append(frame(FrameKind.SETTINGS, ACK, 0))
         return SettingsChanged()
 
     def _change_windows(self, size: int) -> None:
@@ -411,7 +411,7 @@ class Http2Protocol:
         if len(payload) != 8:
             raise Http2Error(Code.FRAME_SIZE_ERROR, "malformed ping")
         if not flags & ACK:
-            self.output.append(frame(Kind.PING, ACK, 0, payload))
+            self.output.append(frame(FrameKind.PING, ACK, 0, payload))
         return ControlFrame()
 
     def _read_priority(self, id: int, payload: bytes) -> Http2Event | None:
@@ -435,13 +435,13 @@ class Http2Protocol:
         """Sends encoded headers. ended: whether the answer has no body."""
         flags = END_HEADERS | (END_STREAM if ended else 0)
         if len(block) <= MAX_PAYLOAD:
-            self.output.append(frame(Kind.HEADERS, flags, id, block))
+            self.output.append(frame(FrameKind.HEADERS, flags, id, block))
         else:
             pieces = [block[at : at + MAX_PAYLOAD] for at in range(0, len(block), MAX_PAYLOAD)]
-            self.output.append(frame(Kind.HEADERS, flags & END_STREAM, id, pieces[0]))
+            self.output.append(frame(FrameKind.HEADERS, flags & END_STREAM, id, pieces[0]))
             for piece in pieces[1:-1]:
-                self.output.append(frame(Kind.CONTINUATION, 0, id, piece))
-            self.output.append(frame(Kind.CONTINUATION, END_HEADERS, id, pieces[-1]))
+                self.output.append(frame(FrameKind.CONTINUATION, 0, id, piece))
+            self.output.append(frame(FrameKind.CONTINUATION, END_HEADERS, id, pieces[-1]))
         if ended:
             self._end_stream(id)
 
@@ -480,25 +480,25 @@ class Http2Protocol:
         if len(self._we_reset) >= _REMEMBERED:
             del self._we_reset[next(iter(self._we_reset))]
         self._we_reset[id] = left
-        self.output.append(frame(Kind.RST_STREAM, 0, id, code.to_bytes(4, "big")))
+        self.output.append(frame(FrameKind.RST_STREAM, 0, id, code.to_bytes(4, "big")))
 
     def go_away(self, code: Code) -> None:
         """Tells the client that no further streams are answered."""
         payload = self._opened.to_bytes(4, "big") + code.to_bytes(4, "big")
-        self.output.append(frame(Kind.GOAWAY, 0, 0, payload))
+        self.output.append(frame(FrameKind.GOAWAY, 0, 0, payload))
 
     def acknowledge(self, id: int, size: int) -> None:
         """Lets the client send `size` more bytes. id: the stream on which they came; 0: it is closed."""
         self._unacknowledged += size
         if self._unacknowledged >= self._window_size // 2:
-            self.output.append(frame(Kind.WINDOW_UPDATE, 0, 0, self._unacknowledged.to_bytes(4, "big")))
+            self.output.append(frame(FrameKind.WINDOW_UPDATE, 0, 0, self._unacknowledged.to_bytes(4, "big")))
             self._window_in += self._unacknowledged
             self._unacknowledged = 0
         stream = self._streams.get(id)
         if stream is not None and stream.sends:
             stream.unacknowledged += size
             if stream.unacknowledged >= self._window_size // 2:
-                self.output.append(frame(Kind.WINDOW_UPDATE, 0, id, stream.unacknowledged.to_bytes(4, "big")))
+                self.output.append(frame(FrameKind.WINDOW_UPDATE, 0, id, stream.unacknowledged.to_bytes(4, "big")))
                 stream.window_in += stream.unacknowledged
                 stream.unacknowledged = 0
 

@@ -16,7 +16,7 @@ PADDED: Final = 0x8
 PRIORITY_FLAG: Final = 0x20
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """Types of frames."""
 
     DATA = 0

@@ -32,7 +32,7 @@ from gateway.protocols.http2.frames import (
     PRIORITY_FLAG,
     WINDOW,
     Code,
-    Kind,
+    FrameKind,
     frame,
 )
 from gateway.protocols.http2.header_decoder import HeaderDecoder, HeadersError
@@ -40,13 +40,13 @@ from gateway.protocols.http2.heads import MalformedRequest, encoded_head, reques
 
 GET = b"\x82\x87\x84\x41\x01a"  # :method GET, :scheme https, :path /, :authority a
 FIELDS = ((b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"a"))
-START = PREFACE + frame(Kind.SETTINGS, 0, 0)
+START = PREFACE + frame(FrameKind.SETTINGS, 0, 0)
 WHOLE = END_HEADERS | END_STREAM
 BOUND = (1).to_bytes(4, "big")
 
 
 def headers(stream, flags=WHOLE, block=GET):
-    return frame(Kind.HEADERS, flags, stream, block)
+    return frame(FrameKind.HEADERS, flags, stream, block)
 
 
 def read(data, protocol=None, *, start=True):
@@ -72,16 +72,16 @@ CONVERSATION = (
     START
     + headers(1)
     + headers(3, END_HEADERS)
-    + frame(Kind.DATA, PADDED, 3, b"\x02abc\0\0")
-    + frame(Kind.DATA, END_STREAM, 3, b"def")
-    + frame(Kind.HEADERS, END_STREAM | PRIORITY_FLAG, 5, b"\0\0\0\1\x10" + GET[:2])
-    + frame(Kind.CONTINUATION, END_HEADERS, 5, GET[2:])
-    + frame(Kind.WINDOW_UPDATE, 0, 1, BOUND)
-    + frame(Kind.WINDOW_UPDATE, 0, 0, BOUND)
-    + frame(Kind.PING, 0, 0, b"12345678")
+    + frame(FrameKind.DATA, PADDED, 3, b"\x02abc\0\0")
+    + frame(FrameKind.DATA, END_STREAM, 3, b"def")
+    + frame(FrameKind.HEADERS, END_STREAM | PRIORITY_FLAG, 5, b"\0\0\0\1\x10" + GET[:2])
+    + frame(FrameKind.CONTINUATION, END_HEADERS, 5, GET[2:])
+    + frame(FrameKind.WINDOW_UPDATE, 0, 1, BOUND)
+    + frame(FrameKind.WINDOW_UPDATE, 0, 0, BOUND)
+    + frame(FrameKind.PING, 0, 0, b"12345678")
     + frame(0x42, 0, 7, b"unknown")
-    + frame(Kind.RST_STREAM, 0, 1, b"\0\0\0\x08")
-    + frame(Kind.GOAWAY, 0, 0, bytes(8))
+    + frame(FrameKind.RST_STREAM, 0, 1, b"\0\0\0\x08")
+    + frame(FrameKind.GOAWAY, 0, 0, bytes(8))
 )
 EVENTS = [
     SettingsChanged(),
@@ -102,18 +102,18 @@ EVENTS = [
 @pytest.mark.parametrize("step", [1, 7, len(CONVERSATION) + 9])
 def test_a_conversation_gives_the_same_events_in_any_pieces_and_with_trailing_data(step):
     protocol, events = Http2Protocol(), []
-    data = CONVERSATION + frame(Kind.DATA, 0, 3, b"x" * 50)[:40]
+    data = CONVERSATION + frame(FrameKind.DATA, 0, 3, b"x" * 50)[:40]
     for at in range(0, len(data), step):
         protocol.receive(data[at : at + step])
         events += protocol.events()
     assert events == EVENTS
     kinds = [(kind, flags) for kind, flags, _, _ in sent(protocol)]
-    assert kinds == [(Kind.SETTINGS, 0), (Kind.SETTINGS, ACK), (Kind.PING, ACK)]
+    assert kinds == [(FrameKind.SETTINGS, 0), (FrameKind.SETTINGS, ACK), (FrameKind.PING, ACK)]
 
 
 CONNECTION_ERRORS = {
     "another preface": (b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", Code.PROTOCOL_ERROR),
-    "no settings first": (PREFACE + frame(Kind.PING, 0, 0, bytes(8)), Code.PROTOCOL_ERROR),
+    "no settings first": (PREFACE + frame(FrameKind.PING, 0, 0, bytes(8)), Code.PROTOCOL_ERROR),
     "a large frame": (START + (MAX_PAYLOAD + 1).to_bytes(3, "big") + bytes(6), Code.FRAME_SIZE_ERROR),
     "headers of stream 0": (START + headers(0), Code.PROTOCOL_ERROR),
     "headers of a server's stream": (START + headers(2), Code.PROTOCOL_ERROR),
@@ -127,49 +127,52 @@ CONNECTION_ERRORS = {
         START + headers(1, WHOLE | PRIORITY_FLAG, b"\0\0\0\1\x10" + GET),
         Code.PROTOCOL_ERROR,
     ),
-    "another frame in the headers": (START + headers(1, 0) + frame(Kind.PING, 0, 0, bytes(8)), Code.PROTOCOL_ERROR),
-    "headers of two streams": (START + headers(1, 0) + frame(Kind.CONTINUATION, 4, 3), Code.PROTOCOL_ERROR),
+    "another frame in the headers": (
+        START + headers(1, 0) + frame(FrameKind.PING, 0, 0, bytes(8)),
+        Code.PROTOCOL_ERROR,
+    ),
+    "headers of two streams": (START + headers(1, 0) + frame(FrameKind.CONTINUATION, 4, 3), Code.PROTOCOL_ERROR),
     "headers that go on for ever": (
-        START + headers(1, 0) + frame(Kind.CONTINUATION, 0, 1, bytes(MAX_PAYLOAD)) * 3,
+        START + headers(1, 0) + frame(FrameKind.CONTINUATION, 0, 1, bytes(MAX_PAYLOAD)) * 3,
         Code.ENHANCE_YOUR_CALM,
     ),
-    "empty headers that go on": (START + headers(1, 0) + frame(Kind.CONTINUATION, 0, 1), Code.ENHANCE_YOUR_CALM),
-    "a continuation of nothing": (START + frame(Kind.CONTINUATION, 4, 1, GET), Code.PROTOCOL_ERROR),
-    "a promise": (START + frame(Kind.PUSH_PROMISE, 4, 1, bytes(4) + GET), Code.PROTOCOL_ERROR),
-    "data of stream 0": (START + frame(Kind.DATA, 0, 0, b"x"), Code.PROTOCOL_ERROR),
-    "data of an idle stream": (START + frame(Kind.DATA, 0, 1, b"x"), Code.PROTOCOL_ERROR),
+    "empty headers that go on": (START + headers(1, 0) + frame(FrameKind.CONTINUATION, 0, 1), Code.ENHANCE_YOUR_CALM),
+    "a continuation of nothing": (START + frame(FrameKind.CONTINUATION, 4, 1, GET), Code.PROTOCOL_ERROR),
+    "a promise": (START + frame(FrameKind.PUSH_PROMISE, 4, 1, bytes(4) + GET), Code.PROTOCOL_ERROR),
+    "data of stream 0": (START + frame(FrameKind.DATA, 0, 0, b"x"), Code.PROTOCOL_ERROR),
+    "data of an idle stream": (START + frame(FrameKind.DATA, 0, 1, b"x"), Code.PROTOCOL_ERROR),
     "data beyond the window": (
-        START + headers(1, 4) + frame(Kind.DATA, 0, 1, bytes(MAX_PAYLOAD)) * 4,
+        START + headers(1, 4) + frame(FrameKind.DATA, 0, 1, bytes(MAX_PAYLOAD)) * 4,
         Code.FLOW_CONTROL_ERROR,
     ),
-    "a reset of stream 0": (START + frame(Kind.RST_STREAM, 0, 0, bytes(4)), Code.PROTOCOL_ERROR),
-    "a reset of an idle stream": (START + frame(Kind.RST_STREAM, 0, 1, bytes(4)), Code.PROTOCOL_ERROR),
-    "a short reset": (START + headers(1) + frame(Kind.RST_STREAM, 0, 1, bytes(3)), Code.FRAME_SIZE_ERROR),
-    "settings of a stream": (START + frame(Kind.SETTINGS, 0, 1), Code.PROTOCOL_ERROR),
-    "half a setting": (START + frame(Kind.SETTINGS, 0, 0, bytes(5)), Code.FRAME_SIZE_ERROR),
-    "an acknowledgement with settings": (START + frame(Kind.SETTINGS, ACK, 0, bytes(6)), Code.FRAME_SIZE_ERROR),
-    "half a push": (START + frame(Kind.SETTINGS, 0, 0, b"\0\2\0\0\0\2"), Code.PROTOCOL_ERROR),
-    "small frames": (START + frame(Kind.SETTINGS, 0, 0, b"\0\5\0\0\0\1"), Code.PROTOCOL_ERROR),
-    "a huge window": (START + frame(Kind.SETTINGS, 0, 0, b"\0\4\xff\xff\xff\xff"), Code.FLOW_CONTROL_ERROR),
+    "a reset of stream 0": (START + frame(FrameKind.RST_STREAM, 0, 0, bytes(4)), Code.PROTOCOL_ERROR),
+    "a reset of an idle stream": (START + frame(FrameKind.RST_STREAM, 0, 1, bytes(4)), Code.PROTOCOL_ERROR),
+    "a short reset": (START + headers(1) + frame(FrameKind.RST_STREAM, 0, 1, bytes(3)), Code.FRAME_SIZE_ERROR),
+    "settings of a stream": (START + frame(FrameKind.SETTINGS, 0, 1), Code.PROTOCOL_ERROR),
+    "half a setting": (START + frame(FrameKind.SETTINGS, 0, 0, bytes(5)), Code.FRAME_SIZE_ERROR),
+    "an acknowledgement with settings": (START + frame(FrameKind.SETTINGS, ACK, 0, bytes(6)), Code.FRAME_SIZE_ERROR),
+    "half a push": (START + frame(FrameKind.SETTINGS, 0, 0, b"\0\2\0\0\0\2"), Code.PROTOCOL_ERROR),
+    "small frames": (START + frame(FrameKind.SETTINGS, 0, 0, b"\0\5\0\0\0\1"), Code.PROTOCOL_ERROR),
+    "a huge window": (START + frame(FrameKind.SETTINGS, 0, 0, b"\0\4\xff\xff\xff\xff"), Code.FLOW_CONTROL_ERROR),
     "a huge window of a stream by settings": (
         START
         + headers(1)
-        + frame(Kind.WINDOW_UPDATE, 0, 1, (MAX_WINDOW - WINDOW).to_bytes(4, "big"))
-        + frame(Kind.SETTINGS, 0, 0, b"\0\4\0\1\0\0"),
+        + frame(FrameKind.WINDOW_UPDATE, 0, 1, (MAX_WINDOW - WINDOW).to_bytes(4, "big"))
+        + frame(FrameKind.SETTINGS, 0, 0, b"\0\4\0\1\0\0"),
         Code.FLOW_CONTROL_ERROR,
     ),
-    "a ping of a stream": (START + frame(Kind.PING, 0, 1, bytes(8)), Code.PROTOCOL_ERROR),
-    "a short ping": (START + frame(Kind.PING, 0, 0, bytes(7)), Code.FRAME_SIZE_ERROR),
-    "a goaway of a stream": (START + frame(Kind.GOAWAY, 0, 1, bytes(8)), Code.PROTOCOL_ERROR),
-    "a short goaway": (START + frame(Kind.GOAWAY, 0, 0, bytes(7)), Code.FRAME_SIZE_ERROR),
-    "a short window": (START + frame(Kind.WINDOW_UPDATE, 0, 0, bytes(3)), Code.FRAME_SIZE_ERROR),
-    "a window of an idle stream": (START + frame(Kind.WINDOW_UPDATE, 0, 1, BOUND), Code.PROTOCOL_ERROR),
-    "a window that does not open": (START + frame(Kind.WINDOW_UPDATE, 0, 0, bytes(4)), Code.PROTOCOL_ERROR),
+    "a ping of a stream": (START + frame(FrameKind.PING, 0, 1, bytes(8)), Code.PROTOCOL_ERROR),
+    "a short ping": (START + frame(FrameKind.PING, 0, 0, bytes(7)), Code.FRAME_SIZE_ERROR),
+    "a goaway of a stream": (START + frame(FrameKind.GOAWAY, 0, 1, bytes(8)), Code.PROTOCOL_ERROR),
+    "a short goaway": (START + frame(FrameKind.GOAWAY, 0, 0, bytes(7)), Code.FRAME_SIZE_ERROR),
+    "a short window": (START + frame(FrameKind.WINDOW_UPDATE, 0, 0, bytes(3)), Code.FRAME_SIZE_ERROR),
+    "a window of an idle stream": (START + frame(FrameKind.WINDOW_UPDATE, 0, 1, BOUND), Code.PROTOCOL_ERROR),
+    "a window that does not open": (START + frame(FrameKind.WINDOW_UPDATE, 0, 0, bytes(4)), Code.PROTOCOL_ERROR),
     "a window that is too large": (
-        START + frame(Kind.WINDOW_UPDATE, 0, 0, MAX_WINDOW.to_bytes(4, "big")),
+        START + frame(FrameKind.WINDOW_UPDATE, 0, 0, MAX_WINDOW.to_bytes(4, "big")),
         Code.FLOW_CONTROL_ERROR,
     ),
-    "a priority of stream 0": (START + frame(Kind.PRIORITY, 0, 0, bytes(5)), Code.PROTOCOL_ERROR),
+    "a priority of stream 0": (START + frame(FrameKind.PRIORITY, 0, 0, bytes(5)), Code.PROTOCOL_ERROR),
 }
 
 
@@ -183,20 +186,20 @@ def test_an_error_of_the_connection_has_its_code(name):
 
 LENGTH = GET + b"\x0f\x0d\x013"  # content-length: 3
 STREAM_ERRORS = {
-    "a body above its length": (headers(1, 4, LENGTH) + frame(Kind.DATA, 0, 1, b"abcd"), Code.PROTOCOL_ERROR),
-    "a body below its length": (headers(1, 4, LENGTH) + frame(Kind.DATA, 1, 1, b"ab"), Code.PROTOCOL_ERROR),
+    "a body above its length": (headers(1, 4, LENGTH) + frame(FrameKind.DATA, 0, 1, b"abcd"), Code.PROTOCOL_ERROR),
+    "a body below its length": (headers(1, 4, LENGTH) + frame(FrameKind.DATA, 1, 1, b"ab"), Code.PROTOCOL_ERROR),
     "a length without a body": (headers(1, WHOLE, LENGTH), Code.PROTOCOL_ERROR),
     "trailers without an end": (headers(1, 4) + headers(1, 4, b""), Code.PROTOCOL_ERROR),
     "a path in trailers": (headers(1, 4) + headers(1, WHOLE, b"\x84"), Code.PROTOCOL_ERROR),
     "trailers behind the end": (headers(1) + headers(1, WHOLE, b""), Code.STREAM_CLOSED),
-    "data behind the end": (headers(1) + frame(Kind.DATA, 0, 1, b"x"), Code.STREAM_CLOSED),
-    "a window that does not open": (headers(1) + frame(Kind.WINDOW_UPDATE, 0, 1, bytes(4)), Code.PROTOCOL_ERROR),
+    "data behind the end": (headers(1) + frame(FrameKind.DATA, 0, 1, b"x"), Code.STREAM_CLOSED),
+    "a window that does not open": (headers(1) + frame(FrameKind.WINDOW_UPDATE, 0, 1, bytes(4)), Code.PROTOCOL_ERROR),
     "a window that is too large": (
-        headers(1) + frame(Kind.WINDOW_UPDATE, 0, 1, MAX_WINDOW.to_bytes(4, "big")),
+        headers(1) + frame(FrameKind.WINDOW_UPDATE, 0, 1, MAX_WINDOW.to_bytes(4, "big")),
         Code.FLOW_CONTROL_ERROR,
     ),
-    "a short priority": (headers(1) + frame(Kind.PRIORITY, 0, 1, bytes(4)), Code.FRAME_SIZE_ERROR),
-    "a priority below itself": (headers(1) + frame(Kind.PRIORITY, 0, 1, b"\0\0\0\1\0"), Code.PROTOCOL_ERROR),
+    "a short priority": (headers(1) + frame(FrameKind.PRIORITY, 0, 1, bytes(4)), Code.FRAME_SIZE_ERROR),
+    "a priority below itself": (headers(1) + frame(FrameKind.PRIORITY, 0, 1, b"\0\0\0\1\0"), Code.PROTOCOL_ERROR),
 }
 
 
@@ -205,7 +208,7 @@ def test_an_error_of_a_stream_ends_only_this_stream(name):
     data, code = STREAM_ERRORS[name]
     protocol, events = read(data)
     assert events[-1] == Reset(1)
-    assert (Kind.RST_STREAM, 0, 1, code.to_bytes(4, "big")) in sent(protocol)
+    assert (FrameKind.RST_STREAM, 0, 1, code.to_bytes(4, "big")) in sent(protocol)
     assert not protocol.is_open(1)
     assert read(headers(3), protocol, start=False)[1] == [RequestHead(3, FIELDS, True)]
 
@@ -213,27 +216,27 @@ def test_an_error_of_a_stream_ends_only_this_stream(name):
 def test_frames_behind_our_reset_mean_nothing_but_their_lengths_count():
     protocol, _ = read(headers(1, 4, LENGTH))
     protocol.reset(1, Code.NO_ERROR)
-    late = frame(Kind.DATA, 0, 1, b"ab") + frame(Kind.WINDOW_UPDATE, 0, 1, BOUND) + headers(1, WHOLE, b"")
+    late = frame(FrameKind.DATA, 0, 1, b"ab") + frame(FrameKind.WINDOW_UPDATE, 0, 1, BOUND) + headers(1, WHOLE, b"")
     assert read(late, protocol, start=False)[1] == []
     with pytest.raises(Http2Error):
-        read(frame(Kind.DATA, 0, 1, b"cd"), protocol, start=False)
+        read(frame(FrameKind.DATA, 0, 1, b"cd"), protocol, start=False)
 
 
 def test_streams_above_the_limit_are_refused():
     protocol, events = read(b"".join(headers(1 + 2 * n) for n in range(MAX_STREAMS + 1)))
     assert events == [*(RequestHead(1 + 2 * n, FIELDS, True) for n in range(MAX_STREAMS)), ControlFrame()]
-    assert sent(protocol)[-1] == (Kind.RST_STREAM, 0, 2 * MAX_STREAMS + 1, Code.REFUSED_STREAM.to_bytes(4, "big"))
+    assert sent(protocol)[-1] == (FrameKind.RST_STREAM, 0, 2 * MAX_STREAMS + 1, Code.REFUSED_STREAM.to_bytes(4, "big"))
 
 
-def test_windows_bound_what_is_sent_and_may_become_negative():
+def test_windows_bound_the_sent_data_and_may_become_negative():
     protocol, _ = read(headers(1) + headers(3))
     assert protocol.window(1) == WINDOW
     protocol.send_headers(1, b"\x88", ended=False)
     protocol.send_data(1, [memoryview(bytes(16_000))], 16_000, ended=False)
     assert (protocol.window(1), protocol.window(3)) == (WINDOW - 16_000, WINDOW - 16_000)
-    read(frame(Kind.SETTINGS, 0, 0, b"\0\4\0\0\0\x0a"), protocol, start=False)
+    read(frame(FrameKind.SETTINGS, 0, 0, b"\0\4\0\0\0\x0a"), protocol, start=False)
     assert (protocol.window(1), protocol.window(3)) == (10 - 16_000, 10)
-    read(frame(Kind.WINDOW_UPDATE, 0, 1, (16_000).to_bytes(4, "big")), protocol, start=False)
+    read(frame(FrameKind.WINDOW_UPDATE, 0, 1, (16_000).to_bytes(4, "big")), protocol, start=False)
     assert protocol.window(1) == 10
 
 
@@ -242,7 +245,7 @@ def test_the_end_of_both_sides_ends_a_stream():
     sent(protocol)
     protocol.send_headers(1, b"\x88", ended=False)
     protocol.send_data(1, [memoryview(b"ab"), memoryview(b"c")], 3, ended=True)
-    assert sent(protocol) == [(Kind.HEADERS, END_HEADERS, 1, b"\x88"), (Kind.DATA, END_STREAM, 1, b"abc")]
+    assert sent(protocol) == [(FrameKind.HEADERS, END_HEADERS, 1, b"\x88"), (FrameKind.DATA, END_STREAM, 1, b"abc")]
     assert not protocol.is_open(1)
 
 
@@ -250,7 +253,7 @@ def test_an_answer_before_the_end_of_the_body_tells_the_client_to_stop():
     protocol, _ = read(headers(1, 4))
     sent(protocol)
     protocol.send_headers(1, b"\x88", ended=True)
-    assert [kind for kind, *_ in sent(protocol)] == [Kind.HEADERS, Kind.RST_STREAM]
+    assert [kind for kind, *_ in sent(protocol)] == [FrameKind.HEADERS, FrameKind.RST_STREAM]
 
 
 def test_a_large_head_has_continuations():
@@ -259,9 +262,9 @@ def test_a_large_head_has_continuations():
     protocol.send_headers(1, bytes(2 * MAX_PAYLOAD + 1), ended=True)
     frames = sent(protocol)
     assert [(kind, flags, len(payload)) for kind, flags, _, payload in frames] == [
-        (Kind.HEADERS, END_STREAM, MAX_PAYLOAD),
-        (Kind.CONTINUATION, 0, MAX_PAYLOAD),
-        (Kind.CONTINUATION, END_HEADERS, 1),
+        (FrameKind.HEADERS, END_STREAM, MAX_PAYLOAD),
+        (FrameKind.CONTINUATION, 0, MAX_PAYLOAD),
+        (FrameKind.CONTINUATION, END_HEADERS, 1),
     ]
 
 
@@ -269,7 +272,7 @@ def test_acknowledged_bytes_open_both_windows_again():
     protocol, _ = read(headers(1, 4))
     sent(protocol)
     for _ in range(50):
-        data = frame(Kind.DATA, 0, 1, bytes(10_000))
+        data = frame(FrameKind.DATA, 0, 1, bytes(10_000))
         assert read(data, protocol, start=False)[1] == [Data(1, bytes(10_000), 10_000, False)]
         protocol.acknowledge(1, 10_000)
     updates = sent(protocol)
@@ -277,10 +280,10 @@ def test_acknowledged_bytes_open_both_windows_again():
     assert sum(int.from_bytes(payload, "big") for _, _, stream, payload in updates if stream) > 430_000
 
 
-def test_a_window_of_the_owner_is_told_at_the_start():
+def test_another_window_of_the_owner_stands_in_the_first_frames():
     frames = sent(Http2Protocol(100_000))
     assert b"\0\4" + (100_000).to_bytes(4, "big") in frames[0][3]
-    assert frames[1] == (Kind.WINDOW_UPDATE, 0, 0, (100_000 - WINDOW).to_bytes(4, "big"))
+    assert frames[1] == (FrameKind.WINDOW_UPDATE, 0, 0, (100_000 - WINDOW).to_bytes(4, "big"))
 
 
 # ---- headers ----
