@@ -165,7 +165,7 @@ async def test_the_pages_play_a_channel_with_a_ladder(page: str, browser: Browse
         try:
             async with opened(browser, f"{lab.base}/{page}") as watched:
                 await watched.plays()
-                assert await watched.says() == "Live"
+                await watched.comes_to_say("Live")
                 assert not watched.complaints
         finally:
             broadcast.cancel()

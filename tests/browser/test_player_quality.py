@@ -71,7 +71,7 @@ async def test_every_quality_can_be_chosen_and_is_remembered(browser: Browser) -
             for quality, width in [("480p", 320), ("source", 640), ("360p", 160)]:
                 await choose(watched, quality)
                 await shows(watched, width)
-                assert await watched.says() == "Live"
+                await watched.comes_to_say("Live")
             await watched.page.goto(f"{base}/{page}")
             await shows(watched, 160)
             assert await watched.page.locator("#quality").input_value() == "360p"
@@ -114,7 +114,7 @@ async def test_the_source_plays_when_the_chosen_rendition_ends(browser: Browser)
         await shows(watched, 320)
         lab.leave("480p")
         await shows(watched, 640)
-        assert await watched.says() == "Live"
+        await watched.comes_to_say("Live")
 
 
 async def test_a_change_of_quality_neither_stops_nor_hides_the_picture(browser: Browser) -> None:

@@ -48,7 +48,7 @@ async def test_all_pages_play_a_live_push(gateway: Gateway, browser: Browser) ->
 
     async def judge(watched: Watched, name: str) -> None:
         await watched.plays()
-        assert await watched.says() == "Live"
+        await watched.comes_to_say("Live")
         now = await watched.video()
         await watched.plays_past(now["time"] + now["behind"] + 1)  # it gets more than it has
         assert not watched.complaints

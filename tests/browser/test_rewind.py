@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import Watched, axe, opened
 from tests.support.clients import push
@@ -91,7 +91,7 @@ async def test_viewers_can_rewind_an_hour_and_return(browser: Browser, live: tup
             await shows(watched, before + change)
         await page.get_by_role("button", name="Live", exact=True).click()
         await watched.plays()
-        assert await bar.get_attribute("aria-valuetext") == "Live"
+        await expect(bar).to_have_attribute("aria-valuetext", "Live")
         assert any("_HLS_skip=YES" in url for url in asked)  # hours of segments are not loaded again
         assert watched.complaints == []
 

@@ -47,7 +47,7 @@ class Watched:
             last = now["time"]
             if time.monotonic() > end:
                 raise AssertionError(f"it does not play: {now}, says {await self.says()!r}, {self.complaints[:4]}")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.15)
 
     async def plays_past(self, time_s: float, within: float = 40.0) -> None:
         """Waits until the playback position is later than `time_s`."""
