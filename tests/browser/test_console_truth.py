@@ -14,7 +14,7 @@ from tests.support.time_outs import at_most
 
 expect.set_options(timeout=at_most(20_000))
 
-gateway = shared_gateway("chromium", "ffmpeg", MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
+gateway = shared_gateway("chromium", "ffmpeg", MILLRACE_EGRESS__ALLOW="127.0.0.0/8", MILLRACE_LIMITS__FIRST_MEDIA="4")
 
 
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-pix_fmt", "yuv420p")

@@ -30,7 +30,7 @@ async def decoder(watched: Watched) -> str:
     return (await watched.page.locator("#decoder").inner_text()).strip()
 
 
-async def stays_in_time(watched: Watched, seconds: float = 3.0) -> None:
+async def stays_in_time(watched: Watched, seconds: float = 2.0) -> None:
     """Fails if the media time of the shown pictures does not go on as fast as the clock."""
     moved = await watched.page.evaluate(
         """async (seconds) => {

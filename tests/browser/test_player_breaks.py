@@ -183,7 +183,7 @@ async def test_webrtc_pages_say_live_only_while_pictures_move(gateway: Gateway, 
         for watched in pages:
             await watched.page.locator("#stage[data-state=broken]").wait_for(timeout=at_most(30_000))
             await watched.page.evaluate(LOG)
-        await asyncio.sleep(12)  # whatever the gateway or the browser repeats in this time
+        await asyncio.sleep(9)  # whatever the gateway, the browser or the page repeats in this time
         for watched in pages:
             said = set(await watched.page.evaluate("window.said"))
             assert said <= {f"broken|{BROKEN}|"}, (watched.page.url, said)

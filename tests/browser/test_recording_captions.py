@@ -16,12 +16,12 @@ from tests.support.media import VIDEO_ONLY, Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
 
-FILM = Film("on-demand-captions", seconds=12, audio=None, gop=30)
-TEXTS = [f"TEXT {n}" for n in range(8)]
+FILM = Film("on-demand-captions", seconds=8, audio=None, gop=30)
+TEXTS = [f"TEXT {n}" for n in range(5)]
 CUES = """[...document.querySelector('video').textTracks]
   .filter((track) => track.kind === 'subtitles' && track.label === 'English')
   .flatMap((track) => [...track.cues ?? []].map((cue) => [cue.text, cue.startTime]))"""
-gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM])
+gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM], MILLRACE_STREAM__LINGER="1")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def page(gateway: Gateway) -> Iterator[str]:
         pushing.wait(40)
     path = f"/videostream/{channel.id}/recordings"
     until(lambda: channel.session()["state"] == "idle", "the end")
-    until(lambda: (gateway.api("GET", path).json() or [{}])[0].get("seconds", 0) > 11.9, "the session is stored")
+    until(lambda: (gateway.api("GET", path).json() or [{}])[0].get("seconds", 0) > 7.9, "the session is stored")
     [session] = gateway.api("GET", path).json()
     yield channel.url(f"vod/{session['key'].partition('/')[2]}/")
 

@@ -63,10 +63,12 @@ async def test_viewers_read_that_the_broadcast_has_paused_and_then_that_it_ended
             await asyncio.gather(*(reads(*page) for page in pages))
 
 
-async def test_the_console_says_that_the_encoder_stopped(gateway: Gateway, browser: Browser) -> None:
-    channel = gateway.channel("stops-console")
-    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
-        page = watched.page
+async def test_the_console_says_that_the_encoder_stopped(browser: Browser) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        # The console has no media to play before it says "paused".
+        gateway = stack.enter_context(running(MILLRACE_STREAM__LINGER="7"))
+        channel = gateway.channel("stops-console")
+        page = (await stack.enter_async_context(signed_in(browser, gateway, f"#/channels/{channel.id}"))).page
         badge = page.locator(".page-head .badge")
         with push(SMALL, channel.push, loop=True) as encoder:
             await expect(badge).to_have_text("Live")
