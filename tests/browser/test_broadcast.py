@@ -67,9 +67,12 @@ async def test_a_push_of_frames_plays_as_h264_and_aac_in_every_player(browser: B
         assert not studio.complaints
     async with from_console(browser, channel) as studio:  # pages need less CPU for a smaller picture
         await studio.go_live()
-        for page in ("flv.html", "index.html", "hls.html", "dash.html"):
+
+        async def plays(page: str) -> None:
             async with opened(browser, channel.url(page)) as player:
                 await player.plays(40)
+
+        await asyncio.gather(*map(plays, ("flv.html", "index.html", "hls.html", "dash.html")))
         await studio.stop()
         await asyncio.to_thread(until, lambda: channel.session()["publisher"] is None, "the push is over")
         assert not studio.complaints

@@ -99,6 +99,7 @@ async def test_inputs_can_be_added_previewed_taken_ordered_and_removed(
                 await expect(row(page, "van").get_by_text("On air")).to_be_visible()
                 await expect(row(page, "van").get_by_text("By hand")).to_be_visible()
                 assert channel.session()["input"] == "van"
+                await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # back from another tab
                 await expect(page.get_by_text("main → van · by hand")).to_be_visible()
                 assert await axe(page) == []
                 await page.goto(address(gateway, "#/live"))

@@ -582,6 +582,7 @@ async def test_new_films_do_not_remove_older_ones_from_the_list(browser: Browser
         await button(page, "Older videos").click()
         await expect(shown).to_have_count(62)
         films.insert(0, films[0] | {"key": "new", "title": "New"})
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # back from another tab
         await expect(button(page, "Open New")).to_be_visible(timeout=at_most(20_000))
         await expect(shown).to_have_count(63)
         await expect(button(page, "Older videos")).to_have_count(0)

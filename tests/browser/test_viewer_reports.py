@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, Request, expect
 
@@ -23,10 +24,11 @@ async def test_player_pages_send_reports_and_the_channel_page_shows_them(browser
         channel = gateway.channel()
         with push(SMALL, channel.push, loop=True):
             channel.wait_playable("live.m3u8", "master.m3u8")
-            for page, protocol in (("flv.html", "flv"), ("index.html", "hls")):
+
+            async def reports_as(protocol: str, page: str) -> None:
                 reports: asyncio.Queue[str] = asyncio.Queue()
 
-                async def see_reports(context: BrowserContext, reports: asyncio.Queue[str] = reports) -> None:
+                async def see_reports(context: BrowserContext) -> None:
                     # From the beginning: a page may send its first report before it is loaded.
                     def see(request: Request) -> None:
                         if request.url.endswith("/report"):
@@ -40,13 +42,19 @@ async def test_player_pages_send_reports_and_the_channel_page_shows_them(browser
                     assert f"millrace-p={protocol}," in line
                     assert ",msd=" in line and "bsa=(0)" in line
                     assert not watched.complaints
-            for page, prepare in (("flv.html?report=0", None), ("flv.html", without_tracking)):
+
+            async def sends_nothing(page: str, prepare: Any = None) -> None:
                 async with opened(browser, channel.url(page), prepare=prepare) as watched:
                     asked: list[str] = []
-                    watched.page.on("request", lambda request, asked=asked: asked.append(request.url))
+                    watched.page.on("request", lambda request: asked.append(request.url))
                     await watched.plays()
                     await watched.page.goto("about:blank")  # nothing is sent when it is left either
                     assert not [url for url in asked if "/report" in url]
+
+            await asyncio.gather(
+                *(reports_as("flv", "flv.html"), reports_as("hls", "index.html")),
+                *(sends_nothing("flv.html?report=0"), sends_nothing("flv.html", without_tracking)),
+            )
 
             async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
                 page = watched.page
