@@ -331,6 +331,7 @@ async def test_the_next_server_is_tried_if_the_preferred_one_is_unreachable(brow
         assert [line.rpartition(":")[2] for line in tried] == ["9.", f"{gateway.ports['ws']}."]
 
 
+@pytest.mark.nightly
 async def test_a_channel_in_use_is_refused_with_an_explanation(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("taken")
     with push(SMALL, channel.push, loop=True):

@@ -237,6 +237,7 @@ async def test_the_live_view_shows_live_channels_and_ends_pushes(
             assert [text for text in watched.complaints if "/preview" not in text] == []
 
 
+@pytest.mark.nightly
 async def test_a_young_stream_has_a_picture_and_a_line_over_the_whole_width(
     browser: Browser, gateway: Gateway, stage: Channel
 ) -> None:
@@ -256,6 +257,7 @@ async def test_a_young_stream_has_a_picture_and_a_line_over_the_whole_width(
             assert not await axe(page)
 
 
+@pytest.mark.nightly
 async def test_a_fault_of_a_push_is_shown_with_advice(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="Long GOP")
     source = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=25", "-f", "lavfi", "-i", "sine=f=440:r=44100")
@@ -322,6 +324,7 @@ async def test_a_hidden_page_sends_no_requests(browser: Browser, gateway: Gatewa
         assert not watched.complaints
 
 
+@pytest.mark.nightly
 async def test_the_page_shows_an_outage_of_the_gateway_and_recovers(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway, "system") as watched:
         page = watched.page

@@ -6,6 +6,7 @@ import re
 import pytest
 from playwright.async_api import Browser, BrowserContext, WebSocketRoute
 
+from tests.support.at_night import at_night
 from tests.support.browser import Watched, opened, shared_browser
 from tests.support.clients import new_ffmpeg, push
 from tests.support.gateway import Gateway
@@ -139,8 +140,14 @@ async def test_a_hidden_page_decodes_no_pictures_until_it_is_visible(gateway: Ga
 @pytest.mark.parametrize(
     ("film", "script", "reason"),
     [
-        (SMALL_BFRAMES, "delete window.VideoDecoder", "this browser lacks WebCodecs"),
-        (SMALL_BFRAMES, "VideoDecoder.isConfigSupported = async () => ({ supported: false })", "does not decode avc1."),
+        *at_night(
+            (SMALL_BFRAMES, "delete window.VideoDecoder", "this browser lacks WebCodecs"),
+            (
+                SMALL_BFRAMES,
+                "VideoDecoder.isConfigSupported = async () => ({ supported: false })",
+                "does not decode avc1.",
+            ),
+        ),
         (
             SMALL_BFRAMES,
             "VideoDecoder.prototype.decode = () => { throw new DOMException('broken', 'EncodingError') }",

@@ -99,8 +99,7 @@ async def playing(
     ("script", "path", "widths"),
     [
         (HLS, "master.m3u8", (*SIZES, 640)),
-        (DASH, "manifest.mpd", (*SIZES, 640)),
-        *at_night((HLS, "index.m3u8", SIZES)),
+        *at_night((DASH, "manifest.mpd", (*SIZES, 640)), (HLS, "index.m3u8", SIZES)),
     ],
     ids=["hls.js with master.m3u8", "dash.js", "hls.js with index.m3u8"],
 )
@@ -116,6 +115,7 @@ async def test_a_player_changes_renditions_without_a_gap(
             await player.has_no_hole()
 
 
+@pytest.mark.nightly
 async def test_the_playlists_of_an_hevc_ladder_play_in_hls_js(browser: Browser) -> None:
     # The form is the channel's, not the codec of these films: Chromium here decodes no HEVC.
     async with playing(browser, HLS, "index.m3u8", codec="libx265", isCMAF=False) as (_, player):
@@ -126,6 +126,7 @@ async def test_the_playlists_of_an_hevc_ladder_play_in_hls_js(browser: Browser) 
             await player.has_no_hole()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("script", "path"), [(HLS, "master.m3u8"), (DASH, "manifest.mpd")], ids=["hls.js", "dash.js"])
 async def test_a_player_returns_to_the_source_when_the_renditions_are_lost(
     script: str, path: str, browser: Browser

@@ -65,7 +65,9 @@ async def until(watched: Watched, script: str, wanted: Any, within: float = 25.0
 
 
 @pytest.mark.parametrize(
-    ("script", "path"), [(HLS, "master.m3u8"), (HLS, "index.m3u8"), (DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
+    ("script", "path"),
+    [(HLS, "index.m3u8"), (DASH, "manifest.mpd"), *at_night((HLS, "master.m3u8"))],
+    ids=["ts", "dash", "ll"],
 )
 async def test_a_viewer_can_change_size_and_language(
     browser: Browser, channel: Channel, script: str, path: str
@@ -88,7 +90,7 @@ async def test_a_viewer_can_change_size_and_language(
         assert await watched.page.evaluate("window.player.errors") == []
 
 
-@pytest.mark.parametrize("page", ["hls.html", "dash.html"])
+@pytest.mark.parametrize("page", ["hls.html", *at_night("dash.html")])
 async def test_the_player_pages_offer_the_languages(browser: Browser, channel: Channel, page: str) -> None:
     async with opened(browser, channel.url(page), locale="en-US") as watched:
         await watched.plays()

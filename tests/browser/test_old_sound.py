@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Browser
 
+from tests.support.at_night import at_night
 from tests.support.browser import opened
 from tests.support.clients import Program
 from tests.support.gateway import Gateway
@@ -18,9 +19,11 @@ FILM = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("protocol", ["rtmp", "srt"])
-@pytest.mark.parametrize("page", ["hls.html", "dash.html"])
-async def test_mp3_has_sound(protocol: str, page: str, browser: Browser, gateway: Gateway) -> None:
+@pytest.mark.parametrize(
+    ("page", "protocol"),
+    [("hls.html", "srt"), ("dash.html", "rtmp"), *at_night(("hls.html", "rtmp"), ("dash.html", "srt"))],
+)
+async def test_mp3_has_sound(page: str, protocol: str, browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(protocol)
     target = ("flv", channel.push) if protocol == "rtmp" else ("mpegts", channel.srt_push)
     with Program(["ffmpeg", "-nostdin", "-v", "error", "-re", *FILM, "-f", *target]):

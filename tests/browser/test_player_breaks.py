@@ -71,6 +71,7 @@ async def test_a_break_of_the_publisher_is_shown_without_other_messages(
                 assert not watched.complaints, name
 
 
+@pytest.mark.nightly
 async def test_chinese_viewers_get_the_message_in_chinese(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("chinese")
     async with contextlib.AsyncExitStack() as stack:
@@ -81,6 +82,7 @@ async def test_chinese_viewers_get_the_message_in_chinese(gateway: Gateway, brow
         await watched.comes_to_say("主播的连接已中断，正在等待恢复")
 
 
+@pytest.mark.nightly
 async def test_a_page_opened_during_a_break_shows_it_and_then_plays(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("joined")
     with push(SMALL_BFRAMES, channel.push, loop=True):
@@ -108,7 +110,7 @@ async def broken_off(channel: Channel, watched: Watched, film: Film) -> float:
     return before
 
 
-@pytest.mark.parametrize("film", [SMALL_BFRAMES, SOUND], ids=["picture", "sound only"])
+@pytest.mark.parametrize("film", [SMALL_BFRAMES, *at_night(SOUND)], ids=["picture", "sound only"])
 async def test_flv_playback_is_as_close_to_live_after_a_break_as_before(
     film: Film, gateway: Gateway, browser: Browser
 ) -> None:
@@ -125,6 +127,7 @@ async def test_flv_playback_is_as_close_to_live_after_a_break_as_before(
         assert not watched.complaints
 
 
+@pytest.mark.nightly
 async def test_a_hidden_tab_with_sound_returns_to_the_live_edge(gateway: Gateway) -> None:
     channel = gateway.channel("hidden")
     video = "document.querySelector('video')"

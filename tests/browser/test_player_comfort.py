@@ -66,6 +66,7 @@ async def keeps(watched: Watched, name: str, value: str) -> None:
     )
 
 
+@pytest.mark.nightly
 async def test_volume_and_muting_are_remembered(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
@@ -146,6 +147,7 @@ async def test_copying_works_on_a_page_without_tls(stub: Stub, browser: Browser)
         await watched.page.get_by_text("Copied").wait_for()
 
 
+@pytest.mark.nightly
 async def test_the_control_bar_hides_and_returns_for_mouse_and_keyboard(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
@@ -188,6 +190,7 @@ async def test_full_screen_has_the_controls_and_ends_with_its_key(stub: Stub, br
         await watched.page.wait_for_function("() => document.fullscreenElement === null")
 
 
+@pytest.mark.nightly
 async def test_flv_playback_starts_and_stays_close_to_live_at_normal_speed(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.page.evaluate(

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Browser, Frame
 
+from tests.support.at_night import at_night
 from tests.support.browser import Watched, opened
 from tests.support.clients import push
 from tests.support.gateway import Gateway
@@ -74,7 +75,7 @@ async def test_the_embed_code_shows_picture_and_controls_in_another_page(browser
             assert not watched.complaints
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES[::3], *at_night(*PAGES[1:3])])
 async def test_every_page_shows_only_the_player_in_a_frame(browser: Browser, name: str, gateway: Gateway) -> None:
     channel = gateway.channel("bare")
     frame = f'<iframe src="{channel.url(name)}" width="640" height="360" allow="autoplay"></iframe>'

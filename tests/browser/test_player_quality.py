@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from playwright.async_api import Browser
 
 from tests.support.browser import Watched, opened
@@ -84,6 +85,7 @@ async def test_every_quality_can_be_chosen_and_is_remembered(browser: Browser) -
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.nightly
 async def test_a_chosen_quality_applies_to_the_other_pages(browser: Browser) -> None:
     async with watching(browser, "flv.html") as (lab, watched):
         await offered(watched)
@@ -94,6 +96,7 @@ async def test_a_chosen_quality_applies_to_the_other_pages(browser: Browser) -> 
         assert not watched.complaints
 
 
+@pytest.mark.nightly
 async def test_the_automatic_choice_shows_its_quality(browser: Browser) -> None:
     async with watching(browser, "hls.html") as (_, watched):
         await offered(watched)
@@ -136,6 +139,7 @@ async def test_a_change_of_quality_neither_stops_nor_hides_the_picture(browser: 
         assert "emptied" not in stops, stops
 
 
+@pytest.mark.nightly
 async def test_without_a_ladder_there_is_no_quality_menu(browser: Browser) -> None:
     async with on_air({}, isCodec=False) as lab:
         for page in ("flv.html", "hls.html"):

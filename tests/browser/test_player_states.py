@@ -23,6 +23,7 @@ async def stub() -> AsyncIterator[Stub]:
         yield instance
 
 
+@pytest.mark.nightly
 async def test_pages_wait_without_errors_and_start_automatically(stub: Stub, browser: Browser) -> None:
     stub.live = False
     for name in PAGES:
@@ -45,6 +46,7 @@ async def test_the_query_of_a_page_is_passed_to_all_requests_and_links(stub: Stu
         assert links == ["?sign=1-abc&x=%2F"] * 6
 
 
+@pytest.mark.nightly
 async def test_a_page_shows_the_end_and_plays_when_the_stream_returns(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
@@ -69,6 +71,7 @@ async def test_an_end_missed_by_the_player_is_found_in_the_status(stub: Stub, br
         assert not watched.complaints
 
 
+@pytest.mark.nightly
 async def test_the_delay_of_flv_does_not_grow(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()

@@ -86,6 +86,7 @@ async def test_pages_opened_before_the_push_start_automatically_and_show_the_end
     )
 
 
+@pytest.mark.nightly
 @TWO_PAGES
 async def test_pages_continue_when_the_publisher_returns(names: list[str], gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("returning")
@@ -121,6 +122,7 @@ async def test_pages_continue_when_the_publisher_returns(names: list[str], gatew
     await asyncio.wait_for(asyncio.gather(judged(), broadcast()), at_most(120))
 
 
+@pytest.mark.nightly
 async def test_the_last_snapshot_is_shown_while_the_channel_is_not_live(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("poster", isImage=True, image_time="1")
     async with opened(browser, channel.url("flv.html")) as watched:

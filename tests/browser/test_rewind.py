@@ -96,6 +96,7 @@ async def test_viewers_can_rewind_an_hour_and_return(browser: Browser, live: tup
         assert watched.complaints == []
 
 
+@pytest.mark.nightly
 async def test_an_address_with_a_time_opens_that_time_also_on_a_phone(
     browser: Browser, live: tuple[Channel, float]
 ) -> None:

@@ -133,7 +133,7 @@ async def test_without_renditions_the_viewer_reads_that_the_link_is_too_slow(
 
 
 @pytest.mark.parametrize(
-    "page", ["", "hls.html", *at_night("whep.html", "flv.html", "instant.html", "index.html", "dash.html")]
+    "page", ["hls.html", *at_night("", "whep.html", "flv.html", "instant.html", "index.html", "dash.html")]
 )
 async def test_the_shown_delay_is_that_of_the_picture(page: str, original: Channel, browser: Browser) -> None:
     async with opened(browser, original.url(page)) as watched:

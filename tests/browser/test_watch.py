@@ -71,6 +71,7 @@ async def test_the_watch_page_plays_the_fastest_protocol_and_offers_the_others(
         assert not watched.complaints
 
 
+@pytest.mark.nightly
 async def test_a_failing_protocol_is_replaced_by_the_next_one_without_a_reload(browser: Browser, live: Channel) -> None:
     silent = True
 
@@ -107,6 +108,7 @@ async def test_the_watch_page_works_without_flv_or_media_source(browser: Browser
             assert "It cannot decode H.264." in await watched.page.locator("#detail").inner_text()
 
 
+@pytest.mark.nightly
 async def test_the_page_waits_plays_resumes_after_a_break_and_shows_the_end(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="evening")
     async with opened(browser, channel.url("")) as watched:

@@ -17,6 +17,7 @@ from gateway.webrtc.endpoint import WebRtcEndpoint
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import open_sockets
+from tests.support.at_night import at_night
 from tests.support.broadcaster import CAMERAS
 from tests.support.browser import shared_browser
 from tests.support.time_outs import at_most
@@ -85,7 +86,7 @@ async def camera_page(browser: Browser) -> AsyncIterator[Page]:
         yield page
 
 
-@pytest.mark.parametrize(("host", "protocol"), [("127.0.0.1", "udp"), ("127.0.0.1", "tcp"), ("::1", "udp")])
+@pytest.mark.parametrize(("host", "protocol"), [("127.0.0.1", "tcp"), ("::1", "udp"), *at_night(("127.0.0.1", "udp"))])
 async def test_a_camera_stream_is_received_and_sent_back(browser: Browser, host: str, protocol: str) -> None:
     settings = webrtc_settings(host=host)
     endpoint = WebRtcEndpoint(settings, open_sockets(settings.host, settings.port), tcp_limits())
