@@ -19,10 +19,11 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from hpack import Encoder, NeverIndexedHeaderTuple
+
 from bench.harness.limits import set_limits
 from bench.harness.procs import BenchError
 from gateway.protocols.http2.frames import END_HEADERS, END_STREAM, PREFACE, FrameKind, Setting, frame
-from gateway.protocols.http2.heads import encoded_head
 from tests.support.clients import Program
 from tests.support.gateway import Gateway
 
@@ -63,16 +64,16 @@ class Http2:
         settings = Setting.INITIAL_WINDOW_SIZE.to_bytes(2, "big") + BIG_WINDOW.to_bytes(4, "big")
         window = frame(FrameKind.WINDOW_UPDATE, 0, 0, BIG_WINDOW.to_bytes(4, "big"))
         self._writer.write(PREFACE + frame(FrameKind.SETTINGS, 0, 0, settings) + window)
+        self._encoder = Encoder()
         self._next = 1
         self._received: dict[int, tuple[bytearray, asyncio.Future[bytes]]] = {}
         self._reading = asyncio.create_task(self._read())
 
     async def get(self, path: str) -> bytes:
         id, self._next = self._next, self._next + 2
-        lines = "".join(f"\r\n{name}: {value}" for name, value in FIELDS.items())
-        fields = encoded_head(f"HTTP/1.1 204{lines}".encode())[1:]  # without the status
-        # RFC 7541, Appendix A: method GET, scheme https; then literal fields without indexing.
-        block = b"\x82\x87\x01\x09localhost\x04" + _text(path.encode()) + fields
+        pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost")]
+        # As browsers do, the path is not kept in the table.
+        block = self._encoder.encode([*pseudo, NeverIndexedHeaderTuple(":path", path), *FIELDS.items()])
         self._writer.write(frame(FrameKind.HEADERS, END_HEADERS | END_STREAM, id, block))
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._received[id] = bytearray(), future
@@ -96,11 +97,6 @@ class Http2:
     def close(self) -> None:
         self._reading.cancel()
         self._writer.transport.abort()
-
-
-def _text(value: bytes) -> bytes:
-    assert len(value) < 127
-    return bytes((len(value),)) + value
 
 
 async def play(get: Get, base: str, rendition: str, counts: dict[str, int]) -> None:
