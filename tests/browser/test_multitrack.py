@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from tests.integration.ingest.test_multitrack import push_command
 from tests.support.at_night import at_night
@@ -95,7 +95,7 @@ async def test_the_player_pages_offer_the_languages(browser: Browser, channel: C
     async with opened(browser, channel.url(page), locale="en-US") as watched:
         await watched.plays()
         menu = watched.page.get_by_label("Audio track")
-        assert await menu.locator("option").all_inner_texts() == ["English", "Français", "Deutsch"]
+        await expect(menu.locator("option")).to_have_text(["English", "Français", "Deutsch"])
         await watched.page.evaluate(_LISTEN)
         await watched.page.evaluate("window.player = { errors: [] }")
         await menu.select_option("Deutsch")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from tests.support.browser import Watched, axe, opened
 from tests.support.media import SMALL
@@ -115,7 +115,7 @@ async def test_an_idle_channel_shows_its_last_picture_without_failed_requests(st
         assert any(path.endswith("vod/last.jpg?sign=1-abc") for path in stub.requests)
         stub.live = True
         await watched.plays()
-        assert await watched.page.locator(".poster").is_hidden()
+        await expect(watched.page.locator(".poster")).to_be_hidden()
         assert not watched.complaints
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from tests.support.browser import Watched, opened
 from tests.support.ladder import LadderStream, ladder
@@ -75,7 +75,7 @@ async def test_every_quality_can_be_chosen_and_is_remembered(browser: Browser) -
                 await watched.comes_to_say("Live")
             await watched.page.goto(f"{base}/{page}")
             await shows(watched, 160)
-            assert await watched.page.locator("#quality").input_value() == "360p"
+            await expect(watched.page.locator("#quality")).to_have_value("360p")
             assert not watched.complaints
 
     pages = ["hls.html", "dash.html", "index.html", "flv.html"]

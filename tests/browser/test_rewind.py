@@ -50,6 +50,7 @@ async def shows(watched: Watched, wanted: float, within: float = 15) -> None:
         "() => document.querySelector('#stage').dataset.state === 'live'", timeout=at_most(30_000)
     )
     await watched.plays(40)
+    await expect(watched.page.locator("#behind")).not_to_be_empty()
     for _ in range(40):
         if abs(await behind(watched.page) - wanted) < within:
             return
@@ -82,7 +83,7 @@ async def test_viewers_can_rewind_an_hour_and_return(browser: Browser, live: tup
             assert box is not None
             await page.mouse.click(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
             await shows(watched, length * (1 - share), 0.05 * length)
-        assert await page.locator("#badge").inner_text() == "REWOUND"
+        await expect(page.locator("#badge")).to_have_text("REWOUND", use_inner_text=True)
         assert not await axe(page)
         await bar.focus()
         for key, change in (("ArrowLeft", 10), ("PageUp", -60)):

@@ -6,7 +6,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from playwright.async_api import Browser, BrowserContext, Route
+from playwright.async_api import Browser, BrowserContext, Route, expect
 
 from tests.support.browser import Watched, opened
 from tests.support.clients import push, until
@@ -33,10 +33,6 @@ BROKEN = "The broadcaster's connection broke, waiting"
 gateway = shared_gateway(
     "chromium", "ffmpeg", films=[SMALL], MILLRACE_STREAM__LINGER="3", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1"
 )
-
-
-async def fact(watched: Watched, name: str) -> str:
-    return (await watched.page.locator(f"#{name}").inner_text()).strip()
 
 
 async def keep_connections(context: BrowserContext) -> None:
@@ -66,7 +62,7 @@ async def test_the_page_plays_follows_its_publisher_and_ends_its_session(browser
                 await watched.plays()
             assert "millrace-p=whep," in ((await sent.value).post_data or "")
             await watched.comes_to_say("Live")
-            assert await fact(watched, "protocol") == "WebRTC"
+            await expect(page.locator("#protocol")).to_have_text("WebRTC")
             await page.wait_for_function("() => /H264.*opus/.test(document.querySelector('#decoder').textContent)")
             await page.wait_for_function("() => /^0\\.\\d s$/.test(document.querySelector('#delay').textContent)")
             await has_viewers(channel, 1)
