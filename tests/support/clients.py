@@ -19,7 +19,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.media import FRAMES_PER_SECOND, Film, Frame, Take, framehash_command, parse_framehash, quick_ffmpeg
+from tests.support.media import (
+    FRAMES_PER_SECOND,
+    Film,
+    Frame,
+    Take,
+    analysis,
+    framehash_command,
+    parse_framehash,
+    quick_ffmpeg,
+)
 from tests.support.time_outs import at_most
 
 
@@ -162,7 +171,7 @@ def take_of(program: Program, timeout: float = 60.0) -> Take:
 
 def probe(source: str | Path, *options: str, timeout: float = 30.0) -> dict[str, dict[str, Any]]:
     """Returns ffprobe's description of the first video and audio streams, by kind. options: of ffprobe."""
-    command = ["ffprobe", "-v", "error", *options, "-show_streams", "-of", "json", str(source)]
+    command = ["ffprobe", "-v", "error", *analysis(source), *options, "-show_streams", "-of", "json", str(source)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(timeout), check=False)
     assert done.returncode == 0, f"ffprobe {source}: {done.stderr[-600:]}"
     found: dict[str, dict[str, Any]] = {}

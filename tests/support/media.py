@@ -130,6 +130,11 @@ class Take:
     audio: list[Frame] = field(default_factory=list)
 
 
+def analysis(source: str | Path) -> tuple[str, ...]:
+    """Options with which ffmpeg and ffprobe read one second of a live transport stream, not five, before they begin."""
+    return ("-analyzeduration", "1000000") if str(source).startswith("srt:") else ()
+
+
 def framehash_command(
     source: str | Path, *, ffmpeg: str = "ffmpeg", seconds: float | None = None, before: Sequence[str] = ()
 ) -> list[str]:
@@ -138,7 +143,7 @@ def framehash_command(
     Pictures keep their own size when a player changes the rendition.
     """
     return [
-        *(ffmpeg, "-nostdin", "-v", "error", *before, "-i", str(source)),
+        *(ffmpeg, "-nostdin", "-v", "error", *analysis(source), *before, "-i", str(source)),
         *(("-t", str(seconds)) if seconds else ()),
         *("-map", "0:v:0?", "-map", "0:a:0?", "-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-fps_mode", "passthrough"),
         "-noautoscale",

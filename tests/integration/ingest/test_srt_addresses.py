@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.clients import Program, push, until
 from tests.support.gateway import Channel, http, running
-from tests.support.media import Film
+from tests.support.media import Film, analysis
 from tests.support.tools import need
 
 FILM = Film("srt-addresses", seconds=12)
@@ -17,7 +17,8 @@ def push_srt(url: str) -> Program:
 
 
 def play_srt(url: str) -> Program:
-    return Program(["ffmpeg", "-v", "error", "-i", url, "-frames:v", "25", "-f", "null", "-progress", "pipe:1", "-"])
+    command = ["ffmpeg", "-v", "error", *analysis(url), "-i", url, "-frames:v", "25", "-f", "null"]
+    return Program([*command, "-progress", "pipe:1", "-"])
 
 
 def on_air(channel: Channel) -> str:

@@ -55,7 +55,7 @@ def test_every_node_plays_the_frames(nodes: tuple[Gateway, Gateway, Edge]) -> No
     channel = a.channel("everywhere")
     with srt_push(FILM, channel.srt_push), contextlib.ExitStack() as stack:
         channel.wait_live()
-        for player in [stack.enter_context(pull(at(node, channel), seconds=4)) for node in (a, b, edge)]:
+        for player in [stack.enter_context(pull(at(node, channel), seconds=3)) for node in (a, b, edge)]:
             judge(take_of(player), FILM)
 
 
