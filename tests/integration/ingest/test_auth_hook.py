@@ -206,6 +206,7 @@ def test_films_need_the_permission_at_gateway_and_edge(service: HookService, tmp
     hook = {
         "MILLRACE_AUTH__PLAY": service.url,
         "MILLRACE_AUTH__MODE": "instead",
+        "MILLRACE_AUTH__TIMEOUT": "1",
         "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
     }
     with running(**hook) as gateway:

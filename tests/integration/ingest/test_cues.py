@@ -35,7 +35,7 @@ gateway = shared_gateway(
     "ffprobe",
     films=[FILM, PLAIN],
     MILLRACE_EGRESS__ALLOW="127.0.0.0/8",
-    MILLRACE_STREAM__LINGER="5",
+    MILLRACE_STREAM__LINGER="1",
     MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
 )
 
@@ -212,11 +212,11 @@ def test_a_recording_has_a_chapter_at_each_cue(gateway: Gateway) -> None:
     path = f"/videostream/{channel.id}/cues"
     with push(FILM, channel.push):
         channel.wait_live()
-        until(lambda: channel.session()["publisher"]["seconds"] > 2, "the recording has begun")
+        until(lambda: channel.session()["publisher"]["seconds"] > 1.5, "the recording has begun")
         assert gateway.api("POST", path, {"type": "out"}).status == 202
-        until(lambda: channel.session()["publisher"]["seconds"] > 4, "the break lasts a while")
+        until(lambda: channel.session()["publisher"]["seconds"] > 2.5, "the break lasts a while")
         assert gateway.api("POST", path, {"type": "in"}).status == 202
-        until(lambda: channel.session()["publisher"]["seconds"] > 6, "the program goes on")
+        until(lambda: channel.session()["publisher"]["seconds"] > 3.5, "the program goes on")
     until(lambda: gateway.api("GET", f"/videostream/{channel.id}/recordings").json(), "the recording is stored", 30)
     (file,) = (gateway.data / "media" / channel.id).rglob("*.mp4")
     command = ["ffprobe", "-v", "error", "-show_chapters", "-of", "json", str(file)]
@@ -224,4 +224,4 @@ def test_a_recording_has_a_chapter_at_each_cue(gateway: Gateway) -> None:
     assert [one["tags"]["title"] for one in found] == ["Program", "Break", "Program"]
     starts = [float(one["start_time"]) for one in found]
     assert starts[0] == 0
-    assert 1 < starts[1] < starts[2] < 9
+    assert 1 < starts[1] < starts[2] < 6

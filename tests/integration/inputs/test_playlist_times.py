@@ -14,7 +14,7 @@ from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.playlist.playlist_source import PlaylistSource
 from gateway.media.track import Kind
 from tests.integration.inputs.test_playlist import Store, film
-from tests.support import sources
+from tests.support import builders, sources
 from tests.support.inputs import FakeInput, growing, running_source, worker_pool
 from tests.support.time_outs import at_most
 
@@ -41,7 +41,7 @@ def pictures(store: Store, key: str) -> list[bytes]:
 async def test_a_film_is_cut_at_the_time_of_the_next_one(store: Store) -> None:
     store.put(film("four.mp4", 4), "a.mp4")
     store.put(film("red.mp4", 1, "-vf", "hue=s=0"), "b.mp4")
-    source, context = by_day(store, clock_at(19, 59, 52), "a.mp4", "b.mp4@20:00"), FakeInput()
+    source, context = by_day(store, clock_at(19, 59, 55), "a.mp4", "b.mp4@20:00"), FakeInput()
     first, second = pictures(store, "a.mp4"), pictures(store, "b.mp4")
     async with running_source(source, context):
         pictures_of_b = set(second)
@@ -89,7 +89,8 @@ def _slices(payload: bytes) -> bytes:
 
 async def test_an_input_is_off_between_two_times_without_films(store: Store) -> None:
     store.put(film("half.mp4", 0.5), "a.mp4")
-    source, context = by_day(store, clock_at(19, 59, 54), "a.mp4@19:59", "a.mp4@20:00", loop=False), FakeInput()
+    source, context = by_day(store, clock_at(19, 59, 56), "a.mp4@19:59", "a.mp4@20:00", loop=False), FakeInput()
+    context.hub = builders.hub(linger=0.5)
     async with running_source(source, context):
         # The first one is over: nothing plays before the second one.
         async with asyncio.timeout(at_most(5)):

@@ -115,7 +115,7 @@ def _messages(url: str) -> bytes:
 
 
 def test_waiting_viewers_of_an_edge_and_another_gateway_get_the_whole_stream(tmp_path: Path) -> None:
-    with farm(tmp_path) as lab:
+    with farm(tmp_path, linger=1) as lab:
         channel = lab.a.channel()
         ports = [port for one in (lab.b, lab.edge) for port in (one.ports["http"], one.ports["rtmp"])]
         urls = [f"http://127.0.0.1:{one.ports['http']}/{channel.id}/live.flv" for one in (lab.b, lab.edge)]
@@ -130,7 +130,7 @@ def test_waiting_viewers_of_an_edge_and_another_gateway_get_the_whole_stream(tmp
 
 @pytest.mark.skipif(sys.platform != "linux", reason="several processes share a port on Linux alone")
 def test_waiting_viewers_of_every_worker_process_get_the_whole_stream(tmp_path: Path) -> None:
-    gateway = Cores(tmp_path, 2)
+    gateway = Cores(tmp_path, 2, MILLRACE_STREAM__LINGER="1")
     try:
         gateway.wait_ready()
         gateway.wait_workers("1", "2")

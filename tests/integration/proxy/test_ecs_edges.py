@@ -38,6 +38,7 @@ async def started(folder: Path) -> AsyncIterator[tuple[Ecs, Containers, Gateway]
             folder / "gateway",
             **credentials(double.url),
             **shared,
+            MILLRACE_STREAM__LINGER="1",
             MILLRACE_WORKERS__RUNNER="ecs",
             MILLRACE_ECS__CLUSTER="video-streaming",
             MILLRACE_ECS__TASK="millrace-worker",

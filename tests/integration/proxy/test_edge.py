@@ -18,11 +18,11 @@ import pytest
 
 from gateway.adapters.local.stores import SqliteRegistry
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
-from tests.support.clients import Program, probe, pull, push, take_of, until
+from tests.support.clients import Program, probe, pull, push, so_far, take_of, until
 from tests.support.cloudfront import Signer
 from tests.support.command_line import run
 from tests.support.gateway import Channel, Edge, Gateway, Reply, http
-from tests.support.media import Film, judge
+from tests.support.media import FRAMES_PER_SECOND, Film, judge
 from tests.support.rtmp import connected
 from tests.support.time_outs import at_most
 from tests.support.tools import need
@@ -59,16 +59,20 @@ class Farm:
 
 
 @contextlib.contextmanager
-def farm(folder: Path, **edge: str) -> Iterator[Farm]:
+def farm(folder: Path, *, linger: float = 10, **edge: str) -> Iterator[Farm]:
     """Yields two gateways with one registry, which the edge has too.
 
     Where `edge` says how it finds them, they have no registry, and each has its own channels.
-    UPSTREAM stands for both of them.
+    UPSTREAM stands for both of them. linger: seconds for which a stream outlives its push.
     """
     registry = f"sqlite:///{folder}/nodes.db"
     signer = Signer()
     key = signer.write_public(folder / "cloudfront.pem")
-    shared = {"MILLRACE_CLUSTER__SECRET": "secret of the cluster", "MILLRACE_SIGNING__SECRET": KEYS.current}
+    shared = {
+        "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
+        "MILLRACE_SIGNING__SECRET": KEYS.current,
+        "MILLRACE_STREAM__LINGER": str(linger),
+    }
     kept = {"MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db", "MILLRACE_REGISTRY": registry} if not edge else {}
     for name in ("a", "b", "edge"):
         (folder / name).mkdir()
@@ -129,11 +133,11 @@ def test_every_protocol_plays_through_the_edge(lab: Farm) -> None:
     with push(FILM, channel.push):
         lab.wait(channel, "live.m3u8", "master.m3u8", "manifest.mpd")
         players = {
-            "flv": pull(lab.edge.url(channel, "live.flv")),
-            "rtmp": pull(f"rtmp://127.0.0.1:{lab.edge.ports['rtmp']}/stream/{channel.id}"),
-            "hls": pull(lab.edge.url(channel, "live.m3u8")),
-            "cmaf": pull(lab.edge.url(channel, "master.m3u8")),
-            "dash": pull(lab.edge.url(channel, "manifest.mpd")),
+            "flv": pull(lab.edge.url(channel, "live.flv"), seconds=4),
+            "rtmp": pull(f"rtmp://127.0.0.1:{lab.edge.ports['rtmp']}/stream/{channel.id}", seconds=4),
+            "hls": pull(lab.edge.url(channel, "live.m3u8"), seconds=4),
+            "cmaf": pull(lab.edge.url(channel, "master.m3u8"), seconds=4),
+            "dash": pull(lab.edge.url(channel, "manifest.mpd"), seconds=4),
         }
         with contextlib.ExitStack() as stack:
             for player in players.values():
@@ -589,14 +593,18 @@ def test_a_dead_gateway_interrupts_only_its_own_streams(tmp_path: Path, how: sig
         with push(FILM, lost.push) as first, push(FILM, kept.push):
             lab.wait(lost, "live.m3u8", "master.m3u8")
             lab.wait(kept, "live.m3u8")
-            with pull(lab.edge.url(kept, "live.flv"), seconds=20) as watching:
+            with pull(lab.edge.url(kept, "live.flv"), seconds=None) as watching:
+                until(lambda: so_far(watching).video, "the viewer of the other gateway plays")
                 lab.a.process.send_signal(how)
                 died = time.monotonic()
                 until(lambda: lab.edge.get(lost, "live.m3u8").status in (404, 503), "its stream is said to be away", 30)
                 assert time.monotonic() - died < at_most(DEAD_WITHIN)
                 assert lab.edge.get(kept, "live.m3u8").status == 200
                 assert lab.edge.get(lost, "video/index.m3u8").status in (404, 503)
-                judge(take_of(watching), FILM, cut=True)
+                seen = len(so_far(watching).video)
+                until(lambda: len(so_far(watching).video) > seen + 2 * FRAMES_PER_SECOND, "it plays on")
+                watching.stop()
+                judge(so_far(watching), FILM, cut=True)
             first.kill()
         if how is signal.SIGSTOP:
             lab.a.process.send_signal(signal.SIGCONT)
