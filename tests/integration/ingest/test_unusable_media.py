@@ -1,6 +1,7 @@
 """Media that no player can use, by every protocol: the session, the events and the refusals name the cause.
 
-All pushes of a kind begin together, because most sentences come after some seconds.
+All pushes of a kind begin together, because most sentences come after some seconds. Bodies and transport streams begin
+with the first test, so that the other ones need not wait for them.
 """
 
 from __future__ import annotations
@@ -78,6 +79,11 @@ NO_SILENCE = "silenceremove=start_periods=1:stop_periods=-1:start_threshold=-50d
 gateway = shared_gateway("ffmpeg", MILLRACE_LIMITS__FIRST_MEDIA=str(FIRST_MEDIA), MILLRACE_STREAM__LINGER="60")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def begun(bodies: dict[str, Channel], transports: dict[str, Channel]) -> None:
+    """Begins these pushes with the first test."""
+
+
 @contextlib.contextmanager
 def pushing(gateway: Gateway, pushes: dict[str, tuple[str, tuple[str, ...]]]) -> Iterator[dict[str, Channel]]:
     """Channels by name, into which ffmpeg pushes. pushes: protocol and arguments by name."""
@@ -130,15 +136,27 @@ def sounding(gateway: Gateway) -> Iterator[dict[str, Channel]]:
         yield channels
 
 
+@pytest.fixture(scope="module")
+def heard(sounding: dict[str, Channel]) -> Iterator[dict[str, Program]]:
+    """By name, a player that measures the sound. All play at the same time."""
+    with contextlib.ExitStack() as stack:
+        players = {}
+        for name, channel in sounding.items():
+            until(lambda channel=channel: channel.session()["tracks"], f"{name}: tracks")  # type: ignore[misc]
+            measure = ["ffmpeg", "-nostdin", "-hide_banner", "-t", "2", "-i", channel.url("live.flv"), "-vn", "-af"]
+            players[name] = stack.enter_context(Program([*measure, f"{NO_SILENCE},astats", "-f", "null", "-"]))
+        yield players
+
+
 @pytest.mark.parametrize("name", SOUNDS)
-def test_old_sound_becomes_aac_of_the_same_pitch(sounding: dict[str, Channel], name: str) -> None:
-    channel = sounding[name]
-    codecs = until(lambda: [track["codec"] for track in channel.session()["tracks"]], "tracks")
-    assert codecs == ["h264", "aac"]
-    measure = ["ffmpeg", "-nostdin", "-hide_banner", "-t", "2", "-i", channel.url("live.flv"), "-vn", "-af"]
-    command = [*measure, f"{NO_SILENCE},astats", "-f", "null", "-"]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True, timeout=at_most(30))
-    rate = next(line.split(": ")[1] for line in done.stderr.splitlines() if "Zero crossings rate" in line)
+def test_old_sound_becomes_aac_of_the_same_pitch(
+    sounding: dict[str, Channel], heard: dict[str, Program], name: str
+) -> None:
+    channel, player = sounding[name], heard[name]
+    assert [track["codec"] for track in channel.session()["tracks"]] == ["h264", "aac"]
+    player.wait(30)
+    assert player.process.returncode == 0, player.errors
+    rate = next(line.split(": ")[1] for line in player.errors.splitlines() if "Zero crossings rate" in line)
     assert float(rate) * 48_000 / 2 == pytest.approx(440, rel=0.1)
     assert "stream_left_out" not in [code for code, _ in findings(channel)]
 
@@ -238,17 +256,6 @@ def bodies(gateway: Gateway) -> Iterator[dict[str, Channel]]:
         yield channels
 
 
-@pytest.mark.parametrize("name", BODIES)
-def test_bodies_that_cannot_be_used_are_explained(bodies: dict[str, Channel], name: str) -> None:
-    channel, (_, _, code, words) = bodies[name], BODIES[name]
-    if code == "refused":
-        found = until(lambda: refusals(channel), f"{name}: refused", WITHIN)
-        assert found[-1][0] == "unusable"
-    else:
-        found = until(lambda: [f for f in findings(channel) if f[0] == code], f"{name}: found", WITHIN)
-    assert words in found[-1][1]
-
-
 async def test_a_correct_picture_clears_the_fault(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"]) as peer:
@@ -267,6 +274,17 @@ async def test_a_correct_picture_clears_the_fault(gateway: Gateway) -> None:
 
         await until_found(True, True)
         await until_found(False, False)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies_that_cannot_be_used_are_explained(bodies: dict[str, Channel], name: str) -> None:
+    channel, (_, _, code, words) = bodies[name], BODIES[name]
+    if code == "refused":
+        found = until(lambda: refusals(channel), f"{name}: refused", WITHIN)
+        assert found[-1][0] == "unusable"
+    else:
+        found = until(lambda: [f for f in findings(channel) if f[0] == code], f"{name}: found", WITHIN)
+    assert words in found[-1][1]
 
 
 def test_a_push_that_ends_by_itself_before_its_refusal_is_explained(gateway: Gateway) -> None:
