@@ -22,7 +22,7 @@ from tests.support.waiting import until_in_thread
 from tests.support.whip_client import publishing
 
 FILM = Film("key date", seconds=20)
-SECONDS = 5
+SECONDS = 4
 
 gateway = shared_gateway("ffmpeg", films=[FILM], MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0")
 
@@ -64,7 +64,7 @@ async def test_a_push_goes_on_after_the_date_of_its_key(gateway: Gateway, pushin
     channel = expiring(gateway)
     async with pushing(channel) as runs:  # type: ignore[attr-defined]
         await until_in_thread(lambda: channel.session()["state"] == "live", "the push is live")
-        after = int(channel.key.partition("-")[0]) + 3  # the gateway looks once a second
+        after = int(channel.key.partition("-")[0]) + 2  # the gateway looks once a second
         await until_in_thread(lambda: time.time() > after, "the date has passed")
         await until_in_thread(lambda: "key_expires" in codes(channel), "the health names the date")
         session = channel.session()

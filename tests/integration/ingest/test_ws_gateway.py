@@ -301,7 +301,7 @@ async def test_the_original_client_may_push_into_a_channel_of_this_gateway(gatew
     data = await asyncio.to_thread(_matroska, tmp_path)
     channel = gateway.channel()
     async with page(original(gateway, channel.push), frames=False) as pushing:
-        sending = asyncio.create_task(send_cut(pushing.ws, data, 5))
+        sending = asyncio.create_task(send_cut(pushing.ws, data, 3))
         await asyncio.to_thread(channel.wait_live)
         assert channel.session()["publisher"]["protocol"] == "ws"
         await sending

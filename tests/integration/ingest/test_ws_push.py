@@ -516,7 +516,7 @@ async def test_a_message_that_is_too_large_is_closed_with_1009(monkeypatch: pyte
 
 
 async def test_a_client_that_floods_pings_without_reading_is_disconnected() -> None:
-    async with rig(ping_interval=0) as lab, page(lab.url()) as pushing:
+    async with rig(ping_interval=0, first_media=1) as lab, page(lab.url()) as pushing:
         await pushing.wait("accepted")
         pushing.ws.transport.pause_reading()
         ping = bytes.fromhex("89fd00000000") + bytes(125)

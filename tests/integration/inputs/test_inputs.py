@@ -64,9 +64,9 @@ def test_a_backup_replaces_the_push_in_every_format_until_the_push_returns(gatew
         until_state(channel, "van", "ready")
         channel.wait_playable("live.m3u8")
         players = {
-            "flv": stack.enter_context(play(channel.url("live.flv"), 12)),
-            "rtmp": stack.enter_context(play(channel.rtmp, 12)),
-            "hls": stack.enter_context(play(channel.url("live.m3u8"), 12)),
+            "flv": stack.enter_context(play(channel.url("live.flv"), 9)),
+            "rtmp": stack.enter_context(play(channel.rtmp, 9)),
+            "hls": stack.enter_context(play(channel.url("live.m3u8"), 9)),
         }
         until(lambda: len(so_far(players["flv"]).video) > 20, "a player plays")
         main.kill()
@@ -165,12 +165,13 @@ def test_inputs_at_two_nodes_belong_to_one_channel(tmp_path: Path) -> None:
             until_state(channel, "main", "on air")
             until_state(channel, "van", "ready")
             until_state(there, "van", "ready")
-            with pull(there.url("live.flv"), seconds=8) as player:
+            with pull(there.url("live.flv"), seconds=None) as player:
                 until(lambda: len(so_far(player).video) > 10, "a player plays")
                 main.kill()
                 until_state(there, "van", "on air")
                 assert there.session()["input"] == "van"
-                assert take_of(player).video
+                seen = len(so_far(player).video)
+                until(lambda: len(so_far(player).video) > seen + 30, "it plays on")
             with push(FILM, there.push) as again:
                 until_state(channel, "main", "on air")
                 assert two.api("POST", f"/videostream/{channel.id}/inputs/van/take", {}).status == 200

@@ -157,13 +157,13 @@ async def test_hls_with_separate_sound_is_joined(tmp_path: Path) -> None:
 
 async def test_a_live_playlist_is_followed_over_a_discontinuity(tmp_path: Path) -> None:
     converted(tmp_path, "a.m3u8", "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0")
-    names = [line for line in (tmp_path / "a.m3u8").read_text().splitlines() if line.endswith(".ts")]
+    names = [line for line in (tmp_path / "a.m3u8").read_text().splitlines() if line.endswith(".ts")][:2]
     lines = [f"#EXTINF:1,\nfiles/{name}" for name in names]
     known = 1
 
     async def live(request: web.Request) -> web.Response:
         nonlocal known
-        # The film plays twice: its times jump back.
+        # The first half of the film plays twice: its times jump back.
         shown = [*lines, "#EXT-X-DISCONTINUITY", *lines][:known]
         known += 1
         end = "#EXT-X-ENDLIST\n" if known > 2 * len(lines) + 1 else ""
@@ -174,7 +174,7 @@ async def test_a_live_playlist_is_followed_over_a_discontinuity(tmp_path: Path) 
     async with origin(tmp_path, live=live) as base:
         assert await fails(f"{base}/live", context=context) == "the stream has ended"
     pictures = context.recorder.of(Kind.VIDEO)
-    expected = [slices(u.payload) for u in sources.read(film()).of(Kind.VIDEO)]
+    expected = [slices(u.payload) for u in sources.read(film()).of(Kind.VIDEO)][:50]
     assert [slices(u.payload) for u in pictures] == expected * 2
     assert all(0 < step < 200 for step in growing(pictures)), list(growing(pictures))
     assert len(context.recorder.tracks) == 1

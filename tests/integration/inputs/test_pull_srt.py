@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
+
+from gateway.inputs.pull import srt_pull
 from gateway.media.track import Codec, Kind
 from tests.support import clients
 from tests.support.free_ports import free_port
@@ -36,8 +39,8 @@ async def test_a_passphrase_decrypts_and_a_wrong_one_is_named() -> None:
     listener = f"srt://127.0.0.1:{port}?mode=listener&pbkeylen=24&passphrase={PASSPHRASE}"
     with send(listener):
         async with pulling(f"{url}&passphrase={PASSPHRASE}") as context:
-            await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) > 50)
-    check_media(context, least=50)
+            await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) > 25)
+    check_media(context, least=25)
     with send(listener):
         assert await failure(f"{url}&passphrase=another-secret") == "refused: wrong passphrase (1010)"
 
@@ -52,7 +55,8 @@ async def test_sound_of_broadcasting_becomes_aac() -> None:
     assert tracks.audio.codec is Codec.AAC
 
 
-async def test_errors_name_their_reason_and_no_secret() -> None:
+async def test_errors_name_their_reason_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(srt_pull, "CONNECT_SECONDS", 1.0)
     assert await failure(f"srt://127.0.0.1:{free_port()}?passphrase={PASSPHRASE}") == "no answer to the handshake"
     assert "egress.allow" in await failure("srt://10.1.2.3:9000?streamid=secret")
     assert await failure("srt://127.0.0.1:9000?streamid=read:c1") == "the address is an output of this channel"

@@ -87,12 +87,12 @@ def test_the_stream_continues_with_a_slate(gateway: Gateway, tmp_path: Path) -> 
             wait_state(channel, "ready")
             publisher.kill()
             wait_state(channel, "on air")
-            wait_bytes(flv, 20_000)
+            wait_bytes(flv, 8_000)
             with publishing(channel):
                 wait_state(channel, "ready")
                 wait_bytes(flv, 60_000)
             wait_state(channel, "on air")
-            wait_bytes(flv, 20_000)
+            wait_bytes(flv, 8_000)
             until(lambda: ts.exists() and ts.stat().st_size > 100_000, "the player gets segments", 20)
             assert viewer.running
             assert player.running

@@ -17,6 +17,7 @@ from tests.support.rewinding import StoredFilm
 from tests.support.tools import need
 
 FILM = Film("rewind-12", seconds=12, size="160x90")
+SHORT = Film("rewind-8", seconds=8, size="160x90")
 FIELDS = {"rewind": 1, "hls_time": "1", "hls_list_size": "3"}
 CLUSTER = {"MILLRACE_CLUSTER__SECRET": "secret of the cluster", "MILLRACE_SIGNING__SECRET": "secret of the keys"}
 
@@ -62,7 +63,7 @@ def hashes(channel: Channel, query: str = "rewind=3600") -> list[str]:
 
 def publish(channel: Channel) -> None:
     """Pushes the film once, and waits for the end of the stream."""
-    with push(FILM, channel.push) as pushing:
+    with push(SHORT, channel.push) as pushing:
         pushing.wait(40)
     until(lambda: channel.session()["state"] == "idle", "the end")
 
@@ -72,10 +73,10 @@ def test_two_pushes_form_one_playlist_with_every_frame(gateway: Gateway) -> None
     publish(channel)
     first = playlist(channel)
     assert first.ended
-    source = [frame.digest for frame in FILM.hashes().video]
+    source = [frame.digest for frame in SHORT.hashes().video]
     assert hashes(channel) == source
-    followers = {query: Follower() for query in ("rewind=3600", "rewind=20")}
-    with push(FILM, channel.push) as pushing:
+    followers = {query: Follower() for query in ("rewind=3600", "rewind=12")}
+    with push(SHORT, channel.push) as pushing:
         until(lambda: not playlist(channel).ended, "the second publish")
         while pushing.running:
             live = read(http("GET", channel.url("live.m3u8")))
@@ -92,8 +93,10 @@ def test_two_pushes_form_one_playlist_with_every_frame(gateway: Gateway) -> None
     assert hashes(channel) == source + source
     # Pieces of the first publish have their own address; of this one, the live segments' names go on.
     uris = [segment.uri for segment in whole.segments]
-    assert [uri.startswith("vod/720p/") for uri in uris] == [True] * 12 + [False] * (len(uris) - 12)
-    for uri in (uris[0], uris[12]):
+    assert [uri.startswith("vod/720p/") for uri in uris] == [True] * SHORT.seconds + [False] * (
+        len(uris) - SHORT.seconds
+    )
+    for uri in (uris[0], uris[SHORT.seconds]):
         reply = http("GET", channel.url(uri))
         part = http("GET", channel.url(uri), headers={"Range": "bytes=188-375"})
         assert reply.status == 200 and "immutable" in reply.headers["cache-control"]

@@ -12,7 +12,7 @@ from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.whip_client import pictures_of, publishing, slices
 
-SECONDS = 14
+SECONDS = 12
 
 
 def assert_part(name: str, got: list[bytes], sent: list[AccessUnit], least: int) -> None:
