@@ -69,7 +69,7 @@ async def live(channel: Channel) -> None:
 async def pushing(channel: Channel, **options: Any) -> AsyncIterator[Whip]:
     """A live push of pictures."""
     async with publishing(address(channel), film(), audio=False, **options) as whip:
-        await until_in_thread(lambda: channel.session()["bitrate"] > 0, "bytes arrive")
+        await until_in_thread(lambda: channel.session()["tracks"], "pictures arrive")
         yield whip
 
 

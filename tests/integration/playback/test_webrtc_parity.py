@@ -115,9 +115,7 @@ async def pushing(kind: Push, channel: Channel) -> AsyncIterator[Rtmp | WhipPush
     one = kind(channel)
     try:
         await one.start()
-        await until_in_thread(
-            lambda: publisher(channel) == kind.protocol and channel.session()["bitrate"] > 0, "it is live"
-        )
+        await until_in_thread(lambda: publisher(channel) == kind.protocol and channel.session()["tracks"], "it is live")
         yield one
     finally:
         await one.close()
