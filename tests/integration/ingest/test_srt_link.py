@@ -129,7 +129,7 @@ def test_a_thin_push_is_left_for_the_slate_and_returns_while_viewers_stay(gatewa
 
 
 def test_a_thin_link_brings_the_slate_and_viewers_stay(gateway: Gateway) -> None:
-    channel = gateway.channel(inputs=[{"kind": "push", "below": {"kbps": 300, "seconds": 3}}, {"kind": "slate"}])
+    channel = gateway.channel(inputs=[{"kind": "push", "below": {"kbps": 300, "seconds": 2}}, {"kind": "slate"}])
     with (
         udp_link(gateway.ports["srt"], Conditions(delay=10, queue=200)) as thin,
         srt_push(channel, PLAIN, thin.port),
@@ -139,7 +139,7 @@ def test_a_thin_link_brings_the_slate_and_viewers_stay(gateway: Gateway) -> None
             until(lambda: len(so_far(viewer).video) > 50, "it plays")
             thin.conditions.rate, began, delayed = 150, time.monotonic(), run_delay(gateway.process.pid)
             until(lambda: channel.session()["inputKind"] == "slate", "the slate is on air")
-            assert time.monotonic() - began - (run_delay(gateway.process.pid) - delayed) < 3 + 1.5
+            assert time.monotonic() - began - (run_delay(gateway.process.pid) - delayed) < 2 + 1.5
             thin.conditions.rate = 0
             until(lambda: channel.session()["inputKind"] == "push", "the push is on air again", 30)
             count = len(so_far(viewer).video)

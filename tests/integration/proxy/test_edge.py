@@ -29,6 +29,7 @@ from tests.support.tools import need
 
 FILM = Film("edge-40", seconds=40)
 SHORT = Film("edge-6", seconds=6)
+RECORDED = Film("edge-4", seconds=4)
 KEYS = SigningSecrets("secret of the keys")
 FAR = 4_000_000_000
 DEAD_WITHIN = 15.0  # seconds until the edge reports that the streams of a dead gateway are away
@@ -376,7 +377,7 @@ def test_srt_plays_through_the_edge_and_a_push_there_is_refused(lab: Farm) -> No
 
 def test_recordings_play_through_the_edge(lab: Farm, tmp_path: Path) -> None:
     channel = lab.b.channel(isVideo=True, isOnDemand=True, video_time="3", ondemand_time="2")
-    with push(SHORT, channel.push) as pushing:
+    with push(RECORDED, channel.push) as pushing:
         pushing.wait(30)
     media = lab.b.data / "media"
     files = until(lambda: sorted(media.glob(f"{channel.id}/mp4/**/*.mp4")), "a recording")
