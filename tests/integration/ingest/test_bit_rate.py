@@ -2,6 +2,8 @@
 
 import contextlib
 
+import pytest
+
 from tests.support.clients import pull, push, so_far, until
 from tests.support.gateway import http
 from tests.support.media import Film
@@ -11,6 +13,7 @@ FILM = Film("bit-rate")
 gateway = shared_gateway("ffmpeg", films=[FILM])
 
 
+@pytest.mark.nightly
 def test_a_push_far_above_its_limit_ends_and_others_go_on(gateway) -> None:
     limited, free = gateway.channel(maxKbps="200"), gateway.channel()
     codes = set()

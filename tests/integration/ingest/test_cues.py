@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.formats import amf0
 from gateway.formats.script_data import read_timed
 from gateway.formats.scte35 import BreakDuration, SpliceInfo, SpliceInsert, write_section
@@ -142,6 +144,7 @@ def script(name: str, /, **values: Any) -> bytes:
     return amf0.encode(name, values)
 
 
+@pytest.mark.nightly
 async def test_a_transport_stream_over_srt_sends_cues(gateway: Gateway) -> None:
     channel = gateway.channel()
     command = ["ffmpeg", "-v", "error", "-i", str(FILM.path()), "-t", "8", "-c", "copy", "-f", "mpegts", "-"]

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.lib.rfc3339 import rfc3339
 from gateway.media.track import Kind
+from tests.support.at_night import at_night
 from tests.support.clients import push, until
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
@@ -59,7 +60,7 @@ async def by_whip(channel: Channel) -> AsyncIterator[Callable[[], bool]]:
         yield lambda: not whip.client.closed
 
 
-@pytest.mark.parametrize("pushing", [by_rtmp, by_websocket, by_whip])
+@pytest.mark.parametrize("pushing", [by_rtmp, *at_night(by_websocket, by_whip)])
 async def test_a_push_goes_on_after_the_date_of_its_key(gateway: Gateway, pushing: Callable[..., object]) -> None:
     channel = expiring(gateway)
     async with pushing(channel) as runs:  # type: ignore[attr-defined]

@@ -143,6 +143,7 @@ async def test_a_stream_without_viewers_is_complete_for_its_first_viewer(gateway
 # ---- time ----
 
 
+@pytest.mark.nightly
 async def test_timestamps_continue_after_the_32_bit_wrap(gateway: Gateway) -> None:
     """32-bit milliseconds end after 49.7 days; FLV and HLS go on without a jump."""
     async with publishing(gateway, hls_list_size="20") as (channel, peer):
@@ -260,6 +261,7 @@ async def test_changed_headers_reach_every_kind_of_viewer(gateway: Gateway) -> N
         assert playlist(channel, media[0]).count("#EXT-X-DISCONTINUITY\n") == 1
 
 
+@pytest.mark.nightly
 async def test_repeated_metadata_cause_no_discontinuity(gateway: Gateway) -> None:
     async with publishing(gateway, hls_list_size="20") as (channel, peer), flv(channel) as viewer:
         await peer.headers()
@@ -274,6 +276,7 @@ async def test_repeated_metadata_cause_no_discontinuity(gateway: Gateway) -> Non
         assert "EXT-X-DISCONTINUITY\n" not in playlist(channel)
 
 
+@pytest.mark.nightly
 async def test_repeated_headers_cause_no_discontinuity(gateway: Gateway) -> None:
     async with publishing(gateway, hls_list_size="20") as (channel, peer):
         for second in range(4):
@@ -388,6 +391,7 @@ async def test_the_log_contains_no_internal_error(gateway: Gateway) -> None:
     assert '"level":"error"' not in gateway.log, re.findall(r".*\"level\":\"error\".*", gateway.log)[:3]
 
 
+@pytest.mark.nightly
 async def test_a_publisher_with_constant_track_changes_is_ended_with_a_reason(gateway: Gateway) -> None:
     async with publishing(gateway, isVideo=True, isOnDemand=True) as (channel, peer):
         await peer.headers()

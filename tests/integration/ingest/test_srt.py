@@ -13,6 +13,7 @@ from gateway.formats.mp4.reader import parse_fragments
 from gateway.lib.rfc3339 import rfc3339
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
+from tests.support.at_night import at_night
 from tests.support.clients import Program, pull, take_of, until
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import PLAIN, Film
@@ -70,6 +71,7 @@ def live(channel: Channel, *more: str) -> Iterator[Program]:
 # ---- times ----
 
 
+@pytest.mark.nightly
 def test_fragments_have_the_times_of_the_push_to_the_tick(gateway: Gateway) -> None:
     path, channel = stream("23.976 with B-frames"), gateway.channel()
     source = sorted(pts for _, pts, _ in framehash(path)[0])
@@ -104,6 +106,7 @@ def test_a_missing_wrong_or_expired_key_is_refused_with_1401(gateway: Gateway) -
         assert refusal(gateway, stream_id) == Reject.UNAUTHORIZED, stream_id
 
 
+@pytest.mark.nightly
 def test_an_idle_or_unknown_stream_is_refused_with_1404_after_the_wait(gateway: Gateway) -> None:
     channel = gateway.channel()
     began = time.monotonic()
@@ -155,7 +158,7 @@ def test_ffmpeg_ends_at_once_if_it_is_refused(gateway: Gateway) -> None:
 # ---- encryption ----
 
 
-@pytest.mark.parametrize("bytes_", [16, 24, 32])
+@pytest.mark.parametrize("bytes_", [*at_night(16, 24), 32])
 def test_a_passphrase_of_the_channel_encrypts_push_and_play(bytes_: int, gateway: Gateway) -> None:
     channel = gateway.channel(srtPassphrase=SECRET)
     options = (f"passphrase={SECRET}", f"pbkeylen={bytes_}")
@@ -192,6 +195,7 @@ def told(channel: Channel) -> list[str]:
 # ---- the life of a push ----
 
 
+@pytest.mark.nightly
 def test_a_viewer_stays_while_the_caller_reconnects(gateway: Gateway) -> None:
     channel = gateway.channel()
     with contextlib.ExitStack() as stack:
@@ -225,6 +229,7 @@ def test_the_deletion_of_a_channel_ends_push_and_players(gateway: Gateway) -> No
         assert player.connection.ended == "the peer has closed"
 
 
+@pytest.mark.nightly
 def test_a_push_outlives_the_date_of_its_key_and_cannot_return(gateway: Gateway) -> None:
     channel = gateway.channel(outdate=rfc3339(time.time() + 4, "seconds"))
     with live(channel) as publisher:
@@ -233,6 +238,7 @@ def test_a_push_outlives_the_date_of_its_key_and_cannot_return(gateway: Gateway)
         assert channel.session()["state"] == "live"
 
 
+@pytest.mark.nightly
 def test_a_backup_input_takes_over_and_gives_back(gateway: Gateway) -> None:
     channel = gateway.channel()
     inputs = [{"name": "main", "kind": "push"}, {"name": "van", "kind": "backup"}]
@@ -262,6 +268,7 @@ def test_a_silent_push_ends_in_time(secret: Gateway) -> None:
         assert peer.connection.ended == "the peer has closed"
 
 
+@pytest.mark.nightly
 def test_a_protected_channel_needs_the_sign_of_players(gateway: Gateway) -> None:
     channel = gateway.channel(playAuth="sign")
     url = channel.item["playUrls"]["srt"]

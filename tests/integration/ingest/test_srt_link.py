@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.clients import pull, push, so_far, until
 from tests.support.fleet import sharing
 from tests.support.gateway import Channel, Gateway
@@ -28,6 +30,7 @@ def link(channel: Channel) -> dict[str, Any]:
     return channel.session()["link"]
 
 
+@pytest.mark.nightly
 def test_loss_that_the_latency_does_not_cover_is_told_and_withdrawn(gateway: Gateway) -> None:
     channel = gateway.channel()
     with (
@@ -90,6 +93,7 @@ def push_input(channel: Channel) -> dict[str, Any]:
     return next(one for one in inputs if one["kind"] == "push")
 
 
+@pytest.mark.nightly
 def test_a_thin_push_is_left_for_the_slate_and_returns_while_viewers_stay(gateway: Gateway) -> None:
     rule = {"kbps": 300, "seconds": 3}
     channel = gateway.channel(inputs=[{"kind": "push", "below": rule}, {"kind": "slate"}])
@@ -166,6 +170,7 @@ def test_the_link_of_a_push_at_another_node_is_known_where_the_stream_is(tmp_pat
                 until(lambda: "link_latency_low" in link_codes(channel), "its faults are found", 20)
 
 
+@pytest.mark.nightly
 def test_the_links_of_a_bonded_push_have_shares_and_one_that_is_down_is_a_fault(gateway: Gateway) -> None:
     channel = gateway.channel()
     with (

@@ -71,6 +71,7 @@ def lost_through(gateway: Gateway, loss: float, latency: float, seconds: float) 
     return 100 * (1 - len(recorded(gateway, channel)) / (turns * len(wanted)))
 
 
+@pytest.mark.nightly
 def test_nothing_is_lost_at_20_percent(gateway: Gateway) -> None:
     assert lost_through(gateway, 20, ENOUGH, FILM.seconds) == 0
 
@@ -85,6 +86,7 @@ def test_nearly_nothing_is_lost_at_20_percent_with_ten_round_trips(gateway: Gate
     assert lost_through(gateway, 20, 10 * ROUND_TRIP, LONG) < 0.1
 
 
+@pytest.mark.nightly
 def test_ffmpeg_as_player_gets_everything_at_5_percent(gateway: Gateway) -> None:
     channel = gateway.channel("player")
     with (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -78,13 +80,26 @@ def test_the_port_of_a_deleted_channel_is_closed(gateway: Gateway, port: int) ->
     until(lambda: refusal(port, timeout=0.3) is None, "the port is closed")
 
 
-def test_a_port_in_use_is_told_and_opened_when_it_is_free(gateway: Gateway, port: int) -> None:
+@contextlib.contextmanager
+def in_use(gateway: Gateway, port: int) -> Iterator[Channel]:
+    """A channel whose port belongs to another program during the block."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("", port))
         channel = gateway.channel(srtPort=port)
         until(lambda: f":{port} cannot be opened" in gateway.log, "the log names the port")
+        yield channel
+
+
+def test_a_port_in_use_is_told(gateway: Gateway, port: int) -> None:
+    with in_use(gateway, port) as channel:
         (finding,) = channel.session()["health"]
         assert (finding["code"], finding["value"], finding["level"]) == ("srt_port", str(port), "fault")
         assert f":{port} cannot be opened" in finding["text"]
+
+
+@pytest.mark.nightly
+def test_a_port_in_use_is_opened_when_it_is_free(gateway: Gateway, port: int) -> None:
+    with in_use(gateway, port) as channel:
+        assert channel.session()["health"]
     until(lambda: refusal(port, timeout=0.3) == 0, "the port is tried again", 40)
     assert channel.session()["health"] == []

@@ -85,6 +85,7 @@ def test_a_broken_push_after_a_stopped_one_is_a_break(gateway: Gateway) -> None:
     assert ended(channel) == ["publisher gone", "stopped by the encoder"]
 
 
+@pytest.mark.nightly
 def test_other_nodes_tell_a_stop_of_a_forwarded_push(tmp_path: Path) -> None:
     with sharing(tmp_path, 2, MILLRACE_STREAM__LINGER="60") as (holder, other):
         channel = holder.channel()

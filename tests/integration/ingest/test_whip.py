@@ -309,6 +309,7 @@ async def test_metrics_count_the_push(gateway: Gateway) -> None:
     assert value('millrace_auth_failures_total{reason="NotAuthorized",what="publish"}') == refused + 1
 
 
+@pytest.mark.nightly
 async def test_b_frames_are_reported_during_playback_by_webrtc(gateway: Gateway) -> None:
     """The push uses RTMP, because browsers send no reordered pictures over WebRTC."""
     from tests.support.clients import push

@@ -67,6 +67,7 @@ def packets(url: str, seconds: float) -> list[tuple[str, float]]:
     return [(packet["codec_type"], float(packet["dts_time"])) for packet in json.loads(done.stdout)["packets"]]
 
 
+@pytest.mark.nightly
 def test_the_first_viewer_gets_all_sound_after_an_idle_time(gateway: Gateway, channel: Channel) -> None:
     # Sound that came before the first key frame is not published.
     until(lambda: (channel.session()["measured"]["gop"] or 0) > 2.9, "a whole GOP", 45)

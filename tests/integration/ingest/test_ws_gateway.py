@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from gateway.media import nal
 from gateway.media.h264 import parse_avcc
 from gateway.media.track import Kind
+from tests.support.at_night import at_night
 from tests.support.clients import probe, pull, take_of, until
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import VP8, excerpt, framehash_command, parse_framehash
@@ -118,6 +119,7 @@ def segment_seconds(mpd: str) -> float:
     return int(found[2]) / int(found[1])
 
 
+@pytest.mark.nightly
 async def test_every_format_plays_a_push_of_frames(gateway: Gateway) -> None:
     film = camera(seconds=12)
     channel = gateway.channel()
@@ -146,7 +148,7 @@ async def test_every_format_plays_a_push_of_frames(gateway: Gateway) -> None:
     ("arguments", "video"),
     [
         ((*VP8, "-b:v", "400k", "-g", "60"), "transcode"),
-        ((*X264, "-tune", "zerolatency", "-g", "30", "-pix_fmt", "yuv420p"), "copy"),
+        *at_night(((*X264, "-tune", "zerolatency", "-g", "30", "-pix_fmt", "yuv420p"), "copy")),
     ],
     ids=["VP8", "H.264"],
 )
@@ -191,6 +193,7 @@ async def test_bytes_that_are_not_a_recording_close_the_push_with_a_code(gateway
 # ---- keys and ends ----
 
 
+@pytest.mark.nightly
 async def test_a_kick_a_deletion_or_an_expiry_ends_a_push(gateway: Gateway) -> None:
     film = camera(seconds=4, sound=False)
 
@@ -276,7 +279,7 @@ def original(gateway: Gateway, target: str, codec: str | None = "h264") -> str:
     return f"ws://127.0.0.1:{gateway.ports['ws']}/rtmps/" + (f"{codec}/" if codec else "") + target
 
 
-@pytest.mark.parametrize("codec", ["h264", "vp8o", None])
+@pytest.mark.parametrize("codec", ["h264", *at_night("vp8o", None)])
 async def test_the_original_client_pushes_to_a_listed_target(
     gateway: Gateway, tmp_path: Path, codec: str | None
 ) -> None:
