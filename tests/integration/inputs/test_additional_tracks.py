@@ -103,6 +103,7 @@ def heights(folder: Path) -> list[set[int]]:
     return found
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("pair", ["sqlite"], indirect=True)
 def test_a_push_that_arrives_at_another_node_has_all_its_tracks(pair: Pair) -> None:
     channel = pair.a.channel(isHls=True, inputs=INPUTS, audioTracks="en, fr, de")

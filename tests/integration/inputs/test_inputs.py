@@ -8,6 +8,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.formats.flv.tag import TrackStart
 from gateway.media.track import AccessUnit, Codec, Kind
 from tests.support.clients import Program, new_ffmpeg, pull, push, so_far, take_of, until
@@ -156,6 +158,7 @@ def test_inputs_can_be_taken_by_hand_and_switches_are_listed(gateway: Gateway) -
     assert {"from": "van", "to": "main"} in [{"from": s["from"], "to": s["to"]} for s in switched]
 
 
+@pytest.mark.nightly
 def test_inputs_at_two_nodes_belong_to_one_channel(tmp_path: Path) -> None:
     with sharing(tmp_path, 2) as (one, two):
         channel = one.channel()

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support import clients, films
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.inputs import kill_demuxers
@@ -72,6 +74,7 @@ def stored(gateway: Gateway, key: str, path: Path) -> str:
     return key
 
 
+@pytest.mark.nightly
 def test_a_playlist_replaces_a_pull_that_ends(gateway: Gateway) -> None:
     origin = gateway.channel("origin")
     key = stored(gateway, "shows/b.mp4", films.plain("stand-in.mp4", 4, "-g", "30", "-bf", "2"))
@@ -116,6 +119,7 @@ def test_a_slate_replaces_a_playlist_until_its_killed_worker_is_replaced(gateway
     assert {"from": "slate", "to": "tv", "reason": "better"} in data
 
 
+@pytest.mark.nightly
 def test_a_playlist_that_is_always_on_air_is_live_without_a_push(gateway: Gateway) -> None:
     key = stored(gateway, "shows/a.mp4", films.plain("always.mp4", 4, "-g", "30", "-bf", "2"))
     item = {"name": "tv", "kind": "playlist", "items": [key, "shows/gone.mp4"], "always": True}

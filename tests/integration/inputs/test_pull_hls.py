@@ -22,6 +22,7 @@ from tests.integration.inputs.test_pull_http import (
     slices,
 )
 from tests.support import sources
+from tests.support.at_night import at_night
 from tests.support.inputs import FakeInput
 
 HLS = ("-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0")
@@ -59,7 +60,7 @@ async def test_the_password_of_the_address_goes_to_all_files_of_its_origin(tmp_p
             assert strange == [""]
 
 
-@pytest.mark.parametrize("length", [None, 500])
+@pytest.mark.parametrize("length", [None, *at_night(500)])
 async def test_a_server_without_byte_ranges_is_read_from_the_offset_on(tmp_path: Path, length: int | None) -> None:
     """length: the server has ranges, but each has so many bytes more than it should; None: it has no ranges."""
     converted(tmp_path, "a.m3u8", *HLS, "-hls_segment_type", "fmp4", "-hls_flags", "single_file")
@@ -104,7 +105,7 @@ def failing(folder: Path, failures: dict[str, list[int]]) -> tuple[Handler, list
     return answer, asked
 
 
-@pytest.mark.parametrize("how", ["mpegts", "fmp4"])
+@pytest.mark.parametrize("how", ["mpegts", *at_night("fmp4")])
 async def test_a_request_that_fails_once_is_repeated(tmp_path: Path, how: str) -> None:
     converted(tmp_path, "a.m3u8", *HLS, "-hls_segment_type", how)
     playlist = (tmp_path / "a.m3u8").read_text()
@@ -126,7 +127,7 @@ async def test_a_request_that_fails_once_is_repeated(tmp_path: Path, how: str) -
     assert asked.count(f"a2{ends}") == asked.count(f"a3{ends}") == 2
 
 
-@pytest.mark.parametrize("how", ["mpegts", "fmp4"])
+@pytest.mark.parametrize("how", [*at_night("mpegts"), "fmp4"])
 async def test_a_segment_that_fails_twice_leaves_a_gap(tmp_path: Path, how: str) -> None:
     converted(tmp_path, "a.m3u8", *HLS, "-hls_segment_type", how)
     server, _ = failing(tmp_path, {f"a1.{end}": [404, 404] for end in ("ts", "m4s")})

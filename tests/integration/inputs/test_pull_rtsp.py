@@ -17,6 +17,7 @@ from gateway.media import nal
 from gateway.media.track import Codec, Kind
 from gateway.ports.errors import OutputError
 from tests.support import sources
+from tests.support.at_night import at_night
 from tests.support.inputs import FakeInput, growing, running_source, worker_pool
 from tests.support.rtsp_camera import Camera
 from tests.support.time_outs import at_most
@@ -47,7 +48,7 @@ async def fails(url: str, allow: tuple[str, ...] = LOOPBACK) -> str:
 
 
 @pytest.mark.parametrize("udp", [False, True])
-@pytest.mark.parametrize("bframes", [0, 2])
+@pytest.mark.parametrize("bframes", [*at_night(0), 2])
 async def test_pictures_and_sound_are_pulled_unchanged(udp: bool, bframes: int) -> None:
     source, context = source_of(bframes=bframes), FakeInput()
     async with Camera(source, udp_only=udp) as camera, running_source(pull(camera.url), context):
@@ -129,8 +130,7 @@ REFUSAL = b"RTSP/1.0 501 Not Implemented\r\nCSeq: CSEQ\r\n\r\n"
 @pytest.mark.parametrize(
     ("answers", "methods"),
     [
-        ({}, ["OPTIONS"] * 3),
-        ({"OPTIONS": OFFER}, ["OPTIONS", "GET_PARAMETER", "GET_PARAMETER"]),
+        *at_night(({}, ["OPTIONS"] * 3), ({"OPTIONS": OFFER}, ["OPTIONS", "GET_PARAMETER", "GET_PARAMETER"])),
         ({"OPTIONS": OFFER, "GET_PARAMETER": REFUSAL}, ["OPTIONS", "GET_PARAMETER", "OPTIONS", "OPTIONS"]),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.media.track import Kind
 from tests.support import clients
+from tests.support.at_night import at_night
 from tests.support.free_ports import free_port
 from tests.support.gateway import Gateway
 from tests.support.inputs import FakeInput
@@ -36,7 +37,9 @@ def send_udp(port: int, *how: str, host: str = "127.0.0.1", loop: bool = False) 
     return send(f"udp://{host}:{port}?pkt_size=1316&ttl=0", *how, loop=loop)
 
 
-@pytest.mark.parametrize("form", ["udp://127.0.0.1:{}", "udp://@127.0.0.1:{}", "udp://127.0.0.1@127.0.0.1:{}"])
+@pytest.mark.parametrize(
+    "form", [*at_night("udp://127.0.0.1:{}", "udp://@127.0.0.1:{}"), "udp://127.0.0.1@127.0.0.1:{}"]
+)
 async def test_a_stream_over_udp_is_pulled_unchanged(form: str) -> None:
     port = free_port()
     async with pulling(form.format(port)) as context:
