@@ -56,6 +56,7 @@ async def test_an_early_player_waits_and_starts_automatically(gateway: Gateway) 
         assert (await playing).code == PLAYING
 
 
+@pytest.mark.nightly
 async def test_an_unpublished_stream_is_not_found_after_the_wait(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as player:
         began = time.monotonic()

@@ -88,7 +88,9 @@ def judged(
 gateway = shared_gateway(MILLRACE_STREAM__LINGER="1")
 
 
-@pytest.mark.parametrize("more", [(), ("-re",)], ids=["at once", "in real time"])
+@pytest.mark.parametrize(
+    "more", [(), pytest.param(("-re",), marks=pytest.mark.nightly)], ids=["at once", "in real time"]
+)
 def test_waiting_viewers_of_the_gateway_get_the_whole_stream(gateway: Gateway, more: tuple[str, ...]) -> None:
     channel = gateway.channel()
     ports = (gateway.ports["http"], gateway.ports["rtmp"])

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import pytest
 
+from tests.support.at_night import at_night
 from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_of, until
 from tests.support.free_ports import free_ports
 from tests.support.gateway import Channel, Gateway
@@ -68,6 +69,7 @@ def test_gstreamer_publishes_and_another_gstreamer_gets_the_same_pictures(gatewa
     assert len(sounds) > 100 and sent_sounds
 
 
+@pytest.mark.nightly
 def test_gstreamer_watches_an_rtmp_stream_and_pushes_with_a_bearer_token(gateway: Gateway) -> None:
     channel = gateway.channel()
     with push(FILM, channel.push):
@@ -120,7 +122,7 @@ def test_ffmpeg_publishes_by_whip(gateway: Gateway) -> None:
     assert len(take.video) > 30 and len(take.audio) > 50
 
 
-@pytest.mark.parametrize("flags", [[], ["-whip_flags", "dtls_active"]], ids=["passive", "active"])
+@pytest.mark.parametrize("flags", [*at_night([]), ["-whip_flags", "dtls_active"]], ids=["passive", "active"])
 def test_pictures_of_ffmpeg_come_out_unchanged(gateway: Gateway, flags: list[str]) -> None:
     channel = gateway.channel()
     command = [

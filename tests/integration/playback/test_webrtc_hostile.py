@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.media.track import AccessUnit, Kind
+from tests.support.at_night import at_night
 from tests.support.gateway import Channel, Gateway
 from tests.support.shared_gateway import shared_gateway
 from tests.support.sources import h264
@@ -171,7 +172,7 @@ async def test_forged_and_replayed_packets_of_a_publisher_are_dropped(gateway: G
         assert dropped(gateway, "srtp") > before + 100
 
 
-@pytest.mark.parametrize("kind", ["checks", "handshakes", "media", "noise"])
+@pytest.mark.parametrize("kind", ["checks", "handshakes", *at_night("media", "noise")])
 async def test_a_flood_from_unknown_addresses_uses_no_memory_and_gets_no_answer(gateway: Gateway, kind: str) -> None:
     data = {
         "checks": b"\x00\x01\x00\x08\x21\x12\xa4\x42" + bytes(12) + b"\x00\x06\x00\x04ab:c",
@@ -218,7 +219,9 @@ async def test_a_certificate_that_differs_from_the_offer_gets_no_media(gateway: 
         whep.network.close()
 
 
-async def test_slow_bodies_and_long_headers_are_refused_and_open_no_session(gateway: Gateway) -> None:
+@asynccontextmanager
+async def slow_bodies(gateway: Gateway) -> AsyncIterator[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+    """Connections with requests whose bodies do not end, beside refused requests with long headers."""
     async with watched(gateway) as (channel, whip, _):
         await until_in_thread(lambda: metric(gateway, OPENING) == 0, "the sessions of earlier tests are over", 60)
         before, address = resident(gateway), ("127.0.0.1", gateway.ports["http"])
@@ -238,17 +241,28 @@ async def test_slow_bodies_and_long_headers_are_refused_and_open_no_session(gate
             writer.close()
         assert metric(gateway, OPENING) == 0
         assert resident(gateway) < before + 20_000_000
-
-        async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-            with contextlib.suppress(ConnectionError), contextlib.closing(writer):
-                while not reader.at_eof():
-                    writer.write(b"a=x\r\n")
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(1):
-                            return await reader.read()
-            return b""
-
-        async with asyncio.timeout(at_most(30)):  # 10 s are allowed, however many bytes come
-            answers = await asyncio.gather(*(drip(*connection) for connection in slow))
-        assert not any(b" 201 " in answer or b" 200 " in answer for answer in answers)
+        yield slow
+        for _, writer in slow:
+            writer.close()
     assert '"level":"error"' not in gateway.log
+
+
+async def test_slow_bodies_and_long_headers_open_no_session(gateway: Gateway) -> None:
+    async with slow_bodies(gateway):
+        pass
+
+
+@pytest.mark.nightly
+async def test_slow_bodies_are_refused_in_time(gateway: Gateway) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
+            while not reader.at_eof():
+                writer.write(b"a=x\r\n")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        return await reader.read()
+        return b""
+
+    async with slow_bodies(gateway) as slow, asyncio.timeout(at_most(30)):  # 10 s are allowed, however many bytes come
+        answers = await asyncio.gather(*(drip(*connection) for connection in slow))
+        assert not any(b" 201 " in answer or b" 200 " in answer for answer in answers)

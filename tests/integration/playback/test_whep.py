@@ -11,6 +11,7 @@ import pytest
 from gateway.media.opus import RATE
 from gateway.media.track import Kind
 from gateway.protocols.rtp import rtcp
+from tests.support.at_night import at_night
 from tests.support.clients import push, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import AUDIO_ONLY, VIDEO_ONLY, Film
@@ -65,7 +66,7 @@ async def test_pictures_and_sound_arrive_and_the_viewer_is_counted(gateway: Gate
     assert '"event":"WHEP viewer left"' in gateway.log
 
 
-@pytest.mark.parametrize("tcp", [False, True], ids=["UDP", "TCP"])
+@pytest.mark.parametrize("tcp", [False, *at_night(True)], ids=["UDP", "TCP"])
 async def test_a_lost_packet_is_resent_and_a_key_frame_is_sent_on_request(channel: Channel, tcp: bool) -> None:
     async with watching(channel.url("whep"), tcp=tcp) as whep:
         await whep.watch(lambda: len(whep.pictures) > 20)
@@ -128,6 +129,7 @@ def payloads(units: list) -> list[bytes]:  # type: ignore[type-arg]
     return [unit.payload for unit in units]
 
 
+@pytest.mark.nightly
 async def test_an_idle_or_unknown_channel_gives_404_after_the_wait(gateway: Gateway) -> None:
     channel = gateway.channel()
     for name in (channel.id, "no-such-channel"):
