@@ -147,6 +147,7 @@ def test_every_protocol_plays_through_the_edge(lab: Farm) -> None:
                 judge(take_of(player), FILM, cut=name in ("flv", "rtmp"))
 
 
+@pytest.mark.nightly
 def test_a_waiting_viewer_starts_with_the_push(lab: Farm) -> None:
     channel = lab.a.channel(isFlv=True)
     with pull(lab.edge.url(channel, "live.flv"), seconds=3) as waiting, push(SHORT, channel.push):
@@ -254,6 +255,7 @@ async def test_simultaneous_requests_for_one_reload_or_part_cause_one_request_up
     assert lab.edge.metrics()["millrace_edge_upstream_requests_total"] - before == 1
 
 
+@pytest.mark.nightly
 def test_many_flv_viewers_cause_one_pull(lab: Farm, live: Channel) -> None:
     before = lab.edge.metrics()["millrace_pulls_total"]
     with contextlib.ExitStack() as stack:
@@ -587,7 +589,8 @@ def test_an_edge_can_find_streams_by_asking_configured_gateways(tmp_path: Path) 
 # ---- faults ----
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.nightly), signal.SIGSTOP])
+@pytest.mark.nightly
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_dead_gateway_interrupts_only_its_own_streams(tmp_path: Path, how: signal.Signals) -> None:
     with farm(tmp_path) as lab:
         lost, kept = lab.a.channel(isFlv=True, isHls=True, isCMAF=True), lab.b.channel(isFlv=True, isHls=True)

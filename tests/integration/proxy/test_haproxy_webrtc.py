@@ -107,6 +107,7 @@ def common(first: list[bytes], second: list[bytes]) -> int:
     return count
 
 
+@pytest.mark.nightly
 async def test_a_push_and_a_viewer_work_from_the_offer_to_the_end(site: Site) -> None:
     async with pushing(site) as (channel, whip):
         assert whip.url.startswith(f"http://localhost:{site.front.ports['http']}/{channel.id}/whip/")
