@@ -147,6 +147,7 @@ async def test_a_rendition_has_pictures_and_sound_on_every_process(nodes: Cores)
             viewer.close()
 
 
+@pytest.mark.nightly
 async def test_viewers_of_every_process_can_change_renditions(nodes: Cores) -> None:
     """A process without the ladder pulls a rendition while a viewer of its own needs it."""
     async with renditions(nodes) as channel, contextlib.AsyncExitStack() as stack:
@@ -164,7 +165,9 @@ async def test_viewers_of_every_process_can_change_renditions(nodes: Cores) -> N
             assert steps == {1}, "the numbers continue"
 
 
-async def test_viewers_of_every_process_share_one_conversion(nodes: Cores) -> None:
+@contextlib.asynccontextmanager
+async def converted(nodes: Cores) -> AsyncIterator[Channel]:
+    """A push whose pictures and sound are converted for a viewer of each process."""
     channel = nodes.channel()
     with push(BFRAMES, channel.push):
         await asyncio.to_thread(channel.wait_live)
@@ -174,6 +177,17 @@ async def test_viewers_of_every_process_share_one_conversion(nodes: Cores) -> No
         assert running_conversions(channel) == 2, "one for the sound, one for the pictures"
         for viewer in viewers.values():
             viewer.close()
+        yield channel
+
+
+async def test_viewers_of_every_process_share_one_conversion(nodes: Cores) -> None:
+    async with converted(nodes):
+        pass
+
+
+@pytest.mark.nightly
+async def test_conversions_end_after_the_last_viewer_of_every_process(nodes: Cores) -> None:
+    async with converted(nodes) as channel:
         await asyncio.to_thread(until, lambda: running_conversions(channel) == 0, "the conversions end", 30)
 
 
@@ -208,6 +222,7 @@ async def test_any_process_can_change_and_end_any_session(nodes: Cores) -> None:
             await viewer.network.until(lambda: viewer.client.closed)  # noqa: B023
 
 
+@pytest.mark.nightly
 async def test_any_gateway_can_change_and_end_sessions_of_others(tmp_path: Path) -> None:
     """A load balancer may send each request to another machine. The media stay with the first one."""
     with sharing(tmp_path, 2) as (owner, other):

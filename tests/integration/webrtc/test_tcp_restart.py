@@ -32,6 +32,7 @@ async def over_tcp(gateway: Cores, url: str) -> WebRtcSession:
     return session
 
 
+@pytest.mark.nightly
 async def test_a_rolling_restart_interrupts_no_session_over_tcp(tmp_path: Path) -> None:
     need("ffmpeg")
     with gateway_of(tmp_path / "gateway") as gateway:

@@ -24,6 +24,7 @@ from gateway.settings.layers import load
 from gateway.workers.programs.codec import VideoDecoder
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
+from tests.support.at_night import at_night
 from tests.support.media import VP8, VP9
 from tests.support.sources import Source, source
 from tests.support.time_outs import at_most
@@ -115,7 +116,7 @@ async def pushing(name: str, *, sound: bool) -> AsyncIterator[Push]:
     assert not errors
 
 
-@pytest.mark.parametrize("name", ["VP9", "AV1", "H265"])
+@pytest.mark.parametrize("name", [*at_night("VP9"), "AV1", "H265"])
 async def test_pictures_are_published_unchanged(name: str) -> None:
     film = source(*PICTURES, "-t", "2", "-g", "15", *ENCODERS[name], container="matroska")
     async with pushing(name, sound=False) as push:
