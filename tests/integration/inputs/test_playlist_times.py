@@ -41,7 +41,7 @@ def pictures(store: Store, key: str) -> list[bytes]:
 async def test_a_film_is_cut_at_the_time_of_the_next_one(store: Store) -> None:
     store.put(film("four.mp4", 4), "a.mp4")
     store.put(film("red.mp4", 1, "-vf", "hue=s=0"), "b.mp4")
-    source, context = by_day(store, clock_at(19, 59, 55), "a.mp4", "b.mp4@20:00"), FakeInput()
+    source, context = by_day(store, clock_at(19, 59, 53), "a.mp4", "b.mp4@20:00"), FakeInput()
     first, second = pictures(store, "a.mp4"), pictures(store, "b.mp4")
     async with running_source(source, context):
         pictures_of_b = set(second)

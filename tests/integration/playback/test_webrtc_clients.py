@@ -50,7 +50,7 @@ def test_gstreamer_publishes_and_another_gstreamer_gets_the_same_pictures(gatewa
     channel = gateway.channel()
     with Program(gst("whip", whip(channel), "--seconds", "60")) as publisher:
         until(lambda: channel.session()["bitrate"] > 100_000, f"live: {publisher.output[-300:]}", 20)
-        with Program(gst("whep", channel.url("whep"), "--seconds", "5")) as viewer:
+        with Program(gst("whep", channel.url("whep"), "--seconds", "6")) as viewer:
             viewer.process.wait(at_most(40))
             got = said(viewer.output)
         with pull(channel.url("live.flv"), seconds=3) as player:

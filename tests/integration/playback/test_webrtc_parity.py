@@ -14,6 +14,7 @@ import pytest
 
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.media.track import AccessUnit, Kind
+from tests.support.at_night import at_night
 from tests.support.clients import Program, push
 from tests.support.gateway import Channel, Gateway, Reply, http
 from tests.support.media import Film
@@ -209,7 +210,7 @@ async def test_a_new_key_keeps_the_push_and_refuses_the_old_key(gateway: Gateway
     assert fates == [(["revoked", "in_use"], "live")] * 2
 
 
-@pytest.mark.parametrize(("first", "second"), [(Rtmp, WhipPush), (WhipPush, Rtmp)])
+@pytest.mark.parametrize(("first", "second"), [*at_night((Rtmp, WhipPush)), (WhipPush, Rtmp)])
 async def test_a_silent_push_is_taken_over_by_another_protocol(gateway: Gateway, first: Push, second: Push) -> None:
     channel = gateway.channel()
     async with pushing(first, channel) as one, AsyncExitStack() as stack:
