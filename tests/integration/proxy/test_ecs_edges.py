@@ -38,13 +38,12 @@ async def started(folder: Path) -> AsyncIterator[tuple[Ecs, Containers, Gateway]
             folder / "gateway",
             **credentials(double.url),
             **shared,
-            MILLRACE_STREAM__LINGER="1",
+            MILLRACE_STREAM__LINGER="2",
             MILLRACE_WORKERS__RUNNER="ecs",
             MILLRACE_ECS__CLUSTER="video-streaming",
             MILLRACE_ECS__TASK="millrace-worker",
             MILLRACE_ECS__CONTAINER="worker",
             MILLRACE_ECS__SUBNETS="subnet-0123456789abcdef0",
-            MILLRACE_STREAM__LINGER="2",
         )
         try:
             await asyncio.to_thread(gateway.wait_ready)
