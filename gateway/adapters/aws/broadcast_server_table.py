@@ -122,10 +122,11 @@ class BroadcastServerTable:
         if _role_of(dns, rows) is not None:
             await self._write(self._task(event, known, dns, "serves"))
             return
-        role = next((r for r in ROLES if rows.get(r, {}).get("replaced", "yes") != "no"), None)
+        role = _free_role(rows)
         if role is None:
             await self._write(self._task(event, known, dns, "waits"))
             log.info("a broadcast server waits for a role", dns=dns)
+            await self._fill()
             return
         await self._write(self._task(event, known, dns, "serves"), self._serve(role, dns, event.id))
         log.info("a broadcast server got a role", role=role, dns=dns)
@@ -138,15 +139,32 @@ class BroadcastServerTable:
         if role is None:
             await self._write(*writes)
             return
-        waiting = [row for key, row in rows.items() if key.startswith(_TASK) and row.get("state") == "waits"]
-        if not waiting:
+        successor = _first_waiting(rows)
+        if successor is None:
             await self._write(*writes, self._free(role, dns))
             log.info("a broadcast server left its role", role=role, dns=dns)
+            await self._fill()
             return
-        successor = min(waiting, key=lambda row: (row.get("time", ""), row["role"]))
         serve = self._serve(role, successor["dns"], successor["eventid"], previous=dns)
         await self._write(*writes, serve, self._promote(successor))
         log.info("a broadcast server replaced another one", role=role, dns=successor["dns"], instead_of=dns)
+
+    async def _fill(self) -> None:
+        """Gives a free role to a waiting task.
+
+        One gateway may free a role while another one lets a task wait: neither has read what the other one writes. Both
+        look again behind their write, and at least one of them sees both.
+        """
+        for _ in range(_MAX_ATTEMPTS):
+            rows = await self._rows()
+            role, task = _free_role(rows), _first_waiting(rows)
+            if role is None or task is None:
+                return
+            try:
+                await self._write(self._serve(role, task["dns"], task["eventid"]), self._promote(task))
+            except _RowChanged:
+                continue
+            log.info("a broadcast server got a role", role=role, dns=task["dns"])
 
     # ---- rows ----
 
@@ -204,3 +222,13 @@ def _role_of(dns: str, rows: Rows) -> str | None:
     """Returns the role of a server; None if it has none, or was replaced."""
     serving = (role for role in ROLES if rows.get(role, {}).get("replaced") == "no")
     return next((role for role in serving if dns and rows[role].get("dns") == dns), None)
+
+
+def _free_role(rows: Rows) -> str | None:
+    return next((role for role in ROLES if rows.get(role, {}).get("replaced", "yes") != "no"), None)
+
+
+def _first_waiting(rows: Rows) -> Mapping[str, str] | None:
+    """Returns the row of the task that waits longest for a role."""
+    waiting = [row for key, row in rows.items() if key.startswith(_TASK) and row.get("state") == "waits"]
+    return min(waiting, key=lambda row: (row.get("time", ""), row["role"]), default=None)

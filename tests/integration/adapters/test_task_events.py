@@ -184,6 +184,27 @@ async def test_two_readers_of_one_queue_agree(ministack: str, monkeypatch: pytes
         assert {s["dns"] for s in await at.told()} == {B, C}
 
 
+@pytest.mark.parametrize("late", ["the start", "the stop"])
+async def test_a_start_and_a_stop_that_do_not_see_each_other_leave_no_role_free(
+    dynamo: str, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    """Two gateways read the rows at the same time, and then write one after the other."""
+    async with rig(monkeypatch) as at:
+        other = Rig(BroadcastServerTable(at.session, TABLE), at.ec2, at.session)
+        await at.take(*starts("a"), *starts("b"))
+        first, second = (stops("a"), starts("c")) if late == "the start" else (starts("c"), stops("a"))
+        rows = [await other.servers._rows()]
+        await at.take(*first)
+        read = other.servers._rows
+
+        async def outdated() -> dict[str, dict[str, str]]:
+            return rows.pop() if rows else await read()
+
+        monkeypatch.setattr(other.servers, "_rows", outdated)
+        await other.take(second[-1] if late == "the start" else second[0])
+        assert await at.roles() == {"primary": (C, "no"), "secondary": (B, "no")}
+
+
 async def test_a_task_without_its_interface_is_identified_by_its_row(
     dynamo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
