@@ -51,7 +51,8 @@ def stage(gateway: Gateway) -> Iterator[Channel]:
     with pushing(channel, FILM, timed()):
         channel.wait_live()
         channel.wait_playable("live.m3u8", "master.m3u8", "manifest.mpd")
-        until(lambda: "SCTE35-IN" in http("GET", channel.url("live.m3u8")).text, "a break has ended", 30)
+        for path in ("live.m3u8", "video/index.m3u8", "audio/index.m3u8"):
+            until(lambda: "EXT-X-CUE-IN" in http("GET", channel.url(path)).text, "a break has ended", 30)  # noqa: B023
         yield channel
 
 
