@@ -32,7 +32,7 @@ systemctl is-enabled millrace.service
 cd /tmp
 millrace --version
 # Root's command: the service's user and settings.
-/usr/sbin/millrace user add eva --password-stdin <<<'a long password of eva'
+/usr/sbin/millrace user add eva --role administrator --password-stdin <<<'a long password of eva'
 stat -c '%U' /var/lib/millrace/console.db
 # As the unit starts it: port 80 by capability, no way to more rights.
 MILLRACE_CONFIG=/etc/millrace/millrace.toml MILLRACE_ADMIN__TOKEN=a-token-of-this-test setpriv --reuid=millrace \\
