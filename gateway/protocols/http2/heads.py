@@ -11,6 +11,7 @@ from typing import Final
 from hpack.table import HeaderTable
 
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.http2.header_decoder import Field
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 §5.6.2, without upper case (§8.2)
 # §8.2.1: no NUL, CR and LF, and no white space at both ends.
@@ -20,6 +21,7 @@ _TARGET: Final = re.compile(rb"(?:/[\x21-\x7e\x80-\xff]*|\*)")
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path"))
 # §8.2.2: "An endpoint MUST NOT generate an HTTP/2 message containing connection-specific header fields."
 _OF_CONNECTION: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+_REMEMBERED_BYTES: Final = 2048  # of the fields of a request that is remembered; those of browsers have a few hundred
 _DROPPED: Final = frozenset((b"connection", b"keep-alive", b"transfer-encoding"))
 # Indexes of the static table (RFC 7541, Appendix A), of fields and of names.
 _FIELDS: Final = {field: index for index, field in reversed(list(enumerate(HeaderTable.STATIC_TABLE, 1)))}
@@ -30,12 +32,16 @@ class MalformedRequest(RemoteProtocolError):
     """The head of a stream is not a request (RFC 9113 §8.1.1). The stream ends with PROTOCOL_ERROR."""
 
 
-@lru_cache(maxsize=2048)
-def request_head(fields: tuple[tuple[bytes, bytes], ...], has_body: bool) -> tuple[bytes, bool]:
+def request_head(fields: tuple[Field, ...], has_body: bool) -> tuple[bytes, bool]:
     """Returns the head of a request for a parser of HTTP/1, and whether its body must be sent in chunks.
 
     A body without Content-Length is sent in chunks, which need HTTP/1.1. Raises MalformedRequest.
     """
+    size = sum(len(name) + len(value) for name, value in fields)
+    return (_request_head_remembered if size <= _REMEMBERED_BYTES else _request_head)(fields, has_body)
+
+
+def _request_head(fields: tuple[Field, ...], has_body: bool) -> tuple[bytes, bool]:
     pseudo: dict[bytes, bytes] = {}
     lines: list[bytes] = []
     host: bytes | None = None
@@ -72,6 +78,9 @@ def request_head(fields: tuple[tuple[bytes, bytes], ...], has_body: bool) -> tup
     chunked = has_body and not has_length
     version = b"1.1\r\nconnection: close\r\ntransfer-encoding: chunked" if chunked else b"1.0"
     return b"%b %b HTTP/%b\r\n%b\r\n" % (method, target, version, b"".join(lines)), chunked
+
+
+_request_head_remembered = lru_cache(maxsize=1024)(_request_head)
 
 
 @lru_cache(maxsize=512)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http.request import HeadParser, RequestError
+from gateway.protocols.http2 import heads
 from gateway.protocols.http2.connection import (
     MAX_STREAMS,
     ControlFrame,
@@ -209,7 +210,7 @@ def test_an_error_of_a_stream_ends_only_this_stream(name):
     protocol, events = read(data)
     assert events[-1] == Reset(1)
     assert (FrameKind.RST_STREAM, 0, 1, code.to_bytes(4, "big")) in sent(protocol)
-    assert not protocol.is_open(1)
+    assert read(frame(FrameKind.WINDOW_UPDATE, 0, 1, BOUND), protocol, start=False)[1] == []  # it is closed
     assert read(headers(3), protocol, start=False)[1] == [RequestHead(3, FIELDS, True)]
 
 
@@ -246,7 +247,7 @@ def test_the_end_of_both_sides_ends_a_stream():
     protocol.send_headers(1, b"\x88", ended=False)
     protocol.send_data(1, [memoryview(b"ab"), memoryview(b"c")], 3, ended=True)
     assert sent(protocol) == [(FrameKind.HEADERS, END_HEADERS, 1, b"\x88"), (FrameKind.DATA, END_STREAM, 1, b"abc")]
-    assert not protocol.is_open(1)
+    assert read(frame(FrameKind.WINDOW_UPDATE, 0, 1, BOUND), protocol, start=False)[1] == []  # it is closed
 
 
 def test_an_answer_before_the_end_of_the_body_tells_the_client_to_stop():
@@ -382,3 +383,11 @@ def test_a_head_is_one_request_with_the_same_fields_or_malformed(method, path, m
     assert request.http11 is chunked
     expected = {name.decode() for name, _ in more} - {"te", "expect"} | {"host"}
     assert set(request.headers) - {"connection", "transfer-encoding"} == expected - {"connection", "transfer-encoding"}
+
+
+def test_only_heads_of_usual_size_are_remembered():
+    """A stranger cannot fill the memory with heads of 32 kB."""
+    before = heads._request_head_remembered.cache_info().currsize
+    request_head((*FIELDS, (b"cookie", b"x" * 3000)), False)
+    assert heads._request_head_remembered.cache_info().currsize == before
+    assert request_head((*FIELDS, (b"a", b"only here")), False) is request_head((*FIELDS, (b"a", b"only here")), False)
