@@ -96,17 +96,19 @@ class BroadcastServerTable:
             return self._servers
 
     async def apply(self, event: TaskEvent) -> None:
-        """Applies an event to the table. A repeated event changes nothing."""
+        """Applies an event to the table. A repeated event changes nothing, but a free role gets a waiting task."""
         for _ in range(_MAX_ATTEMPTS):
             rows = await self._rows()
             known = rows.get(_TASK + event.name, {})
-            if known and int(known["version"]) >= event.version:
-                return
             try:
-                if event.desired == "STOPPED" or event.last == "STOPPED":
-                    await self._task_stopped(event, known, rows)
-                elif event.last == "RUNNING":
-                    await self._task_running(event, known, rows)
+                if not known or int(known["version"]) < event.version:
+                    if event.desired == "STOPPED" or event.last == "STOPPED":
+                        await self._task_stopped(event, known, rows)
+                    elif event.last == "RUNNING":
+                        await self._task_running(event, known, rows)
+                    else:
+                        return
+                await self._fill()
                 return
             except _RowChanged:
                 continue  # another gateway wrote first, so read again
@@ -126,7 +128,6 @@ class BroadcastServerTable:
         if role is None:
             await self._write(self._task(event, known, dns, "waits"))
             log.info("a broadcast server waits for a role", dns=dns)
-            await self._fill()
             return
         await self._write(self._task(event, known, dns, "serves"), self._serve(role, dns, event.id))
         log.info("a broadcast server got a role", role=role, dns=dns)
@@ -143,27 +144,21 @@ class BroadcastServerTable:
         if successor is None:
             await self._write(*writes, self._free(role, dns))
             log.info("a broadcast server left its role", role=role, dns=dns)
-            await self._fill()
             return
         serve = self._serve(role, successor["dns"], successor["eventid"], previous=dns)
         await self._write(*writes, serve, self._promote(successor))
         log.info("a broadcast server replaced another one", role=role, dns=successor["dns"], instead_of=dns)
 
     async def _fill(self) -> None:
-        """Gives a free role to a waiting task.
+        """Gives a free role to a waiting task. Raises _RowChanged.
 
-        One gateway may free a role while another one lets a task wait: neither has read what the other one writes. Both
-        look again behind their write, and at least one of them sees both.
+        One gateway may free a role while another one lets a task wait: neither has read what the other one writes. Each
+        looks again behind its write, and at least one of them sees both.
         """
-        for _ in range(_MAX_ATTEMPTS):
-            rows = await self._rows()
-            role, task = _free_role(rows), _first_waiting(rows)
-            if role is None or task is None:
-                return
-            try:
-                await self._write(self._serve(role, task["dns"], task["eventid"]), self._promote(task))
-            except _RowChanged:
-                continue
+        rows = await self._rows()
+        role, task = _free_role(rows), _first_waiting(rows)
+        if role is not None and task is not None:
+            await self._write(self._serve(role, task["dns"], task["eventid"]), self._promote(task))
             log.info("a broadcast server got a role", role=role, dns=task["dns"])
 
     # ---- rows ----

@@ -205,6 +205,25 @@ async def test_a_start_and_a_stop_that_do_not_see_each_other_leave_no_role_free(
         assert await at.roles() == {"primary": (C, "no"), "secondary": (B, "no")}
 
 
+async def test_a_repeated_event_fills_a_role_that_a_gateway_left_free_when_it_ended(
+    dynamo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig(monkeypatch) as at:
+        await at.take(*starts("a"), *starts("b"))
+        rows = [await at.servers._rows(), {}]
+        await at.take(*starts("c"))
+        read = at.servers._rows
+
+        async def outdated() -> dict[str, dict[str, str]]:
+            return rows.pop(0) if rows else await read()
+
+        monkeypatch.setattr(at.servers, "_rows", outdated)
+        await at.take(stops("a")[0])
+        assert await at.roles() == {"primary": (A, "yes"), "secondary": (B, "no")}
+        await at.take(stops("a")[0])
+        assert await at.roles() == {"primary": (C, "no"), "secondary": (B, "no")}
+
+
 async def test_a_task_without_its_interface_is_identified_by_its_row(
     dynamo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
