@@ -14,11 +14,9 @@ from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.forwarded import plain_address
 from gateway.http.request import HeadReader, Request, RequestError, is_malformed_start, too_large
 from gateway.http.response import Answer, Response, Takeover, accepts_gzip, text
-from gateway.lib.scheduled_reads import SLICE_SECONDS, ScheduledReads, shared_view
+from gateway.lib.scheduled_reads import SLICE_SECONDS, RequestReads, shared_view
 
 _READ: Final = 8 * 1024  # bytes of one read; a request has a few hundred
-_VIEW: Final = shared_view(_READ)
-_UNTIMED_BYTES: Final = 1024  # bytes; a smaller read is not timed: it has a few requests and empties the socket
 _UNSENT_HIGH: Final = 16 * 1024  # unsent bytes above which they are counted, and the client's next request waits
 _MAX_PIPELINED: Final = 16 * 1024  # bytes of pipelined requests that are read during an answer
 _LINGER: Final = 2.0  # seconds to read the rest of a refused request, because a reset would discard the answer
@@ -31,7 +29,7 @@ _KEEP_ALIVE_10: Final = b"Connection: keep-alive\r\n\r\n"
 _CLOSE: Final = b"Connection: close\r\n\r\n"
 
 
-class HttpConnection(ScheduledReads):
+class HttpConnection(RequestReads):
     """Answers requests one after the other; pipelined requests wait in a bounded buffer.
 
     Pipelined requests are served for SLICE_SECONDS. Then the connection waits for its turn in the scheduler.
@@ -48,6 +46,8 @@ class HttpConnection(ScheduledReads):
         "peer", "scheme",
     )
     # fmt: on
+
+    whole_view = shared_view(_READ)
 
     def __init__(
         self, server: ConnectionServer, slot: ConnectionSlot | None = None, heads: HeadReader | None = None
@@ -73,7 +73,7 @@ class HttpConnection(ScheduledReads):
         self.peer = ""
         self.scheme = "http"
 
-    # ---- ScheduledReads ----
+    # ---- RequestReads ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         server = self._server
@@ -107,17 +107,6 @@ class HttpConnection(ScheduledReads):
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Returns the shared buffer. Hot path."""
-        return _VIEW
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Handles a read. Hot path."""
-        if nbytes < _UNTIMED_BYTES:
-            self.bytes_received(_VIEW[:nbytes].tobytes())
-        else:
-            super().buffer_updated(nbytes)
 
     def bytes_received(self, data: bytes) -> None:
         if self._done:

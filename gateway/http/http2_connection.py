@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from gateway.http.http2_stream import Http2Stream
-from gateway.lib.scheduled_reads import SLICE_SECONDS, ReadScheduler, ScheduledReads, shared_view
+from gateway.lib.certificates import HTTP2
+from gateway.lib.scheduled_reads import SLICE_SECONDS, ReadScheduler, RequestReads, shared_view
 from gateway.protocols.http2.connection import (
     Data,
     GoAway,
@@ -31,10 +32,7 @@ from gateway.protocols.http2.connection import (
 from gateway.protocols.http2.frames import MAX_PAYLOAD, WINDOW, Code
 from gateway.protocols.http2.heads import MalformedRequest, request_head
 
-PROTOCOL: Final = "h2"  # in ALPN
 _READ: Final = 16 * 1024  # bytes of one read
-_VIEW: Final = shared_view(_READ)
-_UNTIMED_BYTES: Final = 1024  # bytes; a smaller read is not timed: it has a few requests and empties the socket
 _UNSENT_HIGH: Final = 64 * 1024  # unsent bytes above which no more data is written
 _UNSENT_MOST: Final = 128 * 1024  # unsent bytes, with the answers to control frames, above which nothing is read
 # Frames that are no part of an answer: resets, settings, pings, empty data. Browsers send a few in a second.
@@ -66,7 +64,7 @@ class Http2Host:
     window: int = WINDOW
 
 
-class Http2Connection(ScheduledReads):
+class Http2Connection(RequestReads):
     """The frames of one client.
 
     deadline: time at which the server calls `timed_out`.
@@ -79,6 +77,8 @@ class Http2Connection(ScheduledReads):
         "_soon", "_streams", "_turn_awaited", "_unsent", "_unwritable", "deadline",
     )
     # fmt: on
+
+    whole_view = shared_view(_READ)
 
     def __init__(self, host: Http2Host, lost: Callable[[], None]) -> None:
         super().__init__(host.scheduler, _READ)
@@ -98,7 +98,7 @@ class Http2Connection(ScheduledReads):
         self._control_time = host.now()
         self.deadline = math.inf
 
-    # ---- ScheduledReads ----
+    # ---- RequestReads ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = tcp = cast(asyncio.Transport, transport)  # uvloop's is not derived from asyncio's
@@ -106,17 +106,6 @@ class Http2Connection(ScheduledReads):
         self._host.connections.add(self)
         self.deadline = self._host.now() + self._host.head_seconds
         self._write()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Returns the shared buffer. Hot path."""
-        return _VIEW
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Handles a read. Hot path."""
-        if nbytes < _UNTIMED_BYTES:
-            self.bytes_received(_VIEW[:nbytes].tobytes())
-        else:
-            super().buffer_updated(nbytes)
 
     def bytes_received(self, data: bytes) -> None:
         self._frames.receive(data)
@@ -401,7 +390,7 @@ class ByAlpn(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         tcp = cast(asyncio.Transport, transport)  # uvloop's is not derived from asyncio's
-        is_http2 = tcp.get_extra_info("ssl_object").selected_alpn_protocol() == PROTOCOL
+        is_http2 = tcp.get_extra_info("ssl_object").selected_alpn_protocol() == HTTP2
         chosen = self._http2(tcp) if is_http2 else self._http1
         tcp.set_protocol(chosen)
         chosen.connection_made(transport)

@@ -188,15 +188,9 @@ class Http2Stream:
         self._high = 65_536 if high is None else high
         self._low = self._high // 4 if low is None else low
 
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low, self._high
-
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Returns that of the connection. The socket belongs to all streams, so no stream has it."""
         return default if name == "socket" else self._owner.get_extra_info(name, default)
-
-    def get_protocol(self) -> Any:
-        return self.protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = protocol
@@ -215,7 +209,7 @@ class Http2Stream:
     # ---- details ----
 
     def _write_head(self, data: bytes) -> None:
-        head = (self._head or b"") + data if self._head else data
+        head = self._head + data if self._head else data
         end = head.find(_END)
         if end < 0:
             self._head = head

@@ -14,6 +14,7 @@ from gateway.lib.sockets import ListenError
 if TYPE_CHECKING:
     from cryptography import x509  # 9 MB, imported where a certificate is read
 
+HTTP2: Final = "h2"  # its name in the handshake (RFC 9113 §3.1)
 _MAX_BYTES: Final = 1_000_000  # of a file; a chain has some kilobytes
 
 
@@ -110,7 +111,7 @@ def server_context() -> ssl.SSLContext:
 def _web_context() -> ssl.SSLContext:
     """Returns a context for servers that speak HTTP/2 and HTTP/1.1 (RFC 7301)."""
     context = server_context()
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols([HTTP2, "http/1.1"])
     return context
 
 

@@ -12,13 +12,14 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 TURN_SECONDS: Final = 0.004  # time for all waiting connections in one turn of the loop
 SLICE_SECONDS: Final = 0.001  # work of one connection before it must wait
 DISCARD_SECONDS: Final = 0.0002  # cost to copy the discarded bytes of a full read
 LARGEST_READ: Final = 65_536  # bytes; size of the shared buffer
 SMALLEST_READ: Final = 1024  # bytes; minimum for connections with expensive bytes
+_UNTIMED_BYTES: Final = 1024  # bytes; smaller reads of requests are not timed
 MERGED_SECONDS: Final = 0.2  # pause between two reads of a connection with merged reads
 
 # The buffer is filled and copied in one call, so that no connection gets bytes of another one.
@@ -240,6 +241,28 @@ class ScheduledReads(asyncio.BufferedProtocol):
     def _read_again(self) -> None:
         self._read_waits = False
         self._set_reading()
+
+
+class RequestReads(ScheduledReads):
+    """Scheduled reads of requests. A small read is not timed: it has a few requests and empties the socket.
+
+    whole_view: the shared buffer of a class, whose size stays the same.
+    """
+
+    __slots__ = ()
+
+    whole_view: ClassVar[memoryview]
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Returns the shared buffer. Hot path."""
+        return self.whole_view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Handles a read. Hot path."""
+        if nbytes < _UNTIMED_BYTES:
+            self.bytes_received(_buffer[:nbytes].tobytes())
+        else:
+            super().buffer_updated(nbytes)
 
 
 class ScheduledProtocol(ScheduledReads):

@@ -158,11 +158,6 @@ class Http2Protocol:
         if window > WINDOW:
             self.output.append(frame(FrameKind.WINDOW_UPDATE, 0, 0, (window - WINDOW).to_bytes(4, "big")))
 
-    @property
-    def last_stream(self) -> int:
-        """The last stream that the client has opened."""
-        return self._opened
-
     # ---- received bytes ----
 
     def receive(self, data: bytes) -> None:
@@ -426,10 +421,6 @@ class Http2Protocol:
     def window(self, id: int) -> int:
         """Returns the bytes of data that may be sent on an open stream now; not positive: none."""
         return min(self._streams[id].window, self._window)
-
-    def is_open(self, id: int) -> bool:
-        """Whether an answer may be sent on a stream."""
-        return id in self._streams
 
     def send_headers(self, id: int, block: bytes, *, ended: bool) -> None:
         """Sends encoded headers. ended: whether the answer has no body."""
