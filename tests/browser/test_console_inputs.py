@@ -4,7 +4,8 @@ import asyncio
 import re
 from typing import Any
 
-from playwright.async_api import Browser, Locator, Page, expect
+import pytest
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from tests.support.browser import axe
 from tests.support.clients import Program
@@ -176,6 +177,38 @@ async def test_inputs_can_be_added_previewed_taken_ordered_and_removed(
                 # The picture of the input may have been requested while it was removed.
                 assert [text for text in watched.complaints if "/inputs/van/preview" not in text] == []
     assert gateway.api("GET", f"/videostream/{channel.id}").json()["inputsManual"] is True
+
+
+@pytest.mark.parametrize("label", ["Return to a better input only by hand", "On the home page"])
+async def test_a_switch_keeps_its_new_state_until_the_gateway_reports_it(
+    browser: Browser, gateway: Gateway, label: str
+) -> None:
+    channel = gateway.channel(videoname="Two cameras")
+    inputs = [{"kind": "push"}, {"kind": "backup", "name": "van"}]
+    assert gateway.api("PUT", f"/videostream/{channel.id}/inputs", inputs).status == 200
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page, answered = watched.page, asyncio.Event()
+
+        async def late(route: Route) -> None:
+            if route.request.method == "PUT":
+                await answered.wait()
+            await route.continue_()
+
+        await page.route(f"**/videostream/{channel.id}", late)
+        switch = page.get_by_role("switch", name=label)
+        await switch.click()
+        for _ in range(2):  # a request that began before the click may be answered first
+            async with page.expect_response(lambda reply: reply.url.endswith(f"/videostream/{channel.id}")):
+                await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert await switch.is_checked()
+        async with page.expect_response(lambda reply: reply.request.method == "PUT"):
+            answered.set()
+        await expect(switch).not_to_have_attribute("aria-busy", "true")
+        assert await switch.is_checked()
+        await page.reload()
+        await expect(switch).to_be_checked()
+        assert watched.complaints == []
 
 
 async def test_previews_are_requested_only_while_they_are_visible(browser: Browser, gateway: Gateway) -> None:

@@ -3,14 +3,14 @@
 import { useState } from "preact/hooks";
 
 import { api, ApiError, isAbort } from "../../../players/api.js";
-import { isOn } from "../../channel.js";
 import { Dialog } from "../../dialog.js";
 import { t } from "../../i18n.js";
 import { PictureField } from "../../kit/picture.js";
 import { administers } from "../../session.js";
 import { toast } from "../../toast.js";
-import { Button, Card, Field, html, Switch } from "../../ui.js";
+import { Button, Card, Field, html } from "../../ui.js";
 import { reason } from "../parts/trouble.js";
+import { FieldSwitch } from "./channel_switch.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 
@@ -27,19 +27,11 @@ function posterOf(channel) {
 export function Face({ channel, onChanged }) {
   const [editing, setEditing] = useState(false);
   const path = `/videostream/${encodeURIComponent(channel.id)}`;
-  const list = async (/** @type {boolean} */ on) => {
-    try {
-      await api.put(path, { isPublic: on });
-    } catch (error) {
-      if (!isAbort(error)) toast(reason(error), "bad");
-    }
-    onChanged();
-  };
   return html`<${Card} title=${t("face.title")} class="is-face" actions=${html`
       <${Button} small icon="edit" onClick=${() => setEditing(true)}>${t("face.change")}<//>`}>
     <div class="stack">
-      ${administers.value && html`<${Switch} label=${t("face.public")} hint=${t("face.public.hint")} checked=${isOn(channel["isPublic"])}
-        onChange=${list} />`}
+      ${administers.value && html`<${FieldSwitch} channel=${channel} field="isPublic" label=${t("face.public")}
+        hint=${t("face.public.hint")} onChanged=${onChanged} />`}
       <${PictureField} label=${t("face.poster")} hint=${t("face.poster.hint")} source=${posterOf(channel)} path=${`${path}/poster`}
         onChanged=${onChanged} />
     </div>

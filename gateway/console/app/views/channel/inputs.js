@@ -3,15 +3,15 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { api } from "../../../players/api.js";
-import { isOn } from "../../channel.js";
 import { ask } from "../../dialog.js";
 import { allFields, loadFields } from "../../editor/fields.js";
 import { t } from "../../i18n.js";
 import { refresh, usePoll } from "../../poll.js";
 import { administers } from "../../session.js";
-import { Badge, Button, Card, Chip, classes, CopyField, html, IconButton, Menu, Switch } from "../../ui.js";
+import { Badge, Button, Card, Chip, classes, CopyField, html, IconButton, Menu } from "../../ui.js";
 import { errorText } from "../parts/errors.js";
 import { attempt } from "../parts/trouble.js";
+import { FieldSwitch } from "./channel_switch.js";
 import { InputEditor } from "./input_editor.js";
 import { ADDED, hasTime, MOST, moved, partsOf, stored } from "./input_list.js";
 import { ICONS, InputPicture } from "./input_picture.js";
@@ -160,12 +160,8 @@ function PushAddress({ input: { name, pushUrl = "", pushUrls = {} } }) {
 /** How the gateway chooses. @param {{channel: Channel, onChanged: () => void}} props */
 function Choices({ channel, onChanged }) {
   useEffect(() => void attempt(loadFields), []);
-  const set = (/** @type {string} */ field) => async (/** @type {boolean} */ on) => {
-    await attempt(() => api.put(`/videostream/${encodeURIComponent(channel.id)}`, { [field]: on }));
-    onChanged();
-  };
-  const choice = (/** @type {string} */ field, /** @type {string} */ label, /** @type {string} */ hint) => html`<${Switch}
-    label=${label} hint=${hint} checked=${isOn(channel[field])} onChange=${set(field)} />`;
+  const choice = (/** @type {string} */ field, /** @type {string} */ label, /** @type {string} */ hint) => html`<${FieldSwitch}
+    channel=${channel} field=${field} label=${label} hint=${hint} onChanged=${onChanged} />`;
   return html`<div class="input-choices">
     ${choice("inputsManual", t("inputs.manual"), t("inputs.manual.hint"))}
     ${"inputsMatch" in allFields.value && choice("inputsMatch", t("inputs.match"), t("inputs.match.hint"))}

@@ -12,6 +12,8 @@ import { flagged, groups, needs, turn } from "../../switches.js";
 import { toast } from "../../toast.js";
 import { Badge, Card, html, Switch } from "../../ui.js";
 import { errorText } from "../parts/errors.js";
+import { reason } from "../parts/trouble.js";
+import { useWanted } from "./channel_switch.js";
 import { FirstSettings } from "./first_settings.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
@@ -21,62 +23,51 @@ import { FirstSettings } from "./first_settings.js";
 /** @type {Record<string, import("../../kit/status.js").Tone>} */
 const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle" };
 
-const SEEN_WITHIN = 6000; // ms after a change in which the wanted state is shown; then the gateway's
-
 /**
  * @param {{channel: Channel, session: Session | null, onChanged: () => void}} props
  */
 export function Switches({ channel, session, onChanged }) {
-  // The wanted states, until the gateway reports them: a running request may return an answer from before the change.
-  const [wanted, setWanted] = useState(/** @type {Record<string, {on: boolean, busy: boolean, at: number}>} */ ({}));
   const [asking, setAsking] = useState(/** @type {import("./first_settings.js").Section | null} */ (null));
   useEffect(() => void loadInstalled(), []);
   const missing = useMissing();
   const live = session !== null && session.state !== "idle";
-  const set = async (/** @type {string} */ name, /** @type {boolean} */ on) => {
-    const section = on ? needs(channel, name) : null;
-    if (section) return setAsking(section);
-    const want = (/** @type {boolean} */ busy) => setWanted((now) => ({ ...now, [name]: { on, busy, at: Date.now() } }));
-    const forget = () => setWanted(({ [name]: _, ...rest }) => rest);
-    want(true);
-    try {
-      await turn(channel, name, on);
-      want(false);
-      toast(t(on ? "switch.on" : "switch.off", { what: t(`output.${name}`) }), "ok");
-    } catch (error) {
-      if (!isAbort(error)) toast(t("switch.failed",
-        { what: t(`output.${name}`), reason: error instanceof Error ? error.message : String(error) }), "bad");
-      forget();
-    }
-    onChanged();
-  };
-  const outputOf = (/** @type {string} */ name) => (live ? session.outputs.find((one) => one.name === name) : undefined);
-  const real = (/** @type {string} */ name) => outputOf(name)?.enabled ?? flagged(channel, name);
-  useEffect(() => {
-    setWanted((now) => {
-      const left = Object.entries(now).filter(([name, want]) =>
-        want.busy || (real(name) !== want.on && Date.now() - want.at < SEEN_WITHIN));
-      return left.length === Object.keys(now).length ? now : Object.fromEntries(left);
-    });
-  }, [session, channel]);
   return html`<${Card} title=${t("switches.title")} class="is-switches">
     <p class="hint gap">${live ? t("switches.live") : t("switches.idle")}</p>
     ${asking && html`<${FirstSettings} section=${asking} channel=${channel} session=${session} onClose=${() => setAsking(null)} onChanged=${onChanged} />`}
     ${groups().map(([group, names]) => html`<h3 class="group-head">${t(`switches.${group}`)}</h3>
-    <div class="switches">${names.map((name) => {
-      const [output, flag, want] = [outputOf(name), flagged(channel, name), wanted[name]];
-      const on = want ? want.on : real(name);
-      const lack = on ? "" : missing(name);
-      return html`<div key=${name} class="one">
-        <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy} disabled=${lack !== ""}
-          onChange=${(/** @type {boolean} */ value) => set(name, value)}
-          note=${output && output.enabled && html`<${Badge}
-            kind=${TONES[output.state] ?? "idle"}>
-              ${t(`output.state.${output.state}`)}<//>`}
-          error=${output?.error && errorText(output.error)} hint=${lack || (output ? told(output, flag) : undefined)} />
-      </div>`;
-    })}</div>`)}
+    <div class="switches">${names.map((name) => html`<div key=${name} class="one"><${OutputSwitch} name=${name} channel=${channel}
+      session=${session} output=${live ? session.outputs.find((one) => one.name === name) : undefined} lack=${missing(name)}
+      ask=${setAsking} onChanged=${onChanged} /></div>`)}</div>`)}
   <//>`;
+}
+
+/**
+ * @param {{name: string, channel: Channel, session: Session | null, output: Output | undefined, lack: string,
+ *   ask: (section: import("./first_settings.js").Section) => void, onChanged: () => void}} props  lack: why it cannot be switched on
+ */
+function OutputSwitch({ name, channel, session, output, lack, ask, onChanged }) {
+  const flag = flagged(channel, name);
+  const { on, busy, change } = useWanted(output?.enabled ?? flag, [session, channel]);
+  const what = t(`output.${name}`);
+  const set = async (/** @type {boolean} */ to) => {
+    const section = to ? needs(channel, name) : null;
+    if (section) return ask(section);
+    await change(to, async () => {
+      try {
+        await turn(channel, name, to);
+      } catch (error) {
+        if (!isAbort(error)) toast(t("switch.failed", { what, reason: reason(error) }), "bad");
+        return false;
+      }
+      toast(t(to ? "switch.on" : "switch.off", { what }), "ok");
+      return true;
+    });
+    onChanged();
+  };
+  const lacks = on ? "" : lack;
+  return html`<${Switch} label=${what} checked=${on} busy=${busy} disabled=${lacks !== ""} onChange=${set}
+    note=${output?.enabled && html`<${Badge} kind=${TONES[output.state] ?? "idle"}>${t(`output.state.${output.state}`)}<//>`}
+    error=${output?.error && errorText(output.error)} hint=${lacks || (output ? told(output, flag) : undefined)} />`;
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Shows the error of a failed request, above the last good data. */
 
-import { ApiError } from "../../../players/api.js";
+import { ApiError, isAbort } from "../../../players/api.js";
 import { t } from "../../i18n.js";
 import { toast } from "../../toast.js";
 import { html, Notice } from "../../ui.js";
@@ -31,7 +31,7 @@ export async function attempt(work, done) {
   try {
     await work();
   } catch (error) {
-    toast(reason(error), "bad");
+    if (!isAbort(error)) toast(reason(error), "bad"); // aborted: the session ended
     return false;
   }
   if (done) toast(done, "ok");
