@@ -71,6 +71,23 @@ async def test_a_break_of_the_publisher_is_shown_without_other_messages(
                 assert not watched.complaints, name
 
 
+async def test_hls_js_holds_its_requests_during_a_break(gateway: Gateway, browser: Browser) -> None:
+    """A page that asks again and again learns of the publisher's return late."""
+    channel = gateway.channel("held", isCMAF=True, isHls=True)
+    async with contextlib.AsyncExitStack() as stack:
+        with push(SMALL_BFRAMES, channel.push, loop=True):
+            channel.wait_live()
+            watched = await stack.enter_async_context(opened(browser, channel.url("hls.html")))
+            await watched.plays(40)
+        await watched.comes_to_say(BROKEN, 40)
+        asked = list[str]()
+        watched.page.on("request", lambda request: asked.append(request.url) if ".m3u8" in request.url else None)
+        await watched.page.wait_for_timeout(5000)
+        with push(SMALL_BFRAMES, channel.push, loop=True):
+            await shows_what_is_new(watched)
+        assert asked and all("_HLS_part" in url for url in asked), asked
+
+
 @pytest.mark.nightly
 async def test_chinese_viewers_get_the_message_in_chinese(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("chinese")

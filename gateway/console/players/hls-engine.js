@@ -40,6 +40,9 @@ const CAPTIONS = {
 };
 const HELD_TIMES = 30; // after so many, hls.js requests in its own way
 
+/** @type {WeakMap<object, import("./hls.min.js").LevelDetails>}  hls.js 1.7.4 requests again before it keeps the answer */
+const newestDetails = new WeakMap();
+
 /**
  * Waits for the next part as long as the gateway holds the request, and requests again at once.
  *
@@ -53,7 +56,7 @@ class Patient extends /** @type {import("./hls.min.js").PlaylistLoaderConstructo
    * @param {import("./hls.min.js").LoaderCallbacks<any>} callbacks
    */
   load(context, config, callbacks) {
-    const details = context.levelOrTrack?.details;
+    const details = context.levelOrTrack && (newestDetails.get(context.levelOrTrack) ?? context.levelOrTrack.details);
     const { msn, part } = context.deliveryDirectives ?? {};
     const isNext = details && ((msn === details.lastPartSn && part === details.lastPartIndex + 1)
       || (msn === details.lastPartSn + 1 && part === 0));
@@ -74,6 +77,7 @@ class Patient extends /** @type {import("./hls.min.js").PlaylistLoaderConstructo
 function leaveOutLateUpdates(hls) {
   const { trigger } = hls;
   hls.trigger = (event, /** @type {any} */ data) => {
+    if (event === Hls.Events.LEVEL_LOADED) newestDetails.set(data.levelInfo, data.details);
     const chosen = event === Hls.Events.SUBTITLE_TRACK_LOADED ? hls.subtitleTrack
       : event === Hls.Events.AUDIO_TRACK_LOADED ? hls.audioTrack : data?.id;
     return chosen !== data?.id && data.deliveryDirectives?.skip ? false : trigger.call(hls, event, data);
