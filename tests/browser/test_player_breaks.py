@@ -2,22 +2,24 @@
 
 import asyncio
 import contextlib
+import re
 from functools import partial
 
 import pytest
-from playwright.async_api import Browser, BrowserContext
+from playwright.async_api import Browser, BrowserContext, Route
 
 from tests.support.at_night import at_night
 from tests.support.browser import Watched, opened
 from tests.support.clients import push
 from tests.support.clock_picture import clock_push, longest_still, sampled
-from tests.support.gateway import Channel, Gateway
+from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import SMALL_BFRAMES, Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.tabs import window
 from tests.support.time_outs import at_most
 
 SOUND = Film("sound", video=None)
+SHORT = Film("short", seconds=3, rate=15, gop=45)
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 BROKEN = "The broadcaster's connection broke, waiting"
 
@@ -30,7 +32,7 @@ AHEAD = """(() => { const v = document.querySelector("video"), n = v.buffered.le
   return n ? v.buffered.end(n - 1) - v.currentTime : NaN; })()"""
 
 
-gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES, SOUND], MILLRACE_STREAM__LINGER="60")
+gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES, SOUND, SHORT], MILLRACE_STREAM__LINGER="60")
 
 
 async def shows_what_is_new(watched: Watched) -> None:
@@ -71,6 +73,7 @@ async def test_a_break_of_the_publisher_is_shown_without_other_messages(
                 assert not watched.complaints, name
 
 
+@pytest.mark.nightly
 async def test_hls_js_holds_its_requests_during_a_break(gateway: Gateway, browser: Browser) -> None:
     """A page that asks again and again learns of the publisher's return late."""
     channel = gateway.channel("held", isCMAF=True, isHls=True)
@@ -86,6 +89,58 @@ async def test_hls_js_holds_its_requests_during_a_break(gateway: Gateway, browse
         with push(SMALL_BFRAMES, channel.push, loop=True):
             await shows_what_is_new(watched)
         assert asked and all("_HLS_part" in url for url in asked), asked
+
+
+@pytest.mark.nightly
+async def test_hls_js_keeps_the_sound_if_pictures_come_later_after_a_return(gateway: Gateway, browser: Browser) -> None:
+    """The page begins a little before the return, and knows media after it. One of three such pages stood still."""
+    channel = gateway.channel("later", isCMAF=True, isHls=True, hls_time="1")
+    with push(SHORT, channel.push) as ended:
+        ended.wait(30)
+    with push(SHORT, channel.push, loop=True):
+        lists = await two_parts_after_return(channel)
+
+        async def as_it_was(route: Route) -> None:
+            track = route.request.url.split("/")[-2]
+            text = lists.pop(track) if track in lists else await (await route.fetch()).text()
+            if track == "audio":
+                # Dates have milliseconds, so the sound may end a little before the place where hls.js expects its end.
+                text = re.sub(
+                    r"(\d{3})Z$", lambda found: f"{min(999, int(found[1]) + 1):03}Z", text, flags=re.MULTILINE
+                )
+            await route.fulfill(body=text)
+
+        async def late(route: Route) -> None:
+            await asyncio.sleep(2)
+            await route.continue_()
+
+        async def prepare(context: BrowserContext) -> None:
+            await context.route("**/*o/index.m3u8*", as_it_was)
+            for name in re.findall(r'#EXT-X-PART:.*URI="(.*?)"', returned(lists["video"])):
+                await context.route(f"**/video/{name}", late)
+
+        async with opened(browser, channel.url("hls.html"), prepare=prepare) as watched:
+            await watched.comes_to_say("Live", 40)
+            start = await watched.page.evaluate("document.querySelector('video').currentTime")
+            moves = f"() => document.querySelector('video').currentTime > {start + 4}"
+            await watched.page.wait_for_function(moves, timeout=at_most(7000))
+            assert await watched.page.evaluate("document.querySelector('video').buffered.length") == 1
+            await watched.page.context.unroute_all(behavior="ignoreErrors")
+
+
+def returned(playlist: str) -> str:
+    """The end of a playlist, after the publisher's return."""
+    return playlist.rpartition("#EXT-X-DISCONTINUITY\n")[2] if "#EXT-X-DISCONTINUITY\n" in playlist else ""
+
+
+async def two_parts_after_return(channel: Channel) -> dict[str, str]:
+    """Returns the playlists of both tracks as they are when each has two parts of the second push."""
+    async with asyncio.timeout(at_most(20)):
+        while True:
+            texts = {track: http("GET", channel.url(f"{track}/index.m3u8")).text for track in ("video", "audio")}
+            if all(returned(text).count("#EXT-X-PART:") == 2 for text in texts.values()):
+                return texts
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.nightly

@@ -70,6 +70,26 @@ class Patient extends /** @type {import("./hls.min.js").PlaylistLoaderConstructo
 }
 
 /**
+ * Loads no sound before the times of its pictures are known, at a publisher's return.
+ *
+ * hls.js 1.7.4 waits for these times, too, but only if it begins with the segment. If it comes from the parts of the segment
+ * before, it loses the first part and never loads sound again.
+ */
+class LaterSound extends /** @type {NonNullable<import("./hls.min.js").HlsConfig["audioStreamController"]>} */ (Hls.DefaultConfig.audioStreamController) {
+  /**
+   * @param {import("./hls.min.js").MediaFragment} frag
+   * @param {import("./hls.min.js").Level} track
+   * @param {number} time  seconds of the media timeline, from which sound is needed
+   */
+  loadFragment(frag, track, time) {
+    const parts = track.details?.partList ?? [];
+    const next = parts[this.getNextPart(parts, frag, Math.max(frag.start, time))];
+    if (next && this.initPTS[next.fragment.cc] === undefined) return; // it is called again in 100 ms
+    super.loadFragment(frag, track, time);
+  }
+}
+
+/**
  * Leaves out an update of a playlist of captions or audio that comes after the viewer has left this track. hls.js 1.7.4
  * keeps it without the segments that it skips. When the viewer returns, it throws and never loads the playlist again.
  * @param {Hls} hls
@@ -124,6 +144,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
     // segment, it forgets this segment ("Found no media") and pauses for seconds.
     backBufferLength: Infinity,
     pLoader: Patient,
+    audioStreamController: LaterSound,
     ...CAPTIONS,
     // The page handles these errors itself, with the status.
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },

@@ -42,10 +42,17 @@ const code = `export default class Hls {
   static Events = new Proxy({}, { get: (_, name) => name });
   static ErrorDetails = {};
   static ErrorTypes = {};
-  static DefaultConfig = { loader: class {} };
+  static DefaultConfig = {
+    loader: class { load(context, config) { this.config = config; } },
+    audioStreamController: class { loadFragment(...asked) { this.asked = asked; } getNextPart() { return 1; } },
+  };
   static isSupported = () => true;
   levels = []; currentLevel = -1; subtitleTracks = []; on = {};
-  constructor() { globalThis.hls = this; this.heard = {}; this.on = (event, run) => { this.heard[event] = run; }; }
+  constructor(config) {
+    [this.config, globalThis.hls] = [config, this];
+    this.heard = {};
+    this.on = (event, run) => { this.heard[event] = run; };
+  }
   trigger() {} attachMedia() {} loadSource() {}
   startLoad(at) { this.startedAt = at; }
 }`;
@@ -79,6 +86,43 @@ def test_a_step_in_the_time_bar_counts_while_the_rewound_player_opens(
 ) -> None:
     given = {"native": native, "at": at}
     assert run("players/hls-engine.js", "rewindEngine", _STEPS, given, before=_HLS) == [shown, loaded]
+
+
+_HELD = """
+hlsEngine(true)(video, "http://media.test/master.m3u8", Date.now, { status: {}, renew: async () => null });
+const level = { details: { lastPartSn: 7, lastPartIndex: 1, targetduration: 4 } };
+// hls.js requests the next part before it keeps the answer.
+hls.trigger("LEVEL_LOADED", { levelInfo: level, details: { lastPartSn: 7, lastPartIndex: 2, targetduration: 4 } });
+out(input.map(([msn, part]) => {
+  const loader = new hls.config.pLoader();
+  loader.load({ levelOrTrack: level, deliveryDirectives: { msn, part } }, { loadPolicy: { maxLoadTimeMs: 1500 } }, {});
+  return loader.config.loadPolicy.maxLoadTimeMs;
+}));
+"""
+
+
+def test_the_request_for_the_part_after_the_newest_answer_is_held() -> None:
+    held, guessed = 10_000, 1500
+    parts = [[7, 3], [8, 0], [7, 2], [7, 4], [8, 1]]
+    assert run("players/hls-engine.js", "hlsEngine", _HELD, parts, before=_HLS) == [held, held, *[guessed] * 3]
+
+
+_LATER = """
+hlsEngine(true)(video, "http://media.test/master.m3u8", Date.now, { status: {}, renew: async () => null });
+const sound = Object.assign(new hls.config.audioStreamController(), { initPTS: input.known });
+sound.loadFragment({ start: 0 }, { details: { partList: input.parts?.map((cc) => ({ fragment: { cc } })) } }, 3);
+out(sound.asked !== undefined);
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "parts", "loads"),
+    [(["times"], [0, 1], False), (["times", "times"], [0, 1], True), ([], [0], True), ([], None, True)],
+)
+def test_sound_waits_for_the_times_of_its_pictures(known: list[str], parts: list[int] | None, loads: bool) -> None:
+    """The second part is the next one."""
+    given = {"known": known, "parts": parts}
+    assert run("players/hls-engine.js", "hlsEngine", _LATER, given, before=_HLS) is loads
 
 
 # mpegts.js, whose loader the engine gives: `asked` are the bytes that reach it. It reads times as signed.
