@@ -7,6 +7,7 @@ import os
 import re
 import ssl
 import subprocess
+import tarfile
 import urllib.request
 from pathlib import Path
 
@@ -100,6 +101,20 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_equal_sources_give_an_equal_package(package: Path, tmp_path: Path) -> None:
     assert hashlib.sha256(build(tmp_path).read_bytes()).digest() == hashlib.sha256(package.read_bytes()).digest()
+
+
+def test_nothing_in_it_depends_on_its_build(package: Path) -> None:
+    """Its bytecode names no times (PEP 552). Its size is that of the files, as `dpkg-gencontrol` counts."""
+    size = 0
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking:
+        assert unpacking.stdout is not None
+        with tarfile.open(fileobj=unpacking.stdout, mode="r|") as content:
+            for item in content:
+                size += -(-item.size // 1024) if item.isfile() else 1
+                if item.name.endswith(".pyc") and (bytecode := content.extractfile(item)) is not None:
+                    assert bytecode.read(8)[4] == 1, f"{item.name} is checked by the time of its source"
+    written = subprocess.run(["dpkg-deb", "-f", str(package), "Installed-Size"], capture_output=True, check=True)
+    assert int(written.stdout) == size
 
 
 def test_lintian_finds_no_error(package: Path) -> None:
