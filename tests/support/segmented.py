@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gateway.live.sink import EndReason
@@ -60,13 +60,13 @@ class Timetable:
     def units(self) -> Iterator[AccessUnit]:
         """Yields the units in the order of arrival."""
         timed = sorted([*self._pictures(), *self._sounds()], key=lambda x: x[0])
-        if self.pace != 1.0:
-            first = WALL + self.start
-            return (replace(u, wall=first + (u.wall - first) / self.pace) for _, u in timed)
-        if not self.clock_jump:
-            return (u for _, u in timed)
-        jumped = WALL + self.start + 5
-        return (u if u.wall < jumped else replace(u, wall=u.wall + self.clock_jump) for _, u in timed)
+        first, jumped = WALL + self.start, WALL + self.start + 5
+        for _, unit in timed:
+            if self.pace != 1.0:
+                unit.wall = first + (unit.wall - first) / self.pace
+            elif self.clock_jump and unit.wall >= jumped:
+                unit.wall += self.clock_jump
+            yield unit
 
     def _pictures(self) -> Iterable[tuple[float, AccessUnit]]:
         if self.video is None:

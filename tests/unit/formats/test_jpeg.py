@@ -12,8 +12,13 @@ from gateway.workers.programs.watermark.overlay_image import MAX_SCANS, PictureU
 
 
 def jpeg(width: int, height: int, **how: object) -> bytes:
-    file = io.BytesIO()
-    Image.effect_noise((width, height), 60).convert("RGB").save(file, "JPEG", **how)
+    """A picture of noise. That of large ones is repeated, because each pixel of it costs more than its encoding."""
+    file, noise = io.BytesIO(), Image.effect_noise((min(width, 500), min(height, 500)), 60)
+    picture = Image.new("L", (width, height))
+    for left in range(0, width, noise.width):
+        for top in range(0, height, noise.height):
+            picture.paste(noise, (left, top))
+    picture.convert("RGB").save(file, "JPEG", **how)
     return file.getvalue()
 
 
