@@ -22,11 +22,15 @@ MAINTAIN_SECONDS = 0.5
 
 @dataclass(eq=False)
 class _Bonded:
-    """A link of the sender, by its source address. window: packets that may be in flight."""
+    """A link of the sender, by its source address. window: packets that may be in flight.
+
+    carried: when it carried a packet last, by the number of each that SRT has not acknowledged.
+    """
 
     address: str
     window: float = _FIRST_WINDOW
-    flying: dict[int, float] = field(default_factory=dict)
+    flying: set[int] = field(default_factory=set)
+    carried: dict[int, float] = field(default_factory=dict)
     heard: float = 0.0
     carried_at: float = 0.0
     is_up: bool = False
@@ -39,25 +43,27 @@ class _Bonded:
 class SrtlaBonding:
     """Bonds links for one caller of SRT, after the description in BELABOX's README. It does no I/O.
 
-    A data packet goes on the link with the most room; among equal links, on the one that rested longest. The receiver
-    acknowledges packets of a link, and a full window grows then. A request for a packet makes the window of the link
-    smaller that carried it.
-    to_links: datagrams to send, each with the address of its link. to_caller: datagrams for the caller. The owner takes
-    both after each call, and calls `maintain` every MAINTAIN_SECONDS.
+    A data packet goes on the link with the most room; among equal links, on the one that rested longest. A packet that
+    is repeated goes on the link that did not carry it, or longest ago: the link with the most room may have died.
+    The receiver acknowledges packets of a link, and a full window grows then. A request for a packet makes the window
+    of the link smaller that carried it.
+    links: by address. to_links: datagrams to send, each with the address of its link. to_caller: datagrams for the
+    caller. The owner takes both after each call, and calls `maintain` every MAINTAIN_SECONDS.
     """
 
     def __init__(self, *addresses: str) -> None:
         self.to_links: list[tuple[str, bytes]] = []
         self.to_caller: list[bytes] = []
-        self._links = {address: _Bonded(address) for address in addresses}
+        self.links = {address: _Bonded(address) for address in addresses}
         self._half, self._id = os.urandom(256), b""
 
     def maintain(self, now: float) -> None:
         """Registers the links that are down, and keeps the others."""
-        for link in self._links.values():
+        for link in self.links.values():
             if now - link.heard > _SILENT:
                 link.is_up = False
                 link.flying.clear()
+                link.carried.clear()
             if not self._id:
                 self._send(link, _REG1 + self._half)
                 return
@@ -65,12 +71,12 @@ class SrtlaBonding:
 
     def receive(self, address: str, data: bytes, now: float) -> None:
         """Takes a datagram that came on a link."""
-        link = self._links[address]
+        link = self.links[address]
         link.heard = now
         kind = data[:2]
         if kind == _REG2 and not self._id:
             self._id = data[2:]
-            for each in self._links.values():
+            for each in self.links.values():
                 self._send(each, _REG2 + self._id)
         elif kind == _REG3:
             link.is_up, link.window = True, _FIRST_WINDOW
@@ -79,9 +85,10 @@ class SrtlaBonding:
         elif kind == _ACK:
             for (number,) in struct.iter_unpack(">I", data[4:]):
                 full = len(link.flying) >= link.window
-                if link.flying.pop(number, None) is not None and full:
+                if number in link.flying and full:
                     link.window = min(_MOST_WINDOW, link.window + 1 / 3)
-                for each in self._links.values():
+                link.flying.discard(number)
+                for each in self.links.values():
                     if each.is_up and each.window < _FIRST_WINDOW:
                         each.window = min(_FIRST_WINDOW, each.window + 1 / 30)
         elif kind != _KEEPALIVE:
@@ -89,13 +96,14 @@ class SrtlaBonding:
 
     def forward(self, data: bytes, now: float) -> None:
         """Sends a datagram of the caller on the best link. Without a link it is lost."""
-        up = [link for link in self._links.values() if link.is_up]
+        up = [link for link in self.links.values() if link.is_up]
         if not up:
             return
-        link = max(up, key=lambda link: link.score)
+        number = int.from_bytes(data[:4], "big")  # of a data packet
+        link = max(up, key=lambda link: (-link.carried.get(number, 0.0), *link.score))
         if data[0] < 0x80:
-            link.flying[int.from_bytes(data[:4], "big")] = now
-            link.carried_at = now
+            link.flying.add(number)
+            link.carried[number] = link.carried_at = now
         self._send(link, data)
 
     def _answer(self, data: bytes) -> None:
@@ -103,14 +111,15 @@ class SrtlaBonding:
         kind = data[:2]
         if kind == b"\x80\x02" and len(data) >= 20:
             number = int.from_bytes(data[16:20], "big")
-            for link in self._links.values():
-                for passed in [n for n in link.flying if (number - n) & 0x7FFF_FFFF < 1 << 30]:
-                    del link.flying[passed]
+            for link in self.links.values():
+                for passed in [n for n in link.carried if 0 < (number - n) & 0x7FFF_FFFF < 1 << 30]:
+                    del link.carried[passed]
+                    link.flying.discard(passed)
         elif kind == b"\x80\x03":
             missing = {word & 0x7FFF_FFFF for (word,) in struct.iter_unpack(">I", data[16:])}
-            for link in self._links.values():
-                for number in missing & link.flying.keys():
-                    del link.flying[number]
+            for link in self.links.values():
+                for number in missing & link.flying:
+                    link.flying.remove(number)
                     link.window = max(_LEAST_WINDOW, link.window - 1)
         self.to_caller.append(data)
 

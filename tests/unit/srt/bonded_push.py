@@ -90,7 +90,8 @@ class _Client:
 class BondedPush:
     """A caller, its links, and a listener. conditions: of all links. They may change.
 
-    connection: of the caller, after `connect`. received: what the listener got. clients: of the listener, by address.
+    connection: of the caller, after `connect`. bonding: its links. received: what the listener got. clients: of the
+    listener, by address.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class BondedPush:
         self.server = BondingServer(SrtServer(LatencyRange(), lambda *_: self.received, tasks, guesses))
         self.clients: dict[str, _Client] = {}
         self.forth, self.back = (Way(conditions, random.Random(conditions.seed + way)) for way in (0, 1))
-        self._bonding = SrtlaBonding(*addresses)
+        self.bonding = SrtlaBonding(*addresses)
         self._caller = Caller("x", latency, clock.now)
         self.connection: SrtConnection | None = None
         self._began = clock.now
@@ -153,17 +154,17 @@ class BondedPush:
         each_tick(now)
         if now >= self._maintain_at:
             self._maintain_at = now + MAINTAIN_SECONDS
-            self._bonding.maintain(now)
+            self.bonding.maintain(now)
         if self.connection is None and now >= self._call_at:
             self._call_at = now + REPEAT_SECONDS
-            self._bonding.forward(self._caller.datagram, now)
+            self.bonding.forward(self._caller.datagram, now)
         self._flush()
         while self._flying and self._flying[0][0] <= now:
             at, _, way, address, datagram = heapq.heappop(self._flying)
             if way is self.forth:
                 self._listen(address, datagram, at)
             else:
-                self._bonding.receive(address, datagram, at)
+                self.bonding.receive(address, datagram, at)
             self._flush()
         for link in self.server.srt.ticker:
             link.tick(now, float("inf"))
@@ -187,7 +188,7 @@ class BondedPush:
 
     def _flush(self) -> None:
         """Carries what the caller and its links have to send."""
-        sender, now = self._bonding, self.clock.now
+        sender, now = self.bonding, self.clock.now
         to_caller, sender.to_caller = sender.to_caller, []
         for datagram in to_caller:
             if self.connection is not None:

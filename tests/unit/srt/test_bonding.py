@@ -15,6 +15,7 @@ from gateway.protocols.srt.srtla import NO_GROUP, REG3, SrtlaType
 from gateway.srt.bonding import GROUP_SECONDS, MAX_LINKS, BondedGroup, BondingServer
 from gateway.srt.link import PATH_SECONDS
 from tests.support.link_conditions import Conditions
+from tests.support.srtla_sender import SrtlaBonding
 from tests.unit.protocols.srt.film import film_of, lost_pictures
 from tests.unit.srt.bonded_push import BondedPush, Clock
 from tests.unit.srt.test_passphrases import Client
@@ -85,6 +86,33 @@ async def test_a_dead_link_is_down_while_the_push_goes_on_and_comes_back_with_it
         assert [path.is_up for path in push.statistics.links] == [True] * 3
         assert min(path.share_percent for path in push.statistics.links) > 20
         assert not push.received.reason
+
+
+async def test_the_last_packets_arrive_although_the_link_with_the_most_room_dies(clock: Clock) -> None:
+    """No later packet shows the listener what is missing, so only the caller knows that it has to repeat them."""
+    last = [bytes([number]) * 188 for number in range(7)]
+    async with pushing(clock, latency=2.0) as push:
+        play(push, 3)
+        for address, link in push.bonding.links.items():  # one has just come back; the others lost much
+            link.window = 20.0 if address == ADDRESSES[1] else 1.0
+        push.conditions.kill = push.conditions.down = 1  # always
+        push.conditions.only = ADDRESSES[1]
+        assert push.connection is not None
+        push.connection.push(last, clock.now)
+        push.run(2.5)
+        assert push.received.payloads[-len(last) :] == last
+
+
+@pytest.mark.parametrize("answer", [ControlType.KEEPALIVE, ControlType.NAK, ControlType.ACK])
+def test_a_packet_is_repeated_on_another_link(answer: ControlType) -> None:
+    """After no answer, after a request for it, and after an acknowledgement of all packets before it."""
+    bonding, packet = SrtlaBonding(*ADDRESSES), bytes(200)  # of number 0
+    for address, link in bonding.links.items():
+        link.is_up, link.window = True, 20.0 if address == ADDRESSES[1] else 1.0
+    for now in (1000.0, 1000.1, 1000.2):
+        bonding.forward(packet, now)
+        bonding.receive(ADDRESSES[0], control(answer, 0, 0, bytes(4)), now)
+    assert len({address for address, _ in bonding.to_links}) == len(ADDRESSES)
 
 
 async def test_one_link_alone_carries_a_push(clock: Clock) -> None:
