@@ -255,9 +255,10 @@ class WallClock:
         return self.wall + (media - self.media)
 
 
-# Seconds. Errors up to the first value are jitter, and times stay exact. From the second and third on, media without a
-# step would stay too long in the future or late. `_LATE_FOR` is how long they are late without catching up.
-_JITTER, _MAX_LEAD, _MAX_LATE, _LATE_FOR = 0.5, 1.0, 1.0, 10.0
+# Seconds. Errors up to the first value are jitter, and times stay exact. A late first picture dates all media too late:
+# then they may be early by the second value, too. From the third and fourth on, media without a step would stay too
+# long in the future or late. `_LATE_FOR` is how long they are late without catching up.
+_JITTER, _MAX_LATE_START, _MAX_LEAD, _MAX_LATE, _LATE_FOR = 0.1, 0.4, 1.0, 1.0, 10.0
 _DATE_WINDOW = 20.0  # seconds of media, of which the earliest arrival counts: networks delay, and nothing comes early
 _MAX_SLEW = 0.0005  # of the time that passes; crystals differ by at most 200 ppm
 _MAX_STEP = 90  # ticks, 1 ms: dates must follow from the durations of segments
@@ -275,10 +276,12 @@ class DateCorrection:
     corrects them. Memory: the arrivals of `_DATE_WINDOW`, at most `_MAX_ARRIVALS`.
     """
 
-    __slots__ = ("_arrivals", "_last", "_zero", "slew")
+    __slots__ = ("_arrivals", "_begun", "_last", "_late_start", "_zero", "slew")
 
     def __init__(self) -> None:
         self.slew = 0
+        self._begun = 0  # time of the first call of the epoch, not corrected
+        self._late_start = 0.0  # seconds by which the first picture of the epoch was late
         self._zero: float | None = None  # date of corrected time 0
         self._last = 0  # time of the last call, not corrected
         # Times with their dates of time 0 (without correction).
@@ -287,7 +290,8 @@ class DateCorrection:
     def begin(self, time: int, wall: float) -> None:
         """Begins an epoch: media time `time` (ticks, not corrected) arrived at `wall`."""
         self._zero = wall - (time - self.slew) / VIDEO_CLOCK
-        self._last = time
+        self._begun = self._last = time
+        self._late_start = 0.0
         self._arrivals.clear()
 
     def follow(self, time: int, wall: float) -> bool:
@@ -297,15 +301,18 @@ class DateCorrection:
             return False
         self._last = time
         arrivals.append((time, wall - time / VIDEO_CLOCK))
-        while time - arrivals[0][0] > _DATE_WINDOW * VIDEO_CLOCK:
-            arrivals.popleft()
+        while len(arrivals) > 1 and time - arrivals[1][0] >= _DATE_WINDOW * VIDEO_CLOCK:
+            arrivals.popleft()  # the window needs two arrivals, also if segments are longer
         error = min([arrival for _, arrival in arrivals]) + self.slew / VIDEO_CLOCK - zero
         if error < -_MAX_LEAD and wall > zero + (last - self.slew) / VIDEO_CLOCK:
             return True
         if error > _MAX_LATE and time - arrivals[0][0] >= _LATE_FOR * VIDEO_CLOCK:
             return True
-        if _JITTER < abs(error) < _MAX_SLEWED:
-            rate = min((abs(error) - _JITTER) / _SLEW_SECONDS, _MAX_SLEW)
+        if time - self._begun <= _DATE_WINDOW * VIDEO_CLOCK:
+            self._late_start = min(max(self._late_start, -error), _MAX_LATE_START)
+        excess = abs(error) - _JITTER - (self._late_start if error < 0 else 0.0)
+        if 0 < excess < _MAX_SLEWED:
+            rate = min(excess / _SLEW_SECONDS, _MAX_SLEW)
             step = min(round(max(time - last, 0) * rate), _MAX_STEP)
             self.slew += step if error < 0 else -step
         return False

@@ -25,7 +25,7 @@ from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import AUDIO
 from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
 
-HOUR = 3600.0
+DAY, HOUR = 86_400.0, 3600.0
 SLOW_SOUND = replace(AUDIO, config=b"\x15\x88")  # 8 kHz, one channel
 
 
@@ -53,15 +53,15 @@ def drifting(ppm: int, seconds: float = HOUR, **other: Any) -> Timetable:
 
 
 @pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
-@pytest.mark.parametrize("ppm", [400, -400, 50])
+@pytest.mark.parametrize("ppm", [200, -200, 50])
 @pytest.mark.parametrize("other", [{}, {"video": None}, {"audio": None}], ids=["both", "sound", "pictures"])
 def test_dates_follow_a_clock_that_drifts(
     make: Callable[[], TsPackager | CmafPackager], ppm: int, other: dict[str, Any]
 ) -> None:
     segments, ahead = dated(make(), drifting(ppm, **other))
     assert len(segments) > 1000
-    # Without a correction, they would be 1.4 s wrong at 400 ppm. Crystals differ by at most 200 ppm.
-    assert min(ahead) > -0.7 and max(ahead) < 0.8
+    # Without a correction, they would be 0.7 s wrong at 200 ppm. The end of sound is known a frame earlier.
+    assert min(ahead) > -0.2 and max(ahead) < 0.4
     for one, two in itertools.pairwise(segments):
         assert abs(one.wall + one.duration - two.wall) < 0.002 and one.epoch == two.epoch
 
@@ -100,6 +100,44 @@ def test_a_clock_that_goes_back_moves_no_date_back() -> None:
         assert not dates.follow(time, wall)
         assert 0 <= dates.slew - before <= 90
     assert dates.slew > 0
+
+
+def followed(seconds: float, length: float, arrival: Callable[[float], float]) -> tuple[DateCorrection, int]:
+    """Begins segments of `length` seconds. arrival: from media time. Returns also the number of further epochs."""
+    dates, epochs = DateCorrection(), 0
+    dates.begin(0, WALL + arrival(0.0))
+    for number in range(1, int(seconds / length)):
+        time, wall = round(number * length * VIDEO_CLOCK), WALL + arrival(number * length)
+        if dates.follow(time, wall):
+            epochs += 1
+            dates.begin(time, wall)
+    return dates, epochs
+
+
+@pytest.mark.parametrize("ppm", [0, 20, -20])
+def test_a_late_first_picture_moves_no_media(ppm: int) -> None:
+    dates, epochs = followed(HOUR, 2.0, lambda media: media / (1 + ppm / 1e6) + (0.3 if media == 0 else 0.0))
+    assert dates.slew == 0 and not epochs
+
+
+@pytest.mark.parametrize("ppm", [200, -200])
+def test_a_late_first_picture_leaves_media_near_the_clock(ppm: int) -> None:
+    """Before the correction, media are 0.3 s early. A slow clock makes them right first."""
+    dates, epochs = followed(DAY, 4.0, lambda media: media / (1 + ppm / 1e6) + (0.3 if media == 0 else 0.0))
+    early = -(DAY - 4) * (1 / (1 + ppm / 1e6) - 1) - dates.slew / VIDEO_CLOCK + 0.3
+    assert (0.4 < early < 0.45 if ppm > 0 else -0.15 < early < -0.1) and not epochs
+
+
+@pytest.mark.parametrize("length", [2.0, 10.0, 30.0])
+def test_media_that_stay_late_begin_one_epoch(length: float) -> None:
+    _, epochs = followed(HOUR, length, lambda media: media + (3.0 if media > 100 else 0.0))
+    assert epochs == 1
+
+
+@pytest.mark.parametrize("length", [2.0, 10.0, 30.0])
+def test_one_late_segment_begins_no_epoch(length: float) -> None:
+    _, epochs = followed(HOUR, length, lambda media: media + (3.0 if 100 < media <= 100 + length else 0.0))
+    assert not epochs
 
 
 @pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
