@@ -63,6 +63,7 @@ class CutCandidate:
     segment_open: whether the member has an open segment.
     min_number: the minimum number of a new segment.
     begins_period: whether the segment begins another DASH Period of its epoch.
+    leaves_gap: whether a gap remains before the segment if it is moved later.
     """
 
     decoded: int
@@ -72,6 +73,7 @@ class CutCandidate:
     segment_open: bool
     min_number: int
     begins_period: bool = False
+    leaves_gap: bool = False
 
 
 class Alignment:
@@ -144,12 +146,12 @@ class Alignment:
         self.next_epoch += 1
         return self._origin
 
-    def follow(self, shown: int, wall: float, begins_period: bool) -> EpochOrigin | None:
+    def follow(self, shown: int, wall: float, begins_period: bool, leaves_gap: bool = False) -> EpochOrigin | None:
         """Returns the origin of a segment that begins at `shown`; None before the first epoch.
 
         It begins an epoch if the publisher's clock has left its dates.
         """
-        if self.dates.follow(shown, wall):
+        if self.dates.follow(shown, wall, leaves_gap):
             return self.begin_epoch(shown, shown, wall)
         origin = self._origin
         if origin is not None and begins_period:
@@ -182,7 +184,7 @@ class Alignment:
             boundary = None
         first = member is source and at.is_new_epoch
         if boundary is None and wants_cut and (first or not self._is_passed(member, at.shown)):
-            origin = None if at.is_new_epoch else self.follow(at.shown, at.wall, at.begins_period)
+            origin = None if at.is_new_epoch else self.follow(at.shown, at.wall, at.begins_period, at.leaves_gap)
             if origin is None:
                 origin = self.begin_epoch(at.decoded, at.shown, at.wall)
             boundary = Boundary(at.shown, max(self._next_number, at.min_number), origin, self.dates.slew)

@@ -261,7 +261,8 @@ class WallClock:
 _JITTER, _MAX_LATE_START, _MAX_LEAD, _MAX_LATE, _LATE_FOR = 0.1, 0.4, 1.0, 1.0, 10.0
 _DATE_WINDOW = 20.0  # seconds of media, of which the earliest arrival counts: networks delay, and nothing comes early
 _MAX_SLEW = 0.0005  # of the time that passes; crystals differ by at most 200 ppm
-_MAX_STEP = 90  # ticks, 1 ms: dates must follow from the durations of segments
+MAX_STEP = 180  # ticks, 2 ms: less than any picture, and 200 ppm of a segment of 10 s
+_MAX_GAP = 90  # ticks, 1 ms: dates must follow from the durations of segments
 _SLEW_SECONDS = 200.0  # in which an error would vanish
 _MAX_SLEWED = 60.0  # seconds; a larger error is a wrong clock of this machine
 _MAX_ARRIVALS = 256
@@ -294,8 +295,11 @@ class DateCorrection:
         self._late_start = 0.0
         self._arrivals.clear()
 
-    def follow(self, time: int, wall: float) -> bool:
-        """Takes the arrival of media that may begin a segment. Returns whether an epoch must begin with them."""
+    def follow(self, time: int, wall: float, leaves_gap: bool = False) -> bool:
+        """Takes the arrival of media that may begin a segment. Returns whether an epoch must begin with them.
+
+        leaves_gap: whether a gap remains before them if they are moved later.
+        """
         zero, arrivals, last = self._zero, self._arrivals, self._last
         if zero is None:
             return False
@@ -313,6 +317,6 @@ class DateCorrection:
         excess = abs(error) - _JITTER - (self._late_start if error < 0 else 0.0)
         if 0 < excess < _MAX_SLEWED:
             rate = min(excess / _SLEW_SECONDS, _MAX_SLEW)
-            step = min(round(max(time - last, 0) * rate), _MAX_STEP)
+            step = min(round(max(time - last, 0) * rate), _MAX_GAP if leaves_gap and error > 0 else MAX_STEP)
             self.slew += step if error < 0 else -step
         return False

@@ -19,6 +19,7 @@ CLOCK_URL = "/time"
 # Fraction of a segment's typical duration. A segment that is farther from its position on the grid needs a
 # SegmentTimeline. ISO/IEC 23009-1 §7.2.1 allows half a segment, but players work better with less.
 _TOLERANCE = 0.15
+_MAX_OFF = 54_000  # ticks, 0.6 s: long segments too, with what `DateCorrection` leaves, are late by less than a second
 _MAX_LEAD = 0.4  # fraction of a segment that may be shown before its key frame
 # Seconds. ffmpeg's DASH demuxer (5.1 to 7) computes in whole unsigned seconds since availabilityStartTime. It uses the
 # values of its first MPD. It needs a time shift buffer of three seconds. Neither this buffer nor the delay may exceed
@@ -111,7 +112,7 @@ class Epoch:
             return False
         self._is_steady = abs(length - self.typical) <= _STEADY * self.typical
         first = next(iter(self.first.values()))
-        is_off = abs(time - self.origin - (number - first) * self.typical) > _TOLERANCE * self.typical
+        is_off = abs(time - self.origin - (number - first) * self.typical) > min(_TOLERANCE * self.typical, _MAX_OFF)
         if self.by_number is None:  # no player knows it
             self.regular = self.regular and (self._is_steady or not is_off)
             return is_off and self.regular

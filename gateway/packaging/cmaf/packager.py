@@ -250,13 +250,13 @@ class CmafPackager(Packager):
         codec, aspect = codecs.codec_string(media_track, unit.payload), codecs.pixel_aspect(media_track, unit.payload)
         segmenter = self._segmenter(VIDEO_CLOCK)
 
-        def may_begin(decoded: int, shown: int, wants_cut: bool) -> int | None:
+        def may_begin(decoded: int, shown: int, wants_cut: bool, leaves_gap: bool) -> int | None:
             # An open segment has the number `track.number`, so a new one has at least the next number.
             number = track.number + track.open
             continues = self._is_source and wants_cut and not self._is_new_epoch
             begins_period = continues and manifests.begins_period(shown, number)
             candidate = CutCandidate(
-                decoded, shown, manifests.now, self._is_new_epoch, track.open, number, begins_period
+                decoded, shown, manifests.now, self._is_new_epoch, track.open, number, begins_period, leaves_gap
             )
             boundary = self._boundary = alignment.decide_boundary(self, candidate, wants_cut, segmenter)
             return boundary.slew if boundary is not None else None

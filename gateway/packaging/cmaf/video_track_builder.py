@@ -9,7 +9,7 @@ from gateway.media.random_access import RandomAccess
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.segment_window import MAX_PART_BYTES, MAX_SEGMENT_BYTES
 from gateway.packaging.segmenter import Segmenter
-from gateway.packaging.timing import VideoTiming
+from gateway.packaging.timing import MAX_STEP, VideoTiming
 
 # Types of stream access points, ISO/IEC 14496-12 Annex I; 0: none. For a key frame without leading pictures.
 _SAP = {RandomAccess.CLOSED: 1, RandomAccess.CLEAN: 1, RandomAccess.OPEN: 3, RandomAccess.GRADUAL: 0}
@@ -37,7 +37,8 @@ class VideoTrackBuilder:
     follows at once in decode time.
 
     may_begin: returns the correction of the times of a segment that begins at this decode and presentation time (ticks
-    of 90 kHz, not corrected); None if none begins. The third argument is whether this track alone would begin one.
+    of 90 kHz, not corrected); None if none begins. The third argument is whether this track alone would begin one, the
+    fourth one whether a gap remains before it if it is moved later.
     cut: called when a segment begins, with the presentation time of its first picture, as far as it is known.
     gops: of the track.
     """
@@ -45,7 +46,7 @@ class VideoTrackBuilder:
     track: CmafTrack
     segmenter: Segmenter
     timing: VideoTiming
-    may_begin: Callable[[int, int, bool], int | None]
+    may_begin: Callable[[int, int, bool, bool], int | None]
     cut: Callable[[int], None]
     gops: OpenGops
     _slew: int = field(default=0, init=False)  # subtracted from all times, see `DateCorrection`
@@ -107,7 +108,7 @@ class VideoTrackBuilder:
         begins = False
         samples = self._samples
         if not track.open:
-            begun = self.may_begin(dts + slew, dts + cts + slew, True) if key else None
+            begun = self.may_begin(dts + slew, dts + cts + slew, True, False) if key else None
             if begun is None:
                 return True  # an epoch begins with a key frame
             begins = True
@@ -120,7 +121,8 @@ class VideoTrackBuilder:
             shown = dts + cts + slew
             cuts = self.segmenter.take_frame(elapsed, length, key, shown, track.size > MAX_SEGMENT_BYTES)
             if cuts or key:
-                begun = self.may_begin(dts + slew, shown, cuts)
+                leaves_gap = not samples or dts + MAX_STEP - self._start > track.part_ticks
+                begun = self.may_begin(dts + slew, shown, cuts, leaves_gap)
                 if begun is not None:
                     begins, self._slew = True, begun
                     moved = begun - slew
@@ -129,11 +131,12 @@ class VideoTrackBuilder:
                     return False  # too long, but the ladder has no boundary here: continues at its next key frame
             if begins:
                 if moved > 0 and not samples:
-                    cts -= moved  # its decode time continues the last part
-                    late += moved
+                    late += moved  # only the next pictures are earlier, because this one continues the last part
                     moved = 0
-                # If media are moved later, a gap remains, because no part may exceed the Part Target Duration.
-                self._end_segment(min(dts, dts - moved), dts + cts - moved if key else None)
+                end = dts - moved
+                if moved < 0 and (not samples or end - self._start > track.part_ticks):
+                    end = dts  # a gap remains, because no part may exceed the Part Target Duration
+                self._end_segment(end, dts + cts - moved if key else None)
                 dts -= moved
                 self._begin_segment(dts, dts + cts, key)
                 samples = self._samples

@@ -16,8 +16,11 @@ from gateway.formats.dash import mpd
 from gateway.formats.dash.mpd import TimelineEntry
 from gateway.live.sink import EndReason
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, Tracks
+from gateway.packaging.cmaf.dash_manifest import Epoch
 from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.timing import WallClock
 from tests.support.segmented import WALL, Timetable, cmaf, feed
 
 NS = "{urn:mpeg:dash:schema:mpd:2011}"
@@ -208,6 +211,15 @@ def test_a_period_keeps_its_addressing_when_key_frames_become_irregular() -> Non
     # The same files: a player that has not loaded the newest manifest gets the following segment.
     assert len({s.template.get("media") for s in sets}) == 1
     assert sets[2].entries()[0][0] == sets[0].first + round(sets[2].offset / 2)
+
+
+@pytest.mark.parametrize(("length", "most"), [(2.0, 0.3), (4.0, 0.6), (10.0, 0.6), (30.0, 0.6)])
+def test_a_period_ends_where_segments_have_left_their_grid(length: float, most: float) -> None:
+    """Players ask for a segment when its place on the grid is over."""
+    typical, first = round(length * VIDEO_CLOCK), {"video": 1}
+    epoch = Epoch(0, 0, WallClock(0.0, WALL), "1", typical=typical, by_number=True, first=first)
+    left = next(n for n in itertools.count(1) if epoch.ends_at(n * (typical + 900), n + 1))
+    assert most < 0.01 * left < most + 0.011
 
 
 def test_a_stall_that_is_caught_up_changes_nothing() -> None:

@@ -66,6 +66,20 @@ def test_dates_follow_a_clock_that_drifts(
         assert abs(one.wall + one.duration - two.wall) < 0.002 and one.epoch == two.epoch
 
 
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+@pytest.mark.parametrize(("ppm", "steps"), [(200, ()), (200, (70, 90, 110)), (-200, (70, 90, 110))])
+def test_long_segments_follow_a_clock_that_drifts(
+    make: Callable[[], TsPackager | CmafPackager], ppm: int, steps: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pictures a second have their ends predicted, and are parts: a slow clock would leave gaps."""
+    monkeypatch.setattr(codecs, "frame_rate", lambda track: None if steps else 2.0)
+    pace: dict[str, Any] = {"fps": Fraction(100, 9), "gop": (111,), "steps": steps} if steps else {"gop": (20,)}
+    segments, ahead = dated(make(), drifting(ppm, **pace))
+    assert segments[-1].duration > 9.9 and min(ahead) > -0.25 and max(ahead) < 0.25
+    for one, two in itertools.pairwise(segments):
+        assert abs(one.wall + one.duration - two.wall) < 0.0001 and one.epoch == two.epoch
+
+
 @pytest.mark.parametrize("told", [30.0, 2.0])
 def test_a_drift_makes_no_gap_between_fragments(told: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a known rate of two pictures a second, each picture is a part, and its end is predicted."""
