@@ -263,6 +263,8 @@ _DATE_WINDOW = 20.0  # seconds of media, of which the earliest arrival counts: n
 _MAX_SLEW = 0.0005  # of the time that passes; crystals differ by at most 200 ppm
 MAX_STEP = 180  # ticks, 2 ms: less than any picture, and 200 ppm of a segment of 10 s
 _MAX_GAP = 90  # ticks, 1 ms: dates must follow from the durations of segments
+_APART = MAX_STEP + 90  # ticks between two dates: they are printed in milliseconds, and the first may lack a step
+_FRAME = 13_500  # ticks, 0.15 s: sound may begin a frame after its pictures; in a burst, an epoch cannot wait for it
 _SLEW_SECONDS = 200.0  # in which an error would vanish
 _MAX_SLEWED = 60.0  # seconds; a larger error is a wrong clock of this machine
 _MAX_ARRIVALS = 256
@@ -308,7 +310,9 @@ class DateCorrection:
         while len(arrivals) > 1 and time - arrivals[1][0] >= _DATE_WINDOW * VIDEO_CLOCK:
             arrivals.popleft()  # the window needs two arrivals, also if segments are longer
         error = min([arrival for _, arrival in arrivals]) + self.slew / VIDEO_CLOCK - zero
-        if error < -_MAX_LEAD and wall > zero + (last - self.slew) / VIDEO_CLOCK:
+        is_paced = len(arrivals) > 1 and arrivals[-1][1] + _JITTER > arrivals[-2][1]
+        apart = _FRAME if is_paced else _APART
+        if error < -_MAX_LEAD and wall > zero + (last - self.slew + apart) / VIDEO_CLOCK:
             return True
         if error > _MAX_LATE and time - arrivals[0][0] >= _LATE_FOR * VIDEO_CLOCK:
             return True

@@ -155,6 +155,25 @@ def test_one_late_segment_begins_no_epoch(length: float) -> None:
 
 
 @pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+def test_a_clock_that_goes_back_by_a_segment_gives_no_date_twice(make: Callable[[], TsPackager | CmafPackager]) -> None:
+    segments, _ = dated(make(), Timetable(seconds=20, clock_jump=-1.9998))
+    assert len(segments) > 7
+    assert all(round(two.wall, 3) > round(one.wall, 3) for one, two in itertools.pairwise(segments))
+
+
+def test_an_epoch_after_a_clock_that_went_back_leaves_room_for_a_frame_of_sound() -> None:
+    """Sound may begin a frame after its pictures, so its last date is later."""
+    dates = DateCorrection()
+    dates.begin(0, WALL)
+    for number in range(1, 400):
+        time, wall = 4 * number * VIDEO_CLOCK, WALL + 4 * number - (3.999 if number > 5 else 0.0)
+        last = WALL + (time - dates.slew) / VIDEO_CLOCK - 4
+        if dates.follow(time, wall):
+            break
+    assert number < 399 and wall - last > 0.149
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
 def test_cues_have_the_dates_of_the_media(make: Callable[[], TsPackager | CmafPackager]) -> None:
     packager = make()
     segments, _ = dated(packager, drifting(-400))
