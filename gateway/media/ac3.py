@@ -78,21 +78,22 @@ def _eac3(frame: bytes) -> Syncframe:
     return Syncframe(rate, _CHANNELS[acmod] + lfe, samples, packed.to_bytes(5, "big"))
 
 
-_DEPENDENT = 1  # strmtyp, ETSI TS 102 366 Table E1.1
+DEPENDENT = 1  # strmtyp, ETSI TS 102 366 Table E1.1
 
 
 def frame_bytes(data: bytes, at: int) -> int:
     """Returns the size of the frame at `at`: a syncframe and the dependent substreams after it. Raises InvalidData."""
-    size = _syncframe_bytes(data[at : at + 16])
+    size = syncframe_bytes(data[at : at + 16])
     while data[at + size : at + size + 2] == b"\x0b\x77":
         head = data[at + size : at + size + 16]
-        if len(head) < 8 or not 10 < head[5] >> 3 <= 16 or head[2] >> 6 != _DEPENDENT:
+        if len(head) < 8 or not 10 < head[5] >> 3 <= 16 or head[2] >> 6 != DEPENDENT:
             break
-        size += _syncframe_bytes(head)
+        size += syncframe_bytes(head)
     return size
 
 
-def _syncframe_bytes(frame: bytes) -> int:
+def syncframe_bytes(frame: bytes) -> int:
+    """Returns the size of a syncframe, of which only the head is read. Raises InvalidData."""
     parsed = parse_frame(frame)
     if frame[5] >> 3 > 10:
         return ((int.from_bytes(frame[2:4], "big") & 0x7FF) + 1) * 2

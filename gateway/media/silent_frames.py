@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from gateway.lib.bit_reader import BitReader
 from gateway.media import aac, ac3, flac, mp3, opus
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, MediaTrack
@@ -20,7 +21,9 @@ _ICS_INFO: Final = "0" * 11  # one long window, no scale factor bands, no predic
 _CHANNEL: Final = "0" * 8 + _ICS_INFO + "000"  # global_gain, ics_info, no pulses, no noise shaping, no gain control
 _PAIR: Final = "1" + _ICS_INFO + "00" + 2 * ("0" * 8 + "000")  # common_window, ics_info, no mid/side
 _OPUS_SAMPLES: Final = 960
-LIKE_OTHERS: Final = frozenset((Codec.MP3, Codec.AC3))  # codecs whose silent frames have values of the track's own
+LIKE_OTHERS: Final = frozenset((Codec.MP3, Codec.AC3, Codec.EAC3))  # their silent frames have values of the track's own
+_EXPONENTS: Final = "1111" + 6 * "0111110"  # D45: the largest one, and differences of 0 in two bits each
+_MOST_SUBSTREAMS: Final = 9  # ETSI TS 102 366 §E.1.3.1.2: an independent one and eight dependent ones
 # Generator polynomials of checksums.
 _CRC_8: Final = 0x107  # RFC 9639 §9.1.8
 _CRC_16: Final = 0x1_8005  # RFC 9639 §9.3; ETSI TS 102 366 §6.1.8
@@ -48,8 +51,8 @@ def silent_frame(track: MediaTrack, frame: bytes = b"") -> SilentFrame | None:
                 return _opus_frame(opus.parse_head(track.config) if track.config else None)
             case Codec.MP3:
                 return _mp3_frame(frame)
-            case Codec.AC3:
-                return _ac3_frame(frame)
+            case Codec.AC3 | Codec.EAC3:
+                return _dolby_frame(frame)
             case Codec.FLAC:
                 return _flac_frame(flac.parse_config(track.config))
     except InvalidData:
@@ -85,35 +88,84 @@ def _mp3_frame(frame: bytes) -> SilentFrame:
     return SilentFrame(head + bytes(mp3.frame_bytes(head) - len(head)), Fraction(header.samples, header.rate))
 
 
-def _ac3_frame(frame: bytes) -> SilentFrame | None:
-    """Returns a syncframe without mantissas (ETSI TS 102 366 §4.3), with the parameters of another one.
+def _dolby_frame(frame: bytes) -> SilentFrame | None:
+    """Returns syncframes without mantissas, with the parameters of those of another frame.
 
-    §6.2.4: with all SNR offsets 0, the bit allocation of all channels is 0.
+    ETSI TS 102 366 §6.2.4: with all SNR offsets 0, the bit allocation of all channels is 0.
     """
-    sound, size = ac3.parse_frame(frame), ac3.frame_bytes(frame, 0)
-    if frame[5] >> 3 > 10:
-        return None  # E-AC-3
-    mode = frame[6] >> 5
+    sound, end = ac3.parse_frame(frame), ac3.frame_bytes(frame, 0)
+    silent: list[bytes] = []
+    at = 0
+    while at < end:
+        head = frame[at : at + 16]
+        size = ac3.syncframe_bytes(head)
+        made = (_eac3_syncframe if head[5] >> 3 > 10 else _ac3_syncframe)(head, size)
+        if len(made) != size or len(silent) == _MOST_SUBSTREAMS:
+            return None
+        silent.append(made)
+        at += size
+    return SilentFrame(b"".join(silent), Fraction(sound.samples, sound.rate))
+
+
+def _ac3_syncframe(head: bytes, size: int) -> bytes:
+    """Writes a syncframe of AC-3 (§4.3)."""
+    mode = head[6] >> 5
     mix = 2 * ((mode & 1 and mode != 1) + bool(mode & 4) + (mode == 2))  # bits of the mix levels
-    head = f"{int.from_bytes(frame[4:9]):040b}"
-    lfe = int(head[19 + mix])
-    channels = sound.channels - lfe
-    exponents = "1111" + 6 * "0111110"  # D45: the largest absolute one, and five differences of 0 in two bits each
-    bits = head[: 25 + mix] + "000" + ("11111000" if mode == 0 else "") + "00000"
+    digits = f"{int.from_bytes(head[4:9]):040b}"
+    lfe = int(digits[19 + mix])
+    channels = ac3.parse_frame(head).channels - lfe
+    bits = digits[: 25 + mix] + "000" + ("11111000" if mode == 0 else "") + "00000"
     for is_first in (True, False, False, False, False, False):
         bits += "00" * channels + "0" + ("0" if mode == 0 else "")  # no block switch, dither or dynamic range
         if not is_first:  # it has everything of the first one
             bits += "0" + ("0" if mode == 2 else "") + "00" * channels + "0" * lfe + "0000"
             continue
         bits += "10" + ("10000" if mode == 2 else "") + "11" * channels + "1" * lfe  # neither coupling nor rematrixing
-        bits += "000000" * channels + (exponents + "00") * channels + exponents[:18] * lfe
+        bits += "000000" * channels + (_EXPONENTS + "00") * channels + _EXPONENTS[:18] * lfe
         bits += "1" + "0" * 11 + "1" + "0" * (6 + 7 * (channels + lfe)) + "00"  # bit allocation
     body = _packed(bits).ljust(size - 6, b"\0")
     half = (size // 4 + size // 16) * 2 - 4  # §6.1.8: the first checksum is of 5/8 of the syncframe
-    first = _divided(_remainder(body[:half], _CRC_16, 0), 8 * half)
+    first = _divided(_remainder(body[:half], _CRC_16), 8 * half + 16)
     last = _remainder(body[half:], _CRC_16)
-    payload = b"\x0b\x77" + first.to_bytes(2, "big") + body + last.to_bytes(2, "big")
-    return SilentFrame(payload, Fraction(sound.samples, sound.rate))
+    return b"\x0b\x77" + first.to_bytes(2, "big") + body + last.to_bytes(2, "big")
+
+
+def _eac3_syncframe(head: bytes, size: int) -> bytes:
+    """Writes a syncframe of E-AC-3 (§E.1.2), without mixing and informational metadata and without extensions."""
+    sound, mode, lfe = ac3.parse_frame(head), head[4] >> 1 & 7, head[4] & 1
+    channels, blocks = sound.channels - lfe, sound.samples // 256
+    is_dependent = head[2] >> 6 == ac3.DEPENDENT
+    # Other types become independent ones: what was converted from AC-3 has fields of its own.
+    bits = ("01" if is_dependent else "00") + f"{int.from_bytes(head[2:8]):048b}"[2:34] + "0"
+    bits += "111110" if mode == 0 else ""
+    bits += _channel_map(head, mode) if is_dependent else ""
+    bits += "00" + ("0" if blocks < 6 and not is_dependent else "") + "0"
+    # audfrm: exponents by block, SNR offsets by frame, and dither flags, because dither is noise
+    bits += ("10" if blocks == 6 else "") + "0000100000" + ("0" * blocks if mode > 1 else "")
+    bits += "11" * channels + "00" * channels * (blocks - 1) + ("1" + "0" * (blocks - 1)) * lfe
+    if not is_dependent:
+        bits += "00000" * channels if blocks == 6 else "0"  # exponents for a converter to AC-3
+    bits += "0" * 10 + ("0" if blocks > 1 else "")
+    for block in range(blocks):
+        bits += "0" * channels + ("00" if mode == 0 else "0") + "0"  # no dither, dynamic range or spectral extension
+        if mode == 2:
+            bits += "0" if block else "0000"  # no rematrixing
+        if not block:
+            bits += "000000" * channels + (_EXPONENTS + "00") * channels + _EXPONENTS[:18] * lfe
+        bits += "" if is_dependent else "0"
+    body = _packed(bits + "00").ljust(size - 4, b"\0")
+    return b"\x0b\x77" + body + _remainder(body, _CRC_16).to_bytes(2, "big")
+
+
+def _channel_map(head: bytes, mode: int) -> str:
+    """Returns the places of the channels of a dependent substream, as it says them itself."""
+    bits = BitReader(head, what="E-AC-3 syncframe", error=InvalidData)
+    bits.skip(45)
+    for _ in range(2 if mode == 0 else 1):
+        bits.skip(5)  # dialnorm
+        if bits.flag():
+            bits.skip(8)  # compr
+    return f"1{bits.u(16):016b}" if bits.flag() else "0"
 
 
 def _flac_frame(info: flac.StreamInfo) -> SilentFrame | None:
@@ -133,13 +185,16 @@ def _packed(bits: str) -> bytes:
     return int(bits.ljust(8 * size, "0"), 2).to_bytes(size, "big")
 
 
-def _remainder(data: bytes, polynomial: int, shift: int | None = None) -> int:
-    """Returns the checksum of data. shift: zeros after the data; None: as many as the checksum has bits."""
+def _remainder(data: bytes, polynomial: int) -> int:
+    """Returns the checksum of data."""
     width = polynomial.bit_length() - 1
-    value = int.from_bytes(data) << (width if shift is None else shift)
-    for at in range(value.bit_length() - 1, width - 1, -1):
-        if value >> at & 1:
-            value ^= polynomial << at - width
+    value = 0
+    for byte in data:
+        value ^= byte << width - 8
+        for _ in range(8):
+            value <<= 1
+            if value >> width:
+                value ^= polynomial
     return value
 
 

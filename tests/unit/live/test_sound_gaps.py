@@ -202,6 +202,16 @@ def test_ac3_gets_silence_like_its_own_frames() -> None:
     assert {b.dts - a.dts for a, b in pairwise(made)} == {32}
 
 
+def test_eac3_gets_silence_like_its_own_frames() -> None:
+    # 48 kHz, stereo, syncframes of 512 bytes, of which only the header is read
+    push = Push(MediaTrack(Kind.AUDIO, Codec.EAC3, 1000, b""), payload=bytes.fromhex("0b7700ff3486c000") + bytes(504))
+    push.play(5_000)
+    push.play(2_000, sound=False)
+    made = push.of(MadeSilence)
+    assert made[0].payload[:6] == push.payload[:6] and len(made[0].payload) == 512
+    assert {b.dts - a.dts for a, b in pairwise(made)} == {32}
+
+
 def test_flac_has_its_own_silence() -> None:
     info = "1000100000000e0010" + "000bb800f0000000000000" + 16 * "00"  # blocks of 4,096 samples, 48 kHz
     push = Push(MediaTrack(Kind.AUDIO, Codec.FLAC, 1000, bytes.fromhex(info[:68])))
