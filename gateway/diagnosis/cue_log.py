@@ -14,6 +14,7 @@ from gateway.lib.token_bucket import TokenBucket
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.media.clock import MILLISECONDS
 from gateway.media.timed_data import AdCue, CueType, Metadata
 from gateway.media.track import TimedData
 from gateway.ports.errors import TooManyRequests
@@ -112,7 +113,7 @@ class StreamCues:
     # ---- what the stream gets ----
 
     def _on_script(self, timed: TimedData) -> None:
-        found = timed.value
+        found = timed.counted(MILLISECONDS).value
         if not isinstance(found, AdCue):
             return
         stream = self._stream

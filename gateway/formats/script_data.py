@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from gateway.formats import amf0
+from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
 from gateway.media.labels import is_language, printable
 from gateway.media.timed_data import (
@@ -33,22 +34,22 @@ AD_CUE: Final = "onAdCue"
 METADATA: Final = "onTimedMetadata"
 PRIVATE_DATA: Final = "onPrivateData"
 _USER_DATA: Final = b"GA94\x03"
-_LONGEST: Final = 3_600_000  # milliseconds between a caption and the message with it
-_FARTHEST: Final = 60_000  # milliseconds between the time of private data and that of the message
+_LONGEST: Final = 3_600  # seconds between a caption or a cue and the message with it
+_FARTHEST: Final = 60  # seconds between the time of private data and that of the message
 
 Values = Mapping[str, AmfValue]
 
 
-def read_timed(dts: int, name: str, amf: bytes) -> TimedData:
+def read_timed(dts: int, name: str, amf: bytes, timescale: int = MILLISECONDS) -> TimedData:
     """Returns the data of a message. What we would not write in the same bytes stays script data.
 
-    dts: milliseconds. amf: the AMF0 encoding of the values after the name.
+    amf: the AMF0 encoding of the values after the name. timescale: ticks a second; those of FLV are milliseconds.
     """
     read = _READERS.get(name)
-    value = None if read is None else read(read_values(amf), dts)
-    if value is not None and write_timed(timed := TimedData(dts, value)) == (name, amf):
+    value = None if read is None else read(read_values(amf), dts, timescale)
+    if value is not None and write_timed(timed := TimedData(dts, value, timescale)) == (name, amf):
         return timed
-    return TimedData(dts, Script(name, amf))
+    return TimedData(dts, Script(name, amf), timescale)
 
 
 def write_timed(timed: TimedData) -> tuple[str, bytes]:
@@ -86,7 +87,7 @@ def read_caption(timed: TimedData) -> CaptionText | None:
     """Returns a caption, also of `onTextData` and `onCaption` of encoders; None for everything else."""
     value = timed.value
     if isinstance(value, Script) and value.name in (TEXT_DATA, CAPTION):
-        return _read_caption(read_values(value.amf), timed.dts)
+        return _read_caption(read_values(value.amf), timed.dts, timed.timescale)
     return value if isinstance(value, CaptionText) else None
 
 
@@ -106,17 +107,17 @@ def read_caption_data(timed: TimedData) -> bytes | None:
     return after if head else before
 
 
-def read_ad_cue(values: Values, dts: int) -> AdCue | None:
+def read_ad_cue(values: Values, dts: int, timescale: int = MILLISECONDS) -> AdCue | None:
     """Returns the cue that `write_timed` wrote; None for everything else. dts: of its message."""
-    kind, section, at = values.get("type"), _decoded(values.get("scte35")), _moment(values.get("at"))
+    kind, section, at = values.get("type"), _decoded(values.get("scte35")), _moment(values.get("at"), timescale)
     seconds = values.get("duration")
     if kind not in tuple(CueType) or section is None or at is None:
         return None
-    planned = seconds if isinstance(seconds, float) and 0 < seconds < _LONGEST else None
+    planned = seconds if isinstance(seconds, float) and 0 < seconds < 1000 * _LONGEST else None
     return AdCue(CueType(str(kind)), printable(str(values.get("id", "")))[:MAX_ID], dts + at, planned, section)
 
 
-def read_metadata(values: Values, dts: int) -> Metadata | None:
+def read_metadata(values: Values, dts: int, timescale: int) -> Metadata | None:
     """Returns timed metadata; None for everything else."""
     text = values.get("text")
     return Metadata(text) if isinstance(text, str) else None
@@ -134,12 +135,12 @@ def first_object(values: Iterable[AmfValue]) -> dict[str, AmfValue]:
     return next((value for value in values if isinstance(value, dict)), {})
 
 
-def _read_caption(values: Values, dts: int) -> CaptionText | None:
+def _read_caption(values: Values, dts: int, timescale: int) -> CaptionText | None:
     """Returns a caption. A language that is none is unknown: its text would come into playlists and file names."""
     text, language = values.get("text"), values.get("language")
     if not isinstance(text, str) or not text.strip():
         return None
-    start, end = _moment(values.get("start")), _moment(values.get("end"))
+    start, end = (_moment(values.get(name), timescale) for name in ("start", "end"))
     return CaptionText(
         text.strip()[:MAX_TEXT],
         dts + (start or 0),
@@ -149,18 +150,18 @@ def _read_caption(values: Values, dts: int) -> CaptionText | None:
     )
 
 
-def _read_private_data(values: Values, dts: int) -> PrivateData | None:
+def _read_private_data(values: Values, dts: int, timescale: int) -> PrivateData | None:
     pid, kind, at = (values.get(name) for name in ("pid", "type", "at"))
     descriptors, payload = _decoded(values.get("descriptors")), _decoded(values.get("data"))
     if not (isinstance(pid, float) and isinstance(kind, float) and 0 <= pid < 0x2000 and 0 <= kind < 0x100):
         return None
     if descriptors is None or payload is None or len(payload) > MAX_PRIVATE:
         return None
-    time = dts + int(at) if isinstance(at, float) and abs(at) <= _FARTHEST else None
+    time = dts + int(at) if isinstance(at, float) and abs(at) <= _FARTHEST * timescale else None
     return PrivateData(int(pid), int(kind), descriptors, time, payload)
 
 
-_READERS: Final[dict[str, Callable[[Values, int], TimedValue | None]]] = {
+_READERS: Final[dict[str, Callable[[Values, int, int], TimedValue | None]]] = {
     AD_CUE: read_ad_cue, TEXT_DATA: _read_caption, METADATA: read_metadata, PRIVATE_DATA: _read_private_data,
 }  # fmt: skip
 
@@ -176,5 +177,5 @@ def _decoded(value: AmfValue) -> bytes | None:
         return None
 
 
-def _moment(value: AmfValue) -> int | None:
-    return int(value) if isinstance(value, float) and abs(value) <= _LONGEST else None
+def _moment(value: AmfValue, timescale: int) -> int | None:
+    return int(value) if isinstance(value, float) and abs(value) <= _LONGEST * timescale else None

@@ -209,7 +209,7 @@ class Program:
             self.publisher.push_additional(number, unit, now)
 
     def push_timed(self, timed: TimedData) -> None:
-        self.publisher.push_timed(timed.moved(self._shift * MILLISECONDS // self._scale))
+        self.publisher.push_timed(timed.moved(self._shift * timed.timescale // self._scale))
 
     def _counted(self, unit: AccessUnit) -> AccessUnit:
         """Returns the unit with times in ticks of the stream's tracks."""

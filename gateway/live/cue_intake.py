@@ -10,6 +10,7 @@ from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.log_rate_limiter import LogRateLimiter
 from gateway.lib.token_bucket import TokenBucket
 from gateway.live.publisher import StreamPublisher
+from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
 from gateway.media.timed_data import AdCue
 from gateway.media.track import AmfValue, TimedData
@@ -27,10 +28,11 @@ class CueIntake:
     """Publishes the ad cues of one push. Malformed ones and those of a flood are counted in `dropped` of the publisher.
 
     Encoders send a section several times before its break. Only the first one is published.
+    timescale: ticks a second of the push.
     """
 
-    def __init__(self, publisher: StreamPublisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher: StreamPublisher, timescale: int = MILLISECONDS) -> None:
+        self._publisher, self._timescale = publisher, timescale
         self._bucket = TokenBucket(_A_SECOND, _AT_ONCE)
         self._known: BoundedDict[bytes, int] = BoundedDict(_REMEMBERED)  # times by section
 
@@ -53,8 +55,8 @@ class CueIntake:
     def take_section(self, section: bytes, dts: int, to_time: Callable[[int], int], now: float) -> None:
         """Publishes the ad cue of a section of SCTE 35.
 
-        dts: time of its arrival on the clock of the push, milliseconds. to_time: returns the time on this clock of
-        ticks of 33 bits. now: monotonic seconds.
+        dts: time of its arrival on the clock of the push. to_time: returns the time on this clock of ticks of 33 bits.
+        now: monotonic seconds.
         """
         try:
             splice = read_splice(section)
@@ -67,16 +69,16 @@ class CueIntake:
 
     def _publish(self, splice: Splice, dts: int, at: int, now: float) -> None:
         """Publishes a cue that is no repetition."""
-        known = self._known.get(splice.section)
-        if known is not None and abs(at - known) <= _REPEAT_MS:
+        known, ms = self._known.get(splice.section), self._timescale // MILLISECONDS
+        if known is not None and abs(at - known) <= _REPEAT_MS * ms:
             return
         self._known[splice.section] = at
-        at = min(max(at, dts - LONGEST_MS), dts + LONGEST_MS)
+        at = min(max(at, dts - LONGEST_MS * ms), dts + LONGEST_MS * ms)
         if not self._bucket.take(1, now):
             self._drop("too many cues")
             return
         cue = AdCue(splice.type, splice.id, at, splice.seconds, splice.section)
-        self._publisher.push_timed(TimedData(dts, cue))
+        self._publisher.push_timed(TimedData(dts, cue, self._timescale))
 
     def _drop(self, reason: str) -> None:
         self._publisher.dropped["cues"] += 1

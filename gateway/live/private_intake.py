@@ -7,12 +7,11 @@ from typing import Final
 from gateway.formats import id3
 from gateway.formats.ts.data_units import METADATA_PES, DataUnit
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
-from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.timed_data import MAX_METADATA, MAX_PRIVATE, Metadata, PrivateData
 from gateway.media.track import TimedData
 
 PRIVATE_USES: Final = (StreamUse.KLV, StreamUse.PRIVATE)
-_TICKS: Final = VIDEO_CLOCK // MILLISECONDS
 _MAX_UNITS, _MAX_RATE = 60, 256_000  # units and bytes in a second of a stream
 _WHOLE_CELL: Final = 0xDF  # §2.12.4.2: one complete cell, random access
 
@@ -32,12 +31,12 @@ class PrivateIntake:
     def take(self, unit: DataUnit, entry: StreamEntry, dts: int, at: int | None) -> TimedData | None:
         """Returns the data of a unit; None if it is left out.
 
-        dts: now, milliseconds on the stream's clock. at: the time of the unit; None: without time.
+        dts: now, ticks on the stream's clock. at: the time of the unit; None: without time.
         """
         if unit.kind not in PRIVATE_USES:
             return None
         payload = self._cell(unit.payload) if unit.kind is StreamUse.KLV and is_cells(entry) else unit.payload
-        second, size = dts // MILLISECONDS, len(payload)
+        second, size = dts // VIDEO_CLOCK, len(payload)
         if second != self._second:
             self._second, self._units, self._bytes = second, 0, 0
         if self._units >= _MAX_UNITS or self._bytes + size > _MAX_RATE or size > MAX_PRIVATE:
@@ -47,8 +46,9 @@ class PrivateIntake:
         self._bytes += size
         text = id3.read_text(payload)
         if text is not None and len(text.encode()) <= MAX_METADATA:
-            return TimedData(dts, Metadata(text))
-        return TimedData(dts, PrivateData(unit.pid, entry.stream_type, entry.descriptors, at, payload))
+            return TimedData(dts, Metadata(text), VIDEO_CLOCK)
+        data = PrivateData(unit.pid, entry.stream_type, entry.descriptors, at, payload)
+        return TimedData(dts, data, VIDEO_CLOCK)
 
     def _cell(self, data: bytes) -> bytes:
         """Returns KLV in a metadata cell, as it was before the reader (ISO/IEC 13818-1 §2.12.4)."""
@@ -59,8 +59,3 @@ class PrivateIntake:
 def is_cells(entry: StreamEntry) -> bool:
     """Whether the payload of a stream has metadata cells, which the reader takes off."""
     return entry.stream_type == METADATA_PES
-
-
-def milliseconds(pts: int) -> int:
-    """Returns ticks of a transport stream in milliseconds."""
-    return (pts + _TICKS // 2) // _TICKS

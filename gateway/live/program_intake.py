@@ -16,7 +16,7 @@ from gateway.formats.ts.packets import unwrapped
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import SCRAMBLED, StreamEntry, StreamUse
 from gateway.live.cue_intake import LONGEST_MS, CueIntake
-from gateway.live.private_intake import PRIVATE_USES, PrivateIntake, milliseconds
+from gateway.live.private_intake import PRIVATE_USES, PrivateIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
 from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
@@ -76,7 +76,7 @@ class ProgramIntake(UnitIntake):
     def __init__(self, publisher: StreamPublisher, make_converter: MakeConverter) -> None:
         super().__init__(publisher, rate=VIDEO_CLOCK)
         self.reader = ProgramReader()
-        self._cues = CueIntake(publisher)
+        self._cues = CueIntake(publisher, VIDEO_CLOCK)
         self._make_converter = make_converter
         self._sound_limiter = IntervalLimiter(MAX_BURST + _MAX_SOUNDS)  # for conversions that begin: all sound at once
         self._sources: dict[int, _Source] = {}  # by PID
@@ -129,16 +129,16 @@ class ProgramIntake(UnitIntake):
 
     def _moment(self, ticks: int) -> int:
         """Returns the time of the stream at a time of the sender."""
-        return milliseconds(self.timeline.near(ticks, LONGEST_MS * VIDEO_CLOCK // MILLISECONDS))
+        return self.timeline.near(ticks, LONGEST_MS * VIDEO_CLOCK // MILLISECONDS)
 
     def _take_data(self, unit: DataUnit) -> None:
         """Publishes private data. The first units of a push have none, because the tracks come first."""
         entry = self._entries.get(unit.pid)
         if entry is None:
             return
-        now, at = milliseconds(self.timeline.latest), None
+        now, at = self.timeline.latest, None
         if unit.pts is not None:
-            now = at = milliseconds(self.timeline.near(unit.pts))
+            now = at = self.timeline.near(unit.pts)
         timed = self._private.take(unit, entry, now, at)
         if timed is not None:
             self.publisher.push_timed(timed)

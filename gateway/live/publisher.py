@@ -313,7 +313,7 @@ class StreamPublisher:
         if self._delayed is not None and self._delayed.media:
             self._delayed.add(timed, self.last_media)
             return
-        self.stream.push_timed(timed.moved(self._shift_ms or 0))
+        self.stream.push_timed(timed.moved((self._shift_ms or 0) * timed.timescale // 1000))
 
     def close(self, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
         """Ends the push. The stream lingers. It may be called repeatedly.

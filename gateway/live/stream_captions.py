@@ -15,7 +15,7 @@ from gateway.formats.script_data import read_caption, read_caption_data
 from gateway.lib.token_bucket import TokenBucket
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.caption_track import SPEECH, TEXT, CaptionTrack, caption_id
-from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
 from gateway.media.closed_captions import ClosedCaptions
 from gateway.media.timed_data import CaptionText
 from gateway.media.track import AccessUnit, TimedData
@@ -161,6 +161,7 @@ class StreamCaptions:
 
     def take(self, timed: TimedData) -> None:
         """Takes timed data. What is no caption is ignored."""
+        timed = timed.counted(MILLISECONDS)
         data = read_caption_data(timed)
         if data is not None:
             self._take_closed(data, timed.dts * 90)

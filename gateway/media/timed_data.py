@@ -1,5 +1,6 @@
 """Values that a stream carries beside its media: ad cues, captions, metadata, private data and script data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import ClassVar, Final, Self, TypeAlias
@@ -12,7 +13,7 @@ MAX_PRIVATE: Final = 1 << 16  # bytes of private data
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A value of timed data. TIMES: the names of its times, milliseconds on the stream's clock."""
+    """A value of timed data. TIMES: the names of its times, in ticks of its `TimedData`, on the stream's clock."""
 
     TIMES: ClassVar[tuple[str, ...]] = ()
 
@@ -21,10 +22,10 @@ class _Value:
         """Bytes and characters, for bounds."""
         return sum(len(value) for f in fields(self) if isinstance(value := getattr(self, f.name), str | bytes))
 
-    def moved(self, by: int) -> Self:
-        """Returns it with all its times later by some milliseconds."""
+    def timed(self, change: Callable[[int], int]) -> Self:
+        """Returns it with other times. change: returns the new time for an old one."""
         times = {name: getattr(self, name) for name in self.TIMES}
-        return replace(self, **{name: time + by for name, time in times.items() if time is not None})
+        return replace(self, **{name: change(time) for name, time in times.items() if time is not None})
 
 
 class CueType(StrEnum):
@@ -37,7 +38,7 @@ class CueType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AdCue(_Value):
-    """An ad cue: a break begins or ends at `at`, in milliseconds on the stream's clock.
+    """An ad cue: a break begins or ends at `at`.
 
     id: of the break; equal for its begin and its end. seconds: the planned duration; None: unknown.
     section: the `splice_info_section` (SCTE 35 §9.6) of which the other values were read.
@@ -55,7 +56,7 @@ class AdCue(_Value):
 class CaptionText(_Value):
     """The text of a caption from outside the pictures.
 
-    start, end: milliseconds on the stream's clock; end None: it is shown as long as reading takes.
+    end: None: it is shown as long as reading takes.
     language: BCP 47; "": unknown. is_speech: whether an engine recognised it.
     """
 
@@ -79,7 +80,7 @@ class PrivateData(_Value):
     """The payload of a PES packet of private data, such as KLV. Only transport streams carry it.
 
     pid: of its stream in the push. stream_type: ISO/IEC 13818-1 Table 2-34. descriptors: of this stream.
-    at: milliseconds on the stream's clock; None: without time.
+    at: None: without time.
     """
 
     TIMES = ("at",)

@@ -109,10 +109,14 @@ class MadeSilence(AccessUnit):
 
 @dataclass(frozen=True, slots=True)
 class TimedData:
-    """A value with the time at which players get it. dts: milliseconds on the stream's clock."""
+    """A value with the time at which players get it, on the stream's clock.
+
+    timescale: ticks a second of `dts` and of the value's times: those of the source.
+    """
 
     dts: int
     value: TimedValue
+    timescale: int = 1000
 
     @property
     def kind(self) -> str:
@@ -120,5 +124,16 @@ class TimedData:
         return self.value.name if isinstance(self.value, Script) else type(self.value).__name__
 
     def moved(self, by: int) -> "TimedData":
-        """Returns it with all its times later by some milliseconds."""
-        return TimedData(self.dts + by, self.value.moved(by)) if by else self
+        """Returns it with all its times later by some ticks."""
+        return TimedData(self.dts + by, self.value.timed(lambda t: t + by), self.timescale) if by else self
+
+    def counted(self, timescale: int) -> "TimedData":
+        """Returns it with all its times in other ticks a second, rounded to the nearest."""
+        num, den = timescale, self.timescale
+        if num == den:
+            return self
+
+        def change(time: int) -> int:
+            return (2 * time * num + den) // (2 * den)
+
+        return TimedData(change(self.dts), self.value.timed(change), timescale)

@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.formats.hls import media_playlist
 from gateway.formats.ts.splice_sections import is_section
+from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
 from gateway.media.labels import quotable
 from gateway.media.timed_data import MAX_ID, AdCue, CueType
 
@@ -52,7 +53,7 @@ class DateRanges:
         self._ranges: deque[DateRange] = deque()
 
     def add(self, cue: AdCue, wall: float) -> None:
-        """Adds a cue. Repetitions change nothing. wall: the date of its time, seconds since 1970."""
+        """Adds a cue in ticks of 90 kHz. Repetitions change nothing. wall: the date of its time, seconds since 1970."""
         same = next((r for r in reversed(self._ranges) if r.key == cue.id and _belongs(r, cue)), None)
         if cue.type is CueType.IN and same is not None and same.type is CueType.OUT:
             if same.end is None:
@@ -63,7 +64,7 @@ class DateRanges:
             return
         name = quotable(cue.id)[:MAX_ID] or "cue"  # two ids must not become equal when they are written
         if any(r.id == name for r in self._ranges):
-            name = f"{name}-{cue.at}"
+            name = f"{name}-{cue.at * MILLISECONDS // VIDEO_CLOCK}"
         if any(r.id == name for r in self._ranges):
             return
         if len(self._ranges) == _MAX_RANGES:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from gateway.formats.flv import muxer
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.media.clock import MILLISECONDS
 from gateway.media.timed_data import PrivateData
 from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 from gateway.packaging.feed import Feed, Rendering
@@ -47,6 +48,7 @@ class RtmpRendering:
     def render_timed(self, timed: TimedData) -> bytes:
         if isinstance(timed.value, PrivateData):
             return b""
+        timed = timed.counted(MILLISECONDS)
         body = muxer.timed_body(timed)
         return shared_message(CSID_DATA, DATA, timed.dts, body, stream_id=self._stream_id)
 

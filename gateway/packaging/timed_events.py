@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 from gateway.formats import amf0, id3, script_data
 from gateway.formats.mp4.event_message import ID3_SCHEME, SCTE35_SCHEME, EventMessage
 from gateway.formats.ts.splice_sections import is_section
+from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.timed_data import MAX_METADATA, AdCue, CueType, Metadata, Script
 from gateway.media.track import TimedData
@@ -15,7 +16,7 @@ from gateway.media.track import TimedData
 _MAX_AMF: Final = 4 * MAX_METADATA
 _MANY: Final = 5  # of metadata in _PERIOD, the same for each way in
 _MANY_CUES: Final = 10
-_PERIOD: Final = 1000  # milliseconds
+_PERIOD: Final = VIDEO_CLOCK
 # Script data that is no metadata of the programme: captions, cues, and messages of servers and of Millrace itself.
 _OTHER: Final = frozenset(
     (
@@ -28,7 +29,7 @@ _OTHER: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class MetadataTag:
-    """Timed metadata as an ID3 tag. at: milliseconds on the stream's clock."""
+    """Timed metadata as an ID3 tag. at: ticks of 90 kHz on the stream's clock."""
 
     at: int
     tag: bytes
@@ -47,7 +48,8 @@ class EventReader:
         self._recent: dict[str, deque[int]] = {}
 
     def read(self, timed: TimedData) -> TimedEvent | None:
-        """Returns the event of timed data; None if it is none."""
+        """Returns the event of timed data, with times in ticks of 90 kHz; None if it is none."""
+        timed = timed.counted(VIDEO_CLOCK)
         value = timed.value
         if isinstance(value, AdCue):
             return value if self._may_pass(timed.dts, "cue", _MANY_CUES) else None

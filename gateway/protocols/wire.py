@@ -10,6 +10,7 @@ from gateway.formats.flv.color_info import color_info, read_color_info
 from gateway.formats.script_data import read_timed, write_timed
 from gateway.lib import bounded_json
 from gateway.lib.records import read_record
+from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
 from gateway.media.colors import NO_COLORS
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, TimedData, Tracks
@@ -45,6 +46,7 @@ class StreamMessage(IntEnum):
     UNIT = 2
     TIMED = 3  # script data of FLV, with its time
     END = 4
+    TICKS = 5  # TIMED of a transport stream, in ticks of 90 kHz; earlier versions ignore it
 
 
 def frame(kind: int, body: bytes) -> bytes:
@@ -161,8 +163,15 @@ def decode_unit(body: bytes, tracks: Tracks | None) -> AccessUnit:
     return AccessUnit(track, dts, cts, bool(flags & _KEY), wall, body[_UNIT.size :])
 
 
+def timed_frame(timed: TimedData) -> bytes:
+    """Returns a TIMED or TICKS frame. Raises ValueError like `encode_timed`."""
+    if timed.timescale == MILLISECONDS:
+        return frame(StreamMessage.TIMED, encode_timed(timed))
+    return frame(StreamMessage.TICKS, encode_timed(timed.counted(VIDEO_CLOCK)))
+
+
 def encode_timed(timed: TimedData, to: int = SOURCE) -> bytes:
-    """Returns the body of a TIMED frame. Raises ValueError if the name or the time does not fit."""
+    """Returns the body of a TIMED or TICKS frame. Raises ValueError if the name or the time does not fit."""
     text, amf = write_timed(timed)
     name = text.encode("utf-8", "surrogatepass")
     try:
@@ -171,8 +180,8 @@ def encode_timed(timed: TimedData, to: int = SOURCE) -> bytes:
         raise ValueError(f"script data at {timed.dts} does not fit a frame: {error}") from None
 
 
-def decode_timed(body: bytes) -> TimedData:
-    """Reads a TIMED body. Raises InvalidData."""
+def decode_timed(body: bytes, kind: int = StreamMessage.TIMED) -> TimedData:
+    """Reads a TIMED or TICKS body. Raises InvalidData."""
     if len(body) < _TIMED.size:
         raise InvalidData(f"script data of {len(body)} bytes")
     _, dts, length = _TIMED.unpack_from(body)
@@ -183,7 +192,7 @@ def decode_timed(body: bytes) -> TimedData:
         name = body[_TIMED.size : end].decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         raise InvalidData("script data with a name that is not UTF-8") from None
-    return read_timed(dts, name, body[end:])
+    return read_timed(dts, name, body[end:], VIDEO_CLOCK if kind == StreamMessage.TICKS else MILLISECONDS)
 
 
 def encode_end(to: int = SOURCE) -> bytes:

@@ -206,8 +206,8 @@ class PullLink(NodeLink):
             case StreamMessage.TRACKS:
                 self._tracks = wire.decode_tracks(body)
                 self._receiver.tracks(self._tracks)
-            case StreamMessage.TIMED:
-                self._receiver.timed(wire.decode_timed(body))
+            case StreamMessage.TIMED | StreamMessage.TICKS:
+                self._receiver.timed(wire.decode_timed(body, kind))
             case LinkMessage.HELLO:
                 self._receiver.hello(Hello.decode(body))
             case LinkMessage.CHANNEL:

@@ -93,7 +93,7 @@ class RemoteSink:
 
     def on_timed(self, timed: TimedData) -> None:
         if not self._dropping:
-            self._write(wire.frame(StreamMessage.TIMED, wire.encode_timed(timed)))
+            self._write(wire.timed_frame(timed))
 
     def _write(self, head: bytes, payload: bytes = b"") -> None:
         """Writes a frame in one or two pieces, and counts its bytes. Hot path."""

@@ -115,8 +115,8 @@ class UnitReceiver(asyncio.Protocol):
                     publisher.describe_additional(self._info)
             case LinkMessage.ADDITIONAL_TRACK:
                 self._receive_additional(publisher, wire.destination(body), wire.decode_tracks(body), now)
-            case StreamMessage.TIMED:
-                publisher.push_timed(wire.decode_timed(body))
+            case StreamMessage.TIMED | StreamMessage.TICKS:
+                publisher.push_timed(wire.decode_timed(body, kind))
             case LinkMessage.QUALITY:
                 self._quality = quality_of(wire.read_json(body))
             case LinkMessage.UNUSABLE:

@@ -234,13 +234,14 @@ def metadata_tag(tracks: Tracks, timestamp: int) -> bytes:
 
 
 def timed_body(timed: TimedData) -> bytes:
-    """Returns script data for an RTMP message of type 18."""
+    """Returns script data for an RTMP message of type 18. timed: in milliseconds."""
     name, amf = write_timed(timed)
     return amf0.encode(name) + amf
 
 
 def timed_tag(timed: TimedData) -> bytes:
     """Returns script data as a script tag."""
+    timed = timed.counted(MILLISECONDS)
     return tag(SCRIPT, timed.dts, timed_body(timed))
 
 

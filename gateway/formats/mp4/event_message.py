@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.formats.mp4.box import full_box
+from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
 
 ID3_SCHEME: Final = "https://aomedia.org/emsg/ID3"
 SCTE35_SCHEME: Final = "urn:scte:scte35:2013:bin"  # ANSI/SCTE 214-3
 _UNKNOWN: Final = 0xFFFF_FFFF
-_FACTOR: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class EventMessage:
-    """An event. at: milliseconds on the stream's clock. seconds: its duration; None: unknown.
+    """An event. at: ticks of 90 kHz on the stream's clock. seconds: its duration; None: unknown.
 
     data: an ID3 tag, or a `splice_info_section`.
     """
@@ -32,7 +32,7 @@ def emsg(event: EventMessage, time: int, clock: int) -> bytes:
     events, so renditions have the same ids.
     """
     length = _UNKNOWN if event.seconds is None else min(round(event.seconds * clock), _UNKNOWN - 1)
-    identity = zlib.crc32(event.at.to_bytes(8, "big", signed=True) + event.data)
+    identity = zlib.crc32((event.at * MILLISECONDS // VIDEO_CLOCK).to_bytes(8, "big", signed=True) + event.data)
     fields = (
         clock.to_bytes(4, "big") + time.to_bytes(8, "big") + length.to_bytes(4, "big") + identity.to_bytes(4, "big")
     )
@@ -41,4 +41,4 @@ def emsg(event: EventMessage, time: int, clock: int) -> bytes:
 
 def ticks(event: EventMessage, clock: int) -> int:
     """Returns the time of an event in ticks of `clock` a second, on the stream's clock."""
-    return event.at * clock // _FACTOR
+    return event.at * clock // VIDEO_CLOCK

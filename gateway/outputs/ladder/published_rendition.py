@@ -71,8 +71,12 @@ class PublishedRendition:
             return
         if unit.track.kind is Kind.VIDEO:
             self.delay = time.time() - unit.wall
-            while self.timed and (ahead := self.timed[0].dts * unit.track.timescale - unit.dts * 1000) <= 0:
-                timed = self.timed.popleft()
+            while self.timed:
+                timed = self.timed[0]
+                ahead = timed.dts * unit.track.timescale - unit.dts * timed.timescale
+                if ahead > 0:
+                    break
+                self.timed.popleft()
                 if ahead == 0 or not self._no_picture_yet:  # older data is skipped
                     self._publisher.push_timed(replace(timed))
             self._no_picture_yet = False

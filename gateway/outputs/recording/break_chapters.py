@@ -17,7 +17,7 @@ class BreakChapters:
         self.chapters: tuple[Chapter, ...] = ()  # in order
 
     def add(self, cue: AdCue) -> None:
-        """Adds a cue. It replaces what an earlier cue planned for the time from then on."""
+        """Adds a cue in milliseconds. It replaces what an earlier cue planned for the time from then on."""
         if cue.type is CueType.OTHER:
             return
         at = cue.at / 1000

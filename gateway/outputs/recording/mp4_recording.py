@@ -10,6 +10,7 @@ from gateway.live.additional_sinks import AdditionalSinks
 from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, Subscription
+from gateway.media.clock import MILLISECONDS
 from gateway.media.errors import InvalidData
 from gateway.media.timed_data import AdCue
 from gateway.media.track import TimedData, Tracks
@@ -61,8 +62,9 @@ class Mp4Recording(SegmentedRecording):
         """Does nothing: every piece contains its own tracks."""
 
     def on_timed(self, timed: TimedData) -> None:
-        if isinstance(timed.value, AdCue):
-            self._chapters.add(timed.value)
+        value = timed.counted(MILLISECONDS).value
+        if isinstance(value, AdCue):
+            self._chapters.add(value)
 
     # ---- additional tracks ----
 

@@ -25,6 +25,7 @@ from gateway.live.pushed_tracks import PushedTrack
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, End, Item, Subscription
+from gateway.media.clock import MILLISECONDS
 from gateway.media.timed_data import PrivateData
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.outputs.relay import redact_target, srt_push
@@ -301,6 +302,7 @@ class RelayTarget:
                     self._send_additional(push, item, begun)
             elif isinstance(item, TimedData):
                 if not head_due and not isinstance(item.value, PrivateData):
+                    item = item.counted(MILLISECONDS)
                     send(SCRIPT, item.dts & 0xFFFFFFFF, muxer.timed_body(item))
             elif isinstance(item, Tracks):
                 if item.epoch == tracks.epoch and not head_due:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 from gateway.live.stream import PictureOverride
+from gateway.media.clock import MILLISECONDS
 from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
 
 StreamItem: TypeAlias = "AccessUnit | TimedData | Tracks"
@@ -201,4 +202,4 @@ def _time(item: StreamItem | int) -> int | None:
         return item
     if isinstance(item, AccessUnit):
         return milliseconds(item)
-    return item.dts if isinstance(item, TimedData) else None
+    return item.counted(MILLISECONDS).dts if isinstance(item, TimedData) else None

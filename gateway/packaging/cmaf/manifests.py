@@ -226,9 +226,9 @@ class CmafManifests:
         self._epochs.append(self.epoch)
 
     def add_cue(self, cue: AdCue) -> bool:
-        """Adds an ad cue to the playlists. Returns False before the first epoch, which has the dates."""
+        """Adds an ad cue, in ticks of 90 kHz. Returns False before the first epoch, which has the dates."""
         if self.epoch is not None:
-            media = cue.at * VIDEO_CLOCK // 1000 - self.alignment.dates.slew - self.base_of(VIDEO_CLOCK)
+            media = cue.at - self.alignment.dates.slew - self.base_of(VIDEO_CLOCK)
             self.ranges.add(cue, self.epoch.wall.at(media / VIDEO_CLOCK))
         return self.epoch is not None
 

@@ -214,7 +214,7 @@ class CmafPackager(Packager):
     def take_event(self, event: TimedEvent) -> None:
         tracks = self.manifests.publisher_tracks
         if begins_segment(event):
-            self._splices.append(event.at * VIDEO_CLOCK // 1000)
+            self._splices.append(event.at)
         if isinstance(event, AdCue) and not self.manifests.add_cue(event):
             self._early.append(event)
         message = event_message(event)

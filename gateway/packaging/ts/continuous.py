@@ -100,6 +100,7 @@ class TsRendering:
         muxer = self._muxer
         if muxer is None:
             return b""
+        timed = timed.counted(VIDEO_CLOCK)
         if isinstance(timed.value, PrivateData):
             return self._render_private(muxer, timed.value)
         event = self._events.read(timed)

@@ -1,16 +1,11 @@
 """Writes cues, timed metadata and private data into a transport stream."""
 
-from typing import Final
-
 from gateway.formats.ts import data_streams
 from gateway.formats.ts.data_streams import DataStream, SectionPackets
 from gateway.formats.ts.muxer import Packets, TsMuxer
 from gateway.formats.ts.splice_sections import at_time, is_section
-from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.timed_data import AdCue, PrivateData
 from gateway.packaging.timed_events import TimedEvent
-
-_MILLISECOND: Final = VIDEO_CLOCK // 1000
 
 
 def data_stream(event: TimedEvent) -> DataStream | None:
@@ -22,7 +17,7 @@ def data_stream(event: TimedEvent) -> DataStream | None:
 
 def write_event(muxer: TsMuxer, event: TimedEvent) -> Packets | SectionPackets:
     """Returns the packets of an event whose stream the muxer has announced. Splices get the times of the output."""
-    time = max(event.at * _MILLISECOND, 0)
+    time = max(event.at, 0)
     if isinstance(event, AdCue):
         return muxer.write_section(data_streams.SCTE35, at_time(event.section, time, muxer.delay))
     return muxer.write_data(data_streams.ID3, event.tag, time)
@@ -45,5 +40,5 @@ class PrivateStreams:
 
 
 def write_private(muxer: TsMuxer, stream: DataStream, data: PrivateData) -> Packets:
-    """Returns the packets of private data whose stream the muxer has announced."""
-    return muxer.write_data(stream, data.payload, None if data.at is None else max(data.at * _MILLISECOND, 0))
+    """Returns the packets of private data in ticks of 90 kHz, whose stream the muxer has announced."""
+    return muxer.write_data(stream, data.payload, None if data.at is None else max(data.at, 0))

@@ -268,7 +268,7 @@ class TsPackager(Packager):
 
     def take_event(self, event: TimedEvent) -> None:
         if begins_segment(event):
-            self._splices.append(event.at * VIDEO_CLOCK // 1000)
+            self._splices.append(event.at)
         if self._open:
             self._add_event(event)
         else:
@@ -405,7 +405,7 @@ class TsPackager(Packager):
         segment, stream = self._current, data_stream(event)
         assert segment is not None
         if isinstance(event, AdCue):
-            self.ranges.add(event, self._wall.at(event.at / 1000 - self._slew / VIDEO_CLOCK))
+            self.ranges.add(event, self._wall.at(event.at / VIDEO_CLOCK - self._slew / VIDEO_CLOCK))
             self.cache.clear()
         if stream is not None:
             if stream not in segment.streams:

@@ -58,7 +58,7 @@ def test_id3_with_a_text_is_metadata_and_other_tags_are_private_data() -> None:
     intake = PrivateIntake()
     for text, wanted in (("x", Metadata("x")), ("é" * 512, Metadata("é" * 512))):
         unit = DataUnit(OTHER.pid, OTHER.use, None, id3.text_tag(text))
-        assert intake.take(unit, OTHER, 7, 7) == TimedData(7, wanted)
+        assert intake.take(unit, OTHER, 7, 7) == TimedData(7, wanted, 90_000)
     for tag in (b"ID3\x04", id3.text_tag("é" * 513)):
         assert take(intake, OTHER, tag) == tag
     assert [take(intake, OTHER, b"ID3\x04") for _ in range(60)].count(None) == intake.dropped == 4
@@ -68,9 +68,9 @@ def test_units_and_bytes_of_a_second_are_bounded() -> None:
     intake = PrivateIntake()
     assert sum(take(intake, ASYNC, b"x", n) is not None for n in range(100)) == 60
     assert intake.dropped == 40
-    assert take(intake, ASYNC, b"x", 1000) is not None
-    assert sum(take(intake, ASYNC, b"x" * 60_000, 2000) is not None for _ in range(9)) == 4
-    assert take(intake, ASYNC, b"x" * (MAX_PRIVATE + 1), 3000) is None
+    assert take(intake, ASYNC, b"x", 90_000) is not None
+    assert sum(take(intake, ASYNC, b"x" * 60_000, 180_000) is not None for _ in range(9)) == 4
+    assert take(intake, ASYNC, b"x" * (MAX_PRIVATE + 1), 270_000) is None
 
 
 KLV = DataStream(0x0110, 0x06, KLVA)
@@ -89,7 +89,7 @@ async def _pushed(payloads: Sequence[bytes], kind: DataStream = KLV) -> tuple[li
         unit = nal.join([(b"\x65" if n == 0 else b"\x41") + b"\xab" * 2000])
         data += muxer.write_video(90_000 + 3000 * n, 0, n == 0, unit).render()
         if n == 4:
-            data += b"".join(muxer.write_data(kind, payload, 93_000).render() for payload in payloads)
+            data += b"".join(muxer.write_data(kind, payload, 93_001).render() for payload in payloads)
     intake.receive(data, 0.0)
     intake.finish(0.1)
     return [item for item in recorder.items if isinstance(item, TimedData)], dict(publisher.dropped)
@@ -99,6 +99,8 @@ async def test_klv_of_a_push_is_in_its_stream_at_its_time() -> None:
     timed, dropped = await _pushed([b"k" * 30] * 2)
     found = [each.value for each in timed if isinstance(each.value, PrivateData)]
     assert [(data.payload, data.descriptors) for data in found] == [(b"k" * 30, KLVA)] * 2
+    assert {each.timescale for each in timed} == {90_000}
+    assert {data.at for data in found} == {93_001 + TsMuxer(VIDEO, None).delay}
     assert not dropped
 
 
@@ -106,7 +108,7 @@ async def test_the_metadata_of_another_gateway_are_metadata_at_their_time() -> N
     timed, dropped = await _pushed([id3.text_tag("Goal!")], data_streams.ID3)
     ((klv,), _) = await _pushed([b"k"])
     assert isinstance(klv.value, PrivateData)
-    assert (timed, dropped) == ([TimedData(klv.value.at or 0, Metadata("Goal!"))], {})
+    assert (timed, dropped) == ([TimedData(klv.value.at or 0, Metadata("Goal!"), 90_000)], {})
 
 
 async def test_data_above_the_rate_is_counted() -> None:

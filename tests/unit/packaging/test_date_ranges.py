@@ -16,13 +16,13 @@ HEX = SECTION.hex().upper()
 
 
 def cue(kind: CueType, at: float, id: str = "b1", seconds: float | None = None, data: bytes = SECTION) -> AdCue:
-    return AdCue(kind, id, round(at * 1000), seconds, data)
+    return AdCue(kind, id, round(at * 90_000), seconds, data)
 
 
 def ranges(*cues: AdCue) -> DateRanges:
     found = DateRanges()
     for each in cues:
-        found.add(each, each.at / 1000)
+        found.add(each, each.at / 90_000)
     return found
 
 
@@ -101,7 +101,7 @@ CUES = st.builds(cue, KINDS, st.integers(0, 60), st.text(max_size=3), st.none() 
 def test_any_cues_keep_the_rules(cues: list[AdCue], first: int) -> None:
     found, seen = DateRanges(), ""
     for each in cues:
-        found.add(each, each.at / 1000)
+        found.add(each, each.at / 90_000)
         text = found.lines(0)
         assert all(line in text for line in seen.splitlines()), "a tag has changed"
         seen = text

@@ -177,7 +177,7 @@ def test_an_epoch_after_a_clock_that_went_back_leaves_room_for_a_frame_of_sound(
 def test_cues_have_the_dates_of_the_media(make: Callable[[], TsPackager | CmafPackager]) -> None:
     packager = make()
     segments, _ = dated(packager, drifting(-400))
-    packager.take_event(AdCue(CueType.OUT, "break", int(HOUR * 1000), None, b""))
+    packager.take_event(AdCue(CueType.OUT, "break", int(HOUR * VIDEO_CLOCK), None, b""))
     ranges = packager.manifests.ranges if isinstance(packager, CmafPackager) else packager.ranges
     end = segments[-1].wall + segments[-1].duration
     date = datetime.fromisoformat(re.findall(r'START-DATE="([^"]+)"', ranges.lines(0.0))[0]).timestamp()

@@ -13,7 +13,7 @@ from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, Prog
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.timed_data import CaptionText, CueType, Metadata, PrivateData, Script
+from gateway.media.timed_data import AdCue, CaptionText, CueType, Metadata, PrivateData, Script
 from gateway.media.track import Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.packaging.feed import Feed, FeedCounts
 from gateway.packaging.flv_output import FlvRendering
@@ -176,6 +176,19 @@ async def test_players_get_cues_metadata_and_private_data_on_their_own_pids() ->
     assert [(u.pts, u.payload) for u in by_pid[0x111]] == [(None, b"?" * 300)]
     for each in (first, wire):
         assert_counters([p for p in packets(each.written) if p.pid not in (0, 0x1000)])
+
+
+async def test_data_of_a_transport_stream_keeps_its_times_to_the_tick() -> None:
+    stream, feed = _playing()
+    _join(feed)
+    _push(stream)
+    klva = PrivateData(0x1F1, 0x06, b"\x05\x04KLVA", 4513, b"\x06\x0e\x2b\x34klv")
+    for value in (Metadata("x"), AdCue(CueType.OUT, "1", 180_007, None, time_signal(5)), klva):
+        stream.push_timed(TimedData(4511, value, 90_000))
+    feed.flush()
+    wire, _ = _join(feed)
+    (metadata, section, klv) = _program(wire.written)[1]
+    assert (metadata.pts, pts_of(section.payload), klv.pts) == (4511 + 9000, 180_007 + 9000, 4513 + 9000)
 
 
 async def test_a_later_player_and_new_tracks_have_the_tables_with_data() -> None:

@@ -20,7 +20,8 @@ def script(name: str, *values: AmfValue, dts: int = 0) -> TimedData:
 
 
 def test_metadata_is_a_tag_at_its_time() -> None:
-    assert EventReader().read(TimedData(70, Metadata("hi"))) == MetadataTag(70, id3.text_tag("hi"))
+    assert EventReader().read(TimedData(70, Metadata("hi"))) == MetadataTag(6300, id3.text_tag("hi"))
+    assert EventReader().read(TimedData(6301, Metadata("hi"), 90_000)) == MetadataTag(6301, id3.text_tag("hi"))
 
 
 def test_script_data_of_publishers_is_metadata_as_json() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.media.errors import InvalidData
-from gateway.media.timed_data import Script
+from gateway.media.timed_data import AdCue, CaptionText, CueType, Metadata, PrivateData, Script, TimedValue
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.protocols import wire
 from gateway.protocols.wire import Framer, StreamMessage
@@ -150,6 +150,21 @@ def test_invalid_tracks_are_refused(said: bytes) -> None:
 def test_script_data_is_transferred_unchanged(dts: int, name: str, body: bytes) -> None:
     timed = TimedData(dts, Script(name, body))
     assert wire.decode_timed(wire.encode_timed(timed)) == timed
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Metadata("x"), AdCue(CueType.IN, "1", -323_999_993, 1.5, b"\xfc"), CaptionText("x", 4501, 9001, "de"),
+        PrivateData(256, 6, b"\x05", 5_400_007, b"klv"), Script("onCuePoint", b"\5"),
+    ],
+)  # fmt: skip
+def test_data_of_a_transport_stream_is_transferred_to_the_tick(value: TimedValue) -> None:
+    timed = TimedData(7, value, 90_000)
+    ((kind, body),) = Framer().receive(wire.timed_frame(timed))
+    assert wire.decode_timed(body, kind) == timed
+    ((kind, body),) = Framer().receive(wire.timed_frame(in_ms := timed.counted(1000)))
+    assert (kind, body, wire.decode_timed(body)) == (StreamMessage.TIMED, wire.encode_timed(in_ms), in_ms)
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\1", bytes(10) + b"\0\5ab", bytes(10) + b"\0\1\xff"])

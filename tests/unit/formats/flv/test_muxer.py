@@ -1,5 +1,6 @@
 """The FLV muxer writes data that the demuxer reads back and that players and servers expect byte by byte."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer, parse_script
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, ScriptTag
-from gateway.media.timed_data import Script
+from gateway.media.timed_data import AdCue, CueType, Script
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from tests.support import builders
 from tests.support.flv_reader import FlvFileDemuxer
@@ -207,3 +208,8 @@ def test_descriptions_of_additional_tracks_are_sent_only_with_these_tracks() -> 
     described = tracks(Codec.AAC, audioTrackIdInfoMap={"1": {"language": "fr"}})
     assert b"audioTrackIdInfoMap" not in muxer.metadata_body(described)
     assert b"audioTrackIdInfoMap" in muxer.metadata_body(described, additional=True)
+
+
+def test_times_of_a_transport_stream_are_written_in_milliseconds() -> None:
+    cue = AdCue(CueType.OUT, "1", 9046, None, b"\xfc")
+    assert muxer.timed_tag(TimedData(4544, cue, 90_000)) == muxer.timed_tag(TimedData(50, replace(cue, at=101)))
