@@ -8,7 +8,7 @@ from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_publisher import TrackPublisher
 from gateway.media.clock import MILLISECONDS, rescaled
-from gateway.media.silent_frames import silent_frame
+from gateway.media.silent_frames import LIKE_OTHERS, silent_frame
 from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks, have_same_media
 
 _FRAME_MS: Final = 33  # from the last unit of an input to the first of the next one, if no time has passed
@@ -43,6 +43,7 @@ class Program:
         self._audio: MediaTrack | None = None
         self._is_new = True  # nothing was announced yet
         self._silence: tuple[bytes, float] | None = None  # a frame of the stream's sound, and its ticks
+        self._silence_due = False  # it will be like the next frame of the sound
         self._last_sound: int | None = None  # time of the stream's last frame of sound, since the last announcement
         self._last_shown = 0  # presentation time of the stream's last picture
         self._sound_due = False  # the first sound of this input is still to come
@@ -152,7 +153,14 @@ class Program:
         before = self._scale
         self._scale = next((track.timescale for track in tracks), before)
         self._last_shown = self._last_shown * self._scale // before
-        known = None if tracks.audio is None else silent_frame(tracks.audio)
+        self._silence, audio = None, tracks.audio
+        self._silence_due = audio is not None and audio.codec in LIKE_OTHERS
+        if audio is not None and not self._silence_due:
+            self._make_silence(audio)
+
+    def _make_silence(self, audio: MediaTrack, frame: bytes = b"") -> None:
+        """Makes the silent frame, which may be like one of the track's."""
+        known, self._silence_due = silent_frame(audio, frame), False
         self._silence = None if known is None else (known.payload, float(known.seconds) * self._scale)
 
     def _squeeze(self, pictures: Sequence[AccessUnit], begin: int, end: int, now: float) -> None:
@@ -179,6 +187,8 @@ class Program:
             self._write(unit, unit.dts + self._shift, unit.cts, now)
         elif unit.dts >= self._sound_from:
             dts = unit.dts + self._shift
+            if self._silence_due and self._audio is not None:
+                self._make_silence(self._audio, unit.payload)
             if self._sound_due and not self._join(unit, dts, now):
                 return
             self._last_sound = dts

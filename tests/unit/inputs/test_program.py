@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -174,6 +175,26 @@ def test_sound_continues_without_a_gap_and_in_sync():
             shown = times(recorder)[-1]
             assert abs(heard[-1] - shown - (-30 + phase + 19 * FRAME)) <= 2, "sound and picture were moved alike"
             assert abs(shown - 940 - max(33, elapsed * 1000)) <= FRAME
+
+
+@pytest.mark.parametrize(
+    ("codec", "payload", "frame"),
+    [
+        (Codec.MP3, b"\xff\xfb\x90\x64" + bytes(413), 1152 / 44.1),
+        (Codec.AC3, bytes.fromhex("0b77a1b81440432a") + bytes(760), 32),
+        (Codec.EAC3, bytes.fromhex("0b7700ff3486c000") + bytes(504), 32),
+    ],
+)
+def test_sound_whose_silence_is_like_its_own_frames_continues_without_a_gap(codec: Codec, payload: bytes, frame: float):
+    track = MediaTrack(Kind.AUDIO, codec, 1000, b"")
+    one, recorder = program()
+    one.begin(Tracks(VIDEO, track), [picture(0, key=True)], 100.0)
+    for number in range(30):
+        one.push(AccessUnit(track, round(number * frame), 0, True, 0.0, payload), 100.9)
+    one.begin(Tracks(VIDEO, track), [picture(50_000, key=True)], 101.6, sound=50_007)
+    one.push(AccessUnit(track, 50_007, 0, True, 0.0, payload), 101.6)
+    heard = times(recorder, Kind.AUDIO)
+    assert all(abs(b - a - frame) <= 1 for a, b in itertools.pairwise(heard)) and len(heard) > 40
 
 
 def test_silence_that_was_made_for_missing_sound_stays_recognizable():
