@@ -10,18 +10,19 @@ from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 # Why no picture was made, for the owner of the channel.
 NO_START: Final = "no key frame with its parameter sets came"
 NONE_CAME: Final = "they are announced, but none came"
-_JUMP: Final = 2 * VIDEO_CLOCK  # a larger step between two pictures begins new decode times
+_JUMP_SECONDS: Final = 2  # a larger step between two pictures begins new decode times
 
 
 class NalPictures:
     """Makes units of H.264 or H.265 from a key frame on. After a loss, it begins again at the next key frame.
 
-    config: the record of known parameter sets; empty if only the pictures bring them. All times are ticks of 90 kHz.
+    config: the record of known parameter sets; empty if only the pictures bring them. timescale: ticks a second of all
+    times.
     """
 
-    def __init__(self, codec: Codec, config: bytes = b"") -> None:
+    def __init__(self, codec: Codec, config: bytes = b"", timescale: int = VIDEO_CLOCK) -> None:
         self.track: MediaTrack | None = None
-        self._codec = codec
+        self._codec, self._timescale = codec, timescale
         self._samples = NalSamples(codec, config)
         self._times: DecodeTimes | None = None
         self._last = 0
@@ -32,21 +33,24 @@ class NalPictures:
         """The first sequence parameter set; None if there is none that can be read."""
         return self._samples.sps
 
-    def make_unit(self, payload: bytes | list[bytes], time: int, dts: int | None = None) -> AccessUnit | None:
+    def make_unit(
+        self, payload: bytes | list[bytes], time: int, dts: int | None = None, *, flagged: bool = True
+    ) -> AccessUnit | None:
         """Returns the unit of a picture; None before a key frame. Raises InvalidData.
 
-        payload: bytes, or NAL units. time: of presentation. dts: decode time; None: it is computed.
+        payload: bytes, or NAL units. time: of presentation. dts: decode time; None: it is computed. flagged: see
+        `NalSamples.take`.
         """
-        sample = self._samples.take(payload, True)
+        sample = self._samples.take(payload, flagged)
         if sample is None or not (self._begun or sample.key):
             return None
         if self.track is None or (sample.key and self.track.config != sample.config):
-            self.track = MediaTrack(Kind.VIDEO, self._codec, VIDEO_CLOCK, sample.config)
+            self.track = MediaTrack(Kind.VIDEO, self._codec, self._timescale, sample.config)
             self._times = None
         self._begun = True
         if dts is None:
-            if self._times is None or abs(time - self._last) > _JUMP:
-                self._times = DecodeTimes(self._samples.reorder, VIDEO_CLOCK // MILLISECONDS)
+            if self._times is None or abs(time - self._last) > _JUMP_SECONDS * self._timescale:
+                self._times = DecodeTimes(self._samples.reorder, max(1, self._timescale // MILLISECONDS))
             self._last = time
             dts = self._times.stamp(time)
         return AccessUnit(self.track, dts, time - dts, sample.key, 0.0, sample.payload)

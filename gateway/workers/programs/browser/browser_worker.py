@@ -9,9 +9,9 @@ import av.logging
 
 from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.recording import ForeignCodec, Packet, RecordedTrack, RecordingOpened
-from gateway.media.clock import DecodeTimes, PublisherTimeline
+from gateway.media.clock import PublisherTimeline
 from gateway.media.errors import InvalidData
-from gateway.media.nal_samples import NalSamples
+from gateway.media.framed_units import NalPictures
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
@@ -25,7 +25,6 @@ from gateway.workers.programs.unit_writer import UnitWriter
 from gateway.workers.sound_protocol import BITRATES
 
 _REPORT_SECONDS: Final = 0.5  # between two reports, at least
-_JUMP_SECONDS: Final = 2  # a larger time difference starts a new timeline
 _START_MS: Final = 1000  # time of the first sample; not 0, because the other track may begin a little earlier
 _MIN_GAP_MS: Final = 33  # between the last sample of one recording and the first of the next
 _TRACKS: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}  # track numbers of `PublisherTimeline`
@@ -37,34 +36,18 @@ class H264Copy:
 
     def __init__(self, recording: RecordedTrack) -> None:
         """Raises InvalidData."""
-        self._timescale = recording.timescale
+        self._pictures = NalPictures(Codec.H264, recording.config, recording.timescale)
         self._ordered = recording.has_decode_times
-        self._samples = NalSamples(Codec.H264, recording.config)
-        self._track: MediaTrack | None = None
-        self._times: DecodeTimes | None = None
-        self._last_pts = 0  # presentation time of the last picture, in ticks
         self.damaged = 0
 
     def take(self, packet: Packet) -> AccessUnit | None:
         """Returns the unit of this sample, with the times of the recording; None if it cannot be decoded (yet)."""
+        dts = packet.time if self._ordered else None
         try:
-            sample = self._samples.take(packet.payload, packet.key)
+            return self._pictures.make_unit(packet.payload, packet.time + packet.cts, dts, flagged=packet.key)
         except InvalidData:
             self.damaged += 1
             return None
-        if sample is None or (self._track is None and not sample.key):
-            return None
-        if self._track is None or self._track.config != sample.config:
-            self._track = MediaTrack(Kind.VIDEO, Codec.H264, self._timescale, sample.config)
-            self._times = None
-        dts, cts = packet.time, packet.cts
-        if not self._ordered:
-            if self._times is None or abs(packet.time - self._last_pts) > _JUMP_SECONDS * self._timescale:
-                self._times = DecodeTimes(self._samples.reorder)
-            self._last_pts = packet.time
-            dts = self._times.stamp(packet.time)
-            cts = packet.time - dts
-        return AccessUnit(self._track, dts, cts, sample.key, 0.0, sample.payload)
 
 
 class BrowserWorker:
