@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, check_key_frame, check_usable
@@ -15,6 +17,8 @@ from gateway.media.framed_units import NO_START
 from gateway.media.track import Kind
 from gateway.ports.errors import OutputError
 from gateway.workers.sound_converter import converters
+
+_CHECK_SECONDS: Final = 1.0
 
 
 class ProgramOutput(AbstractAsyncContextManager["ProgramOutput"]):
@@ -33,6 +37,7 @@ class ProgramOutput(AbstractAsyncContextManager["ProgramOutput"]):
         self._tasks = Tasks("pull")
         self._first = 0.0  # monotonic time of the first bytes
         self._last = time.monotonic()
+        self._lost: asyncio.Future[OutputError] = asyncio.get_running_loop().create_future()
 
     async def __aexit__(self, *error: object) -> None:
         if self._intake is not None:
@@ -41,14 +46,31 @@ class ProgramOutput(AbstractAsyncContextManager["ProgramOutput"]):
             self._publisher.close()
         await self._tasks.close()
 
+    async def until_lost(self) -> None:
+        """Waits for the end. Raises OutputError with its reason, also that of `check`."""
+        while not self._lost.done():
+            self.check(time.monotonic())
+            await asyncio.wait((self._lost,), timeout=_CHECK_SECONDS)
+        raise self._lost.result()
+
+    def lose(self, reason: str) -> None:
+        """Ends `until_lost`. The first reason counts."""
+        if not self._lost.done():
+            self._lost.set_result(OutputError(reason))
+
     def receive(self, data: bytes, now: float) -> None:
-        """Publishes what the bytes complete. Raises InvalidData if the tracks change too often. Hot path."""
+        """Publishes what the bytes complete. Hot path."""
+        if self._lost.done():
+            return
         intake = self._intake
         if intake is None:
             intake = self._open()
             self._first = now
         self._last = now
-        intake.receive(data, now)
+        try:
+            intake.receive(data, now)
+        except InvalidData as error:
+            self.lose(f"its media are damaged: {error}")
 
     def check(self, now: float) -> None:
         """Raises OutputError if no media, no program or no key frame arrives. now: monotonic seconds."""
@@ -69,8 +91,3 @@ class ProgramOutput(AbstractAsyncContextManager["ProgramOutput"]):
         self._publisher = self._context.publish(self._peer)
         self._intake = ProgramIntake(self._publisher, converters(self._workers, self._tasks, name))
         return self._intake
-
-
-def damaged(error: InvalidData) -> OutputError:
-    """Returns the failure of a pull whose media cannot be used."""
-    return OutputError(f"its media are damaged: {error}")

@@ -1,15 +1,12 @@
 """Plays a stream of an SRT listener."""
 
-import asyncio
-import time
 from contextlib import suppress
 
 from gateway.channels.names import channel_of
 from gateway.inputs.descriptor import InputContext, InputServices
-from gateway.inputs.pull.program_output import ProgramOutput, damaged
+from gateway.inputs.pull.program_output import ProgramOutput
 from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, peer_of
 from gateway.lib.egress import SRT
-from gateway.media.errors import InvalidData
 from gateway.ports.errors import OutputError
 from gateway.protocols.srt.connection import PEER_CLOSED
 from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
@@ -29,10 +26,11 @@ async def pull_srt(url: str, services: InputServices, context: InputContext) -> 
     addresses = await services.egress.check(address, SRT)
     srt = services.settings.srt
     latency = LatencyRange(srt.latency, srt.max_latency)
-    async with ProgramOutput(services, context, peer_of(address)) as output:
-        player = _SrtPlayer(output)
-        async with open_link(target, addresses, latency, CONNECT_SECONDS, lambda link: player):
-            await player.until_lost()
+    async with (
+        ProgramOutput(services, context, peer_of(address)) as output,
+        open_link(target, addresses, latency, CONNECT_SECONDS, lambda link: _SrtPlayer(output)),
+    ):
+        await output.until_lost()
 
 
 def _is_own_output(stream_id: str, context: InputContext) -> bool:
@@ -48,30 +46,13 @@ class _SrtPlayer:
 
     def __init__(self, output: ProgramOutput) -> None:
         self._output = output
-        self._lost: asyncio.Future[OutputError] = asyncio.get_running_loop().create_future()
-
-    async def until_lost(self) -> None:
-        """Waits for the end. Raises OutputError with its reason."""
-        raise await self._lost
-
-    # ---- SrtUser ----
 
     def receive(self, payloads: list[bytes], now: float) -> None:
-        try:
-            self._output.receive(b"".join(payloads), now)
-        except InvalidData as error:
-            self._lose(damaged(error))
+        self._output.receive(b"".join(payloads), now)
 
     def tick(self, now: float) -> None:
-        try:
-            self._output.check(time.monotonic())
-        except OutputError as error:
-            self._lose(error)
+        """Does nothing: the output checks its media itself."""
 
     def closed(self, reason: str) -> None:
         self._output.is_whole = reason == PEER_CLOSED
-        self._lose(OutputError(reason))
-
-    def _lose(self, error: OutputError) -> None:
-        if not self._lost.done():
-            self._lost.set_result(error)
+        self._output.lose(reason)

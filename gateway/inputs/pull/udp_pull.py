@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import ipaddress
 import socket
 import struct
-import time
 from collections.abc import Sequence
 from typing import Final
 
 from gateway.channels.udp_address import UdpAddress, parse_udp_address
 from gateway.inputs.descriptor import InputContext, InputServices
-from gateway.inputs.pull.program_output import ProgramOutput, damaged
+from gateway.inputs.pull.program_output import ProgramOutput
 from gateway.inputs.pull.pull_parts import peer_of
 from gateway.lib.egress import EgressRefused
 from gateway.lib.outgoing import os_error_text
 from gateway.listeners.datagrams import MAX_DATAGRAM, Address
 from gateway.listeners.udp_socket import UdpSocket
-from gateway.media.errors import InvalidData
 from gateway.ports.errors import OutputError
 from gateway.protocols.rtp.packets import PacketOrder, parse_packet
 
@@ -95,36 +92,30 @@ class _Receiver:
         self._sender: Address | None = None
         self._heard = float("-inf")
         self._is_unusable = False  # datagrams came, but none of them had media
-        self._lost: asyncio.Future[OutputError] = asyncio.get_running_loop().create_future()
 
     async def until_lost(self) -> None:
         """Waits until the media end. Raises OutputError."""
-        while not self._lost.done():
-            try:
-                self._output.check(time.monotonic())
-            except OutputError:
-                if self._is_unusable:
-                    raise OutputError("its packets are no RTP with MPEG-TS (payload type 33)") from None
-                raise
-            await asyncio.wait((self._lost,), timeout=1.0)
-        raise self._lost.result()
+        try:
+            await self._output.until_lost()
+        except OutputError:
+            if self._is_unusable:
+                raise OutputError("its packets are no RTP with MPEG-TS (payload type 33)") from None
+            raise
 
     def receive(self, udp: UdpSocket, address: Address, datagrams: Sequence[bytes], arrivals: Sequence[float]) -> bool:
         """Takes datagrams of one address. Hot path."""
-        if not self._takes(address, arrivals) or self._lost.done():
+        if not self._takes(address, arrivals):
             return True
         if any(len(datagram) == MAX_DATAGRAM for datagram in datagrams):
-            self._lost.set_result(OutputError(f"its datagrams are too long: send at most {MAX_DATAGRAM - 1} bytes"))
+            self._is_unusable = False
+            self._output.lose(f"its datagrams are too long: send at most {MAX_DATAGRAM - 1} bytes")
             return True
         data = b"".join(datagrams) if self._order is None else self._order.receive(datagrams)
         if not data:
             self._is_unusable = self._order is not None and not self._order.has_media
             return True
         self._is_unusable = False
-        try:
-            self._output.receive(data, arrivals[-1])
-        except InvalidData as error:
-            self._lost.set_result(damaged(error))
+        self._output.receive(data, arrivals[-1])
         return True
 
     def _takes(self, address: Address, arrivals: Sequence[float]) -> bool:
