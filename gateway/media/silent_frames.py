@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Final
 
 from gateway.lib.bit_reader import BitReader
@@ -187,15 +188,20 @@ def _packed(bits: str) -> bytes:
 
 def _remainder(data: bytes, polynomial: int) -> int:
     """Returns the checksum of data."""
-    width = polynomial.bit_length() - 1
-    value = 0
+    width, steps, value = polynomial.bit_length() - 1, _steps(polynomial), 0
     for byte in data:
-        value ^= byte << width - 8
-        for _ in range(8):
-            value <<= 1
-            if value >> width:
-                value ^= polynomial
+        value = (value << 8 ^ steps[value >> width - 8 ^ byte]) & (1 << width) - 1
     return value
+
+
+@cache
+def _steps(polynomial: int) -> tuple[int, ...]:
+    """Returns the checksum of each byte."""
+    width = polynomial.bit_length() - 1
+    steps = [byte << width - 8 for byte in range(256)]
+    for _ in range(8):
+        steps = [value << 1 ^ (polynomial if value >> width - 1 else 0) for value in steps]
+    return tuple(steps)
 
 
 def _divided(value: int, count: int) -> int:
