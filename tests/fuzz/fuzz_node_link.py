@@ -10,7 +10,7 @@ from typing import Any
 from gateway.cluster.members.peers import _parse
 from gateway.cluster.streams.pull import PullLink
 from gateway.live.sink import EndReason
-from gateway.media.timed_data import Script
+from gateway.media.timed_data import PrivateData, Script
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.protocols import nodes, wire
 from gateway.protocols.nodes import Hello, LinkMessage
@@ -24,6 +24,7 @@ _FRAMES = [
     wire.frame(StreamMessage.UNIT, wire.encode_unit(AccessUnit(_VIDEO, 40, 40, True, 1.7e9, b"\0\0\0\1e"))),
     wire.frame(StreamMessage.UNIT, wire.encode_unit(AccessUnit(_AUDIO, 0, 0, True, 1.7e9, b"a"))),
     wire.frame(StreamMessage.TIMED, wire.encode_timed(TimedData(5, Script("onCuePoint", b"\x02\0\1a")))),
+    wire.timed_frame(TimedData(5, PrivateData(256, 6, b"", 7, b"klv"), 90_000)),
     wire.frame(LinkMessage.PING, b""),
     wire.frame(LinkMessage.CHANNEL, wire.write_json({"isFlv": False})),
     wire.frame(99, b"of a later version"),

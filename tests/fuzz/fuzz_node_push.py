@@ -10,7 +10,7 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.timed_data import Script
+from gateway.media.timed_data import PrivateData, Script
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.protocols import wire
 from gateway.protocols.nodes import LinkMessage
@@ -37,6 +37,7 @@ _FRAMES = [
     _unit(LinkMessage.ADDITIONAL_UNIT, _AUDIO, 1024, 2),  # sound for a picture's track
     _unit(LinkMessage.ADDITIONAL_UNIT, _VIDEO, 40, 4),  # not announced
     wire.frame(StreamMessage.TIMED, wire.encode_timed(TimedData(5, Script("onCuePoint", b"\x02\0\1a")))),
+    wire.timed_frame(TimedData(5, PrivateData(256, 6, b"", 7, b"klv"), 90_000)),
     wire.frame(LinkMessage.PING, b""),
     wire.frame(99, b"of a later version"),
     wire.frame(LinkMessage.OVER, b"{}"),
