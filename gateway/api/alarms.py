@@ -13,7 +13,7 @@ from gateway.api import console_schemas
 from gateway.api.answers import BadRequest, Missing, answer, refusal
 from gateway.api.authenticators import USER
 from gateway.api.body import json_array
-from gateway.api.context import CONTEXT
+from gateway.api.context import CLIENT, CONTEXT
 from gateway.api.route import operation
 from gateway.ports.errors import TooLarge
 
@@ -50,7 +50,7 @@ async def update(request: web.Request) -> web.Response:
     rules = [_read(restored(value, before.rules)) for value in sent]
     if len({rule.name for rule in rules}) != len(rules):
         raise BadRequest("two rules have the same name", field="name")
-    stored = before.replaced(rules, context.origin(request))
+    stored = before.replaced(rules, request[CLIENT].origin)
     size = len(json.dumps(stored.as_json()))
     if size > context.limits.item > 0:
         raise TooLarge(size, context.limits.item, "the list of rules")

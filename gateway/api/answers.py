@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.api.context import CONTEXT
+from gateway.api.context import CLIENT, CONTEXT
 from gateway.lib.log_rate_limiter import LogRateLimiter
 from gateway.ports import errors
 
@@ -216,7 +216,7 @@ async def send_stream(request: web.Request, response: web.StreamResponse, chunks
     except (errors.GatewayError, OSError) as error:
         if is_connected(request):
             channel = request.match_info.get("id")
-            log.warning("an export was cut off", channel=channel, peer=request.remote, reason=str(error))
+            log.warning("an export was cut off", channel=channel, peer=request[CLIENT].address, reason=str(error))
             assert request.transport is not None  # it is connected
             request.transport.abort()
         return
@@ -245,7 +245,7 @@ def _log_refusal(request: web.Request, response: web.StreamResponse) -> None:
         status=response.status,
         method=request.method,
         path=request.path[:200],
-        peer=request.remote,
+        peer=request[CLIENT].address,
         reason=reason[:200],
         **suppressed,
     )

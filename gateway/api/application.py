@@ -11,20 +11,23 @@ from gateway.api import document_route, oidc
 from gateway.api.answers import answer_middleware, error_middleware, limit_refusal_lines
 from gateway.api.auth import auth_middleware
 from gateway.api.body import check_expectation
-from gateway.api.context import CONTEXT, Context
+from gateway.api.context import CONTEXT, Context, client_middleware
 from gateway.api.forwarding import forwarded, mark_answer, sender_middleware
 from gateway.api.route import Route
 from gateway.api.routes import ROUTES
+from gateway.http.forwarded import Forwarded
 
 _SHUTDOWN_SECONDS: Final = 2.0  # maximum wait for the running answers
 
 
-def make_app(context: Context, table: Sequence[Route] = ROUTES) -> web.Application:
-    """Returns the admin application. Serve it with `access_log=None`, because it logs refusals itself."""
+def make_app(context: Context, proxies: Forwarded, table: Sequence[Route] = ROUTES) -> web.Application:
+    """Returns the admin application. Serve it with `access_log=None`, because it logs refusals itself.
+
+    proxies: see `client_middleware`.
+    """
     routes = [route for route in table if context.pages or not route.page]
-    app = web.Application(
-        middlewares=[answer_middleware, auth_middleware(context, routes)], client_max_size=context.limits.body
-    )
+    middlewares = [client_middleware(proxies), answer_middleware, auth_middleware(context, routes)]
+    app = web.Application(middlewares=middlewares, client_max_size=context.limits.body)
     app[CONTEXT] = context
     oidc.set_up(app, context)
     app[document_route.DOCUMENT] = document_route.CachedDocument(routes)

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from gateway.api.answers import answer, refusal
 from gateway.api.authenticators import ADMIN, LOGIN, USER
-from gateway.api.context import CONTEXT, Context
+from gateway.api.context import CLIENT, CONTEXT, Context
 from gateway.api.login_sessions import ApiUser, LoginSession
 from gateway.api.route import Route
 from gateway.api.tokens import TokenRefused
@@ -73,11 +73,11 @@ async def _bearer(request: web.Request) -> ApiUser:
                 reason = str(refused)
     if other := foreign_page(request):
         raise AccessRefused(refusal(403, f"the token is wrong, and {other}"), "origin")
-    if seconds := authenticators.record_failure(context.client_address(request)):
+    if seconds := authenticators.record_failure(request[CLIENT].address):
         message = "too many wrong tokens from this address"
         raise AccessRefused(refusal(429, message, retry_after=seconds), "limited")
     if reason:
-        log.info("bearer token refused", reason=reason, peer=context.client_address(request))
+        log.info("bearer token refused", reason=reason, peer=request[CLIENT].address)
     message = "the token is wrong" if scheme.lower() == "bearer" else _UNAUTHORIZED
     raise AccessRefused(_unauthorized(message), "wrong")
 
@@ -101,11 +101,12 @@ def foreign_page(request: web.Request) -> str:
     """Returns why the request does not come from a page of this origin; "" if it does, or has no origin headers."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return "the request comes from a page of another origin"
-    origin, context = request.headers.get("Origin"), request.app[CONTEXT]
-    host = context.host(request)
-    if origin is None or _is_origin(origin, context.scheme(request), host):
+    origin, client = request.headers.get("Origin"), request[CLIENT]
+    if origin is None or _is_origin(origin, client.scheme, client.host):
         return ""
-    return f"the page is at {origin[:80]}, but the request asks for {host[:80]}: let a proxy keep the Host header"
+    return (
+        f"the page is at {origin[:80]}, but the request asks for {client.host[:80]}: let a proxy keep the Host header"
+    )
 
 
 def _is_origin(origin: str, scheme: str, host: str) -> bool:
@@ -128,7 +129,7 @@ def set_cookie(
     request: web.Request, response: web.Response, name: str, value: str, max_age: int, path: str, same_site: str
 ) -> None:
     """Sets a cookie that scripts cannot read, and that is sent over TLS only if the client uses it now."""
-    secure = request.app[CONTEXT].scheme(request) == "https"
+    secure = request[CLIENT].scheme == "https"
     response.set_cookie(name, value, max_age=max_age, path=path, secure=secure, httponly=True, samesite=same_site)
 
 

@@ -10,7 +10,7 @@ from gateway.api import console_schemas, qr_code, schemas
 from gateway.api.answers import BadRequest, Missing, answer, answer_list, refusal
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
-from gateway.api.context import CONTEXT
+from gateway.api.context import CLIENT, CONTEXT
 from gateway.api.route import operation
 from gateway.channels import obs_multitrack, relay_urls
 from gateway.channels.channel import Channel, changes, create_item
@@ -152,7 +152,7 @@ def author(request: web.Request) -> dict[str, str]:
     """Returns who sends the request, for events: `by`, the name of the user or "admin token", and `peer`."""
     user = request[USER]
     name = "admin token" if user.kind == "token" else user.name
-    return {"by": name, "peer": request.app[CONTEXT].client_address(request)}
+    return {"by": name, "peer": request[CLIENT].address}
 
 
 @operation(

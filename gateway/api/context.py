@@ -3,9 +3,10 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from gateway.alarms.alarms import Alarms
 from gateway.api.authenticators import Authenticators
@@ -87,7 +88,7 @@ class Context:
     bin: has deleted recordings and films, which can be restored.
     convert_picture(file, longest, alpha): see JpegService.convert.
     site_changed: called after a change of the site.
-    clips: makes clips and exports. proxies: None: no proxy is trusted.
+    clips: makes clips and exports.
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
     cloudfront: signs playback addresses; None: there is no private key.
@@ -135,7 +136,6 @@ class Context:
     remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
     refusals: RefusalLog = field(default_factory=RefusalLog)
     cloudfront: CloudFrontSigner | None = field(default=None, repr=False)
-    proxies: Forwarded | None = None
     metrics_of_all: Callable[[], Awaitable[MetricsSnapshot]] | None = None
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
     certificate: Callable[[], dict[str, Any] | None] = lambda: None
@@ -158,27 +158,6 @@ class Context:
         """Whether this node has the stream or inputs of a channel."""
         return self.hub.held(id) is not None or self.inputs.holds(id)
 
-    def client_address(self, request: web.Request) -> str:
-        """Returns the address of the client, also behind trusted proxies."""
-        peer = _peer(request)
-        return self.proxies.client(peer, _forwarded(request)) if self.proxies is not None else peer
-
-    def scheme(self, request: web.Request) -> str:
-        """Returns http or https, as the client uses it."""
-        if self.proxies is None:
-            return request.scheme
-        return self.proxies.scheme(_peer(request), _forwarded(request), request.scheme)
-
-    def host(self, request: web.Request) -> str:
-        """Returns the host, perhaps with a port, that the client asks for."""
-        if self.proxies is None:
-            return request.host
-        return self.proxies.host(_peer(request), _forwarded(request), request.host)
-
-    def origin(self, request: web.Request) -> str:
-        """Returns scheme and host, as the client uses them."""
-        return f"{self.scheme(request)}://{self.host(request)}"
-
     def local_addresses(self, request: web.Request) -> Addresses:
         """Returns this node's own addresses on the requested host, without the configured domains."""
         host = host_of(request)
@@ -188,31 +167,55 @@ class Context:
         """Returns a presenter with addresses for the client: of the configured domains, else of the requested host."""
         defaults, domains, host = self.address_defaults, await self.domains.get_domains(), host_of(request)
         push, pull = (defaults.push_host or host, defaults.pull_host or host) if is_loopback(host) else (host, host)
-        ports = request[PORTS] if PORTS in request else defaults.ports()
-        addresses = Addresses.of(domains, ports, push, pull, defaults.public_url, host)
-        tls = self.scheme(request) == "https"
+        client = request[CLIENT]
+        addresses = Addresses.of(domains, client.ports or defaults.ports(), push, pull, defaults.public_url, host)
+        tls = client.scheme == "https"
         return Presenter(addresses, self.secrets, defaults.play_auth, defaults.sign_ttl, tls, defaults.passphrase)
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
-PORTS: web.RequestKey[OpenPorts] = web.RequestKey("ports", OpenPorts)  # of the node that forwarded the request
+_FORWARDED: Final = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The client of a request, also behind trusted proxies.
+
+    address: without an IPv6 zone. scheme, host: as the client uses them; the host may have a port.
+    ports: of the node that forwarded the request; None: the client asked this node.
+    """
+
+    address: str
+    scheme: str
+    host: str
+    ports: OpenPorts | None = None
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.host}"
+
+
+CLIENT: Final = web.RequestKey("client", Client)
+
+
+def client_middleware(proxies: Forwarded) -> Middleware:
+    """Returns the middleware that sets `CLIENT`."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        peer = (request.remote or "").partition("%")[0]
+        headers = {name: ",".join(request.headers.getall(name, ())) for name in _FORWARDED}
+        scheme, host = proxies.scheme(peer, headers, request.scheme), proxies.host(peer, headers, request.host)
+        request[CLIENT] = Client(proxies.client(peer, headers), scheme, host)
+        return await handler(request)
+
+    return middleware
 
 
 def host_of(request: web.Request) -> str:
     """Returns the host that the client asks for; the socket's address if that is not a host name."""
-    if host := hostname(request.app[CONTEXT].host(request)):
+    if host := hostname(request[CLIENT].host):
         return host
     transport = request.transport
     name = transport.get_extra_info("sockname") if transport is not None else None
     return str(name[0]) if isinstance(name, tuple) else "127.0.0.1"
-
-
-def _peer(request: web.Request) -> str:
-    """Returns the address of the connection, which may be a proxy's, without an IPv6 zone."""
-    return (request.remote or "").partition("%")[0]
-
-
-def _forwarded(request: web.Request) -> dict[str, str]:
-    """Returns the headers that proxies write. Repeated headers are joined into one list."""
-    names = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
-    return {name.lower(): ",".join(request.headers.getall(name)) for name in names if name in request.headers}

@@ -12,7 +12,7 @@ from aiohttp.client_exceptions import ClientError
 from gateway.api import qr_code, schemas
 from gateway.api.answers import BadRequest, Conflict, answer
 from gateway.api.body import begin_body, decoding_error, read
-from gateway.api.context import CONTEXT
+from gateway.api.context import CLIENT
 from gateway.api.film_texts import film_texts, is_text
 from gateway.api.jobs import film_addresses, present_jobs, vod_service
 from gateway.api.moments import page_limit
@@ -181,7 +181,7 @@ async def create_upload(request: web.Request) -> web.Response:
     The job starts at once if this node receives the upload, otherwise after the bucket's event.
     """
     wanted = await read(request, schemas.NewUpload)
-    base = request.app[CONTEXT].origin(request)
+    base = request[CLIENT].origin
     key, upload = await vod_service(request).uploads.offer(wanted.name, base, **film_texts(wanted))
     return answer({"key": key, "url": upload.url, "method": upload.method, "headers": upload.headers})
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from gateway.api.answers import is_connected, refusal, send_stream
 from gateway.api.authenticators import USER
 from gateway.api.body import read_body
-from gateway.api.context import CONTEXT, PORTS, host_of
+from gateway.api.context import CLIENT, CONTEXT, Client, host_of
 from gateway.api.login_sessions import ApiUser, SignInKind
 from gateway.api.route import Route
 from gateway.channels.addresses import OpenPorts
@@ -50,13 +50,13 @@ class Sender(BaseModel, frozen=True):
 
     @classmethod
     def of(cls, request: web.Request, body: bytes) -> Self:
-        context, user = request.app[CONTEXT], request[USER]
+        context, user, client = request.app[CONTEXT], request[USER], request[CLIENT]
         return cls(
             kind=user.kind,
             name=user.name,
             role=user.rights.role,
-            peer=context.client_address(request),
-            scheme=context.scheme(request),
+            peer=client.address,
+            scheme=client.scheme,
             host=host_of(request),
             ports=context.address_defaults.ports().as_json(),
             digest=_digest(body),
@@ -118,9 +118,8 @@ async def sender_middleware(request: web.Request, handler: Handler) -> web.Strea
     if not context.holds(id):
         return refusal(_MISDIRECTED, f"{id} is not held here")
     sender = Sender.model_validate_json(request.headers[SENDER])
-    request = request.clone(remote=sender.peer, scheme=sender.scheme, host=sender.host)
+    request[CLIENT] = Client(sender.peer, sender.scheme, sender.host, OpenPorts.of_node(sender.ports))
     request[USER] = ApiUser(sender.kind, sender.name, rights=Rights(sender.role, (id,)))
-    request[PORTS] = OpenPorts.of_node(sender.ports)
     if _digest(await read_body(request)) != sender.digest:
         return refusal(400, "the body has another digest")
     return await handler(request)

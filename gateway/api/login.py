@@ -14,7 +14,7 @@ from gateway.api.answers import Conflict, answer, refusal
 from gateway.api.auth import COOKIE, foreign_page, login_of, set_cookie
 from gateway.api.authenticators import ADMIN, LOGIN, USER
 from gateway.api.body import json_object, text_of
-from gateway.api.context import CONTEXT
+from gateway.api.context import CLIENT, CONTEXT
 from gateway.api.login_sessions import ApiUser, LoginSession
 from gateway.api.route import operation
 from gateway.lib.passwords import MAX_LENGTH
@@ -56,7 +56,7 @@ async def sign_in(request: web.Request) -> web.Response:
     body, wrong = await json_object(request), "the token or password is wrong"
     name, password = text_of(body, "name", 64, ""), text_of(body, "password", _MAX_TEXT, "")
     code = text_of(body, "code", 32, "")
-    address = context.client_address(request)
+    address = request[CLIENT].address
     try:
         user, credential_mark = await _verify(request, name, password, address)
         if user is not None and user.kind == "user" and await _lacks_code(request, user.name, code):
@@ -100,7 +100,7 @@ async def open_session(request: web.Request, user: ApiUser, credential_mark: str
     if old_cookie := request.cookies.get(COOKIE):
         await _close(request, old_cookie)
     cookie, login = await context.authenticators.logins.open(user, credential_mark, context.authenticators.clock())
-    log.info("signed in", user=user.name, kind=user.kind, peer=context.client_address(request))
+    log.info("signed in", user=user.name, kind=user.kind, peer=request[CLIENT].address)
     response: web.Response = respond(await _state(request, login))
     max_age = int(context.authenticators.logins.limits.max_age)
     set_cookie(request, response, COOKIE, cookie, max_age, path="/", same_site="Strict")
@@ -227,7 +227,7 @@ def _own(request: web.Request) -> ApiUser:
 async def _check_password(request: web.Request, password: str, field: str) -> web.Response | None:
     """Returns the refusal of a wrong password, which counts like one at sign-in; None for the right one."""
     context, user = request.app[CONTEXT], request[USER]
-    authenticators, address = context.authenticators, context.client_address(request)
+    authenticators, address = context.authenticators, request[CLIENT].address
     try:
         attempt = authenticators.new_attempt(address, user.name)
         account = await authenticators.users.check(user.name, password, attempt)

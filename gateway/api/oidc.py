@@ -19,7 +19,7 @@ from aiohttp import web
 
 from gateway.api.answers import Missing
 from gateway.api.auth import set_cookie
-from gateway.api.context import CONTEXT, Context
+from gateway.api.context import CLIENT, CONTEXT, Context
 from gateway.api.login import open_session
 from gateway.api.login_sessions import ApiUser
 from gateway.api.openid_provider import OpenIdProvider
@@ -189,7 +189,7 @@ async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamR
     if error or not code:
         raise TokenRefused("the provider refused the sign-in" + (f" ({_printable(error)})" if error else ""))
     # Only the provider can check a code. A few are checked at a time; addresses with wrong attempts come last.
-    async with request.app[_CODE_CHECKS].turn(context.authenticators.new_attempt(context.client_address(request))):
+    async with request.app[_CODE_CHECKS].turn(context.authenticators.new_attempt(request[CLIENT].address)):
         user = await provider.finish(_redirect_uri(request), code[:4096], sign_in.nonce, sign_in.verifier)
     if own := provider.own_channel(user):
         await _create_own_channel(request, user, own, provider.sign_up)
@@ -215,7 +215,7 @@ async def _create_own_channel(request: web.Request, user: ApiUser, id: str, limi
         body = {"videoname": name, "outdate": NEVER_DATE, "isHls": True, _SIGNED_UP_BY: user.name}
         item = create_item(body, context.clock(), context.secrets, context.limits.item, id)
         try:
-            await context.changes.create(item, {"by": user.name, "peer": context.client_address(request)})
+            await context.changes.create(item, {"by": user.name, "peer": request[CLIENT].address})
         except ChannelExists:
             return  # another sign-in of this user has just created it
 
@@ -223,7 +223,7 @@ async def _create_own_channel(request: web.Request, user: ApiUser, id: str, limi
 def _refuse(request: web.Request, message: str) -> web.Response:
     """Returns the page for a refused sign-in. An address over its limit gets 429, which is not logged."""
     context = request.app[CONTEXT]
-    address = context.client_address(request)
+    address = request[CLIENT].address
     if seconds := context.authenticators.record_failure(address):
         context.metrics.refused.add("login", "limited")
         return _page(429, "too many wrong attempts: wait a moment", seconds)
@@ -245,9 +245,8 @@ def _provider(request: web.Request) -> OpenIdProvider:
 
 def _redirect_uri(request: web.Request) -> str:
     """Returns the address to which the provider sends the browser. It has to be registered there."""
-    context = request.app[CONTEXT]
-    host = asked if _HOST.fullmatch(asked := context.host(request)) else "localhost"
-    return f"{context.scheme(request)}://{host}/oidc/callback"
+    client = request[CLIENT]
+    return f"{client.scheme}://{client.host if _HOST.fullmatch(client.host) else 'localhost'}/oidc/callback"
 
 
 def _printable(text: str) -> str:

@@ -13,7 +13,7 @@ from gateway.api.answers import Conflict, Missing, answer, answer_list
 from gateway.api.authenticators import USER
 from gateway.api.body import read
 from gateway.api.channels import stored_channel
-from gateway.api.context import CONTEXT, Context
+from gateway.api.context import CLIENT, CONTEXT, Context
 from gateway.api.route import operation
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.experience import summary
@@ -78,7 +78,7 @@ async def end_session(request: web.Request) -> web.Response:
     id = request.match_info["id"]
     if not is_channel_id(id) or not context.hub.end_channel(id, EndReason.KICKED):
         raise NoSuchStream(f"{id[:128]} is not live")
-    log.info("a user ended the live session", channel=id, peer=request.remote)
+    log.info("a user ended the live session", channel=id, peer=request[CLIENT].address)
     return answer(session(id, None))
 
 
@@ -143,7 +143,7 @@ async def switch(request: web.Request) -> web.Response:
     if name not in outputs.names():
         raise Missing(f"no output {name[:64]}; there are {', '.join(outputs.names()) or 'none'}")
     outputs.switch(name, enabled)
-    log.info("output switched", channel=id, output=name, enabled=enabled, peer=request.remote)
+    log.info("output switched", channel=id, output=name, enabled=enabled, peer=request[CLIENT].address)
     return answer(next(output for output in outputs.status() if output["name"] == name))
 
 

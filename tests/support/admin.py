@@ -35,6 +35,7 @@ from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder, stream_values
 from gateway.diagnosis.refusal_log import RefusalLog
+from gateway.http.forwarded import Forwarded
 from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.inputs.previews import InputPreviews
 from gateway.lib.metrics import Metrics
@@ -163,6 +164,7 @@ async def admin(
     checks: Any = None,
     jpegs: Any = None,
     routes: Sequence[Route] = ROUTES,
+    proxies: Forwarded | None = None,
     **context_options: Any,
 ) -> AsyncIterator[Admin]:
     """Runs the API while the block runs.
@@ -238,7 +240,7 @@ async def admin(
             site_changed=lambda: None,
             **context_options,
         )
-        async with TestClient(TestServer(make_app(context, routes))) as client:
+        async with TestClient(TestServer(make_app(context, proxies or Forwarded(()), routes))) as client:
             yield Admin(
                 client,
                 sqlite,

@@ -2,7 +2,6 @@
 
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -97,7 +96,7 @@ def build_admin(settings: Settings, context: Context) -> AdminListener:
     """Returns the server of the admin port. Its clients may come through proxies."""
     limits, proxies = settings.limits, Forwarded(settings.admin.forwarded_from)
     admin_limits = AdminLimits(limits.handshake, limits.viewer_stall, ADMIN_PER_ADDRESS, ADMIN_CONNECTIONS)
-    return AdminListener(make_app(replace(context, proxies=proxies)), admin_limits, proxies)
+    return AdminListener(make_app(context, proxies), admin_limits, proxies)
 
 
 def _authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext | None) -> Authenticators:
