@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
+from gateway.alarms.alarms import Alarms
 from gateway.alarms.rule import MAX_RULES, AlarmRule, StoredRules, restored
 from gateway.alarms.target import DeliveryFailed
 from gateway.api import console_schemas
@@ -19,6 +20,7 @@ from gateway.ports.errors import TooLarge
 
 log = structlog.get_logger(__name__)
 
+ALARMS: Final = web.AppKey("alarms", Alarms)
 _EXPECTED: Final = {
     "name": "expected text of 1 to 64 characters, without slashes",
     "on": "expected a list of off_air, on_slate, output_failing, health, key_expires, disk, node_gone, traffic",
@@ -34,7 +36,7 @@ _EXPECTED: Final = {
 @operation(list[AlarmRule], statuses=(503,))
 async def show(request: web.Request) -> web.Response:
     """List the rules of the alarms."""
-    return _shown(await request.app[CONTEXT].alarms.rules())
+    return _shown(await request.app[ALARMS].rules())
 
 
 @operation(list[AlarmRule], body=list[AlarmRule], statuses=(413, 503))
@@ -43,7 +45,7 @@ async def update(request: web.Request) -> web.Response:
 
     A masked address stands for the stored one. Its other parts must be the same.
     """
-    context, alarms = request.app[CONTEXT], request.app[CONTEXT].alarms
+    context, alarms = request.app[CONTEXT], request.app[ALARMS]
     sent, before = await json_array(request), await alarms.rules()
     if len(sent) > MAX_RULES:
         raise BadRequest(f"at most {MAX_RULES} rules are possible")
@@ -62,7 +64,7 @@ async def update(request: web.Request) -> web.Response:
 @operation(console_schemas.AlarmTest, statuses=(502, 503))
 async def test(request: web.Request) -> web.Response:
     """Send a test message now, and return the answer of the target in words."""
-    alarms, name = request.app[CONTEXT].alarms, request.match_info["name"]
+    alarms, name = request.app[ALARMS], request.match_info["name"]
     rule = next((rule for rule in (await alarms.rules()).rules if rule.name == name), None)
     if rule is None:
         raise Missing(f"there is no rule {name}")

@@ -19,13 +19,15 @@ from gateway.api.context import CONTEXT
 from gateway.api.films import read_chunks
 from gateway.api.route import operation
 from gateway.channels.site import KIND, MAX_LOGO, Site
-from gateway.playback.site import stored_site
+from gateway.playback.site import SiteReader, stored_site
 from gateway.ports import media_keys
 from gateway.ports.errors import TooLarge
-from gateway.workers.jpeg_service import PictureRefused
+from gateway.workers.jpeg_service import JpegService, PictureRefused
 
 log = structlog.get_logger(__name__)
 
+JPEGS: Final = web.AppKey("jpegs", JpegService)
+SITE_PAGES: Final = web.AppKey("site", SiteReader)
 _LOGO_LONGEST: Final = 512  # pixels of the longer side
 _POSTER_LONGEST: Final = 1_280
 _MAX_PICTURE: Final = 8_000_000  # of an uploaded picture
@@ -109,7 +111,7 @@ async def _stored(request: web.Request) -> Site:
 async def _store(request: web.Request, site: Site) -> web.Response:
     context = request.app[CONTEXT]
     await context.authenticators.store.put(KIND, KIND, site.as_json())
-    context.site_changed()
+    request.app[SITE_PAGES].expire()
     log.info("site changed", by=request[USER].name)
     return _answer(site)
 
@@ -132,6 +134,6 @@ async def read_picture(request: web.Request, longest: int, *, alpha: bool) -> by
     if not _PICTURE_FORMATS.match(data):
         raise BadRequest(_EXPECTED_PICTURE)
     try:
-        return await request.app[CONTEXT].convert_picture(data, longest, alpha)
+        return await request.app[JPEGS].convert(data, longest, alpha)
     except PictureRefused as error:
         raise BadRequest(f"{_EXPECTED_PICTURE}: {error}") from None

@@ -7,7 +7,7 @@ from typing import Final, Self
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.api import document_route, oidc
+from gateway.api import console, document_route, oidc
 from gateway.api.answers import answer_middleware, error_middleware, limit_refusal_lines
 from gateway.api.auth import auth_middleware
 from gateway.api.body import check_expectation
@@ -16,19 +16,21 @@ from gateway.api.forwarding import forwarded, mark_answer, sender_middleware
 from gateway.api.route import Route
 from gateway.api.routes import ROUTES
 from gateway.http.forwarded import Forwarded
+from gateway.lib.assets import Assets
 
 _SHUTDOWN_SECONDS: Final = 2.0  # maximum wait for the running answers
 
 
-def make_app(context: Context, proxies: Forwarded, table: Sequence[Route] = ROUTES) -> web.Application:
+def make_app(context: Context, proxies: Forwarded, routes: Sequence[Route] = ROUTES) -> web.Application:
     """Returns the admin application. Serve it with `access_log=None`, because it logs refusals itself.
 
     proxies: see `client_middleware`.
     """
-    routes = [route for route in table if context.pages or not route.page]
     middlewares = [client_middleware(proxies), answer_middleware, auth_middleware(context, routes)]
     app = web.Application(middlewares=middlewares, client_max_size=context.limits.body)
     app[CONTEXT] = context
+    app[console.ASSETS] = Assets()
+    context.provide(app)
     oidc.set_up(app, context)
     app[document_route.DOCUMENT] = document_route.CachedDocument(routes)
     limit_refusal_lines(app)
@@ -44,6 +46,7 @@ def make_node_app(context: Context, table: Sequence[Route] = ROUTES) -> web.Appl
     """
     app = web.Application(middlewares=[error_middleware, sender_middleware], client_max_size=context.limits.body)
     app[CONTEXT] = context
+    context.provide(app)
     app.on_response_prepare.append(mark_answer)
     for route in table:
         if route.held:

@@ -1,19 +1,20 @@
 """The fields of a channel and the outputs of a stream, for forms."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
 from gateway.api import schemas
 from gateway.api.answers import answer
 from gateway.api.channel_fields import described
-from gateway.api.context import CONTEXT
 from gateway.api.route import operation
 from gateway.channels import fields
 from gateway.outputs.descriptor import LocalizedText, OutputField
 from gateway.outputs.registry import all_outputs
 from gateway.playback.formats import FORMATS
+
+RUNS_TASKS: Final = web.AppKey("tasks", bool)  # whether this gateway starts tasks in the cloud, see `workers.runner`
 
 
 @operation(list[schemas.FormField])
@@ -22,7 +23,7 @@ async def index(request: web.Request) -> web.Response:
 
     Those of installed outputs are in `GET /outputs`.
     """
-    unused = fields.unused(tasks=request.app[CONTEXT].tasks)
+    unused = fields.unused(tasks=request.app[RUNS_TASKS])
     return answer(
         [
             {"name": name, "group": group, **described(field), "used": name not in unused}

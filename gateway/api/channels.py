@@ -16,9 +16,12 @@ from gateway.channels import obs_multitrack, relay_urls
 from gateway.channels.channel import Channel, changes, create_item
 from gateway.channels.names import is_channel_id
 from gateway.channels.obs_multitrack import ENCODERS, MAX_VIDEO_TRACKS, Canvas, EncoderLimits
+from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.playback.formats import ADDRESSES, LADDER, is_watchable
 from gateway.ports.errors import NoSuchChannel
 from gateway.ports.users import UserRole
+
+MEDIA_DELETION: Final = web.AppKey("media deletion", MediaDeletion)
 
 _RELAY_FIELDS: Final = ("isRelay", "relayURL", "relayOff")
 _ABOUT_FIELDS: Final = ("videoname", "description")
@@ -139,7 +142,7 @@ async def delete(request: web.Request) -> web.Response:
     media = request.query.get("media", "keep")
     if media not in ("keep", "delete"):
         raise BadRequest("expected keep or delete", field="media")
-    deletion = context.media_deletion if media == "delete" else None
+    deletion = request.app[MEDIA_DELETION] if media == "delete" else None
     if deletion is not None:
         await deletion.check()  # reports an unavailable object store before anything is deleted
     deleted = await context.changes.delete(id, author(request), media=media == "delete")

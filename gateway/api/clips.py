@@ -27,6 +27,7 @@ from gateway.ports.errors import NothingRecorded
 
 log = structlog.get_logger(__name__)
 
+CLIPS: Final = web.AppKey("clips", ClipService)
 EXPORT_QUERY: Final = (
     ("from", "the start, in ISO form or in seconds since 1970"),
     ("to", "the end (default: now)"),
@@ -56,7 +57,7 @@ async def create(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
-    service = context.clips
+    service = request.app[CLIPS]
     body = await json_object(request)
     time = clip_time(body, context.clock(), service.longest_clip, "use an export for longer times")
     stream = context.hub.find(channel.id)
@@ -84,7 +85,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
-    service, stream = context.clips, source_stream(request, channel.id)
+    service, stream = request.app[CLIPS], source_stream(request, channel.id)
     time = clip_time(request.query, context.clock(), service.longest_export, "export several parts")
     response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Accept-Ranges": "none"})
     if request.method == "HEAD":

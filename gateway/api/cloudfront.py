@@ -23,6 +23,8 @@ from gateway.playback.cloudfront_signer import (
 from gateway.playback.formats import OWN_PORTS, play_urls
 from gateway.ports.errors import InvalidField
 
+SIGNER: Final = web.AppKey("cloudfront", CloudFrontSigner)  # only with a private key
+
 _DEFAULTS: Final = ("hls", "cmaf", "flv")  # the address of a channel that is signed if the request names none
 _PAGE: Final = "page"
 
@@ -77,13 +79,14 @@ async def _read_request(request: web.Request) -> tuple[CloudFrontSigner, dict[st
     """Returns the signer, the body and its conditions. Raises Missing without a key, BadRequest, InvalidField."""
     context = request.app[CONTEXT]
     body = await json_object(request)
-    if context.cloudfront is None:
+    signer = request.app.get(SIGNER)
+    if signer is None:
         raise Missing("this node signs nothing: set cloudfront.private_key and cloudfront.key_pair_id")
     before = _time(body, "expires")
     if before is None:
         before = int(context.clock() + context.address_defaults.sign_ttl)
     network, policy = text_of(body, "ip", default=""), text_of(body, "policy", default="")
-    return context.cloudfront, body, SigningConditions.of(before, _time(body, "from"), network, policy)
+    return signer, body, SigningConditions.of(before, _time(body, "from"), network, policy)
 
 
 def _time(body: dict[str, Any], field: str) -> int | None:

@@ -14,8 +14,11 @@ from gateway.api.servers import push_origins
 from gateway.channels import addresses
 from gateway.http.response import IMMUTABLE
 from gateway.ingest.websocket import push_servers
-from gateway.lib.assets import Asset
+from gateway.lib.assets import Asset, Assets
 from gateway.ports.errors import StoreUnavailable
+from gateway.ports.stores import ObjectStore
+
+ASSETS: Final = web.AppKey("assets", Assets)
 
 _INDEX: Final = "app/index.html"
 _BROADCAST: Final = "broadcast/broadcast.html"
@@ -72,7 +75,7 @@ async def player_file(request: web.Request) -> web.StreamResponse:
 
 
 async def _file(request: web.Request, path: str) -> web.StreamResponse:
-    asset = await request.app[CONTEXT].assets.load(path)
+    asset = await request.app[ASSETS].load(path)
     if asset is None:
         raise Missing("no such file")
     # A web worker uses the policy (CSP) of its own script, not that of its page.
@@ -81,7 +84,7 @@ async def _file(request: web.Request, path: str) -> web.StreamResponse:
 
 
 async def _page(request: web.Request, path: str) -> web.StreamResponse:
-    asset = await request.app[CONTEXT].assets.load(path)
+    asset = await request.app[ASSETS].load(path)
     if asset is None:
         raise Missing("this page is not installed")
     headers = {
@@ -119,7 +122,7 @@ async def _policy(request: web.Request, asset: Asset) -> str:
     context = request.app[CONTEXT]
     pull, push = await _origins(request, context)
     sockets = {"ws" + origin.removeprefix("http") for origin in pull} | push
-    store = await context.upload_origin()
+    store = await request.app[UPLOAD_ORIGIN]()
     return _POLICY.format(
         inline="".join(f" {source}" for source in asset.inline),
         pull="".join(f" {origin}" for origin in sorted(pull)),
@@ -150,3 +153,28 @@ def _origin(base: str) -> str:
     if not parts.hostname or any(c in ";, '\"" or not c.isascii() or not c.isprintable() for c in parts.netloc):
         return ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+class UploadOrigin:
+    """Returns the origin for browser uploads to a bucket; "" if browsers upload to the gateway.
+
+    The origin is read from the first upload address.
+    """
+
+    def __init__(self, objects: ObjectStore | None) -> None:
+        self._objects = objects
+        self._origin: str | None = None if objects is not None else ""
+
+    async def __call__(self) -> str:
+        if self._origin is None:
+            assert self._objects is not None, "without an object store the origin is known"
+            try:
+                upload = await self._objects.upload("film.mp4", 60)
+            except StoreUnavailable:
+                return ""  # the next request tries again
+            parts = urlsplit(upload.url) if upload is not None else urlsplit("")
+            self._origin = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+        return self._origin
+
+
+UPLOAD_ORIGIN: Final = web.AppKey("upload origin", UploadOrigin)

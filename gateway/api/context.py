@@ -3,12 +3,11 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.alarms.alarms import Alarms
 from gateway.api.authenticators import Authenticators
 from gateway.api.presenter import Presenter
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
@@ -16,32 +15,15 @@ from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import DomainStore, StoredChannels
 from gateway.channels.stream_key import SigningSecrets
-from gateway.diagnosis.cue_log import CueLog
-from gateway.diagnosis.daily_traffic import DailyTraffic
-from gateway.diagnosis.event_log import EventLog
-from gateway.diagnosis.experience import Experience
-from gateway.diagnosis.recorder import Recorder
-from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import hostname
 from gateway.inputs.channel_inputs import ChannelInputs
-from gateway.inputs.previews import InputPreviews
-from gateway.lib.assets import Assets
 from gateway.lib.metrics import Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
 from gateway.lib.network import is_loopback
-from gateway.lib.readiness import Readiness
 from gateway.live.hub import Hub
-from gateway.live.remote_viewer_counts import RemoteViewerCounts
-from gateway.outputs.clips.clip_service import ClipService
-from gateway.outputs.kinesis.kvs_jobs import KvsJobs
-from gateway.outputs.storage.media_deletion import MediaDeletion
-from gateway.playback.cloudfront_signer import CloudFrontSigner
 from gateway.ports.cluster_queries import ClusterQueries, SingleNode
-from gateway.ports.stores import IvsChannels, ObjectStore
-from gateway.reports.node_status import NodeStatus
-from gateway.vod.bin import Bin
-from gateway.vod.vod_service import VodService
+from gateway.ports.stores import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,72 +59,27 @@ class AddressDefaults:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The objects that the API's handlers use. Created once, at start.
+    """The objects that handlers of several tags use. Created once, at start.
 
-    drop_cached: drops a channel from caches. cluster: the other nodes. node_status: the state for /status.
-    remote_viewers: viewers of this node's streams on other nodes.
-    recorder: has the history of this process. experience: the reports of viewers. traffic: bytes by channel and day.
-    vod_service, kvs: run VOD and Kinesis jobs.
-
-    objects: the store of recordings; media_deletion: deletes them with their channel.
-    bin: has deleted recordings and films, which can be restored.
-    convert_picture(file, longest, alpha): see JpegService.convert.
-    site_changed: called after a change of the site.
-    clips: makes clips and exports.
-    upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
+    cluster: the other nodes. objects: the store of recordings.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
-    cloudfront: signs playback addresses; None: there is no private key.
-    refusals: the refused pushes of this process.
-    event_log: the stored events.
-    broadcast_servers: returns the rows of the table of broadcast servers; None: there is no table.
-    servers_by_key(channel id, stream key, host): returns the push servers.
-    speech: whether there is an engine for captions from speech.
-    pages: whether the pages of the console are served.
-    tasks: whether this gateway starts tasks in the cloud, see the setting `workers.runner`.
+    provide: adds to an application the objects that handlers of one tag use, under the keys of their modules.
     """
 
-    version: str
     hub: Hub
     inputs: ChannelInputs
-    previews: InputPreviews
     channels: StoredChannels
     changes: ChannelChanges
     domains: DomainStore
     secrets: SigningSecrets = field(repr=False)
     authenticators: Authenticators = field(repr=False)
-    node_status: NodeStatus
     address_defaults: AddressDefaults
     limits: RequestLimits
-    readiness: Readiness
     metrics: Metrics
-    recorder: Recorder
-    experience: Experience
-    cues: CueLog
-    traffic: DailyTraffic
-    event_log: EventLog
-    vod_service: VodService
-    kvs: KvsJobs
     objects: ObjectStore
-    bin: Bin
-    convert_picture: Callable[[bytes, int, bool], Awaitable[bytes]]
-    site_changed: Callable[[], None]
-    clips: ClipService
-    media_deletion: MediaDeletion
-    ivs: IvsChannels
-    alarms: Alarms
-    upload_origin: Callable[[], Awaitable[str]]
-    servers_by_key: Callable[[str, str, str], Awaitable[list[dict[str, Any]]]]
-    cluster: ClusterQueries = field(default_factory=SingleNode)
-    remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
-    refusals: RefusalLog = field(default_factory=RefusalLog)
-    cloudfront: CloudFrontSigner | None = field(default=None, repr=False)
+    provide: Callable[[web.Application], None]
     metrics_of_all: Callable[[], Awaitable[MetricsSnapshot]] | None = None
-    broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
-    certificate: Callable[[], dict[str, Any] | None] = lambda: None
-    speech: bool = False
-    pages: bool = True
-    tasks: bool = False
-    assets: Assets = field(default_factory=Assets)
+    cluster: ClusterQueries = field(default_factory=SingleNode)
     clock: Callable[[], float] = time.time
 
     @property

@@ -14,7 +14,7 @@ from gateway.api.moments import read_moment
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
 from gateway.api.sessions import source_stream
-from gateway.diagnosis.cue_log import StreamCues
+from gateway.diagnosis.cue_log import CueLog, StreamCues
 from gateway.formats.splices import Splice, decode_section, read_splice
 from gateway.lib.rfc3339 import rfc3339
 from gateway.media.errors import InvalidData
@@ -22,6 +22,7 @@ from gateway.media.timed_data import MAX_METADATA, CueType
 
 log = structlog.get_logger(__name__)
 
+CUES: Final = web.AppKey("cues", CueLog)
 _PAST_SECONDS: Final = 5.0
 _AHEAD_SECONDS: Final = 3600.0
 
@@ -49,7 +50,7 @@ async def index(request: web.Request) -> web.Response:
     The latest comes first. Planned ones are in the list, too.
     """
     stream = source_stream(request, request.match_info["id"])
-    cues = request.app[CONTEXT].cues.of(stream) if stream is not None else None
+    cues = request.app[CUES].of(stream) if stream is not None else None
     if cues is None:
         await stored_channel(request)
     found = [] if cues is None else cues.cues
@@ -74,7 +75,7 @@ async def _live_cues(request: web.Request) -> StreamCues:
     """Returns the cues of the live stream. Raises Conflict if the channel is not live, and NoSuchChannel."""
     id = request.match_info["id"]
     stream = source_stream(request, id)
-    cues = request.app[CONTEXT].cues.of(stream) if stream is not None else None
+    cues = request.app[CUES].of(stream) if stream is not None else None
     if cues is None:
         await stored_channel(request)
         raise Conflict(f"{id} is not live")

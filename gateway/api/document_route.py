@@ -31,7 +31,7 @@ async def openapi(request: web.Request) -> web.Response:
     cached = request.app[DOCUMENT]
     async with cached.lock:
         if not cached.text:
-            cached.text = await asyncio.to_thread(_describe, cached.routes, request.app[CONTEXT].version)
+            cached.text = await asyncio.to_thread(_describe, cached.routes, request.app[CONTEXT].metrics.version)
     return answer_text(cached.text)
 
 

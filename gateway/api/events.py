@@ -9,16 +9,17 @@ from aiohttp import web
 from gateway.api import session_schemas
 from gateway.api.answers import BadRequest, answer
 from gateway.api.authenticators import USER
-from gateway.api.context import CONTEXT
 from gateway.api.moments import page_limit, read_moment
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
 from gateway.channels.names import is_channel_id
-from gateway.diagnosis.event_log import first_id
+from gateway.diagnosis.event_log import EventLog, first_id
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.events import EventType
 from gateway.ports.stores import EventQuery
 from gateway.ports.users import UserRole
+
+EVENT_LOG: Final = web.AppKey("event log", EventLog)
 
 QUERY: Final = (
     ("channel", "the id of a channel: only its events"),
@@ -37,7 +38,7 @@ async def index(request: web.Request) -> web.Response:
 
     For the next page, `before` is the last id of the current page.
     """
-    events = await request.app[CONTEXT].event_log.newest(_read_query(request))
+    events = await request.app[EVENT_LOG].newest(_read_query(request))
     if request[USER].rights.role is not UserRole.ADMINISTRATOR:  # the addresses of administrators are not shown
         events = [
             replace(e, data={k: v for k, v in e.data.items() if k != "peer" or "by" not in e.data}) for e in events

@@ -14,7 +14,7 @@ from gateway.api.answers import BadRequest, Conflict, answer
 from gateway.api.body import begin_body, decoding_error, read
 from gateway.api.context import CLIENT
 from gateway.api.film_texts import film_texts, is_text
-from gateway.api.jobs import film_addresses, present_jobs, vod_service
+from gateway.api.jobs import VOD_SERVICE, film_addresses, present_jobs
 from gateway.api.moments import page_limit
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
@@ -51,7 +51,7 @@ async def index(request: web.Request) -> web.Response:
     before, search = request.query.get("before", ""), request.query.get("search", "").strip()
     if len(search) > _MAX_SEARCH or not is_text(search):
         raise BadRequest(f"expected a text of at most {_MAX_SEARCH} characters", field="search")
-    store, after = vod_service(request).films.store, None
+    store, after = request.app[VOD_SERVICE].films.store, None
     if before:
         try:
             if not is_object_key(before):
@@ -65,7 +65,7 @@ async def index(request: web.Request) -> web.Response:
 @operation(schemas.Film, statuses=(503,))
 async def show(request: web.Request) -> web.Response:
     """Show a video on demand."""
-    return await _answer(request, await vod_service(request).films.get_visible(_key(request)))
+    return await _answer(request, await request.app[VOD_SERVICE].films.get_visible(_key(request)))
 
 
 @operation(schemas.Film, body=schemas.FilmChanges, statuses=(409, 503))
@@ -76,7 +76,7 @@ async def edit(request: web.Request) -> web.Response:
     """
     key = _key(request)
     changes = film_texts(await read(request, schemas.FilmChanges))
-    films = vod_service(request).films
+    films = request.app[VOD_SERVICE].films
     film = await films.edit(key, changes) if changes else await films.get_visible(key)
     return await _answer(request, film)
 
@@ -89,14 +89,14 @@ async def delete(request: web.Request) -> web.Response:
     202: the deletion continues in the background.
     """
     key = _key(request)
-    done = await vod_service(request).films.delete(key)
+    done = await request.app[VOD_SERVICE].films.delete(key)
     return answer({"key": key, "deleted": done}, 200 if done else 202)
 
 
 @operation("image/svg+xml", statuses=(503,))
 async def qr(request: web.Request) -> web.Response:
     """The address of a video's player page as a QR code."""
-    film = await vod_service(request).films.get_visible(_key(request))
+    film = await request.app[VOD_SERVICE].films.get_visible(_key(request))
     (presented,) = await _present(request, [film])
     return await qr_code.respond(presented["page"], "QR code of the player page")
 
@@ -120,7 +120,7 @@ async def set_captions(request: web.Request) -> web.Response:
     if charset and not is_charset(charset):
         raise BadRequest("expected a character set such as windows-1251, gb18030, shift_jis or euc-kr", field="charset")
     data = b"".join([piece async for piece in read_chunks(request, MAX_BYTES, "the file with captions")])
-    film = await vod_service(request).captions.add(key, language, label, data, charset)
+    film = await request.app[VOD_SERVICE].captions.add(key, language, label, data, charset)
     log.info("captions added", film=key, language=language)
     return await _answer(request, film)
 
@@ -132,7 +132,7 @@ async def remove_captions(request: web.Request) -> web.Response:
     Captions of the video itself come back when it is made again.
     """
     key, language = _key(request), _language(request)
-    film = await vod_service(request).captions.remove(key, language)
+    film = await request.app[VOD_SERVICE].captions.remove(key, language)
     log.info("captions removed", film=key, language=language)
     return await _answer(request, film)
 
@@ -182,7 +182,7 @@ async def create_upload(request: web.Request) -> web.Response:
     """
     wanted = await read(request, schemas.NewUpload)
     base = request[CLIENT].origin
-    key, upload = await vod_service(request).uploads.offer(wanted.name, base, **film_texts(wanted))
+    key, upload = await request.app[VOD_SERVICE].uploads.offer(wanted.name, base, **film_texts(wanted))
     return answer({"key": key, "url": upload.url, "method": upload.method, "headers": upload.headers})
 
 
@@ -197,7 +197,7 @@ async def receive_upload(request: web.Request) -> web.Response:
 
     The signature in the address is the authorization.
     """
-    uploads = vod_service(request).uploads
+    uploads = request.app[VOD_SERVICE].uploads
     key = request.match_info["key"]
     query = request.query
     uploads.admit(key, query.get("expires", ""), query.get("sign", ""), request.content_length)

@@ -1,4 +1,4 @@
-"""The history of a channel or of the node. Several processes and nodes may each have a part of it."""
+"""The history of a channel or of the node, of which other processes and nodes may have a part. The traffic by day."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,13 +8,18 @@ from aiohttp import web
 
 from gateway.api import session_schemas
 from gateway.api.answers import BadRequest, answer
+from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.route import operation
 from gateway.api.sessions import unanswered_nodes_header
 from gateway.channels.names import is_channel_id
+from gateway.diagnosis.daily_traffic import DailyTraffic
 from gateway.diagnosis.history import MAX_SECONDS, RESOLUTIONS, Point, merged, rounded
-from gateway.diagnosis.recorder import NODE
+from gateway.diagnosis.recorder import NODE, Recorder
 from gateway.lib.numbers import read_decimal
+
+TRAFFIC: Final = web.AppKey("traffic", DailyTraffic)
+RECORDER: Final = web.AppKey("recorder", Recorder)
 
 QUERY: Final = (
     ("channel", "a channel's id; without it: the node"),
@@ -38,7 +43,7 @@ async def show(request: web.Request) -> web.Response:
         raise BadRequest("expected a number of hours, up to 24", field="hours")
     if channel and not is_channel_id(channel):
         raise BadRequest("expected the id of a channel", field="channel")
-    recorder = context.recorder
+    recorder = request.app[RECORDER]
     now = recorder.now()
     reported = await context.cluster.ask_all(f"history/{seconds}/{channel or NODE}")
     wanted = _node_filter(context, bool(channel) or request.query.get("nodes") == "all")
@@ -101,3 +106,26 @@ def _columns(points: Sequence[Point]) -> dict[str, Any]:
 
 def _numbers(column: Iterable[float]) -> list[float | None]:
     return [rounded(value) for value in column]
+
+
+@operation(session_schemas.TrafficByDay, statuses=(503,))
+async def channel_traffic(request: web.Request) -> web.Response:
+    """The bytes of a channel on each of the last 31 days.
+
+    On all nodes; those of other processes are up to two minutes old.
+    """
+    return await _answer_traffic(request, (await stored_channel(request)).id)
+
+
+@operation(session_schemas.TrafficByDay, statuses=(503,))
+async def traffic(request: web.Request) -> web.Response:
+    """The bytes of all channels on each of the last 31 days.
+
+    Deleted channels are included.
+    """
+    return await _answer_traffic(request, "")
+
+
+async def _answer_traffic(request: web.Request, channel: str) -> web.Response:
+    days = await request.app[TRAFFIC].by_day(channel)
+    return answer({"days": [{"day": day, "in": received, "out": sent} for day, received, sent in days]})

@@ -1,6 +1,6 @@
 """The inputs of a channel: shows and stores the list, shows pictures of them, and puts one on air by hand."""
 
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -24,9 +24,12 @@ from gateway.channels.inputs import (
     stored_inputs,
 )
 from gateway.inputs.channel_input import InputState
+from gateway.inputs.previews import InputPreviews
 from gateway.ports.errors import NoSuchStream
 
 log = structlog.get_logger(__name__)
+
+PREVIEWS: Final = web.AppKey("previews", InputPreviews)
 
 
 @operation(list[session_schemas.Input])
@@ -93,7 +96,7 @@ async def preview(request: web.Request) -> web.Response:
 
     It is the newest key frame.
     """
-    previews = request.app[CONTEXT].previews
+    previews = request.app[PREVIEWS]
     channel, name = await stored_channel(request), request.match_info["name"]
     _check_name(channel, name)
     if not previews.holds(channel.id):

@@ -25,6 +25,7 @@ from gateway.ports.stores import IvsChannelInfo, IvsChannels
 
 log = structlog.get_logger(__name__)
 
+IVS: Final[web.AppKey[IvsChannels]] = web.AppKey("ivs")
 _STATUS: Final = {"missing": 404, "conflict": 409, "full": 409, "invalid": 400, "denied": 502}
 _FIELDS: Final = ("channelType", "rtmpURL", "streamKey", "playURL")
 _TYPES: Final = ("IVS", "EML", "CUSTOM")
@@ -38,7 +39,7 @@ def _with_ivs(handle: Callable[[web.Request, IvsChannels], Awaitable[Any]]) -> H
     @functools.wraps(handle)
     async def handler(request: web.Request) -> web.Response:
         try:
-            return answer(await handle(request, request.app[CONTEXT].ivs))
+            return answer(await handle(request, request.app[IVS]))
         except StoreUnusable as error:
             return refusal(503, f"Amazon IVS is not configured: {error}")
         except StoreUnavailable as error:

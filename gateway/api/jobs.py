@@ -23,7 +23,7 @@ from gateway.channels.media_owners import MediaOwner
 from gateway.channels.names import is_channel_id
 from gateway.channels.stream_key import SignatureUse
 from gateway.lib.rfc3339 import rfc3339
-from gateway.outputs.kinesis.kvs_jobs import ObjectRequest
+from gateway.outputs.kinesis.kvs_jobs import KvsJobs, ObjectRequest
 from gateway.ports.errors import JobFinished, NoSuchJob, OutputError, OutputUnsupported, StoreUnavailable
 from gateway.ports.jobs import VOD, StoredJob
 from gateway.ports.vod_names import play_name
@@ -31,6 +31,8 @@ from gateway.vod.vod_service import VodService
 
 log = structlog.get_logger(__name__)
 
+VOD_SERVICE: Final = web.AppKey("vod service", VodService)
+KVS_JOBS: Final = web.AppKey("kvs jobs", KvsJobs)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _MAX_LIMIT: Final = 1000
 _DEFAULT_LIMIT: Final = 100
@@ -40,11 +42,6 @@ _KINESIS_SECONDS: Final = 50.0
 _MAX_RECORDS: Final = 100
 _MAX_KEY: Final = 3_072  # bytes
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
-
-
-def vod_service(request: web.Request) -> VodService:
-    """Returns the service that runs VOD jobs."""
-    return request.app[CONTEXT].vod_service
 
 
 def _job_json(job: StoredJob, url: Callable[[str], str]) -> dict[str, Any]:
@@ -93,7 +90,7 @@ async def submit(request: web.Request) -> web.Response:
     The client polls its state, or a webhook reports it.
     """
     wanted = await read(request, schemas.NewJob)
-    job = await vod_service(request).submit(wanted.source, **film_texts(wanted))
+    job = await request.app[VOD_SERVICE].submit(wanted.source, **film_texts(wanted))
     (presented,) = await present_jobs(request, [job])
     return answer(presented, 202, {"Location": f"/jobs/{job.id}"})
 
@@ -112,14 +109,14 @@ async def index(request: web.Request) -> web.Response:
     before = request.query.get("before", "")
     if before and not _ID.fullmatch(before):
         raise BadRequest("expected the id of a job", field="before")
-    jobs = await vod_service(request).queue.store.newest(limit, before)
+    jobs = await request.app[VOD_SERVICE].queue.store.newest(limit, before)
     return answer(await present_jobs(request, jobs))
 
 
 @operation(schemas.Job, statuses=(503,))
 async def show(request: web.Request) -> web.Response:
     """Show a job."""
-    job = await vod_service(request).queue.store.get(_id(request))
+    job = await request.app[VOD_SERVICE].queue.store.get(_id(request))
     return answer((await present_jobs(request, [job]))[0])
 
 
@@ -130,7 +127,7 @@ async def cancel(request: web.Request) -> web.Response:
     Its partial results are removed.
     """
     try:
-        job = await vod_service(request).cancel(_id(request))
+        job = await request.app[VOD_SERVICE].cancel(_id(request))
     except JobFinished as error:
         raise Conflict(str(error)) from None
     return answer((await present_jobs(request, [job]))[0])
@@ -157,13 +154,12 @@ async def process_object(request: web.Request) -> web.Response:
     202 with the job and without a number: with `?wait=0` at once, otherwise if the upload does not start in time. 502
     with the reason if Kinesis or the object store refuses, 503 if too many jobs wait.
     """
-    context = request.app[CONTEXT]
     wait = request.query.get("wait", "1")
     if wait not in ("0", "1"):
         raise BadRequest("expected 0 or 1", field="wait")
     requests = _parse_requests(await json_object(request))
     try:
-        submitted = await context.kvs.submit(requests, _KINESIS_SECONDS if wait == "1" else 0)
+        submitted = await request.app[KVS_JOBS].submit(requests, _KINESIS_SECONDS if wait == "1" else 0)
     except OutputUnsupported as error:
         return refusal(422, f"the object cannot be played: {error}")
     except (OutputError, StoreUnavailable) as error:

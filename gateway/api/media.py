@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.api import recordings, schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
-from gateway.api.channels import MEDIA_DELETION_TIMEOUT
+from gateway.api.channels import MEDIA_DELETION, MEDIA_DELETION_TIMEOUT
 from gateway.api.context import CONTEXT, Context
 from gateway.api.jobs import vod_query
 from gateway.api.presenter import Presenter
@@ -60,7 +60,7 @@ async def index(request: web.Request) -> web.Response:
     after = await lister.position_of(before) if before else None
     id = request.query.get("channel")
     if id is None:
-        return answer(await _media_of_deleted(context, lister, limit, before.partition("/")[0], after))
+        return answer(await _media_of_deleted(request, lister, limit, before.partition("/")[0], after))
     if not is_channel_id(id):
         raise BadRequest("expected the id of a channel", field="channel")
     if before and not before.startswith(f"{id}/"):
@@ -92,7 +92,7 @@ async def delete(request: web.Request) -> web.Response:
     id, key = request.query.get("channel", ""), request.query.get("key")
     if not is_channel_id(id):
         raise BadRequest("expected the id of a deleted channel", field="channel")
-    deletion = context.media_deletion
+    deletion = request.app[MEDIA_DELETION]
     try:
         await context.channels.get(id)
     except NoSuchChannel:
@@ -102,7 +102,7 @@ async def delete(request: web.Request) -> web.Response:
     if key is not None:
         if not key.startswith(f"{id}/"):
             raise BadRequest("expected the key of a recording of this channel", field="key")
-        await recordings.delete_stored(context, id, key, recordings.is_final(request))
+        await recordings.delete_stored(request, id, key)
         return answer({"channel": id, "key": key, "deleted": True})
     await deletion.check()
     deleted = await _marked_for_deletion(context, deletion, id)
@@ -137,12 +137,13 @@ def _sort_key(deleted: DeletedChannel) -> tuple[float, str]:
 
 
 async def _media_of_deleted(
-    context: Context, lister: _MediaLister, limit: int, after_channel: str, after: tuple[float, str] | None
+    request: web.Request, lister: _MediaLister, limit: int, after_channel: str, after: tuple[float, str] | None
 ) -> list[dict[str, Any]]:
     """Returns a page of the media of all deleted channels.
 
     after_channel, after: channel and position of the last item of the previous page; "" and None: the first page.
     """
+    context, deletion = request.app[CONTEXT], request.app[MEDIA_DELETION]
     channels = await _deleted_channels(context)
     if after_channel:
         try:
@@ -153,7 +154,7 @@ async def _media_of_deleted(
     page: list[dict[str, Any]] = []
     for first in range(0, len(channels), _MAX_CONCURRENT):
         batch = channels[first : first + _MAX_CONCURRENT]
-        stored = await asyncio.gather(*(context.media_deletion.has_media(deleted.id) for deleted in batch))
+        stored = await asyncio.gather(*(deletion.has_media(deleted.id) for deleted in batch))
         for deleted in (deleted for deleted, has_media in zip(batch, stored, strict=True) if has_media):
             position = after if deleted.id == after_channel else None
             page += await lister.page(deleted.id, MediaOwner.of(deleted), limit - len(page), position)

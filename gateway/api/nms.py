@@ -18,7 +18,7 @@ from gateway.api import schemas
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
 from gateway.api.route import operation
-from gateway.api.sessions import source_stream, unanswered_nodes_header
+from gateway.api.sessions import REMOTE_VIEWERS, source_stream, unanswered_nodes_header
 from gateway.channels.addresses import APP
 from gateway.lib import metric_table
 from gateway.live.stream import StreamState
@@ -57,7 +57,7 @@ async def server(request: web.Request) -> web.Response:
             "net": {"inbytes": sums["bytesIn"], "outbytes": sums["bytesOut"]},
             "nodejs": {"uptime": uptime, "version": version, "mem": {}},
             "clients": {"accepted": active, "active": active, "idle": 0, **clients},
-            "version": context.version,
+            "version": context.metrics.version,
         }
     )
 
@@ -93,8 +93,7 @@ async def stream(request: web.Request) -> web.Response:
     for the publisher. `arguments` is empty.
     """
     id = request.match_info["id"] if request.match_info["app"] == APP else ""
-    context, live_stream = request.app[CONTEXT], source_stream(request, id)
-    return answer(_stream_json(session(id, live_stream, context.remote_viewers.of(id))))
+    return answer(_stream_json(session(id, source_stream(request, id), request.app[REMOTE_VIEWERS].of(id))))
 
 
 def _stream_json(session: Mapping[str, Any]) -> dict[str, Any]:

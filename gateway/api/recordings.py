@@ -10,9 +10,9 @@ from aiohttp import web
 from gateway.api import schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import stored_channel
-from gateway.api.context import CONTEXT, Context
+from gateway.api.context import CONTEXT
 from gateway.api.forwarding import session_elsewhere
-from gateway.api.jobs import vod_service
+from gateway.api.jobs import VOD_SERVICE
 from gateway.api.moments import page_limit, read_moment
 from gateway.api.presenter import Presenter
 from gateway.api.route import operation
@@ -23,10 +23,11 @@ from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingI
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.media_keys import MediaKind
-from gateway.vod.bin import FILM, BinEntry
+from gateway.vod.bin import FILM, Bin, BinEntry
 
 log = structlog.get_logger(__name__)
 
+BIN: Final = web.AppKey("bin", Bin)
 _DEFAULT_LIMIT, _MAX_LIMIT = 50, 500
 LIMIT_HELP: Final = f"the number of items, 1 to {_MAX_LIMIT} (default {_DEFAULT_LIMIT})"
 PAGE_QUERY: Final = (
@@ -82,22 +83,24 @@ async def delete(request: web.Request) -> web.Response:
     It can be restored from the bin for some hours (`recording.bin_hours`).
     Raises Conflict for a session that is still being recorded.
     """
-    context = request.app[CONTEXT]
     channel = await stored_channel(request)
     key = f"{channel.id}/{request.match_info['path']}"
     if any(output.get("playlist") == key for output in await _live_outputs(request, channel.id)):
         raise Conflict("this session is being recorded: end it first")
-    await delete_stored(context, channel.id, key, is_final(request))
+    await delete_stored(request, channel.id, key)
     return answer({"key": key, "deleted": True})
 
 
-async def delete_stored(context: Context, id: str, key: str, final: bool) -> None:
-    """Deletes a recording of a channel. final: it cannot be restored. Raises Missing."""
+async def delete_stored(request: web.Request, id: str, key: str) -> None:
+    """Deletes a recording of a channel; the query says whether it goes into the bin. Raises BadRequest, Missing."""
+    context, bin, final = request.app[CONTEXT], request.app[BIN], request.query.get("final", "false")
+    if final not in ("true", "false"):
+        raise BadRequest("expected true or false", field="final")
     try:
         files = await RecordingIndex(context.objects).files_of(key)
     except NoSuchObject:
         raise Missing("no such recording") from None
-    delete_files = context.bin.discard if final else context.bin.put
+    delete_files = bin.discard if final == "true" else bin.put
     await delete_files(BinEntry(_kind_of(key), key, context.clock()), files)
     log.info("recording deleted", channel=id, object=key)
 
@@ -106,14 +109,6 @@ def _kind_of(key: str) -> str:
     parsed = media_keys.parse(key)
     assert parsed is not None, "the index knows the recording"
     return parsed.kind
-
-
-def is_final(request: web.Request) -> bool:
-    """Whether a deletion is not to be undone. Raises BadRequest."""
-    text = request.query.get("final", "false")
-    if text not in ("true", "false"):
-        raise BadRequest("expected true or false", field="final")
-    return text == "true"
 
 
 async def _live_outputs(request: web.Request, id: str) -> Sequence[Mapping[str, Any]]:
@@ -143,16 +138,16 @@ def limit_of(text: str) -> int:
 @operation(list[schemas.BinItem], statuses=(503,))
 async def bin_entries(request: web.Request) -> web.Response:
     """List the deleted recordings and films that can be restored, the newest deletion first."""
-    bin = request.app[CONTEXT].bin
+    bin = request.app[BIN]
     return answer([_present_entry(entry, bin.hours) for entry in await bin.entries()])
 
 
 @operation(schemas.Restored, statuses=(409, 503))
 async def restore(request: web.Request) -> web.Response:
     """Restore a deleted recording or film."""
-    bin, entry = request.app[CONTEXT].bin, await _entry(request)
+    bin, entry = request.app[BIN], await _entry(request)
     if entry.kind == FILM:
-        await vod_service(request).films.restore(entry)
+        await request.app[VOD_SERVICE].films.restore(entry)
     else:
         await bin.restore(entry)
     return answer({"id": entry.id, "key": entry.key})
@@ -162,14 +157,14 @@ async def restore(request: web.Request) -> web.Response:
 async def delete_for_good(request: web.Request) -> web.Response:
     """Delete a recording or film in the bin for good."""
     entry = await _entry(request)
-    await request.app[CONTEXT].bin.delete(entry)
+    await request.app[BIN].delete(entry)
     return answer({"id": entry.id, "key": entry.key})
 
 
 @operation(list[schemas.Restored], statuses=(503,))
 async def empty_bin(request: web.Request) -> web.Response:
     """Delete everything in the bin for good."""
-    bin, deleted = request.app[CONTEXT].bin, []
+    bin, deleted = request.app[BIN], []
     for entry in await bin.entries():
         await bin.delete(entry)
         deleted.append({"id": entry.id, "key": entry.key})
@@ -192,6 +187,6 @@ def _present_entry(entry: BinEntry, hours: int) -> dict[str, Any]:
 async def _entry(request: web.Request) -> BinEntry:
     """Returns the entry of the request. Raises Missing."""
     try:
-        return await request.app[CONTEXT].bin.get(request.match_info["id"])
+        return await request.app[BIN].get(request.match_info["id"])
     except NoSuchObject:
         raise Missing("it is not in the bin: it was restored, or deleted for good") from None

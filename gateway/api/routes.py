@@ -31,7 +31,6 @@ from gateway.api import (
     servers,
     sessions,
     status,
-    traffic,
     users,
 )
 from gateway.api.route import Route
@@ -66,7 +65,7 @@ ROUTES: Final = (
         "Sessions",
         Route("GET /videostream/{id}/session", sessions.show, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/experience", sessions.experience, role=_BROADCASTER, held=True),
-        Route("GET /videostream/{id}/traffic", traffic.show, role=_BROADCASTER),
+        Route("GET /videostream/{id}/traffic", history.channel_traffic, role=_BROADCASTER),
         Route("DELETE /videostream/{id}/session", sessions.end_session, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/inputs", inputs.show, role=_BROADCASTER, held=True),
         Route("PUT /videostream/{id}/inputs", inputs.update, held=True),
@@ -77,7 +76,7 @@ ROUTES: Final = (
         Route("POST /videostream/{id}/captions", captions.post, role=_BROADCASTER, held=True),
         Route("GET /videostreams", channel_list.page, role=_BROADCASTER),
         Route("GET /videostreams/online", sessions.online, role=_BROADCASTER),
-        Route("GET /videostreams/traffic", traffic.index),
+        Route("GET /videostreams/traffic", history.traffic),
         Route("POST /videostream/{id}/outputs/{name}", sessions.switch, held=True),
         Route("POST /videostream/{id}/cues", cues.create, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/cues", cues.index, role=_BROADCASTER, held=True),
@@ -201,3 +200,8 @@ ROUTES: Final = (
         Route("GET /api/streams/{app}/{id}", nms.stream, held=True),
     ),
 )
+
+
+def routes_of(console: bool) -> list[Route]:
+    """Returns the routes of an admin listener, which may have no pages of the console."""
+    return [route for route in ROUTES if console or not route.page]

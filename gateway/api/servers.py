@@ -1,6 +1,7 @@
 """The gateways to which broadcasters push, in the order in which broadcasters try them, and the public domains."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import structlog
 from aiohttp import web
@@ -13,10 +14,13 @@ from gateway.api.route import operation
 from gateway.api.sessions import unanswered_nodes_header
 from gateway.channels.addresses import PublicDomains
 from gateway.ports.errors import StoreUnavailable
-from gateway.reports.push_servers import hosts, live_servers, role_at, server_of
+from gateway.reports.push_servers import KeyServers, hosts, live_servers, role_at, server_of
 
 log = structlog.get_logger(__name__)
 
+KEY_SERVERS: Final = web.AppKey("servers", KeyServers)
+# Only with the table of broadcast servers.
+BROADCAST_SERVERS: Final[web.AppKey[Callable[[], Awaitable[list[dict[str, str]]]]]] = web.AppKey("broadcast servers")
 NO_SERVERS = "You need to deploy the backend container before loading this page"  # the old system's text
 
 
@@ -40,7 +44,7 @@ async def servers(request: web.Request) -> web.Response:
 async def servers_for_key(request: web.Request) -> web.Response:
     """The live gateways, for a publisher that has only a stream key."""
     id, key = request.match_info["id"], request.query.get("sign", "")
-    return answer(await request.app[CONTEXT].servers_by_key(id, key, host_of(request)))
+    return answer(await request.app[KEY_SERVERS].list(id, key, host_of(request)))
 
 
 @operation(schemas.BroadcastServers, statuses=(503,))
@@ -50,7 +54,7 @@ async def broadcast_servers(request: web.Request) -> web.Response:
     Returns a DynamoDB scan, the primary first. The client pushes to the first and uses the second if the first fails.
     `Items` have `role`, `dns`, `replaced` and `eventid`.
     """
-    list_servers = request.app[CONTEXT].broadcast_servers
+    list_servers = request.app.get(BROADCAST_SERVERS)
     try:
         rows = await list_servers() if list_servers is not None else []
     except StoreUnavailable as error:

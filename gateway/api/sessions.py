@@ -13,11 +13,12 @@ from gateway.api.answers import Conflict, Missing, answer, answer_list
 from gateway.api.authenticators import USER
 from gateway.api.body import read
 from gateway.api.channels import stored_channel
-from gateway.api.context import CLIENT, CONTEXT, Context
+from gateway.api.context import CLIENT, CONTEXT
 from gateway.api.route import operation
 from gateway.channels.names import is_channel_id
-from gateway.diagnosis.experience import summary
-from gateway.diagnosis.refusal_log import newest
+from gateway.diagnosis.experience import Experience, summary
+from gateway.diagnosis.refusal_log import RefusalLog, newest
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream, StreamState
 from gateway.ports.cluster_queries import NodeAnswers
@@ -26,6 +27,9 @@ from gateway.reports.sessions import session, session_with_viewers, sessions
 
 log = structlog.get_logger(__name__)
 
+EXPERIENCE: Final = web.AppKey("experience", Experience)
+REFUSALS: Final = web.AppKey("refusals", RefusalLog)
+REMOTE_VIEWERS: Final = web.AppKey("remote viewers", RemoteViewerCounts)
 _REFUSALS_SECONDS: Final = 1.0  # maximum wait for the refusals of other nodes
 _MAX_HEADER_NODES: Final = 20  # nodes named in a header
 
@@ -48,24 +52,24 @@ async def show(request: web.Request) -> web.Response:
         await stored_channel(request)
         found = session_with_viewers(id, None, {})
     else:
-        found = _with_node(session_with_viewers(id, stream, context.remote_viewers.of(id)), context.cluster.node)
-    refusals, faults = await _told(context, id)
+        found = _with_node(session_with_viewers(id, stream, request.app[REMOTE_VIEWERS].of(id)), context.cluster.node)
+    refusals, faults = await _told(request, id)
     found |= {"health": [*found["health"], *faults], "refusals": newest(refusals)}
-    return answer({**found, "behind": context.experience.behind(id)})
+    return answer({**found, "behind": request.app[EXPERIENCE].behind(id)})
 
 
-async def _told(context: Context, id: str) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+async def _told(request: web.Request, id: str) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """Returns the last refused pushes to a channel on all nodes, and its faults that need no stream.
 
     A node that does not answer at once must not delay the session, which a console requests every two seconds.
     """
-    others = NodeAnswers()
+    context, others = request.app[CONTEXT], NodeAnswers()
     with suppress(TimeoutError):
         async with asyncio.timeout(_REFUSALS_SECONDS):
             others = await context.cluster.ask_all(f"told/{id}")
     told = [item for items in others.answers.values() for item in items]
     faults = [*context.hub.feed.shown(id), *(item for item in told if "code" in item)]
-    return [*context.refusals.of(id), *(item for item in told if "code" not in item)], faults
+    return [*request.app[REFUSALS].of(id), *(item for item in told if "code" not in item)], faults
 
 
 @operation(session_schemas.Session)
@@ -96,7 +100,7 @@ async def online_sessions(request: web.Request) -> tuple[list[Mapping[str, Any]]
     """Returns the sessions of the user's live channels, and the nodes that did not answer."""
     context, rights = request.app[CONTEXT], request[USER].rights
     reported = await context.cluster.ask_all("sessions")
-    local = sessions(context.hub, context.remote_viewers)
+    local = sessions(context.hub, request.app[REMOTE_VIEWERS])
     merged = _merged(local, context.cluster.node, reported)
     return [one for one in merged if rights.may_use(str(one.get("id")))], reported.silent
 
@@ -153,8 +157,7 @@ async def experience(request: web.Request) -> web.Response:
 
     Reports start-up time, stalls, delay and quality of the last 30 to 60 minutes, of viewers on all nodes.
     """
-    context = request.app[CONTEXT]
     id = request.match_info["id"]
     if source_stream(request, id) is None:
         await stored_channel(request)
-    return answer(summary(context.experience.of(id)))
+    return answer(summary(request.app[EXPERIENCE].of(id)))

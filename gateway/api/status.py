@@ -1,7 +1,7 @@
 """The state of this node and of all nodes: health, readiness, metrics, the status for the console, the log level."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -10,18 +10,27 @@ from aiohttp import web
 from gateway.api import console_schemas, schemas
 from gateway.api.answers import BadRequest, answer
 from gateway.api.body import json_object
+from gateway.api.cloudfront import SIGNER
 from gateway.api.context import CONTEXT, host_of
+from gateway.api.ivs import IVS
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
 from gateway.api.servers import role
 from gateway.lib.log import LEVELS, levels
 from gateway.lib.metrics import CONTENT_TYPE
+from gateway.lib.readiness import Readiness
 from gateway.ports.nodes import Node, NodeRole
+from gateway.reports.node_status import NodeStatus
 from gateway.reports.node_summary import summary, traffic
 from gateway.reports.push_servers import age_order
 
 log = structlog.get_logger(__name__)
 
+
+READINESS: Final = web.AppKey("readiness", Readiness)
+NODE: Final = web.AppKey("node", NodeStatus)
+SPEECH: Final = web.AppKey("speech", bool)  # whether there is an engine for captions from speech
+CERTIFICATE: Final[web.AppKey[Callable[[], dict[str, Any] | None]]] = web.AppKey("certificate")
 _SUMMARY_FIELDS: Final = ("version", "uptime", "cpu", "streams", "publishers", "viewers", "bytesIn", "bytesOut")
 
 
@@ -40,7 +49,7 @@ async def ready(request: web.Request) -> web.Response:
 
     Answers 200, or 503 if services are missing that live streams need. The body names all missing services.
     """
-    readiness = request.app[CONTEXT].readiness
+    readiness = request.app[READINESS]
     missing = await readiness.missing()
     body = {"ready": not missing, "missing": [*missing, *readiness.degraded()]}
     return answer(body, 503, {"Retry-After": "5"}) if missing else answer(body)
@@ -62,13 +71,12 @@ async def show(request: web.Request) -> web.Response:
 
     Checks whether the stores answer.
     """
-    context = request.app[CONTEXT]
-    node = context.node_status
-    missing = await context.readiness.missing()
+    context, node, readiness = request.app[CONTEXT], request.app[NODE], request.app[READINESS]
+    missing = await readiness.missing()
     disk = await asyncio.to_thread(node.disk)
     return answer(
         {
-            "version": context.version,
+            "version": context.metrics.version,
             "uptime": round(node.uptime, 1),
             "node": {"role": await role(context), "address": host_of(request)},
             "cpu": node.cpu(),
@@ -78,14 +86,14 @@ async def show(request: web.Request) -> web.Response:
             **traffic(await context.metrics_snapshot()),
             "workers": node.workers(),
             "ready": not missing,
-            "missing": [*missing, *context.readiness.degraded()],
-            "certificate": context.certificate(),
+            "missing": [*missing, *readiness.degraded()],
+            "certificate": request.app[CERTIFICATE](),
             "ports": context.address_defaults.ports().as_json(),
             "logLevel": levels.name,
             "stores": node.stores,
-            "ivs": context.ivs.available,
-            "speech": context.speech,
-            "cloudfront": context.cloudfront is not None,
+            "ivs": request.app[IVS].available,
+            "speech": request.app[SPEECH],
+            "cloudfront": SIGNER in request.app,
         }
     )
 
@@ -122,7 +130,7 @@ async def nodes(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     local_id = context.cluster.node
-    local = summary(context.node_status, context.metrics, context.version)
+    local = summary(request.app[NODE], context.metrics)
     if not local_id:
         return answer([_node_json(Node("", NodeRole.GATEWAY, host_of(request)), "", local)])
     reported = await context.cluster.ask_all("node")

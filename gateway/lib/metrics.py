@@ -96,7 +96,7 @@ class Metrics:
         self._counters = [value for value in vars(self).values() if isinstance(value, Counter)]
         self._histograms = [value for value in vars(self).values() if isinstance(value, Histogram)]
         self.last_lag = 0.0  # seconds by which the loop was late at the last sample
-        self._version = version
+        self.version = version
         self._sources: list[Source] = []
 
     def read_from(self, source: Source) -> None:
@@ -117,7 +117,7 @@ class Metrics:
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields gauges and counters, including the sources."""
-        yield MetricSample(table.BUILD, 1, (self._version,))
+        yield MetricSample(table.BUILD, 1, (self.version,))
         for counter in self._counters:
             for labels, value in counter.values.items():
                 yield MetricSample(counter.metric, value, labels)

@@ -9,9 +9,9 @@ from gateway.lib.metrics_snapshot import MetricsSnapshot
 from gateway.reports.node_status import NodeStatus
 
 
-def summary(node: NodeStatus, metrics: Metrics, version: str) -> dict[str, Any]:
+def summary(node: NodeStatus, metrics: Metrics) -> dict[str, Any]:
     """Returns this node's summary for other nodes: uptime, load, publishers and viewers."""
-    return {"version": version, "uptime": round(node.uptime, 1), "cpu": node.cpu(), **traffic(metrics)}
+    return {"version": metrics.version, "uptime": round(node.uptime, 1), "cpu": node.cpu(), **traffic(metrics)}
 
 
 def traffic(metrics: Metrics | MetricsSnapshot) -> dict[str, Any]:

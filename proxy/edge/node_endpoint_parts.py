@@ -1,6 +1,5 @@
 """Creates the endpoint of an edge for other nodes: its state, and the streams that it serves."""
 
-from gateway import __version__
 from gateway.channels.names import is_channel_id
 from gateway.cluster.calls.gateway_operations import listing
 from gateway.cluster.calls.node_endpoint import NodeEndpoint, PullableStreams
@@ -37,7 +36,7 @@ def build_node_endpoint(
         return json_response({"held": False})
 
     specs = {
-        "node": listing(lambda: [summary(node_status, metrics, __version__)]),
+        "node": listing(lambda: [summary(node_status, metrics)]),
         "changed": OperationSpec("POST", is_channel_id, changed),
     }
     operations = node_operations(cluster.siblings, specs)

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from aiohttp import ClientResponse, web
@@ -19,13 +20,27 @@ from gateway.adapters.local.objects import LocalObjects
 from gateway.adapters.local.stores import SqliteChannels, SqliteConsole, SqliteEvents
 from gateway.alarms.alarms import Alarms, AlarmSources
 from gateway.alarms.fault_board import FaultBoard
+from gateway.api.alarms import ALARMS
+from gateway.api.appearance import SITE_PAGES
 from gateway.api.application import make_app
 from gateway.api.authenticators import Authenticators
+from gateway.api.channel_forms import RUNS_TASKS
+from gateway.api.channels import MEDIA_DELETION
+from gateway.api.console import UPLOAD_ORIGIN, UploadOrigin
 from gateway.api.context import AddressDefaults, Context, RequestLimits
+from gateway.api.cues import CUES
+from gateway.api.events import EVENT_LOG
+from gateway.api.history import RECORDER, TRAFFIC
 from gateway.api.hub_samples import HubSamples
+from gateway.api.inputs import PREVIEWS
+from gateway.api.ivs import IVS
 from gateway.api.login_sessions import LoginLimits
+from gateway.api.recordings import BIN
 from gateway.api.route import Route
 from gateway.api.routes import ROUTES
+from gateway.api.servers import KEY_SERVERS
+from gateway.api.sessions import EXPERIENCE, REFUSALS, REMOTE_VIEWERS
+from gateway.api.status import CERTIFICATE, NODE, READINESS, SPEECH
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.stream_key import SigningSecrets
@@ -43,6 +58,7 @@ from gateway.lib.readiness import Readiness
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.outputs.storage.recording_index import RecordingIndex
@@ -140,10 +156,6 @@ def _wants(flag: str) -> Any:
 SPECS = tuple(OutputSpec(name, lambda s: Idle(), _wants(flag)) for name, flag in (("flv", "isFlv"), ("hls", "isHls")))
 
 
-async def _no_origin() -> str:
-    return ""
-
-
 @contextlib.asynccontextmanager
 async def admin(
     folder: Path,
@@ -165,16 +177,19 @@ async def admin(
     jpegs: Any = None,
     routes: Sequence[Route] = ROUTES,
     proxies: Forwarded | None = None,
-    **context_options: Any,
+    objects: Any = None,
+    cluster: Any = None,
+    refusals: RefusalLog | None = None,
+    services: Mapping[web.AppKey[Any], Any] | None = None,
 ) -> AsyncIterator[Admin]:
     """Runs the API while the block runs.
 
     console: replaces the SQLite file. clock: time of logins. jpegs: source of input previews.
-    routes: of the API. Other arguments are those of `Context`.
+    routes: of the API. services: what routes of one tag use, instead of the default.
     """
     events = Events()
     hub = builders.hub(specs, events=events)
-    refusals = context_options.setdefault("refusals", RefusalLog())
+    refusals = RefusalLog() if refusals is None else refusals
     events.listen(refusals.listen)
     metrics = Metrics("1.2.3")
     async with (
@@ -199,46 +214,58 @@ async def admin(
         )
         node = NodeStatus(folder, {"channels": "sqlite", "objects": "file", "jobs": "sqlite", "console": "sqlite"})
         values = stream_values(lambda stream: sum(stream.viewers.values()))
-        context_options.setdefault("recorder", Recorder(hub, dict, values))
         inputs = ChannelInputs(
             hub, INPUTS, cast(Any, None), lambda stream: sum(stream.viewers.values()), store or sqlite
         )
         previews = InputPreviews(hub, inputs, jpegs)
-        objects = context_options.setdefault("objects", LocalObjects(folder / "media"))
-        context_options.setdefault("bin", Bin(objects, 24, folder / "tmp", RecordingIndex(objects).files_of))
-        context_options.setdefault("ivs", AwsServices(None, ""))
-        context_options.setdefault("upload_origin", _no_origin)
-        for name in ("vod_service", "kvs", "convert_picture", "clips", "media_deletion"):
-            context_options.setdefault(name, cast(Any, None))  # the routes of these are not called
+        objects = objects or LocalObjects(folder / "media")
         board = FaultBoard(hub.find)
         sources = AlarmSources(board, cast(Any, None), cast(Any, None))
-        context_options.setdefault("alarms", Alarms(sources, console or kept, cast(Any, None)))
-        cluster = context_options.get("cluster", SingleNode())
+        servers = KeyServers(SigningSecrets(SECRET), store or sqlite, sqlite, SingleNode(), lambda: PORTS)
+        provided: dict[web.AppKey[Any], Any] = {
+            NODE: node,
+            READINESS: readiness,
+            RECORDER: Recorder(hub, dict, values),
+            EXPERIENCE: Experience(metrics),
+            CUES: CueLog(hub, events),
+            TRAFFIC: DailyTraffic(hub.traffic, console or kept),
+            PREVIEWS: previews,
+            REFUSALS: refusals,
+            REMOTE_VIEWERS: RemoteViewerCounts(),
+            EVENT_LOG: event_log,
+            ALARMS: Alarms(sources, console or kept, cast(Any, None)),
+            BIN: Bin(objects, 24, folder / "tmp", RecordingIndex(objects).files_of),
+            MEDIA_DELETION: None,
+            IVS: AwsServices(None, ""),
+            UPLOAD_ORIGIN: UploadOrigin(None),
+            KEY_SERVERS: servers,
+            SITE_PAGES: SimpleNamespace(expire=lambda: None),
+            RUNS_TASKS: False,
+            SPEECH: False,
+            CERTIFICATE: lambda: None,
+            **(services or {}),
+        }
+
+        def provide(app: web.Application) -> None:
+            for key, value in provided.items():
+                app[key] = value
+
+        cluster = cluster or SingleNode()
         effects = builders.change_effects(hub, events, forget=forgotten.append, tell_nodes=cluster.changed)
         context = Context(
-            version="1.2.3",
             hub=hub,
             inputs=inputs,
-            previews=previews,
             channels=store or sqlite,
             domains=domains or sqlite,
             secrets=SigningSecrets(SECRET),
             authenticators=authenticators,
-            node_status=node,
             address_defaults=address_defaults or AddressDefaults(lambda: PORTS),
             limits=limits or RequestLimits(body=256_000, item=64_000, request=10),
-            readiness=readiness,
             metrics=metrics,
-            experience=Experience(metrics),
-            cues=CueLog(hub, events),
-            traffic=DailyTraffic(hub.traffic, console or kept),
             changes=ChannelChanges(store or sqlite, objects, effects),
-            servers_by_key=KeyServers(
-                SigningSecrets(SECRET), store or sqlite, sqlite, SingleNode(), lambda: PORTS
-            ).list,
-            event_log=event_log,
-            site_changed=lambda: None,
-            **context_options,
+            objects=objects,
+            provide=provide,
+            cluster=cluster,
         )
         async with TestClient(TestServer(make_app(context, proxies or Forwarded(()), routes))) as client:
             yield Admin(

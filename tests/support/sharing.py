@@ -13,6 +13,7 @@ from typing import Any
 from gateway.api.application import NodeServer
 from gateway.api.route import Route
 from gateway.api.routes import ROUTES
+from gateway.api.sessions import REMOTE_VIEWERS
 from gateway.channels.media_owners import StoredDeletions
 from gateway.channels.slugs import NamedChannel
 from gateway.cluster.calls.cluster_client import ClusterClient
@@ -146,11 +147,12 @@ async def member(
         own.bind(sockets[id])
         listening.append(own)
     locator = RegistryLocator(directory, lambda: siblings)  # type: ignore[arg-type]
+    services = {REMOTE_VIEWERS: distant}
     async with (
         Peers(SECRET) as peers,
         Tasks(id) as tasks,
         ClusterClient(id, directory, locator, peers, siblings=lambda: siblings, clock=clock) as cluster,
-        admin(folder, cluster=cluster, remote_viewers=distant, refusals=refused, routes=routes, **options) as api,
+        admin(folder, cluster=cluster, services=services, refusals=refused, routes=routes, **options) as api,
         NodeServer(api.context, routes) as node_server,
     ):
         tasks.start(locator.run())
@@ -164,7 +166,7 @@ async def member(
             changed=api.context.changes.follow_other_node,
             names=_no_names,
             remote_viewers=distant,
-            report=lambda: summary(node, api.metrics, "1.2.3"),
+            report=lambda: summary(node, api.metrics),
         )
         recorder = Recorder(api.hub, dict, lambda stream: {})
         diagnosis = DiagnosisOperations(processes, api.hub, recorder, Experience(api.metrics), refused)

@@ -3,17 +3,34 @@
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 import structlog
+from aiohttp import web
 
-from gateway import __version__
 from gateway.adapters.local.host import shown_host
+from gateway.api.alarms import ALARMS
+from gateway.api.appearance import JPEGS, SITE_PAGES
 from gateway.api.application import make_app
 from gateway.api.authenticators import Authenticators
+from gateway.api.channel_forms import RUNS_TASKS
+from gateway.api.channels import MEDIA_DELETION
+from gateway.api.clips import CLIPS
+from gateway.api.cloudfront import SIGNER
+from gateway.api.console import UPLOAD_ORIGIN, UploadOrigin
 from gateway.api.context import AddressDefaults, Context, RequestLimits
+from gateway.api.cues import CUES
+from gateway.api.events import EVENT_LOG
+from gateway.api.history import RECORDER, TRAFFIC
+from gateway.api.inputs import PREVIEWS
+from gateway.api.ivs import IVS
+from gateway.api.jobs import KVS_JOBS, VOD_SERVICE
 from gateway.api.login_sessions import LoginLimits
 from gateway.api.openid_provider import OpenIdProvider
+from gateway.api.recordings import BIN
+from gateway.api.routes import routes_of
+from gateway.api.servers import BROADCAST_SERVERS, KEY_SERVERS
+from gateway.api.sessions import EXPERIENCE, REFUSALS, REMOTE_VIEWERS
+from gateway.api.status import CERTIFICATE, NODE, READINESS, SPEECH
 from gateway.app.listeners import ADMIN_CONNECTIONS, ADMIN_PER_ADDRESS
 from gateway.app.node_parts import NodeParts
 from gateway.app.parts.gateway_parts import GatewayParts
@@ -21,10 +38,9 @@ from gateway.http.admin_listener import AdminLimits, AdminListener
 from gateway.http.forwarded import Forwarded
 from gateway.lib.metrics_snapshot import MetricsSnapshot
 from gateway.playback.cloudfront_signer import CloudFrontSigner
-from gateway.ports.errors import StoreUnavailable, StoreUnusable
-from gateway.ports.stores import ConsoleStore, ObjectStore
+from gateway.ports.errors import StoreUnusable
+from gateway.ports.stores import ConsoleStore
 from gateway.settings import Settings
-from gateway.settings.models import CloudFrontSettings
 
 log = structlog.get_logger(__name__)
 
@@ -37,66 +53,60 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
 
     metrics_of_all: returns the metrics of all processes on these ports; None: there is only one process.
     """
-    node, settings, limits = gateway.node, gateway.node.settings, gateway.node.settings.limits
-    stores, live, pushes, jobs = gateway.backends.stores, gateway.live, gateway.pushes, gateway.jobs
+    node, settings, stores = gateway.node, gateway.node.settings, gateway.backends.stores
+    limits, playback, ports = settings.limits, settings.playback, gateway.publishers.shown_ports
+    hosts = shown_host(settings.rtmp.host), shown_host(settings.http.host)
+    passphrase = settings.srt.passphrase.get_secret_value()
+    addresses = AddressDefaults(ports, *hosts, playback.public_url, playback.auth, playback.sign_ttl, passphrase)
     return Context(
-        version=__version__,
-        hub=live.hub,
-        inputs=pushes.inputs,
-        previews=pushes.previews,
+        hub=gateway.live.hub,
+        inputs=gateway.pushes.inputs,
         channels=stores.channels,
+        changes=gateway.changes,
         domains=stores.domains,
         secrets=node.secrets,
         authenticators=_authenticators(node, stores.console, gateway.backends.tls),
-        node_status=gateway.diagnosis.node_status,
-        address_defaults=AddressDefaults(
-            ports=gateway.publishers.shown_ports,
-            push_host=shown_host(settings.rtmp.host),
-            pull_host=shown_host(settings.http.host),
-            public_url=settings.playback.public_url,
-            play_auth=settings.playback.auth,
-            passphrase=settings.srt.passphrase.get_secret_value(),
-            sign_ttl=settings.playback.sign_ttl,
-        ),
+        address_defaults=addresses,
         limits=RequestLimits(_BODY_BYTES, limits.item, _REQUEST_SECONDS, limits.viewer_stall),
-        readiness=node.readiness,
         metrics=node.metrics,
-        recorder=gateway.diagnosis.recorder,
-        experience=node.experience,
-        cues=live.cues,
-        traffic=gateway.diagnosis.traffic,
-        changes=gateway.changes,
-        cluster=gateway.cluster,
-        remote_viewers=live.remote_viewers,
-        refusals=pushes.refusals,
-        event_log=gateway.backends.event_log,
-        vod_service=jobs.vod_service,
-        kvs=jobs.kvs,
         objects=stores.objects,
-        bin=jobs.bin,
-        convert_picture=live.outputs.jpegs.convert,
-        site_changed=gateway.viewers.site.expire,
-        clips=gateway.clips,
-        media_deletion=jobs.media_deletion,
-        ivs=gateway.backends.cloud,
-        alarms=gateway.alarms,
-        cloudfront=_cloudfront_signer(settings.cloudfront),
+        provide=_provider(gateway),
         metrics_of_all=metrics_of_all,
-        broadcast_servers=jobs.broadcast_servers,
-        servers_by_key=gateway.publishers.servers.list,
-        certificate=lambda: node.certificate.status() if node.certificate is not None else None,
-        speech=bool(settings.captions.engine),
-        pages=settings.admin.console,
-        tasks=settings.workers.runner == "ecs",
-        upload_origin=UploadOrigin(stores.objects if stores.bucket else None),
+        cluster=gateway.cluster,
     )
+
+
+def _provider(gateway: GatewayParts) -> Callable[[web.Application], None]:
+    """Returns the function that adds the objects for one tag to an application. Raises UnusableKey."""
+    settings, stores = gateway.node.settings, gateway.backends.stores
+    live, jobs, pushes, diagnosis = gateway.live, gateway.jobs, gateway.pushes, gateway.diagnosis
+    certificate = gateway.node.certificate
+    signer, upload_origin = _cloudfront_signer(settings), UploadOrigin(stores.objects if stores.bucket else None)
+
+    def provide(app: web.Application) -> None:
+        app[ALARMS], app[EVENT_LOG], app[RECORDER] = gateway.alarms, gateway.backends.event_log, diagnosis.recorder
+        app[NODE], app[READINESS], app[TRAFFIC] = diagnosis.node_status, gateway.node.readiness, diagnosis.traffic
+        app[EXPERIENCE], app[REFUSALS], app[PREVIEWS] = gateway.node.experience, pushes.refusals, pushes.previews
+        app[CUES], app[REMOTE_VIEWERS], app[JPEGS] = live.cues, live.remote_viewers, live.outputs.jpegs
+        app[VOD_SERVICE], app[KVS_JOBS], app[BIN] = jobs.vod_service, jobs.kvs, jobs.bin
+        app[CLIPS], app[MEDIA_DELETION], app[IVS] = gateway.clips, jobs.media_deletion, gateway.backends.cloud
+        app[UPLOAD_ORIGIN], app[SITE_PAGES] = upload_origin, gateway.viewers.site
+        app[RUNS_TASKS], app[SPEECH] = settings.workers.runner == "ecs", bool(settings.captions.engine)
+        app[KEY_SERVERS] = gateway.publishers.servers
+        app[CERTIFICATE] = lambda: certificate.status() if certificate is not None else None
+        if jobs.broadcast_servers is not None:
+            app[BROADCAST_SERVERS] = jobs.broadcast_servers
+        if signer is not None:
+            app[SIGNER] = signer
+
+    return provide
 
 
 def build_admin(settings: Settings, context: Context) -> AdminListener:
     """Returns the server of the admin port. Its clients may come through proxies."""
     limits, proxies = settings.limits, Forwarded(settings.admin.forwarded_from)
     admin_limits = AdminLimits(limits.handshake, limits.viewer_stall, ADMIN_PER_ADDRESS, ADMIN_CONNECTIONS)
-    return AdminListener(make_app(context, proxies), admin_limits, proxies)
+    return AdminListener(make_app(context, proxies, routes_of(settings.admin.console)), admin_limits, proxies)
 
 
 def _authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext | None) -> Authenticators:
@@ -115,33 +125,11 @@ def _authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext |
     return Authenticators(store, parts.token.verifier, limits, refusals_per_minute=refusals, provider=provider)
 
 
-def _cloudfront_signer(settings: CloudFrontSettings) -> CloudFrontSigner | None:
+def _cloudfront_signer(settings: Settings) -> CloudFrontSigner | None:
     """Returns the signer of playback addresses; None without a private key. Raises UnusableKey."""
-    pem = settings.private_key.get_secret_value()
+    pem = settings.cloudfront.private_key.get_secret_value()
     if not pem:
         return None
     from gateway.playback.cloudfront_keys import load_private_key  # imported here, because it needs 7 MB of memory
 
-    return CloudFrontSigner(settings.key_pair_id, load_private_key(pem))
-
-
-class UploadOrigin:
-    """Returns the origin for browser uploads to a bucket; "" if browsers upload to the gateway.
-
-    The origin is read from the first upload address.
-    """
-
-    def __init__(self, objects: ObjectStore | None) -> None:
-        self._objects = objects
-        self._origin: str | None = None if objects is not None else ""
-
-    async def __call__(self) -> str:
-        if self._origin is None:
-            assert self._objects is not None, "without an object store the origin is known"
-            try:
-                upload = await self._objects.upload("film.mp4", 60)
-            except StoreUnavailable:
-                return ""  # the next request tries again
-            parts = urlsplit(upload.url) if upload is not None else urlsplit("")
-            self._origin = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
-        return self._origin
+    return CloudFrontSigner(settings.cloudfront.key_pair_id, load_private_key(pem))

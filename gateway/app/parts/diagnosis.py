@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway import __version__
 from gateway.app.node_parts import NodeParts
 from gateway.app.parts.live import Live
 from gateway.diagnosis.daily_traffic import DailyTraffic
@@ -65,7 +64,7 @@ class Diagnosis:
 
     def summary(self) -> dict[str, Any]:
         """Returns the state of this process for other nodes."""
-        return summary(self.node_status, self.metrics, __version__)
+        return summary(self.node_status, self.metrics)
 
 
 def build_diagnosis(parts: NodeParts, live: Live, console: ConsoleStore) -> Diagnosis:

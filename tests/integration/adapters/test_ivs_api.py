@@ -14,6 +14,7 @@ import pytest_asyncio
 from gateway.adapters import cloud
 from gateway.adapters.cloud import AwsServices
 from gateway.api import console_schemas
+from gateway.api.ivs import IVS
 from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.ports.errors import IvsRefused, StoreUnavailable
 from tests.support.admin import Admin, admin
@@ -31,7 +32,7 @@ def service(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[IvsApi]:
 
 @pytest_asyncio.fixture
 async def api(service: IvsApi, tmp_path: Path) -> AsyncIterator[Admin]:
-    async with AwsServices(None, "") as ivs, admin(tmp_path, ivs=ivs) as running:
+    async with AwsServices(None, "") as ivs, admin(tmp_path, services={IVS: ivs}) as running:
         yield running
 
 
@@ -104,13 +105,13 @@ class Saying:
     ("reason", "status"), [("missing", 404), ("conflict", 409), ("full", 409), ("invalid", 400), ("denied", 502)]
 )
 async def test_a_refusal_of_ivs_is_returned_with_its_message(tmp_path: Path, reason: str, status: int) -> None:
-    async with admin(tmp_path, ivs=Saying(IvsRefused("the words of IVS", reason))) as api:
+    async with admin(tmp_path, services={IVS: Saying(IvsRefused("the words of IVS", reason))}) as api:
         response = await api.call("DELETE", f"/ivs/channels/{ARN}")
         assert (response.status, await response.json()) == (status, {"error": "the words of IVS"})
 
 
 async def test_an_outage_of_ivs_gives_503_without_details(tmp_path: Path) -> None:
-    async with admin(tmp_path, ivs=Saying(StoreUnavailable("ivs (channels) does not answer"))) as api:
+    async with admin(tmp_path, services={IVS: Saying(StoreUnavailable("ivs (channels) does not answer"))}) as api:
         response = await api.call("GET", "/ivs/channels")
         assert response.status == 503 and int(response.headers["Retry-After"]) > 0
         assert (await response.json())["error"] == "Amazon IVS is not available now"
@@ -123,7 +124,7 @@ async def test_without_aws_the_answer_names_the_missing_setting(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    async with AwsServices(None, "") as ivs, admin(tmp_path, ivs=ivs) as api:
+    async with AwsServices(None, "") as ivs, admin(tmp_path, services={IVS: ivs}) as api:
         assert (await api.json("GET", "/status"))["ivs"] is False
         response = await api.call("GET", "/ivs/channels")
         assert response.status == 503
@@ -140,7 +141,7 @@ async def test_without_the_aws_extra_the_answer_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "gateway.adapters.aws.session", None)
     monkeypatch.setattr(cloud.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    async with AwsServices(None, "") as ivs, admin(tmp_path, ivs=ivs) as api:
+    async with AwsServices(None, "") as ivs, admin(tmp_path, services={IVS: ivs}) as api:
         assert (await api.json("GET", "/status"))["ivs"] is False
         response = await api.call("GET", "/ivs/channels")
         assert (response.status, INSTALL_AWS in await response.text()) == (503, True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.api.channel_forms import RUNS_TASKS
 from gateway.api.context import AddressDefaults, RequestLimits
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.diagnosis.stream_health import UNMEASURED
@@ -70,7 +71,7 @@ async def test_a_new_channel_shows_its_push_and_play_addresses(api: Admin):
 
 @pytest.mark.parametrize("tasks", [False, True])
 async def test_the_field_list_marks_fields_without_an_effect(tmp_path: Path, tasks: bool):
-    async with admin(tmp_path, tasks=tasks) as api:
+    async with admin(tmp_path, services={RUNS_TASKS: tasks}) as api:
         unused = {field["name"] for field in await api.json("GET", "/fields") if not field["used"]}
     never = {"masterSize", "recordSize", "ondemand_list_size"}
     assert unused == (never if tasks else never | {"codecSize", "slaveSize", "isCluster", "clusterNumber"})

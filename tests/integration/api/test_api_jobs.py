@@ -14,6 +14,7 @@ import pytest
 
 from gateway.api import schemas
 from gateway.api.context import AddressDefaults
+from gateway.api.jobs import VOD_SERVICE
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.ports.jobs import JobState
 from gateway.ports.stores import DirectUpload
@@ -30,7 +31,7 @@ async def running(
 ) -> AsyncIterator[tuple[Admin, Bench]]:
     async with (
         bench(folder, **environ) as at,
-        admin(folder, vod_service=at.studio, address_defaults=address_defaults) as api,
+        admin(folder, services={VOD_SERVICE: at.studio}, address_defaults=address_defaults) as api,
     ):
         yield api, at
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.api.cloudfront import SIGNER
 from gateway.api.context import AddressDefaults
 from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.cloudfront_keys import load_private_key
@@ -19,7 +20,7 @@ from tests.support.http import request
 KEY = Signer()
 PULL = "https://live.example.com"
 SETUP: Any = {
-    "cloudfront": CloudFrontSigner("K1", load_private_key(KEY.private_pem)),
+    "services": {SIGNER: CloudFrontSigner("K1", load_private_key(KEY.private_pem))},
     "address_defaults": AddressDefaults(lambda: PORTS, public_url=PULL),
 }
 

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.adapters.local.objects import LocalObjects
 from gateway.adapters.local.stores import SqliteChannels
+from gateway.api.channels import MEDIA_DELETION
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
 from gateway.outputs.storage.media_deletion import MediaDeletion
@@ -58,7 +59,7 @@ async def api_of(tmp_path: Path, **options: Any) -> AsyncIterator[tuple[Admin, F
     async with SqliteChannels(tmp_path / "millrace.db") as store, Tasks("test") as tasks:
         deletion = MediaDeletion(folder, store, is_film=is_vod_file, shared=True)
         tasks.start(deletion.run())
-        async with admin(tmp_path, store=store, objects=folder, media_deletion=deletion, **options) as api:
+        async with admin(tmp_path, store=store, objects=folder, services={MEDIA_DELETION: deletion}, **options) as api:
             yield api, folder
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urljoin
 import pytest
 from yarl import URL
 
+from gateway.api.console import ASSETS, UPLOAD_ORIGIN
 from gateway.api.context import AddressDefaults
 from gateway.channels.addresses import OpenPorts
 from gateway.lib.assets import Assets
@@ -102,7 +103,7 @@ async def test_the_policy_allows_uploads_to_the_bucket(tmp_path: Path):
     async def bucket() -> str:
         return "https://films.s3.eu-central-1.amazonaws.com"
 
-    async with admin(tmp_path, upload_origin=bucket) as api:
+    async with admin(tmp_path, services={UPLOAD_ORIGIN: bucket}) as api:
         rules = policy((await api.client.get("/")).headers["Content-Security-Policy"])
         assert await bucket() in rules["connect-src"]
 
@@ -210,7 +211,7 @@ async def test_an_edited_file_is_read_again(tmp_path: Path):
     (root / "app").mkdir(parents=True)
     page = root / "app" / "index.html"
     page.write_text("<!doctype html><title>one</title>")
-    async with admin(tmp_path, assets=Assets(root)) as api:
+    async with admin(tmp_path, services={ASSETS: Assets(root)}) as api:
         assert "one" in await (await api.client.get("/")).text()
         page.write_text("<!doctype html><title>another</title>")
         assert "another" in await (await api.client.get("/")).text()

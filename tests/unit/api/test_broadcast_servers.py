@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.api.schemas import BroadcastServers
-from gateway.api.servers import NO_SERVERS
+from gateway.api.servers import BROADCAST_SERVERS, NO_SERVERS
 from gateway.ports.errors import StoreUnavailable
 from tests.support.admin import admin
 
@@ -16,7 +16,7 @@ async def test_the_server_list_needs_no_token(tmp_path: Path) -> None:
     async def rows() -> list[dict[str, str]]:
         return [ROW]
 
-    async with admin(tmp_path, broadcast_servers=rows) as api:
+    async with admin(tmp_path, services={BROADCAST_SERVERS: rows}) as api:
         response = await api.call("GET", "/getServers", token=None)
         told = await response.json()
         assert response.status == 200 and told == {"Items": [ROW], "Count": 1, "ScannedCount": 1}
@@ -28,9 +28,9 @@ async def test_an_empty_server_list_is_503_with_the_original_error_text(tmp_path
     async def none() -> list[dict[str, str]]:
         return []
 
-    for option in ({}, {"broadcast_servers": none}):
-        (tmp_path / str(len(option))).mkdir()
-        async with admin(tmp_path / str(len(option)), **option) as api:
+    for services in ({}, {BROADCAST_SERVERS: none}):
+        (tmp_path / str(len(services))).mkdir()
+        async with admin(tmp_path / str(len(services)), services=services) as api:
             assert await api.json("GET", "/getServers", status=503) == {"error": NO_SERVERS}
 
 
@@ -38,7 +38,7 @@ async def test_an_unavailable_table_is_not_reported_as_missing_servers(tmp_path:
     async def away() -> list[dict[str, str]]:
         raise StoreUnavailable("dynamodb does not answer", retry_after=7)
 
-    async with admin(tmp_path, broadcast_servers=away) as api:
+    async with admin(tmp_path, services={BROADCAST_SERVERS: away}) as api:
         response = await api.call("GET", "/getServers", token=None)
         assert response.status == 503 and response.headers["Retry-After"] == "7"
         assert NO_SERVERS not in await response.text()

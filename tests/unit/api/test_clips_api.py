@@ -12,6 +12,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
+from gateway.api.clips import CLIPS
 from gateway.api.context import RequestLimits
 from gateway.formats.mp4.movie import MovieHead
 from gateway.outputs.clips.clip_service import Movie, StoredClip
@@ -52,7 +53,7 @@ class Clips:
 
 
 async def test_too_many_clips_are_429_with_retry_after(tmp_path: Path) -> None:
-    async with admin(tmp_path, clips=Clips()) as api:
+    async with admin(tmp_path, services={CLIPS: Clips()}) as api:
         await api.store.add({"id": "c1", "key": f"{FAR}-x", "outdate": FAR})
         answer = await api.call("POST", "/videostream/c1/clips", {"from": 1, "to": 60})
         assert (answer.status, answer.headers["Retry-After"]) == (429, "17")
@@ -62,7 +63,7 @@ async def test_too_many_clips_are_429_with_retry_after(tmp_path: Path) -> None:
 async def test_an_export_is_aborted_and_logged_if_its_client_reads_nothing(tmp_path: Path) -> None:
     clips = Clips()
     limits = RequestLimits(body=256_000, item=64_000, request=10, stall=0.05)
-    async with admin(tmp_path, clips=clips, limits=limits) as api:
+    async with admin(tmp_path, services={CLIPS: clips}, limits=limits) as api:
         await api.store.add({"id": "c1", "key": f"{FAR}-x", "outdate": FAR})
         with socket.socket() as client, capture_logs() as log:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

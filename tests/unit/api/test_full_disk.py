@@ -12,6 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.adapters.local.objects import LocalObjects
+from gateway.api.appearance import JPEGS
+from gateway.api.jobs import VOD_SERVICE
 from tests.support.admin import Admin, admin
 
 REFUSED = {"error": "the gateway's disk cannot hold the file now"}
@@ -32,6 +34,9 @@ async def convert(data: bytes, longest: int, alpha: bool) -> bytes:
     return data
 
 
+SERVICES = {JPEGS: SimpleNamespace(convert=convert)}
+
+
 async def set_poster(api: Admin) -> Any:
     await api.store.add({"id": "c1"})
     return await api.call("PUT", "/videostream/c1/poster", raw=b"\xff\xd8\xff")
@@ -40,7 +45,7 @@ async def set_poster(api: Admin) -> Any:
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS])
 async def test_a_poster_that_the_disk_cannot_hold_is_507(tmp_path: Path, error: int) -> None:
     with capture_logs() as logs:
-        async with admin(tmp_path, objects=FailingDisk(tmp_path, error), convert_picture=convert) as api:
+        async with admin(tmp_path, objects=FailingDisk(tmp_path, error), services=SERVICES) as api:
             answer = await set_poster(api)
             assert (answer.status, await answer.json()) == (507, REFUSED)
             assert (await api.store.get("c1")).poster == ""
@@ -48,7 +53,7 @@ async def test_a_poster_that_the_disk_cannot_hold_is_507(tmp_path: Path, error: 
 
 
 async def test_another_error_of_the_disk_is_an_internal_error(tmp_path: Path) -> None:
-    async with admin(tmp_path, objects=FailingDisk(tmp_path, errno.EBADF), convert_picture=convert) as api:
+    async with admin(tmp_path, objects=FailingDisk(tmp_path, errno.EBADF), services=SERVICES) as api:
         assert (await set_poster(api)).status == 500
 
 
@@ -57,7 +62,7 @@ async def test_captions_that_the_disk_cannot_hold_are_507(tmp_path: Path) -> Non
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     vod = SimpleNamespace(captions=SimpleNamespace(add=fail, remove=fail))
-    async with admin(tmp_path, vod_service=vod) as api:
+    async with admin(tmp_path, services={VOD_SERVICE: vod}) as api:
         for method in ("PUT", "DELETE"):
             answer = await api.call(method, "/filmcaptions/a/en", raw=b"WEBVTT\n")
             assert (answer.status, await answer.json()) == (507, REFUSED)

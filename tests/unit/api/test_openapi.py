@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from pydantic import TypeAdapter
 
+from gateway.api.cloudfront import SIGNER
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
 from gateway.api.schemas import Error
@@ -111,7 +112,7 @@ def _signer() -> CloudFrontSigner:
 
 
 async def test_answers_match_their_schemas(tmp_path: Path):
-    async with admin(tmp_path, cloudfront=_signer()) as api:
+    async with admin(tmp_path, services={SIGNER: _signer()}) as api:
         for name, (shape, value) in (await _answers(api)).items():
             try:
                 TypeAdapter(shape).validate_python(value)
@@ -128,7 +129,7 @@ def _described(document: dict[str, Any], method: str, path: str, status: int) ->
 
 async def test_answers_match_the_openapi_document(tmp_path: Path):
     statuses = {f"{route.method} {route.path}": route.operation.status for route in ROUTES}
-    async with admin(tmp_path, cloudfront=_signer()) as api:
+    async with admin(tmp_path, services={SIGNER: _signer()}) as api:
         for name, (_, value) in (await _answers(api)).items():
             _described(openapi(), *name.split(" "), statuses[name]).validate(value)
 

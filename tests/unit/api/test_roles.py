@@ -13,7 +13,7 @@ from yarl import URL
 
 from gateway.api.auth import COOKIE
 from gateway.api.login_sessions import ApiUser
-from gateway.api.routes import ROUTES
+from gateway.api.routes import ROUTES, routes_of
 from gateway.ports.users import UserRole
 from tests.support.admin import Admin, admin
 
@@ -334,7 +334,7 @@ async def test_a_stream_key_gives_access_only_to_the_server_list(studio: Studio)
 
 
 async def test_the_web_pages_can_be_turned_off(tmp_path: Path):
-    async with admin(tmp_path, pages=False) as api:
+    async with admin(tmp_path, routes=routes_of(False)) as api:
         for route in ROUTES:
             if route.page:
                 path = route.path.replace("{path:.+}", "players/tokens.css")

@@ -21,6 +21,7 @@ from gateway.adapters.aws.s3_events import ObjectRule, object_handler
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.sqs_reader import SqsReader
 from gateway.adapters.local.stores import SqliteJobs
+from gateway.api.jobs import KVS_JOBS
 from gateway.lib import process
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
@@ -120,7 +121,7 @@ async def rig(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             tasks = await stack.enter_async_context(Tasks("kvs"))
             jobs = KvsJobs(streams, player, desk, most=3)
             tasks.start(jobs.run())
-            api = await stack.enter_async_context(admin(tmp_path, kvs=jobs))
+            api = await stack.enter_async_context(admin(tmp_path, services={KVS_JOBS: jobs}))
             yield Rig(double, api, desk, jobs, streams, tmp_path / "tmp", session)
         await asyncio.to_thread(_empty)
 
