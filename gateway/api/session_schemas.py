@@ -1,14 +1,17 @@
 """Schemas of sessions: outputs, tracks, health, refusals, history, viewers' experience, events."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from gateway.api.schema_base import Body, ExpectedText, Schema, SparseSchema, Time
 from gateway.channels.inputs import MAX_ADDRESS, MAX_ITEMS, MAX_KBPS, MAX_SECONDS, MAX_TEXT, MAX_ZONE, InputKind
 from gateway.formats.splices import LONGEST
 from gateway.inputs.channel_input import InputState
 from gateway.live.output import OutputState
+from gateway.protocols.srt.statistics import LinkStatistics
 
 _MAX_CUE_ID = 64  # characters
 _MAX_SECTION_TEXT = 5464  # characters of base64: a section of 4096 bytes
@@ -57,32 +60,13 @@ class Publisher(SparseSchema):
     webrtc: NetworkQuality | None = None
 
 
-class LinkPath(Schema):
-    """A link of a push by SRT; SRTLA has several. sharePercent: of the bytes of the last five seconds.
-
-    rttMs: round trip; null: unknown, as always with SRTLA.
-    """
-
-    peer: str
-    sharePercent: float
-    rttMs: float | None
-    state: Literal["up", "down"]
-
-
-class Link(Schema):
+@dataclass(frozen=True)
+class Link(LinkStatistics):
     """The connection of a push by SRT. rttMs: round trip; null: not known yet.
 
     lossPercent: packets of the last five seconds that did not come the first time. retransmitted: packets that came
     again. dropped: packets that came too late, or not at all. bufferMs: media that wait until their latency is over.
     """
-
-    rttMs: float | None
-    lossPercent: float
-    retransmitted: int
-    dropped: int
-    latencyMs: int
-    bufferMs: int
-    links: list[LinkPath]
 
 
 class Track(SparseSchema):
@@ -252,6 +236,8 @@ class Session(SparseSchema):
     webrtcViewers: viewers by WHEP at the node with the stream, those with the worst connections first, at most 50; also
     only of a session that was requested by its id.
     """
+
+    model_config = ConfigDict(alias_generator=to_camel)  # of the dataclasses in it
 
     id: str
     state: Literal["live", "lingering", "idle"]

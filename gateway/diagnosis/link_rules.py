@@ -58,5 +58,5 @@ def _is_latency_low(link: LinkStatistics, active: bool) -> bool:
 def link_down(facts: LinkFacts, active: bool) -> float | None:
     """Returns how many of several links are down, while another one is up."""
     links = () if facts.link is None else facts.link.links
-    down = sum(not path.is_up for path in links)
+    down = sum(path.state == "down" for path in links)
     return float(down) if 0 < down < len(links) else None

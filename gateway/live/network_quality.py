@@ -50,7 +50,7 @@ def quality_of(fields: Mapping[str, Any]) -> Quality:
 
 def _path(fields: Mapping[str, Any]) -> LinkPath:
     share, rtt = _number(fields, "share_percent"), _number(fields, "rtt_ms")
-    return LinkPath(str(fields["peer"])[:_MAX_PEER], share, rtt, fields["is_up"] is True)
+    return LinkPath(str(fields["peer"])[:_MAX_PEER], share, rtt, "up" if fields["state"] == "up" else "down")
 
 
 def _number(fields: Mapping[str, Any], name: str) -> Any:

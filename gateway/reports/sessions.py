@@ -3,7 +3,7 @@
 import heapq
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Any, Final
 
 from pydantic.alias_generators import to_camel
@@ -21,7 +21,7 @@ from gateway.media.codecs import describe
 from gateway.media.track import Kind
 from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.playback.formats import ADDRESSES
-from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
+from gateway.protocols.srt.statistics import LinkStatistics
 
 # Sessions always list these protocols, also with 0 viewers.
 PROTOCOLS: Final = tuple(address.name for address in ADDRESSES)
@@ -52,7 +52,7 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
     if stream.publisher is not None:
         shown["publisher"] = _publisher(stream.publisher)
         if isinstance(network := stream.publisher.network(), LinkStatistics):
-            shown["link"] = link(network)
+            shown["link"] = asdict(network, dict_factory=_camel)
     shown["input"], shown["inputKind"] = stream.received.input, str(stream.received.kind)
     shown["fallback"] = stream.received.input != stored_inputs(stream.channel.item)[0].name
     shown["viewers"] = _viewers(stream, remote_viewers or {})
@@ -91,14 +91,9 @@ def quality(network: NetworkQuality) -> dict[str, Any]:
     }
 
 
-def link(state: LinkStatistics) -> dict[str, Any]:
-    """Returns the state of a connection's link as JSON: the fields in camel case, and the state of each path."""
-    links = [{**_camel(path, "is_up"), "state": "up" if path.is_up else "down"} for path in state.links]
-    return {**_camel(state), "links": links}
-
-
-def _camel(record: LinkStatistics | LinkPath, *left_out: str) -> dict[str, Any]:
-    return {to_camel(f.name): getattr(record, f.name) for f in fields(record) if f.name not in left_out}
+def _camel(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes the JSON of a dataclass, see `asdict`: the names in camel case."""
+    return {to_camel(name): value for name, value in fields}
 
 
 def worst_viewers(stream: Stream | None) -> list[dict[str, Any]]:

@@ -143,7 +143,7 @@ class BondedGroup:
         total = sum(sizes.values()) or 1
         # Only the sender of the links measures their round trips.
         return tuple(
-            LinkPath(link.client.address, round(100 * size / total, 1), None, link.is_up(now))
+            LinkPath(link.client.address, round(100 * size / total, 1), None, "up" if link.is_up(now) else "down")
             for link, size in sizes.items()
         )
 

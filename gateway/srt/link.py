@@ -118,7 +118,8 @@ class SrtLink:
         if self.paths is not None:
             return replace(state, links=self.paths(now))
         is_up = now - self.connection.heard < PATH_SECONDS
-        return replace(state, links=(LinkPath(self.peer, 100.0 if is_up else 0.0, state.rtt_ms, is_up),))
+        path = LinkPath(self.peer, 100.0 if is_up else 0.0, state.rtt_ms, "up" if is_up else "down")
+        return replace(state, links=(path,))
 
     def close(self, reason: str) -> None:
         """Tells the peer that the connection ends, and frees it. Idempotent."""

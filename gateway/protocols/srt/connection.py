@@ -256,6 +256,7 @@ class SrtConnection:
             dropped=buffer.dropped + self.sent.dropped,
             latency_ms=round(1000 * buffer.latency),
             buffer_ms=round(1000 * buffer.waiting_seconds),
+            links=(),
         )
 
     # ---- details ----

@@ -1,20 +1,20 @@
-"""The state of a connection's link, as operators see it."""
+"""The state of a connection's link, as operators see it: the API has these fields in camel case."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class LinkPath:
-    """One link that carries a connection. SRTLA has several, otherwise there is one.
+    """A link of a push by SRT; SRTLA has several. sharePercent: of the bytes of the last five seconds.
 
-    peer: its address. share_percent: its share of the bytes of the last five seconds. rtt_ms: round trip, milliseconds;
-    None: unknown. is_up: whether packets come on it.
+    rttMs: round trip; null: unknown, as always with SRTLA.
     """
 
     peer: str
     share_percent: float
     rtt_ms: float | None
-    is_up: bool
+    state: Literal["up", "down"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +31,4 @@ class LinkStatistics:
     dropped: int
     latency_ms: int
     buffer_ms: int
-    links: tuple[LinkPath, ...] = ()
+    links: tuple[LinkPath, ...]

@@ -309,7 +309,7 @@ async def test_the_quality_of_a_connection_is_known_to_the_node_with_the_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(nodes, "PING_SECONDS", 0.05)
-    link = LinkStatistics(60.5, 2.5, 7, 1, 240, 230, (LinkPath("192.0.2.7", 100.0, None, True),))
+    link = LinkStatistics(60.5, 2.5, 7, 1, 240, 230, (LinkPath("192.0.2.7", 100.0, None, "up"),))
     async with holder() as one, front() as two:
         lingering(one)
         publisher = await two.push(one.place())

@@ -11,7 +11,7 @@ from gateway.diagnosis.link_rules import multiplier, needed_latency
 from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
 from tests.unit.diagnosis.rig import Push
 
-GOOD = LinkStatistics(60.0, 0.0, 0, 0, 360, 350, (LinkPath("192.0.2.7", 100.0, 60.0, True),))
+GOOD = LinkStatistics(60.0, 0.0, 0, 0, 360, 350, (LinkPath("192.0.2.7", 100.0, 60.0, "up"),))
 
 
 def linked(push: Push, state: LinkStatistics) -> None:
@@ -19,7 +19,9 @@ def linked(push: Push, state: LinkStatistics) -> None:
 
 
 def bonded(*is_up: bool) -> LinkStatistics:
-    return replace(GOOD, links=tuple(LinkPath(f"192.0.2.{n}", 50.0, None, up) for n, up in enumerate(is_up)))
+    return replace(
+        GOOD, links=tuple(LinkPath(f"192.0.2.{n}", 50.0, None, "up" if up else "down") for n, up in enumerate(is_up))
+    )
 
 
 @pytest.mark.parametrize(("loss", "ratio"), [(0, 3), (1, 3), (1.1, 4), (3, 4), (7, 5), (7.5, 6), (10, 6), (25, 6)])

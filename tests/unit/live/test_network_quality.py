@@ -9,7 +9,7 @@ from gateway.media.errors import InvalidData
 from gateway.protocols import wire
 from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
 
-LINK = LinkStatistics(None, 2.5, 7, 1, 240, 230, (LinkPath("192.0.2.7", 100.0, None, True),))
+LINK = LinkStatistics(None, 2.5, 7, 1, 240, 230, (LinkPath("192.0.2.7", 100.0, None, "up"),))
 
 
 @pytest.mark.parametrize("quality", [LINK, NetworkQuality(0.04, 0.0, 0.002), NetworkQuality(None, 0.0, 0.0)])

@@ -68,7 +68,7 @@ async def test_equal_links_have_equal_shares_and_their_order_is_no_loss(clock: C
     async with pushing(clock, jitter=5) as push:
         play(push, 10)
         state = push.statistics
-        assert {path.peer for path in state.links if path.is_up and path.share_percent > 20} == set(ADDRESSES)
+        assert {path.peer for path in state.links if path.state == "up" and path.share_percent > 20} == set(ADDRESSES)
         assert state.loss_percent < 1
 
 
@@ -78,12 +78,12 @@ async def test_a_dead_link_is_down_while_the_push_goes_on_and_comes_back_with_it
         push.conditions.kill = push.conditions.down = 1  # always
         push.conditions.only = ADDRESSES[2]
         play(push, PATH_SECONDS + 1)
-        states = {path.peer: (path.is_up, path.share_percent) for path in push.statistics.links}
+        states = {path.peer: (path.state == "up", path.share_percent) for path in push.statistics.links}
         assert states[ADDRESSES[2]] == (False, 0)
         assert all(is_up for address, (is_up, _) in states.items() if address != ADDRESSES[2])
         push.conditions.kill = 0
         play(push, 10)
-        assert [path.is_up for path in push.statistics.links] == [True] * 3
+        assert [path.state for path in push.statistics.links] == ["up"] * 3
         assert min(path.share_percent for path in push.statistics.links) > 20
         assert not push.received.reason
 

@@ -58,8 +58,8 @@ def test_shares_are_those_of_the_bytes(clock: Clock) -> None:
     carry(one, phone, 3_000, clock.now)
     carry(one, modem, 1_000, clock.now)
     assert one.shares(clock.now) == (
-        LinkPath("192.0.2.1", 75.0, None, True),
-        LinkPath("198.51.100.1", 25.0, None, True),
+        LinkPath("192.0.2.1", 75.0, None, "up"),
+        LinkPath("198.51.100.1", 25.0, None, "up"),
     )
 
 
@@ -68,10 +68,13 @@ def test_a_silent_link_is_down_and_stays_so_after_its_end_for_a_minute(clock: Cl
     phone, modem = join(one, "192.0.2.1"), join(one, "198.51.100.1")
     clock.now += PATH_SECONDS + 1
     carry(one, phone, 1_000, clock.now)
-    states = [(path.share_percent, path.is_up) for path in one.shares(clock.now)]
-    assert states == [(100, True), (0, False)]
+    states = [(path.share_percent, path.state) for path in one.shares(clock.now)]
+    assert states == [(100, "up"), (0, "down")]
     one.leave(modem, "nothing received for too long")
-    assert [(path.peer, path.is_up) for path in one.shares(clock.now)] == [("192.0.2.1", True), ("198.51.100.1", False)]
+    assert [(path.peer, path.state) for path in one.shares(clock.now)] == [
+        ("192.0.2.1", "up"),
+        ("198.51.100.1", "down"),
+    ]
     clock.now += GONE_SECONDS
     carry(one, phone, 1_000, clock.now)
     assert [path.peer for path in one.shares(clock.now)] == ["192.0.2.1"]
@@ -83,10 +86,10 @@ def test_a_link_that_returns_on_another_port_replaces_the_old_one(clock: Clock) 
     clock.now += PATH_SECONDS + 1
     carry(one, phone, 1_000, clock.now)
     join(one, "198.51.100.1")
-    assert [(path.peer, path.is_up) for path in one.shares(clock.now)] == [("192.0.2.1", True), ("198.51.100.1", True)]
+    assert [(path.peer, path.state) for path in one.shares(clock.now)] == [("192.0.2.1", "up"), ("198.51.100.1", "up")]
 
 
 def test_a_group_that_nobody_uses_has_no_shares() -> None:
     one = group()
     join(one, "192.0.2.1")
-    assert one.shares(time.monotonic() + 60) == (LinkPath("192.0.2.1", 0.0, None, False),)
+    assert one.shares(time.monotonic() + 60) == (LinkPath("192.0.2.1", 0.0, None, "down"),)
