@@ -12,9 +12,7 @@ from gateway.alarms import target
 from gateway.alarms.fault import Fault, FaultKind
 from gateway.ports.errors import InvalidField
 
-MAX_RULES: Final = 50
-MAX_AFTER: Final = 86_400
-MAX_GIGABYTES: Final = 1e9
+MAX_RULES, MAX_CHANNELS, MAX_AFTER, MAX_GIGABYTES = 50, 1_000, 86_400, 1e9
 _CLOCK: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 _NAME: Final = r"^[^\x00-\x1f\x7f/\\]{1,64}$"
 
@@ -61,7 +59,7 @@ class AlarmRule(BaseModel):
     on: Annotated[tuple[FaultKind, ...], Field(min_length=1, max_length=len(FaultKind))]
     gigabytes: float = Field(0, ge=0, le=MAX_GIGABYTES, validate_default=True)
     after: float = Field(0, ge=0, le=MAX_AFTER)
-    channels: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=1_000)] = ()
+    channels: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=MAX_CHANNELS)] = ()
     to: str = Field(repr=False)
     stops: bool = True
     quiet: QuietHours | None = None

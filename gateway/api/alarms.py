@@ -8,7 +8,8 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from gateway.alarms.alarms import Alarms
-from gateway.alarms.rule import MAX_RULES, AlarmRule, StoredRules, restored
+from gateway.alarms.fault import FaultKind
+from gateway.alarms.rule import MAX_AFTER, MAX_CHANNELS, MAX_GIGABYTES, MAX_RULES, AlarmRule, StoredRules, restored
 from gateway.alarms.target import DeliveryFailed
 from gateway.api import console_schemas
 from gateway.api.answers import BadRequest, Missing, answer, refusal
@@ -23,10 +24,10 @@ log = structlog.get_logger(__name__)
 ALARMS: Final = web.AppKey("alarms", Alarms)
 _EXPECTED: Final = {
     "name": "expected text of 1 to 64 characters, without slashes",
-    "on": "expected a list of off_air, on_slate, output_failing, health, key_expires, disk, node_gone, traffic",
-    "gigabytes": "expected a number of gigabytes from 0 to 1000000000",
-    "after": "expected a number of seconds from 0 to 86400",
-    "channels": "expected a list of at most 1000 ids",
+    "on": f"expected a list of {', '.join(FaultKind)}",
+    "gigabytes": f"expected a number of gigabytes from 0 to {MAX_GIGABYTES:.0f}",
+    "after": f"expected a number of seconds from 0 to {MAX_AFTER}",
+    "channels": f"expected a list of at most {MAX_CHANNELS} ids",
     "to": "expected an address",
     "stops": "expected true or false",
     "quiet": 'expected {"from": "23:00", "to": "07:00", "zone": "Europe/Berlin"} or null',

@@ -24,7 +24,7 @@ from gateway.channels.stores import find_channel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.api_tokens import ApiToken
 from gateway.ports.errors import InvalidField, NoSuchUser, TooLarge
-from gateway.ports.users import ADMINISTRATOR, PROFILE, ConsoleUser, Rights, UserRole, profile_key
+from gateway.ports.users import ADMINISTRATOR, PROFILE, ConsoleUser, Rights, UserRole, profile_key, rights_value
 
 log = structlog.get_logger(__name__)
 
@@ -151,8 +151,7 @@ def _profile_key(request: web.Request) -> str:
 
 def _user_json(user: ConsoleUser, second_factor: bool = False) -> dict[str, Any]:
     times = {"created": rfc3339(user.created), "changed": rfc3339(user.changed)}
-    about = {"name": user.name, "role": str(user.rights.role), "channels": list(user.rights.channels)}
-    return {**about, **times, "secondFactor": second_factor}
+    return {"name": user.name, **rights_value(user.rights), **times, "secondFactor": second_factor}
 
 
 @operation(list[console_schemas.ApiToken], statuses=(503,))
@@ -186,12 +185,6 @@ async def revoke_token(request: web.Request) -> web.Response:
 
 
 def _token_json(token: ApiToken) -> dict[str, Any]:
-    return {
-        "id": token.id,
-        "name": token.name,
-        "role": str(token.rights.role),
-        "channels": list(token.rights.channels),
-        "created": rfc3339(token.created),
-        "expires": rfc3339(token.expires) if token.expires else None,
-        "used": rfc3339(token.used) if token.used else None,
-    }
+    times = {"created": token.created, "expires": token.expires, "used": token.used}
+    shown = {name: rfc3339(time) if time else None for name, time in times.items()}
+    return {"id": token.id, "name": token.name, **rights_value(token.rights), **shown}

@@ -193,7 +193,7 @@ def stored_rights(value: dict[str, Any]) -> Rights:
 
 
 def rights_value(rights: Rights) -> dict[str, Any]:
-    """Returns the members of a stored user or session that `stored_rights` reads."""
+    """Returns the members of a shown or stored user or session that `stored_rights` reads."""
     return {"role": str(rights.role), "channels": list(rights.channels)}
 
 
