@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.lib.shown_types import Time as Time
 from gateway.settings.models import LISTENERS
 
 Flag: TypeAlias = bool | Literal["true", "false"]
 Number: TypeAlias = float | Annotated[str, Field(pattern=r"^\s*-?[0-9]+(\.[0-9]+)?\s*$")]
-Time: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 @dataclass(frozen=True, slots=True)

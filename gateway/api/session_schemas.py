@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from gateway.api.schema_base import Body, ExpectedText, Schema, SparseSchema, Time
 from gateway.channels.inputs import MAX_ADDRESS, MAX_ITEMS, MAX_KBPS, MAX_SECONDS, MAX_TEXT, MAX_ZONE, InputKind
+from gateway.diagnosis.refusal_log import Refusal
 from gateway.formats.splices import LONGEST
 from gateway.inputs.channel_input import InputState
 from gateway.live.output import OutputState
@@ -132,17 +133,6 @@ class Measurements(Schema):
     lateMs: int | None
     behindMs: int | None
     longestGapMs: int | None
-
-
-class Refusal(SparseSchema):
-    """A refused push. expired: expiry of the key, if the reason is that it expired. text: what came, if `unusable`."""
-
-    at: Time
-    peer: str
-    protocol: str
-    reason: Literal["missing", "wrong", "expired", "revoked", "in_use", "full", "hook", "unusable"]
-    expired: Time | None = None
-    text: str | None = None
 
 
 class BelowRule(Body):

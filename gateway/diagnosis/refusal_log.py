@@ -2,12 +2,15 @@
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final
+
+from pydantic import WithJsonSchema
 
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.network import client_network
 from gateway.lib.rfc3339 import rfc3339
+from gateway.lib.shown_types import Time
 from gateway.ports.errors import RefusalReason
 from gateway.ports.events import Event, EventType
 
@@ -20,21 +23,14 @@ _SIGNED: Final = frozenset((RefusalReason.EXPIRED, RefusalReason.REVOKED, Refusa
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refused push. time, expired: seconds since 1970. expired: expiry of an expired key. text: what came instead."""
+    """A refused push. expired: expiry of the key, if the reason is that it expired. text: what came, if `unusable`."""
 
-    time: float
+    at: Time
     peer: str
     protocol: str
-    reason: RefusalReason
-    expired: int | None = None
-    text: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns the refusal as the API shows it."""
-        shown = {"at": rfc3339(self.time), "peer": self.peer, "protocol": self.protocol, "reason": str(self.reason)}
-        if self.expired is not None:
-            shown["expired"] = rfc3339(self.expired)
-        return {**shown, "text": self.text} if self.text else shown
+    reason: Annotated[str, WithJsonSchema({"enum": list(RefusalReason), "type": "string"})]
+    expired: Time | None = None
+    text: str | None = None
 
 
 class RefusalLog:
@@ -63,13 +59,14 @@ class RefusalLog:
         data = event.data
         reason = RefusalReason(data["refusal"])
         peer, protocol, expired, text = (data.get(name) for name in ("peer", "protocol", "expired", "text"))
-        refusal = Refusal(event.time, str(peer), str(protocol), reason, expired, text or "")
+        expiry = rfc3339(expired) if expired is not None else None
+        refusal = Refusal(rfc3339(event.time), str(peer), str(protocol), reason, expiry, text or None)
         self._find_or_add(event.channel, refusal).append(refusal)
 
     def of(self, channel: str) -> list[dict[str, Any]]:
-        """Returns the refusals of a channel as the API shows them, the newest first."""
+        """Returns the refusals of a channel as JSON, the newest first. What is unknown is left out."""
         found = self._signed.get(channel) or self._unsigned.get(channel) or ()
-        return [refusal.as_json() for refusal in reversed(found)]
+        return [{name: v for name, v in asdict(refusal).items() if v is not None} for refusal in reversed(found)]
 
     def _find_or_add(self, id: str, refusal: Refusal) -> deque[Refusal]:
         if (found := self._signed.get(id)) is not None:
