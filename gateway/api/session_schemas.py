@@ -11,6 +11,7 @@ from gateway.channels.inputs import MAX_ADDRESS, MAX_ITEMS, MAX_KBPS, MAX_SECOND
 from gateway.diagnosis.refusal_log import Refusal
 from gateway.formats.splices import LONGEST
 from gateway.inputs.channel_input import InputState
+from gateway.live.health_report import HealthFinding, Measurements
 from gateway.live.output import OutputState
 from gateway.protocols.srt.statistics import LinkStatistics
 
@@ -90,49 +91,6 @@ class Track(SparseSchema):
     language: str = ""
     name: str = ""
     rendition: str = ""
-
-
-class HealthFinding(Schema):
-    """A fault of a live stream. since: when it was found. value: its size; the unit depends on the code.
-
-    The value of `output_failing` is the name of the output, and of its target. level: a notice has no event.
-    """
-
-    code: str
-    text: str
-    since: Time
-    value: float | str
-    level: Literal["fault", "notice"] = "fault"
-
-
-class Measurements(Schema):
-    """Measured values of a push. null: not known (yet).
-
-    fps: frames a second that arrive. declaredFps: what the encoder announced.
-    bitrate, bitrate1m: bits per second, now and in the last minute.
-    bitrateSpread: highest minus lowest bitrate, divided by the mean.
-    gop: seconds between key frames. avOffsetMs: how far the sound's times are ahead of the picture's at their arrival;
-    driftMsPerS: its change. bFrames: whether pictures are sent in another order than they are shown.
-    sizeChanges: how often the picture size changed. lateMs: how much later media arrives than at the best time of the
-    last ten seconds. behindMs: the same for the whole push. longestGapMs: longest pause between arrivals in the last
-    ten seconds.
-    """
-
-    fps: float | None
-    declaredFps: float | None
-    bitrate: int | None
-    bitrate1m: int | None
-    bitrateSpread: float | None
-    gop: float | None
-    avOffsetMs: int | None
-    driftMsPerS: float | None
-    bFrames: bool | None
-    width: int | None
-    height: int | None
-    sizeChanges: int | None
-    lateMs: int | None
-    behindMs: int | None
-    longestGapMs: int | None
 
 
 class BelowRule(Body):

@@ -92,7 +92,7 @@ def stream_values(viewers: Callable[[Stream], int]) -> StreamValues:
 
     def values(stream: Stream) -> Mapping[str, float]:
         live = stream.state is StreamState.LIVE
-        fps = stream.health.measured()["fps"] if stream.health is not None else None
+        fps = stream.health.measured().fps if stream.health is not None else None
         bitrate = float(stream.received.bitrate) if live else 0.0
         found = {"live": float(live), "bitrate": bitrate, "viewers": float(viewers(stream))}
         return {**found, "fps": fps} if isinstance(fps, float) else found

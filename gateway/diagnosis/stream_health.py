@@ -13,7 +13,8 @@ from gateway.diagnosis.measurement import Measurement
 from gateway.diagnosis.picture_overview import SIZE, PictureOverview
 from gateway.diagnosis.rules import Facts
 from gateway.diagnosis.texts import text_of
-from gateway.live.health_report import Finding, Level
+from gateway.lib.rfc3339 import rfc3339
+from gateway.live.health_report import HealthFinding, Level, Measurements
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import ActivePublisher, Stream
 from gateway.ports.events import Event, EventType
@@ -41,7 +42,7 @@ class Rule:
     begin: float = 0.0
     end: float = 2.0
     of_media: bool = True
-    level: Level = Level.FAULT
+    level: Level = "fault"
 
 
 # It has a finding for each output that fails, or for each target of it: see `_check_outputs`.
@@ -72,9 +73,9 @@ RULES: Final = (
     Rule("captions_late", rules.captions_late, begin=2.0, of_media=False),
     Rule("b_frames", rules.b_frames),
     Rule("pixel_format", rules.pixel_format),
-    Rule("hevc", rules.hevc, level=Level.NOTICE),
+    Rule("hevc", rules.hevc, level="notice"),
     # Events: `key.expires` announces the date, also without a push.
-    Rule("key_expires", rules.key_expires, end=0.0, of_media=False, level=Level.NOTICE),
+    Rule("key_expires", rules.key_expires, end=0.0, of_media=False, level="notice"),
 )
 CODES: Final = tuple(rule.code for rule in RULES)
 # While no media arrives, the rules of these faults are not applied: the faults neither begin nor end.
@@ -87,7 +88,7 @@ _NEED_MEDIA: Final = frozenset(rule.code for rule in RULES if rule.of_media) - {
 class _FaultState:
     """A fault that is found, or may be found soon. All times are monotonic seconds."""
 
-    finding: Finding | None = None
+    finding: HealthFinding | None = None
     changing_since: float | None = None  # since when the check contradicts `finding`
     reported_at: float = float("-inf")  # time of the last event for a beginning
     reported_begin: bool = False  # whether the end of this fault must still be reported
@@ -105,7 +106,7 @@ class StreamHealth:
     def __init__(
         self, stream: Stream, emit: Callable[[Event], None], clock_offset: float, by_webrtc: Callable[[Stream], bool]
     ) -> None:
-        self.findings: tuple[Finding, ...] = ()
+        self.findings: tuple[HealthFinding, ...] = ()
         self._stream = stream
         self._emit = emit
         self._clock_offset = clock_offset
@@ -180,7 +181,7 @@ class StreamHealth:
             if state.finding is None:
                 del states[name]
 
-    def _found(self) -> tuple[Finding, ...]:
+    def _found(self) -> tuple[HealthFinding, ...]:
         found = [state.finding for _, state in self._states if state.finding is not None]
         if self._output_states:
             found += [state.finding for state in self._output_states.values() if state.finding is not None]
@@ -219,9 +220,9 @@ class StreamHealth:
         if value is None:
             self._drop(state, now, wall_clock)
             return
-        since = wall_clock if state.finding is None else state.finding.since
+        since = rfc3339(wall_clock) if state.finding is None else state.finding.since
         text, value = text_of(rule.code, value, self._facts), value if isinstance(value, str) else round(value, 2)
-        state.finding = Finding(rule.code, text, since, value, rule.level)
+        state.finding = HealthFinding(rule.code, text, since, value, rule.level)
         self._report(state, state.finding, "begun", now, wall_clock)
 
     def _drop(self, state: _FaultState, now: float, wall_clock: float) -> None:
@@ -230,11 +231,11 @@ class StreamHealth:
         if finding is not None:
             self._report(state, finding, "ended", now, wall_clock)
 
-    def _report(self, state: _FaultState, finding: Finding, what: str, now: float, wall_clock: float) -> None:
+    def _report(self, state: _FaultState, finding: HealthFinding, what: str, now: float, wall_clock: float) -> None:
         """Logs and emits the begin or end of a fault, unless that was done, or was done too recently."""
         begun = what == "begun"
         if (
-            finding.level is Level.NOTICE
+            finding.level == "notice"
             or begun == state.reported_begin
             or (begun and now - state.reported_at < EVENT_SECONDS)
         ):
@@ -271,41 +272,33 @@ class StreamHealth:
         elif facts.frozen_since is None:
             facts.frozen_since = before.at
 
-    def measured(self) -> dict[str, object]:
+    def measured(self) -> Measurements:
         measurement = self._measurement
         on_slate = self._stream.received.kind is InputKind.SLATE
         if self._measured_push is None or self._stream.publisher is None or on_slate:
-            return UNMEASURED
+            return Measurements()
         history = list(measurement.history)
         offsets, excesses = rules.offsets(measurement, 10), rules.excesses(measurement, 10)
         late, drift = rules.lateness(measurement), max(rules.slope(offsets), rules.slope(excesses), key=abs)
         rates = [cell.bitrate for cell in measurement.cells]
         width, height = measurement.size or (None, None)
-        return {
-            "fps": _rounded(measurement.fps),
-            "declaredFps": _rounded(measurement.declared_fps),
-            "bitrate": self._stream.received.bitrate,
-            "bitrate1m": measurement.bitrate,
-            "bitrateSpread": _rounded((max(rates) - min(rates)) * len(rates) / sum(rates)) if sum(rates) else None,
-            "gop": _rounded(measurement.gop),
-            "avOffsetMs": round(statistics.median(offsets[-5:])) if offsets else None,
-            "driftMsPerS": round(drift, 1) if len(offsets) >= 5 else None,
-            "bFrames": measurement.reorders,
-            "width": width,
-            "height": height,
-            "sizeChanges": measurement.size_changes,
-            "lateMs": round(late * 1000) if late is not None else None,
-            "behindMs": round(measurement.behind * 1000) if measurement.behind is not None else None,
-            "longestGapMs": round(max((second.gap for second in history[-10:]), default=0.0) * 1000),
-        }
-
-
-UNMEASURED: Final[dict[str, object]] = dict.fromkeys(
-    (
-        *("fps", "declaredFps", "bitrate", "bitrate1m", "bitrateSpread", "gop", "avOffsetMs", "driftMsPerS"),
-        *("bFrames", "width", "height", "sizeChanges", "lateMs", "behindMs", "longestGapMs"),
-    )
-)
+        return Measurements(
+            fps=_rounded(measurement.fps),
+            declaredFps=_rounded(measurement.declared_fps),
+            bitrate=self._stream.received.bitrate,
+            bitrate1m=measurement.bitrate,
+            bitrateSpread=_rounded((max(rates) - min(rates)) * len(rates) / sum(rates)) if sum(rates) else None,
+            gop=_rounded(measurement.gop),
+            avOffsetMs=round(statistics.median(offsets[-5:])) if offsets else None,
+            driftMsPerS=round(drift, 1) if len(offsets) >= 5 else None,
+            bFrames=measurement.reorders,
+            width=width,
+            height=height,
+            sizeChanges=measurement.size_changes,
+            lateMs=round(late * 1000) if late is not None else None,
+            behindMs=round(measurement.behind * 1000) if measurement.behind is not None else None,
+            longestGapMs=round(max((second.gap for second in history[-10:]), default=0.0) * 1000),
+        )
 
 
 def _rounded(value: float | None) -> float | None:

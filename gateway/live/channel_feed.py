@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Final, TypeAlias
 
 import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.stores import StoredChannels
-from gateway.live.health_report import Finding, shown
+from gateway.live.health_report import HealthFinding
 from gateway.ports.errors import GatewayError
 
 log = structlog.get_logger(__name__)
@@ -26,7 +27,7 @@ class ChannelFeed:
     """
 
     def __init__(self) -> None:
-        self.findings: dict[str, Finding] = {}
+        self.findings: dict[str, HealthFinding] = {}
         self._listeners: list[FollowChannels] = []
         self._closed = False
         # Told while `run` waits for the store, whose rows may be older; None: it does not wait.
@@ -34,7 +35,7 @@ class ChannelFeed:
 
     def shown(self, id: str) -> list[dict[str, Any]]:
         """Returns the findings of a channel as the API shows them."""
-        return shown(filter(None, [self.findings.get(id)]))
+        return [asdict(self.findings[id])] if id in self.findings else []
 
     def listen(self, listener: FollowChannels) -> None:
         """Adds a listener."""

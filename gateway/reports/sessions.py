@@ -9,9 +9,8 @@ from typing import Any, Final
 from pydantic.alias_generators import to_camel
 
 from gateway.channels.inputs import stored_inputs
-from gateway.diagnosis.stream_health import UNMEASURED
 from gateway.lib.rfc3339 import rfc3339
-from gateway.live.health_report import shown as findings
+from gateway.live.health_report import Measurements
 from gateway.live.hub import Hub
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import PushedTrack, labels
@@ -41,7 +40,7 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
         "fallback": False,
         "viewers": dict.fromkeys(PROTOCOLS, 0),
     }
-    shown |= {"tracks": [], "outputs": [], "health": [], "measured": UNMEASURED}
+    shown |= {"tracks": [], "outputs": [], "health": [], "measured": asdict(Measurements())}
     if stream is None:
         return shown
     shown["state"] = str(stream.state)
@@ -60,8 +59,8 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
     if stream.outputs is not None:
         shown["outputs"] = stream.outputs.status()
     if stream.health is not None:
-        shown["health"] = findings(stream.health.findings)
-        shown["measured"] = stream.health.measured()
+        shown["health"] = [asdict(finding) for finding in stream.health.findings]
+        shown["measured"] = asdict(stream.health.measured())
     return shown
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from gateway.channels.channel import Channel
+from gateway.lib.rfc3339 import rfc3339
 from gateway.lib.sockets import ListenError
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpListener
-from gateway.live.health_report import Finding
+from gateway.live.health_report import HealthFinding
 from gateway.srt.listener_sessions import RequestOfCaller, SrtRequest
 
 log = structlog.get_logger(__name__)
@@ -37,7 +38,7 @@ class ChannelPorts:
     a channel, for an address.
     """
 
-    findings: dict[str, Finding]
+    findings: dict[str, HealthFinding]
     opened: OpenListeners
     reads: list[Callable[[], None]]
     bind: Callable[[int, RequestOfCaller], UdpListener]
@@ -66,7 +67,7 @@ class ChannelPorts:
             text = f"The SRT port of the channel cannot be opened ({error}): choose another one."
             if id not in self.findings or self.findings[id].text != text:
                 log.warning("the SRT port of a channel cannot be opened", channel=id, reason=str(error))
-                self.findings[id] = Finding("srt_port", text, time.time(), str(port.number))
+                self.findings[id] = HealthFinding("srt_port", text, rfc3339(time.time()), str(port.number))
             return
         log.info("the SRT port of a channel is open", channel=id, port=port.number)
         self.findings.pop(id, None)

@@ -5,6 +5,7 @@ import json
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from gateway.api.channel_forms import RUNS_TASKS
 from gateway.api.context import AddressDefaults, RequestLimits
 from gateway.channels.stream_key import SigningSecrets, Verdict
-from gateway.diagnosis.stream_health import UNMEASURED
+from gateway.live.health_report import Measurements
 from gateway.live.sink import EndReason
 from gateway.ports.errors import StoreUnavailable
 from gateway.reports.node_status import NodeStatus
@@ -325,7 +326,7 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
         "tracks": [],
         "outputs": [],
         "health": [],
-        "measured": UNMEASURED,
+        "measured": asdict(Measurements()),
         "refusals": [],
         "webrtcViewers": [],
         "behind": None,

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.diagnosis.health_monitor import HealthMonitor
 from gateway.diagnosis.stream_health import CODES
-from gateway.live.health_report import Finding
+from gateway.live.health_report import HealthFinding
 from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from gateway.ports.events import Events
@@ -26,7 +26,7 @@ async def test_each_pushed_stream_has_health_until_it_ends():
         builders.publish(hub, name).set_tracks(builders.VIDEO, None, {})
         health = hub.find(name).health
         assert health is not None
-        health.findings = (Finding("gop_long", "", 0.0, 5.0),)
+        health.findings = (HealthFinding("gop_long", "", 0.0, 5.0),)
     assert counts(monitor)["gop_long"] == 2
     hub.end("c1", EndReason.KICKED)
     assert counts(monitor)["gop_long"] == 1

@@ -7,7 +7,7 @@ from typing import Any, cast
 from gateway.channels.channel import Channel
 from gateway.ingest.srt.channel_ports import ChannelPorts
 from gateway.lib.sockets import ListenError
-from gateway.live.health_report import Finding
+from gateway.live.health_report import HealthFinding
 
 
 class Port:
@@ -27,7 +27,7 @@ class Rig:
         self.taken = set(taken)
         self.pushed: list[tuple[str, str]] = []
         self.requests: dict[int, Any] = {}
-        self.findings: dict[str, Finding] = {}
+        self.findings: dict[str, HealthFinding] = {}
         self.ports = ChannelPorts(self.findings, cast(Any, self), self.reads, self._bind, self._push)
 
     def add(self, port: Port) -> None:
