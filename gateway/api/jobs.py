@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from gateway.api import schemas
-from gateway.api.answers import BadRequest, Conflict, answer, refusal
+from gateway.api.answers import BadRequest, answer, refusal
 from gateway.api.body import json_object, read
 from gateway.api.context import CONTEXT, Context
 from gateway.api.film_texts import film_texts
@@ -24,7 +24,7 @@ from gateway.channels.names import is_channel_id
 from gateway.channels.stream_key import SignatureUse
 from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs, ObjectRequest
-from gateway.ports.errors import JobFinished, NoSuchJob, OutputError, OutputUnsupported, StoreUnavailable
+from gateway.ports.errors import NoSuchJob, OutputError, OutputUnsupported, StoreUnavailable
 from gateway.ports.jobs import VOD, StoredJob
 from gateway.ports.vod_names import play_name
 from gateway.vod.vod_service import VodService
@@ -126,10 +126,7 @@ async def cancel(request: web.Request) -> web.Response:
 
     Its partial results are removed.
     """
-    try:
-        job = await request.app[VOD_SERVICE].cancel(_id(request))
-    except JobFinished as error:
-        raise Conflict(str(error)) from None
+    job = await request.app[VOD_SERVICE].cancel(_id(request))
     return answer((await present_jobs(request, [job]))[0])
 
 

@@ -2,35 +2,37 @@
 
 GatewayError
 ├── NotAuthorized        the key is missing, wrong, expired or revoked, or the channel is unknown
-├── NameInUse            another publisher holds the stream
+├── NotFound             what was asked for does not exist
+│   ├── NoSuchChannel    no channel is stored under this id
+│   ├── NoSuchStream     no stream of this name is live
+│   ├── NoSuchObject     no object is stored under this key
+│   ├── NothingRecorded  no media of a channel are stored in this time
+│   ├── NoSuchJob        no job is stored under this id
+│   ├── NoSuchFilm       no film is stored under this key
+│   ├── NoSuchUser       no user of the console has this name
+│   └── NoSuchToken      no token for scripts has this id
+├── NotPossible          the present state forbids it
+│   ├── NameInUse        another publisher holds the stream
+│   ├── ChannelExists    a channel is stored under this id already
+│   ├── SlugTaken        another channel has this slug, or an id equal to it
+│   ├── UserExists       a user of the console has this name already
+│   ├── FilmInUse        the film cannot be changed now
+│   ├── CannotCut        the media of a time range do not fit into one file
+│   └── JobFinished      the job has ended and cannot be changed
 ├── HeldByOtherNode      another node holds the stream
 ├── HolderUnavailable    the node that holds the stream does not answer
-├── NoSuchStream         no stream of this name is live
 ├── OwnOutput            a channel wants to pull its own output
 ├── AtCapacity           a limit of this node is reached
 │   └── TooManyRefusals  too many wrong credentials came from an address
-├── TooManyRequests         too many clips of a channel were made in this time
+├── TooManyRequests      too many clips of a channel were made in this time
 ├── BitRateTooHigh       a push was just ended for its bit rate
 ├── MediaUnusable        a push with a right key ended or was refused, because nothing of it could be used
 ├── PushesNotAccepted    this node serves players and accepts no pushes
-├── NoSuchChannel        no channel is stored under this id
-├── ChannelExists        a channel is stored under this id already
-├── SlugTaken            another channel has this slug, or an id equal to it
 ├── InvalidField         a field of a channel has an invalid value
 ├── TooLarge             a channel or a file exceeds its limit
 ├── StoreUnavailable     a store does not answer or cannot write now: try again later
-├── NoSuchObject         no object is stored under this key
-├── NothingRecorded      no media of a channel are stored in this time
-├── CannotCut            the media of a time range do not fit into one file
-├── NoSuchJob            no job is stored under this id
 ├── JobExists            a job is stored under this id already
 ├── JobChanged           the job was changed since it was read, perhaps canceled
-├── JobFinished          the job has ended and cannot be changed
-├── NoSuchFilm           no film is stored under this key
-├── FilmInUse            the film cannot be changed now
-├── NoSuchUser           no user of the console has this name
-├── NoSuchToken          no token for scripts has this id
-├── UserExists           a user of the console has this name already
 ├── OutputError          an external problem stops an output (disk full, server unreachable); it is retried
 │   └── IvsRefused       Amazon IVS rejected the request, with a reason
 ├── OutputUnsupported    an output cannot process the stream's tracks; a retry does not help
@@ -67,6 +69,14 @@ class GatewayError(Exception):
     """The base class of all errors here; never raised itself. The message is one line for a log."""
 
 
+class NotFound(GatewayError):
+    """The base class of errors about something that does not exist."""
+
+
+class NotPossible(GatewayError):
+    """The base class of errors about something that the present state forbids, such as a name that is in use."""
+
+
 class _AboutOne(GatewayError):
     """The base class of errors about one stored thing. text: the message, in which its id or key follows."""
 
@@ -89,7 +99,7 @@ class NotAuthorized(GatewayError):
         self.expired = expired
 
 
-class NameInUse(GatewayError):
+class NameInUse(NotPossible):
     """Another publisher holds the stream."""
 
 
@@ -107,7 +117,7 @@ class HolderUnavailable(GatewayError):
     retry_after = 2
 
 
-class NoSuchStream(GatewayError):
+class NoSuchStream(NotFound):
     """No stream of this name is live."""
 
 
@@ -153,19 +163,19 @@ class PushesNotAccepted(GatewayError):
     """This node serves players and accepts no pushes."""
 
 
-class NoSuchChannel(_AboutOne):
+class NoSuchChannel(_AboutOne, NotFound):
     """No channel is stored under this id."""
 
     text = "no channel {}"
 
 
-class ChannelExists(_AboutOne):
+class ChannelExists(_AboutOne, NotPossible):
     """A channel is stored under this id already."""
 
     text = "channel {} exists already"
 
 
-class SlugTaken(GatewayError):
+class SlugTaken(NotPossible):
     """Another channel has this slug, or an id equal to it."""
 
     def __init__(self, slug: str) -> None:
@@ -191,33 +201,33 @@ class TooLarge(GatewayError):
         self.limit = limit
 
 
-class NoSuchObject(_AboutOne):
+class NoSuchObject(_AboutOne, NotFound):
     """No object is stored under this key."""
 
     text = "no object {}"
 
 
-class NothingRecorded(GatewayError):
+class NothingRecorded(NotFound):
     """No media of a channel are stored in this time."""
 
 
-class CannotCut(GatewayError):
+class CannotCut(NotPossible):
     """The media of a time range do not fit into one file. The text says why."""
 
 
-class NoSuchJob(_AboutOne):
+class NoSuchJob(_AboutOne, NotFound):
     """No job is stored under this id."""
 
     text = "no job {}"
 
 
-class NoSuchFilm(_AboutOne):
+class NoSuchFilm(_AboutOne, NotFound):
     """No film is stored under this key."""
 
     text = "no film {}"
 
 
-class FilmInUse(GatewayError):
+class FilmInUse(NotPossible):
     """The film cannot be changed now: a job makes it, or its files are being deleted."""
 
 
@@ -233,7 +243,7 @@ class JobChanged(_AboutOne):
     text = "job {} was changed meanwhile"
 
 
-class JobFinished(GatewayError):
+class JobFinished(NotPossible):
     """The job has ended and cannot be changed."""
 
     def __init__(self, id: str, state: str) -> None:
@@ -252,19 +262,19 @@ class IvsRefused(OutputError):
         self.reason = reason
 
 
-class NoSuchUser(_AboutOne):
+class NoSuchUser(_AboutOne, NotFound):
     """No user of the console has this name."""
 
     text = "no user {}"
 
 
-class NoSuchToken(_AboutOne):
+class NoSuchToken(_AboutOne, NotFound):
     """No token for scripts has this id."""
 
     text = "no token {}"
 
 
-class UserExists(_AboutOne):
+class UserExists(_AboutOne, NotPossible):
     """A user of the console has this name already."""
 
     text = "user {} exists already"
