@@ -1,5 +1,6 @@
 """Puts ad cues and timed metadata into live streams, and lists the cues."""
 
+from dataclasses import asdict
 from typing import Final
 
 import structlog
@@ -12,11 +13,9 @@ from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT
 from gateway.api.moments import read_moment
 from gateway.api.route import operation
-from gateway.api.schema_base import to_answer
 from gateway.api.sessions import source_stream
-from gateway.diagnosis.cue_log import CueLog, StreamCues
+from gateway.diagnosis.cue_log import Cue, CueLog, StreamCues
 from gateway.formats.splices import Splice, decode_section, read_splice
-from gateway.lib.rfc3339 import rfc3339
 from gateway.media.errors import InvalidData
 from gateway.media.timed_data import MAX_METADATA, CueType
 
@@ -43,7 +42,7 @@ async def create(request: web.Request) -> web.Response:
     return answer({"id": id}, 202)
 
 
-@operation(list[session_schemas.Cue])
+@operation(list[Cue])
 async def index(request: web.Request) -> web.Response:
     """The last 100 ad cues of the live stream.
 
@@ -54,7 +53,7 @@ async def index(request: web.Request) -> web.Response:
     if cues is None:
         await stored_channel(request)
     found = [] if cues is None else cues.cues
-    return answer([to_answer(session_schemas.Cue, cue, type=str(cue.type), at=rfc3339(cue.at)) for cue in found])
+    return answer([asdict(cue) for cue in found])
 
 
 @operation(None, body=session_schemas.NewMetadata, status=204, statuses=(409, 429))

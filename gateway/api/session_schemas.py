@@ -12,6 +12,7 @@ from gateway.diagnosis.refusal_log import Refusal
 from gateway.formats.splices import LONGEST
 from gateway.inputs.channel_input import InputState
 from gateway.live.health_report import HealthFinding, Measurements
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.output import OutputState
 from gateway.protocols.srt.statistics import LinkStatistics
 
@@ -34,14 +35,7 @@ class Output(Schema):
     error: str | None
 
 
-class NetworkQuality(Schema):
-    """A WebRTC connection. roundTrip, jitter: ms; null: not known yet. lost: share of packets, of the last report."""
-
-    roundTrip: float | None
-    lost: float
-    jitter: float
-
-
+@dataclass(frozen=True)
 class WebRtcViewer(NetworkQuality):
     """A viewer by WHEP. transport: udp or tcp."""
 
@@ -300,19 +294,6 @@ class CueId(Schema):
     """A cue that was taken."""
 
     id: str
-
-
-class Cue(Schema):
-    """An ad cue of a live stream. at: its time, which may be in the future. seconds: planned; null: unknown.
-
-    type: `other` is a message without a break. origin: the protocol of the push, or api.
-    """
-
-    id: str
-    type: Literal["out", "in", "other"]
-    at: Time
-    seconds: float | None
-    origin: str
 
 
 class NewMetadata(Body):

@@ -5,11 +5,14 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Annotated, Final
+
+from pydantic import ConfigDict, WithJsonSchema
 
 from gateway.formats.splices import Splice, splice_section
 from gateway.lib.rfc3339 import rfc3339
+from gateway.lib.shown_types import Time
 from gateway.lib.token_bucket import TokenBucket
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
@@ -29,11 +32,16 @@ _FARTHEST: Final = 7200.0  # seconds from a message to its cue
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A cue for the API. at: seconds since 1970. origin: the protocol of its publisher, or "api"."""
+    """An ad cue of a live stream. at: its time, which may be in the future. seconds: planned; null: unknown.
+
+    type: `other` is a message without a break. origin: the protocol of the push, or api.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # of the schema
 
     id: str
-    type: CueType
-    at: float
+    type: Annotated[str, WithJsonSchema({"enum": list(CueType), "type": "string"})]
+    at: Time
     seconds: float | None
     origin: str
 
@@ -67,17 +75,17 @@ class StreamCues:
         """
         self._take(self._cue_bucket, "cues")
         id = splice.id or (self._break if splice.type is CueType.IN else "") or str(secrets.randbits(31) + 1)
-        now = time.time()
-        cue = Cue(id, splice.type, now if at is None else at, splice.seconds, _API)
-        wait = cue.at - now - LEAD_SECONDS
+        now, splice = time.time(), replace(splice, id=id)
+        moment = now if at is None else at
+        wait = moment - now - LEAD_SECONDS
         if wait <= 0:
-            self._push(cue, splice.section, None if at is None else cue.at - now)
+            self._push(splice, None if at is None else moment - now)
             return id
         if len(self._planned) >= KEPT:
             raise TooManyRequests(f"at most {KEPT} cues can be planned", 1)
         number = max(self._planned, default=0) + 1
-        timer = asyncio.get_running_loop().call_later(wait, self._push_planned, number, splice.section)
-        self._planned[number] = cue, timer
+        timer = asyncio.get_running_loop().call_later(wait, self._push_planned, number, splice, moment)
+        self._planned[number] = Cue(id, splice.type, rfc3339(moment), splice.seconds, _API), timer
         return id
 
     def push_metadata(self, text: str) -> None:
@@ -89,19 +97,20 @@ class StreamCues:
         if not bucket.take(1, time.monotonic()):
             raise TooManyRequests(f"too many {what}: wait a second", 1)
 
-    def _push_planned(self, number: int, section: bytes) -> None:
-        cue, _ = self._planned.pop(number)
-        self._push(cue, section, cue.at - time.time())
+    def _push_planned(self, number: int, splice: Splice, at: float) -> None:
+        del self._planned[number]
+        self._push(splice, at - time.time())
 
-    def _push(self, cue: Cue, section: bytes, ahead: float | None) -> None:
+    def _push(self, splice: Splice, ahead: float | None) -> None:
         """Puts a cue into the stream now. ahead: seconds from now to its time; None: it is at the newest media."""
         at = dts = self._stream.received.last_dts_ms
         if ahead is not None:
             at = max(0, dts + round((self._since_media() + ahead) * 1000))
-        section = section or splice_section(cue.type, cue.id, at, cue.seconds)
+        about = splice.type, splice.id, at, splice.seconds
+        cue = AdCue(*about, splice.section or splice_section(*about))
         self._origin = _API
         try:
-            self._stream.push_timed(TimedData(dts, AdCue(cue.type, cue.id, at, cue.seconds, section)))
+            self._stream.push_timed(TimedData(dts, cue))
         finally:
             self._origin = ""
 
@@ -121,7 +130,7 @@ class StreamCues:
         ahead = min(max(ahead, -_FARTHEST), _FARTHEST)
         publisher = stream.publisher
         origin = self._origin or (publisher.protocol if publisher is not None else "")
-        cue = Cue(found.id, found.type, time.time() + ahead, found.seconds, origin)
+        cue = Cue(found.id, found.type, rfc3339(time.time() + ahead), found.seconds, origin)
         self._cues.append(cue)
         if found.type is CueType.OTHER:
             return
@@ -129,13 +138,7 @@ class StreamCues:
         self._ask_key_frame(ahead)
         if found.seconds is not None:
             self._ask_key_frame(ahead + found.seconds)
-        data = {
-            "stream": stream.name,
-            "id": cue.id,
-            "type": str(cue.type),
-            "seconds": cue.seconds,
-            "at": rfc3339(cue.at),
-        }
+        data = {"stream": stream.name, "id": cue.id, "type": str(cue.type), "seconds": cue.seconds, "at": cue.at}
         self._emit(Event(EventType.CUE, time.time(), stream.channel.id, data))
 
     def _ask_key_frame(self, ahead: float) -> None:

@@ -1,8 +1,8 @@
-"""The quality of a publisher's connection, as its protocol measures it, and its form in messages between nodes."""
+"""The quality of a publisher's connection, as the API shows it, and its form in messages between nodes."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from gateway.media.errors import InvalidData
 from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
@@ -13,14 +13,17 @@ _MAX_PEER: Final = 64  # characters of an address
 
 @dataclass(frozen=True, slots=True)
 class NetworkQuality:
-    """The quality of a WebRTC connection.
+    """A WebRTC connection. roundTrip, jitter: ms; null: not known yet. lost: share of packets, of the last report."""
 
-    round_trip, jitter: seconds; None: not known yet. lost: share of lost packets in the last report, 0 to 1.
-    """
-
-    round_trip: float | None
+    roundTrip: float | None
     lost: float
     jitter: float
+
+    @classmethod
+    def of(cls, round_trip: float | None, lost: float, jitter: float) -> Self:
+        """Returns the quality with rounded values, from times in seconds."""
+        trip = None if round_trip is None else round(round_trip * 1000, 1)
+        return cls(trip, round(lost, 4), round(jitter * 1000, 1))
 
 
 Quality: TypeAlias = NetworkQuality | LinkStatistics  # of WebRTC; of SRT
@@ -40,7 +43,7 @@ def quality_of(fields: Mapping[str, Any]) -> Quality:
     """Returns the quality from such a message. Raises InvalidData."""
     try:
         if "links" not in fields:
-            return NetworkQuality(*(_number(fields, name) for name in ("round_trip", "lost", "jitter")))
+            return NetworkQuality(*(_number(fields, name) for name in ("roundTrip", "lost", "jitter")))
         paths = (_path(path) for path in fields["links"][:_MAX_PATHS])
         names = ("rtt_ms", "loss_percent", "retransmitted", "dropped", "latency_ms", "buffer_ms")
         return LinkStatistics(**{name: _number(fields, name) for name in names}, links=tuple(paths))
@@ -56,7 +59,7 @@ def _path(fields: Mapping[str, Any]) -> LinkPath:
 def _number(fields: Mapping[str, Any], name: str) -> Any:
     """Returns a member that is a number; a round trip may be None. Raises KeyError, ValueError."""
     number = fields[name]
-    if number is None and name in ("round_trip", "rtt_ms"):
+    if number is None and name in ("roundTrip", "rtt_ms"):
         return None
     if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 0:
         raise ValueError(f"{name} is not a number")

@@ -72,22 +72,12 @@ def _publisher(publisher: ActivePublisher) -> dict[str, Any]:
         "dropped": dict(publisher.dropped),
     }
     network = publisher.network()
-    return {**shown, "webrtc": quality(network)} if isinstance(network, NetworkQuality) else shown
+    return {**shown, "webrtc": asdict(network)} if isinstance(network, NetworkQuality) else shown
 
 
 def session_with_viewers(id: str, stream: Stream | None, remote_viewers: Mapping[str, int]) -> dict[str, Any]:
     """Returns a session that was requested by its id. It has the connections of WebRTC viewers."""
     return {**session(id, stream, remote_viewers), "webrtcViewers": worst_viewers(stream)}
-
-
-def quality(network: NetworkQuality) -> dict[str, Any]:
-    """Returns round trip and jitter in ms, and the share of lost packets."""
-    trip = network.round_trip
-    return {
-        "roundTrip": None if trip is None else round(trip * 1000, 1),
-        "lost": round(network.lost, 4),
-        "jitter": round(network.jitter * 1000, 1),
-    }
 
 
 def _camel(fields: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -101,8 +91,8 @@ def worst_viewers(stream: Stream | None) -> list[dict[str, Any]]:
     if not isinstance(output, RtpOutput):
         return []
     found = ((viewer, viewer.network) for viewer in output.connections)
-    worst = heapq.nlargest(MAX_VIEWERS, found, key=lambda one: (one[1].lost, one[1].round_trip or 0.0))
-    return [{"address": v.address, "transport": v.transport, **quality(network)} for v, network in worst]
+    worst = heapq.nlargest(MAX_VIEWERS, found, key=lambda one: (one[1].lost, one[1].roundTrip or 0.0))
+    return [{"address": v.address, "transport": v.transport, **asdict(network)} for v, network in worst]
 
 
 def _tracks(stream: Stream) -> list[dict[str, Any]]:

@@ -223,7 +223,7 @@ class WhipIntake:
         lost = max((block.fraction_lost / 256 for block in self._reports), default=0.0)
         jitters = [block.jitter / clocks[block.ssrc] for block in self._reports if block.ssrc in clocks]
         trip = self._peer.round_trip if self._peer is not None else None
-        return NetworkQuality(trip, lost, max(jitters, default=0.0))
+        return NetworkQuality.of(trip, lost, max(jitters, default=0.0))
 
     def _want_key_frame(self) -> None:
         """Requests a key frame as soon as possible."""

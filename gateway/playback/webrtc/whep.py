@@ -238,7 +238,7 @@ class _WhepViewer:
         trip = self.round_trip
         if trip is None and self.peer is not None:
             trip = self.peer.round_trip
-        return NetworkQuality(trip, self.lost, self.jitter)
+        return NetworkQuality.of(trip, self.lost, self.jitter)
 
     def _read_report(
         self, blocks: tuple[ReportBlock, ...], viewer: RtpViewer, video: VideoFeed | None, now: float
