@@ -1,7 +1,5 @@
 """The address of an alarm's target: it names a service, and has what this service needs, with its secrets."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from typing import Final

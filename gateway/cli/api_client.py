@@ -1,7 +1,5 @@
 """Asks a running gateway through its API, over HTTP or HTTPS."""
 
-from __future__ import annotations
-
 import json
 import ssl
 import urllib.error

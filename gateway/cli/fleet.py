@@ -1,7 +1,5 @@
 """The commands that make this machine a member of a fleet with a database: invite, join, leave."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shlex

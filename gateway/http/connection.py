@@ -1,7 +1,5 @@
 """One HTTP client connection: answers in order, keep-alive, time-outs, and takeover by another protocol."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import os

@@ -1,7 +1,5 @@
 """What a connection needs of its server: limits, shared state and services."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -5,8 +5,6 @@ answers are those of HTTP/1. This file adds what only HTTP/2 has: turns of the s
 requests.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

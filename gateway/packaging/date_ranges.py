@@ -3,8 +3,6 @@
 The § numbers refer to HLS (RFC 8216bis).
 """
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """The parts of a process that its listeners for viewers use."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

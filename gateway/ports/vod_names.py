@@ -1,7 +1,5 @@
 """The file names of a VOD, derived from the name of its source file."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath

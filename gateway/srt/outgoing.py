@@ -1,7 +1,5 @@
 """Connections that we open: to a target of a relay, or to the source of a pull."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

@@ -1,7 +1,5 @@
 """SoundWorkerConverter: converts the sound of a push or pull to AAC in a worker process."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

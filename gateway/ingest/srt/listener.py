@@ -1,7 +1,5 @@
 """The listener of SRT: its port, and what callers want."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from gateway.channels.channel import Channel

@@ -1,7 +1,5 @@
 """ProgramSource: the pictures and the sound of a transport stream, read in this process."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """One publishing connection to an SRT listener: a transport stream from a key frame on."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -1,7 +1,5 @@
 """A transport stream without end, for players that join at any time: all get the same bytes."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final

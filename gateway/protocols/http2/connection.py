@@ -14,8 +14,6 @@ streams. Our encoder has no table, so the bytes of an answer's head depend on no
 else and are remembered.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias

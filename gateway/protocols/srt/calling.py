@@ -1,7 +1,5 @@
 """Caller: the handshake of the side that opens a connection (§4.3.1)."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field
 from typing import Final

@@ -1,7 +1,5 @@
 """SrtConnection: an established connection, without I/O."""
 
-from __future__ import annotations
-
 import struct
 from collections import deque
 from collections.abc import Sequence

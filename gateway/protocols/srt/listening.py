@@ -1,7 +1,5 @@
 """The handshake of a listener (§4.3.1): nothing is kept of a caller before its cookie came back."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from hashlib import blake2b
