@@ -56,9 +56,9 @@ def ts_index(
         variants.sort(key=lambda v: v.bandwidth)
     if audio:
         variants = [replace(v, audio=AUDIO_GROUP) for v in variants]
-    texts, folder = source.texts() if source is not None else (), ""
+    texts, folder = source.captions.texts if source is not None else (), ""
     if source is None and renditions:
-        texts, folder = renditions[0].packager.texts(), f"{renditions[0].name}/"
+        texts, folder = renditions[0].packager.captions.texts, f"{renditions[0].name}/"
     subtitles = subtitle_renditions(texts, "live.m3u8", folder)
     return multivariant(variants, audio, subtitles, version=_TS_VERSION)
 
@@ -77,7 +77,7 @@ def cmaf_index(renditions: Sequence[CmafRendition]) -> str:
             audio_renditions = [AudioRendition(AUDIO_GROUP, "audio", uri, track.header.channels)]
     variants = [r.packager.manifests.variant(f"{r.name}/index.m3u8", audio, r.declared_bitrate) for r in renditions]
     first = renditions[0]
-    subtitles = subtitle_renditions(first.packager.texts(), "index.m3u8", f"{first.name}/")
+    subtitles = subtitle_renditions(first.packager.captions.texts, "index.m3u8", f"{first.name}/")
     return multivariant(variants, audio_renditions, subtitles)
 
 
@@ -111,7 +111,7 @@ def index_reports(track: CmafTrack, renditions: Sequence[CmafRendition], path_to
     texts = [
         (f"{first.name}/{text.folder}/index.m3u8", first.packager.manifests.track("video"))
         for first in renditions[:1]
-        for text in first.packager.texts()
+        for text in first.packager.captions.texts
     ]
     return rendition_reports(track, [*listed, *audio[-1:]], path_to_index) + rendition_reports(
         None, texts, path_to_index

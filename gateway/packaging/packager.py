@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -12,7 +12,7 @@ from gateway.live.next_numbers import NextNumbers
 from gateway.live.pushed_tracks import MediaBudget
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
-from gateway.media.caption_track import CaptionTrack
+from gateway.live.stream_captions import StreamCaptions
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, TimedData, Tracks
 from gateway.packaging.caption_pieces import CaptionCutter
@@ -34,6 +34,7 @@ class SegmentPlan:
     part: wanted seconds of a part; only for CMAF.
     budget: the memory that the stream shares with others; None: it has only its own limits.
     length: shared with the streams of its ladder; None: it shares none.
+    captions: of the stream.
     continues: whether the first numbers are exactly those after the numbers of another node.
     cue_tags: the setting `hls.cue_tags`.
     """
@@ -43,6 +44,7 @@ class SegmentPlan:
     part: float = 0.0
     budget: MediaBudget | None = None
     length: ListLength | None = None
+    captions: StreamCaptions = field(default_factory=lambda: StreamCaptions(tuple))
     continues: bool = False
     cue_tags: bool = False
 
@@ -64,10 +66,10 @@ class Packager:
     moved: whether another node continues the ended stream. Then playlists do not say that they end.
     stopped: whether this packager has stopped for any reason; then nothing changes any more.
 
-    name: of the stream. output: name of the output. Both are for logs.
+    name: of the stream. output: name of the output. Both are for logs. captions: of the stream.
     """
 
-    def __init__(self, name: str, output: str) -> None:
+    def __init__(self, name: str, output: str, captions: StreamCaptions) -> None:
         self._name = name
         self._output = output
         self.cache: dict[object, object] = {}
@@ -87,9 +89,8 @@ class Packager:
         self._failed = False
         self._events = EventReader()
         self._next_numbers: NextNumbers | None = None  # of the stream
-        self.captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # `StreamCaptions.closed`
-        self.texts: Callable[[], tuple[CaptionTrack, ...]] = tuple  # `StreamCaptions.texts`
-        self.cutter: CaptionCutter | None = None
+        self.captions = captions
+        self._cutter = CaptionCutter(captions)
         self._end: asyncio.Future[None] | None = None
 
     @property
@@ -101,8 +102,6 @@ class Packager:
         """Attaches to the stream immediately, so that no GOP is missed before the task of `run` starts."""
         self._end = asyncio.get_running_loop().create_future()
         self._next_numbers = stream.next_numbers
-        self.captions, self.texts = lambda: stream.captions.closed, lambda: stream.captions.texts
-        self.cutter = CaptionCutter(stream.captions)
         stream.attach(self, SinkNeeds(is_urgent=lambda: self._quiet_batches < _QUIET_BATCHES))
 
     async def run(self, stream: Stream) -> None:

@@ -56,7 +56,15 @@ class PackagerFactory(Generic[P, N]):
         next_numbers = self._next.get(stream)
         numbers = next_numbers() if next_numbers is not None else self.first_numbers(stream)
         continues = next_numbers is None and self.output in stream.spec.continues
-        plan = SegmentPlan(seconds, size, self.part, stream.spec.budget, continues=continues, cue_tags=self.cue_tags)
+        plan = SegmentPlan(
+            seconds,
+            size,
+            self.part,
+            stream.spec.budget,
+            captions=stream.captions,
+            continues=continues,
+            cue_tags=self.cue_tags,
+        )
         packager = self.create(stream.name, plan, now, numbers, self.metrics, alignment)
         self._set_last(stream, packager)
         return packager
@@ -68,7 +76,7 @@ class PackagerFactory(Generic[P, N]):
             return packager.numbers  # type: ignore[no-any-return]  # for the next packager
 
         self._next[stream] = numbers
-        weak = ref(stream)  # a strong reference from value to key would keep both in memory
+        weak, name = ref(stream), stream.name  # a strong reference from value to key would keep both in memory
 
         def numbered() -> None:
             stream = weak()
@@ -80,8 +88,12 @@ class PackagerFactory(Generic[P, N]):
             if stream is not None and self._next.get(stream) is numbers:
                 last = numbers()
                 self._next[stream] = lambda: last
+            self.packager_stopped(name, packager)
 
         packager.on_stopped, packager.on_numbered = stopped, numbered
+
+    def packager_stopped(self, name: str, packager: P) -> None:
+        """Called when a packager of the stream `name` has stopped."""
 
 
 class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
@@ -99,14 +111,11 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
         packager = super().make(stream, seconds, size, now)
         if stream.is_source and stream.channel.rewind_reach:
             packager.begin_history(stream.channel.rewind_reach)
-            name, stopped = stream.name, packager.on_stopped
-
-            def remember() -> None:
-                stopped()
-                self._epochs[name] = packager.numbers[1]
-
-            packager.on_stopped = remember
         return packager
+
+    def packager_stopped(self, name: str, packager: TsPackager) -> None:
+        if packager.history is not None:
+            self._epochs[name] = packager.numbers[1]
 
     def _first(self, stream: Stream) -> tuple[int, int, int]:
         """Returns the first segment number, epoch and file name number of a new packager sequence.

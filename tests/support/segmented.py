@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gateway.live.sink import EndReason
+from gateway.live.stream_captions import StreamCaptions
+from gateway.media.caption_track import CaptionTrack
 from gateway.media.track import AccessUnit, MediaTrack, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.packager import Packager, SegmentPlan
@@ -124,9 +126,14 @@ def ts(seconds: float = 2.0, size: int = 5) -> TsPackager:
 
 
 def cmaf(
-    seconds: float = 2.0, size: int = 5, part: float = 0.5, numbers: SequenceNumbers | None = None
+    seconds: float = 2.0,
+    size: int = 5,
+    part: float = 0.5,
+    numbers: SequenceNumbers | None = None,
+    texts: Callable[[], tuple[CaptionTrack, ...]] = tuple,
 ) -> CmafPackager:
-    return CmafPackager("c1", SegmentPlan(seconds, size, part), WALL, numbers or SequenceNumbers(prefix=int(WALL)))
+    plan = SegmentPlan(seconds, size, part, captions=StreamCaptions(texts))
+    return CmafPackager("c1", plan, WALL, numbers or SequenceNumbers(prefix=int(WALL)))
 
 
 def feed(

@@ -1,6 +1,6 @@
 """Writes the playlists and manifests of a CMAF stream."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
@@ -9,7 +9,6 @@ from gateway.formats.dash import mpd
 from gateway.formats.hls.multivariant_playlist import AudioRendition, Variant, multivariant
 from gateway.lib.metrics import Metrics
 from gateway.live.pushed_tracks import NO_INFO, PushedTrack, TrackInfo, labels
-from gateway.media.caption_track import CaptionTrack
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.pixel_aspect import SQUARE, displayed
 from gateway.media.timed_data import AdCue
@@ -19,6 +18,7 @@ from gateway.packaging.caption_files import caption_playlist, subtitle_rendition
 from gateway.packaging.cmaf.dash_manifest import AlternateRendition, AudioLabel, Contents, Epoch, MpdSnapshot
 from gateway.packaging.cmaf.track import CmafTrack, rendition_reports
 from gateway.packaging.date_ranges import DateRanges
+from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.segmenter import target_duration
 from gateway.packaging.timing import VideoTiming, WallClock
 
@@ -38,13 +38,13 @@ class CmafManifests:
     Playlists exist after the first complete segments. Then their Target Durations are fixed. Presentation time is zero
     at the first decode time of the alignment's first epoch.
 
-    seconds: the channel's `hls_time`. alignment: numbers the epochs. metrics: counts segments.
+    alignment: numbers the epochs. metrics: counts segments.
     now: arrival time of the last unit, seconds since 1970.
     """
 
     video: CmafTrack
     audio: CmafTrack
-    seconds: float
+    plan: SegmentPlan
     alignment: Alignment
     now: float
     metrics: Metrics | None = None
@@ -52,8 +52,6 @@ class CmafManifests:
     target: int | None = None  # Target Duration, seconds; None until it is fixed
     epoch: Epoch | None = None  # the current epoch
     ended: bool = False  # the stream has ended
-    captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # `StreamCaptions.closed`
-    texts: Callable[[], tuple[CaptionTrack, ...]] = tuple  # `StreamCaptions.texts`
     publisher_tracks: Tracks | None = None  # the publisher's current tracks
     timing: VideoTiming = field(default_factory=lambda: VideoTiming(VIDEO_CLOCK, None))  # timing of the current video
     ranges: DateRanges = field(default_factory=DateRanges, init=False)
@@ -113,13 +111,13 @@ class CmafManifests:
             size=displayed(header.size, header.aspect or SQUARE) if header is not None and header.size else None,
             frame_rate=self.timing.variant_rate(range),
             audio=AUDIO_GROUP if len(tracks) > 1 or also else None,
-            captions=self.captions(),
+            captions=self.plan.captions.closed,
             range=range,
         )
 
     def master(self, variants: Sequence[Variant] = ()) -> str:
         """Returns `master.m3u8` with media_playlist.MARK after its URIs: this stream, then `variants` (renditions)."""
-        subtitles = subtitle_renditions(self.texts(), "index.m3u8")
+        subtitles = subtitle_renditions(self.plan.captions.texts, "index.m3u8")
         return multivariant([self.variant(), *variants], self._audio_renditions(), subtitles)
 
     def _audio_renditions(self) -> list[AudioRendition]:
@@ -174,7 +172,8 @@ class CmafManifests:
 
     def text_reports(self, path: str) -> str:
         """Returns the rendition reports of the caption tracks. path: to the stream's folder."""
-        return rendition_reports(None, [(f"{t.folder}/index.m3u8", self.main) for t in self.texts()], path)
+        texts = self.plan.captions.texts
+        return rendition_reports(None, [(f"{text.folder}/index.m3u8", self.main) for text in texts], path)
 
     def manifest(self, alternates: Sequence[AlternateRendition] = ()) -> str:
         """Returns `manifest.mpd` with mpd.MARK and mpd.NOW in it.
@@ -196,7 +195,8 @@ class CmafManifests:
         listed = {track.kind for track in (*self._current_tracks(), *(track for track, _ in self._listed_additional()))}
         named = self._named_audio(self._additional) if self._additional else []
         audio = {track.kind: AudioLabel(info.language, name) for track, info, name in named}
-        contents = Contents(frozenset(listed), audio, tuple(self.captions() or ()), tuple(self.texts()))
+        captions = self.plan.captions
+        contents = Contents(frozenset(listed), audio, captions.closed or (), captions.texts)
         return MpdSnapshot(self.tracks, self._epochs, alternates, self.alignment.start_wall, self.now, part, contents)
 
     def _current_tracks(self) -> Sequence[CmafTrack]:
@@ -279,7 +279,7 @@ class CmafManifests:
                 return False
             if not is_source and self.alignment.is_target_undecided:
                 return False
-            target = target_duration(self.seconds, max(track.window.longest for track in complete), forced)
+            target = target_duration(self.plan.seconds, max(track.window.longest for track in complete), forced)
             self.target = self.alignment.fix_target(target)
         assert self.target is not None
         for track in complete:

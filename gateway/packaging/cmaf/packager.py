@@ -68,7 +68,7 @@ class CmafPackager(Packager):
         metrics: Metrics | None = None,
         alignment: Alignment | None = None,
     ) -> None:
-        super().__init__(name, "cmaf")
+        super().__init__(name, "cmaf", plan.captions)
         alignment = alignment or Alignment()
         alignment.next_epoch = max(alignment.next_epoch, numbers.epoch)
         self._alignment = alignment
@@ -83,7 +83,7 @@ class CmafPackager(Packager):
         self._epochs = 0  # epochs that this packager has begun
         self._video = CmafTrack("video", plan, numbers.video, self.waiters)
         self._audio = CmafTrack("audio", plan, numbers.audio, self.waiters)
-        self.manifests = CmafManifests(self._video, self._audio, plan.seconds, alignment, now, metrics)
+        self.manifests = CmafManifests(self._video, self._audio, plan, alignment, now, metrics)
         self._is_new_epoch = True  # whether nothing of this epoch was packaged yet
         self._video_builder: VideoTrackBuilder | None = None
         self._default = AudioPackaging(self._audio, self._video, self.manifests, self._segmenter)
@@ -116,7 +116,6 @@ class CmafPackager(Packager):
         if stream.is_source:
             self.follow_tracks(stream)
         super().begin(stream)
-        self.manifests.captions, self.manifests.texts = self.captions, self.texts
 
     def follow_tracks(self, stream: Stream) -> None:
         """Packages the additional audio tracks of a source, also those that come later."""
@@ -168,7 +167,7 @@ class CmafPackager(Packager):
     def take_tracks(self, tracks: Tracks) -> None:
         manifests = self.manifests
         previous, manifests.publisher_tracks = manifests.publisher_tracks, tracks
-        cut = self.cutter.cut if self.cutter is not None else None
+        cut = self._cutter.cut
         self._video.cut_captions, self._audio.cut_captions = (cut, None) if tracks.video is not None else (None, cut)
         self._video.announced_bitrate = _announced_bitrate(tracks, "videodatarate")
         self._audio.announced_bitrate = _announced_bitrate(tracks, "audiodatarate")

@@ -123,7 +123,7 @@ class TsPackager(Packager):
         metrics: Metrics | None = None,
         alignment: Alignment | None = None,
     ) -> None:
-        super().__init__(name, "hls")
+        super().__init__(name, "hls", plan.captions)
         self._metrics = metrics
         self._alignment = alignment
         self._seconds = plan.seconds
@@ -197,7 +197,7 @@ class TsPackager(Packager):
             codecs=tuple(codecs.codec_string(track) for track in tracks or ()),
             size=codecs.display_size(video) if video is not None else None,
             frame_rate=self._timing.variant_rate(range),
-            captions=self.captions(),
+            captions=self.captions.closed,
             range=range,
         )
 
@@ -475,7 +475,7 @@ class TsPackager(Packager):
             self.history.add(self._number, PastSegment(name, duration, wall, self._epoch, self._start))
             window.show()  # a playlist with `rewind` lists more than the window
         start = self._date_time()
-        captions = self.cutter.cut(start, start + end - self._start, VIDEO_CLOCK) if self.cutter is not None else None
+        captions = self._cutter.cut(start, start + end - self._start, VIDEO_CLOCK)
         if removed := window.add(
             Segment(self._number, uri, duration, body, lines, self._epoch, wall, captions=captions)
         ):

@@ -246,9 +246,8 @@ def test_a_publisher_that_stays_late_begins_a_period_with_right_dates() -> None:
 
 
 def test_captions_that_begin_later_are_listed_in_another_period() -> None:
-    packager = cmaf(size=20)
     texts = (CaptionTrack("TEXT", "English", "en"),)
-    packager.manifests.texts = lambda: texts if packager.manifests.now > WALL + 7 else ()
+    packager = cmaf(size=20, texts=lambda: texts if packager.manifests.now > WALL + 7 else ())
     found = versions(packager, Timetable(seconds=15))
     assert_periods_stay(found)
     one, two = found[-1][0].findall(NS + "Period")
@@ -309,8 +308,7 @@ def test_a_period_ends_with_the_tracks_that_go_on_when_a_publisher_returns_witho
 
 
 def test_captions_follow_the_sound_when_a_publisher_returns_without_pictures() -> None:
-    packager = cmaf()
-    packager.manifests.texts = lambda: (CaptionTrack("TEXT", "English", "en"),)
+    packager = cmaf(texts=lambda: (CaptionTrack("TEXT", "English", "en"),))
     feed(packager, Timetable(seconds=10), Timetable(seconds=30, start=11, video=None), end=False)
     audio = packager.manifests.track("audio")
     assert audio is not None

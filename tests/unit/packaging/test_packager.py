@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from gateway.live.sink import EndReason
+from gateway.live.stream_captions import StreamCaptions
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Tracks
 from gateway.packaging.packager import Packager
@@ -16,7 +17,7 @@ from tests.support.builders import AUDIO, VIDEO, picture
 
 class Noting(Packager):
     def __init__(self) -> None:
-        super().__init__("c1", "noting")
+        super().__init__("c1", "noting", StreamCaptions(tuple))
         self.taken: list[object] = []
 
     def take_tracks(self, tracks: Tracks) -> None:
