@@ -3,10 +3,11 @@
 import time
 import unicodedata
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp import web
 
+from gateway.adapters.local.credentials import TokenVerifier
 from gateway.api.login_sessions import ApiUser, LoginLimits, LoginSession, LoginSessions
 from gateway.api.openid_provider import OpenIdProvider
 from gateway.lib.attempt_limiter import Attempt, attempt_pause
@@ -25,17 +26,6 @@ LOGIN: Final = web.RequestKey("login", LoginSession)  # only if a cookie authori
 _CACHE_SECONDS: Final = 3.0  # seconds between reads of the store: anybody may ask whether there are users
 
 
-class AdminToken(Protocol):
-    """The admin token. It can be replaced at run time."""
-
-    @property
-    def mark(self) -> str:
-        """A text that differs for every token."""
-
-    def verify(self, token: str) -> bool:
-        """Whether this is the token, in constant time."""
-
-
 class Authenticators:
     """The users of the API and the ways to authenticate them.
 
@@ -46,7 +36,7 @@ class Authenticators:
     def __init__(
         self,
         store: ConsoleStore,
-        token: AdminToken,
+        token: TokenVerifier,
         limits: LoginLimits,
         *,
         refusals_per_minute: int,

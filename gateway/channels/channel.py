@@ -294,7 +294,9 @@ def changes(
     for name, value in changed.items():
         fields.check(name, value)
     if slugs.SLUG in changed:
-        changed |= slugs.with_old_slug(channel, changed[slugs.SLUG], time.time() if now is None else now)
+        changed |= slugs.with_old_slug(
+            channel.slug, channel.old_slugs, changed[slugs.SLUG], time.time() if now is None else now
+        )
     if expiry.FIELD in changed:
         changed |= with_new_key(channel, changed[expiry.FIELD], secrets)
     _check_size({**channel.item, **changed}, limit)

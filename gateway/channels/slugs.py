@@ -1,16 +1,14 @@
-"""Readable names of channels in addresses: which texts may be slugs, and which channel each of them leads to."""
+"""Readable names of channels in addresses: which texts may be slugs."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 SLUG: Final = "slug"
 OLD_SLUGS: Final = "oldSlugs"  # earlier slugs of a channel, with the time of their end in seconds since 1970
 MAX_LENGTH: Final = 64
 MAX_OLD: Final = 8  # earlier slugs that a channel remembers; with one more, the oldest is forgotten
-MAX_NAMES: Final = 20_000  # names in a table
 _SLUG: Final = re.compile(r"[a-z0-9-]{2,64}", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.ASCII)
 # The first parts of paths that some listener answers itself, also those that this version only plans.
@@ -38,22 +36,6 @@ RESERVED: Final = frozenset(
 )
 
 
-class Named(Protocol):
-    """A channel, as far as this file needs it."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def slug(self) -> str: ...
-
-    @property
-    def old_slugs(self) -> Mapping[str, int]: ...
-
-    @property
-    def public_name(self) -> str: ...
-
-
 @lru_cache(4_096)
 def is_slug(text: str) -> bool:
     """Whether the text has the form of a slug: lower-case letters, digits and hyphens, and no UUID."""
@@ -73,42 +55,12 @@ def read_slug(value: Any) -> str:
     return value
 
 
-def with_old_slug(channel: Named, slug: str, now: float) -> dict[str, Any]:
-    """Returns the field with the earlier slugs, after a change of the slug. now: seconds since 1970."""
-    old: dict[str, int] = {name: ended for name, ended in channel.old_slugs.items() if name != slug}
-    if channel.slug:
-        old[channel.slug] = int(now)
-    return {OLD_SLUGS: dict(sorted(old.items(), key=lambda entry: entry[1])[-MAX_OLD:])}
+def with_old_slug(ended: str, earlier: Mapping[str, int], slug: str, now: float) -> dict[str, Any]:
+    """Returns the field with the earlier slugs, after a change of the slug.
 
-
-@dataclass(frozen=True, slots=True)
-class NamedChannel:
-    """The channel that a name leads to. name: the one to show now: its slug, else its id."""
-
-    id: str
-    name: str
-
-
-def name_table(channels: Iterable[Named]) -> dict[str, NamedChannel]:
-    """Returns the channel of each name: of ids that look like slugs, slugs, then earlier slugs that are free.
-
-    Of several channels that had a slug, the last one has it. At most MAX_NAMES names.
+    ended: the slug until now. earlier: those before it. slug: the new one. now: seconds since 1970.
     """
-    table: dict[str, NamedChannel] = {}
-    old: dict[str, tuple[int, NamedChannel]] = {}
-    for channel in sorted(channels, key=lambda channel: channel.id):
-        target = NamedChannel(channel.id, channel.public_name)
-        if is_slug(channel.id):
-            table[channel.id] = NamedChannel(channel.id, channel.id)
-        if channel.slug:
-            table.setdefault(channel.slug, target)
-        for slug, ended in channel.old_slugs.items():
-            if slug not in old or old[slug][0] < ended:
-                old[slug] = ended, target
-    names = {**{slug: target for slug, (_, target) in old.items()}, **table}
-    return dict(list(names.items())[-MAX_NAMES:])
-
-
-def table_lines(table: Mapping[str, NamedChannel]) -> Iterator[dict[str, str]]:
-    """Yields the entries of a table for other nodes."""
-    return ({SLUG: slug, "id": target.id, "name": target.name} for slug, target in table.items())
+    old: dict[str, int] = {name: until for name, until in earlier.items() if name != slug}
+    if ended:
+        old[ended] = int(now)
+    return {OLD_SLUGS: dict(sorted(old.items(), key=lambda entry: entry[1])[-MAX_OLD:])}

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwner, MediaOwners
 from gateway.channels.names import PULL_HEADER, channel_of, is_channel_id, is_stream_name, pull_mark
-from gateway.channels.slugs import RESERVED, NamedChannel
+from gateway.channels.slugs import RESERVED
 from gateway.channels.stores import find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, moved, not_allowed, preflight, service_unavailable, text
@@ -36,7 +36,7 @@ from gateway.playback.posters import Posters
 from gateway.playback.recording_files import NO_RECORDING
 from gateway.playback.reports import PATH as REPORT
 from gateway.playback.reports import TAKEN, ViewerReports
-from gateway.playback.slugs import Slugs
+from gateway.playback.slugs import NamedChannel, Slugs
 from gateway.playback.status import StatusResponder
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
 from gateway.webrtc.signalling import FRAGMENT, SDP

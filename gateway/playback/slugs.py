@@ -1,21 +1,32 @@
 """Finds the channels of readable names in addresses, in a table that is read seldom."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.channels.channel import Channel
-from gateway.channels.slugs import NamedChannel, is_slug
+from gateway.channels.slugs import SLUG, is_slug
 from gateway.channels.stores import ChannelReader
 from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.tasks import Tasks
 from gateway.playback.public_channels import SharedRead
 from gateway.ports.errors import NoSuchChannel
 
-NameTable = Mapping[str, NamedChannel]
-
 SECONDS: Final = 10.0  # between two reads because of unknown names
 _REFRESH_SECONDS: Final = 60.0  # after which a known name causes a read, in the background
 _WAIT_SECONDS: Final = 2.0  # longest wait of a request
+MAX_NAMES: Final = 20_000  # names in a table
+
+
+@dataclass(frozen=True, slots=True)
+class NamedChannel:
+    """The channel that a name leads to. name: the one to show now: its slug, else its id."""
+
+    id: str
+    name: str
+
+
+NameTable = Mapping[str, NamedChannel]
 
 
 class Slugs:
@@ -89,3 +100,28 @@ class KnownChannels:
         if await self._slugs.is_unknown(id):
             raise NoSuchChannel(id)
         return await self._store.get(id)
+
+
+def name_table(channels: Iterable[Channel]) -> dict[str, NamedChannel]:
+    """Returns the channel of each name: of ids that look like slugs, slugs, then earlier slugs that are free.
+
+    Of several channels that had a slug, the last one has it. At most MAX_NAMES names.
+    """
+    table: dict[str, NamedChannel] = {}
+    old: dict[str, tuple[int, NamedChannel]] = {}
+    for channel in sorted(channels, key=lambda channel: channel.id):
+        target = NamedChannel(channel.id, channel.public_name)
+        if is_slug(channel.id):
+            table[channel.id] = NamedChannel(channel.id, channel.id)
+        if channel.slug:
+            table.setdefault(channel.slug, target)
+        for slug, ended in channel.old_slugs.items():
+            if slug not in old or old[slug][0] < ended:
+                old[slug] = ended, target
+    names = {**{slug: target for slug, (_, target) in old.items()}, **table}
+    return dict(list(names.items())[-MAX_NAMES:])
+
+
+def table_lines(table: Mapping[str, NamedChannel]) -> Iterator[dict[str, str]]:
+    """Yields the entries of a table for other nodes."""
+    return ({SLUG: slug, "id": target.id, "name": target.name} for slug, target in table.items())

@@ -8,13 +8,13 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.channels.names import is_channel_id
 from gateway.channels.site import Site
-from gateway.channels.slugs import MAX_NAMES, SLUG, NamedChannel, is_slug
+from gateway.channels.slugs import SLUG, is_slug
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.peers import Peers
 from gateway.lib import bounded_json
 from gateway.playback.public_channels import MAX_CHANNELS, Entries, first_entries
-from gateway.playback.slugs import NameTable
+from gateway.playback.slugs import MAX_NAMES, NamedChannel, NameTable
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from proxy.edge.gateways import Gateways
 

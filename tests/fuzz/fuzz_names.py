@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of, is_channel_id, is_stream_name
-from gateway.channels.slugs import OLD_SLUGS, RESERVED, is_slug, name_table, read_slug
+from gateway.channels.slugs import OLD_SLUGS, RESERVED, is_slug, read_slug
 from gateway.http.request import RequestError, decode_path
+from gateway.playback.slugs import name_table
 from gateway.protocols.rtmp.url import app_allowed, parse_url, resolve
 
 SEEDS = [

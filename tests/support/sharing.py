@@ -15,7 +15,6 @@ from gateway.api.route import Route
 from gateway.api.routes import ROUTES
 from gateway.api.sessions import REMOTE_VIEWERS
 from gateway.channels.media_owners import StoredDeletions
-from gateway.channels.slugs import NamedChannel
 from gateway.cluster.calls.cluster_client import ClusterClient
 from gateway.cluster.calls.diagnosis_operations import DiagnosisOperations
 from gateway.cluster.calls.forwarded_requests import FORWARDED, ForwardedRequests
@@ -34,6 +33,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
+from gateway.playback.slugs import NamedChannel
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from gateway.protocols import nodes

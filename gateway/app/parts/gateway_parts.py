@@ -20,11 +20,10 @@ from gateway.app.parts.pushes import Pushes, build_pushes
 from gateway.app.viewer_parts import ViewerParts, build_viewers
 from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.media_owners import StoredDeletions
-from gateway.channels.slugs import name_table
 from gateway.outputs.clips.clip_service import ClipService
 from gateway.outputs.clips.sources import ClipSources
 from gateway.playback.site import stored_site
-from gateway.playback.slugs import NameTable
+from gateway.playback.slugs import NameTable, name_table
 from gateway.ports.cluster_queries import ClusterQueries, SingleNode
 
 if TYPE_CHECKING:

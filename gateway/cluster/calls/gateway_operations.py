@@ -10,7 +10,6 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import MEDIA
 from gateway.channels.names import is_channel_id, is_stream_name
-from gateway.channels.slugs import NamedChannel, table_lines
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.calls.node_endpoint import Operation
 from gateway.cluster.calls.node_rpc import NotHeldHere, OperationSpec, json_response, lines, node_operations
@@ -25,6 +24,7 @@ from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.stream import Stream
 from gateway.playback.public_channels import live_public_channels
+from gateway.playback.slugs import NamedChannel, table_lines
 from gateway.ports.errors import InvalidField
 from gateway.reports.nms_streams import entries
 from gateway.reports.sessions import PROTOCOLS, sessions

@@ -1,49 +1,18 @@
 """An additional track of a recording: holds its units until the default tracks have reached their time."""
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.live.pushed_tracks import PushedTrack
 from gateway.media import codecs
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Kind, MediaTrack
+from gateway.media.track import AccessUnit, Kind
+from gateway.outputs.recording.mp4_piece import AdditionalMedia, AdditionalSample, Mp4Piece
 from gateway.packaging.timing import AudioTiming, VideoTiming
 
 _ROUNDING: Final = VIDEO_CLOCK // 200  # like that of the cutter
 _MAX_HELD: Final = 500  # units of a track that is ahead of the default tracks
-
-
-@dataclass(frozen=True, slots=True)
-class AdditionalMedia:
-    """An additional track, for a piece. timescale: ticks a second of its times."""
-
-    name: str
-    track: MediaTrack
-    timescale: int
-    language: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class AdditionalSample:
-    """A unit of an additional track. time: decode time, in its ticks. length: ticks; 0: until the next unit."""
-
-    time: int
-    cts: int
-    length: int
-    key: bool
-    payload: bytes
-
-
-class AdditionalPiece(Protocol):
-    """A piece that takes additional tracks."""
-
-    @property
-    def closed(self) -> bool: ...
-
-    def add_additional(self, media: AdditionalMedia, sample: AdditionalSample) -> None: ...
 
 
 class AdditionalTrack:
@@ -70,7 +39,7 @@ class AdditionalTrack:
         info = pushed.info
         self.media = AdditionalMedia(pushed.name, track, scale, info.language, info.label)
         self._held: deque[tuple[int, int, AdditionalSample]] = deque()  # decode and presentation time, 90 kHz
-        self._piece: AdditionalPiece | None = None
+        self._piece: Mp4Piece | None = None
 
     def hold(self, unit: AccessUnit) -> None:
         """Holds a unit until `write`. Above _MAX_HELD units the oldest one is dropped. Hot path."""
@@ -93,9 +62,7 @@ class AdditionalTrack:
             self._held.popleft()
             self.dropped += 1
 
-    def write(
-        self, until: int | None, cut: int, previous: AdditionalPiece | None, current: AdditionalPiece | None
-    ) -> None:
+    def write(self, until: int | None, cut: int, previous: Mp4Piece | None, current: Mp4Piece | None) -> None:
         """Writes the held units up to `until` (90 kHz); None: all of them.
 
         cut: presentation time of the first picture of `current`, 90 kHz.

@@ -11,7 +11,6 @@ from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
 from gateway.media.random_access import RandomAccess, RandomAccessOf, random_access_of
 from gateway.media.track import Kind, MediaTrack
-from gateway.outputs.recording.additional_track import AdditionalMedia, AdditionalSample
 from gateway.outputs.recording.cutter import PieceStart
 
 _SECOND: Final = VIDEO_CLOCK
@@ -19,6 +18,28 @@ _MAX_BYTES: Final = 4_000_000  # of media; a second with more bytes becomes seve
 _LONGEST: Final = 2**32 - 1  # ticks of a picture: the field of its duration has 32 bits
 _VIDEO_ID, _AUDIO_ID, _FIRST_ADDITIONAL_ID = 1, 2, 3
 _VIDEO_GROUP, _AUDIO_GROUP = 1, 2  # alternate groups: players play one track of each
+
+
+@dataclass(frozen=True, slots=True)
+class AdditionalMedia:
+    """An additional track, for a piece. timescale: ticks a second of its times."""
+
+    name: str
+    track: MediaTrack
+    timescale: int
+    language: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdditionalSample:
+    """A unit of an additional track. time: decode time, in its ticks. length: ticks; 0: until the next unit."""
+
+    time: int
+    cts: int
+    length: int
+    key: bool
+    payload: bytes
 
 
 @dataclass(slots=True)

@@ -6,8 +6,9 @@ import pytest
 
 from gateway.api.routes import ROUTES
 from gateway.channels.channel import Channel, changes
-from gateway.channels.slugs import MAX_OLD, OLD_SLUGS, RESERVED, NamedChannel, is_slug, name_table, read_slug
+from gateway.channels.slugs import MAX_OLD, OLD_SLUGS, RESERVED, is_slug, read_slug
 from gateway.channels.stream_key import SigningSecrets
+from gateway.playback.slugs import NamedChannel, name_table
 from gateway.ports.errors import InvalidField
 from tests.support.playback import playing
 

@@ -13,7 +13,6 @@ import pytest
 from gateway.channels.channel import Channel
 from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.deleted_channel import DeletedChannel
-from gateway.channels.slugs import NamedChannel
 from gateway.cluster.calls.gateway_operations import GatewayOperations
 from gateway.cluster.calls.node_endpoint import HOP, Operation
 from gateway.cluster.calls.node_rpc import LINES
@@ -24,6 +23,7 @@ from gateway.http.response import Response
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
+from gateway.playback.slugs import NamedChannel
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Events
 from tests.support.admin import SPECS

@@ -5,7 +5,6 @@ from collections import Counter
 import pytest
 
 from gateway.channels.names import PULL_HEADER, pull_mark
-from gateway.channels.slugs import NamedChannel
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.http.request import Request
 from gateway.http.response import Response
@@ -23,7 +22,7 @@ from gateway.playback.pages import Pages
 from gateway.playback.play import PlayAdmission
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter
-from gateway.playback.slugs import Slugs
+from gateway.playback.slugs import NamedChannel, Slugs
 from tests.support import builders
 from tests.support.builders import FAR, channel
 from tests.support.playback import Channels

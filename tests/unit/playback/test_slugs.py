@@ -7,10 +7,9 @@ import asyncio
 import pytest
 
 from gateway.channels.channel import Channel
-from gateway.channels.slugs import name_table
 from gateway.lib.clocks import Clocks
 from gateway.lib.tasks import Tasks
-from gateway.playback.slugs import SECONDS, KnownChannels, Slugs
+from gateway.playback.slugs import SECONDS, KnownChannels, Slugs, name_table
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 
 ID = "70ef9b07-adbe-478d-b098-d7c8efd84a98"

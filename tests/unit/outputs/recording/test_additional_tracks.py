@@ -12,9 +12,9 @@ from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.pushed_tracks import PushedTrack, TrackInfo
 from gateway.media.track import Kind, Tracks
-from gateway.outputs.recording.additional_track import AdditionalMedia, AdditionalSample, AdditionalTrack
+from gateway.outputs.recording.additional_track import AdditionalTrack
 from gateway.outputs.recording.cutter import Cutter, PieceStart
-from gateway.outputs.recording.mp4_piece import Mp4Piece
+from gateway.outputs.recording.mp4_piece import AdditionalMedia, AdditionalSample, Mp4Piece
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
 
