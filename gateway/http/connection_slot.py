@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.tasks import Tasks
-
-
-class SlotOwner(Protocol):
-    """The part of the server that a slot uses."""
-
-    scheduler: ReadScheduler
-    tasks: Tasks
-
-    def release(self, slot: ConnectionSlot) -> None:
-        """Called when the connection is closed. Idempotent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -26,29 +16,22 @@ class ConnectionSlot:
 
     addresses: the peer and the client behind a proxy. The connection uses the quota of each.
     over_quota: whether its address already had too many connections.
+    scheduler, tasks: of the server, for a protocol that takes over the connection. The server logs the tasks' errors.
     transport: None before the end of the TLS handshake.
     lent_by: the transport of an HTTP/2 connection, one of whose streams has the slot now; it stays after the stream.
     """
 
-    _server: SlotOwner
     addresses: tuple[str, ...]
     over_quota: bool
+    scheduler: ReadScheduler
+    tasks: Tasks
+    _release: Callable[[ConnectionSlot], None]
     transport: asyncio.Transport | None = None
     lent_by: asyncio.Transport | None = None
-
-    @property
-    def scheduler(self) -> ReadScheduler:
-        """The scheduler for a protocol that takes over the connection and is read in turns."""
-        return self._server.scheduler
-
-    @property
-    def tasks(self) -> Tasks:
-        """The tasks of the server, for a protocol that takes over the connection. The server logs their errors."""
-        return self._server.tasks
 
     def release(self) -> None:
         """Called when the connection is closed. Idempotent."""
         if self.lent_by is not None:
             self.transport, self.lent_by = self.lent_by, None
         else:
-            self._server.release(self)
+            self._release(self)

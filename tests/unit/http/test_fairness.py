@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from gateway.http import connection as connection_module
-from gateway.http import server
+from gateway.http import connection_server
 from gateway.http.response import Response, accepts_gzip, text
 from tests.support.http import Listener, serving
 from tests.support.waiting import until
@@ -152,7 +152,7 @@ async def test_the_number_of_concurrent_compressions_is_bounded(monkeypatch):
     monkeypatch.setattr(Response, "gzipped", gzipped)
     async with serving(lambda request: Response(200, LARGE, compress=True)) as listener:
         await asyncio.gather(*[listener.get("/", Accept_Encoding="gzip") for _ in range(8)])
-    assert most == server._MAX_COMPRESSING
+    assert most == connection_server._MAX_COMPRESSING
 
 
 @pytest.mark.parametrize(
