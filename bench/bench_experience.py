@@ -11,7 +11,6 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
-from gateway.api.hub_samples import HubSamples
 from gateway.app.parts.diagnosis import NodeValues
 from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.history import History
@@ -23,6 +22,7 @@ from gateway.live.stream import Stream
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.reports import RequestReports
 from gateway.ports.events import Events
+from gateway.reports.hub_samples import HubSamples
 from gateway.reports.node_status import NodeStatus
 from tests.support import builders
 

@@ -1,18 +1,55 @@
 """The captions of a live channel: shows the tracks and their last text, and takes captions."""
 
-from aiohttp import web
+from typing import Annotated
 
-from gateway.api import caption_schemas
+from aiohttp import web
+from pydantic import Field
+
 from gateway.api.answers import BadRequest, Conflict, answer
 from gateway.api.body import read
 from gateway.api.channels import stored_channel
 from gateway.api.moments import read_moment
 from gateway.api.route import operation
+from gateway.api.schema_base import Body, ExpectedText, Schema
 from gateway.api.sessions import source_stream
 from gateway.live.posted_captions import PostedCaption, post_caption
+from gateway.media.labels import LANGUAGE
+from gateway.media.timed_data import MAX_TEXT
 
 
-@operation(list[caption_schemas.Captions])
+class Captions(Schema):
+    """Captions that viewers can choose. found: whether any arrived since the channel is live. last: their last text."""
+
+    source: str
+    language: str
+    label: str
+    default: bool
+    found: bool
+    last: str
+
+
+class NewCaption(Body):
+    """A caption. from, to: ISO form or seconds since 1970."""
+
+    text: Annotated[
+        str,
+        Field(max_length=MAX_TEXT, pattern=r"\S"),
+        ExpectedText(f"expected text of 1 to {MAX_TEXT} characters"),
+    ]
+    language: Annotated[
+        str, Field(pattern=f"^{LANGUAGE.pattern}$"), ExpectedText("expected a language such as en or pt-BR")
+    ] = ""
+    from_: Annotated[str | float | None, Field(alias="from"), ExpectedText("expected a time")] = None
+    to: Annotated[str | float | None, ExpectedText("expected a time")] = None
+
+
+class AcceptedCaption(Schema):
+    """A caption that viewers get."""
+
+    accepted: bool
+
+
+@operation(list[Captions])
 async def show(request: web.Request) -> web.Response:
     """Show the captions of a channel.
 
@@ -33,7 +70,7 @@ async def show(request: web.Request) -> web.Response:
     return answer(found)
 
 
-@operation(caption_schemas.AcceptedCaption, body=caption_schemas.NewCaption, status=202, statuses=(409, 429))
+@operation(AcceptedCaption, body=NewCaption, status=202, statuses=(409, 429))
 async def post(request: web.Request) -> web.Response:
     """Show a caption to the viewers of a live channel.
 
@@ -41,7 +78,7 @@ async def post(request: web.Request) -> web.Response:
     takes.
     """
     channel = await stored_channel(request)
-    body = await read(request, caption_schemas.NewCaption)
+    body = await read(request, NewCaption)
     start, end = (
         None if value is None else read_moment(value, name) for name, value in (("from", body.from_), ("to", body.to))
     )

@@ -31,7 +31,6 @@ from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.cues import CUES
 from gateway.api.events import EVENT_LOG
 from gateway.api.history import RECORDER, TRAFFIC
-from gateway.api.hub_samples import HubSamples
 from gateway.api.inputs import PREVIEWS
 from gateway.api.ivs import IVS
 from gateway.api.login_sessions import LoginLimits
@@ -64,6 +63,7 @@ from gateway.live.stream import Stream
 from gateway.outputs.storage.recording_index import RecordingIndex
 from gateway.ports.cluster_queries import SingleNode
 from gateway.ports.events import Events
+from gateway.reports.hub_samples import HubSamples
 from gateway.reports.node_status import NodeStatus
 from gateway.reports.push_servers import KeyServers
 from gateway.settings.models import EventsSettings

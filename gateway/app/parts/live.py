@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from gateway.api.hub_samples import HubSamples
 from gateway.app.node_parts import NodeParts
 from gateway.app.parts.backends import Backends
 from gateway.app.parts.output_factory import OutputFactory
@@ -17,6 +16,7 @@ from gateway.packaging.backlog import Backlogs
 from gateway.packaging.rtp.output import KIND as WHEP
 from gateway.playback.public_channels import viewer_count
 from gateway.ports.events import Event, Events, EventType
+from gateway.reports.hub_samples import HubSamples
 from gateway.settings import Settings
 
 

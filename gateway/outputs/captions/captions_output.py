@@ -1,7 +1,9 @@
 """CaptionsOutput: sends the sound of a stream to a speech worker, and puts its words into the stream as captions."""
 
 import asyncio
+import textwrap
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import structlog
@@ -12,14 +14,14 @@ from gateway.lib.waiting import wait_at_most
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
+from gateway.media.timed_data import CaptionText
 from gateway.media.track import TimedData
-from gateway.outputs.captions.caption_texts import captions_of
 from gateway.outputs.captions.sound_queue import SoundQueue
 from gateway.ports.errors import OutputUnsupported
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.messages import WorkerMessage
-from gateway.workers.speech_protocol import read_words
+from gateway.workers.speech_protocol import Words, read_words
 from gateway.workers.worker_pool import WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -30,6 +32,8 @@ HANG_SECONDS: Final = 20.0  # without taking sound that waits: the engine counts
 _LOAD_SECONDS: Final = 120.0  # the same while it loads its model
 _WATCH_SECONDS: Final = 0.5
 _FINISH_SECONDS: Final = 1.0
+MAX_CHARACTERS: Final = 84  # of a caption: two lines of 42
+SHOWN_MS: Final = 2_000  # for which a caption is shown at least, after it became known and after its last word
 
 
 class CaptionsOutput:
@@ -149,3 +153,18 @@ class CaptionsOutput:
     def _on_failed(self, body: bytes) -> None:
         reason = body.decode("utf-8", "replace")[:300]
         raise OutputUnsupported(f"the engine {self._engine.partition(':')[0]} cannot be used: {reason}")
+
+
+def captions_of(words: Words, known: int, language: str) -> Iterator[CaptionText]:
+    """Yields the captions of a result, in order.
+
+    words: in seconds of the stream. known: the newest time of the stream, in ms. language: see CaptionText.
+    A long text is split between words, and its time is shared out by length.
+    """
+    parts = textwrap.wrap(words.text, MAX_CHARACTERS, break_on_hyphens=False)
+    start, length = words.start * 1000, (words.end - words.start) * 1000
+    total, before = sum(map(len, parts)), 0
+    for part in parts:
+        begin, before = start + length * before / total, before + len(part)
+        end = max(known, start + length * before / total) + SHOWN_MS
+        yield CaptionText(part, round(begin), round(end), language, is_speech=True)

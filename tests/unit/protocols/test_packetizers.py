@@ -14,8 +14,7 @@ from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.protocols.rtp.depacketizers import FrameDepacketizer, NalDepacketizer
 from gateway.protocols.rtp.packetizers.av1 import Av1Packetizer
 from gateway.protocols.rtp.packetizers.nal_units import H264Packetizer, H265Packetizer
-from gateway.protocols.rtp.packetizers.opus import OpusPacketizer
-from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, RtpPacketizer, packetizer_of
+from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, OpusPacketizer, RtpPacketizer, packetizer_of
 from gateway.protocols.rtp.packetizers.vp8 import Vp8Packetizer
 from gateway.protocols.rtp.packetizers.vp9 import Vp9Packetizer
 from gateway.protocols.rtp.packets import RtpPacket

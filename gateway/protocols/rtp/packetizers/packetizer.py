@@ -7,7 +7,6 @@ from typing import Final, Protocol
 from gateway.media.track import Codec, MediaTrack
 from gateway.protocols.rtp.packetizers.av1 import Av1Packetizer
 from gateway.protocols.rtp.packetizers.nal_units import H264Packetizer, H265Packetizer
-from gateway.protocols.rtp.packetizers.opus import OpusPacketizer
 from gateway.protocols.rtp.packetizers.vp8 import Vp8Packetizer
 from gateway.protocols.rtp.packetizers.vp9 import Vp9Packetizer
 
@@ -32,6 +31,16 @@ class RtpPacketizer(Protocol):
         unit_payload, key: of the AccessUnit. limit: bytes of a payload, 100 to 65,000.
         Raises InvalidData for a unit that its codec does not allow.
         """
+
+
+class OpusPacketizer:
+    """Opus (RFC 7587). Never splits: §4.2 has no fragments, and Opus of 20 ms has at most 1,275 bytes."""
+
+    def for_burst(self, pictures: int) -> OpusPacketizer:
+        return self
+
+    def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:
+        return [unit_payload] if unit_payload else []
 
 
 def packetizer_of(track: MediaTrack) -> RtpPacketizer | None:

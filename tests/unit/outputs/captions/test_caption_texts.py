@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.media.timed_data import CaptionText
-from gateway.outputs.captions.caption_texts import MAX_CHARACTERS, SHOWN_MS, captions_of
+from gateway.outputs.captions.captions_output import MAX_CHARACTERS, SHOWN_MS, captions_of
 from gateway.workers.speech_protocol import Words
 
 
