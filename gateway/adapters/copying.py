@@ -104,7 +104,7 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {kind}{'s' if n != 1 else ''}" for kind, n in counts.items()) or "nothing"
 
 
-class Part(Protocol):
+class RecordPart(Protocol):
     """One kind of records. A repeated copy changes only what differs, so that an interrupted one can be continued."""
 
     def read(self, stores: Stores) -> AsyncIterator[list[Record]]:
@@ -114,7 +114,7 @@ class Part(Protocol):
         """Stores the records of a page, in place of those with their keys."""
 
 
-async def copy(part: Part, source: Stores, target: Stores, copied: Callable[[Counter[str]], None]) -> set[int]:
+async def copy(part: RecordPart, source: Stores, target: Stores, copied: Callable[[Counter[str]], None]) -> set[int]:
     """Copies the records of a part and returns their digests. copied: is called with the numbers so far, by kind.
 
     Raises StoreUnavailable. Records that only the target has stay there. Needs 70 bytes of memory for each record.
@@ -134,7 +134,7 @@ async def copy(part: Part, source: Stores, target: Stores, copied: Callable[[Cou
     return digests
 
 
-async def differing(part: Part, source: Stores, target: Stores, digests: Set[int]) -> list[str]:
+async def differing(part: RecordPart, source: Stores, target: Stores, digests: Set[int]) -> list[str]:
     """Returns the keys of the copied records that the target lacks, or has with other values."""
     missing = set(digests)
     pages = part.read(target)
@@ -238,7 +238,7 @@ class _Events:
         await stores.events.append([record.stored for record in records])
 
 
-PARTS: Final[Mapping[str, Part]] = {
+PARTS: Final[Mapping[str, RecordPart]] = {
     "channels": _Channels(),
     "users": _Users(),
     "films": _Films(),

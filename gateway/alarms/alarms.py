@@ -20,7 +20,7 @@ from urllib.parse import quote
 import structlog
 
 from gateway.alarms.delivery import Delivery
-from gateway.alarms.fault import Fault, FaultKind, Message, describe
+from gateway.alarms.fault import AlarmMessage, Fault, FaultKind, describe
 from gateway.alarms.fault_board import OF_STREAM, FaultBoard
 from gateway.alarms.rule import AlarmRule, StoredRules
 from gateway.alarms.target import parse
@@ -256,15 +256,15 @@ class Alarms:
         except GatewayError:
             return id
 
-    def _queue(self, rule: AlarmRule, message: Message) -> None:
+    def _queue(self, rule: AlarmRule, message: AlarmMessage) -> None:
         self._sent.setdefault(rule.name, deque()).append(time.time())
         self._delivery.queue(rule.to, message)
 
     def _message(
         self, rule: AlarmRule, state: str, kind: str, channel: str, title: str, text: str, page: str
-    ) -> Message:
+    ) -> AlarmMessage:
         link = f"{self.stored.console}/{page}" if self.stored.console else ""
-        return Message(uuid.uuid4().hex, time.time(), rule.name, state, kind, channel, title, text, link)
+        return AlarmMessage(uuid.uuid4().hex, time.time(), rule.name, state, kind, channel, title, text, link)
 
 
 def _entry(rule: AlarmRule, fault: Fault) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from gateway.alarms import web_services
-from gateway.alarms.fault import Message, short
+from gateway.alarms.fault import AlarmMessage, short
 from gateway.alarms.target import DeliveryFailed, Target, parse
 from gateway.lib.backoff import Backoff
 from gateway.lib.egress import Egress, EgressRefused
@@ -50,7 +50,7 @@ class Delivery(AbstractAsyncContextManager["Delivery"]):
     ) -> None:
         self._egress, self._results, self._tls = egress, results, tls
         self._bases, self._seconds, self._first_pause = bases or {}, seconds, first_pause
-        self._waiting: dict[str, deque[Message]] = {}  # by address
+        self._waiting: dict[str, deque[AlarmMessage]] = {}  # by address
         self._tasks = Tasks("alarm messages")
         self._closed = False
 
@@ -64,7 +64,7 @@ class Delivery(AbstractAsyncContextManager["Delivery"]):
             log.warning("alarm messages not delivered before the shutdown", messages=waiting)
             self._results.add("dropped", amount=waiting)
 
-    def queue(self, address: str, message: Message) -> None:
+    def queue(self, address: str, message: AlarmMessage) -> None:
         """Queues a message; returns at once."""
         if self._closed:
             self._results.add("dropped")
@@ -79,7 +79,7 @@ class Delivery(AbstractAsyncContextManager["Delivery"]):
             log.warning("an alarm message is dropped: its target is too slow or away", target=parse(address).shown)
         waiting.append(message)
 
-    async def _send_all(self, address: str, waiting: deque[Message]) -> None:
+    async def _send_all(self, address: str, waiting: deque[AlarmMessage]) -> None:
         target = parse(address)
         try:
             while waiting:
@@ -89,7 +89,7 @@ class Delivery(AbstractAsyncContextManager["Delivery"]):
             if not waiting:
                 del self._waiting[address]
 
-    async def _deliver(self, target: Target, message: Message) -> str:
+    async def _deliver(self, target: Target, message: AlarmMessage) -> str:
         """Sends one message until an attempt succeeds or retries end. Returns a label of `results`."""
         backoff, began = Backoff(self._first_pause, _PAUSE), time.monotonic()
         while True:
@@ -108,7 +108,7 @@ class Delivery(AbstractAsyncContextManager["Delivery"]):
                 return "failed"
             await asyncio.sleep(pause)
 
-    async def send(self, target: Target, message: Message) -> str:
+    async def send(self, target: Target, message: AlarmMessage) -> str:
         """Makes one attempt and returns the answer in words. Raises DeliveryFailed."""
         where = target.host or web_services.base(target).partition("://")[2]
         final = False
@@ -135,7 +135,7 @@ class Delivery(AbstractAsyncContextManager["Delivery"]):
             text = type(error).__name__
         raise DeliveryFailed(self._clean(target, f"{where}: {text}"), final)
 
-    async def _request(self, target: Target, message: Message) -> tuple[int, str]:
+    async def _request(self, target: Target, message: AlarmMessage) -> tuple[int, str]:
         """Sends a request. Returns the status, and the reason in the answer."""
         import aiohttp  # imported here, because it takes 8 MB
         import yarl

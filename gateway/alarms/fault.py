@@ -47,7 +47,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class AlarmMessage:
     """A message to people. id: the same for all attempts. state: begun, ended, paused or test. link: "" if unknown."""
 
     id: str

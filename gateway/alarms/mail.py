@@ -11,14 +11,14 @@ from typing import Final, cast
 
 import aiosmtplib
 
-from gateway.alarms.fault import Message, short
+from gateway.alarms.fault import AlarmMessage, short
 from gateway.alarms.target import DeliveryFailed, Target
 from gateway.lib.egress import SMTP, Egress
 
 _START_TLS: Final = {"none": False, "tls": False, "starttls": True}  # else: if the server offers it
 
 
-async def send(target: Target, message: Message, egress: Egress, tls: ssl.SSLContext, seconds: float) -> str:
+async def send(target: Target, message: AlarmMessage, egress: Egress, tls: ssl.SSLContext, seconds: float) -> str:
     """Sends a mail within `seconds` and returns the server's answer.
 
     The connection goes to an address that the egress policy has checked. Raises DeliveryFailed, EgressRefused, OSError,
@@ -89,7 +89,7 @@ async def _connect(where: str, egress: Egress) -> socket.socket:
     raise failure
 
 
-def _mail(target: Target, message: Message) -> EmailMessage:
+def _mail(target: Target, message: AlarmMessage) -> EmailMessage:
     """Returns the mail. Names of channels and rules have no line breaks here (`one_line`)."""
     mail = EmailMessage()
     mail["From"], mail["To"] = target.parts[0], ", ".join(target.parts[1:])

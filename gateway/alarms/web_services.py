@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
-from gateway.alarms.fault import Message
+from gateway.alarms.fault import AlarmMessage
 from gateway.alarms.target import Target
 from gateway.lib.rfc3339 import rfc3339
 
@@ -30,7 +30,7 @@ class WebRequest:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-def request(target: Target, message: Message) -> WebRequest:
+def request(target: Target, message: AlarmMessage) -> WebRequest:
     """Returns the request to the service of a target, or to an address of the web."""
     return _SERVICES[target.service](target, message)
 
@@ -40,13 +40,13 @@ def base(target: Target) -> str:
     return BASES.get(target.service) or f"{'http' if target.tls == 'none' else 'https'}://{target.host}"
 
 
-def _slack(target: Target, message: Message) -> WebRequest:
+def _slack(target: Target, message: AlarmMessage) -> WebRequest:
     # docs.slack.dev/messaging/formatting-message-text: "&", "<" and ">" are escaped; without "<" nobody is mentioned.
     text = message.whole.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return WebRequest("POST", f"/services/{'/'.join(target.parts)}", {"text": text, "mrkdwn": False})
 
 
-def _discord(target: Target, message: Message) -> WebRequest:
+def _discord(target: Target, message: AlarmMessage) -> WebRequest:
     # docs.discord.com/developers/resources/webhook#execute-webhook; with `wait`, a refusal is an error.
     text = "\n".join(_MARKDOWN.sub(r"\\\1", part) for part in (f"{message.title}\n{message.text}",))
     content = "\n".join(part for part in (text[: _DISCORD_MOST - len(message.link) - 1], message.link) if part)
@@ -54,14 +54,14 @@ def _discord(target: Target, message: Message) -> WebRequest:
     return WebRequest("POST", f"/api/webhooks/{'/'.join(target.parts)}?wait=true", body)
 
 
-def _telegram(target: Target, message: Message) -> WebRequest:
+def _telegram(target: Target, message: AlarmMessage) -> WebRequest:
     # core.telegram.org/bots/api#sendmessage; without `parse_mode` the text has no markup.
     bot, chat = target.parts
     body = {"chat_id": chat, "text": message.whole, "link_preview_options": {"is_disabled": True}}
     return WebRequest("POST", f"/bot{bot}/sendMessage", body)
 
 
-def _ntfy(target: Target, message: Message) -> WebRequest:
+def _ntfy(target: Target, message: AlarmMessage) -> WebRequest:
     # docs.ntfy.sh/publish/#publish-as-json
     priority = 4 if message.state == "begun" else 3
     body = {"topic": target.parts[0], "title": message.title, "message": message.text, "priority": priority}
@@ -69,7 +69,7 @@ def _ntfy(target: Target, message: Message) -> WebRequest:
     return WebRequest("POST", "/", body | ({"click": message.link} if message.link else {}), _login(target, token))
 
 
-def _matrix(target: Target, message: Message) -> WebRequest:
+def _matrix(target: Target, message: AlarmMessage) -> WebRequest:
     # spec.matrix.org, client-server API: PUT /rooms/{roomId}/send/{eventType}/{txnId}; a repeated txnId is one event.
     room = quote(target.parts[0], safe="")
     body = {"msgtype": "m.text", "body": message.whole, "m.mentions": {}}
@@ -77,7 +77,7 @@ def _matrix(target: Target, message: Message) -> WebRequest:
     return WebRequest("PUT", path, body, _login(target, target.user))
 
 
-def _webhook(target: Target, message: Message) -> WebRequest:
+def _webhook(target: Target, message: AlarmMessage) -> WebRequest:
     body = {"id": message.id, "type": "alarm", "time": rfc3339(message.time), "channel": message.channel}
     return WebRequest("POST", target.parts[0], {**body, "data": message.as_json()}, _login(target))
 
@@ -92,7 +92,7 @@ def _login(target: Target, token: str = "") -> dict[str, str]:
     return {"Authorization": encode_basic_auth(target.user, target.password)}
 
 
-_SERVICES: Final[dict[str, Callable[[Target, Message], WebRequest]]] = {
+_SERVICES: Final[dict[str, Callable[[Target, AlarmMessage], WebRequest]]] = {
     "slack": _slack,
     "discord": _discord,
     "telegram": _telegram,

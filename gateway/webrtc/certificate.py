@@ -16,7 +16,7 @@ _HASHES: Final = {"sha-256": hashes.SHA256(), "sha-384": hashes.SHA384(), "sha-5
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class DtlsCertificate:
     """A certificate with its private key. fingerprint: its SHA-256, such as "AB:CD:…"."""
 
     key: ec.EllipticCurvePrivateKey
@@ -24,7 +24,7 @@ class Certificate:
     fingerprint: str
 
 
-def make_certificate() -> Certificate:
+def make_certificate() -> DtlsCertificate:
     """Returns a new certificate with a P-256 key (RFC 8827 §6.5)."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "WebRTC")])
@@ -39,7 +39,7 @@ def make_certificate() -> Certificate:
         .not_valid_after(now + _VALID)
         .sign(key, hashes.SHA256())
     )
-    return Certificate(key, certificate, fingerprint_of(certificate, "sha-256"))
+    return DtlsCertificate(key, certificate, fingerprint_of(certificate, "sha-256"))
 
 
 def fingerprint_of(certificate: x509.Certificate, algorithm: str) -> str:

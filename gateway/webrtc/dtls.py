@@ -7,7 +7,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.webrtc.certificate import Certificate
+from gateway.webrtc.certificate import DtlsCertificate
 from gateway.webrtc.dtls_alerts import SUITES, DtlsAlerts
 from gateway.webrtc.srtp import SrtpKeys, keys_of, material_size
 
@@ -25,7 +25,7 @@ class DtlsError(RemoteProtocolError):
     """The handshake failed: the peer's bytes are wrong, or it has no common cipher or SRTP profile with us."""
 
 
-def make_context(certificate: Certificate) -> SSL.Context:
+def make_context(certificate: DtlsCertificate) -> SSL.Context:
     """Returns the context that all sessions of a process share."""
     context = SSL.Context(SSL.DTLS_METHOD)
     context.set_min_proto_version(_DTLS_1_2)

@@ -38,7 +38,7 @@ from gateway.webrtc.udp import UdpPath
 if TYPE_CHECKING:  # at the first session: DTLS and SRTP take 20 MB
     from OpenSSL import SSL
 
-    from gateway.webrtc.certificate import Certificate
+    from gateway.webrtc.certificate import DtlsCertificate
     from gateway.webrtc.peer import Peer
 
 Clock: TypeAlias = Callable[[], float]
@@ -121,7 +121,7 @@ class WebRtcEndpoint:
         return "context" in self.__dict__
 
     @cached_property
-    def _certificate(self) -> Certificate:
+    def _certificate(self) -> DtlsCertificate:
         from gateway.webrtc.certificate import make_certificate
 
         return make_certificate()

@@ -11,7 +11,7 @@ MAX_LINE: Final = 2_000  # bytes
 LINES_PER_SECOND: Final = 20
 
 
-class LineReader:
+class SpeechLineReader:
     """Joins bytes to lines, and reads their words.
 
     Lines above MAX_LINE or LINES_PER_SECOND, and lines without words, are dropped and counted in `dropped`. Memory: one

@@ -1,6 +1,6 @@
 """Target: lines of a program for speech to text. Words are bounded, and all cuts give the same words."""
 
-from gateway.workers.speech_lines import LineReader
+from gateway.workers.speech_lines import SpeechLineReader
 from gateway.workers.speech_protocol import MAX_TEXT, Words
 
 SEEDS = [
@@ -11,7 +11,7 @@ SEEDS = [
 
 
 def _read(pieces: list[bytes]) -> tuple[list[Words], int]:
-    reader = LineReader()
+    reader = SpeechLineReader()
     return [words for piece in pieces for words in reader.receive(piece, 0.0)], reader.dropped
 
 

@@ -15,7 +15,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, MediaTrack, TimedData, Tracks
 from gateway.packaging.cmaf.audio_track_builder import AudioTrackBuilder
 from gateway.packaging.cmaf.manifests import CmafManifests
-from gateway.packaging.cmaf.track import CmafTrack, TrackHeader
+from gateway.packaging.cmaf.track import CmafHeader, CmafTrack
 from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timing import AudioTiming
 
@@ -59,7 +59,7 @@ class AudioPackaging:
                 # Late audio has no segment yet, so it can use the numbers of the video.
                 track.number = max(track.number, self.video.number)
             uri, base = track.init_uri(epoch.prefix), manifests.base_of(rate)
-            header = TrackHeader(epoch.number, uri, rate, codec, epoch.wall, epoch.prefix, base, None, rate, channels)
+            header = CmafHeader(epoch.number, uri, rate, codec, epoch.wall, epoch.prefix, base, None, rate, channels)
             track.begin(header, init, manifests.now)
 
         slew = manifests.alignment.dates.slew * rate // VIDEO_CLOCK

@@ -11,7 +11,7 @@ from gateway.formats.dash.mpd import AdaptationSet, Descriptor, Mpd, Period, Rep
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.colors import VideoSignal
-from gateway.packaging.cmaf.track import MIN_LISTED, CmafTrack, TrackHeader
+from gateway.packaging.cmaf.track import MIN_LISTED, CmafHeader, CmafTrack
 from gateway.packaging.segment_window import Segment
 from gateway.packaging.timing import WallClock
 
@@ -364,7 +364,7 @@ def _renditions(
     segments: Sequence[Segment],
     by_number: bool,
     part: float,
-    like: TrackHeader,
+    like: CmafHeader,
 ) -> tuple[list[Representation], list[Representation]]:
     """Returns the renditions that have the source's segments of a Period.
 
@@ -393,7 +393,7 @@ def _renditions(
     return same_codec, other_codecs
 
 
-def representation(track: CmafTrack, header: TrackHeader, frame_rate: Fraction | None = None) -> Representation:
+def representation(track: CmafTrack, header: CmafHeader, frame_rate: Fraction | None = None) -> Representation:
     """Returns one track as a Representation, with its folder as id."""
     rate = None
     if track.kind == "video" and frame_rate is not None and frame_rate.denominator <= 1001:
@@ -418,12 +418,12 @@ def _color_properties(signal: VideoSignal) -> tuple[Descriptor, ...]:
     return tuple(Descriptor(f"urn:mpeg:mpegB:cicp:{name}", str(number)) for name, number in numbers)
 
 
-def _names(header: TrackHeader, folder: str) -> tuple[str, str]:
+def _names(header: CmafHeader, folder: str) -> tuple[str, str]:
     return f"{folder}/{header.uri}", f"{folder}/{header.prefix}-$Number$.m4s"
 
 
 def _by_number(
-    track: CmafTrack, header: TrackHeader, epoch: Epoch, part: float, folder: str = "$RepresentationID$"
+    track: CmafTrack, header: CmafHeader, epoch: Epoch, part: float, folder: str = "$RepresentationID$"
 ) -> Template:
     """Returns a template with numbers, in ticks of 90 kHz for all tracks.
 
@@ -436,7 +436,7 @@ def _by_number(
 
 
 def _by_time(
-    header: TrackHeader, epoch: Epoch, segments: Sequence[Segment], folder: str = "$RepresentationID$"
+    header: CmafHeader, epoch: Epoch, segments: Sequence[Segment], folder: str = "$RepresentationID$"
 ) -> Template:
     """Returns a template with a SegmentTimeline. Entries never change, because none depends on the next segment."""
     initialization, media = _names(header, folder)

@@ -20,7 +20,7 @@ from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, Epoch
 from gateway.packaging.cmaf.audio_packaging import AdditionalAudio, AudioPackaging
 from gateway.packaging.cmaf.dash_manifest import Epoch
 from gateway.packaging.cmaf.manifests import CmafManifests
-from gateway.packaging.cmaf.track import CmafTrack, TrackHeader
+from gateway.packaging.cmaf.track import CmafHeader, CmafTrack
 from gateway.packaging.cmaf.video_track_builder import VideoTrackBuilder
 from gateway.packaging.date_ranges import CueTags
 from gateway.packaging.packager import Packager, SegmentPlan
@@ -270,7 +270,7 @@ class CmafPackager(Packager):
                 self._is_new_epoch = False
                 epoch = self._begin_epoch(origin)
                 uri, base = track.init_uri(epoch.prefix), manifests.base_of(VIDEO_CLOCK)
-                header = TrackHeader(
+                header = CmafHeader(
                     epoch.number, uri, VIDEO_CLOCK, codec, epoch.wall, epoch.prefix, base, size,
                     aspect=aspect if aspect != SQUARE else None, signal=colors_of(media_track, unit.payload).signal,
                 )  # fmt: skip

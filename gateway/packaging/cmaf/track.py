@@ -40,7 +40,7 @@ _MAX_EVENTS = 64  # that wait for their time; then the oldest is dropped
 
 
 @dataclass(frozen=True, slots=True)
-class TrackHeader:
+class CmafHeader:
     """The constants of one epoch of a track: initialization segment, timescale, manifest values.
 
     uri: of the initialization segment.
@@ -89,8 +89,8 @@ class CmafTrack:
         # Returns the captions between two presentation times, in ticks of a clock; only of the main track.
         self.cut_captions: Callable[[int, int, int], CaptionPieces | None] | None = None
         self.announced_bitrate = 0.0  # from the publisher, bits a second; 0 if it announces none
-        self.header: TrackHeader | None = None
-        self.headers: dict[int, TrackHeader] = {}  # by epoch, for the segments in the window
+        self.header: CmafHeader | None = None
+        self.headers: dict[int, CmafHeader] = {}  # by epoch, for the segments in the window
         self.inits: BoundedDict[str, bytes] = BoundedDict(_MAX_INITS)
         self.number, self.part_number = first  # numbers of the open segment and of the next part
         self.first_number = self.number  # number of the first segment
@@ -120,7 +120,7 @@ class CmafTrack:
 
     # ---- writing ----
 
-    def begin(self, header: TrackHeader, init: bytes, now: float) -> None:
+    def begin(self, header: CmafHeader, init: bytes, now: float) -> None:
         """Begins an epoch: other tracks, or another publisher.
 
         now: arrival time of its first frame, seconds since 1970.
@@ -272,7 +272,7 @@ class CmafTrack:
                 self.part_ticks = max(int(self.part_target * self.header.clock + 1e-6), 1)
         return self.part_target
 
-    def _date(self, header: TrackHeader) -> float:
+    def _date(self, header: CmafHeader) -> float:
         """Returns the arrival time of the open segment's first shown picture, in seconds since 1970."""
         return header.wall.at((self.start + self.date_shift - header.base) / header.clock)
 

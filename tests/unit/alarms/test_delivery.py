@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.alarms.delivery import MAX_WAITING, Delivery
-from gateway.alarms.fault import Fault, FaultKind, Message, describe
+from gateway.alarms.fault import AlarmMessage, Fault, FaultKind, describe
 from gateway.alarms.target import DeliveryFailed, parse
 from gateway.lib.egress import Egress
 from gateway.lib.metric_table import ALARMS
@@ -29,11 +29,11 @@ ADDRESSES = {
 }
 
 
-def message(name: str = NAME) -> Message:
+def message(name: str = NAME) -> AlarmMessage:
     from datetime import UTC
 
     title, text = describe(Fault(FaultKind.OFF_AIR, "c1", "", 1.7e9, "The broadcast broke off."), name, UTC)
-    return Message(
+    return AlarmMessage(
         "0" * 32, 1.7e9, "My rule", "begun", "off_air", "c1", title, text, "https://live.example.com/#/channels/c1"
     )
 
@@ -149,7 +149,7 @@ async def test_the_queue_of_a_target_drops_its_oldest_messages():
 async def test_a_message_that_cannot_be_made_stops_no_other(monkeypatch: pytest.MonkeyPatch):
     sent = list[str]()
 
-    async def send(target: object, message: Message) -> str:
+    async def send(target: object, message: AlarmMessage) -> str:
         if not sent:
             sent.append("failed")
             raise KeyError("a bug")

@@ -32,7 +32,7 @@ _PRIMING: Final = 0.1  # seconds of sound before the begin of a film that are ne
 _MAX_BROKEN: Final = 100  # broken packets in a row after which a source has failed
 
 
-class DemuxedSource:
+class OpenSource:
     """Reads one source in its own thread and sends its units. Sends FAILED or END at the end."""
 
     def __init__(self, link: program.ParentLink, request: DemuxRequest) -> None:
@@ -201,7 +201,7 @@ class DemuxWorker:
             kind, body = received
             if kind == DemuxMessage.OPEN:
                 request = wire.decode_record(DemuxRequest, body)
-                source = DemuxedSource(self._link, request)
+                source = OpenSource(self._link, request)
                 self._sources[request.source] = source.file
                 program.start_thread(source.run, f"source {request.source}")
             elif kind == DemuxMessage.DATA:

@@ -11,14 +11,14 @@ from typing import Final
 from gateway.lib.process import describe_exit
 from gateway.workers.programs import program
 from gateway.workers.programs.speech.engine import Deliver, EngineUnusable
-from gateway.workers.speech_lines import LineReader
+from gateway.workers.speech_lines import SpeechLineReader
 
 _PIPE_BYTES: Final = 16_384  # half a second of sound: more would hide how late the program is
 _READ_BYTES: Final = 1 << 16
 
 
 class CommandEngine:
-    """Runs a program until the worker ends. The worker ends with it, too. dropped: see LineReader."""
+    """Runs a program until the worker ends. The worker ends with it, too. dropped: see SpeechLineReader."""
 
     def __init__(self, argument: str, deliver: Deliver) -> None:
         command = shlex.split(argument)
@@ -35,7 +35,7 @@ class CommandEngine:
         self._sound, self._output = self._child.stdin, self._child.stdout.fileno()
         with suppress(OSError):
             fcntl.fcntl(self._sound, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._lines = LineReader()
+        self._lines = SpeechLineReader()
         self._deliver = deliver
         self._reader = program.start_thread(self._read, "lines")
 

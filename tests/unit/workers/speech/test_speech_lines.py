@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from gateway.workers.speech_lines import LINES_PER_SECOND, MAX_LINE, LineReader
+from gateway.workers.speech_lines import LINES_PER_SECOND, MAX_LINE, SpeechLineReader
 from gateway.workers.speech_protocol import Words
 from tests.support.feeding import cuts, feed_all_ways
 
@@ -34,13 +34,13 @@ GARBAGE = [
 def test_lines_are_read_in_any_pieces() -> None:
     data = line() + b"\n" + line("ü 字", 2, 3, final=False) + b"the rest"
     words = [Words("hello", 1, 1.5), Words("ü 字", 2, 3, False)]
-    assert feed_all_ways(lambda: partial(LineReader().receive, now=0.0), data) == words
+    assert feed_all_ways(lambda: partial(SpeechLineReader().receive, now=0.0), data) == words
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda value: value[:40].decode("latin-1"))
 def test_a_line_without_words_is_dropped_and_the_next_one_is_read(garbage: bytes) -> None:
     for pieces in cuts(garbage + b"\n" + line()):
-        reader = LineReader()
+        reader = SpeechLineReader()
         assert [w for piece in pieces for w in reader.receive(piece, 0.0)] == [Words("hello", 1, 1.5)]
         assert reader.dropped == 1
 
@@ -48,24 +48,24 @@ def test_a_line_without_words_is_dropped_and_the_next_one_is_read(garbage: bytes
 def test_a_line_that_is_too_long_is_dropped_whole() -> None:
     longest = line("x" * (MAX_LINE - len(line("")) + 1))
     for pieces in cuts(longest + line("y" * 10 * MAX_LINE) + line()):
-        reader = LineReader()
+        reader = SpeechLineReader()
         words = [w for piece in pieces for w in reader.receive(piece, 0.0)]
         assert [w.text[0] for w in words] == ["x", "h"] and reader.dropped == 1
 
 
 def test_white_space_and_control_characters_become_single_spaces() -> None:
-    assert LineReader().receive(line(" a\t\n b\u2028\x07c "), 0.0)[0].text == "a b c"
+    assert SpeechLineReader().receive(line(" a\t\n b\u2028\x07c "), 0.0)[0].text == "a b c"
 
 
 def test_lines_above_the_rate_are_dropped() -> None:
-    reader = LineReader()
+    reader = SpeechLineReader()
     assert len(reader.receive(line() * 1_000, 0.0)) == LINES_PER_SECOND
     assert reader.dropped == 1_000 - LINES_PER_SECOND
     assert len(reader.receive(line() * 1_000, 0.5)) == LINES_PER_SECOND // 2
 
 
 def test_memory_is_bounded_without_a_line_feed() -> None:
-    reader = LineReader()
+    reader = SpeechLineReader()
     for _ in range(100):
         assert reader.receive(b"x" * 65_536, 0.0) == []
     assert len(reader._incomplete) == MAX_LINE + 1
