@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gateway.media.track import AmfValue
-from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
+from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.rtmp.authentication import WRONG, answer, is_demand
 from gateway.protocols.rtmp.command import CAPS_MULTITRACK, PULL_MARK, Command, command, text_of
 from gateway.protocols.rtmp.connection import Connection
@@ -51,7 +51,7 @@ class ConnectFeatures:
     pull_mark: str = ""
 
 
-class ClientConnection(Connection):
+class ClientConnection(Connection[ClientEvent]):
     """One connection to `url`, for one stream. Send `data_to_send` after construction and after every call.
 
     Events: `Accepted` when media may be sent or will follow. For play, `Message` for audio and video, and `Script`.
@@ -82,25 +82,6 @@ class ClientConnection(Connection):
         super().__init__(handshake, Wire(limits or WireLimits()), StateMachine(CLIENT))
         self._wire.send_raw(handshake.data_to_send())
 
-    def receive(self, data: bytes) -> list[ClientEvent]:
-        """Returns the events of received bytes; none if `closing`. Raises RemoteProtocolError."""
-        if self.closing:
-            return []
-        try:
-            if self._handshake is not None:
-                data = self._continue_handshake(self._handshake, data)
-                if not data:
-                    return []
-            events: _Events = []
-            for message in self._wire.receive(data):
-                self._dispatch(message, events)
-                if self.closing:
-                    break
-        except RemoteProtocolError as error:
-            self._close(str(error))
-            raise
-        return events
-
     # Publishing
 
     def send_media(self, type_id: int, timestamp: int, body: bytes) -> None:
@@ -118,6 +99,14 @@ class ClientConnection(Connection):
         self._close("finished")
 
     # Messages
+
+    def _read(self, messages: list[Message]) -> list[ClientEvent]:
+        events: _Events = []
+        for message in messages:
+            self._dispatch(message, events)
+            if self.closing:
+                break
+        return events
 
     def _on_handshake_done(self) -> None:
         properties: dict[str, AmfValue] = {"type": "nonprivate", "flashVer": _FLASH_VER}

@@ -1,16 +1,19 @@
 """Connection: the common part of the server side and the client side of an RTMP connection."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.command import Command, parse_command
 from gateway.protocols.rtmp.handshake import Handshake
 from gateway.protocols.rtmp.message import AGGREGATE, COMMANDS, MEDIA, USER_CONTROL, Message, UserControl, user_control
 from gateway.protocols.rtmp.state import RtmpState, StateMachine, Step
 from gateway.protocols.rtmp.wire import Wire
 
+E = TypeVar("E")  # the events of one side
 
-class Connection(ABC):
+
+class Connection(ABC, Generic[E]):
     """The base of ServerConnection and ClientConnection: the handshake, the bytes to send, and the end.
 
     stream_id: the message stream that publishes or plays.
@@ -42,6 +45,20 @@ class Connection(ABC):
         """Returns bytes for the peer; empty if there are none."""
         return self._wire.data_to_send()
 
+    def receive(self, data: bytes) -> list[E]:
+        """Returns the events of received bytes; none if `closing`. Raises RemoteProtocolError."""
+        if self.closing:
+            return []
+        try:
+            if self._handshake is not None:
+                data = self._continue_handshake(self._handshake, data)
+                if not data:
+                    return []
+            return self._read(self._wire.receive(data))
+        except RemoteProtocolError as error:
+            self._close(str(error))
+            raise
+
     def ping(self, stamp: int) -> None:
         """Sends a ping with a 32-bit `stamp`. Like all received bytes, the answer shows that the peer is alive."""
         self._wire.send_control(USER_CONTROL, user_control(UserControl.PING_REQUEST, stamp))
@@ -57,7 +74,7 @@ class Connection(ABC):
             self._on_handshake_done()
         return rest
 
-    def _on_handshake_done(self) -> None:  # noqa: B027 — a server waits for the client's `connect`
+    def _on_handshake_done(self) -> None:
         """Called when the handshake is done."""
 
     def _dispatch(self, message: Message, events: list[Any]) -> None:
@@ -72,6 +89,10 @@ class Connection(ABC):
                 self._handle_media(part, events)
         else:
             self._handle_control(message, events)
+
+    @abstractmethod
+    def _read(self, messages: list[Message]) -> list[E]:
+        """Returns the events of messages."""
 
     @abstractmethod
     def _handle_media(self, message: Message, events: list[Any]) -> None:

@@ -47,7 +47,7 @@ _PENDING = (RtmpState.PUBLISH_PENDING, RtmpState.PLAY_PENDING)
 Events = list[ServerEvent]
 
 
-class ServerConnection(Connection):
+class ServerConnection(Connection[ServerEvent]):
     """One connection. Call `receive`, handle the events, and send `data_to_send` after each call of any method.
 
     `receive` raises RemoteProtocolError if the peer breaks the protocol or a limit. Then, and whenever `closing` is
@@ -125,38 +125,25 @@ class ServerConnection(Connection):
             self._answer_connect()
         return self._wire.data_to_send()
 
-    def receive(self, data: bytes) -> list[ServerEvent]:
-        """Returns the events of received bytes; none if `closing`. Raises RemoteProtocolError."""
+    def _read(self, messages: list[Message]) -> list[ServerEvent]:
         machine = self._machine
-        state = machine.state
-        if state is _CLOSING:
-            return []
-        try:
-            if self._handshake is not None:
-                data = self._continue_handshake(self._handshake, data)
-                if not data:
-                    return []
-            messages = self._wire.receive(data)
-            if state is _PUBLISHING:
-                for message in messages:
-                    if (message.type_id != VIDEO and message.type_id != AUDIO) or not message.payload:
-                        break
-                else:
-                    return cast("Events", messages)  # hot path: only media
-            events: Events = []
+        if machine.state is _PUBLISHING:
             for message in messages:
-                if (message.type_id == VIDEO or message.type_id == AUDIO) and machine.state is _PUBLISHING:
-                    if message.payload:  # §7.1.4 does not define empty messages; encoders send them as keep-alive
-                        events.append(message)
-                elif machine.state in _PENDING and message.type_id >= AUDIO:
-                    self._hold(message)
-                else:
-                    self._dispatch(message, events)
-                    if self.closing:
-                        break
-        except RemoteProtocolError as error:
-            self._close(str(error))
-            raise
+                if (message.type_id != VIDEO and message.type_id != AUDIO) or not message.payload:
+                    break
+            else:
+                return cast("Events", messages)  # hot path: only media
+        events: Events = []
+        for message in messages:
+            if (message.type_id == VIDEO or message.type_id == AUDIO) and machine.state is _PUBLISHING:
+                if message.payload:  # §7.1.4 does not define empty messages; encoders send them as keep-alive
+                    events.append(message)
+            elif machine.state in _PENDING and message.type_id >= AUDIO:
+                self._hold(message)
+            else:
+                self._dispatch(message, events)
+                if self.closing:
+                    break
         return events
 
     def release_buffers(self) -> None:
