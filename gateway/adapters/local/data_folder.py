@@ -58,18 +58,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Writes the file with mode 0600. Readers see the old text or the new one. The folder's owner can read it.
-
-    Raises StoreUnusable.
-    """
+@contextlib.contextmanager
+def _hidden_file(path: Path, text: str) -> Iterator[Path]:
+    """Writes a hidden file beside `path`, and removes it at the end if it is still there. Raises StoreUnusable."""
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         _write_new(hidden, text)
-        folder = path.parent.stat()
-        if os.geteuid() == 0 and folder.st_uid != 0:  # root may write it for the user of the gateway
-            os.chown(hidden, folder.st_uid, folder.st_gid)
-        hidden.replace(path)
+        yield hidden
     except OSError as e:
         raise StoreUnusable(f"{path} cannot be written: {e.strerror}") from None
     finally:
@@ -77,14 +72,24 @@ def replace_file(path: Path, text: str) -> None:
             hidden.unlink(missing_ok=True)
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Writes the file with mode 0600. Readers see the old text or the new one. The folder's owner can read it.
+
+    Raises StoreUnusable.
+    """
+    with _hidden_file(path, text) as hidden:
+        folder = path.parent.stat()
+        if os.geteuid() == 0 and folder.st_uid != 0:  # root may write it for the user of the gateway
+            os.chown(hidden, folder.st_uid, folder.st_gid)
+        hidden.replace(path)
+
+
 def write_once(path: Path, text: str) -> bool:
     """Creates the file with mode 0600. Returns False and changes nothing if the file exists already.
 
     Readers never see a partial file: it is written under another name and then linked.
     """
-    hidden = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        _write_new(hidden, text)
+    with _hidden_file(path, text) as hidden:
         try:
             os.link(hidden, path)
         except FileExistsError:
@@ -94,12 +99,7 @@ def write_once(path: Path, text: str) -> bool:
                 _write_new(path, text)
             except FileExistsError:
                 return False
-        return True
-    except OSError as e:
-        raise StoreUnusable(f"{path} cannot be written: {e.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            hidden.unlink(missing_ok=True)
+    return True
 
 
 def _write_new(path: Path, text: str) -> None:
