@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Final, TypeAlias
 import structlog
 
 from gateway.channels.channel import Channel
+from gateway.inputs.paced_media import MediaQueue
 from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind, Tracks
@@ -55,12 +55,10 @@ class DemuxedSource:
         self._client = client
         self._number = number
         self._reader = reader
-        self._items: deque[Media] = deque()
-        self._changed = asyncio.Event()
+        self._queue: MediaQueue[Media] = MediaQueue()
         self._tracks: Tracks | None = None
         self._taken = 0  # bytes of units that were taken since the worker was last allowed to send more
-        self._ended = False
-        self._error: GatewayError | None = None
+        self._error: GatewayError | None = None  # of the reader
         self._reading = False  # a read for the worker is running
 
     async def next(self) -> Media | None:
@@ -68,14 +66,7 @@ class DemuxedSource:
 
         Raises OutputUnsupported if the media cannot be used, and the errors of the reader.
         """
-        while not self._items:
-            if self._error is not None:
-                raise self._error
-            if self._ended:
-                return None
-            self._changed.clear()
-            await self._changed.wait()
-        item = self._items.popleft()
+        item = await self._queue.get()
         if isinstance(item, AccessUnit):
             self._taken += len(item.payload)
             if self._taken >= CREDIT // 4:
@@ -91,22 +82,20 @@ class DemuxedSource:
 
     def on_tracks(self, body: bytes) -> None:
         self._tracks = wire.decode_tracks(body)
-        self._add(self._tracks)
+        self._queue.add(self._tracks)
 
     def on_unit(self, body: bytes) -> None:
-        self._add(wire.decode_unit(body, self._tracks))
+        self._queue.add(wire.decode_unit(body, self._tracks))
 
     def on_end(self) -> None:
-        self._ended = True
-        self._changed.set()
+        self._queue.end(self._error)
 
     def on_failed(self, error: GatewayError) -> None:
         """Notes a failure of the worker.
 
         error: of the worker. An earlier error of the reader caused this failure, so that one is shown instead.
         """
-        self._error = self._error or error
-        self._changed.set()
+        self._queue.end(self._error or error)
 
     async def answer(self, offset: int, size: int) -> None:
         """Reads bytes for the worker."""
@@ -120,10 +109,6 @@ class DemuxedSource:
             data = b""
         self._reading = False
         await self._client.send(DemuxMessage.DATA, encode_data(self._number, data))
-
-    def _add(self, item: Media) -> None:
-        self._items.append(item)
-        self._changed.set()
 
 
 class DemuxClient:

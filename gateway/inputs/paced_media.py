@@ -51,6 +51,10 @@ class MediaQueue(Generic[T]):
         while self._is_full():
             self._taken.clear()
             await self._taken.wait()
+        self.add(item)
+
+    def add(self, item: T) -> None:
+        """Adds an item at once, also while the queue is full."""
         if isinstance(item, AccessUnit):
             self._bytes += len(item.payload)
             self._last_in = item.dts
