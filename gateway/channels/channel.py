@@ -226,11 +226,6 @@ class Channel:
         return self.rewind_seconds or (_ON_DEMAND_REACH if self.flag("isOnDemand") else 0.0)
 
     @property
-    def relay_urls(self) -> tuple[str, ...]:
-        """The targets of the relay, with their secrets; empty if `isRelay` is off."""
-        return fields.read("relayURL", self.item, fields.RELAY_URL) if self.flag("isRelay") else ()
-
-    @property
     def relay_targets(self) -> tuple[str, ...]:
         """The targets of the relay that are on, with their secrets, without duplicates; also if `isRelay` is off.
 

@@ -54,7 +54,7 @@ def judge(body: dict[str, Any]) -> None:
         assert json.loads(stored) == item
         assert _SECRETS.verify_push(channel.id, channel.key, channel.key, 0) is Verdict.VALID
         json.dumps(_PRESENTER.present(channel, 0))
-        assert relay_urls.MASK not in "".join(channel.relay_urls)
+        assert relay_urls.MASK not in "".join(channel.relay_targets)
         for name in ("hls_time", "video_time", "ImageWidth"):
             assert 0 <= channel.number(name) <= 86_400
     try:

@@ -37,13 +37,10 @@ class ProgramTracks:
     If no program can be used, they are those of the first one with media of other codecs.
     streams: in the order of the program map. A stream that cannot be read has a name that says why: "scrambled",
     "unknown stream type 0x42", "aac: LATM of several programs or layers".
-    left_out: number of streams beyond the limit. other_programs: their numbers.
     """
 
     program: int
     streams: tuple[StreamEntry, ...]
-    left_out: int
-    other_programs: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -169,9 +166,8 @@ class ProgramReader:
 
     def _announce(self) -> None:
         assert self._map is not None, "streams exist only with a program"
-        others = tuple(n for n in self._selector.programs if n != self._map.number)
         streams = tuple(stream.described() for stream in self._streams.values())
-        tracks = ProgramTracks(self._map.number, streams, self._map.left_out, others)
+        tracks = ProgramTracks(self._map.number, streams)
         if tracks != self._announced:
             self._announced = tracks
             self._events.append(tracks)

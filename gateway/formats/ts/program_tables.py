@@ -63,12 +63,11 @@ class StreamEntry:
 
 @dataclass(frozen=True, slots=True)
 class ProgramMap:
-    """One program. pcr_pid: the PID of its clock. left_out: number of streams beyond MAX_STREAMS."""
+    """One program. pcr_pid: the PID of its clock."""
 
     number: int
     pcr_pid: int
     streams: tuple[StreamEntry, ...]
-    left_out: int
 
     @property
     def has_media(self) -> bool:
@@ -165,18 +164,14 @@ def parse_pmt(section: bytes) -> ProgramMap:
     pcr_pid = int.from_bytes(section[8:10], "big") & 0x1FFF
     streams: dict[int, StreamEntry] = {}
     at, end = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF), len(section) - 4
-    left_out = 0
-    while at + 5 <= end:
+    while at + 5 <= end and len(streams) < MAX_STREAMS:
         kind, pid = section[at], int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF
         begin = at + 5
         at = begin + (int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF)
         if not _FIRST_PID <= pid < NULL_PID or pid in streams:
             continue
-        if len(streams) == MAX_STREAMS:
-            left_out += 1
-            continue
         streams[pid] = _entry(pid, kind, section[begin : min(at, end)])
-    return ProgramMap(int.from_bytes(section[3:5], "big"), pcr_pid, tuple(streams.values()), left_out)
+    return ProgramMap(int.from_bytes(section[3:5], "big"), pcr_pid, tuple(streams.values()))
 
 
 def _entry(pid: int, stream_type: int, descriptors: bytes) -> StreamEntry:

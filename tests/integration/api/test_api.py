@@ -104,7 +104,7 @@ async def test_a_whole_item_can_be_sent_back(api: Admin):
     item = await api.create(isRelay=True, relayURL="rtmp://relay.example.com/app/very-secret-key")
     assert "very-secret-key" not in json.dumps(item)
     assert await api.json("PUT", f"/videostream/{item['id']}", item) == item
-    assert (await api.store.get(item["id"])).relay_urls == ("rtmp://relay.example.com/app/very-secret-key",)
+    assert (await api.store.get(item["id"])).relay_targets == ("rtmp://relay.example.com/app/very-secret-key",)
 
 
 async def test_a_deleted_channel_is_gone_and_its_push_is_ended(api: Admin):

@@ -383,7 +383,7 @@ class TestReading:
             None,
             None,
         )
-        assert (channel.relay_urls, channel.renditions, channel.name) == ((), (), "")
+        assert (channel.relay_targets, channel.renditions, channel.name) == ((), (), "")
 
     def test_without_a_key_a_channel_expires_at_its_outdate(self):
         assert self.old.expires == 2079907200
@@ -418,11 +418,11 @@ class TestReading:
             "warning",
         ]
 
-    def test_renditions_and_relays_are_off_without_their_flag(self):
+    def test_renditions_are_off_without_their_flag_and_relays_are_a_list(self):
         item = {"id": "a", "ld": "true", "hd": True, "relayURL": "rtmp://a/b/c, rtmp://d/e/f"}
-        assert (Channel(item).renditions, Channel(item).relay_urls) == ((), ())
+        assert Channel(item).renditions == ()
         on = Channel(item | {"isCodec": "true", "isRelay": "true"})
-        assert (on.renditions, on.relay_urls) == (("ld", "hd"), ("rtmp://a/b/c", "rtmp://d/e/f"))
+        assert (on.renditions, on.relay_targets) == (("ld", "hd"), ("rtmp://a/b/c", "rtmp://d/e/f"))
 
     def test_allowed_referers_are_lower_case_hosts(self):
         assert stored(refererAllow=["Example.COM", "*.example.org:8443"]).referer_allow == (

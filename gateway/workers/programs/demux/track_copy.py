@@ -1,6 +1,8 @@
 """Copies the packets of one libav stream as access units in ISO-BMFF form; converts sound that cannot be carried."""
 
-from typing import Any, Final, Protocol
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
 
 from gateway.media import aac, codecs
 from gateway.media.clock import VIDEO_CLOCK, DecodeTimes
@@ -20,16 +22,6 @@ _USUAL_AAC: Final = (None, "LC", "HE-AAC", "HE-AACv2")  # libav's names of the p
 
 class NotCarried(Exception):
     """A track cannot be carried. The message names its codec."""
-
-
-class TrackCopy(Protocol):
-    """Turns the packets of one track into units. track: of the next units; None while unknown."""
-
-    @property
-    def track(self) -> MediaTrack | None: ...
-
-    def take(self, packet: Any, wall: float) -> list[AccessUnit]:
-        """Returns the units of a packet. Raises InvalidData for a broken packet."""
 
 
 def copy_of(stream: Any, *, for_fragments: bool) -> TrackCopy:
@@ -147,6 +139,11 @@ class SoundConversion:
         if at is None:
             return []
         return self._converter.convert(AccessUnit(self._source, at, 0, True, wall, bytes(packet)))
+
+
+# Turns the packets of one track into units: `take` raises InvalidData for a broken packet. `track` is that of the next
+# units; None while unknown.
+TrackCopy: TypeAlias = PictureCopy | SoundCopy | SoundConversion
 
 
 def _flac_blocks(codec: Codec, config: bytes) -> bytes:

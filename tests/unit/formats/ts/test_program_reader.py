@@ -508,7 +508,7 @@ def test_the_first_program_with_media_is_used_in_the_order_of_the_table() -> Non
     data += section_packet(0x20, pmt(5, [(0x42, 0x100, b"")]))
     data += section_packet(0x21, pmt(6, [(0x1B, 0x200, b"")]))
     (tracks,) = tracks_of(read(data + FILLING))
-    assert (tracks.program, tracks.other_programs) == (6, (5, 7))
+    assert tracks.program == 6
 
 
 def test_a_program_without_map_is_not_awaited_for_ever() -> None:
@@ -555,7 +555,7 @@ def test_many_streams_and_programs_are_limited() -> None:
     data = section_packet(0, pat({1: 0x21})) + b"\x47\x40\x21\x10\0" + section[:183]
     data += (b"\x47\x00\x21\x11" + section[183:]).ljust(188, b"\xff")
     (tracks,) = tracks_of(read(data + FILLING))
-    assert (len(tracks.streams), tracks.left_out) == (32, 9)
+    assert len(tracks.streams) == 32
 
 
 def test_a_pes_packet_without_end_is_dropped() -> None:
