@@ -14,7 +14,7 @@ from gateway.channels.site import Site
 from gateway.channels.stores import ChannelReader
 from gateway.lib.certificates import outgoing_tls
 from gateway.lib.quota import Quota
-from gateway.packaging.backlog import Backlogs
+from gateway.lib.viewer_memory import ViewerMemory
 from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.play import PlayAdmission
@@ -71,7 +71,7 @@ class ViewerParts:
     protection: PlaybackProtection
     plays: PlayAdmission
     counts: HttpViewers
-    memory: Backlogs
+    memory: ViewerMemory
     site: SiteReader
     hook: AuthHook | None
 
@@ -105,7 +105,7 @@ def build_viewers(
     reports = RequestReports(parts.experience, parts.metrics.viewer_reports) if wanted else None
     counts = HttpViewers(reports=reports, limits=limits, traffic=parts.traffic)
     caches = ChannelCaches.of(store, deleted, Slugs(names, parts.tasks))
-    backlogs = Backlogs(settings.limits.viewer_memory)
+    backlogs = ViewerMemory(settings.limits.viewer_memory)
     hook, play_hook = _auth_hook(parts), None
     if hook is not None and hook.asks(HookAction.PLAY):
         play_hook = PlayHook(hook, HookMode(settings.auth.mode), caches.cached, caches.slugs.id_of, protection.refused)

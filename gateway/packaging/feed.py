@@ -3,7 +3,7 @@
 A feed renders each unit once, batches the output of the last tens of milliseconds, and writes these bytes to all
 viewers. The transport's buffer is the only queue. A viewer with too many waiting bytes is *late*: it gets no more bytes
 until its buffer is empty and the feed reaches a key frame. The limit depends on the stream's bitrate (`PeakRate`),
-within one memory limit for all viewers of the process (`Backlogs`).
+within one memory limit for all viewers of the process (`ViewerMemory`).
 
 While pictures have stopped for longer than a GOP may last, new and late viewers begin with sound. They are *listeners*
 until the next key frame. If a picture comes before it, they are late, because they lack what it refers to.
@@ -17,12 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.lib.viewer_memory import ViewerMemory
 from gateway.live.gop_cache import AUDIO_ONLY_SECONDS
 from gateway.live.sink import EndReason, Item
 from gateway.live.start_buffer import StartBuffer
 from gateway.live.stream import Stream
 from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
-from gateway.packaging.backlog import SECONDS, Backlogs, Burst, PeakRate
+from gateway.packaging.backlog import SECONDS, Burst, PeakRate
 from gateway.packaging.sliced_writes import SLICE_VIEWERS, SlicedWrites
 from gateway.packaging.viewer import Framing, Viewer, reset_on_close
 
@@ -96,7 +97,7 @@ class Feed:
     flush_seconds: float
     stall_seconds: float
     counts: FeedCounts = field(default_factory=FeedCounts)
-    backlogs: Backlogs = field(default_factory=lambda: Backlogs(0))
+    backlogs: ViewerMemory = field(default_factory=lambda: ViewerMemory(0))
     counts_viewers: bool = True  # false if its viewers also have another feed
     _peak_rate: PeakRate = field(default_factory=PeakRate, init=False)
     _viewers: dict[Viewer, None] = field(default_factory=dict, init=False)

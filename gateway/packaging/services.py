@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample
 from gateway.lib.metrics import Metrics
+from gateway.lib.viewer_memory import ViewerMemory
 from gateway.live.stream import Stream
-from gateway.packaging.backlog import Backlogs
 from gateway.packaging.feed import Feed, FeedCounts, Rendering
 from gateway.settings import Settings
 
@@ -22,7 +22,7 @@ class PackagingServices:
     """
 
     settings: Settings
-    backlogs: Backlogs
+    backlogs: ViewerMemory
     feeds: FeedCounts = field(default_factory=FeedCounts)
     metrics: Metrics | None = None
 

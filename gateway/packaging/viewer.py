@@ -7,8 +7,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 
+from gateway.lib.viewer_memory import ViewerMemory
 from gateway.live.sink import EndReason
-from gateway.packaging.backlog import SECONDS, Backlogs, Burst
+from gateway.packaging.backlog import SECONDS, Burst
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +59,7 @@ class Viewer:
     def __post_init__(self) -> None:
         self.fd = _plain_socket(self.transport)
 
-    def clear_backlog(self, backlogs: Backlogs) -> None:
+    def clear_backlog(self, backlogs: ViewerMemory) -> None:
         """Removes the viewer's bytes from the counts, because its transport is empty or the connection is closed."""
         self.has_pending_bytes = False
         self.burst_allowance = 0

@@ -14,8 +14,8 @@ from typing import Any
 from OpenSSL import SSL
 from pylibsrtp import Policy, Session
 
+from gateway.lib.viewer_memory import ViewerMemory
 from gateway.listeners.framing import FrameReader, framed
-from gateway.packaging.backlog import Backlogs
 from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.protocols.stun.message import Attribute, StunKind, StunMessage, parse, write, xor_address
 from gateway.settings.models import WebRtcSettings
@@ -49,7 +49,7 @@ def webrtc_settings(**fields: Any) -> WebRtcSettings:
 
 
 def tcp_limits(memory: int = 0, stall_seconds: float = 30.0) -> TcpLimits:
-    return TcpLimits(Backlogs(memory), stall_seconds)
+    return TcpLimits(ViewerMemory(memory), stall_seconds)
 
 
 def rtp_packet(sequence: int, payload: bytes = b"payload", ssrc: int = 1234) -> bytes:

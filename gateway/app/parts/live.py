@@ -8,11 +8,11 @@ from gateway.app.parts.output_factory import OutputFactory
 from gateway.diagnosis.cue_log import CueLog
 from gateway.diagnosis.health_monitor import HealthMonitor
 from gateway.lib import log as logs
+from gateway.lib.viewer_memory import ViewerMemory
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.stream import Stream
 from gateway.outputs.storage.archive import Archive
-from gateway.packaging.backlog import Backlogs
 from gateway.packaging.rtp.output import KIND as WHEP
 from gateway.playback.public_channels import viewer_count
 from gateway.ports.events import Event, Events, EventType
@@ -34,7 +34,7 @@ class Live:
         return viewer_count(stream, self.remote_viewers)
 
 
-async def build_live(parts: NodeParts, backends: Backends, memory: Backlogs) -> Live:
+async def build_live(parts: NodeParts, backends: Backends, memory: ViewerMemory) -> Live:
     """Returns the streams. From now on, the stack closes the tasks of the process.
 
     memory: limits the bytes that wait for viewers. Raises SettingsError.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.lib.egress import Egress
 from gateway.lib.tasks import Tasks
+from gateway.lib.viewer_memory import ViewerMemory
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
 from gateway.live.task_set import TaskSets
@@ -17,7 +18,6 @@ from gateway.outputs.recording.recording_output import RecordingCounts
 from gateway.outputs.registry import all_outputs
 from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.outputs.storage.archive import Archive
-from gateway.packaging.backlog import Backlogs
 from gateway.packaging.services import PackagingServices
 from gateway.playback.format_outputs import output_specs
 from gateway.ports.events import Events
@@ -42,7 +42,7 @@ class OutputFactory:
     memory: limits the bytes that wait for viewers. Raises SettingsError if the ladder file is invalid.
     """
 
-    def __init__(self, parts: NodeParts, backends: Backends, hub: Hub, archive: Archive, memory: Backlogs) -> None:
+    def __init__(self, parts: NodeParts, backends: Backends, hub: Hub, archive: Archive, memory: ViewerMemory) -> None:
         settings, metrics, tls, cloud = parts.settings, parts.metrics, backends.tls, backends.cloud
         self.settings, self.hub, self.archive, self.cloud, self.tls = settings, hub, archive, cloud, tls
         self.dropped = metrics.dropped

@@ -118,7 +118,6 @@ class WhipPush:
         self._pushes = pushes
         self.push = push
         self.intake: WhipIntake | None = None
-        self._running: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reason = ""
         self.peer: Peer | None = None
@@ -134,7 +133,7 @@ class WhipPush:
         assert self.peer is not None and self.intake is not None, "the answer has been sent"
         self.push.log_begin(over=self.peer.protocol)
         self.intake.begin(self.peer)
-        self._running = self._pushes.services.tasks.start(self._run_intake(self.intake), f"intake of {self.push.id}")
+        self._pushes.services.tasks.start(self._run_intake(self.intake), f"intake of {self.push.id}")
         self._check()
 
     def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:

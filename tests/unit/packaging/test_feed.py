@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from gateway.lib import viewer_memory
+from gateway.lib.viewer_memory import ViewerMemory
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import AccessUnit, TimedData, Tracks
-from gateway.packaging import backlog
-from gateway.packaging.backlog import Backlogs
 from gateway.packaging.feed import Feed, FeedCounts
 from gateway.packaging.viewer import Viewer, reset_on_close
 from tests.support import builders
@@ -525,7 +525,7 @@ async def test_a_link_with_a_third_more_bandwidth_than_the_stream_loses_nothing(
     counts = FeedCounts()
     stream = builders.stream(gop_bytes=16_000_000)
     stream.set_tracks(VIDEO, None, {}, True)
-    feed = Feed(stream, Sized(), 0.0, 30.0, counts, Backlogs(64_000_000))
+    feed = Feed(stream, Sized(), 0.0, 30.0, counts, ViewerMemory(64_000_000))
     stream.push(picture(0, True))
     link = Link(RATE * rate)
     feed.join(Viewer(link, FRAMING, 786_432, "127.0.0.1", lambda reason: None))
@@ -538,7 +538,7 @@ async def test_a_link_that_is_too_slow_loses_whole_gops_and_goes_on_with_key_fra
     counts = FeedCounts()
     stream = builders.stream(gop_bytes=16_000_000)
     stream.set_tracks(VIDEO, None, {}, True)
-    feed = Feed(stream, Sized(), 0.0, 30.0, counts, Backlogs(64_000_000))
+    feed = Feed(stream, Sized(), 0.0, 30.0, counts, ViewerMemory(64_000_000))
     stream.push(picture(0, True))
     link = Link(RATE * 0.6)
     one = Viewer(link, FRAMING, 786_432, "127.0.0.1", lambda reason: None)
@@ -581,7 +581,7 @@ async def test_new_headers_count_towards_the_limit_too():
 
 async def test_a_thousand_stalled_viewers_share_one_bound():
     most = 64_000_000
-    backlogs = Backlogs(most)
+    backlogs = ViewerMemory(most)
     stream = builders.stream(gop_bytes=16_000_000)
     stream.set_tracks(VIDEO, None, {}, True)
     feed = Feed(stream, Sized(), 0.0, 0.0, FeedCounts(), backlogs)
@@ -607,7 +607,7 @@ async def test_a_thousand_stalled_viewers_share_one_bound():
 
 
 async def test_a_viewer_that_joins_without_free_memory_begins_at_the_next_key_frame():
-    backlogs = Backlogs(1000)
+    backlogs = ViewerMemory(1000)
     stream, feed = live()
     feed.backlogs = backlogs
     stream.push(picture(0, True))
@@ -622,10 +622,10 @@ async def test_a_viewer_that_joins_without_free_memory_begins_at_the_next_key_fr
 
 
 async def test_a_viewer_that_reads_nothing_is_disconnected_sooner_when_memory_is_short(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(backlog, "TIGHT_SECONDS", 0.0001)
+    monkeypatch.setattr(viewer_memory, "TIGHT_SECONDS", 0.0001)
     counts = FeedCounts()
     stream, feed = live(stall=3600.0, counts=counts)
-    feed.backlogs = Backlogs(1_000_000)
+    feed.backlogs = ViewerMemory(1_000_000)
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
     one = viewer(wire, limit=1)

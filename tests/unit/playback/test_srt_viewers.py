@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.quota import Quota
+from gateway.lib.viewer_memory import ViewerMemory
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
-from gateway.packaging.backlog import Backlogs
 from gateway.packaging.feed import Feed, FeedCounts
 from gateway.packaging.ts.continuous import SrtOutput
 from gateway.playback.play import PlayAdmission
@@ -77,7 +77,7 @@ class Player:
 
 class Lab:
     def __init__(self, memory: int = 0, stall: float = 30.0) -> None:
-        self.counts, self.memory = FeedCounts(), Backlogs(memory)
+        self.counts, self.memory = FeedCounts(), ViewerMemory(memory)
 
         def output(stream: object) -> SrtOutput:
             return SrtOutput(lambda rendering: Feed(stream, rendering, 0.0, stall, self.counts, self.memory))  # type: ignore[arg-type]

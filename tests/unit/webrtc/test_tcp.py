@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.lib.scheduled_reads import ReadScheduler
-from gateway.packaging.backlog import TIGHT_SECONDS, Backlogs
+from gateway.lib.viewer_memory import TIGHT_SECONDS, ViewerMemory
 from gateway.webrtc import tcp
 from gateway.webrtc.tcp import MAX_UNSENT, TcpConnection, TcpLimits
 from tests.support.clock import Clock
@@ -18,7 +18,7 @@ MEDIA = [b"\x80" + bytes(1199)] * 10
 
 class Owner:
     def __init__(self, memory: int, stall_seconds: float) -> None:
-        self.tcp_limits = TcpLimits(Backlogs(memory), stall_seconds)
+        self.tcp_limits = TcpLimits(ViewerMemory(memory), stall_seconds)
 
     def tcp_opened(self, connection: TcpConnection) -> bool:
         return True
