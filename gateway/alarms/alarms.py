@@ -27,6 +27,7 @@ from gateway.alarms.target import parse
 from gateway.channels.channel import Channel
 from gateway.channels.expiry import date_text
 from gateway.channels.stores import StoredChannels
+from gateway.lib.places import Places
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
 from gateway.ports.stores import ConsoleStore, StoreChanges
 
@@ -70,7 +71,7 @@ class Alarms:
         self._read_at = float("-inf")
         self._read_seconds = _READ_SECONDS
         self._failed = False
-        self._tests = 0
+        self._tests = Places(_MAX_TESTS, lambda: AtCapacity("other test messages are being sent"))
 
     # ---- rules ----
 
@@ -100,15 +101,10 @@ class Alarms:
 
     async def test(self, rule: AlarmRule) -> str:
         """Sends a message now and returns the answer in words. Raises DeliveryFailed, AtCapacity."""
-        if self._tests >= _MAX_TESTS:
-            raise AtCapacity("other test messages are being sent")
-        self._tests += 1
-        try:
+        with self._tests:
             title, text = "This is a test", f"The rule “{rule.name}” sends its messages here."
             message = self._message(rule, "test", "test", "", title, text, "#/alarms")
             return await self._delivery.send(parse(rule.to), message)
-        finally:
-            self._tests -= 1
 
     # ---- faults ----
 

@@ -11,6 +11,7 @@ import structlog
 from gateway.cluster.files.upstream_client import UpstreamClient, UpstreamResponse
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.peers import Peers
+from gateway.lib.places import Places
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 
@@ -83,7 +84,7 @@ class GatewayFiles:
 
     def __init__(self, gateways: Gateways, upstream: UpstreamClient, locator: StreamLocator) -> None:
         self._gateways, self._upstream, self._locator = gateways, upstream, locator
-        self._requests = 0
+        self._requests = Places(_MAX_FILES, lambda: AtCapacity("too many files are requested"))
 
     @contextlib.asynccontextmanager
     async def request(
@@ -96,14 +97,9 @@ class GatewayFiles:
         target: path and query, encoded. Raises PeerUnavailable or PeerRefused if a gateway that may have the file sent
         no usable answer. Raises AtCapacity, StoreUnavailable.
         """
-        if self._requests >= _MAX_FILES:
-            raise AtCapacity("too many files are requested")
-        self._requests += 1
-        try:
+        with self._requests:
             async with contextlib.AsyncExitStack() as stack:
                 yield await self._first_answer(stack, target, channel, method, headers or {})
-        finally:
-            self._requests -= 1
 
     async def _first_answer(
         self, stack: contextlib.AsyncExitStack, target: str, channel: str, method: str, headers: Mapping[str, str]

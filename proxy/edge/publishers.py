@@ -12,6 +12,7 @@ from gateway.cluster.members.peers import Peers
 from gateway.http.body import read_body
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, not_allowed, service_unavailable
+from gateway.lib.places import Places
 from gateway.lib.refusals import Refusals
 from gateway.lib.tasks import Tasks
 from gateway.playback import caption_posts as captions
@@ -39,7 +40,7 @@ class PublisherRequests:
 
     def __init__(self, gateways: Gateways, peers: Peers, tasks: Tasks, limit: Refusals) -> None:
         self._gateways, self._peers, self._limit = gateways, peers, limit
-        self._running = 0
+        self._running = Places(_MAX_CONCURRENT, lambda: StoreUnavailable(_NO_GATEWAY))
         self._ports = SharedRead(lambda: self._ask("GET", "push-ports"), _PORTS_SECONDS, tasks)
 
     async def ports(self, request: Request) -> Response:
@@ -83,11 +84,8 @@ class PublisherRequests:
 
         Gateways may have separate stores, so another one may know the channel. Raises StoreUnavailable.
         """
-        if self._running >= _MAX_CONCURRENT:
-            raise StoreUnavailable(_NO_GATEWAY)
-        self._running += 1
-        try:
-            answer: Response | None = None
+        answer: Response | None = None
+        with self._running:
             for gateway in await self._gateways.in_order():
                 try:
                     answer = await self._answer_of(gateway, method, f"/_node/.node/{operation}", body)
@@ -97,8 +95,6 @@ class PublisherRequests:
                     continue
                 if answer.status in _KNOWN:
                     break
-        finally:
-            self._running -= 1
         if answer is None:
             raise StoreUnavailable(_NO_GATEWAY)
         return answer

@@ -13,6 +13,7 @@ from gateway.channels.stores import ChannelReader
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.peers import Peers
 from gateway.lib import bounded_json
+from gateway.lib.places import Places
 from gateway.playback.public_channels import MAX_CHANNELS, Entries, first_entries
 from gateway.playback.slugs import MAX_NAMES, NamedChannel, NameTable
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
@@ -39,19 +40,14 @@ class RemoteChannels:
 
     def __init__(self, gateways: Gateways, locator: StreamLocator, peers: Peers, operation: str = "channel") -> None:
         self._gateways, self._locator, self._peers, self._operation = gateways, locator, peers, operation
-        self._running = 0
+        self._running = Places(_MAX_CONCURRENT, lambda: StoreUnavailable("too many channels are requested", 1))
 
     async def get(self, id: str) -> Channel:
         """Returns the channel with its public fields. Raises NoSuchChannel, StoreUnavailable."""
         if not is_channel_id(id):
             raise NoSuchChannel(id)
-        if self._running >= _MAX_CONCURRENT:
-            raise StoreUnavailable("too many channels are requested", 1)
-        self._running += 1
-        try:
+        with self._running:
             return await self._ask(id)
-        finally:
-            self._running -= 1
 
     async def _ask(self, id: str) -> Channel:
         failure = "no gateway is available"
