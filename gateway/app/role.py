@@ -73,8 +73,8 @@ class Role(Protocol):
     hub: Hub
     viewers: ViewerParts
     played: PlayedStreams
-    acquire_publisher: AcquirePublisher
     admission: Admission
+    acquire_publisher: AcquirePublisher | None = None  # None: an edge, whose `admission` refuses each push
 
     def open_pushes(self, services: ListenerServices) -> Sequence[OpenListeners]:
         """Binds the ports of the ingest protocols. Raises ListenError."""

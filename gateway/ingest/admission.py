@@ -24,6 +24,7 @@ from gateway.ports.errors import (
     MediaUnusable,
     NameInUse,
     NotAuthorized,
+    PushesNotAccepted,
     RefusalReason,
     StoreUnavailable,
     TooManyRefusals,
@@ -73,10 +74,11 @@ class Admission:
 
     Every key is verified, even after refusals, because the earlier keys may come from other publishers at this address.
     Above the limit of `refusals`, a wrong key raises TooManyRefusals and is only counted.
+    channels: None: an edge, which accepts no push and looks up no channel.
     hook: None: pushes need no permission of a service. refused: the number of refusals by the error's name.
     """
 
-    channels: ChannelReader
+    channels: ChannelReader | None
     secrets: SigningSecrets
     events: Events
     publishers_per_address: InitVar[int] = field(kw_only=True)
@@ -97,8 +99,10 @@ class Admission:
     async def admit(self, request: PushRequest) -> Channel:
         """Returns the channel to which this client may push now. The hook may choose another one than the request.
 
-        Raises NotAuthorized, TooManyRefusals, AtCapacity, StoreUnavailable.
+        Raises NotAuthorized, TooManyRefusals, AtCapacity, StoreUnavailable, PushesNotAccepted.
         """
+        if self.channels is None:
+            raise PushesNotAccepted("this is an edge, which only plays")
         hook, channel = self.hook, None
         if hook is None:
             return await self._verify(request)
@@ -183,6 +187,7 @@ class Admission:
         return verdict if now - read_at < _REVOKED_SECONDS and self.refusals.wait(address, now) > 0 else None
 
     async def _find_channel(self, id: str) -> Channel | None:
+        assert self.channels is not None, "an edge looks up none"
         try:
             async with asyncio.timeout(STORE_SECONDS):
                 return await find_channel(self.channels, id)

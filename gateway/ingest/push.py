@@ -20,14 +20,14 @@ log = structlog.get_logger(__name__)
 class Push:
     """One push. Nothing is kept for it before its key is checked. `end` must be called.
 
-    admission: checks its key. acquire: returns its publisher.
+    admission: checks its key. acquire: returns its publisher; None: an edge, which admits none.
     channel: None until the key is checked. A push of the old system to a target has no key, so it has a channel from
     the beginning.
     began: monotonic time from which its first media are awaited.
     """
 
     admission: Admission
-    acquire: AcquirePublisher
+    acquire: AcquirePublisher | None
     request: PushRequest
     channel: Channel | None = None
     publisher: StreamPublisher | None = field(default=None, init=False)
@@ -65,6 +65,7 @@ class Push:
                 self._has_place = True
             if self.channel is None:
                 self.channel = await self.admission.admit(request)
+            assert self.acquire is not None, "an edge admits no push"
             self.publisher = await self.acquire(
                 self.channel, PushOrigin(request.protocol, request.address), evict, request.input
             )

@@ -16,12 +16,12 @@ from gateway.workers.worker_pool import WorkerPool
 class ListenerServices(PlayServices):
     """The parts that all listeners of a process share. Protocols that also play use the parts for viewers.
 
-    acquire_publisher: returns the publisher of a stream for a connection. admission: checks keys.
+    admission: checks keys. acquire_publisher: returns the publisher of a stream for a connection; None: an edge.
     workers: convert sound that browsers do not play; None: it stays as it is. feed: tells channels; None: an edge.
     """
 
-    acquire_publisher: AcquirePublisher
     admission: Admission
+    acquire_publisher: AcquirePublisher | None
     workers: WorkerPool | None = None
     feed: ChannelFeed | None = None
 

@@ -15,19 +15,18 @@ from gateway.app.listeners import admin_http_limits
 from gateway.app.node_parts import NodeParts
 from gateway.app.role import PlayedStreams, Role, Servers
 from gateway.app.shutdown import ShutdownSignals
-from gateway.channels.channel import Channel
 from gateway.cluster.members.membership import Membership, wait_until_idle
 from gateway.cluster.members.node_list import NodeList
 from gateway.http.forwarded import Forwarded
 from gateway.http.server import HttpServer
-from gateway.ingest.admission import Admission, PushRequest
+from gateway.ingest.admission import Admission
 from gateway.ingest.rtmp.listener import open_rtmp
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.srt.listener import open_srt
 from gateway.lib.refusals import Refusals
 from gateway.listeners.port_listener import OpenListeners
 from gateway.playback.health import Health
-from gateway.ports.errors import PushesNotAccepted, StoreUnusable
+from gateway.ports.errors import StoreUnusable
 from gateway.ports.nodes import NodeRole
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.worker_link import WorkerLink
@@ -77,12 +76,9 @@ class Edge(Role):
         self.played = PlayedStreams(
             pulled.replicas, pulled.browsers.replicas, pulled.browsers, parts.cluster.session_forwarder
         )
-        self.acquire_publisher = self.hub.acquire_publisher  # never called, because `admission` refuses each push
-        node, channels = parts.node, parts.viewers.channels.cached
+        node = parts.node
         refusals = Refusals(node.settings.limits.refusals_per_minute)
-        self.admission: Admission = NoPushes(
-            channels, node.secrets, node.events, publishers_per_address=0, refusals=refusals
-        )
+        self.admission = Admission(None, node.secrets, node.events, publishers_per_address=0, refusals=refusals)
         if not parts.node.settings.signing.secret.get_secret_value():
             log.info("play signatures of other gateways cannot be verified: signing.secret is not set")
 
@@ -136,11 +132,3 @@ class Edge(Role):
             build_node_endpoint(parts, aggregator, sessions),
             aggregator,
         )
-
-
-class NoPushes(Admission):
-    """An Admission that rejects every push, without a lookup of the channel."""
-
-    async def admit(self, request: PushRequest) -> Channel:
-        """Raises PushesNotAccepted."""
-        raise PushesNotAccepted("this is an edge, which only plays")
