@@ -31,9 +31,9 @@ from gateway.cluster.streams.claims import Claims, SessionRows
 from gateway.cluster.streams.forward import PushForwarder
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
-from gateway.live.hub import StreamLimits
 from gateway.live.publisher import PushOrigin
 from gateway.live.session_record import session_item
+from gateway.live.shelf import StreamLimits
 from gateway.live.sink import EndReason
 from gateway.ports.nodes import Node, NodeRole
 from tests.support.builders import AUDIO, VIDEO, channel, picture
@@ -78,7 +78,7 @@ async def gateway(id: str, requests: Requests) -> AsyncIterator[tuple[Holder, Cl
         rows = SessionRows(opened, id, lambda: address, session_item, lambda channel: False)
         claims = Claims(one.hub, rows, locator, forwards, tasks)
         beats = Membership(opened, lambda: Node(id, NodeRole.GATEWAY, address))
-        for work in (locator.run(), forwards.hub.run(), claims.run(), beats.run()):
+        for work in (locator.run(), forwards.shelf.run(), claims.run(), beats.run()):
             tasks.start(work)
         yield one, claims
 

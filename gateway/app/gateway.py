@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import import_module
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from gateway.adapters.aws.scale_in_protection import ScaleInProtection
@@ -18,7 +19,6 @@ from gateway.app.role import AdminServer, Role, Servers
 from gateway.ingest.registry import all_listeners
 from gateway.ingest.services import ListenerServices
 from gateway.listeners.port_listener import OpenListeners
-from gateway.live.hub import Hub
 from gateway.processes.worker_settings import REGISTRY_FILE, with_host_registry, with_memory_limit
 from gateway.settings import Settings
 from gateway.webrtc.signalling import Signalling
@@ -51,13 +51,13 @@ class Gateway(Role):
         self._parts = parts
         self._welcome = welcome
         # The pushes of this process: its own streams, and pushes that it forwards to other nodes.
-        self._hubs = (parts.live.hub,) if parts.member is None else (parts.live.hub, parts.member.forwards.hub)
-        self.hub = parts.live.hub
+        self._pushed = (parts.live.hub,) if parts.member is None else (parts.live.hub, parts.member.forwards.shelf)
+        self.shelf = self._hub = parts.live.hub
         self.viewers = parts.viewers
         self.played = played_streams(parts.live, parts.member)
         self.acquire_publisher = parts.pushes.acquire
         self.admission = parts.pushes.admission
-        self._hub_task = parts.node.tasks.keep(self.hub.run, "hub")
+        self._hub_task = parts.node.tasks.keep(self._hub.run, "hub")
 
     @classmethod
     async def open(cls, node: NodeParts, welcome: bool) -> Gateway:
@@ -75,7 +75,7 @@ class Gateway(Role):
         parts.live.outputs.start(tasks)
         if node.first:
             parts.jobs.start()
-            tasks.keep(lambda: self.hub.feed.run(parts.backends.stores.channels), "stored channels")
+            tasks.keep(lambda: self._hub.feed.run(parts.backends.stores.channels), "stored channels")
         if parts.member is not None:
             parts.member.start()
         protection = ScaleInProtection(self._has_publisher, shared=node.settings.data / "publishing.lock")
@@ -96,7 +96,7 @@ class Gateway(Role):
     def retire(self) -> None:
         self._parts.jobs.stop()
         self._parts.diagnosis.recorder.stop_saving()  # the process that replaces this one now writes the file
-        self.hub.retire()
+        self._hub.retire()
         self._parts.pushes.inputs.retire()
 
     @property
@@ -105,18 +105,17 @@ class Gateway(Role):
 
     def viewer_count(self) -> int:
         member = self._parts.member
-        own = sum(stream.viewers.total() for stream in self.hub)
+        own = sum(stream.viewers.total() for stream in self._hub)
         return own + (member.viewer_count if member is not None else 0)
 
     def is_needed(self) -> bool:
         member = self._parts.member
-        pulled: tuple[Hub, ...] = () if member is None else (member.pulled.hub, member.pulled.browsers.hub)
-        hubs = (*self._hubs, *pulled)
-        return any(s.publisher is not None or any(s.viewers.values()) for hub in hubs for s in hub)
+        streams = chain(*self._pushed, () if member is None else member.pulled)
+        return any(s.publisher is not None or any(s.viewers.values()) for s in streams)
 
     def _has_publisher(self) -> bool:
         """Whether this process has a publisher."""
-        return any(stream.publisher is not None for hub in self._hubs for stream in hub)
+        return any(stream.publisher is not None for stream in chain(*self._pushed))
 
     def drain(self) -> None:
         if self._parts.member is not None:
@@ -127,7 +126,7 @@ class Gateway(Role):
 
     def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:
         outputs = self._parts.live.outputs
-        services = replace(services, workers=outputs.workers, feed=self.hub.feed)
+        services = replace(services, workers=outputs.workers, feed=self._hub.feed)
         return [listener.open(services, outputs) for listener in all_listeners()]
 
     async def serve(self, sessions: Signalling) -> Servers:

@@ -165,10 +165,10 @@ async def _drain(role: Role, listeners: Listeners, seconds: float) -> None:
     """Stops accepting, notifies publishers and viewers, and waits until outputs have stored their files."""
     role.drain()
     listeners.stop_accepting()
-    role.hub.drain()
+    role.shelf.drain()
     try:
         async with asyncio.timeout(seconds or None):
-            await role.hub.drained()
+            await role.shelf.drained()
             await listeners.finish()
             await role.flush()
     except TimeoutError:

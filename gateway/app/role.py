@@ -12,8 +12,8 @@ from gateway.app.viewer_parts import ViewerParts
 from gateway.ingest.admission import Admission
 from gateway.ingest.services import ListenerServices
 from gateway.listeners.port_listener import OpenListeners
-from gateway.live.hub import Hub
 from gateway.live.publisher import AcquirePublisher
+from gateway.live.shelf import StreamShelf
 from gateway.playback.playable_streams import BrowserMedia, PlayableStreams
 from gateway.playback.router import PlaybackRouter
 from gateway.webrtc.signalling import RemoteSessions, Signalling
@@ -66,11 +66,11 @@ class Servers:
 
 
 class Role(Protocol):
-    """A gateway or an edge with open services. hub: has the streams that viewers play on this node."""
+    """A gateway or an edge with open services. shelf: has the streams that viewers play on this node."""
 
     ready: str = "ready"  # the log event when it serves
     ready_fields: Mapping[str, str] = {}  # additional fields of this event
-    hub: Hub
+    shelf: StreamShelf
     viewers: ViewerParts
     played: PlayedStreams
     admission: Admission

@@ -23,13 +23,12 @@ from gateway.lib import held_signals
 from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks, log_failure
-from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
+from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.outputs.ladder.ladder_output import LadderOutput, channel_ladder_kind
 from gateway.outputs.ladder.ladder_output import stream_wants_ladder as has_ladder
 from gateway.outputs.ladder.remote_ladder import CODEC, FLAGS, KIND, TEXTS
 from gateway.ports.errors import GatewayError, StoreUnusable
-from gateway.ports.events import Events
 from gateway.settings import Settings
 from gateway.settings.ladders import load_ladders
 from gateway.settings.option_types import host_port
@@ -87,34 +86,34 @@ async def work(settings: Settings, assignment: Assignment) -> int:
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     dropped, ladders = Counter(DROPPED), load_ladders(settings.transcode.ladders)
     stream, kind = settings.stream, channel_ladder_kind(ladders, settings.transcode)
-    hub = Hub(StreamLimits(0, _LINGER_SECONDS, stream.gop_seconds, stream.gop_bytes), (), Events())
+    shelf = StreamShelf(StreamLimits(0, _LINGER_SECONDS, stream.gop_seconds, stream.gop_bytes))
     stop_requested, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop_requested.set)
     held_signals.deliver()
     async with SecretResolver(settings) as secrets, Peers(secrets.cluster) as peers, Tasks("worker", _crashed) as tasks:
         tasks.keep(secrets.run, "secrets")
-        hub.add_outputs(
+        shelf.add_outputs(
             [
                 OutputSpec(
-                    "codec", lambda s: LadderOutput(s, hub, workers, kind, dropped), lambda s: has_ladder(ladders, s)
+                    "codec", lambda s: LadderOutput(s, shelf, workers, kind, dropped), lambda s: has_ladder(ladders, s)
                 ),
                 OutputSpec(
                     "delivery", lambda s: RenditionPush(peers, assignment.gateway, dropped), lambda s: not s.is_source
                 ),
             ]
         )
-        hub_task = tasks.keep(hub.run, "hub")
-        pulling = tasks.start(SourcePull(hub, peers, assignment.gateway, assignment.item).run(), "source")
+        shelf_task = tasks.keep(shelf.run, "streams")
+        pulling = tasks.start(SourcePull(shelf, peers, assignment.gateway, assignment.item).run(), "source")
         log.info("worker started", channel=assignment.item["id"], gateway=assignment.gateway.address)
         await asyncio.wait((pulling, tasks.start(stop_requested.wait(), "signal")), return_when=asyncio.FIRST_COMPLETED)
         reason = pulling.result() if pulling.done() else "stopped by a signal"
         log.info("worker stopped", channel=assignment.item["id"], reason=reason)
-        hub.drain()
+        shelf.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
-                await hub.drained()
-        hub_task.cancel()
+                await shelf.drained()
+        shelf_task.cancel()
     for number in _SIGNALS:  # a StopTask of ECS during the shutdown must not look like a crash
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)

@@ -105,8 +105,7 @@ class ClusterMember:
         self._membership = Membership(registry, describe, self._observe, local.events)
         reader = Reader(identity.id, identity.site)
         self._selector = EdgeSelector(self.locator, self.nodes, reader, identity.siblings)
-        self.pulled = PulledStreams(hub.limits, local.replicated, self._selector, self.peers)
-        self.pulled.count(hub.traffic)
+        self.pulled = PulledStreams(hub.limits, local.replicated, self._selector, self.peers, hub.traffic)
         self.streams = ClusterStreams(hub, self.pulled.replicas)
         self.browser_streams = ClusterStreams(hub, self.pulled.browsers.replicas)
         self.forwards = PushForwarder(hub.limits, self.peers, local.dropped)
@@ -135,7 +134,7 @@ class ClusterMember:
         """Starts the background tasks. They run until the tasks of the application end."""
         tasks = self._tasks
         self.pulled.start(tasks)
-        tasks.keep(self.forwards.hub.run, "forwards")
+        tasks.keep(self.forwards.shelf.run, "forwards")
         tasks.keep(self.locator.run, "look-ups")
         tasks.keep(self.nodes.run, "nodes")
         tasks.keep(self._dead_claims.run, "dead claims")
@@ -169,7 +168,7 @@ class ClusterMember:
 
     def drain(self) -> None:
         """Accepts no new streams. Notifies the publishers and players that are connected through this node."""
-        self.forwards.hub.drain()
+        self.forwards.shelf.drain()
         self.pulled.drain()
 
     @property
@@ -216,7 +215,7 @@ class ClusterStreams:
         return self._hub.find_recent(name)
 
     async def wait(self, name: str, seconds: float) -> Stream:
-        """Waits until the stream begins, on this node or on another. Raises the errors of Hub.wait."""
+        """Waits until the stream begins, on this node or on another. Raises the errors of StreamShelf.wait."""
         stream = self.find(name)
         if stream is not None:
             return stream

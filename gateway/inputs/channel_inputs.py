@@ -3,8 +3,8 @@
 A channel has a list of inputs, best first: the push, backups, pulls, playlists, slates. One at a time is on air. These
 objects do the work, from the publisher to the channel's stream:
 
-- Each input publishes into a hidden stream `<id>/<name>` of a hub of its own. Viewers cannot reach this hub. It has no
-  outputs, and it relays additional tracks.
+- Each input publishes into a hidden stream `<id>/<name>` of a shelf of its own. Viewers cannot reach this shelf. It
+  has no outputs, and it relays additional tracks.
 - `ChannelInput` is a sink of that stream. It knows whether the input delivers media from a key frame on.
 - `Matching` encodes an input in the form of the push, if the channel wants it. Then `ChannelInput` takes its stream.
 - `ChannelSwitcher` has the inputs of one channel. It chooses the input on air (`selection.choose`), and starts and
@@ -30,7 +30,7 @@ Each part of the state has one writer:
 - A switcher decides who is on air. Inputs report to it (`InputListener`), and it checks them twice a second.
 - An input counts its own media. The source of an input (`SourceRunner`) connects, and reports its faults.
 
-Events of the hidden hub are not events of the gateway. The begin and end of pushes are emitted again for the channel.
+Events of the hidden shelf are not events of the gateway. The begin and end of pushes are emitted again for the channel.
 """
 
 import asyncio
@@ -52,8 +52,9 @@ from gateway.inputs.selection import SwitchReason
 from gateway.inputs.switcher import ChannelSwitcher, SwitcherParts
 from gateway.lib.metric_table import INPUT_SWITCHES, INPUTS, MetricSample, by_label
 from gateway.lib.tasks import Tasks, kept
-from gateway.live.hub import Hub, StreamLimits
+from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream
@@ -92,8 +93,8 @@ class ChannelInputs:
         self._hub = hub
         sizes = limits.gop_seconds, limits.gop_bytes
         # The bit rate of a push is limited on air only: `hub` knows the kind of the input, and then refuses pushes.
-        hidden_limits = StreamLimits(limits.takeover_after, 0, *sizes, push_kbps=None, tracks_wait=limits.tracks_wait)
-        self._hidden = Hub(hidden_limits, (), hidden_events, renditions=False)
+        hidden_limits = StreamLimits(limits.takeover_after, 0, *sizes, tracks_wait=limits.tracks_wait)
+        self._hidden = StreamShelf(hidden_limits, (), hidden_events)
         switches: Counter[str] = Counter(dict.fromkeys(SwitchReason, 0))
         self._parts = SwitcherParts(hub, self._hidden, settings, services, all_inputs(), viewers, switches)
         self._switchers: dict[str, ChannelSwitcher] = {}
@@ -174,7 +175,7 @@ class ChannelInputs:
 
     async def run(self) -> None:
         """Checks all switchers twice a second, until it is cancelled."""
-        hidden = self._tasks.keep(self._hidden.run, "hub")
+        hidden = self._tasks.keep(self._hidden.run, "hidden streams")
         try:
             await kept(self._check_regularly, "inputs")
         finally:

@@ -21,6 +21,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.network_quality import Quality
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.shelf import StreamShelf
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_changes import IntervalLimiter
@@ -48,13 +49,13 @@ _LOST: Final = frozenset((SwitchReason.ENDED, SwitchReason.SILENT, SwitchReason.
 class SwitcherParts:
     """The parts that all switchers of a process share.
 
-    hub: of the channels' streams. hidden: the hub of the hidden streams of the inputs. inputs: their settings.
+    hub: of the channels' streams. hidden: the hidden streams of the inputs. inputs: their settings.
     descriptors: of the kinds that have a source. switches: the number of switches, by reason.
     viewers: returns the viewers of a channel on all nodes.
     """
 
     hub: Hub
-    hidden: Hub
+    hidden: StreamShelf
     inputs: InputsSettings
     services: InputServices
     descriptors: dict[InputKind, InputDescriptor]

@@ -104,9 +104,9 @@ class StreamPublisher:
         self.unusable = UnusableMedia(stream.name, self.dropped)
         self.timeline: PublisherTimeline | None = None  # set by its intake
         self.ask_key_frame: Callable[[], None] | None = None  # set by its intake, if its protocol can ask
-        self.tracks_wait = 10.0  # seconds in which promised pictures may begin; set by the hub
         self._key_frame_asked = -math.inf  # monotonic time of the last request
-        self.additional: AdditionalTracks | None = None  # None: this push can only have the default tracks
+        self.additional: AdditionalTracks | None
+        self.use_additional(stream.additional)
         self.has_additional = False  # an additional track was announced
         self._has_opus = False  # Opus was announced beside the tracks
         self._sound_source: SoundSource | None = None
@@ -353,20 +353,26 @@ class StreamPublisher:
     def active(self) -> bool:
         return self._evict is not None
 
-    def take_additional(self, earlier: StreamPublisher) -> AdditionalTracks | None:
-        """Takes the additional tracks of the stream's earlier publisher, and returns them. Only the hub calls it."""
-        self.additional, earlier.additional = earlier.additional, None
-        self.has_additional = earlier.has_additional
-        return self.additional
+    def use_additional(self, additional: AdditionalTracks | None) -> None:
+        """Passes its additional tracks on to `additional`; None: it can only have the default tracks."""
+        self.additional = additional
+        if additional is not None:
+            additional.begin(self)
+
+    def take_additional(self, earlier: StreamPublisher) -> None:
+        """Takes the additional tracks of the stream's earlier publisher. Only the hub calls it."""
+        self.use_additional(earlier.additional)
+        earlier.additional, self.has_additional = None, earlier.has_additional
 
     def move(
         self, stream: Stream, on_close: Callable[[StreamPublisher], None], additional: AdditionalTracks | None
     ) -> None:
-        """Publishes into another stream from now on. additional: of that stream. Only the hub calls it."""
+        """Publishes into another stream from now on. additional: of that stream. Only the shelf calls it."""
         self._close_additional()
         opus, source = self.stream.pushed_sound.opus.tracks if self._has_opus else None, self._sound_source
         self.set_opus(None)
-        self.stream, self.additional = stream, additional
+        self.stream = stream
+        self.use_additional(additional)
         self.set_opus(None if opus is None else opus.audio, source)
         self._on_close = on_close
 
@@ -381,8 +387,6 @@ class StreamPublisher:
         additional, other.additional, other._evict = other.additional, None, None
         old.publisher, stream.publisher = None, self
         self.move(stream, other._on_close, additional)
-        if additional is not None:
-            additional.begin(self)
         self._shift_ms = None
         if tracks is not None:
             stream.set_tracks(tracks.video, tracks.audio, tracks.metadata, False)

@@ -172,6 +172,7 @@ class StreamSpec:
     budget: the memory that its playlists share with other streams; None: they share none.
     relays: whether additional tracks are relayed, because the hub has no renditions.
     continues: the numbers with which its outputs continue those of another node; {}: they are unknown.
+    tracks_wait: seconds in which the promised pictures of a push may begin.
     """
 
     name: str
@@ -184,6 +185,7 @@ class StreamSpec:
     budget: MediaBudget | None = None
     relays: bool = False
     continues: OutputNumbers = field(default_factory=dict)
+    tracks_wait: float = 10.0
 
 
 class Stream(Fanout):

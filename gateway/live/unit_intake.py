@@ -151,7 +151,7 @@ class UnitIntake:
             return PICTURES_MS if video is None else PREROLL_MS
         if missing not in self.expected:
             return PREROLL_MS
-        return max(PREROLL_MS, 1000 * self.publisher.tracks_wait) if video is None else self._sound_ms
+        return max(PREROLL_MS, 1000 * self.publisher.stream.spec.tracks_wait) if video is None else self._sound_ms
 
     def _drop_oldest(self) -> None:
         """Drops the older half of the waiting units."""

@@ -71,7 +71,7 @@ class Edge(Role):
         pulled = parts.pulled
         self._parts = parts
         self.ready_fields = {"node": parts.node.identity.id}
-        self.hub = pulled.hub
+        self.shelf = pulled.shelf
         self.viewers = parts.viewers
         self.played = PlayedStreams(
             pulled.replicas, pulled.browsers.replicas, pulled.browsers, parts.cluster.session_forwarder

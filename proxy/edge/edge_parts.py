@@ -26,7 +26,7 @@ from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.cluster.streams.browser_replicas import PulledStreams
 from gateway.lib.metric_table import LOOKUPS, VIEWERS, MetricSample
 from gateway.lib.tasks import Tasks
-from gateway.live.hub import NODES_SECONDS, StreamLimits
+from gateway.live.shelf import NODES_SECONDS, StreamLimits
 from gateway.packaging.services import PackagingServices
 from gateway.playback.format_outputs import output_specs
 from gateway.playback.formats import FEEDS
@@ -133,10 +133,8 @@ async def open_edge(node: NodeParts) -> EdgeParts:
     site = RemoteSite(cluster.gateways, cluster.peers, separate_stores=cluster.registry is None)
     viewers = build_viewers(node, cluster.reader, cluster.deleted, site.table, site.site)
     packaging = PackagingServices(settings, viewers.memory)
-    pulled = PulledStreams(
-        _stream_limits(settings), output_specs(packaging, pulled=True), cluster.source, cluster.peers
-    )
-    pulled.count(node.traffic)
+    specs = output_specs(packaging, pulled=True)
+    pulled = PulledStreams(_stream_limits(settings), specs, cluster.source, cluster.peers, node.traffic)
     recordings_cache = settings.edge.cache // _RECORDINGS_DIVISOR
     cache_settings = settings.edge.model_copy(update={"cache": settings.edge.cache - recordings_cache})
     upstream = UpstreamClient(cluster.source, cluster.peers)

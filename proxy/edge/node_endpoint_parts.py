@@ -7,8 +7,6 @@ from gateway.cluster.calls.node_rpc import OperationSpec, json_response, node_op
 from gateway.cluster.members.node_authenticator import NodeAuthenticator
 from gateway.http.request import Request
 from gateway.http.response import Response
-from gateway.live.hub import Hub
-from gateway.ports.events import Events
 from gateway.processes.metrics_aggregator import OPERATION as METRICS_OPERATION
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.reports.node_status import NodeStatus
@@ -29,7 +27,6 @@ def build_node_endpoint(
     node, cluster, channels = edge.node, edge.cluster, edge.viewers.channels
     settings, metrics = node.settings, node.metrics
     node_status = NodeStatus(settings.data, {"channels": settings.channels.partition(":")[0]})
-    empty_hub = Hub(edge.pulled.hub.limits, (), Events())  # always empty, because an edge has no own streams
 
     def changed(request: Request, id: str) -> Response:
         channels.forget(id)
@@ -50,8 +47,7 @@ def build_node_endpoint(
     return NodeEndpoint(
         NodeAuthenticator(node.identity.secret, settings.limits.refusals_per_minute),
         cluster.siblings,
-        # The function is never called, because the hub is empty.
-        PullableStreams(empty_hub, lambda stream: "", metrics.dropped, channel_edge.find_replica),
+        PullableStreams(None, metrics.dropped, channel_edge.find_replica),
         cluster.reader,
         channel_edge.file,
         operations,

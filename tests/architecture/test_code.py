@@ -93,7 +93,7 @@ ENDING_LOOPS = {
     "gateway/inputs/pull/rtsp_pull.py",
     "gateway/inputs/slate/slate_source.py",
     "gateway/inputs/switcher.py",
-    "gateway/live/hub.py",
+    "gateway/live/shelf.py",
     "gateway/outputs/browser/on_demand.py",
     "gateway/outputs/kinesis/kvs_output.py",
     "gateway/outputs/kinesis/kvs_running_job.py",

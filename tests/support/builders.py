@@ -7,9 +7,10 @@ from typing import Any
 
 from gateway.channels.channel import Channel
 from gateway.channels.channel_changes import ChangeEffects
-from gateway.live.hub import Hub, StreamLimits
+from gateway.live.hub import Hub, HubLimits
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream, StreamKind, StreamSpec
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
@@ -37,12 +38,20 @@ def sound(dts: int, size: int = 6, track: MediaTrack = AUDIO) -> AccessUnit:
     return AccessUnit(track, dts, 0, True, 1.7e9 + dts / 1000, dts.to_bytes(4, "big").rjust(size, b"a"))
 
 
+LIMITS = {"takeover_after": 2.0, "linger": 10.0, "gop_seconds": 15.0, "gop_bytes": 1_000_000}
+
+
 def hub(specs: Iterable[OutputSpec] = (), *, events: Events | None = None, **limits: Any) -> Hub:
-    values = {"takeover_after": 2.0, "linger": 10.0, "gop_seconds": 15.0, "gop_bytes": 1_000_000} | limits
-    return Hub(StreamLimits(**values), list(specs), events or Events())
+    return Hub(HubLimits(**LIMITS | limits), list(specs), events or Events())
 
 
-def publish(on: Hub, name: str = "c1", evicted: list[EndReason] | None = None, **fields: Any) -> StreamPublisher:
+def shelf(specs: Iterable[OutputSpec] = (), **limits: Any) -> StreamShelf:
+    return StreamShelf(StreamLimits(**LIMITS | limits), list(specs))
+
+
+def publish(
+    on: StreamShelf, name: str = "c1", evicted: list[EndReason] | None = None, **fields: Any
+) -> StreamPublisher:
     told = evicted if evicted is not None else []
     return on.publish_from(PushOrigin("rtmp", "127.0.0.1"), channel(name, **fields), name, told.append)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from gateway.cluster.calls.node_endpoint import NodeEndpoint, Operation, PullableStreams
+from gateway.cluster.calls.node_endpoint import HeldStreams, NodeEndpoint, Operation, PullableStreams
 from gateway.cluster.members.node_address import NodeAddress
 from gateway.cluster.members.node_authenticator import NodeAuthenticator
 from gateway.cluster.members.node_identity import SiblingProcesses
@@ -24,6 +24,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
+from gateway.live.shelf import StreamShelf
 from gateway.media.track import AccessUnit, TimedData, Tracks
 from gateway.protocols.nodes import Hello
 from tests.support import builders
@@ -96,7 +97,7 @@ async def holder(
         endpoint = NodeEndpoint(
             NodeAuthenticator(secret, refusals, Clocks(clock)),
             SiblingProcesses("", peers, node_with=held),
-            PullableStreams(hub, lambda stream: one.session, metrics.dropped),
+            PullableStreams(HeldStreams(hub, lambda stream: one.session), metrics.dropped),
             Channels(channel("c1"), channel("c2")),
             files,
             {} if operations is None else operations,
@@ -152,13 +153,13 @@ class Known:
 class Puller:
     """A node that plays streams of other nodes."""
 
-    def __init__(self, replicas: Replicas, hub: Hub, where: Known) -> None:
-        self.replicas, self.hub, self.where = replicas, hub, where
+    def __init__(self, replicas: Replicas, shelf: StreamShelf, where: Known) -> None:
+        self.replicas, self.shelf, self.where = replicas, shelf, where
 
 
 @contextlib.asynccontextmanager
 async def puller(where: Known, **bounds: Any) -> AsyncIterator[Puller]:
-    hub = builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.flag("isFlv"))], **bounds)
-    async with Peers(SECRET) as peers, Tasks("puller") as tasks, Replicas(hub, where, peers) as replicas:
-        tasks.start(hub.run())
-        yield Puller(replicas, hub, where)
+    shelf = builders.shelf([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.flag("isFlv"))], **bounds)
+    async with Peers(SECRET) as peers, Tasks("puller") as tasks, Replicas(shelf, where, peers) as replicas:
+        tasks.start(shelf.run())
+        yield Puller(replicas, shelf, where)

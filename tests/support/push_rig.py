@@ -228,7 +228,7 @@ async def rig(
         tasks.start(hub.run())
         tasks.start(listener.run())
         if compatible is not None:
-            tasks.start(compatible.hub.run())
+            tasks.start(compatible.shelf.run())
         try:
             yield PushServer(hub, store, listener, workers, admission, viewers, boxes, told)
         finally:  # a test that fails leaves no socket to the next one

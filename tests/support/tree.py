@@ -20,8 +20,8 @@ from gateway.http.server import HttpServer
 from gateway.lib.metrics import Metrics
 from gateway.lib.sockets import listen, port_of
 from gateway.lib.tasks import Tasks
-from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
+from gateway.live.shelf import StreamShelf
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.protection import PlaybackProtection
 from gateway.settings.models import EdgeSettings
@@ -36,9 +36,11 @@ from tests.support.playback import SECRETS, Channels, Idle
 class Branch:
     """An edge of one channel. `cut` ends its connections, `die` also its listener."""
 
-    def __init__(self, hub: Hub, replicas: Replicas, relay: HttpCacheProxy, server: HttpServer, port: int) -> None:
-        """Creates a branch. hub: of the replicas."""
-        self.hub, self.replicas, self.relay, self.server, self.port = hub, replicas, relay, server, port
+    def __init__(
+        self, shelf: StreamShelf, replicas: Replicas, relay: HttpCacheProxy, server: HttpServer, port: int
+    ) -> None:
+        """Creates a branch. shelf: of the replicas."""
+        self.shelf, self.replicas, self.relay, self.server, self.port = shelf, replicas, relay, server, port
 
     def place(self, claim: str = "k1") -> NodeAddress:
         return NodeAddress(f"e{self.port}", f"127.0.0.1:{self.port}", claim, edge=True)
@@ -57,7 +59,7 @@ class Branch:
 @contextlib.asynccontextmanager
 async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) -> AsyncIterator[Branch]:
     """Runs an edge for channel `of`. secret: of the cluster. Players need a signature."""
-    hub = builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.flag("isFlv"))])
+    shelf = builders.shelf([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.flag("isFlv"))])
     audience = HttpViewers()
     protection = PlaybackProtection(auth="sign", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
     settings = EdgeSettings(upstream=(), cache=64_000_000, channel=of)
@@ -65,15 +67,15 @@ async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) 
     async with (
         Peers(secret, headers={HEADER: of}) as peers,
         Tasks("edge") as tasks,
-        Replicas(hub, where, peers) as replicas,
+        Replicas(shelf, where, peers) as replicas,
         HttpCacheProxy(UpstreamClient(where, peers), channels, protection, audience, settings) as relay,
     ):
-        browser_replicas = BrowserReplicas(hub.limits, (), where, peers)
+        browser_replicas = BrowserReplicas(builders.shelf(), where, peers)
         given = ChannelEdge(of, replicas, browser_replicas, relay)
         endpoint = NodeEndpoint(
             NodeAuthenticator(secret, 0),
             SiblingProcesses("", peers),
-            PullableStreams(builders.hub(), lambda stream: "", Metrics("0").dropped, given.find_replica),
+            PullableStreams(None, Metrics("0").dropped, given.find_replica),
             channels,
             given.file,
             {},
@@ -84,9 +86,9 @@ async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) 
         sockets = listen("http", "127.0.0.1", 0)
         port = port_of(sockets)
         await server.listen(sockets)
-        tasks.start(hub.run())
+        tasks.start(shelf.run())
         try:
-            yield Branch(hub, replicas, relay, server, port)
+            yield Branch(shelf, replicas, relay, server, port)
         finally:
             await server.close()
             audience.close()

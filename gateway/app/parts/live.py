@@ -9,8 +9,9 @@ from gateway.diagnosis.cue_log import CueLog
 from gateway.diagnosis.health_monitor import HealthMonitor
 from gateway.lib import log as logs
 from gateway.lib.viewer_memory import ViewerMemory
-from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
+from gateway.live.hub import Hub, HubLimits
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.live.shelf import NODES_SECONDS
 from gateway.live.stream import Stream
 from gateway.outputs.storage.archive import Archive
 from gateway.packaging.rtp.output import KIND as WHEP
@@ -41,8 +42,7 @@ async def build_live(parts: NodeParts, backends: Backends, memory: ViewerMemory)
     """
     settings, metrics, stack, events = parts.settings, parts.metrics, parts.stack, parts.events
     stores = backends.stores
-    hub = Hub(_stream_limits(settings, stores.registry is not None), (), events)
-    hub.traffic = parts.traffic
+    hub = Hub(_hub_limits(settings, stores.registry is not None), (), events, parts.traffic)
     slot = parts.identity.slot
     process = slot.id if slot is not None else ""  # several processes may share the data folder
     archive = Archive(
@@ -66,13 +66,20 @@ async def build_live(parts: NodeParts, backends: Backends, memory: ViewerMemory)
     return Live(hub, CueLog(hub, events), outputs, remote_viewers)
 
 
-def _stream_limits(settings: Settings, shared: bool) -> StreamLimits:
+def _hub_limits(settings: Settings, shared: bool) -> HubLimits:
     """Returns the limits of streams. shared: other nodes may pull streams from this one."""
-    stream = settings.stream
-    limits = (stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes)
-    beginning = NODES_SECONDS if shared else 0.0
-    more = (stream.end_at_expiry, settings.limits.push_kbps, stream.tracks_wait)
-    return StreamLimits(*limits, settings.limits.publishers, beginning, *more)
+    stream, limits = settings.stream, settings.limits
+    return HubLimits(
+        stream.takeover_after,
+        stream.linger,
+        stream.gop_seconds,
+        stream.gop_bytes,
+        beginning=NODES_SECONDS if shared else 0.0,
+        tracks_wait=stream.tracks_wait,
+        publishers=limits.publishers,
+        end_at_expiry=stream.end_at_expiry,
+        push_kbps=limits.push_kbps,
+    )
 
 
 def _follow_log_levels(events: Events, hub: Hub) -> None:

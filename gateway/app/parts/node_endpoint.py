@@ -6,7 +6,7 @@ from gateway.app.parts.playback import Playback
 from gateway.cluster.calls.diagnosis_operations import DiagnosisOperations
 from gateway.cluster.calls.forwarded_requests import FORWARDED, ForwardedRequests
 from gateway.cluster.calls.gateway_operations import GatewayOperations
-from gateway.cluster.calls.node_endpoint import NodeEndpoint, Operation, PullableStreams
+from gateway.cluster.calls.node_endpoint import HeldStreams, NodeEndpoint, Operation, PullableStreams
 from gateway.cluster.cluster_member import ClusterMember
 from gateway.cluster.members.node_authenticator import NodeAuthenticator
 from gateway.cluster.streams.browser_form import BrowserForms
@@ -45,7 +45,7 @@ def build_node_endpoint(
     return NodeEndpoint(
         NodeAuthenticator(node.identity.secret, node.settings.limits.refusals_per_minute),
         member.siblings,
-        PullableStreams(hub, member.claims.session, dropped, form=BrowserForms(node.tasks)),
+        PullableStreams(HeldStreams(hub, member.claims.session, BrowserForms(node.tasks)), dropped),
         gateway.backends.stores.channels,
         playback.node_files,
         operations,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from gateway.lib.egress import Egress
 from gateway.lib.tasks import Tasks
 from gateway.lib.viewer_memory import ViewerMemory
-from gateway.live.hub import Hub, StreamLimits
+from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
+from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.live.task_set import TaskSets
 from gateway.outputs.browser import browser_specs
 from gateway.outputs.edges.edges_output import wants_edges
@@ -20,7 +21,6 @@ from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.outputs.storage.archive import Archive
 from gateway.packaging.services import PackagingServices
 from gateway.playback.format_outputs import output_specs
-from gateway.ports.events import Events
 from gateway.protocols.srt.url import LatencyRange
 from gateway.settings.ladders import load_ladders
 from gateway.workers.jpeg_service import JpegService
@@ -49,7 +49,7 @@ class OutputFactory:
         self._own_address = parts.own_address
         self.task_sets = TaskSets(self.tasks)
         limits = StreamLimits(0, _BROWSER_LINGER, hub.limits.gop_seconds, hub.limits.gop_bytes)
-        self._browser_hub = Hub(limits, (), Events())  # of renditions for browsers; players cannot reach it
+        self._browser_renditions = StreamShelf(limits)  # players cannot reach them
         self._packaging = PackagingServices(settings, memory, metrics=metrics)
         self.workers = WorkerPool(settings.workers, metrics.worker_restarts, hub.events)
         self.egress = Egress(settings.egress.allow)
@@ -68,7 +68,7 @@ class OutputFactory:
 
     def start(self, tasks: Tasks) -> None:
         """Starts the tasks that do not belong to a single stream."""
-        tasks.keep(self._browser_hub.run, "browser renditions")
+        tasks.keep(self._browser_renditions.run, "browser renditions")
         tasks.keep(self.archive.run, "archive")
         tasks.keep(self.finalizer.run, "recordings")
 
@@ -91,7 +91,7 @@ class OutputFactory:
         specs_by_order = [(output.order, output.make(self)) for output in all_outputs()]
         specs = [(order, spec) for order, spec in specs_by_order if spec is not None]
         specs += [(_PLAYBACK_START_ORDER, spec) for spec in output_specs(self._packaging)]
-        specs += [(_PLAYBACK_START_ORDER, spec) for spec in browser_specs(self, self._browser_hub)]
+        specs += [(_PLAYBACK_START_ORDER, spec) for spec in browser_specs(self, self._browser_renditions)]
         return [spec for _, spec in sorted(specs, key=lambda entry: entry[0])]
 
     def replica_specs(self) -> list[OutputSpec]:

@@ -63,21 +63,43 @@ _UPGRADED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class PullableStreams:
-    """The streams that other nodes may pull from this node.
+class HeldStreams:
+    """The streams that a gateway holds, for other nodes.
 
     session: returns an id for the time in which the timestamps of a stream are continuous.
-    dropped: counts units dropped because the other node was too slow.
-    find_replica: finds a replica for another node; None if other nodes may only pull the streams in `hub`.
     form(stream, session, name): returns a stream in another form, see nodes.PullForm. Raises NoSuchStream if there is
     no such form. None: only the streams themselves.
     """
 
     hub: Hub
     session: Callable[[Stream], str]
+    form: Callable[[Stream, str, str], UnitSource] | None = None
+
+    def holds_channel(self, name: str) -> bool:
+        """Whether the source of a stream is here, even if it has no media yet."""
+        return self.hub.holds(channel_of(name))
+
+    def source(self, request: Request, stream: Stream) -> UnitSource:
+        """Returns the source of a pull. Raises NoSuchStream for a form that this node does not make."""
+        name = request.query.get("form")
+        if name is None:
+            return HeldStream(stream, self.session(stream), request.query.get("original") == "1")
+        if self.form is None:
+            raise NoSuchStream(stream.name)
+        return self.form(stream, self.session(stream), name)
+
+
+@dataclass(frozen=True, slots=True)
+class PullableStreams:
+    """The streams that other nodes may pull from this node.
+
+    held: None: an edge, which holds none. dropped: counts units dropped because the other node was too slow.
+    find_replica: finds a replica for another node; None if other nodes may only pull the streams of `held`.
+    """
+
+    held: HeldStreams | None
     dropped: Counter
     find_replica: FindReplica | None = None
-    form: Callable[[Stream, str, str], UnitSource] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +150,12 @@ class NodeEndpoint:
 
     async def _pull(self, request: Request, name: str) -> Answer:
         """Answers a pull. It may have to wait for media or for a rendition that will begin soon."""
-        stream = self.streams.hub.find(name)
+        held = self.streams.held
         try:
-            if stream is not None:
-                return self._send(self._held_stream(request, stream), request.query.get("early") == "1")
-            if self.streams.hub.holds(channel_of(name)):
-                return self._send(self._held_stream(request, await self.streams.hub.wait(name, _TRACKS_SECONDS)), True)
+            if held is not None and (stream := held.hub.find(name)) is not None:
+                return self._send(held.source(request, stream), request.query.get("early") == "1")
+            if held is not None and held.holds_channel(name):
+                return self._send(held.source(request, await held.hub.wait(name, _TRACKS_SECONDS)), True)
             if self.streams.find_replica is not None:
                 return self._send(await self.streams.find_replica(request, name), request.query.get("early") == "1")
         except NoSuchStream:
@@ -141,15 +163,6 @@ class NodeEndpoint:
         except AtCapacity as error:
             return service_unavailable(str(error), 1)
         return await self._forward(request, name, _PULL_HEAD)
-
-    def _held_stream(self, request: Request, stream: Stream) -> UnitSource:
-        """Returns the source of a pull. Raises NoSuchStream for a form that this node does not make."""
-        name = request.query.get("form")
-        if name is not None:
-            if self.streams.form is None:
-                raise NoSuchStream(stream.name)
-            return self.streams.form(stream, self.streams.session(stream), name)
-        return HeldStream(stream, self.streams.session(stream), request.query.get("original") == "1")
 
     def _send(self, source: UnitSource, early: bool) -> Answer:
         """Returns the takeover that sends the units. early: see UnitSender."""
@@ -167,7 +180,8 @@ class NodeEndpoint:
     async def _publish(self, request: Request, name: str) -> Answer:
         if request.headers.get("upgrade", "").lower() != nodes.UPGRADE:
             return text(426, "units are pushed here", headers={"Upgrade": nodes.UPGRADE})
-        if not self.streams.hub.holds(channel_of(name)):
+        held = self.streams.held
+        if held is None or not held.holds_channel(name):
             return await self._forward(request, name, _UPGRADED)
         try:
             channel = await self.channels.get(channel_of(name))
@@ -175,12 +189,10 @@ class NodeEndpoint:
             return text(404, "there is no such channel")
         except StoreUnavailable as error:
             return service_unavailable(str(error), error.retry_after)
-        if not self.streams.hub.holds(channel_of(name)):
-            return NOT_HERE
-        return self._accept_push(request, name, channel)
+        return self._accept_push(held.hub, request, name, channel) if held.holds_channel(name) else NOT_HERE
 
-    def _accept_push(self, request: Request, name: str, channel: Channel) -> Answer:
-        query, hub = request.query, self.streams.hub
+    def _accept_push(self, hub: Hub, request: Request, name: str, channel: Channel) -> Answer:
+        query = request.query
         receivers: list[UnitReceiver] = []
         protocol, peer = query.get("protocol", "node")[:16], query.get("peer", request.peer)[:64]
         origin = PushOrigin(protocol, peer, keep_time=query.get("keep_time") == "1")
@@ -218,7 +230,8 @@ class NodeEndpoint:
     # ---- files ----
 
     def _file(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:
-        if self.streams.hub.find_recent(name) is not None or self.streams.hub.holds(channel_of(name)):
+        held = self.streams.held
+        if held is not None and (held.hub.find_recent(name) is not None or held.holds_channel(name)):
             return self.files(request, name, path)
         return self._file_of_sibling(request, name, path)
 

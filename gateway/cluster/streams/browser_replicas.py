@@ -18,16 +18,14 @@ from gateway.cluster.streams.replicas import Replicas
 from gateway.lib.metric_table import PULLED, PULLS, MetricSample
 from gateway.lib.tasks import Tasks
 from gateway.lib.traffic import TrafficCounts
-from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
+from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.live.stream import Stream
 from gateway.media.track import Codec
 from gateway.outputs.browser.picture_sizes import PictureSize, next_size
-from gateway.packaging.rtp.output import KIND
 from gateway.packaging.rtp.output import KIND as WHEP
 from gateway.playback.playable_streams import BrowserMedia, TakePictures
 from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError
-from gateway.ports.events import Events
 from gateway.protocols.nodes import PullForm
 
 log = structlog.get_logger(__name__)
@@ -38,17 +36,16 @@ _START_SECONDS: Final = 15.0  # limit from the first request for H.264 to its fi
 class BrowserReplicas:
     """Implements BrowserMedia for the viewers of this node. `replicas`: the replicas for them.
 
-    The replicas have separate hubs, so no other protocol finds them. A second replica has H.264, for viewers that
+    The replicas have separate shelves, so no other protocol finds them. A second replica has H.264, for viewers that
     cannot play the codec of the first one. Replicas of renditions have only pictures, for viewers with slow links.
 
-    specs: of the outputs of replicas; only `whep` of them is used.
+    shelf: of the first replicas.
     h264: the replicas with H.264. tasks: change the pictures of viewers.
     """
 
-    def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers) -> None:
-        self.hub = Hub(limits, [spec for spec in specs if spec.name == KIND], Events())
-        self.replicas = Replicas(self.hub, locator, peers, form=PullForm.WEBRTC)
-        self.h264 = Replicas(Hub(limits, (), Events()), locator, peers, form=PullForm.WEBRTC_H264)
+    def __init__(self, shelf: StreamShelf, locator: StreamLocator, peers: Peers) -> None:
+        self.replicas = Replicas(shelf, locator, peers, form=PullForm.WEBRTC)
+        self.h264 = Replicas(StreamShelf(shelf.limits), locator, peers, form=PullForm.WEBRTC_H264)
         self._uses: dict[Stream, list[Callable[[], None]]] = {}  # by replica with H.264: ends the use of each viewer
         self.tasks = Tasks("renditions for browsers")
 
@@ -119,19 +116,27 @@ class BrowserMediaOfNodes:
         self._replicas.release(stream, pictures)
 
     def _media_of(self, stream: Stream) -> BrowserMedia:
-        return self._replicas if self._replicas.hub.held(stream.name) is stream else self._own
+        return self._replicas if self._replicas.replicas.shelf.held(stream.name) is stream else self._own
 
 
 class PulledStreams(AbstractAsyncContextManager["PulledStreams"]):
     """The replicas for players, and the replicas for viewers by WebRTC. Use as `async with`.
 
-    specs: of their outputs.
+    specs: of their outputs. traffic: counts the bytes to viewers.
     """
 
-    def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers) -> None:
-        self.hub = Hub(limits, [spec for spec in specs if spec.name != WHEP], Events())
-        self.replicas = Replicas(self.hub, locator, peers)
-        self.browsers = BrowserReplicas(limits, specs, locator, peers)
+    def __init__(
+        self,
+        limits: StreamLimits,
+        specs: Sequence[OutputSpec],
+        locator: StreamLocator,
+        peers: Peers,
+        traffic: TrafficCounts,
+    ) -> None:
+        whep = [spec for spec in specs if spec.name == WHEP]
+        self.shelf = StreamShelf(limits, [spec for spec in specs if spec not in whep], None, traffic)
+        self.replicas = Replicas(self.shelf, locator, peers)
+        self.browsers = BrowserReplicas(StreamShelf(limits, whep, None, traffic), locator, peers)
         self._replicas = self.replicas, self.browsers.replicas, self.browsers.h264
 
     async def __aexit__(self, *error: object) -> None:
@@ -140,22 +145,17 @@ class PulledStreams(AbstractAsyncContextManager["PulledStreams"]):
             await replicas.__aexit__()
 
     def __iter__(self) -> Iterator[Stream]:
-        return chain(self.hub, self.browsers.hub)
+        return chain(self.shelf, self.browsers.replicas.shelf)
 
     def start(self, tasks: Tasks) -> None:
-        """Starts the tasks of the hubs."""
+        """Starts the tasks of the shelves."""
         for replicas in self._replicas:
-            tasks.keep(replicas.hub.run, "replicas")
-
-    def count(self, traffic: TrafficCounts) -> None:
-        """Counts the bytes to viewers of future streams."""
-        for hub in (self.hub, self.browsers.hub):
-            hub.traffic, hub.pulls = traffic, True
+            tasks.keep(replicas.shelf.run, "replicas")
 
     def drain(self) -> None:
         """Accepts no new streams. Ends all viewers."""
         for replicas in self._replicas:
-            replicas.hub.drain()
+            replicas.shelf.drain()
 
     @property
     def readers(self) -> int:
@@ -164,7 +164,7 @@ class PulledStreams(AbstractAsyncContextManager["PulledStreams"]):
 
     def viewers(self) -> tuple[Mapping[str, Counter[str]], Mapping[str, Counter[str]]]:
         """Returns the viewers by stream and protocol: of players, and by WebRTC."""
-        return {s.name: s.viewers for s in self.hub}, {s.name: s.viewers for s in self.browsers.hub}
+        return {s.name: s.viewers for s in self.shelf}, {s.name: s.viewers for s in self.browsers.replicas.shelf}
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the number of replicas, and of opened connections."""

@@ -20,15 +20,14 @@ from gateway.cluster.streams.link_timeout import LinkTimeout
 from gateway.cluster.streams.pull import MAX_FRAME, MAY_CONTINUE, reason_of
 from gateway.cluster.streams.remote_sink import RemoteSink
 from gateway.lib.metrics import Counter
-from gateway.live.hub import Hub, StreamLimits
 from gateway.live.network_quality import quality_fields
 from gateway.live.next_numbers import OutputNumbers
 from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
+from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, NotAuthorized, OutputError, RefusalReason
-from gateway.ports.events import Events
 from gateway.protocols import wire
 from gateway.protocols.nodes import LinkMessage, decode_numbers
 
@@ -44,7 +43,8 @@ _MIN_LINK_SECONDS: Final = 1.0  # a link of a push that was placed again must la
 class ForwardedPush:
     """A push that this node forwards.
 
-    publisher: of the client, into a stream of the forwarder's hub. The GOP cache of this stream has its last pictures.
+    publisher: of the client, into a stream of the forwarder's shelf. The GOP cache of this stream has its last
+    pictures.
     input: see AcquirePublisher. link: to `node`, which holds the channel's stream.
     placed_at: when it was forwarded again, monotonic seconds; -inf: never.
     """
@@ -64,19 +64,19 @@ class ForwardedPush:
 
 
 class PushForwarder:
-    """Forwards pushes to the nodes that hold their streams. `hub.run` must be running.
+    """Forwards pushes to the nodes that hold their streams. `shelf.run` must be running.
 
-    A separate hub holds the pushes. It has no players. Their publishers are ordinary publishers.
+    A separate shelf holds the pushes. It has no players. Their publishers are ordinary publishers.
 
     on_interrupted: called when a link broke, or its node leaves. Its owner calls `forward`, `hand_over` or `end` later.
     Until then, the push stays connected, and its media go into the GOP cache only.
 
-    limits: the gateway's stream limits. This hub keeps no ended streams and no GOPs for viewers.
+    limits: the gateway's stream limits. This shelf keeps no ended streams and no GOPs for viewers.
     dropped: counts units dropped because the other node was too slow, as "node".
     """
 
     def __init__(self, limits: StreamLimits, peers: Peers, dropped: Counter) -> None:
-        self.hub = Hub(StreamLimits(0, 0, limits.gop_seconds, limits.gop_bytes), (), Events(), renditions=False)
+        self.shelf = StreamShelf(StreamLimits(0, 0, limits.gop_seconds, limits.gop_bytes))
         self._peers = peers
         self._dropped = dropped
         self.on_interrupted: Callable[[ForwardedPush], None] = self.end
@@ -91,10 +91,10 @@ class PushForwarder:
         """
         name = channel.id
         link = await self._open_link(node, name, origin, input)
-        local_name = f"{name}/{input}" if input else name  # this hub may forward several inputs of one channel
-        self.hub.end(local_name, EndReason.PUBLISHER_GONE)  # the node accepted the new push, so the old one ends
+        local_name = f"{name}/{input}" if input else name  # the shelf may have several inputs of one channel
+        self.shelf.end(local_name, EndReason.PUBLISHER_GONE)  # the node accepted the new push, so the old one ends
         try:
-            publisher = self.hub.publish_from(origin, channel, local_name, evict)
+            publisher = self.shelf.publish_from(origin, channel, local_name, evict)
         except BaseException:
             link.close()
             raise
@@ -118,12 +118,12 @@ class PushForwarder:
         """Lets the client of a push publish in place of `publisher`, a new one of this node."""
         stream = push.publisher.stream
         push.publisher.replace(publisher, time.monotonic())
-        self.hub.end(stream.name, EndReason.MOVED)
+        self.shelf.end(stream.name, EndReason.MOVED)
 
     def end(self, push: ForwardedPush, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
         """Ends a push, unless it has ended."""
         if push.is_running:
-            self.hub.end(push.publisher.stream.name, reason)
+            self.shelf.end(push.publisher.stream.name, reason)
 
     async def _open_link(self, node: NodeAddress, name: str, origin: PushOrigin, input: str) -> PushLink:
         try:

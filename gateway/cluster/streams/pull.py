@@ -19,8 +19,8 @@ from gateway.cluster.streams.remote_sink import RemoteSink
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.lib.metrics import Counter
 from gateway.live.fanout import Fanout
-from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
+from gateway.live.shelf import StreamShelf
 from gateway.live.sink import EndReason, Sink, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
@@ -227,13 +227,13 @@ class PullLink(NodeLink):
 
 
 class PullReceiver(abc.ABC):
-    """Receives the messages of a pull in order, and publishes into a hub of this process. Timestamps do not change.
+    """Receives the messages of a pull in order, and publishes into a shelf of this process. Timestamps do not change.
 
     If a link breaks and the next link continues the stream, units that were pushed already are skipped.
     """
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, shelf: StreamShelf) -> None:
+        self._shelf = shelf
         self._publisher: StreamPublisher | None = None
         self._session = ""
         self._epoch = -1  # of the last tracks; -1: none in this session

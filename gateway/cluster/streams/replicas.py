@@ -19,8 +19,8 @@ from gateway.cluster.members.peers import Peers
 from gateway.cluster.streams.pull import MAY_CONTINUE, PullLink, PullReceiver, UnitSource, shared_channel, shared_fields
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
-from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.shelf import StreamShelf
 from gateway.live.sink import EndReason, Sink, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.track import Tracks
@@ -29,7 +29,7 @@ from gateway.protocols.nodes import Hello, PullForm
 
 log = structlog.get_logger(__name__)
 
-MAX_REPLICAS: Final = 20_000  # there is a limit, because viewers can invent names
+MAX_REPLICAS: Final = 20_000  # also requested streams that no node holds: viewers can invent names
 IDLE_SECONDS: Final = 5.0  # time for which a replica stays after its last player has disconnected
 _POLL_SECONDS: Final = 0.5  # time between lookups of a stream that no node holds, while players wait
 _FIRST_RETRY_SECONDS: Final = 0.05  # time between the first failure and the next lookup; it doubles up to:
@@ -38,27 +38,22 @@ _RESUME_SECONDS: Final = 2.0  # time within which a new link can continue the st
 
 
 class Replicas(AbstractAsyncContextManager["Replicas"]):
-    """The replicas of this process, in a separate hub. Use as `async with`. Implements `PlayableStreams`.
+    """The replicas of this process, on a separate shelf. Use as `async with`. Implements `PlayableStreams`.
 
-    One connection pulls a stream for all its players. If it breaks, players stay for the linger time of the hub. During
-    that time, the stream is looked up again. Other nodes may pull a replica like a stream.
+    One connection pulls a stream for all its players. If it breaks, players stay for the linger time of the shelf.
+    During that time, the stream is looked up again. Other nodes may pull a replica like a stream.
 
-    limit: maximum number of replicas, including requested streams that no node holds. Beyond that, AtCapacity is
-    raised.
     form: the form in which the streams are pulled; None: unchanged.
     Counter: `pulls` (opened connections).
 
-    hub: only for these replicas. The caller runs it.
+    shelf: only for these replicas. The caller runs it.
     """
 
-    def __init__(
-        self, hub: Hub, locator: StreamLocator, peers: Peers, limit: int = MAX_REPLICAS, form: PullForm | None = None
-    ) -> None:
-        self.hub = hub
+    def __init__(self, shelf: StreamShelf, locator: StreamLocator, peers: Peers, form: PullForm | None = None) -> None:
+        self.shelf = shelf
         self.locator = locator
         self.peers = peers
         self.form = form
-        self._limit = limit
         self._pulls: dict[str, _Pull] = {}
         self._tasks = Tasks("replicas")
         self.pulls = 0
@@ -71,7 +66,7 @@ class Replicas(AbstractAsyncContextManager["Replicas"]):
 
     def find(self, name: str) -> Stream | None:
         """Returns a replica that can be played now."""
-        return self.hub.find(name)
+        return self.shelf.find(name)
 
     def find_recent(self, name: str) -> Stream | None:
         """Returns None, because a replica has no files."""
@@ -84,13 +79,13 @@ class Replicas(AbstractAsyncContextManager["Replicas"]):
         """
         pull = self._pulls.get(name)
         if pull is None:
-            if len(self._pulls) >= self._limit:
-                raise AtCapacity(f"this node pulls {self._limit} streams already")
+            if len(self._pulls) >= MAX_REPLICAS:
+                raise AtCapacity(f"this node pulls {MAX_REPLICAS} streams already")
             pull = self._pulls[name] = _Pull(name, self)
             self._tasks.start(self._run(pull), name)
         pull.waiting += 1
         try:
-            return await self.hub.wait(name, seconds)
+            return await self.shelf.wait(name, seconds)
         finally:
             pull.waiting -= 1
             pull.last_needed = time.monotonic()
@@ -129,7 +124,7 @@ class _Pull(PullReceiver):
     """One replica: finds the node, pulls, reconnects if the link breaks, and ends when it is no longer needed."""
 
     def __init__(self, name: str, replicas: Replicas) -> None:
-        super().__init__(replicas.hub)
+        super().__init__(replicas.shelf)
         self.name = name
         self._replicas = replicas
         self.waiting = 0
@@ -151,12 +146,12 @@ class _Pull(PullReceiver):
             while self._check_needed():
                 reason = await self._pull_once()
                 if reason is not None:
-                    self._hub.end(self.name, reason)
+                    self._shelf.end(self.name, reason)
                     return
         finally:
             watch.cancel()
             self._close_publisher()
-            self._hub.end(self.name, EndReason.PUBLISHER_GONE)
+            self._shelf.end(self.name, EndReason.PUBLISHER_GONE)
 
     async def _pull_once(self) -> EndReason | None:
         """Makes one attempt. Returns the reason for the stream's end, or None if another attempt must follow."""
@@ -171,7 +166,7 @@ class _Pull(PullReceiver):
             if self._unconfirmed_end is not None:
                 return self._unconfirmed_end
             self._set_early()
-            await asyncio.sleep(self._retries.next() if self._hub.holds(self.name) else _POLL_SECONDS)
+            await asyncio.sleep(self._retries.next() if self._shelf.holds(self.name) else _POLL_SECONDS)
             return None
         try:
             # early: the players waited for the stream. They get it from its first frame, if that node still has it.
@@ -206,7 +201,7 @@ class _Pull(PullReceiver):
 
     def _set_early(self) -> None:
         """Records whether the players wait for a stream that has not begun. A stream that was played here had begun."""
-        self._early = not self._hub.holds(self.name)
+        self._early = not self._shelf.holds(self.name)
 
     def _failed(self, node: NodeAddress, error: GatewayError) -> None:
         self._replicas.locator.invalidate(self.name, node)
@@ -224,7 +219,7 @@ class _Pull(PullReceiver):
 
     def _check_needed(self) -> bool:
         """Records the time if the replica is used now. Returns False if it was not used for IDLE_SECONDS."""
-        stream = self._hub.find(self.name)
+        stream = self._shelf.find(self.name)
         # The viewers of pictures in H.264 are counted by the replica with sound.
         has_pictures_only = self._replicas.form is PullForm.WEBRTC_H264
         is_used = stream is not None and (stream.is_awaited if has_pictures_only else stream.playback.uses > 0)
@@ -247,17 +242,17 @@ class _Pull(PullReceiver):
 
     def _begin(self, hello: Hello) -> StreamPublisher:
         self._close_publisher()
-        keep_time = not self._hub.holds(self.name)
+        keep_time = not self._shelf.holds(self.name)
         # A stream that continues gets shifted timestamps, which differ from those on other nodes. So it gets its own
         # session: a node that changes to another source then starts again.
         session = hello.session if keep_time else f"{hello.session}/{secrets.token_hex(4)}"
         self._next_hello = Hello(session, hello.started, {})
         channel = shared_channel(hello.channel, channel_of(self.name))
         origin = PushOrigin("node", "", keep_time=keep_time, trusted=True)
-        return self._hub.publish_from(origin, channel, self.name, self._evicted)
+        return self._shelf.publish_from(origin, channel, self.name, self._evicted)
 
     def channel(self, fields: Mapping[str, Any]) -> None:
-        self._hub.channel_changed(shared_channel(fields, channel_of(self.name)))
+        self._shelf.channel_changed(shared_channel(fields, channel_of(self.name)))
 
     def tracks(self, tracks: Tracks) -> None:
         if self._publisher is not None:

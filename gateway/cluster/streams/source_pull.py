@@ -1,4 +1,4 @@
-"""Pulls a publisher's original stream into a hub of this process, for a transcoding worker."""
+"""Pulls a publisher's original stream into a shelf of this process, for a transcoding worker."""
 
 import asyncio
 import time
@@ -11,15 +11,15 @@ from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerU
 from gateway.cluster.members.peers import Peers
 from gateway.cluster.streams.pull import PullLink, PullReceiver, shared_channel
 from gateway.lib.backoff import Backoff
-from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.shelf import StreamShelf
 from gateway.live.sink import EndReason
 from gateway.ports.errors import GatewayError
 from gateway.protocols.nodes import Hello
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT_SECONDS: Final = 20.0  # time without the stream, after which the pull ends
+_TIMEOUT_SECONDS: Final = 20.0  # time without the stream, after which the pull ends
 
 
 class WrongClusterSecret(GatewayError):
@@ -30,17 +30,13 @@ class SourcePull(PullReceiver):
     """Pulls the stream as the publisher sends it, from the node that holds it.
 
     item: the known fields of the channel, at least its `id`.
-    timeout: seconds without the stream, after which the pull ends.
     """
 
-    def __init__(
-        self, hub: Hub, peers: Peers, node: NodeAddress, item: Mapping[str, Any], *, timeout: float = TIMEOUT_SECONDS
-    ) -> None:
-        super().__init__(hub)
+    def __init__(self, shelf: StreamShelf, peers: Peers, node: NodeAddress, item: Mapping[str, Any]) -> None:
+        super().__init__(shelf)
         self._peers = peers
         self._node = node
         self._item = dict(item)
-        self._timeout = timeout
         self._name = str(item["id"])
 
     async def run(self) -> str:
@@ -67,25 +63,25 @@ class SourcePull(PullReceiver):
                     finally:
                         link.close()
                     if reason is not None:
-                        self._hub.end(self._name, reason)
+                        self._shelf.end(self._name, reason)
                         return str(reason)
                     last, problem = time.monotonic(), "the link broke"
-                if time.monotonic() - last > self._timeout:
+                if time.monotonic() - last > _TIMEOUT_SECONDS:
                     return problem
                 log.info("the source is unavailable", stream=self._name, reason=problem)
                 await asyncio.sleep(backoff.next())
         finally:
-            self._hub.end(self._name, EndReason.PUBLISHER_GONE)
+            self._shelf.end(self._name, EndReason.PUBLISHER_GONE)
 
     # ---- PullReceiver ----
 
     def _begin(self, hello: Hello) -> StreamPublisher:
         self._item |= hello.channel
-        self._hub.end(self._name, EndReason.PUBLISHER_GONE)
+        self._shelf.end(self._name, EndReason.PUBLISHER_GONE)
         origin = PushOrigin("node", "", keep_time=True, trusted=True)
         channel = shared_channel(self._item, self._name)
-        return self._hub.publish_from(origin, channel, self._name, lambda reason: None)
+        return self._shelf.publish_from(origin, channel, self._name, lambda reason: None)
 
     def channel(self, fields: Mapping[str, Any]) -> None:
         self._item |= fields
-        self._hub.channel_changed(shared_channel(self._item, self._name))
+        self._shelf.channel_changed(shared_channel(self._item, self._name))

@@ -12,12 +12,12 @@ from gateway.channels.addresses import APP, OpenPorts
 from gateway.channels.channel import Channel
 from gateway.channels.expiry import NEVER_DATE
 from gateway.ingest.websocket.push_messages import CloseReason
-from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
+from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
+from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.live.stream import Stream
 from gateway.outputs.relay.relay_output import RelayFactory, RelayOutput
 from gateway.outputs.relay.relay_target import TargetState
-from gateway.ports.events import Events
 from gateway.protocols.push import CloseCode
 from gateway.protocols.rtmp.url import StreamTarget, parse_url, resolve
 
@@ -27,7 +27,7 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class CompatibleTargets:
-    """The allowed targets, and a separate hub for the streams to them. These streams cannot be played.
+    """The allowed targets, and a shelf for the streams to them. These streams cannot be played.
 
     allowed: hosts, optionally after `*.`, and prefixes of addresses (`ws.compatible`). The egress policy applies too.
 
@@ -39,7 +39,11 @@ class CompatibleTargets:
     ) -> None:
         self._allowed = tuple(allowed)
         self._ports = ports
-        self.hub = Hub(limits, (OutputSpec("relay", outputs.make, lambda stream: True),), Events())
+        self.shelf = StreamShelf(limits, (OutputSpec("relay", outputs.make, lambda stream: True),))
+
+    async def acquire(self, channel: Channel, origin: PushOrigin, evict: Evict, input: str = "") -> StreamPublisher:
+        """Implements AcquirePublisher."""
+        return self.shelf.publish_from(origin, channel, channel.id, evict)
 
     def allows(self, target: str) -> bool:
         """Whether the target is an RTMP(S) address that the operator has listed."""
@@ -69,10 +73,10 @@ class CompatibleTargets:
 
     async def finish(self) -> None:
         """Accepts no more publishers, and waits until the targets have the current streams, at most FINISH_SECONDS."""
-        self.hub.drain()
+        self.shelf.drain()
         try:
             async with asyncio.timeout(FINISH_SECONDS):
-                await self.hub.drained()
+                await self.shelf.drained()
         except TimeoutError:
             return  # the targets' outputs report the lost media
 

@@ -30,7 +30,7 @@ from gateway.ingest.websocket.session import PushSession
 from gateway.lib.scheduled_reads import ScheduledProtocol
 from gateway.lib.sockets import BACKLOG
 from gateway.listeners.port_listener import OpenListeners, PortListener, peer_address
-from gateway.live.hub import StreamLimits
+from gateway.live.shelf import StreamLimits
 from gateway.outputs.services import OutputServices
 from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import NotAuthorized
@@ -63,7 +63,7 @@ def open_websocket(services: ListenerServices, outputs: OutputServices) -> OpenL
     listeners = [WsListener(ws_services, address.host, address.port, tls) for address, tls in services.addresses("ws")]
     if compatible is None:
         return OpenListeners(listeners, services.tasks)
-    services.tasks.keep(compatible.hub.run, "compatible pushes")
+    services.tasks.keep(compatible.shelf.run, "compatible pushes")
     return OpenListeners(listeners, services.tasks, finish=compatible.finish)
 
 
@@ -212,7 +212,7 @@ class WsListener(PortListener[PushSession]):
             return PushSession(services, connection, push_to(local.name, local.query), CompatiblePushMessages())
         destination = RelayDestination(parsed.target)
         request = PushRequest(destination.name, None, address, self.name, exempt)
-        push = Push(services.shared.admission, compatible.hub.acquire_publisher, request, destination.channel)
+        push = Push(services.shared.admission, compatible.acquire, request, destination.channel)
         return PushSession(services, connection, push, CompatiblePushMessages(), destination)
 
 

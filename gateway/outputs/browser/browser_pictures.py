@@ -7,7 +7,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.lib.metrics import Counter
-from gateway.live.hub import Hub
+from gateway.live.shelf import StreamShelf
 from gateway.live.stream import Stream
 from gateway.media.reordering import has_reordering
 from gateway.media.track import Codec
@@ -36,17 +36,22 @@ class BrowserPictures:
     """A hidden output of a source stream: finds or makes pictures without reordering, in a supported codec.
 
     It returns the source itself, a rendition of the channel's ladder, or a rendition that a worker makes for browsers.
-    That rendition has at most 1080p30 and no sound. It is in a hub of its own, which players cannot reach. It ends
+    That rendition has at most 1080p30 and no sound. It is on a shelf of its own, which players cannot reach. It ends
     a few seconds after its last viewer has left.
 
-    hubs: of the channels' streams, and of the renditions for browsers. dropped: counts units by reason.
+    shelves: of the channels' streams, and of the renditions for browsers. dropped: counts units by reason.
     """
 
     def __init__(
-        self, stream: Stream, hubs: tuple[Hub, Hub], workers: WorkerPool, settings: TranscodeSettings, dropped: Counter
+        self,
+        stream: Stream,
+        shelves: tuple[StreamShelf, StreamShelf],
+        workers: WorkerPool,
+        settings: TranscodeSettings,
+        dropped: Counter,
     ) -> None:
         self._stream = stream
-        self._ladder_hub, self._hub = hubs
+        self._channels, self._shelf = shelves
         self._workers = workers
         self._settings = settings
         self._dropped = dropped
@@ -69,7 +74,7 @@ class BrowserPictures:
             raise AtCapacity("this server converts no more streams for WebRTC viewers now; try again later")
         self._demand.acquire()
         try:
-            return await self._hub.wait(self._name, _START_SECONDS)
+            return await self._shelf.wait(self._name, _START_SECONDS)
         except NoSuchStream:
             reason = self._demand.error or f"no picture within {_START_SECONDS:.0f} s"
             self._demand.release()
@@ -108,14 +113,14 @@ class BrowserPictures:
 
         playable: the codecs that the viewer supports; by default all, because some viewer supports each.
         """
-        for other in self._ladder_hub:
+        for other in self._channels:
             is_rendition = other.channel.id == self._stream.name and other.name not in (self._stream.name, self._name)
             if is_rendition and other.publisher is not None and _is_playable(other, playable):
                 yield other
 
     async def _work(self) -> None:
         kind = LadderKind(self._plan, self._settings.backlog, for_viewers=True)
-        await LadderOutput(self._stream, self._hub, self._workers, kind, self._dropped).run(self._stream)
+        await LadderOutput(self._stream, self._shelf, self._workers, kind, self._dropped).run(self._stream)
 
     def _plan(self, channel: Channel) -> LadderPlan:
         form = StreamForm.of(self._stream.tracks)

@@ -13,7 +13,7 @@ from gateway.channels.channel import Channel
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.live.fanout import Fanout
-from gateway.live.hub import Hub
+from gateway.live.shelf import StreamShelf
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
@@ -95,12 +95,14 @@ class LadderOutput:
     A worker more than `kind.backlog` seconds behind drops whole GOPs, in all renditions together.
     A dead worker is replaced at once. Renditions continue at the next key frame with a discontinuity.
 
-    hub: of the renditions. dropped: counts dropped units by reason.
+    shelf: of the renditions. dropped: counts dropped units by reason.
     """
 
-    def __init__(self, stream: Stream, hub: Hub, workers: WorkerPool, kind: LadderKind, dropped: Counter) -> None:
+    def __init__(
+        self, stream: Stream, shelf: StreamShelf, workers: WorkerPool, kind: LadderKind, dropped: Counter
+    ) -> None:
         self._stream = stream
-        self._hub = hub
+        self._shelf = shelf
         self._workers = workers
         self._kind = kind
         self._fanout: Fanout = stream if kind.for_viewers else stream.original
@@ -292,7 +294,7 @@ class LadderOutput:
     def _last_published_ms(self) -> int:
         """Returns the last decode time, in ms, that earlier workers published; -1 if none."""
         names = [f"{self._stream.channel.id}@{step}" for step in self._slots]
-        existing = [rendition for name in names if (rendition := self._hub.find(name)) is not None]
+        existing = [rendition for name in names if (rendition := self._shelf.find(name)) is not None]
         return max((rendition.received.last_dts_ms for rendition in existing), default=-1)
 
     def _push(self, body: bytes) -> None:
@@ -308,13 +310,13 @@ class LadderOutput:
             return  # the rendition was removed from the plan
         rendition = self._renditions.get(slot)
         if rendition is None:
-            rendition = self._renditions[slot] = PublishedRendition(self._hub, self._stream, name, self._timed)
+            rendition = self._renditions[slot] = PublishedRendition(self._shelf, self._stream, name, self._timed)
         rendition.set_tracks(tracks, self._source.metadata if self._source is not None else {})
 
     def _end(self, slot: int) -> None:
         rendition = self._renditions.pop(slot, None)
         if rendition is not None and rendition.active:
-            self._hub.end(rendition.name, self._ending)
+            self._shelf.end(rendition.name, self._ending)
 
     def _handle_status(self, body: bytes) -> None:
         status = wire.read_json(body)

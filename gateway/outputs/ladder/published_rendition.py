@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.shelf import StreamShelf
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import AccessUnit, AmfValue, Kind, TimedData, Tracks
@@ -33,7 +33,7 @@ class PublishedRendition:
     stream: the source. timed: earlier script data whose pictures may still follow. Raises NameInUse, AtCapacity.
     """
 
-    def __init__(self, hub: Hub, stream: Stream, name: str, timed: Iterable[TimedData]) -> None:
+    def __init__(self, shelf: StreamShelf, stream: Stream, name: str, timed: Iterable[TimedData]) -> None:
         self.name = f"{stream.channel.id}@{name}"
         self.tracks: Tracks | None = None
         self.interrupted = False  # the worker died, so the next units do not continue the earlier ones
@@ -42,7 +42,7 @@ class PublishedRendition:
         self._no_picture_yet = True  # no picture has been published yet
         self.bitrate = 0.0
         origin = PushOrigin("transcode", "worker", keep_time=True, trusted=True)
-        self._publisher: StreamPublisher = hub.publish_from(origin, stream.channel, self.name, self._evicted)
+        self._publisher: StreamPublisher = shelf.publish_from(origin, stream.channel, self.name, self._evicted)
 
     def _evicted(self, reason: EndReason) -> None:
         log.debug("rendition lost its publisher", stream=self.name, reason=str(reason))

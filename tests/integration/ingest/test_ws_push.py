@@ -22,7 +22,7 @@ from gateway.ingest.websocket import compatible_targets
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.lib.egress import Egress
 from gateway.live import sound_gaps, track_changes
-from gateway.live.hub import StreamLimits
+from gateway.live.shelf import StreamLimits
 from gateway.live.sink import EndReason
 from gateway.media.track import Kind
 from gateway.outputs.relay.relay_output import RelayFactory

@@ -24,9 +24,9 @@ from gateway.cluster.streams.forward import PushForwarder
 from gateway.lib import clocks as lib_clocks
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
-from gateway.live.hub import StreamLimits
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.live.shelf import StreamLimits
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.ports.errors import AtCapacity, NameInUse, StoreUnavailable
@@ -102,7 +102,7 @@ async def gateway(folder: Path, id: str, clocks: Clocks | None = None, **bounds:
         )
         system = lib_clocks.Clocks(lambda: clocks.wall, lambda: clocks.monotonic)
         claims = Claims(one.hub, rows, locator, forwards, tasks, system)
-        for work in (locator.run(), forwards.hub.run()):
+        for work in (locator.run(), forwards.shelf.run()):
             tasks.start(work)
         none = cast(Any, None)
         operations = GatewayOperations(

@@ -342,7 +342,7 @@ async def test_a_node_of_another_cluster_gets_nothing() -> None:
 
 async def test_requests_for_invented_stream_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async with puller(Known()) as two:
-        monkeypatch.setattr(two.replicas, "_limit", 3)
+        monkeypatch.setattr(module, "MAX_REPLICAS", 3)
         waiting = [asyncio.ensure_future(two.replicas.wait(f"made-up-{n}", 0.2)) for n in range(3)]
         await until(lambda: len(two.replicas) == 3)
         with pytest.raises(AtCapacity):

@@ -17,10 +17,10 @@ from gateway.cluster.streams.remote_sink import BACKLOG, RemoteSink
 from gateway.cluster.streams.unit_receiver import UnitReceiver
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
-from gateway.live.hub import StreamLimits
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import NO_INFO
+from gateway.live.shelf import StreamLimits
 from gateway.live.sink import EndReason
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.ports.errors import AtCapacity, NameInUse
@@ -50,7 +50,7 @@ class Front:
 async def front() -> AsyncIterator[Front]:
     async with Peers(SECRET) as peers, Tasks("front") as tasks:
         forwards = PushForwarder(StreamLimits(2, 10, 15, 1_000_000), peers, Metrics("0").dropped)
-        tasks.start(forwards.hub.run())
+        tasks.start(forwards.shelf.run())
         yield Front(forwards)
 
 

@@ -64,7 +64,7 @@ async def test_a_push_goes_on_at_its_own_node_when_the_holder_dies(tmp_path: Pat
         assert claim is not None
         assert claim.node == "b"
         assert b.evicted == []
-        assert not b.claims.forwards.hub.holds("c1")
+        assert not b.claims.forwards.shelf.holds("c1")
         b.one.hub.end("c1", EndReason.KICKED)
         assert b.evicted == [EndReason.KICKED]
 

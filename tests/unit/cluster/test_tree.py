@@ -227,7 +227,7 @@ async def test_an_edge_that_has_lost_the_holder_does_not_end_the_stream() -> Non
             publisher = one.live()
             _, here = await watched(two)
             await play(one, publisher, here)
-            edge.hub.end("c1", EndReason.PUBLISHER_GONE)  # as after its linger time
+            edge.shelf.end("c1", EndReason.PUBLISHER_GONE)  # as after its linger time
             await until(lambda: where.lost_places)
             await play(one, publisher, here)
             assert where.lost_places == [edge.place()]

@@ -183,12 +183,11 @@ async def test_the_bytes_of_a_push_and_its_tracks_count_and_those_of_renditions_
 
 
 async def test_a_stream_of_another_node_has_no_received_bytes_here():
-    hub = builders.hub(linger=0)
-    hub.pulls = True
-    source = builders.publish(hub)
+    shelf = builders.shelf(linger=0)
+    source = builders.publish(shelf)
     source.set_tracks(VIDEO, AUDIO, {})
     source.push(picture(0, True, size=100), 1.0)
-    hub.sample(2.0, 2.0)
-    hub.end("c1", EndReason.KICKED)
-    assert hub.traffic.of("c1").received == 0
-    await hub.drained()
+    shelf.sample(2.0, 2.0)
+    shelf.end("c1", EndReason.KICKED)
+    assert shelf.traffic.of("c1").received == 0
+    await shelf.drained()

@@ -15,8 +15,8 @@ AUDIO = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
 
 
 class Rig:
-    def __init__(self, expected: Collection[Kind] | None = None) -> None:
-        self.hub = builders.hub()
+    def __init__(self, expected: Collection[Kind] | None = None, **limits: float) -> None:
+        self.hub = builders.hub(**limits)
         self.publisher = publish(self.hub)
         self.sink = Recorder()
         self.publisher.stream.attach(self.sink)
@@ -69,8 +69,7 @@ async def test_units_wait_for_the_other_track_up_to_a_limit(
 
 
 async def test_the_longest_wait_for_promised_pictures_is_a_setting() -> None:
-    rig = Rig(set(Kind))
-    rig.publisher.tracks_wait = 1.0
+    rig = Rig(set(Kind), tracks_wait=1.0)
     rig.intake.set_track(AUDIO, 1.0)
     for at in range(0, 1_001, 100):
         rig.push(AUDIO, at)

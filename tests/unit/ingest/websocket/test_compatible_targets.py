@@ -6,7 +6,7 @@ import pytest
 
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.lib.egress import Egress
-from gateway.live.hub import StreamLimits
+from gateway.live.shelf import StreamLimits
 from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.ports.events import Events
 from gateway.settings.layers import SettingsError, load
