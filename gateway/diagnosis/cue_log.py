@@ -129,7 +129,7 @@ class StreamCues:
         ahead = (found.at - stream.received.last_dts_ms) / 1000 - self._since_media()
         ahead = min(max(ahead, -_FARTHEST), _FARTHEST)
         publisher = stream.publisher
-        origin = self._origin or (publisher.protocol if publisher is not None else "")
+        origin = self._origin or (publisher.on_air.protocol if publisher is not None else "")
         cue = Cue(found.id, found.type, rfc3339(time.time() + ahead), found.seconds, origin)
         self._cues.append(cue)
         if found.type is CueType.OTHER:

@@ -129,7 +129,7 @@ class StreamHealth:
             self._withdraw(now, wall_clock)
             self._measured_push = None
             return
-        if self._measured_push is None or (publisher, self._stream.received.input) != self._measured_push:
+        if self._measured_push is None or (publisher, self._stream.input.name) != self._measured_push:
             self._begin_push(publisher, now)
             return
         late = now - measurement.began - measurement.age > _LATE_SAMPLE
@@ -141,18 +141,17 @@ class StreamHealth:
             return  # units may wait in the sockets: this process was busy, not the publisher
         facts = self._facts
         facts.now, facts.stalled = now, now - publisher.last_media
-        facts.by_webrtc, facts.is_browser = self._by_webrtc(self._stream), publisher.protocol in _BROWSER_PROTOCOLS
-        received = self._stream.received
-        facts.input, facts.kind = received.input, received.kind
-        facts.lost = None if received.lost_since is None else now - received.lost_since
-        facts.least_kbps = received.least_kbps
+        push, input = publisher.on_air, self._stream.input
+        facts.by_webrtc, facts.is_browser = self._by_webrtc(self._stream), push.protocol in _BROWSER_PROTOCOLS
+        facts.input, facts.kind, facts.least_kbps = input.name, input.kind, input.least_kbps
+        facts.lost = None if input.lost_since is None else now - input.lost_since
         network = publisher.network()
         facts.link = network if isinstance(network, LinkStatistics) else None
         facts.key_expires = self._stream.channel.expires
         facts.key_seconds = facts.key_expires - wall_clock
-        facts.kbps, facts.max_kbps = received.kbps, received.max_kbps
+        facts.kbps, facts.max_kbps = publisher.rate
         facts.captions_late = self._stream.captions.late
-        facts.unusable = publisher.unusable
+        facts.unusable = push.unusable
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None
@@ -191,14 +190,14 @@ class StreamHealth:
     def _begin_push(self, publisher: ActivePublisher, now: float) -> None:
         if self._measured_push is not None and self._measured_push[0] is publisher:
             self._measurement.forget_times()  # another input is on air, perhaps without an announcement
-        self._measured_push = publisher, self._stream.received.input
+        self._measured_push = publisher, self._stream.input.name
         self._measurement.begin(now)
         self._facts = Facts(self._measurement, now)
         self._overview = None
         self._count_jumps(publisher, float("-inf"))  # earlier jumps are not faults of this push
 
     def _count_jumps(self, publisher: ActivePublisher, now: float) -> None:
-        timeline, measurement, before = publisher.timeline, self._measurement, self._jumps
+        timeline, measurement, before = publisher.on_air.timeline, self._measurement, self._jumps
         self._jumps = (timeline.rebased if timeline is not None else 0), measurement.jumps
         if self._jumps != before:
             repaired = timeline is not None and self._jumps[0] != before[0]
@@ -274,7 +273,7 @@ class StreamHealth:
 
     def measured(self) -> Measurements:
         measurement = self._measurement
-        on_slate = self._stream.received.kind is InputKind.SLATE
+        on_slate = self._stream.input.kind is InputKind.SLATE
         if self._measured_push is None or self._stream.publisher is None or on_slate:
             return Measurements()
         history = list(measurement.history)

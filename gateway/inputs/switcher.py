@@ -221,7 +221,8 @@ class ChannelSwitcher:
         for unit in stream.original.gop.units():
             hidden.gop.add(unit)
         if hidden.additional is not None and isinstance(program.additional, TrackPublisher):
-            hidden.additional.tracks |= program.additional.known
+            for number, (track, info) in program.additional.known.items():
+                hidden.additional.set_track(number // 2, track, info, time.monotonic())
         program.network = self._network
         self._program = Program(program)
         entry.attach(hidden)
@@ -277,9 +278,9 @@ class ChannelSwitcher:
             entry.measure(now)
         self._evaluate(SwitchReason.SILENT)
         if self._program is not None:
-            received, below = self._program.publisher.stream.received, self._inputs[0].spec.below
-            received.lost_since = self._lost_since(now)
-            received.least_kbps = below.kbps if below is not None and self._inputs[0].delivers(now) else 0
+            stream, below = self._program.publisher.stream, self._inputs[0].spec.below
+            least = below.kbps if below is not None and self._inputs[0].delivers(now) else 0
+            stream.input = replace(stream.input, lost_since=self._lost_since(now), least_kbps=least)
         if not active and self._program is not None:
             self._close_program()
 
@@ -448,8 +449,9 @@ class ChannelSwitcher:
     def _show_publisher(self, entry: ChannelInput) -> None:
         """Lets the stream's session show the publisher of the input on air."""
         assert self._program is not None, "an input is on air"
-        publisher = None if entry.stream is None else entry.stream.publisher
-        self._program.publisher.show_input(entry.spec.name, entry.spec.kind, publisher, entry.ask_key_frame)
+        stream, publisher = self._program.publisher.stream, None if entry.stream is None else entry.stream.publisher
+        stream.input = replace(stream.input, name=entry.spec.name, kind=entry.spec.kind)
+        self._program.publisher.show(publisher, entry.spec.kind, entry.ask_key_frame)
 
     def _network(self) -> Quality | None:
         """Returns the quality of the connection of the input on air; of a source, that of the best push beside it."""

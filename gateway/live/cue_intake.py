@@ -81,6 +81,6 @@ class CueIntake:
         self._publisher.push_timed(TimedData(dts, cue, self._timescale))
 
     def _drop(self, reason: str) -> None:
-        self._publisher.dropped["cues"] += 1
+        self._publisher.on_air.dropped["cues"] += 1
         if (more := _LINES.admit()) is not None:
             log.info("ad cue dropped", stream=self._publisher.stream.name, reason=reason, **more)

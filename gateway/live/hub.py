@@ -1,7 +1,6 @@
 """The streams of a gateway's channels: the limits of pushes, the inputs, and the renditions that publishers send."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -68,6 +67,8 @@ class Hub(StreamShelf):
         super().__init__(limits, specs, events, traffic)
         # By name: the numbers that a stream continues which is made next. Their owner removes them afterwards.
         self.continued: dict[str, OutputNumbers] = {}
+        # By name: since when a push is above its limit, monotonic seconds.
+        self._over_since: dict[str, float] = {}
         self._too_fast: BoundedDict[str, float] = BoundedDict(_MAX_TOO_FAST)  # monotonic times, see `check_bit_rate`
         self._retiring = False
         self.publish_source: PublishSource = self._publish_directly
@@ -93,25 +94,24 @@ class Hub(StreamShelf):
     def _count_received(self, stream: Stream) -> None:
         """Adds the bytes of a push and of its additional tracks to the channel's traffic."""
         if stream.kind is not StreamKind.RENDITION:
-            stream.tally.received += stream.received.take_bytes()
+            new = stream.received.take_bytes()
+            stream.tally.received += 0 if stream.input.kind is InputKind.SLATE else new  # nobody has sent a slate
 
     def _limit_bit_rate(self, stream: Stream, now: float) -> None:
         """Ends a push that is OVER_SHARE above its limit for OVER_SECONDS. Its channel takes no push for a while.
 
         The bit rate is that of all its tracks. Pulled inputs, playlists and renditions that workers make have no limit.
         """
-        received = stream.received
-        is_push = stream.is_source and received.kind in (InputKind.PUSH, InputKind.BACKUP)
-        has_limit = is_push and stream.publisher is not None
-        received.max_kbps = self.limits.max_kbps(stream.channel) if has_limit else 0.0
-        received.kbps = self._bit_rate(stream) / 1000 if received.max_kbps else 0.0
-        if received.kbps <= received.max_kbps * OVER_SHARE:
-            received.over_since = None
-        elif received.over_since is None:
-            received.over_since = now
-        elif now - received.over_since >= OVER_SECONDS:
-            rates = {"kbps": round(received.kbps), "limit": received.max_kbps}
-            log.info("push ended", stream=stream.name, reason="bit rate too high", **rates)
+        publisher, most = stream.publisher, 0.0
+        if publisher is not None and stream.is_source and stream.input.kind in (InputKind.PUSH, InputKind.BACKUP):
+            most = self.limits.max_kbps(stream.channel)
+        kbps = self._bit_rate(stream) / 1000 if most else 0.0
+        if publisher is not None:
+            publisher.rate = kbps, most
+        if kbps <= most * OVER_SHARE:
+            self._over_since.pop(stream.name, None)
+        elif now - self._over_since.setdefault(stream.name, now) >= OVER_SECONDS:
+            log.info("push ended", stream=stream.name, reason="bit rate too high", kbps=round(kbps), limit=most)
             self._too_fast[stream.name] = now + REFUSED_SECONDS
             self.end(stream.name, EndReason.BIT_RATE)
 
@@ -159,8 +159,10 @@ class Hub(StreamShelf):
         stream = source.stream
         name = f"{stream.name}@{track}"
         current = self._streams.get(name)
-        if current is not None and current.publisher is not None and current.publisher.protocol == TRANSCODE:
-            current.publisher.last_media = -math.inf
+        worker = None if current is None else current.publisher
+        if current is not None and worker is not None and worker.on_air.protocol == TRANSCODE:
+            current.publisher = None
+            worker.evict(EndReason.PUBLISHER_GONE)
         if not stream.pushed_tracks:
             stream.when_ended(lambda reason: self._end_tracks(stream, reason))
         elif track not in stream.pushed_tracks.by_name and len(stream.pushed_tracks.by_name) >= MAX_PUSHED:
@@ -168,7 +170,7 @@ class Hub(StreamShelf):
                 rendition = self._streams.get(f"{stream.name}@{old}")
                 if rendition is not None and rendition.publisher is None:
                     self.end(rendition.name, EndReason.PUBLISHER_GONE)
-        origin = PushOrigin(source.protocol, source.peer, keep_time=True, trusted=True)
+        origin = PushOrigin(source.on_air.protocol, source.on_air.peer, keep_time=True, trusted=True)
         gop_bytes, budget = self.limits.gop_bytes // TRACK_GOP_DIVISOR, stream.pushed_tracks.budget
         spec = replace(
             self._make_spec(name), kind=StreamKind.PUSHED_TRACK, gop_bytes=gop_bytes, budget=budget, is_aligned=aligned
@@ -219,6 +221,7 @@ class Hub(StreamShelf):
     def end(self, name: str, reason: EndReason) -> bool:
         if (stream := self.held(name)) is not None:
             self._count_received(stream)
+        self._over_since.pop(name, None)
         return super().end(name, reason)
 
     def end_channel(self, id: str, reason: EndReason) -> bool:

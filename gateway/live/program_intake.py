@@ -120,7 +120,7 @@ class ProgramIntake(UnitIntake):
             if counters.broken_pictures != self._broken:
                 self._broken = counters.broken_pictures
                 self.unusable.add_broken(VIDEO_INDEX, NOT_READABLE)
-            self.publisher.dropped["ingest"] = self._bad
+            self.publisher.on_air.dropped["ingest"] = self._bad
 
     def _take_cue(self, unit: DataUnit, now: float) -> None:
         """Publishes an ad cue. Its times are on the clock of the units, of 33 bits."""
@@ -143,7 +143,7 @@ class ProgramIntake(UnitIntake):
         if timed is not None:
             self.publisher.push_timed(timed)
         elif self._private.dropped:
-            self.publisher.dropped["data"] = self._private.dropped
+            self.publisher.on_air.dropped["data"] = self._private.dropped
 
     def _take_unit(self, source: _Source, event: ProgramUnit, wall: float, now: float) -> None:
         """Publishes a unit. Hot path."""

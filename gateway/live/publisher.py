@@ -6,12 +6,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind
 from gateway.live.network_quality import Quality, unknown_quality
+from gateway.live.on_air import OnAir
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason, SoundSource
 from gateway.live.stream import ActivePublisher, Stream
@@ -85,29 +86,30 @@ class StreamPublisher:
 
     now: monotonic seconds. on_close: called once when the publisher closes without eviction.
 
-    since, last_media: monotonic seconds. dropped: units by reason. emits_events: see PushOrigin.
-    timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
-    network: returns the quality of its connection; None: unknown, or its protocol has no reports.
+    last_media: monotonic seconds. `PushSession` also sets it, while its media wait for a worker. emits_events: see
+    PushOrigin. rate: see `ActivePublisher`.
+    network: returns the quality of its connection; None: unknown, or its protocol has no reports. ask_key_frame: asks
+    the client for a key frame; None: its protocol cannot ask. Who acquires the publisher may set both: `SrtPush`,
+    `WhipIntake`, `UnitReceiver`, `ChannelSwitcher`.
+    has_additional: an additional track was announced, or `Program` shows the default media in its place.
     """
 
     def __init__(
         self, stream: Stream, origin: PushOrigin, now: float, evict: Evict, on_close: Callable[[StreamPublisher], None]
     ) -> None:
         self.stream = stream
-        self.protocol = origin.protocol
-        self.peer = origin.peer
+        dropped = Counter[str]()
+        self._on_air = OnAir(origin.protocol, origin.peer, now, dropped, UnusableMedia(stream.name, dropped))
+        self._shown: ActivePublisher | None = None  # another one, which is shown instead
         self.emits_events = origin.emits_events
-        self.since = now
         self.last_media = now
-        self.network: Callable[[], Quality | None] = unknown_quality  # set by its intake, if its protocol has reports
-        self.dropped: Counter[str] = Counter()
-        self.unusable = UnusableMedia(stream.name, self.dropped)
-        self.timeline: PublisherTimeline | None = None  # set by its intake
-        self.ask_key_frame: Callable[[], None] | None = None  # set by its intake, if its protocol can ask
+        self.rate = 0.0, 0.0
+        self.network: Callable[[], Quality | None] = unknown_quality
+        self.ask_key_frame: Callable[[], None] | None = None
         self._key_frame_asked = -math.inf  # monotonic time of the last request
         self.additional: AdditionalTracks | None
         self.use_additional(stream.additional)
-        self.has_additional = False  # an additional track was announced
+        self.has_additional = False
         self._has_opus = False  # Opus was announced beside the tracks
         self._sound_source: SoundSource | None = None
         self._on_close = on_close
@@ -149,7 +151,7 @@ class StreamPublisher:
         waits, current = self._delayed is not None and self._delayed.media, stream.original.tracks
         if waits or not continuous or changed or current is None:
             change = DelayedChange(video, audio, dict(metadata), continuous, media=True)
-            self._announce(change, stream.limiters.tracks, now)
+            self._announce(change, stream.received.limiters.tracks, now)
         elif metadata != current.metadata:
             self._announce(DelayedChange(video, audio, dict(metadata), True, media=False), self._metadata_limiter, now)
         else:
@@ -175,7 +177,7 @@ class StreamPublisher:
             else:
                 self.push_timed(item)
         if change.dropped:
-            self.dropped["changes"] += change.dropped
+            self.on_air.dropped["changes"] += change.dropped
 
     def push(self, unit: AccessUnit, now: float) -> None:
         """Pushes one unit of an announced track. Hot path. now: monotonic seconds."""
@@ -196,7 +198,7 @@ class StreamPublisher:
         """Whether a unit begins another second of at most _MAX_RATE units. Otherwise it is dropped."""
         second = unit.dts // unit.track.timescale
         if -_MAX_BACK <= second - self._second <= 0:
-            self.dropped["ingest"] += 1
+            self.on_air.dropped["ingest"] += 1
             return False
         self._second, self._left = second, _MAX_RATE - 1
         return True
@@ -244,23 +246,28 @@ class StreamPublisher:
             self._key_frame_asked = now
             self.ask_key_frame()
 
-    def show_input(
-        self, input: str, kind: InputKind, publisher: ActivePublisher | None, ask_key_frame: Callable[[], None]
-    ) -> None:
-        """Shows the input on air in the status of this publisher.
+    @property
+    def on_air(self) -> OnAir:
+        return self._on_air if self._shown is None else self._shown.on_air
 
-        input, kind: name and kind of the input. publisher: of the input; None: `kind` is shown as the protocol.
+    @property
+    def unusable(self) -> UnusableMedia:
+        return self.on_air.unusable
+
+    def use_timeline(self, timeline: PublisherTimeline) -> None:
+        """Shows the clock of its intake."""
+        self._on_air = replace(self._on_air, timeline=timeline)
+
+    def show(self, other: ActivePublisher | None, kind: InputKind, ask_key_frame: Callable[[], None]) -> None:
+        """Shows the push of the input on air instead of its own.
+
+        other: the publisher of the input; None: its kind is shown as the protocol.
         ask_key_frame: asks the publisher of the input for a key frame.
         """
-        self.stream.received.input, self.stream.received.kind = input, kind
-        if publisher is None:
-            self.protocol, self.peer, self.timeline, self.dropped = str(kind), "", None, Counter()
-        else:
-            self.protocol, self.peer, self.timeline = publisher.protocol, publisher.peer, publisher.timeline
-            self.dropped = publisher.dropped
-        self.unusable = UnusableMedia(self.stream.name, self.dropped) if publisher is None else publisher.unusable
-        self.ask_key_frame = ask_key_frame
-        self.since = time.monotonic() if publisher is None else publisher.since
+        self._shown, self.ask_key_frame = other, ask_key_frame
+        if other is None:
+            dropped = Counter[str]()
+            self._on_air = OnAir(str(kind), "", time.monotonic(), dropped, UnusableMedia(self.stream.name, dropped))
 
     def set_additional(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes an additional track. Raises KeepsChanging. now: monotonic seconds."""
@@ -300,7 +307,8 @@ class StreamPublisher:
 
         Returns whether the unit was delayed.
         """
-        if now >= change.due and (self.stream.limiters.tracks if change.media else self._metadata_limiter).take(now):
+        limiter = self.stream.received.limiters.tracks if change.media else self._metadata_limiter
+        if now >= change.due and limiter.take(now):
             self._delayed = None
             self._apply(change)
         elif change.media:
@@ -323,11 +331,12 @@ class StreamPublisher:
         self.end_reason = self.end_reason or reason
         change, self._delayed = self._delayed, None
         if change is not None and change.lost:
-            self.dropped["changes"] += change.lost
+            self.on_air.dropped["changes"] += change.lost
         if self.active:
             self.set_opus(None)
         if self._evict is not None:
             self._evict = None
+            self.stream.received.was_stopped = self.end_reason is EndReason.STOPPED
             self._on_close(self)
         self._close_additional()
 
@@ -379,17 +388,16 @@ class StreamPublisher:
     def replace(self, other: StreamPublisher, now: float) -> None:
         """Publishes in place of `other`, which is new, into its stream. Begins with the cached media of the old stream.
 
-        The old stream has no publisher afterwards. Not for publishers with `keep_time`. now: monotonic seconds.
+        Not for publishers with `keep_time`. now: monotonic seconds. Only the shelf calls it.
         """
-        old, stream = self.stream, other.stream
+        old = self.stream
         tracks, units = old.original.tracks, old.original.gop.units()
         known = {} if old.additional is None else dict(old.additional.tracks)
         additional, other.additional, other._evict = other.additional, None, None
-        old.publisher, stream.publisher = None, self
-        self.move(stream, other._on_close, additional)
+        self.move(other.stream, other._on_close, additional)
         self._shift_ms = None
         if tracks is not None:
-            stream.set_tracks(tracks.video, tracks.audio, tracks.metadata, False)
+            self.stream.set_tracks(tracks.video, tracks.audio, tracks.metadata, False)
         for number, (track, info) in known.items():
             self.set_additional(number // 2, track, info, now)
         for unit in units:

@@ -168,7 +168,7 @@ class StreamShelf:
             if current is not None:
                 if now - current.last_media < self.limits.takeover_after:
                     raise NameInUse(name)
-                log.info("publisher taken over", stream=name, old=current.peer, new=origin.peer)
+                log.info("publisher taken over", stream=name, old=current.on_air.peer, new=origin.peer)
                 stream.publisher = None
                 self._emit_publish_ended(stream, current, EndReason.PUBLISHER_GONE)
                 current.evict(EndReason.PUBLISHER_GONE)
@@ -187,10 +187,17 @@ class StreamShelf:
         stream.publisher = publisher
         return stream
 
+    def hand_over(self, publisher: StreamPublisher, other: StreamPublisher) -> None:
+        """Lets a publisher of this shelf publish in place of `other`, which is new on another one. Its stream ends."""
+        stream = publisher.stream
+        stream.publisher, other.stream.publisher = None, publisher
+        publisher.replace(other, time.monotonic())
+        self.end(stream.name, EndReason.MOVED)
+
     def _make_stream(self, channel: Channel, spec: StreamSpec) -> Stream:
         name = spec.name
         ended = self._ended.get(name)
-        limiters = ended.limiters if ended is not None else None
+        limiters = ended.received.limiters if ended is not None else None
         make_outputs = partial(Outputs, specs=self._output_specs, events=self.events)
         stream = Stream(spec, channel, limiters, self._on_playable, make_outputs)
         stream.playback.tally = self.traffic.of(channel.id)
@@ -223,7 +230,6 @@ class StreamShelf:
             return
         stream.publisher = None
         reason = publisher.end_reason or EndReason.PUBLISHER_GONE
-        stream.received.was_stopped = reason is EndReason.STOPPED
         self._emit_publish_ended(stream, publisher, reason)
         if stream.original.tracks is None:
             self.end(stream.name, EndReason.NO_MEDIA)
@@ -296,6 +302,6 @@ class StreamShelf:
 
     def _emit_publish_ended(self, stream: Stream, publisher: ActivePublisher, reason: EndReason) -> None:
         if stream.is_source and publisher.emits_events:
-            origin = {"protocol": publisher.protocol, "peer": publisher.peer}
-            seconds = round(time.monotonic() - publisher.since, 1)
+            push = publisher.on_air
+            seconds, origin = round(time.monotonic() - push.since, 1), {"protocol": push.protocol, "peer": push.peer}
             self._emit(EventType.PUBLISH_ENDED, stream, **origin, reason=str(reason), seconds=seconds)

@@ -31,15 +31,15 @@ last units. Then the calls of `when_ended` are made.
 
 Each part of the state has one writer:
 
-- `spec` is fixed. `publisher` and `channel` are set by the hub. `StreamPublisher.replace` also sets `publisher`.
-- The stream's `StreamPublisher` calls `set_tracks`, `push` and `push_timed`. It counts in `received`, announces Opus in
-  `pushed_sound`, and uses `limiters`. Captions, cues and metadata from elsewhere come by `push_timed` too.
+- `spec` is fixed. `publisher` and `channel` are set by the shelf. `input` is set by the channel's `ChannelSwitcher`.
+- The stream's `StreamPublisher` calls `set_tracks`, `push` and `push_timed`. It counts in `received`. It announces Opus
+  in `pushed_sound`. Captions, cues and metadata from elsewhere come by `push_timed` too.
 - `captions` reads the units and timed data that are pushed. The output for speech sets how late it is.
-- `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). In a hub that relays these tracks,
+- `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). On a shelf that relays these tracks,
   `additional` has them instead.
 - `playback` belongs to playback and packaging. Each playback protocol changes its own count of `viewers`, and adds the
-  bytes that it sends to `tally`, which the hub sets once. Packagers set their `next_numbers`.
-- `outputs` belongs to itself. `health` and `received.on_script` are set once by diagnosis.
+  bytes that it sends to `tally`, which the shelf sets once. Packagers set their `next_numbers`.
+- `outputs` belongs to itself. `health` is set once by `HealthMonitor`.
 """
 
 from __future__ import annotations
@@ -63,14 +63,13 @@ from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
 from gateway.live.network_quality import Quality
 from gateway.live.next_numbers import NextNumbers, OutputNumbers
+from gateway.live.on_air import InputOnAir, OnAir
 from gateway.live.pushed_tracks import MediaBudget, PushedTracks
 from gateway.live.received import ReceivedMedia
 from gateway.live.sink import EndReason, SoundSource
 from gateway.live.stream_captions import StreamCaptions
 from gateway.live.stream_playback import StreamPlayback
 from gateway.live.track_changes import ChangeLimiters
-from gateway.live.unusable_media import UnusableMedia
-from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData, Tracks
 
 log = structlog.get_logger(__name__)
@@ -89,22 +88,19 @@ class StreamState(StrEnum):
 class ActivePublisher(Protocol):
     """`Stream.publisher`; implemented by `StreamPublisher`.
 
-    since, last_media: monotonic seconds. dropped: units by reason.
-    timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
-    emits_events: whether its begin and its end are emitted as events.
+    last_media: monotonic seconds. emits_events: whether its begin and its end are emitted as events.
     network: returns the quality of its connection; None: unknown, or its protocol has no reports.
-    unusable: what of its media cannot be used.
+    rate: of all its tracks, and its limit, in kbit/s; both 0: it has no limit. `Hub` sets it.
     """
 
-    protocol: str
-    peer: str
-    since: float
     last_media: float
-    dropped: Counter[str]
-    timeline: PublisherTimeline | None
     emits_events: bool
     network: Callable[[], Quality | None]
-    unusable: UnusableMedia
+    rate: tuple[float, float]
+
+    @property
+    def on_air(self) -> OnAir:
+        """The push as the stream shows it."""
 
     def request_key_frame(self, now: float) -> None:
         """Asks the client for a key frame, at most once a second. now: monotonic seconds."""
@@ -210,8 +206,8 @@ class Stream(Fanout):
         self.spec = spec
         self.channel = channel
         self.publisher: ActivePublisher | None = None
-        self.received = ReceivedMedia(StreamCaptions(lambda: self.channel.captions))
-        self.limiters = limiters or ChangeLimiters()
+        self.input = InputOnAir()
+        self.received = ReceivedMedia(StreamCaptions(lambda: self.channel.captions), limiters or ChangeLimiters())
         self.pushed_tracks = PushedTracks()
         self.additional = AdditionalRelay() if spec.relays else None
         self.playback = StreamPlayback()

@@ -171,7 +171,7 @@ class TrackPublisher:
         rendition = self._renditions.get(number)
         source = self._source
         if rendition is None:
-            source.dropped["tracks"] += 1
+            source.on_air.dropped["tracks"] += 1
             return
         if shift := source.shift(unit, now):
             unit.dts += shift
@@ -179,7 +179,7 @@ class TrackPublisher:
             self._return(rendition, unit, now)
         begins = rendition.waits or rendition.key_due
         if rendition.is_away or (begins and not self._begin(rendition, unit, now)):
-            source.dropped["tracks"] += 1
+            source.on_air.dropped["tracks"] += 1
             return
         rendition.last = unit
         rendition.publisher.push_shifted(unit, now)
@@ -307,7 +307,7 @@ class TrackPublisher:
             video, audio = None, pushed.track if default is None else default.audio
         known = rendition.publisher.stream.original.tracks if rendition.last is not None else None
         changes = known is None or (known.video, known.audio) != (video, audio)
-        if changes and not stream.limiters.additional.take(now):
+        if changes and not stream.received.limiters.additional.take(now):
             return False
         rendition.waits = False
         rendition.publisher.set_tracks(video, audio, _metadata(pushed) if default is None else default.metadata)

@@ -57,7 +57,8 @@ class UnitIntake:
         reorder: int = 100,
     ) -> None:
         self.publisher = publisher
-        self.timeline = publisher.timeline = PublisherTimeline(rate, reorder=reorder)
+        self.timeline = PublisherTimeline(rate, reorder=reorder)
+        publisher.use_timeline(self.timeline)
         self.unusable = publisher.unusable
         self.unusable.explain = self.explain
         self.read = self.unusable.read

@@ -49,7 +49,7 @@ class HubSamples:
                 if stream.playable:
                     states[str(stream.state)] += 1
                 if stream.publisher is not None:
-                    publishers[stream.publisher.protocol] += 1
+                    publishers[stream.publisher.on_air.protocol] += 1
                     self._count_drops(stream.publisher)
             viewers.update(stream.viewers)
             if stream.outputs is not None:
@@ -68,6 +68,6 @@ class HubSamples:
 
     def _count_drops(self, publisher: ActivePublisher) -> None:
         before = self._last_drops.get(publisher, {})
-        self._last_drops[publisher] = now = dict(publisher.dropped)
+        self._last_drops[publisher] = now = dict(publisher.on_air.dropped)
         for reason, count in now.items():
             self._reported_drops[reason] += max(0, count - before.get(reason, 0))

@@ -23,13 +23,14 @@ def _publisher(stream: Stream) -> dict[str, Any] | None:
     publisher, tracks = stream.publisher, stream.tracks
     if publisher is None or tracks is None:
         return None
+    push = publisher.on_air
     return {
         "app": APP,
         "stream": stream.name,
-        "clientId": publisher.peer,
-        "connectCreated": rfc3339(time.time() - (time.monotonic() - publisher.since)),
+        "clientId": push.peer,
+        "connectCreated": rfc3339(time.time() - (time.monotonic() - push.since)),
         "bytes": stream.received.bytes,
-        "ip": publisher.peer,
+        "ip": push.peer,
         "audio": _audio(tracks.audio),
         "video": _video(tracks.video),
     }

@@ -52,8 +52,8 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
         shown["publisher"] = _publisher(stream.publisher)
         if isinstance(network := stream.publisher.network(), LinkStatistics):
             shown["link"] = asdict(network, dict_factory=_camel)
-    shown["input"], shown["inputKind"] = stream.received.input, str(stream.received.kind)
-    shown["fallback"] = stream.received.input != stored_inputs(stream.channel.item)[0].name
+    shown["input"], shown["inputKind"] = stream.input.name, str(stream.input.kind)
+    shown["fallback"] = stream.input.name != stored_inputs(stream.channel.item)[0].name
     shown["viewers"] = _viewers(stream, remote_viewers or {})
     shown["tracks"] = _tracks(stream)
     if stream.outputs is not None:
@@ -65,11 +65,12 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
 
 
 def _publisher(publisher: ActivePublisher) -> dict[str, Any]:
+    push = publisher.on_air
     shown = {
-        "protocol": publisher.protocol,
-        "address": publisher.peer,
-        "seconds": round(time.monotonic() - publisher.since, 1),
-        "dropped": dict(publisher.dropped),
+        "protocol": push.protocol,
+        "address": push.peer,
+        "seconds": round(time.monotonic() - push.since, 1),
+        "dropped": dict(push.dropped),
     }
     network = publisher.network()
     return {**shown, "webrtc": asdict(network)} if isinstance(network, NetworkQuality) else shown

@@ -135,7 +135,7 @@ def fuzz(data: bytes) -> None:
         origin = PushOrigin("rtmp", "192.0.2.1", keep_time=True, trusted=True)
         return StreamPublisher(rendition, origin, 0.0, lambda reason: None, lambda publisher: None)
 
-    publisher.additional = TrackPublisher(publisher, publish)
+    publisher.use_additional(TrackPublisher(publisher, publish))
     parts.follow_tracks(stream)
     with suppress(InvalidData):
         _push(FlvIntake(publisher), data)

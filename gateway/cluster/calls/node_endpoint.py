@@ -216,7 +216,7 @@ class NodeEndpoint:
         source = hub.held(name) if name == channel.id else None
         numbers = None if source is None else source.next_numbers
 
-        log.info("publishing", stream=name, peer=publisher.peer, protocol=publisher.protocol, through=request.peer)
+        log.info("publishing", stream=name, peer=peer, protocol=protocol, through=request.peer)
 
         def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.Protocol:
             transport.write(_UPGRADED)

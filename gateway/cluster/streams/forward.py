@@ -116,9 +116,7 @@ class PushForwarder:
 
     def hand_over(self, push: ForwardedPush, publisher: StreamPublisher) -> None:
         """Lets the client of a push publish in place of `publisher`, a new one of this node."""
-        stream = push.publisher.stream
-        push.publisher.replace(publisher, time.monotonic())
-        self.shelf.end(stream.name, EndReason.MOVED)
+        self.shelf.hand_over(push.publisher, publisher)
 
     def end(self, push: ForwardedPush, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
         """Ends a push, unless it has ended."""
@@ -198,7 +196,7 @@ class PushLink(NodeLink):
             return
         if (quality := publisher.network()) is not None:
             self._transport.write(wire.frame(LinkMessage.QUALITY, wire.write_json(quality_fields(quality))))
-        if (unusable := publisher.unusable.fields()) != self._unusable:
+        if (unusable := publisher.on_air.unusable.fields()) != self._unusable:
             self._unusable = unusable
             self._transport.write(wire.frame(LinkMessage.UNUSABLE, wire.write_json(unusable)))
 

@@ -67,7 +67,7 @@ class ConvertedPictures:
             self._put(writer.browser_header(size, self._opus_head))
         elif self._queued > _MAX_QUEUED or (self._dropping and is_video and not begins):
             self._dropping |= is_video
-            self._publisher.dropped["ingest"] += 1
+            self._publisher.on_air.dropped["ingest"] += 1
             if self._queued <= _MAX_QUEUED:  # else the key frame would be dropped, too
                 self._ask_key_frame()
             return

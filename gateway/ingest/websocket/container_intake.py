@@ -140,7 +140,7 @@ class ContainerIntake:
     def _store_report(self, body: bytes) -> None:
         report = BrowserReport.decode(body)
         last, self._report = self._report, report
-        stream, dropped = self._publisher.stream.name, self._publisher.dropped
+        stream, dropped = self._publisher.stream.name, self._publisher.on_air.dropped
         if report.dropped:
             dropped["output"] = report.dropped
         if report.damaged:

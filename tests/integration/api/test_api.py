@@ -515,7 +515,7 @@ async def test_the_status_shows_the_node_its_machine_and_its_traffic(tmp_path: P
     async with admin(tmp_path) as api:
         item = await api.create(isHls=True)
         publisher = await api.push(item["id"])
-        publisher.push(picture(0, key=True), publisher.since)
+        publisher.push(picture(0, key=True), publisher.on_air.since)
         api.metrics.last_lag = 0.0125
         found = await api.json("GET", "/status")
         assert found["version"] == "1.2.3" and found["uptime"] >= 0
@@ -627,7 +627,7 @@ async def test_metrics_count_streams_bytes_and_dropped_frames(api: Admin):
     item = await api.create()
     publisher = await api.push(item["id"])
     publisher.push(picture(0, key=True, size=1000), time.monotonic())
-    publisher.dropped["late"] = 2
+    publisher.on_air.dropped["late"] = 2
     await api.call("GET", "/videostream", token="wrong")
     text = await (await api.call("GET", "/metrics")).text()
     for line in (

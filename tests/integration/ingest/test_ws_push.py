@@ -350,7 +350,7 @@ async def test_limits_behind_a_proxy_apply_to_the_client() -> None:
     ):
         await first.wait("accepted")
         (stream,) = lab.hub
-        assert stream.publisher is not None and stream.publisher.peer == "192.0.2.1"
+        assert stream.publisher is not None and stream.publisher.on_air.peer == "192.0.2.1"
         assert await close_code(lab.url("c2"), **proxied) == 1013
         async with page(lab.url("c2"), additional_headers={"X-Forwarded-For": "192.0.2.2"}) as other:
             await other.wait("accepted")
@@ -364,7 +364,7 @@ async def test_the_forwarded_header_of_an_unlisted_peer_is_ignored() -> None:
     async with rig() as lab, page(lab.url(), additional_headers={"X-Forwarded-For": "192.0.2.1"}) as first:
         await first.wait("accepted")
         (stream,) = lab.hub
-        assert stream.publisher is not None and stream.publisher.peer == "127.0.0.1"
+        assert stream.publisher is not None and stream.publisher.on_air.peer == "127.0.0.1"
 
 
 # ---- the beginning and the end of a push ----

@@ -255,7 +255,11 @@ async def test_sound_of_a_film_that_cannot_be_used_is_left_out_while_the_film_pl
 
     def left_out() -> str:
         stream = context.hub.find("c1")
-        return stream.publisher.unusable.left_out_text if stream is not None and stream.publisher is not None else ""
+        return (
+            stream.publisher.on_air.unusable.left_out_text
+            if stream is not None and stream.publisher is not None
+            else ""
+        )
 
     async with running_source(source, context) as task:
         await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) > 5)

@@ -129,7 +129,7 @@ async def test_sound_that_cannot_be_used_is_named(tmp_path: Path, name: str, how
         await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= 5)
         stream = context.hub.find("c1")
         assert stream is not None and stream.publisher is not None
-        assert stream.publisher.unusable.left_out_text == f"The encoder sends {says}: choose AAC."
+        assert stream.publisher.on_air.unusable.left_out_text == f"The encoder sends {says}: choose AAC."
 
 
 @pytest.mark.parametrize("kind", ["mpegts", *at_night("fmp4")])

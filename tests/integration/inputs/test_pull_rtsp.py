@@ -109,7 +109,7 @@ async def test_sound_that_cannot_be_used_is_named() -> None:
         await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= 5)
         stream = context.hub.find("c1")
         assert stream is not None and stream.publisher is not None
-        assert stream.publisher.unusable.left_out_text == "The encoder sends G726-32: choose AAC."
+        assert stream.publisher.on_air.unusable.left_out_text == "The encoder sends G726-32: choose AAC."
 
 
 async def test_a_password_is_sent_as_digest_and_never_shown() -> None:

@@ -29,7 +29,7 @@ async def live(api: Admin) -> tuple[str, Recorder]:
     """Returns a live channel and a sink of its stream."""
     id = (await api.create())["id"]
     publisher = await api.push(id)
-    publisher.push(picture(2000, key=True), publisher.since)
+    publisher.push(picture(2000, key=True), publisher.on_air.since)
     sink = Recorder()
     publisher.stream.attach(sink)
     return id, sink

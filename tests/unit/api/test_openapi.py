@@ -77,7 +77,7 @@ async def _answers(api: Admin) -> dict[str, Any]:
     await api.json("POST", "/users", {"name": "eva", "password": "12345678"})
     id = item["id"]
     publisher = await api.push(id)
-    publisher.push(picture(0, key=True), publisher.since)
+    publisher.push(picture(0, key=True), publisher.on_air.since)
     inputs = [{"kind": "push"}, {"kind": "backup", "name": "second"}]
     await api.json("PUT", f"/videostream/{id}/inputs", inputs)
     found: dict[str, Any] = {}

@@ -83,7 +83,7 @@ async def test_a_publisher_that_returns_to_another_node_continues_its_stream() -
         stream = one.hub.find("c1")
         assert stream is not None
         assert stream.publisher is not None
-        assert (stream.publisher.peer, stream.publisher.protocol) == ("192.0.2.7", "rtmp")
+        assert (stream.publisher.on_air.peer, stream.publisher.on_air.protocol) == ("192.0.2.7", "rtmp")
 
 
 async def test_the_holder_refuses_a_second_publisher() -> None:
@@ -319,5 +319,5 @@ async def test_the_quality_of_a_connection_is_known_to_the_node_with_the_stream(
             publisher.network = lambda quality=quality: quality
             await until(lambda quality=quality: stream.publisher is not None and stream.publisher.network() == quality)
         publisher.unusable.leave_out(Kind.AUDIO, "DTS")
-        await until(lambda: stream.publisher is not None and stream.publisher.unusable.left_out == "DTS")
+        await until(lambda: stream.publisher is not None and stream.publisher.on_air.unusable.left_out == "DTS")
         publisher.close()

@@ -47,13 +47,14 @@ async def die(node: Gateway) -> None:
 async def test_a_push_goes_on_at_its_own_node_when_the_holder_dies(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
         publisher = await forwarded(a, b)
-        since = publisher.since
+        since = publisher.on_air.since
         await die(a)
         await until(lambda: b.one.hub.find("c1"))
         stream = b.one.hub.find("c1")
         assert stream is not None
         assert stream.publisher is publisher is not None
-        assert (publisher.since, publisher.protocol, publisher.peer) == (since, "rtmp", "192.0.2.1")
+        push = publisher.on_air
+        assert (push.since, push.protocol, push.peer) == (since, "rtmp", "192.0.2.1")
         viewer = Recorder()
         stream.attach(viewer)
         assert [unit.dts for unit in viewer.units][:2] == [400, 400]

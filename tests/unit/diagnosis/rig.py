@@ -50,7 +50,9 @@ class Push:
         *,
         metadata: dict[str, AmfValue] | None = None,
         webrtc: bool = False,
+        protocol: str = "rtmp",
     ) -> None:
+        self.protocol = protocol
         self.media = media or Media()
         self.now = 100.0  # monotonic seconds
         self.events: list[Event] = []
@@ -61,9 +63,9 @@ class Push:
 
     def connect(self) -> None:
         """Connects a publisher to the stream."""
-        origin = PushOrigin("rtmp", "192.0.2.7", trusted=True)
+        origin = PushOrigin(self.protocol, "192.0.2.7", trusted=True)
         self.publisher = StreamPublisher(self.stream, origin, self.now, lambda reason: None, self._left)
-        self.publisher.timeline = PublisherTimeline()
+        self.publisher.use_timeline(PublisherTimeline())
         self.stream.publisher = self.publisher
         media = self.media
         video: MediaTrack | None = builders.VIDEO if media.fps else None

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.channels.inputs import InputKind
 from gateway.diagnosis.link_rules import multiplier, needed_latency
+from gateway.live.on_air import InputOnAir
 from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
 from tests.unit.diagnosis.rig import Push
 
@@ -102,8 +103,7 @@ def test_no_link_is_missed_if_it_is_the_only_one_or_all_are_down(links: tuple[bo
 def test_the_faults_of_the_link_are_found_on_the_slate_and_the_text_says_that_the_input_is_thin() -> None:
     push = Push()
     push.send(3)
-    push.stream.received.input, push.stream.received.kind = "slate", InputKind.SLATE
-    push.stream.received.lost_since, push.stream.received.least_kbps = push.now, 800
+    push.stream.input = InputOnAir("slate", InputKind.SLATE, push.now, 800)
     linked(push, replace(GOOD, loss_percent=20.0))
     assert push.send(10) == ["input_lost", "link_loss"]
     assert "has been below 800 kbit/s for" in push.text("input_lost")

@@ -18,6 +18,7 @@ from gateway.channels.inputs import InputKind
 from gateway.diagnosis import measurement
 from gateway.diagnosis.stream_health import CODES, EVENT_SECONDS
 from gateway.live.health_report import Measurements
+from gateway.live.on_air import InputOnAir
 from gateway.live.sink import EndReason
 from gateway.live.stream import OutputSwitch
 from gateway.media.track import AccessUnit, Codec, Kind
@@ -151,8 +152,7 @@ def test_a_frame_rate_below_the_metadata_is_found():
 
 @pytest.mark.parametrize(("protocol", "codes"), [("ws", []), ("wss", []), ("whip", []), ("srt", ["fps_low"])])
 def test_browsers_may_send_fewer_frames_than_they_declare(protocol: str, codes: list[str]) -> None:
-    push = Push(Media(fps=5), metadata={"framerate": 30.0})
-    push.publisher.protocol = protocol
+    push = Push(Media(fps=5), metadata={"framerate": 30.0}, protocol=protocol)
     assert push.send(20) == codes
 
 
@@ -312,7 +312,7 @@ def test_timestamps_that_jump_are_found():
 
 def test_a_timestamp_jump_repaired_by_the_intake_is_found():
     push = Push()
-    timeline = push.publisher.timeline
+    timeline = push.publisher.on_air.timeline
     timeline.stamp(0, 1000)
     push.send(20)
     timeline.stamp(0, 900_000)
@@ -324,7 +324,7 @@ def test_a_repaired_jump_after_a_pause_leaves_nothing_behind():
     push = Push()
     push.send(30)
     push.wait(5)
-    push.publisher.timeline.rebased += 1  # the intake continues the times without the pause
+    push.publisher.on_air.timeline.rebased += 1  # the intake continues the times without the pause
     for _ in range(20):
         push.send(1)
         if push.now > 138.5:  # the stall itself has ended, and is withdrawn after 2 s
@@ -454,7 +454,7 @@ def test_measurements_restart_for_a_returning_publisher():
 def test_measurements_restart_after_a_switch_to_another_input():
     push = Push()
     push.send(20)
-    push.stream.received.input = "van"
+    push.stream.input = InputOnAir("van")
     for _ in range(30):
         assert push.send(1) == []
         gap = push.health.measured().longestGapMs
@@ -465,15 +465,15 @@ def test_measurements_restart_after_a_switch_to_another_input():
 def test_on_the_slate_only_the_lost_input_is_a_fault():
     push = Push()
     assert push.send(20, sound=SILENCE) == ["audio_silent"]
-    push.stream.received.input, push.stream.received.kind = "card", InputKind.SLATE
-    push.stream.received.lost_since = push.now
+    lost_since = push.now
+    push.stream.input = InputOnAir("card", InputKind.SLATE, lost_since)
     assert push.send(30, fps=2.0, gop=10.0) == ["input_lost"]
     assert push.text("input_lost").startswith("The main input has been gone for 30 s; viewers see the slate:")
     assert push.health.measured() == Measurements()
-    push.stream.received.input, push.stream.received.kind = "van", InputKind.BACKUP
+    push.stream.input = InputOnAir("van", InputKind.BACKUP, lost_since)
     assert push.send(4, fps=25.0, gop=2.0, sound=NOISE) == ["input_lost"]
     assert "viewers see the backup “van”" in push.text("input_lost")
-    push.stream.received.lost_since = None
+    push.stream.input = InputOnAir("van", InputKind.BACKUP)
     assert push.send(4) == []
     codes = [(code, "begun") for code in ("audio_silent", "input_lost")]
     assert push.told == [codes[0], ("audio_silent", "ended"), codes[1], ("input_lost", "ended")]
@@ -626,7 +626,7 @@ def test_pictures_without_any_key_frame_are_a_fault():
 def test_a_switch_to_an_input_with_a_long_gop_is_no_missing_key_frame():
     push = Push()
     push.send(20)
-    push.stream.received.input, push._next_key = "van", 1e9
+    push.stream.input, push._next_key = InputOnAir("van"), 1e9
     for _ in range(14):
         assert "pictures_unreadable" not in push.send(1)
 

@@ -23,6 +23,7 @@ from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream, StreamState
+from gateway.live.unit_intake import UnitIntake
 from gateway.ports.errors import BitRateTooHigh, NameInUse, NoSuchStream, NotAuthorized, OutputError, StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
@@ -172,12 +173,12 @@ async def test_a_backup_follows_a_lost_push_at_once_and_the_push_returns(monkeyp
         assert stream is not None
         recorder = Recorder()
         stream.attach(recorder)
-        assert (one.on_air(), stream.received.input) == ("main", "main")
+        assert (one.on_air(), stream.input.name) == ("main", "main")
         assert one.state("van") is InputState.READY
         main.close()
         assert one.on_air() == "van", "in the same turn of the loop"
         publisher = stream.publisher
-        assert publisher is not None and publisher.peer == "192.0.2.2"
+        assert publisher is not None and publisher.on_air.peer == "192.0.2.2"
         again = one.push(channel(PUSH, BACKUP))
         sending = asyncio.ensure_future(keep_sending(again)), asyncio.ensure_future(keep_sending(van))
         await one.until_on_air("main")
@@ -367,9 +368,10 @@ async def test_the_session_shows_the_encoder_that_took_an_input_over(monkeypatch
         stream = one.hub.find("c1")
         assert stream is not None
         shown = stream.publisher
-        assert isinstance(shown, StreamPublisher)
-        assert (shown.peer, shown.since) == ("192.0.2.2", second.since)
-        assert shown.unusable is second.unusable and shown.dropped is second.dropped
+        assert shown is not None and shown.on_air is second.on_air
+        assert (second.on_air.protocol, second.on_air.peer) == ("rtmp", "192.0.2.2")
+        intake = UnitIntake(second)
+        assert shown.on_air.timeline is intake.timeline, "otherwise jumps of its times would be no fault"
         second.close()
 
 
@@ -659,14 +661,14 @@ async def test_a_thin_push_is_left_and_returns_when_it_is_steady(
         assert "of at least 500 kbit/s" in error
         stream = one.hub.find("c1")
         assert stream is not None
-        await one.until(lambda: stream.received.lost_since)
-        assert stream.received.least_kbps == 500
+        await one.until(lambda: stream.input.lost_since)
+        assert stream.input.least_kbps == 500
         began, rate["now"] = time.monotonic(), 2_000
         await one.until_on_air("main")
         assert time.monotonic() - began >= 1
         # On a busy machine the sender may pause, which is another reason to leave an input.
         assert one.switches()[0] == ("main", name, "thin")
-        await one.until(lambda: stream.received.lost_since is None)
+        await one.until(lambda: stream.input.lost_since is None)
         for publisher in (main, *([van] if other is BACKUP else [])):
             publisher.close()
         await asyncio.gather(*sending)

@@ -79,7 +79,7 @@ async def test_malformed_cues_are_counted_and_logged_at_most_twice_a_second() ->
             script(rig, "onAdCue", scte35="nonsense")
             script(rig, "onCuePoint", parameters={"type": "out", "duration": float("nan")})
     assert cues_of(rig.sink) == []
-    assert rig.publisher.dropped["cues"] == 100
+    assert rig.publisher.on_air.dropped["cues"] == 100
     assert 1 <= len([line for line in lines if line["event"] == "ad cue dropped"]) <= 4
     assert not any(isinstance(item, TimedData) for item in rig.sink.items)
     await rig.close()
@@ -92,7 +92,7 @@ async def test_a_flood_is_cut_to_a_bound() -> None:
         section = write_section(SpliceInfo(SpliceInsert(number, True, None, True)))
         intake.take_section(section, 1000, lambda ticks: ticks // 90, 5.0)
     assert len(cues_of(rig.sink)) == 10
-    assert rig.publisher.dropped["cues"] == 90
+    assert rig.publisher.on_air.dropped["cues"] == 90
     await rig.close()
 
 
@@ -109,7 +109,7 @@ async def test_a_repeated_section_is_published_once() -> None:
     for dts in (5000, 6000, 30_000):
         intake.take_section(at_once, dts, lambda ticks: ticks // 90, dts / 1000)
     assert [cue.at for cue in cues_of(rig.sink)] == [9000, 5000, 30_000]
-    assert rig.publisher.dropped["cues"] == 0
+    assert rig.publisher.on_air.dropped["cues"] == 0
     await rig.close()
 
 

@@ -141,7 +141,7 @@ async def test_malformed_bodies_are_dropped_and_too_many_end_the_push():
     rig.video(33, frame(1))
     assert [u.dts for u in rig.sink.units] == [0, 33]
     assert rig.intake.unusable.broken == 1
-    assert rig.publisher.dropped == {"ingest": 1}
+    assert rig.publisher.on_air.dropped == {"ingest": 1}
     with pytest.raises(InvalidData):
         for _ in range(UnusableMedia.IN_ROW):
             rig.video(40, b"\x27\x01")

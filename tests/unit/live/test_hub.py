@@ -7,6 +7,7 @@ import pytest
 
 from gateway.channels.inputs import InputKind
 from gateway.live.hub import OVER_SECONDS, REFUSED_SECONDS, Hub
+from gateway.live.on_air import InputOnAir
 from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from gateway.live.stream import StreamState
@@ -277,7 +278,6 @@ async def test_the_tracks_of_a_push_are_added_up_and_a_slate_begins_anew():
     hub = builders.hub(push_kbps=1000)
     told: list[EndReason] = []
     source, track = publish(hub, evicted=told), publish(hub, "c1@240p")
-    received = source.stream.received
     source.stream.pushed_tracks.by_name["240p"] = track.stream
     for publisher in (source, track):
         publisher.set_tracks(VIDEO, None, {})
@@ -290,11 +290,11 @@ async def test_the_tracks_of_a_push_are_added_up_and_a_slate_begins_anew():
             hub.sample(now + second, 0.0)
 
     send(0, 4)
-    assert (round(received.kbps), received.max_kbps) == (1600, 1000)
-    received.kind = InputKind.SLATE
+    assert (round(source.rate[0]), source.rate[1]) == (1600, 1000)
+    source.stream.input = InputOnAir("card", InputKind.SLATE)
     send(4, 10)
-    assert (received.kbps, received.max_kbps, told) == (0, 0, [])
-    received.kind = InputKind.PUSH
+    assert (source.rate, told) == ((0, 0), [])
+    source.stream.input = InputOnAir()
     send(14, int(OVER_SECONDS))
     assert told == []
     send(14 + int(OVER_SECONDS), 1)

@@ -92,7 +92,7 @@ async def _pushed(payloads: Sequence[bytes], kind: DataStream = KLV) -> tuple[li
             data += b"".join(muxer.write_data(kind, payload, 93_001).render() for payload in payloads)
     intake.receive(data, 0.0)
     intake.finish(0.1)
-    return [item for item in recorder.items if isinstance(item, TimedData)], dict(publisher.dropped)
+    return [item for item in recorder.items if isinstance(item, TimedData)], dict(publisher.on_air.dropped)
 
 
 async def test_klv_of_a_push_is_in_its_stream_at_its_time() -> None:

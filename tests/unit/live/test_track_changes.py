@@ -193,7 +193,7 @@ async def settled(hub: Hub) -> tuple[StreamPublisher, Recorder]:
     """A publisher of track A that has used up its burst of changes."""
     lease = publish(hub)
     sink = seen_by(lease)
-    lease.stream.limiters.tracks = IntervalLimiter(1)
+    lease.stream.received.limiters.tracks = IntervalLimiter(1)
     opened(lease, A, 0.0)
     return lease, sink
 
@@ -215,7 +215,7 @@ async def test_an_early_change_is_delayed_without_losing_media(hub: Hub) -> None
     assert videos(sink) == [A] and len(sink.units) == 1
     lease.push(AccessUnit(B, 1000, 0, False, 0.0, b"b"), T + 1.0)
     assert videos(sink) == [A, B] and [unit.dts for unit in sink.units] == [0, *range(50, 1001, 50)]
-    assert "changes" not in lease.dropped
+    assert "changes" not in lease.on_air.dropped
 
 
 async def test_alternating_tracks_give_one_epoch_per_second_until_the_push_ends(hub: Hub) -> None:
@@ -240,7 +240,7 @@ async def test_a_change_reverted_before_its_announcement_is_a_discontinuity(hub:
     opened(lease, A, 0.2)
     lease.push(key(A, 1500), T + 1.5)
     assert videos(sink) == [A, A] and epochs(sink) == [0, 1]
-    assert [unit.dts for unit in sink.units] == [0, 200, 1500] and lease.dropped["changes"] == 1
+    assert [unit.dts for unit in sink.units] == [0, 200, 1500] and lease.on_air.dropped["changes"] == 1
 
 
 async def test_equal_sequence_headers_are_no_change(hub: Hub) -> None:
@@ -281,7 +281,7 @@ async def test_delayed_media_of_a_closed_publisher_counts_as_dropped(hub: Hub) -
         lease.push(key(B, number), T + 0.1)
     lease.close()
     lease.close()
-    assert lease.dropped["changes"] == 3 and videos(sink)[-1] is A
+    assert lease.on_air.dropped["changes"] == 3 and videos(sink)[-1] is A
 
 
 async def test_a_track_change_includes_delayed_metadata(hub: Hub) -> None:

@@ -13,7 +13,7 @@ async def test_units_whose_times_stand_still_are_dropped_and_counted() -> None:
     for _ in range(5_000):
         publisher.push(sound(40), 0.0)
     assert len(seen.units) == 2_000
-    assert publisher.dropped == {"ingest": 3_001}
+    assert publisher.on_air.dropped == {"ingest": 3_001}
     for dts in range(1_000, 61_000, 2):
         publisher.push(sound(dts), 0.0)
     assert len(seen.units) == 2_000 + 30_000, "500 units a second are usual"

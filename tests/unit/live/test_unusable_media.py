@@ -123,9 +123,9 @@ async def test_a_stream_shows_the_unusable_tracks_of_the_input_on_air() -> None:
     hub = builders.hub()
     source, backup = builders.publish(hub, "c1"), builders.publish(hub, "c2")
     backup.unusable.leave_out(Kind.AUDIO, "DTS")
-    source.show_input("van", InputKind.BACKUP, backup, lambda: None)
+    source.show(backup, InputKind.BACKUP, lambda: None)
     assert source.unusable.left_out == "DTS"
-    source.show_input("card", InputKind.SLATE, None, lambda: None)
+    source.show(None, InputKind.SLATE, lambda: None)
     assert source.unusable.left_out == ""
     hub.drain()
     await hub.drained()

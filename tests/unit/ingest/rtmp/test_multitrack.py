@@ -235,11 +235,11 @@ async def test_too_frequent_track_changes_are_dropped() -> None:
     push = Push()
     push.begin(1, 3)
     push.frames(1, 3)
-    before = push.publisher.dropped["tracks"]
+    before = push.publisher.on_air.dropped["tracks"]
     for n in range(200):  # all within one second, so they count as one change
         push.audio(head(1, (OTHER_ASC, ASC)[n % 2]))
         push.audio(sample(1, n))
-    assert push.publisher.dropped["tracks"] > before + 100
+    assert push.publisher.on_air.dropped["tracks"] > before + 100
     rendition = push.hub.find("c1@audio1")
     assert rendition is not None and rendition.tracks is not None
     assert rendition.tracks.epoch <= 3 * MAX_PUSHED

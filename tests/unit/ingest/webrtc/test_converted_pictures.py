@@ -106,7 +106,7 @@ async def test_after_a_stall_of_the_worker_a_key_frame_is_requested_and_sound_co
     push.send(VIDEO, DELTA + b"full" + bytes(1_000))
     for kind, payload in ((VIDEO, DELTA + b"lost"), (AUDIO, b"lost"), (VIDEO, KEY + b"lost")):
         push.send(kind, payload)
-    assert push.publisher.dropped["ingest"] == 3
+    assert push.publisher.on_air.dropped["ingest"] == 3
     assert await pass_turns() == 0, "a key frame would be dropped, too"
 
     worker.reads.set()

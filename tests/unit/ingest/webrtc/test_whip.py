@@ -183,7 +183,7 @@ async def test_a_push_is_published_and_its_end_frees_all_resources() -> None:
     async with serving_pushes() as lab:
         client, path = await lab.live()
         stream = lab.hub.find("c1")
-        assert stream is not None and stream.publisher is not None and stream.publisher.protocol == "whip"
+        assert stream is not None and stream.publisher is not None and stream.publisher.on_air.protocol == "whip"
         assert lab.admission.connections["127.0.0.1"] == 1
         assert await lab.ask("DELETE", path) == 200
         await lab.wire.exchange()

@@ -171,7 +171,7 @@ async def test_invalid_pictures_are_counted_and_dropped(rig: Rig, payload: bytes
     await rig.picture(66)
     assert len(rig.seen.units) == 2
     assert rig.intake.stats.dropped == 1
-    assert rig.publisher.dropped == {"ingest": 1}
+    assert rig.publisher.on_air.dropped == {"ingest": 1}
 
 
 async def test_a_push_of_only_invalid_pictures_ends_with_a_hint(rig: Rig) -> None:
