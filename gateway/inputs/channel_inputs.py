@@ -110,9 +110,9 @@ class ChannelInputs:
     # ---- pushes ----
 
     def publish(
-        self, channel: Channel, origin: PushOrigin, evict: Callable[[EndReason], None], *, input: str, first_number: int
+        self, channel: Channel, origin: PushOrigin, evict: Callable[[EndReason], None], input: str, first_number: int
     ) -> StreamPublisher:
-        """Returns the publisher of a push. Raises NotAuthorized, NameInUse, AtCapacity."""
+        """Implements PublishSource."""
         specs = stored_inputs(channel.item)
         switcher = self._switchers.get(channel.id)
         if switcher is None and specs == ONLY_MAIN and input in ("", MAIN):

@@ -20,7 +20,7 @@ from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream, StreamKind, StreamSpec
 from gateway.live.track_publisher import TrackPublisher
-from gateway.ports.errors import AtCapacity, BitRateTooHigh, NotAuthorized, RefusalReason
+from gateway.ports.errors import AtCapacity, BitRateTooHigh
 from gateway.ports.events import Events
 
 log = structlog.get_logger(__name__)
@@ -71,11 +71,11 @@ class Hub(StreamShelf):
         self._over_since: dict[str, float] = {}
         self._too_fast: BoundedDict[str, float] = BoundedDict(_MAX_TOO_FAST)  # monotonic times, see `check_bit_rate`
         self._retiring = False
-        self.publish_source: PublishSource = self._publish_directly
+        self.publish_source: PublishSource  # of the inputs
         self.feed = ChannelFeed()
 
     def use_inputs(self, publish: PublishSource, on_awaited: Callable[[str], None]) -> None:
-        """Lets the inputs of channels take their pushes: `publish_source` is `publish` from now on.
+        """Lets the inputs of channels take their pushes. It must be called before the first push.
 
         on_awaited: called with the name of each stream that somebody begins to wait for.
         """
@@ -134,15 +134,17 @@ class Hub(StreamShelf):
         return replace(spec, relays=False, continues=self.continued.get(name, spec.continues))
 
     def _publish(self, origin: PushOrigin, channel: Channel, spec: StreamSpec, evict: Evict) -> StreamPublisher:
-        name = spec.name
-        if name == channel.id:
-            if self._retiring:
-                self._end_if_inactive(name)
-                raise AtCapacity("another process of this host has taken over")
-            stream, limit = self._streams.get(name), self.limits.publishers
-            # A take-over, and a push that is refused because the name is in use, do not add a publisher.
-            adds = stream is None or stream.publisher is None
-            if limit and adds and self._count_publishers() >= limit:
+        name, stream = spec.name, self._streams.get(spec.name)
+        current = None if stream is None else stream.publisher
+        if name == channel.id and self._retiring:
+            if current is None or time.monotonic() - current.last_media >= self.limits.takeover_after:
+                self.end(name, EndReason.SHUTDOWN)  # so that the push can go to the other process
+            raise AtCapacity("another process of this host has taken over")
+        # A take-over, and a push that is refused because the name is in use, do not add a publisher.
+        if name == channel.id and current is None and (limit := self.limits.publishers):
+            # Renditions are not counted: they come from our own workers.
+            pushes = [s for s in self if s.publisher is not None and s.name == s.channel.id]
+            if len(pushes) >= limit:
                 raise AtCapacity(f"{limit} publishers are on this node")
         publisher = super()._publish(origin, channel, spec, evict)
         if name == channel.id:
@@ -191,19 +193,11 @@ class Hub(StreamShelf):
         if source.ended is None:
             asyncio.get_running_loop().call_soon(self._forget, rendition)
 
-    def _publish_directly(
-        self, channel: Channel, origin: PushOrigin, evict: Evict, *, input: str, first_number: int
-    ) -> StreamPublisher:
-        """Implements PublishSource without inputs."""
-        if input:
-            raise NotAuthorized("there are no inputs", RefusalReason.WRONG)
-        return self.publish_from(origin, channel, channel.id, evict, first_number)
-
     async def acquire_publisher(
         self, channel: Channel, origin: PushOrigin, evict: Evict, input: str = ""
     ) -> StreamPublisher:
         """Implements AcquirePublisher for a node without a cluster."""
-        return self.publish_source(channel, origin, evict, input=input, first_number=0)
+        return self.publish_source(channel, origin, evict, input, 0)
 
     def replace_publisher(self, earlier: StreamPublisher, origin: PushOrigin, evict: Evict) -> StreamPublisher:
         """Replaces the publisher of a stream, without an event. The earlier one must move (`adopt`)."""
@@ -240,16 +234,3 @@ class Hub(StreamShelf):
         """Accepts no new pushes. A stream ends with its push. Its next push goes to another process of this host."""
         self._retiring = True
         self.feed.close()
-
-    def _end_if_inactive(self, name: str) -> None:
-        """Ends a stream without an active publisher, so that a new push can go to another process."""
-        stream = self._streams.get(name)
-        if stream is None:
-            return
-        publisher = stream.publisher
-        if publisher is None or time.monotonic() - publisher.last_media >= self.limits.takeover_after:
-            self.end(name, EndReason.SHUTDOWN)
-
-    def _count_publishers(self) -> int:
-        """Returns the number of pushes from outside. Renditions are not counted: they come from our own workers."""
-        return sum(s.publisher is not None and s.name == s.channel.id for s in self._streams.values())

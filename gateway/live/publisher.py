@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
@@ -87,7 +87,7 @@ class StreamPublisher:
     now: monotonic seconds. on_close: called once when the publisher closes without eviction.
 
     last_media: monotonic seconds. `PushSession` also sets it, while its media wait for a worker. emits_events: see
-    PushOrigin. rate: see `ActivePublisher`.
+    PushOrigin. rate: set by `Hub`.
     network: returns the quality of its connection; None: unknown, or its protocol has no reports. ask_key_frame: asks
     the client for a key frame; None: its protocol cannot ask. Who acquires the publisher may set both: `SrtPush`,
     `WhipIntake`, `UnitReceiver`, `ChannelSwitcher`.
@@ -412,28 +412,11 @@ class StreamPublisher:
         return received.last_dts_ms + gap - first_ms
 
 
-class AcquirePublisher(Protocol):
-    """`Hub.acquire_publisher`, or a function that asks other nodes first.
-
-    It awaits nothing after the publisher exists, so that a cancelled caller leaves none behind.
-    """
-
-    async def __call__(self, channel: Channel, origin: PushOrigin, evict: Evict, input: str = "") -> StreamPublisher:
-        """Returns a publisher of the channel's source stream, on this node or on the node that holds the stream.
-
-        input: the name of the channel's input; "": the push with the channel's own key.
-        Raises NameInUse, AtCapacity, StoreUnavailable.
-        """
-
-
-class PublishSource(Protocol):
-    """`Hub.publish_source`: publishes into a channel whose stream this node holds, or may hold."""
-
-    def __call__(
-        self, channel: Channel, origin: PushOrigin, evict: Evict, *, input: str, first_number: int
-    ) -> StreamPublisher:
-        """Returns the publisher of a push to the source stream or to one of the inputs.
-
-        input: the name of the input; "": the push with the channel's own key.
-        Raises NameInUse, AtCapacity; NotAuthorized for an input that takes no pushes.
-        """
+# `Hub.publish_source`(channel, origin, evict, input, first_number): publishes into a channel whose stream this node
+# holds, or may hold. input: the name of the channel's input; "": the push with the channel's own key.
+# Raises NameInUse, AtCapacity; NotAuthorized for an input that takes no pushes.
+PublishSource: TypeAlias = Callable[[Channel, PushOrigin, Evict, str, int], StreamPublisher]
+# acquire(channel, origin, evict, input): `Hub.acquire_publisher`, or a function that asks other nodes first: the
+# publisher is on the node that holds the stream. It awaits nothing after the publisher exists, so that a cancelled
+# caller leaves none behind. Raises also StoreUnavailable.
+AcquirePublisher: TypeAlias = Callable[[Channel, PushOrigin, Evict, str], Awaitable[StreamPublisher]]

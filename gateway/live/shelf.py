@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import structlog
 
@@ -215,7 +216,7 @@ class StreamShelf:
             # Before the first unit: viewers that wait join later, perhaps after a whole burst.
             wait_seconds = WAITERS_SECONDS if self._waiting.get(stream.name) else 0.0
             if seconds := max(wait_seconds, self.limits.beginning):
-                StartBuffer(stream, seconds, self.limits.gop_bytes, self._start_budget)
+                stream.keep_start(StartBuffer(stream.drop_start, seconds, self.limits.gop_bytes, self._start_budget))
             self._ended.pop(stream.name, None)
             if stream.kind is not StreamKind.PUSHED_TRACK:  # it is a part of its source's push
                 self._emit(EventType.STREAM_STARTED, stream)
@@ -277,10 +278,9 @@ class StreamShelf:
         Outputs finish by themselves.
         """
         self._draining = True
-        for waiting in self._waiting.values():
-            for future in waiting:
-                if not future.done():
-                    future.set_exception(AtCapacity("shutting down"))
+        for future in chain.from_iterable(self._waiting.values()):
+            if not future.done():
+                future.set_exception(AtCapacity("shutting down"))
         for name in list(self._streams):
             self.end(name, EndReason.SHUTDOWN)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from gateway.live.sink import EndReason, Item
 from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
@@ -22,14 +22,6 @@ class StartBufferBudget:
         self.bytes = 0
 
 
-class BufferedStream(Protocol):
-    """The stream of a StartBuffer: the source of its items."""
-
-    def keep_start(self, buffer: StartBuffer) -> None: ...
-
-    def drop_start(self, buffer: StartBuffer) -> None: ...
-
-
 class StartBuffer:
     """A Sink that stores all items from a stream's first unit.
 
@@ -38,19 +30,20 @@ class StartBuffer:
     At that time the GOP cache contains only the last GOP.
     It also keeps the changes of tracks, in order. The buffer is dropped after its time and above its limit.
 
-    seconds: lifetime of the buffer. max_bytes: limit for this stream.
+    drop: called when it is dropped. seconds: lifetime of the buffer. max_bytes: limit for this stream.
     """
 
-    def __init__(self, stream: BufferedStream, seconds: float, max_bytes: int, budget: StartBufferBudget) -> None:
+    def __init__(
+        self, drop: Callable[[StartBuffer], None], seconds: float, max_bytes: int, budget: StartBufferBudget
+    ) -> None:
         self.items: list[Item] = []
         self.lacks_key_frame = False  # the key frame of the last pictures did not come
-        self._stream = stream
+        self._on_drop = drop
         self._max_bytes = max_bytes
         self._budget = budget
         self._bytes = 0
         self._has_key = False  # a key frame is in the buffer, or the stream has no video
         self._timer = asyncio.get_running_loop().call_later(seconds, self.drop)
-        stream.keep_start(self)
 
     def __iter__(self) -> Iterator[Item]:
         """Yields tracks first, then units in order. They begin with a decodable picture and the audio before it."""
@@ -59,7 +52,7 @@ class StartBuffer:
     def drop(self) -> None:
         """Drops the buffer. New viewers then get the GOP cache. It may be called more than once."""
         self._timer.cancel()
-        self._stream.drop_start(self)
+        self._on_drop(self)
         self._budget.bytes -= self._bytes
         self._bytes = 0
         self.items = []

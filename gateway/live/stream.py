@@ -62,7 +62,7 @@ from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
 from gateway.live.network_quality import Quality
-from gateway.live.next_numbers import NextNumbers, OutputNumbers
+from gateway.live.next_numbers import OutputNumbers
 from gateway.live.on_air import InputOnAir, OnAir
 from gateway.live.pushed_tracks import MediaBudget, PushedTracks
 from gateway.live.received import ReceivedMedia
@@ -241,11 +241,6 @@ class Stream(Fanout):
     def tally(self) -> Tally:
         """Counts the bytes of the channel."""
         return self.playback.tally
-
-    @property
-    def next_numbers(self) -> NextNumbers:
-        """The numbers with which playlists would continue at another node."""
-        return self.playback.next_numbers
 
     @property
     def kind(self) -> StreamKind:

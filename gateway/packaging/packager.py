@@ -101,7 +101,7 @@ class Packager:
     def begin(self, stream: Stream) -> None:
         """Attaches to the stream immediately, so that no GOP is missed before the task of `run` starts."""
         self._end = asyncio.get_running_loop().create_future()
-        self._next_numbers = stream.next_numbers
+        self._next_numbers = stream.playback.next_numbers
         stream.attach(self, SinkNeeds(is_urgent=lambda: self._quiet_batches < _QUIET_BATCHES))
 
     async def run(self, stream: Stream) -> None:

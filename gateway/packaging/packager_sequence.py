@@ -81,7 +81,7 @@ class PackagerFactory(Generic[P, N]):
         def numbered() -> None:
             stream = weak()
             if stream is not None:
-                stream.next_numbers.set(self.output, packager.next_numbers)
+                stream.playback.next_numbers.set(self.output, packager.next_numbers)
 
         def stopped() -> None:
             stream = weak()

@@ -9,7 +9,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.channel_changes import ChangeEffects
 from gateway.live.hub import Hub, HubLimits
 from gateway.live.output import OutputSpec
-from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
 from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream, StreamKind, StreamSpec
@@ -42,7 +42,13 @@ LIMITS = {"takeover_after": 2.0, "linger": 10.0, "gop_seconds": 15.0, "gop_bytes
 
 
 def hub(specs: Iterable[OutputSpec] = (), *, events: Events | None = None, **limits: Any) -> Hub:
-    return Hub(HubLimits(**LIMITS | limits), list(specs), events or Events())
+    made = Hub(HubLimits(**LIMITS | limits), list(specs), events or Events())
+
+    def publish(channel: Channel, origin: PushOrigin, evict: Evict, input: str, first_number: int) -> StreamPublisher:
+        return made.publish_from(origin, channel, channel.id, evict, first_number)
+
+    made.use_inputs(publish, lambda name: None)
+    return made
 
 
 def shelf(specs: Iterable[OutputSpec] = (), **limits: Any) -> StreamShelf:

@@ -68,18 +68,10 @@ async def build_live(parts: NodeParts, backends: Backends, memory: ViewerMemory)
 
 def _hub_limits(settings: Settings, shared: bool) -> HubLimits:
     """Returns the limits of streams. shared: other nodes may pull streams from this one."""
-    stream, limits = settings.stream, settings.limits
-    return HubLimits(
-        stream.takeover_after,
-        stream.linger,
-        stream.gop_seconds,
-        stream.gop_bytes,
-        beginning=NODES_SECONDS if shared else 0.0,
-        tracks_wait=stream.tracks_wait,
-        publishers=limits.publishers,
-        end_at_expiry=stream.end_at_expiry,
-        push_kbps=limits.push_kbps,
-    )
+    stream, pushes = settings.stream, settings.limits
+    limits = (stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes)
+    beginning = NODES_SECONDS if shared else 0.0
+    return HubLimits(*limits, beginning, stream.tracks_wait, pushes.publishers, stream.end_at_expiry, pushes.push_kbps)
 
 
 def _follow_log_levels(events: Events, hub: Hub) -> None:

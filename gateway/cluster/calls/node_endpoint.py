@@ -203,7 +203,7 @@ class NodeEndpoint:
 
         try:
             if name == channel.id:
-                publisher = hub.publish_source(channel, origin, evict, input=query.get("input", ""), first_number=0)
+                publisher = hub.publish_source(channel, origin, evict, query.get("input", ""), 0)
             else:
                 publisher = hub.publish_from(origin, channel, name, evict)
         except NameInUse as error:
@@ -214,7 +214,7 @@ class NodeEndpoint:
             return service_unavailable(str(error), 5)
 
         source = hub.held(name) if name == channel.id else None
-        numbers = None if source is None else source.next_numbers
+        numbers = None if source is None else source.playback.next_numbers
 
         log.info("publishing", stream=name, peer=peer, protocol=protocol, through=request.peer)
 

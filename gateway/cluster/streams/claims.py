@@ -146,7 +146,7 @@ class Claims:
                     return publisher
 
             def publish(first_number: int) -> StreamPublisher:
-                return self.hub.publish_source(channel, origin, evict, input=input, first_number=first_number)
+                return self.hub.publish_source(channel, origin, evict, input, first_number)
 
             return self._begin(channel, publish)
 
@@ -331,9 +331,7 @@ class Claims:
             return True
 
         def publish(first_number: int) -> StreamPublisher:
-            return self.hub.publish_source(
-                channel, push.origin, lambda reason: None, input=push.input, first_number=first_number
-            )
+            return self.hub.publish_source(channel, push.origin, lambda reason: None, push.input, first_number)
 
         async with self._push_locks.setdefault(id, asyncio.Lock()):
             if not self.hub.holds(id) and await self._forward_or_claim(channel, forward):

@@ -136,9 +136,9 @@ async def test_the_reason_of_a_stop_arrives_although_the_holder_writes_at_the_sa
         publisher.set_tracks(VIDEO, AUDIO, {})
         send(publisher, 0, 3)
         # A connection that closes with unread data is reset. A write to it then fails before what it received is read.
-        stream.next_numbers.set("hls", (1,))
+        stream.playback.next_numbers.set("hls", (1,))
         publisher.close(EndReason.STOPPED)
-        asyncio.get_running_loop().call_soon(stream.next_numbers.set, "hls", (2,))
+        asyncio.get_running_loop().call_soon(stream.playback.next_numbers.set, "hls", (2,))
         await until(lambda: stream.publisher is None)
         assert stream.received.was_stopped
         await until(lambda: not one.pulls)

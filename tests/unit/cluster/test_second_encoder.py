@@ -245,8 +245,8 @@ async def test_numbers_of_the_holder_are_continued(tmp_path: Path) -> None:
             place(push)
 
         b.claims.forwards.on_interrupted = on_interrupted
-        held.next_numbers.set("hls", (700, 2, 900))
-        held.next_numbers.set("hls", (701, 2, 901))
+        held.playback.next_numbers.set("hls", (700, 2, 900))
+        held.playback.next_numbers.set("hls", (701, 2, 901))
         await asyncio.sleep(0)
         await die(a)
         await until(lambda: b.one.hub.find("c1"))

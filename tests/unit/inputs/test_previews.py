@@ -54,7 +54,7 @@ class Studio:
     def push(self, name: str = "", **fields: Any) -> StreamPublisher:
         channel = builders.channel(**fields)
         origin = PushOrigin("rtmp", "192.0.2.7")
-        publisher = self.hub.publish_source(channel, origin, lambda reason: None, input=name, first_number=0)
+        publisher = self.hub.publish_source(channel, origin, lambda reason: None, name, 0)
         publisher.set_tracks(VIDEO, AUDIO, {})
         return publisher
 

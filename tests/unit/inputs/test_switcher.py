@@ -72,7 +72,7 @@ class Studio:
 
     def push(self, channel: Channel, name: str = "", peer: str = "192.0.2.1") -> StreamPublisher:
         origin = PushOrigin("rtmp", peer)
-        return self.hub.publish_source(channel, origin, self.evicted.append, input=name, first_number=0)
+        return self.hub.publish_source(channel, origin, self.evicted.append, name, 0)
 
     def hidden(self, name: str) -> object:
         """The hidden stream of an input, or what is in its place."""

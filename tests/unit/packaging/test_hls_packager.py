@@ -309,7 +309,7 @@ def test_numbers_that_another_node_has_told_are_continued_exactly() -> None:
     one, source = TsPackagerFactory(), stream()
     first = one.make(source, 2.0, 5, WALL)
     feed(first, Timetable(seconds=7), end=False)
-    told = source.next_numbers.by_output["hls"]
+    told = source.playback.next_numbers.by_output["hls"]
     successor = Stream(replace(spec(started=WALL + 30), first_number=90, continues={"hls": told}), channel())
     second = TsPackagerFactory().make(successor, 2.0, 5, WALL + 30)
     feed(second, Timetable(seconds=7, start=30))
@@ -322,7 +322,7 @@ def test_fragments_leave_out_the_number_of_a_segment_whose_parts_players_may_hav
     source = stream()
     first = CmafPackagerFactory(0.5).make(source, 2.0, 5, WALL)
     feed(first, Timetable(seconds=7), end=False)
-    told = source.next_numbers.by_output["cmaf"]
+    told = source.playback.next_numbers.by_output["cmaf"]
     successor = Stream(replace(spec(started=WALL + 30), first_number=90, continues={"cmaf": told}), channel())
     second = CmafPackagerFactory(0.5).make(successor, 2.0, 5, WALL + 30)
     feed(second, Timetable(seconds=7, start=30))

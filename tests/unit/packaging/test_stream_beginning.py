@@ -25,7 +25,7 @@ OTHER = replace(VIDEO, config=VIDEO.config + b"\0")
 def beginning(budget: StartBufferBudget | None = None, most: int = 100_000, seconds: float = 60.0) -> Stream:
     stream = builders.stream()
     stream.set_tracks(VIDEO, AUDIO, {}, True)
-    StartBuffer(stream, seconds, most, budget or StartBufferBudget())
+    stream.keep_start(StartBuffer(stream.drop_start, seconds, most, budget or StartBufferBudget()))
     return stream
 
 
@@ -111,7 +111,7 @@ async def test_the_header_for_a_viewer_that_waited_announces_a_late_track(late: 
     stream = builders.stream()
     first, second = (sound(0), picture(600, True)) if late is Kind.VIDEO else (picture(0, True), sound(600))
     stream.set_tracks(*((None, AUDIO) if late is Kind.VIDEO else (VIDEO, None)), {}, True)
-    StartBuffer(stream, 60.0, 100_000, StartBufferBudget())
+    stream.keep_start(StartBuffer(stream.drop_start, 60.0, 100_000, StartBufferBudget()))
     stream.push(first)
     stream.set_tracks(VIDEO, AUDIO, {}, True)
     stream.push(second)
