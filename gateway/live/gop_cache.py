@@ -15,6 +15,7 @@ class GopCache:
 
     Above a limit the cache stays empty until the next key frame, also while pictures stop and sound goes on.
     For a stream without video it contains the last second of audio.
+    has_video: set by its `Fanout`. max_bytes: lowered by `Hub` for additional tracks.
     """
 
     __slots__ = ("_bytes", "_end", "_units", "has_video", "max_bytes", "max_seconds")

@@ -13,8 +13,8 @@ log = structlog.get_logger(__name__)
 class PushedOpus(PartialSink):
     """Passes the units of `Stream.pushed_sound.opus` to `push`.
 
-    changed: called when the Opus begins. Its end is only noted: a lingering stream has no sound, and its publisher may
-    come back with Opus.
+    changed: called when the Opus begins. Its end is only noted, until `OpusSound` has seen it: a lingering stream has
+    no sound, and its publisher may come back with Opus.
     """
 
     def __init__(self, changed: Callable[[], None], push: Callable[[AccessUnit], None]) -> None:

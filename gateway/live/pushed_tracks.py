@@ -65,7 +65,7 @@ def _number(value: AmfValue, maximum: float) -> float:
 
 @dataclass(slots=True, eq=False)
 class PushedTrack:
-    """One additional track of a push.
+    """One additional track of a push. Only `TrackPublisher` changes it.
 
     name: of its rendition: the stream `<id>@<name>`.
     stream: the rendition. size: of the pictures, pixels; None if unknown.
@@ -104,7 +104,7 @@ class MediaBudget:
 class PushedTracks:
     """The additional tracks of one stream, by the names of their renditions; also those that linger.
 
-    default: the info of the default audio track. budget: the memory for the playlists of all of them.
+    default: the info of the default audio track; `TrackPublisher` sets it. budget: the memory for all their playlists.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from gateway.media.track import AccessUnit, TimedData
 
 
 class ReceivedMedia:
-    """The media that a stream has received so far, also from earlier publishers. Only its publisher adds to it.
+    """The media that a stream has received so far, also from earlier publishers. Only its `StreamPublisher` adds to it.
 
     bytes: of payload. last_dts_ms: the largest decode time. last_push: the time of the last unit, monotonic seconds; 0:
     there was none.

@@ -15,7 +15,7 @@ _TRACKS_BYTES: Final = 65_536  # the largest metadata (`live.flv_intake`)
 
 
 class StartBufferBudget:
-    """The limit in bytes for the start buffers of all streams. A stream has no buffer if no bytes are left."""
+    """The limit in bytes for the start buffers of all streams. Each `StartBuffer` takes its bytes."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes

@@ -31,7 +31,7 @@ last units. Then the calls of `when_ended` are made.
 
 Each part of the state has one writer:
 
-- `spec` is fixed. `publisher` and `channel` are set by the shelf. `input` is set by the channel's `ChannelSwitcher`.
+- `spec` is fixed. `publisher` is set by the `StreamShelf`, `input` by the channel's `ChannelSwitcher`.
 - The stream's `StreamPublisher` calls `set_tracks`, `push` and `push_timed`. It counts in `received`. It announces Opus
   in `pushed_sound`. Captions, cues and metadata from elsewhere come by `push_timed` too.
 - `captions` reads the units and timed data that are pushed. The output for speech sets how late it is.

@@ -32,7 +32,7 @@ _LONGEST: Final = 60 * VIDEO_CLOCK  # of a caption with an end of its own
 class ShownCaption:
     """A caption. Times are ticks of 90 kHz on the stream's clock.
 
-    number: counts the captions of its source, from 0. end: None while it is shown.
+    number: counts the captions of its source, from 0. end: None while it is shown; `CaptionLog` sets it.
     until: when it ends at the latest, unless another one replaces it; None: when its source says so.
     """
 
@@ -103,7 +103,7 @@ class StreamCaptions:
 
     found: the captions that the pictures carry. logs: the captions by the id of their track.
     configured: returns the tracks that the channel names. posts: limits the captions that somebody writes.
-    late: seconds of sound that wait for speech to text.
+    late: seconds of sound that wait for speech to text. `CaptionsOutput` sets it.
     """
 
     def __init__(self, configured: Callable[[], tuple[CaptionTrack, ...]]) -> None:

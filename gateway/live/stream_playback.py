@@ -11,10 +11,12 @@ from gateway.live.next_numbers import NextNumbers
 class StreamPlayback:
     """The viewers and numbers of one stream.
 
-    viewers: those of this node by protocol. tally: counts the bytes of the channel. next_numbers: of the packagers.
+    viewers: those of this node by protocol. tally: counts the bytes of the channel; set once by `StreamShelf`.
+    next_numbers: of the packagers.
     uses: connections that need the stream, also those that `viewers` does not count: paused RTMP players, the data of
-    pages, and WHEP viewers that are not connected yet.
-    key_due: seconds of the stream, when the wait of its viewers for a key frame ends; None: they do not wait.
+    pages, and WHEP viewers that are not connected yet. `Feed`, `RtmpPlayback` and `WhepPlayback` count theirs.
+    key_due: seconds of the stream, when the wait of its viewers for a key frame ends; None: they do not wait. `Stream`
+    sets it.
     """
 
     tally: Tally = field(default_factory=Tally)

@@ -97,7 +97,7 @@ class DelayedChange:
     Above the limits (HELD_BYTES, HELD_ITEMS), items are dropped until the next key frame.
     continuous: whether the new tracks continue the earlier ones.
     media: whether pushed items are delayed too: true if the tracks change, false if only the metadata change.
-    due: the time at which it may be announced, monotonic seconds.
+    due: the time at which it may be announced, monotonic seconds. `StreamPublisher` sets it.
     """
 
     video: MediaTrack | None

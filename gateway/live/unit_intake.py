@@ -45,6 +45,7 @@ class UnitIntake:
 
     expected: the kinds of tracks that will come; None: unknown. A push to a stream that had tracks is expected to have
     the same kinds: when an encoder returns, its viewers do not wait for a track that it never had.
+    `FramesIntake` sets the metadata and the expected kinds.
     rate: of the times of all units, ticks a second. reorder: milliseconds that a timestamp may be behind its track.
     """
 

@@ -30,10 +30,11 @@ _ADVICE: Final = {Kind.VIDEO: "choose H.264 or HEVC", Kind.AUDIO: "choose AAC"}
 class UnusableMedia:
     """Learns from the intake of a push what cannot be used, and tells its health and its refusal.
 
-    explain: returns why no picture was read although pictures are promised or come; "": no reason is known.
+    explain: returns why no picture was read although pictures are promised or come; "": no reason is known. The intake
+    sets it: `UnitIntake`, `WhipIntake`, `FramesIntake`.
     read: units of pictures and of sound that were read, by index of the timeline. The intake counts them.
     broken: number of units that cannot be read. A single one is dropped.
-    record: why the configuration of the pictures cannot be read; "": it can.
+    record: why the configuration of the pictures cannot be read; "": it can. `FlvIntake` sets it.
     """
 
     IN_ROW: Final = 100  # broken units in a row that end the push, if nothing else of it can be read
