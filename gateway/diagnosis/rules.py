@@ -6,8 +6,8 @@ from itertools import islice
 from typing import Final
 
 from gateway.channels.expiry import WARNING_SECONDS
-from gateway.channels.inputs import InputKind
 from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
+from gateway.live.on_air import InputOnAir
 from gateway.live.unusable_media import NOT_READABLE, UnusableMedia
 from gateway.media.track import Codec, Kind
 from gateway.protocols.srt.statistics import LinkStatistics
@@ -53,11 +53,9 @@ class Facts:
     frozen_since: time of the first equal picture; None if the last picture differs from the previous one.
     by_webrtc: whether viewers watch by WebRTC.
     is_browser: whether the push comes from a browser.
-    input, kind: of the input on air. lost: seconds for which the first input is missed; None: it is not.
-    least_kbps: the bit rate that the missed input does not reach; 0: it delivers nothing.
     failing: the outputs that fail, and the reasons.
     key_expires: expiry of the stream key, seconds since 1970. key_seconds: the seconds until then.
-    kbps, max_kbps: the mean bit rate of the push with all its tracks, and its limit; both 0: it has none.
+    rate: see `ActivePublisher`.
     link: the connection of a push by SRT; None: it comes by another protocol.
     unusable: what of the push cannot be used.
     captions_late: seconds of sound that wait for speech to text.
@@ -73,15 +71,11 @@ class Facts:
     frozen_since: float | None = None
     by_webrtc: bool = False
     is_browser: bool = False
-    input: str = ""
-    kind: InputKind = InputKind.PUSH
-    lost: float | None = None
-    least_kbps: int = 0
+    input: InputOnAir = field(default_factory=InputOnAir)
     failing: dict[str, str] = field(default_factory=dict)
     key_expires: int = 0
     key_seconds: float = float("inf")
-    kbps: float = 0.0
-    max_kbps: float = 0.0
+    rate: tuple[float, float] = (0.0, 0.0)
     link: LinkStatistics | None = None
     captions_late: float = 0.0
     unusable: UnusableMedia = field(default_factory=UnusableMedia)
@@ -98,7 +92,8 @@ Check = Callable[[Facts, bool], float | str | None]
 
 def input_lost(facts: Facts, active: bool) -> float | None:
     """Returns the seconds for which the first input is missed, while another one is on air."""
-    return facts.lost if facts.lost is not None and facts.lost >= LOST_SECONDS else None
+    since = facts.input.lost_since
+    return facts.now - since if since is not None and facts.now - since >= LOST_SECONDS else None
 
 
 def stream_left_out(facts: Facts, active: bool) -> str | None:
@@ -145,7 +140,8 @@ def fps_low(facts: Facts, active: bool) -> float | None:
 
 def bitrate_high(facts: Facts, active: bool) -> float | None:
     """Returns the bit rate in kbit/s if it is above the limit of the push."""
-    return facts.kbps if facts.kbps > facts.max_kbps else None
+    kbps, most = facts.rate
+    return kbps if kbps > most else None
 
 
 def bitrate_unsteady(facts: Facts, active: bool) -> float | None:

@@ -141,22 +141,19 @@ class StreamHealth:
             return  # units may wait in the sockets: this process was busy, not the publisher
         facts = self._facts
         facts.now, facts.stalled = now, now - publisher.last_media
-        push, input = publisher.on_air, self._stream.input
+        push, facts.input, facts.rate = publisher.on_air, self._stream.input, publisher.rate
         facts.by_webrtc, facts.is_browser = self._by_webrtc(self._stream), push.protocol in _BROWSER_PROTOCOLS
-        facts.input, facts.kind, facts.least_kbps = input.name, input.kind, input.least_kbps
-        facts.lost = None if input.lost_since is None else now - input.lost_since
         network = publisher.network()
         facts.link = network if isinstance(network, LinkStatistics) else None
         facts.key_expires = self._stream.channel.expires
         facts.key_seconds = facts.key_expires - wall_clock
-        facts.kbps, facts.max_kbps = publisher.rate
         facts.captions_late = self._stream.captions.late
         facts.unusable = push.unusable
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None
         is_stalled = facts.stalled >= rules.STALL_SECONDS
-        on_slate = facts.kind is InputKind.SLATE
+        on_slate = facts.input.kind is InputKind.SLATE
         for rule, state in self._states:
             if on_slate and rule.of_media:
                 self._drop(state, now, wall_clock)

@@ -16,8 +16,9 @@ def text_of(code: str, value: float | str, facts: Facts) -> str:
 
 
 def _input_lost(value: float, facts: Facts) -> str:
-    shown = "the slate" if facts.kind is InputKind.SLATE else f"the {facts.kind} “{facts.input}”"
-    what = f"below {facts.least_kbps} kbit/s" if facts.least_kbps else "gone"
+    input = facts.input
+    shown = "the slate" if input.kind is InputKind.SLATE else f"the {input.kind} “{input.name}”"
+    what = f"below {input.least_kbps} kbit/s" if input.least_kbps else "gone"
     return f"The main input has been {what} for {value:.0f} s; viewers see {shown}: check the encoder and its uplink."
 
 
@@ -92,7 +93,7 @@ _TEXTS: Final[dict[str, Callable[[Any, Facts], str]]] = {
         "Players halt at each key frame, or show no picture: switch off open GOP in the encoder (x264: open-gop=0)."
     ),
     "bitrate_high": lambda value, facts: (
-        f"The bit rate is {value:.0f} kbit/s, the limit is {facts.max_kbps:.0f}: lower it in the encoder. "
+        f"The bit rate is {value:.0f} kbit/s, the limit is {facts.rate[1]:.0f}: lower it in the encoder. "
         "A push that stays a tenth above it is ended."
     ),
     "bitrate_unsteady": lambda value, _: (

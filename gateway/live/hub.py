@@ -105,7 +105,9 @@ class Hub(StreamShelf):
         publisher, most = stream.publisher, 0.0
         if publisher is not None and stream.is_source and stream.input.kind in (InputKind.PUSH, InputKind.BACKUP):
             most = self.limits.max_kbps(stream.channel)
-        kbps = self._bit_rate(stream) / 1000 if most else 0.0
+        tracks = (self._streams.get(f"{stream.name}@{name}") for name in stream.pushed_tracks.by_name)
+        bits = stream.received.bitrate + sum(track.received.bitrate for track in tracks if track is not None)
+        kbps = bits / 1000 if most else 0.0
         if publisher is not None:
             publisher.rate = kbps, most
         if kbps <= most * OVER_SHARE:
@@ -115,19 +117,10 @@ class Hub(StreamShelf):
             self._too_fast[stream.name] = now + REFUSED_SECONDS
             self.end(stream.name, EndReason.BIT_RATE)
 
-    def _bit_rate(self, source: Stream) -> int:
-        """Returns the bit rate of a push with its additional tracks, in bits per second."""
-        tracks = (self._streams.get(f"{source.name}@{name}") for name in source.pushed_tracks.by_name)
-        return source.received.bitrate + sum(track.received.bitrate for track in tracks if track is not None)
-
     def check_bit_rate(self, channel: Channel) -> None:
         """Raises BitRateTooHigh if a push to the channel has just been ended for its bit rate."""
-        until = self._too_fast.get(channel.id)
-        if until is None:
-            return
-        if time.monotonic() < until and (most := self.limits.max_kbps(channel)):
+        if time.monotonic() < self._too_fast.get(channel.id, 0.0) and (most := self.limits.max_kbps(channel)):
             raise BitRateTooHigh(most)
-        del self._too_fast[channel.id]
 
     def _make_spec(self, name: str, first_number: int = 0) -> StreamSpec:
         spec = super()._make_spec(name, first_number)
@@ -196,7 +189,6 @@ class Hub(StreamShelf):
     async def acquire_publisher(
         self, channel: Channel, origin: PushOrigin, evict: Evict, input: str = ""
     ) -> StreamPublisher:
-        """Implements AcquirePublisher for a node without a cluster."""
         return self.publish_source(channel, origin, evict, input, 0)
 
     def replace_publisher(self, earlier: StreamPublisher, origin: PushOrigin, evict: Evict) -> StreamPublisher:

@@ -1,4 +1,4 @@
-"""What a stream shows of the push on air: its origin and faults, and the channel's input that it comes from."""
+"""The push on air as its stream shows it, and the channel's input from which it comes."""
 
 from collections import Counter
 from dataclasses import dataclass

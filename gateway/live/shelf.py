@@ -149,6 +149,12 @@ class StreamShelf:
         """
         return self._publish(origin, channel, self._make_spec(name, first_number), evict)
 
+    async def acquire_publisher(
+        self, channel: Channel, origin: PushOrigin, evict: Evict, input: str = ""
+    ) -> StreamPublisher:
+        """Implements AcquirePublisher without a cluster."""
+        return self.publish_from(origin, channel, channel.id, evict)
+
     def _make_spec(self, name: str, first_number: int = 0) -> StreamSpec:
         """Describes a new stream."""
         size, seconds, kind = self.limits.gop_bytes, self.limits.gop_seconds, StreamKind.of(name)

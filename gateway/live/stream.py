@@ -31,15 +31,12 @@ last units. Then the calls of `when_ended` are made.
 
 Each part of the state has one writer:
 
-- `spec` is fixed. `publisher` is set by the `StreamShelf`, `input` by the channel's `ChannelSwitcher`.
+- `publisher` is set by the `StreamShelf`, `input` by the channel's `ChannelSwitcher`, `health` once by `HealthMonitor`.
 - The stream's `StreamPublisher` calls `set_tracks`, `push` and `push_timed`. It counts in `received`. It announces Opus
   in `pushed_sound`. Captions, cues and metadata from elsewhere come by `push_timed` too.
-- `captions` reads the units and timed data that are pushed. The output for speech sets how late it is.
 - `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). On a shelf that relays these tracks,
   `additional` has them instead.
-- `playback` belongs to playback and packaging. Each playback protocol changes its own count of `viewers`, and adds the
-  bytes that it sends to `tally`, which the shelf sets once. Packagers set their `next_numbers`.
-- `outputs` belongs to itself. `health` is set once by `HealthMonitor`.
+- `playback` belongs to playback and packaging, `outputs` to itself.
 """
 
 from __future__ import annotations

@@ -75,10 +75,6 @@ class HeldStreams:
     session: Callable[[Stream], str]
     form: Callable[[Stream, str, str], UnitSource] | None = None
 
-    def holds_channel(self, name: str) -> bool:
-        """Whether the source of a stream is here, even if it has no media yet."""
-        return self.hub.holds(channel_of(name))
-
     def source(self, request: Request, stream: Stream) -> UnitSource:
         """Returns the source of a pull. Raises NoSuchStream for a form that this node does not make."""
         name = request.query.get("form")
@@ -154,7 +150,7 @@ class NodeEndpoint:
         try:
             if held is not None and (stream := held.hub.find(name)) is not None:
                 return self._send(held.source(request, stream), request.query.get("early") == "1")
-            if held is not None and held.holds_channel(name):
+            if held is not None and held.hub.holds(channel_of(name)):
                 return self._send(held.source(request, await held.hub.wait(name, _TRACKS_SECONDS)), True)
             if self.streams.find_replica is not None:
                 return self._send(await self.streams.find_replica(request, name), request.query.get("early") == "1")
@@ -181,7 +177,7 @@ class NodeEndpoint:
         if request.headers.get("upgrade", "").lower() != nodes.UPGRADE:
             return text(426, "units are pushed here", headers={"Upgrade": nodes.UPGRADE})
         held = self.streams.held
-        if held is None or not held.holds_channel(name):
+        if held is None or not held.hub.holds(channel_of(name)):
             return await self._forward(request, name, _UPGRADED)
         try:
             channel = await self.channels.get(channel_of(name))
@@ -189,7 +185,7 @@ class NodeEndpoint:
             return text(404, "there is no such channel")
         except StoreUnavailable as error:
             return service_unavailable(str(error), error.retry_after)
-        return self._accept_push(held.hub, request, name, channel) if held.holds_channel(name) else NOT_HERE
+        return self._accept_push(held.hub, request, name, channel) if held.hub.holds(channel_of(name)) else NOT_HERE
 
     def _accept_push(self, hub: Hub, request: Request, name: str, channel: Channel) -> Answer:
         query = request.query
@@ -231,7 +227,7 @@ class NodeEndpoint:
 
     def _file(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:
         held = self.streams.held
-        if held is not None and (held.hub.find_recent(name) is not None or held.holds_channel(name)):
+        if held is not None and (held.hub.find_recent(name) is not None or held.hub.holds(channel_of(name))):
             return self.files(request, name, path)
         return self._file_of_sibling(request, name, path)
 

@@ -92,20 +92,20 @@ class Replicas(AbstractAsyncContextManager["Replicas"]):
 
     async def pull_source(self, name: str, seconds: float) -> UnitSource:
         """Returns a replica as the source of another node's pull. Raises the errors of `wait`."""
-        stream = await self.wait(name, seconds)
-        pull = self._pulls.get(name)
-        if pull is None:
-            raise NoSuchStream(name)
-        return ReplicaSource(pull, stream)
+        return ReplicaSource(*await self._pulled(name, seconds))
 
     async def use(self, name: str, seconds: float) -> tuple[Stream, Callable[[], None]]:
         """Returns a replica that stays until the returned function is called. Raises the errors of `wait`."""
+        pull, stream = await self._pulled(name, seconds)
+        pull.readers += 1
+        return stream, pull.release
+
+    async def _pulled(self, name: str, seconds: float) -> tuple[_Pull, Stream]:
         stream = await self.wait(name, seconds)
         pull = self._pulls.get(name)
         if pull is None:
             raise NoSuchStream(name)
-        pull.readers += 1
-        return stream, pull.release
+        return pull, stream
 
     @property
     def readers(self) -> int:

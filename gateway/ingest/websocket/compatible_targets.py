@@ -13,7 +13,6 @@ from gateway.channels.channel import Channel
 from gateway.channels.expiry import NEVER_DATE
 from gateway.ingest.websocket.push_messages import CloseReason
 from gateway.live.output import OutputSpec
-from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
 from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.live.stream import Stream
 from gateway.outputs.relay.relay_output import RelayFactory, RelayOutput
@@ -40,10 +39,6 @@ class CompatibleTargets:
         self._allowed = tuple(allowed)
         self._ports = ports
         self.shelf = StreamShelf(limits, (OutputSpec("relay", outputs.make, lambda stream: True),))
-
-    async def acquire(self, channel: Channel, origin: PushOrigin, evict: Evict, input: str = "") -> StreamPublisher:
-        """Implements AcquirePublisher."""
-        return self.shelf.publish_from(origin, channel, channel.id, evict)
 
     def allows(self, target: str) -> bool:
         """Whether the target is an RTMP(S) address that the operator has listed."""

@@ -212,7 +212,7 @@ class WsListener(PortListener[PushSession]):
             return PushSession(services, connection, push_to(local.name, local.query), CompatiblePushMessages())
         destination = RelayDestination(parsed.target)
         request = PushRequest(destination.name, None, address, self.name, exempt)
-        push = Push(services.shared.admission, compatible.acquire, request, destination.channel)
+        push = Push(services.shared.admission, compatible.shelf.acquire_publisher, request, destination.channel)
         return PushSession(services, connection, push, CompatiblePushMessages(), destination)
 
 
