@@ -344,7 +344,7 @@ class Claims:
                 self._give_up(push, str(error))
                 return
             if push.is_running:
-                self.forwards.hand_over(push, publisher)
+                self.forwards.shelf.hand_over(push.publisher, publisher)
                 log.info("a forwarded push goes on at this node", stream=id, peer=push.origin.peer)
             else:
                 publisher.close()

@@ -15,9 +15,8 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused
 from gateway.cluster.members.node_requests import check_held
-from gateway.cluster.members.peers import NodeLink, Peers
-from gateway.cluster.streams.link_timeout import LinkTimeout
-from gateway.cluster.streams.pull import MAX_FRAME, MAY_CONTINUE, reason_of
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.streams.pull import MAY_CONTINUE, FrameLink, reason_of
 from gateway.cluster.streams.remote_sink import RemoteSink
 from gateway.lib.metrics import Counter
 from gateway.live.network_quality import quality_fields
@@ -26,7 +25,6 @@ from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
 from gateway.live.shelf import StreamLimits, StreamShelf
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.errors import InvalidData
 from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, NotAuthorized, OutputError, RefusalReason
 from gateway.protocols import wire
 from gateway.protocols.nodes import LinkMessage, decode_numbers
@@ -68,8 +66,8 @@ class PushForwarder:
 
     A separate shelf holds the pushes. It has no players. Their publishers are ordinary publishers.
 
-    on_interrupted: called when a link broke, or its node leaves. Its owner calls `forward`, `hand_over` or `end` later.
-    Until then, the push stays connected, and its media go into the GOP cache only.
+    on_interrupted: called when a link broke, or its node leaves. Its owner calls `forward`, `end` or `shelf.hand_over`
+    later. Until then, the push stays connected, and its media go into the GOP cache only.
 
     limits: the gateway's stream limits. This shelf keeps no ended streams and no GOPs for viewers.
     dropped: counts units dropped because the other node was too slow, as "node".
@@ -114,10 +112,6 @@ class PushForwarder:
         else:
             link.close()
 
-    def hand_over(self, push: ForwardedPush, publisher: StreamPublisher) -> None:
-        """Lets the client of a push publish in place of `publisher`, a new one of this node."""
-        self.shelf.hand_over(push.publisher, publisher)
-
     def end(self, push: ForwardedPush, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
         """Ends a push, unless it has ended."""
         if push.is_running:
@@ -152,32 +146,25 @@ class PushForwarder:
             self.end(push, reason or EndReason.PUBLISHER_GONE)
 
 
-class PushLink(NodeLink):
+class PushLink(FrameLink):
     """The client side of `POST /_node/<stream>`.
 
-    ended: the reason for which the other node ended the push; None: the connection broke.
     numbers: the last numbers that the other node told, see `live.next_numbers`; {}: it told none.
     """
 
-    _transport: asyncio.Transport
     _writer: RemoteSink
 
-    def __init__(self, dropped: Counter) -> None:
+    def __init__(self, name: str, dropped: Counter) -> None:
+        super().__init__(name, {LinkMessage.EVICT: self._evicted, LinkMessage.NUMBERS: self._take_numbers})
         self._dropped = dropped
-        self._framer = wire.Framer(MAX_FRAME)
         self._stream: Stream | None = None
         self._unusable: dict[str, object] = {}  # as it was sent last
-        self._timeout = LinkTimeout(self.close)
         self.numbers: OutputNumbers = {}
-        self.ended: asyncio.Future[EndReason | None] = asyncio.get_running_loop().create_future()
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
-        self._transport = transport
         self._writer = RemoteSink(transport, self._dropped, self._send_quality)
         self._writer.begin()
-        self._timeout.begin()
-        if rest:
-            self.data_received(rest)
+        super().opened(transport, rest)
 
     def attach_stream(self, stream: Stream) -> None:
         """Sends everything that is pushed into `stream` over the link."""
@@ -200,31 +187,16 @@ class PushLink(NodeLink):
             self._unusable = unusable
             self._transport.write(wire.frame(LinkMessage.UNUSABLE, wire.write_json(unusable)))
 
-    def close(self) -> None:
-        self._end(None)
-        self._transport.abort()
+    def _evicted(self, body: bytes) -> None:
+        self._finish(reason_of(body))
+        self._transport.close()
 
-    def data_received(self, data: bytes) -> None:
-        self._timeout.last_received = time.monotonic()
-        try:
-            for kind, body in self._framer.receive(data):
-                if kind == LinkMessage.EVICT:
-                    self._end(reason_of(body))
-                    self._transport.close()
-                elif kind == LinkMessage.NUMBERS:
-                    self.numbers = decode_numbers(body)
-        except InvalidData as error:
-            log.warning("the other node sent invalid data", reason=str(error))
-            self.close()
+    def _take_numbers(self, body: bytes) -> None:
+        self.numbers = decode_numbers(body)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end(None)
-
-    def _end(self, reason: EndReason | None) -> None:
-        self._timeout.stop()
+    def _finish(self, reason: EndReason | None) -> None:
         self._writer.stop()
-        if not self.ended.done():
-            self.ended.set_result(reason)
+        super()._finish(reason)
         if self._stream is not None:
             self._stream.detach(self._writer)
             if self._stream.additional is not None:
@@ -244,7 +216,7 @@ async def push_link(
     if input:
         fields["input"] = input
     query = urlencode(fields)
-    return await peers.link(node, "POST", f"/_node/{name}?{query}", lambda: PushLink(dropped))
+    return await peers.link(node, "POST", f"/_node/{name}?{query}", lambda: PushLink(name, dropped))
 
 
 class RenditionPush:

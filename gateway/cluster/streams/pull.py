@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import structlog
@@ -157,19 +157,18 @@ class UnitSender(asyncio.Protocol):
         return self._source.map_tracks(tracks)
 
 
-class PullLink(NodeLink):
-    """The receiving end of a pull. ended: the reason for the stream's end, or None if the link broke.
+class FrameLink(NodeLink):
+    """A link whose other end sends frames. ended: the reason for the stream's end, or None if the link broke.
 
-    stream: its name, for logs.
+    stream: its name, for logs. takes: the function for the body of each kind of frame. Frames of other kinds are pings,
+    or messages of a later version.
     """
 
     _transport: asyncio.Transport
 
-    def __init__(self, receiver: PullReceiver, stream: str) -> None:
-        self._receiver = receiver
-        self._stream = stream
+    def __init__(self, stream: str, takes: Mapping[int, Callable[[bytes], None]]) -> None:
+        self._name, self._takes = stream, takes
         self._framer = wire.Framer(MAX_FRAME)
-        self._tracks: Tracks | None = None
         self._timeout = LinkTimeout(self.close)
         self.ended: asyncio.Future[EndReason | None] = asyncio.get_running_loop().create_future()
 
@@ -187,35 +186,16 @@ class PullLink(NodeLink):
     def data_received(self, data: bytes) -> None:
         """Reads frames. Hot path."""
         self._timeout.last_received = time.monotonic()
-        if self.ended.done():
-            return
+        takes = self._takes
         try:
             for kind, body in self._framer.receive(data):
-                if kind == StreamMessage.UNIT:
-                    self._receiver.unit(wire.decode_unit(body, self._tracks))
-                else:
-                    self._receive_other(kind, body)
-                    if self.ended.done():
-                        return
+                if self.ended.done():
+                    return
+                if (take := takes.get(kind)) is not None:
+                    take(body)
         except InvalidData as error:
-            log.warning("a pull got invalid data", stream=self._stream, reason=str(error))
+            log.warning("the other node sent invalid data", stream=self._name, reason=str(error))
             self.close()
-
-    def _receive_other(self, kind: int, body: bytes) -> None:
-        match kind:
-            case StreamMessage.TRACKS:
-                self._tracks = wire.decode_tracks(body)
-                self._receiver.tracks(self._tracks)
-            case StreamMessage.TIMED | StreamMessage.TICKS:
-                self._receiver.timed(wire.decode_timed(body, kind))
-            case LinkMessage.HELLO:
-                self._receiver.hello(Hello.decode(body))
-            case LinkMessage.CHANNEL:
-                self._receiver.channel(wire.read_json(body))
-            case LinkMessage.OVER:
-                self._finish(reason_of(body))
-            case _:  # a ping, or a message of a later version
-                pass
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish(None)
@@ -224,6 +204,29 @@ class PullLink(NodeLink):
         self._timeout.stop()
         if not self.ended.done():
             self.ended.set_result(reason)
+
+
+class PullLink(FrameLink):
+    """The receiving end of a pull."""
+
+    def __init__(self, receiver: PullReceiver, stream: str) -> None:
+        tracks: Tracks | None = None
+
+        def take_tracks(body: bytes) -> None:
+            nonlocal tracks
+            tracks = wire.decode_tracks(body)
+            receiver.tracks(tracks)
+
+        takes: dict[int, Callable[[bytes], None]] = {
+            StreamMessage.UNIT: lambda body: receiver.unit(wire.decode_unit(body, tracks)),
+            StreamMessage.TRACKS: take_tracks,
+            StreamMessage.TIMED: lambda body: receiver.timed(wire.decode_timed(body, StreamMessage.TIMED)),
+            StreamMessage.TICKS: lambda body: receiver.timed(wire.decode_timed(body, StreamMessage.TICKS)),
+            LinkMessage.HELLO: lambda body: receiver.hello(Hello.decode(body)),
+            LinkMessage.CHANNEL: lambda body: receiver.channel(wire.read_json(body)),
+            LinkMessage.OVER: lambda body: self._finish(reason_of(body)),
+        }
+        super().__init__(stream, takes)
 
 
 class PullReceiver(abc.ABC):
