@@ -48,10 +48,6 @@ class HubLimits(StreamLimits):
     end_at_expiry: bool = False
     push_kbps: float = 0.0
 
-    def max_kbps(self, channel: Channel) -> float:
-        """Returns the largest bit rate of a channel's push; 0: no limit."""
-        return channel.number("maxKbps") or self.push_kbps
-
 
 class Hub(StreamShelf):
     """A shelf whose streams follow stored channels. Pushes to it are counted, limited, and taken by the inputs.
@@ -67,8 +63,7 @@ class Hub(StreamShelf):
         super().__init__(limits, specs, events, traffic)
         # By name: the numbers that a stream continues which is made next. Their owner removes them afterwards.
         self.continued: dict[str, OutputNumbers] = {}
-        # By name: since when a push is above its limit, monotonic seconds.
-        self._over_since: dict[str, float] = {}
+        self._over_since: dict[str, float] = {}  # by name: since when a push is above its limit, monotonic seconds
         self._too_fast: BoundedDict[str, float] = BoundedDict(_MAX_TOO_FAST)  # monotonic times, see `check_bit_rate`
         self._retiring = False
         self.publish_source: PublishSource  # of the inputs
@@ -93,7 +88,7 @@ class Hub(StreamShelf):
 
     def _count_received(self, stream: Stream) -> None:
         """Adds the bytes of a push and of its additional tracks to the channel's traffic."""
-        if stream.kind is not StreamKind.RENDITION:
+        if stream.spec.kind is not StreamKind.RENDITION:
             new = stream.received.take_bytes()
             stream.tally.received += 0 if stream.input.kind is InputKind.SLATE else new  # nobody has sent a slate
 
@@ -104,7 +99,7 @@ class Hub(StreamShelf):
         """
         publisher, most = stream.publisher, 0.0
         if publisher is not None and stream.is_source and stream.input.kind in (InputKind.PUSH, InputKind.BACKUP):
-            most = self.limits.max_kbps(stream.channel)
+            most = stream.channel.number("maxKbps") or self.limits.push_kbps
         tracks = (self._streams.get(f"{stream.name}@{name}") for name in stream.pushed_tracks.by_name)
         bits = stream.received.bitrate + sum(track.received.bitrate for track in tracks if track is not None)
         kbps = bits / 1000 if most else 0.0
@@ -119,7 +114,8 @@ class Hub(StreamShelf):
 
     def check_bit_rate(self, channel: Channel) -> None:
         """Raises BitRateTooHigh if a push to the channel has just been ended for its bit rate."""
-        if time.monotonic() < self._too_fast.get(channel.id, 0.0) and (most := self.limits.max_kbps(channel)):
+        most = channel.number("maxKbps") or self.limits.push_kbps
+        if most and time.monotonic() < self._too_fast.get(channel.id, 0.0):
             raise BitRateTooHigh(most)
 
     def _make_spec(self, name: str, first_number: int = 0) -> StreamSpec:

@@ -37,23 +37,17 @@ _MIN_GAP_MS = 33  # between the last unit before a reconnection and the first on
 class AdditionalTracks(Protocol):
     """The additional tracks of a push; implemented by `TrackPublisher` and `AdditionalRelay`."""
 
-    def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
-        """Announces or changes a track. Raises KeepsChanging."""
+    def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None: ...
 
-    def describe(self, info: Callable[[Kind, int], TrackInfo]) -> None:
-        """Applies a changed onMetaData. info(kind, id): returns the info of a track."""
+    def describe(self, info: Callable[[Kind, int], TrackInfo]) -> None: ...
 
-    def push(self, number: int, unit: AccessUnit, now: float) -> None:
-        """Pushes one unit of an additional track. number: twice its id, and one more for audio."""
+    def push(self, number: int, unit: AccessUnit, now: float) -> None: ...
 
-    def take_default(self, unit: AccessUnit, now: float) -> None:
-        """Takes each unit of the default tracks, after the stream got it."""
+    def take_default(self, unit: AccessUnit, now: float) -> None: ...
 
-    def begin(self, source: StreamPublisher) -> None:
-        """Takes the tracks of another publisher of the same stream from now on."""
+    def begin(self, source: StreamPublisher) -> None: ...
 
-    def close(self) -> None:
-        """Ends the push of all additional tracks."""
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +410,6 @@ class StreamPublisher:
 # holds, or may hold. input: the name of the channel's input; "": the push with the channel's own key.
 # Raises NameInUse, AtCapacity; NotAuthorized for an input that takes no pushes.
 PublishSource: TypeAlias = Callable[[Channel, PushOrigin, Evict, str, int], StreamPublisher]
-# acquire(channel, origin, evict, input): `Hub.acquire_publisher`, or a function that asks other nodes first: the
-# publisher is on the node that holds the stream. It awaits nothing after the publisher exists, so that a cancelled
-# caller leaves none behind. Raises also StoreUnavailable.
+# acquire(channel, origin, evict, input): the same at the node that holds the stream. Raises also StoreUnavailable.
+# It awaits nothing after the publisher exists, so that a cancelled caller leaves none behind.
 AcquirePublisher: TypeAlias = Callable[[Channel, PushOrigin, Evict, str], Awaitable[StreamPublisher]]

@@ -42,12 +42,6 @@ class ReceivedMedia:
         if dts_ms > self.last_dts_ms:
             self.last_dts_ms = dts_ms
 
-    def take_script(self, timed: TimedData) -> None:
-        """Reads timed data, such as captions and cues."""
-        self.captions.take(timed)
-        if self.on_script is not None:
-            self.on_script(timed)
-
     def add_time(self, unit: AccessUnit, now: float) -> None:
         """Notes the time of a unit whose bytes are counted elsewhere. now: monotonic seconds."""
         self.last_push = now

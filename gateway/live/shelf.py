@@ -95,8 +95,6 @@ class StreamShelf:
         for stream in self:
             stream.received.sample(now)
 
-    # ---- finding streams ----
-
     def __iter__(self) -> Iterator[Stream]:
         return iter(list(self._streams.values()))
 
@@ -137,8 +135,6 @@ class StreamShelf:
             waiting.discard(future)
             if not waiting:
                 del self._waiting[name]
-
-    # ---- publishing ----
 
     def publish_from(
         self, origin: PushOrigin, channel: Channel, name: str, evict: Evict, first_number: int = 0
@@ -224,7 +220,7 @@ class StreamShelf:
             if seconds := max(wait_seconds, self.limits.beginning):
                 stream.keep_start(StartBuffer(stream.drop_start, seconds, self.limits.gop_bytes, self._start_budget))
             self._ended.pop(stream.name, None)
-            if stream.kind is not StreamKind.PUSHED_TRACK:  # it is a part of its source's push
+            if stream.spec.kind is not StreamKind.PUSHED_TRACK:  # it is a part of its source's push
                 self._emit(EventType.STREAM_STARTED, stream)
         for future in self._waiting.get(stream.name, ()):
             if not future.done():
@@ -267,7 +263,7 @@ class StreamShelf:
             self._ended[name] = stream
             asyncio.get_running_loop().call_later(KEEP_ENDED, self._forget, stream)
             seconds = round(time.time() - stream.spec.started, 3)
-            if stream.kind is not StreamKind.PUSHED_TRACK:
+            if stream.spec.kind is not StreamKind.PUSHED_TRACK:
                 size = stream.received.bytes
                 self._emit(EventType.STREAM_ENDED, stream, reason=str(reason), seconds=seconds, bytes=size)
         return True

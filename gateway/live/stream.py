@@ -99,11 +99,9 @@ class ActivePublisher(Protocol):
     def on_air(self) -> OnAir:
         """The push as the stream shows it."""
 
-    def request_key_frame(self, now: float) -> None:
-        """Asks the client for a key frame, at most once a second. now: monotonic seconds."""
+    def request_key_frame(self, now: float) -> None: ...
 
-    def evict(self, reason: EndReason) -> None:
-        """Takes the stream away from the publisher. Only the hub calls it."""
+    def evict(self, reason: EndReason) -> None: ...
 
 
 class OutputSwitch(Protocol):
@@ -113,32 +111,23 @@ class OutputSwitch(Protocol):
 
     def enabled(self, name: str) -> bool: ...
 
-    def get(self, name: str) -> object | None:
-        """Returns the output of this name if it is enabled. Starts an output that waits for its first request."""
+    def get(self, name: str) -> object | None: ...
 
-    def switch(self, name: str, enabled: bool) -> None:
-        """Switches an output on or off. Raises KeyError for an unknown name."""
+    def switch(self, name: str, enabled: bool) -> None: ...
 
-    def open(self) -> None:
-        """Creates the outputs that are enabled from the start, before the first unit. `run` must follow."""
+    def open(self) -> None: ...
 
-    async def run(self) -> None:
-        """Runs the enabled outputs until the stream has ended and all have finished."""
+    async def run(self) -> None: ...
 
-    def channel_changed(self) -> None:
-        """Called when the stored channel was changed: the outputs follow its flags."""
+    def channel_changed(self) -> None: ...
 
-    def tracks_changed(self) -> None:
-        """Called when tracks were announced: outputs that could not process the earlier ones start again."""
+    def tracks_changed(self) -> None: ...
 
-    def status(self) -> list[dict[str, object]]:
-        """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
+    def status(self) -> list[dict[str, object]]: ...
 
-    def faults(self) -> dict[str, str]:
-        """Returns what fails: the reasons by the name of the output, and of its part if it has one."""
+    def faults(self) -> dict[str, str]: ...
 
-    def states(self) -> list[tuple[str, str]]:
-        """Returns names and states only."""
+    def states(self) -> list[tuple[str, str]]: ...
 
 
 class StreamKind(StrEnum):
@@ -240,10 +229,6 @@ class Stream(Fanout):
         return self.playback.tally
 
     @property
-    def kind(self) -> StreamKind:
-        return self.spec.kind
-
-    @property
     def is_source(self) -> bool:
         """Whether the stream is pushed from outside; false for a rendition."""
         return self.spec.kind is StreamKind.SOURCE
@@ -335,7 +320,10 @@ class Stream(Fanout):
         self.admit()
 
     def push_timed(self, timed: TimedData) -> None:
-        self.received.take_script(timed)
+        received = self.received
+        received.captions.take(timed)
+        if received.on_script is not None:
+            received.on_script(timed)
         self.original.push_timed(timed)
         if not self._original_hidden:
             super().push_timed(timed)

@@ -24,7 +24,7 @@ def _spec(format: PlayFormat, services: PackagingServices) -> OutputSpec:
         channel = stream.channel
         if not format.flag or channel.flag(format.flag):
             return True
-        return stream.kind is StreamKind.RENDITION and channel.codec == format.rendition_codec
+        return stream.spec.kind is StreamKind.RENDITION and channel.codec == format.rendition_codec
 
     on_demand = format.on_demand(services.settings)
     return OutputSpec(format.output, format.load().packager(services), wanted, on_demand, listed=bool(format.flag))

@@ -175,7 +175,7 @@ class LadderPlayback:
             return captions(request, rendition, path)
         index = path == "index.m3u8"
         ts = path.endswith(".ts") or (index and ladder_format(stream) is TS)
-        if rendition.kind is StreamKind.PUSHED_TRACK and not stream.has_output(TS[0] if ts else CMAF[0]):
+        if rendition.spec.kind is StreamKind.PUSHED_TRACK and not stream.has_output(TS[0] if ts else CMAF[0]):
             return not_enabled(TS[0] if ts else CMAF[0], stream.name)
         answering: AnswerOrAwaitable
         if ts:

@@ -13,6 +13,7 @@ from gateway.cluster.members.node_address import NodeAddress
 from gateway.cluster.members.node_authenticator import NodeAuthenticator
 from gateway.cluster.members.node_identity import SiblingProcesses
 from gateway.cluster.members.peers import Peers
+from gateway.cluster.streams.pull import UnitSource
 from gateway.cluster.streams.replicas import Replicas
 from gateway.http.request import Request
 from gateway.http.response import Response, text
@@ -25,7 +26,9 @@ from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.shelf import StreamShelf
+from gateway.live.stream import Stream
 from gateway.media.track import AccessUnit, TimedData, Tracks
+from gateway.ports.errors import NoSuchStream
 from gateway.protocols.nodes import Hello
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, channel, picture, publish, sound
@@ -97,7 +100,7 @@ async def holder(
         endpoint = NodeEndpoint(
             NodeAuthenticator(secret, refusals, Clocks(clock)),
             SiblingProcesses("", peers, node_with=held),
-            PullableStreams(HeldStreams(hub, lambda stream: one.session), metrics.dropped),
+            PullableStreams(HeldStreams(hub, lambda stream: one.session, no_form), metrics.dropped),
             Channels(channel("c1"), channel("c2")),
             files,
             {} if operations is None else operations,
@@ -148,6 +151,10 @@ class Known:
 
     def invalidate(self, name: str, node: NodeAddress) -> None:
         self.lost_places.append(node)
+
+
+def no_form(stream: Stream, session: str, name: str) -> UnitSource:
+    raise NoSuchStream(stream.name)
 
 
 class Puller:

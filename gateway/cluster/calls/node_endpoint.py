@@ -67,21 +67,18 @@ class HeldStreams:
     """The streams that a gateway holds, for other nodes.
 
     session: returns an id for the time in which the timestamps of a stream are continuous.
-    form(stream, session, name): returns a stream in another form, see nodes.PullForm. Raises NoSuchStream if there is
-    no such form. None: only the streams themselves.
+    form(stream, session, name): returns a stream in another form, see nodes.PullForm. Raises NoSuchStream.
     """
 
     hub: Hub
     session: Callable[[Stream], str]
-    form: Callable[[Stream, str, str], UnitSource] | None = None
+    form: Callable[[Stream, str, str], UnitSource]
 
     def source(self, request: Request, stream: Stream) -> UnitSource:
         """Returns the source of a pull. Raises NoSuchStream for a form that this node does not make."""
         name = request.query.get("form")
         if name is None:
             return HeldStream(stream, self.session(stream), request.query.get("original") == "1")
-        if self.form is None:
-            raise NoSuchStream(stream.name)
         return self.form(stream, self.session(stream), name)
 
 
