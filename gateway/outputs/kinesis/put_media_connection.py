@@ -25,8 +25,9 @@ HURRY_SECONDS: Final = 3.0  # replaces FINISH_SECONDS when the output is stopped
 ACK_SECONDS: Final = 40.0  # without an acknowledgement, after which the connection counts as dead
 IDLE_SECONDS: Final = 20.0  # without media until this side ends the connection; the service ends it after 30
 MAX_FAULTS: Final = 3  # retryable errors of one fragment before it is dropped
-# The service accepts five fragments and 12.5 MB a second; a replay would send faster.
-FRAGMENT_PAUSE: Final = 0.21
+# The service accepts five fragments and 12.5 MB a second; a replay would send faster. With four a second, they may be
+# delayed by a quarter of a second on their way.
+FRAGMENT_PAUSE: Final = 0.25
 BYTES_PER_SECOND: Final = 11_000_000
 _CHUNK_BYTES: Final = 1 << 18  # bytes: a replay must not fill the socket's buffer at once
 _MAX_ERROR_BYTES: Final = 8192
