@@ -12,7 +12,7 @@ from gateway.lib.tasks import Tasks, awaited
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
-from gateway.media.clock import MILLISECONDS, rescaled
+from gateway.media.clock import MILLISECONDS
 from gateway.media.track import AccessUnit, TimedData, Tracks, have_same_media
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
@@ -186,7 +186,7 @@ async def _send_items(worker: WorkerProcess, items: Subscription) -> None:
         if isinstance(item, Tracks):
             await worker.send_item(replace(item, video=in_milliseconds(item.video), audio=in_milliseconds(item.audio)))
         elif isinstance(item, AccessUnit):
-            await worker.send_item(rescaled(item, MILLISECONDS))
+            await worker.send_item(item.counted(MILLISECONDS))
         elif isinstance(item, End):
             await worker.send_end()
             return

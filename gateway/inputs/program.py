@@ -7,7 +7,7 @@ from typing import Final
 from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_publisher import TrackPublisher
-from gateway.media.clock import MILLISECONDS, rescaled
+from gateway.media.clock import MILLISECONDS
 from gateway.media.silent_frames import LIKE_OTHERS, silent_frame
 from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks, have_same_media
 
@@ -78,7 +78,7 @@ class Program:
         ms = self._scale // MILLISECONDS
         if sound is not None and (track := tracks.audio or tracks.video) is not None:
             sound = sound * self._scale // track.timescale
-        units = [self._counted(unit) for unit in units]
+        units = [unit.counted(self._scale) for unit in units]
         first, newest = units[0], units[-1]
         self._additional_due, self._sound_due, self._sound_from = False, True, first.dts
         last, elapsed = received.last_dts_ms * ms + ms - 1, round((now - received.last_push) * self._scale)
@@ -179,7 +179,7 @@ class Program:
     def push(self, unit: AccessUnit, now: float) -> None:
         """Writes the next unit of the input on air. Hot path. now: monotonic seconds."""
         if unit.track.timescale != self._scale:
-            unit = self._counted(unit)
+            unit = unit.counted(self._scale)
         if unit.track.kind is _VIDEO:
             if self._additional_due and unit.key:
                 self._additional_due = False
@@ -220,11 +220,6 @@ class Program:
 
     def push_timed(self, timed: TimedData) -> None:
         self.publisher.push_timed(timed.moved(self._shift * timed.timescale // self._scale))
-
-    def _counted(self, unit: AccessUnit) -> AccessUnit:
-        """Returns the unit with times in ticks of the stream's tracks."""
-        scale = self._scale
-        return unit if unit.track.timescale == scale else rescaled(unit, scale)
 
     def _write(self, unit: AccessUnit, dts: int, cts: int, now: float) -> None:
         # A new unit of its type, because the input's stream still has this one in its cache.

@@ -18,7 +18,7 @@ from gateway.live.sink import EndReason, SoundSource
 from gateway.live.stream import ActivePublisher, Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
 from gateway.live.unusable_media import UnusableMedia
-from gateway.media.clock import PublisherTimeline
+from gateway.media.clock import MILLISECONDS, PublisherTimeline
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData, Tracks
 
 # Called when the hub takes the right to push away.
@@ -315,7 +315,7 @@ class StreamPublisher:
         if self._delayed is not None and self._delayed.media:
             self._delayed.add(timed, self.last_media)
             return
-        self.stream.push_timed(timed.moved((self._shift_ms or 0) * timed.timescale // 1000))
+        self.stream.push_timed(timed.moved((self._shift_ms or 0) * timed.timescale // MILLISECONDS))
 
     def close(self, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
         """Ends the push. The stream lingers. It may be called repeatedly.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
-
-from gateway.media.track import AccessUnit
 
 VIDEO_CLOCK: Final = 90_000  # ticks a second: of transport streams, of pictures in RTP, and of our segments
 MILLISECONDS: Final = 1_000  # a second: of FLV and RTMP
@@ -224,10 +222,3 @@ class DecodeTimes:
             time = self._last + 1
         self._last = time
         return time
-
-
-def rescaled(unit: AccessUnit, timescale: int) -> AccessUnit:
-    """Returns the unit with its track and its times in other ticks a second, rounded to the nearest."""
-    num, den = timescale, unit.track.timescale
-    dts, shown = ((2 * time * num + den) // (2 * den) for time in (unit.dts, unit.dts + unit.cts))
-    return replace(unit, track=replace(unit.track, timescale=timescale), dts=dts, cts=shown - dts)

@@ -1,10 +1,11 @@
 """A stream's media: the tracks with their decoder configuration, and the access units and timed data in order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
+from gateway.media.clock import MILLISECONDS
 from gateway.media.colors import NO_COLORS, Colors
 from gateway.media.timed_data import Script, TimedValue
 
@@ -84,6 +85,11 @@ def have_same_media(one: Tracks | None, other: Tracks | None) -> bool:
     return [(t.kind, t.codec, t.config) for t in one] == [(t.kind, t.codec, t.config) for t in other]
 
 
+def in_ticks(time: int, timescale: int, other: int) -> int:
+    """Returns a time of `timescale` ticks a second in `other` ticks a second, rounded to the nearest."""
+    return (2 * time * other + timescale) // (2 * timescale)
+
+
 @dataclass(slots=True)
 class AccessUnit:
     """One coded picture or audio frame, in decode order. Do not modify it. (`frozen` would be 4 times slower.)
@@ -101,6 +107,14 @@ class AccessUnit:
     wall: float
     payload: bytes
 
+    def counted(self, timescale: int) -> "AccessUnit":
+        """Returns it with its track and its times in other ticks a second."""
+        before = self.track.timescale
+        if timescale == before:
+            return self
+        dts, shown = (in_ticks(time, before, timescale) for time in (self.dts, self.dts + self.cts))
+        return replace(self, track=replace(self.track, timescale=timescale), dts=dts, cts=shown - dts)
+
 
 @dataclass(slots=True)
 class MadeSilence(AccessUnit):
@@ -116,7 +130,7 @@ class TimedData:
 
     dts: int
     value: TimedValue
-    timescale: int = 1000
+    timescale: int = MILLISECONDS
 
     @property
     def kind(self) -> str:
@@ -128,12 +142,9 @@ class TimedData:
         return TimedData(self.dts + by, self.value.timed(lambda t: t + by), self.timescale) if by else self
 
     def counted(self, timescale: int) -> "TimedData":
-        """Returns it with all its times in other ticks a second, rounded to the nearest."""
-        num, den = timescale, self.timescale
-        if num == den:
+        """Returns it with all its times in other ticks a second."""
+        before = self.timescale
+        if timescale == before:
             return self
-
-        def change(time: int) -> int:
-            return (2 * time * num + den) // (2 * den)
-
-        return TimedData(change(self.dts), self.value.timed(change), timescale)
+        value = self.value.timed(lambda time: in_ticks(time, before, timescale))
+        return TimedData(in_ticks(self.dts, before, timescale), value, timescale)

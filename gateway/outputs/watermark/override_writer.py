@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from gateway.live.stream import PictureOverride
 from gateway.media.clock import MILLISECONDS
-from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
+from gateway.media.track import AccessUnit, Kind, TimedData, Tracks, in_ticks
 
 StreamItem: TypeAlias = "AccessUnit | TimedData | Tracks"
 
@@ -202,4 +202,4 @@ def _time(item: StreamItem | int) -> int | None:
         return item
     if isinstance(item, AccessUnit):
         return milliseconds(item)
-    return item.counted(MILLISECONDS).dts if isinstance(item, TimedData) else None
+    return in_ticks(item.dts, item.timescale, MILLISECONDS) if isinstance(item, TimedData) else None
