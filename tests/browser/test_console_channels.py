@@ -16,7 +16,7 @@ from playwright.async_api import Browser, Page, Request, Route, expect
 from tests.support.at_night import at_night
 from tests.support.browser import axe, opened
 from tests.support.clients import push
-from tests.support.console import WIDE, address, log_in, signed_in
+from tests.support.console import WIDE, address, held_changes, log_in, signed_in
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
@@ -310,14 +310,7 @@ async def test_only_changed_fields_are_sent(browser: Browser, gateway: Gateway) 
 async def test_what_is_changed_during_a_save_stays(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Edited twice")
     async with signed_in(browser, gateway) as watched:
-        page, answered = watched.page, asyncio.Event()
-
-        async def late(route: Route) -> None:
-            if route.request.method == "PUT":
-                await answered.wait()
-            await route.continue_()
-
-        await page.route(f"**/videostream/{channel.id}", late)
+        page, answered = watched.page, await held_changes(watched.page, channel)
         await edited(page, gateway, channel)
         await page.get_by_label("Description").fill("a new one")
         await page.get_by_role("button", name="Save").click()

@@ -5,11 +5,11 @@ import re
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, Route, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.support.browser import axe
 from tests.support.clients import Program
-from tests.support.console import WIDE, address, signed_in
+from tests.support.console import WIDE, address, held_changes, signed_in
 from tests.support.gateway import Channel, Gateway
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
@@ -187,14 +187,7 @@ async def test_a_switch_keeps_its_new_state_until_the_gateway_reports_it(
     inputs = [{"kind": "push"}, {"kind": "backup", "name": "van"}]
     assert gateway.api("PUT", f"/videostream/{channel.id}/inputs", inputs).status == 200
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
-        page, answered = watched.page, asyncio.Event()
-
-        async def late(route: Route) -> None:
-            if route.request.method == "PUT":
-                await answered.wait()
-            await route.continue_()
-
-        await page.route(f"**/videostream/{channel.id}", late)
+        page, answered = watched.page, await held_changes(watched.page, channel)
         switch = page.get_by_role("switch", name=label)
         await switch.click()
         for _ in range(2):  # a request that began before the click may be answered first

@@ -1,13 +1,14 @@
 """Opens the console in a browser, signed in."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route
 
 from tests.support.browser import Watched, opened
-from tests.support.gateway import Gateway
+from tests.support.gateway import Channel, Gateway
 from tests.support.time_outs import at_most
 
 WIDE = {"width": 1280, "height": 900}  # of a desktop: the navigation is shown
@@ -32,3 +33,16 @@ async def signed_in(browser: Browser, gateway: Gateway, path: str = "", **option
         watched.page.set_default_timeout(at_most(20_000))
         await log_in(watched.page, gateway.token)
         yield watched
+
+
+async def held_changes(page: Page, channel: Channel) -> asyncio.Event:
+    """Holds the page's changes of a channel until the returned event is set."""
+    answered = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        if route.request.method == "PUT":
+            await answered.wait()
+        await route.continue_()
+
+    await page.route(f"**/videostream/{channel.id}", late)
+    return answered

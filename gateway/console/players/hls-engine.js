@@ -40,7 +40,7 @@ const CAPTIONS = {
 };
 const HELD_TIMES = 30; // after so many, hls.js requests in its own way
 
-/** @type {WeakMap<object, import("./hls.min.js").LevelDetails>}  hls.js 1.7.4 requests again before it keeps the answer */
+/** @type {WeakMap<object, import("./hls.min.js").LevelDetails>}  by level: hls.js 1.7.4 requests again before it keeps them */
 const newestDetails = new WeakMap();
 
 /**
@@ -90,11 +90,13 @@ class LaterSound extends /** @type {NonNullable<import("./hls.min.js").HlsConfig
 }
 
 /**
- * Leaves out an update of a playlist of captions or audio that comes after the viewer has left this track. hls.js 1.7.4
- * keeps it without the segments that it skips. When the viewer returns, it throws and never loads the playlist again.
+ * Sees each update of a playlist before hls.js, notes it for `Patient`, and leaves some out.
+ *
+ * An update of captions or audio may come after the viewer has left this track. hls.js 1.7.4 keeps it without the segments
+ * that it skips. When the viewer returns, it throws and never loads the playlist again.
  * @param {Hls} hls
  */
-function leaveOutLateUpdates(hls) {
+function filterUpdates(hls) {
   const { trigger } = hls;
   hls.trigger = (event, /** @type {any} */ data) => {
     if (event === Hls.Events.LEVEL_LOADED) newestDetails.set(data.levelInfo, data.details);
@@ -149,7 +151,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
     // The page handles these errors itself, with the status.
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
   });
-  leaveOutLateUpdates(hls);
+  filterUpdates(hls);
   settleErrors(hls, settle);
   const compare = otherTracks(live, settle);
   let part = NaN; // number of the discontinuity before the shown picture
@@ -281,7 +283,7 @@ function openRewound(video, url, date) {
     ...CAPTIONS,
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
   });
-  leaveOutLateUpdates(hls);
+  filterUpdates(hls);
   let open = true;
   let started = false;
   hls.on(Hls.Events.LEVEL_UPDATED, (_, data) => {
