@@ -1,6 +1,6 @@
 /** Reads track headers and frames from the tags of a live FLV stream. Uses no I/O. */
 
-import { AUDIO, FlvTags, u24, u8, VIDEO } from "./flv-tags.js";
+import { AUDIO, compositionAt, FlvTags, fourCC, shownAt, u8, VIDEO } from "./flv-tags.js";
 
 export { FlvError } from "./flv-tags.js";
 
@@ -44,8 +44,9 @@ export class FlvDemuxer {
 export function eventsOf(tags) {
   /** @type {FlvEvent[]} */
   const events = [];
-  for (const { type, time, body } of tags) {
-    const event = type === VIDEO ? video(body, time) : type === AUDIO ? audio(body, time) : type === 0 ? head(body) : null;
+  for (const tag of tags) {
+    const { type, time, body } = tag;
+    const event = type === VIDEO ? video(tag) : type === AUDIO ? audio(body, time) : type === 0 ? head(body) : null;
     if (event) events.push(event);
   }
   return events;
@@ -58,27 +59,22 @@ function head(bytes) {
 }
 
 /**
- * @param {Uint8Array<ArrayBuffer>} body
- * @param {number} dts
+ * @param {import("./flv-tags.js").Tag} tag
  * @returns {FlvEvent | null}
  */
-function video(body, dts) {
+function video(tag) {
+  const { time: dts, body } = tag;
   if (body.length < 5) return null;
   const first = u8(body, 0);
   const key = (first >> 4 & 7) === 1;
-  if (first & 0x80) {
-    const codec = fourCC(body);
-    const packet = first & 0x0f;
-    if (packet === 0) return { kind: "config", track: "video", codec, config: body.subarray(5) };
-    // CodedFrames of H.264 and HEVC begin with a composition time, CodedFramesX (3) has none.
-    const hasTime = packet === 1 && (codec === "hvc1" || codec === "avc1");
-    if ((packet !== 1 && packet !== 3) || (hasTime && body.length < 8)) return null;
-    return { kind: "frame", track: "video", codec, key, dts, pts: dts + (hasTime ? i24(body, 5) : 0), data: body.subarray(hasTime ? 8 : 5) };
-  }
-  if ((first & 0x0f) !== 7) return null; // 7: AVC
-  const packet = u8(body, 1);
-  if (packet === 0) return { kind: "config", track: "video", codec: "avc1", config: body.subarray(5) };
-  return packet === 1 ? { kind: "frame", track: "video", codec: "avc1", key, dts, pts: dts + i24(body, 2), data: body.subarray(5) } : null;
+  const enhanced = (first & 0x80) !== 0;
+  if (!enhanced && (first & 0x0f) !== 7) return null; // 7: AVC
+  const codec = enhanced ? fourCC(body) : "avc1";
+  const packet = enhanced ? first & 0x0f : u8(body, 1);
+  if (packet === 0) return { kind: "config", track: "video", codec, config: body.subarray(5) };
+  const at = compositionAt(body);
+  if ((packet !== 1 && !(enhanced && packet === 3)) || (at && body.length < at + 3)) return null;
+  return { kind: "frame", track: "video", codec, key, dts, pts: shownAt(tag), data: body.subarray(at ? at + 3 : 5) };
 }
 
 /**
@@ -104,9 +100,3 @@ function audio(body, dts) {
   }
   return format === 2 ? frame(".mp3", 1) : null;
 }
-
-/** @param {Uint8Array<ArrayBuffer>} body */
-function fourCC(body) { return String.fromCharCode(...body.subarray(1, 5)); }
-
-/** @param {Uint8Array} bytes @param {number} at */
-function i24(bytes, at) { return u24(bytes, at) << 8 >> 8; }

@@ -19,6 +19,19 @@ import { AUTO } from "./quality.js";
 
 /** @typedef {import("./types.js").OpenEngine} OpenEngine */
 
+/**
+ * Makes mpegts.js 1.8.2 pass on the pictures and the sound that it keeps, up to two of each. Otherwise it would give them to
+ * the decoder of the next quality, which loses them, and a whole GOP if the next decode times are earlier. It has no public way.
+ * @param {FlvPlayer} player
+ */
+function flush(player) {
+  const { _demuxer: { _audioTrack, _videoTrack }, _remuxer } = /** @type {any} */ (player)._player_engine._transmuxer._controller;
+  _remuxer._remuxVideo(_videoTrack, true);
+  _remuxer._remuxAudio(_audioTrack, true);
+  _remuxer.flushStashedSamples();
+  _remuxer.insertDiscontinuity(); // the times of the next media count, not the duration of the last
+}
+
 /** @returns {Mpegts}  its script has to be loaded before an engine is opened */
 function library() {
   const mpegts = /** @type {any} */ (globalThis).mpegts;
@@ -77,6 +90,7 @@ export function flvEngine(video, url, now, live) {
           this.#received += bytes.byteLength;
           this.onDataArrival?.(bytes, before, this.#received);
         },
+        changed: () => flush(player),
         hole: (from, to) => pace.over(time(from), time(to)),
         ended: settle,
       });

@@ -2,7 +2,7 @@
 
 import { Adapter, Arrivals, fails, isClose, MOST_TRY } from "./adapter.js";
 import { openFlv } from "./flv-connection.js";
-import { AUDIO, clockOf, FlvError, FlvTags, isHeader, isKey, isMetadata, VIDEO } from "./flv-tags.js";
+import { AUDIO, clockOf, FlvError, FlvTags, isHeader, isKey, isMetadata, shownAt, VIDEO } from "./flv-tags.js";
 import { pageRate } from "./page-rate.js";
 import { AUTO, heightOf, SOURCE } from "./quality.js";
 import { Timeline } from "./timeline.js";
@@ -13,7 +13,8 @@ import { Timeline } from "./timeline.js";
 /** @typedef {import("./types.js").Quality} Quality */
 
 const LOOK = 250;         // ms between two looks at what arrives
-const MOST_HELD = 3;      // seconds to wait for the same key frame of a candidate
+const MOST_HELD = 3;      // seconds for which one connection waits for the other to come to the same picture
+const SAME = 10;          // ms by which the times of one picture may differ between the qualities
 const SETTLES = 4;        // seconds until the lag of a failed try has gone
 const SLOW_SECONDS = 2;   // for which the smallest quality is too slow before it is said
 const CALM_AGAIN = 5;     // seconds without lag until it is no longer said
@@ -23,6 +24,7 @@ const MAX_PENDING = 1000; // pieces of sound kept before a key frame
 /**
  * @typedef {object} Owner
  * @property {(tags: Tag[]) => void} tags     one stream of tags, whatever the quality
+ * @property {() => void} changed             the next tags are those of another quality
  * @property {(from: number, to: number) => void} hole  media times in ms between which there are no pictures, because the
  *   quality was changed to catch up
  * @property {(why: Outcome["why"], detail: string) => void} ended  not called after `close`
@@ -36,6 +38,7 @@ class Link {
   headers = [];
   /** Sound before the next key frame. @type {Tag[]} */
   pending = [];
+  newest = -Infinity; // latest presentation time that has come
   hasVideo = true;
   ready = false; // its headers and a key frame have come
   after = -Infinity; // sound up to this time has been delivered by another connection
@@ -88,12 +91,14 @@ export class FlvStream {
   #levels;
   /** Delivers. @type {Link} */
   #current;
-  /** Will deliver from a key frame on. isTry: only if the link brings enough. @type {{link: Link, isTry: boolean} | null} */
+  /** Will deliver from a key frame on. isTry: only if the link brings enough. tags: what it has brought since that key frame,
+   * while the current connection is not there yet; since: their arrival
+   * @type {{link: Link, isTry: boolean, tags: Tag[], since: number} | null} */
   #candidate = null;
-  /** What the current connection has brought since the key frame at which the candidate may continue.
+  /** What the current connection has brought since the key frame at which the candidate may continue, while that is behind.
    * @type {{tags: Tag[], since: number} | null} */
   #held = null;
-  #last = { video: -Infinity, audio: -Infinity }; // media times that were delivered
+  #last = { video: -Infinity, audio: -Infinity }; // latest presentation times that were delivered
   #open = true;
   #asking = false;
   #slowSince = Infinity;
@@ -168,18 +173,27 @@ export class FlvStream {
     });
     link.arrivals.add(performance.now() / 1000, bytes, lag);
     if (link !== this.#current) return this.#prepare(link, media);
-    if (this.#held) return void this.#held.tags.push(...media);
-    // The candidate may come later by the time of its encoder, so it continues at a key frame that is not delivered yet.
-    const at = this.#candidate?.link.ready ? media.findIndex((tag) => link.hasVideo ? isKey(tag) : tag.type === AUDIO) : -1;
-    this.#deliver(at < 0 ? media : media.slice(0, at));
-    if (at >= 0) this.#held = { tags: media.slice(at), since: performance.now() / 1000 };
+    if (this.#held) this.#held.tags.push(...media);
+    else this.#pass(media);
   }
 
-  /** Delivers what was held back for a candidate. */
+  /** Delivers tags of the current connection, up to the picture from which the candidate continues. @param {Tag[]} tags */
+  #pass(tags) {
+    const next = this.#candidate;
+    const key = next?.tags[0];
+    // A candidate may be later, by the time of its encoder; then it will bring this key frame too.
+    const at = tags.findIndex((tag) => key ? reaches(tag, key) : next?.link.ready && begins(next.link, tag) && shownAt(tag) > next.link.newest);
+    this.#deliver(at < 0 ? tags : tags.slice(0, at));
+    if (at < 0) return;
+    if (key) this.#take();
+    else this.#held = { tags: tags.slice(at), since: performance.now() / 1000 };
+  }
+
+  /** Returns what was held back for a candidate. */
   #release() {
     const { tags = [] } = this.#held ?? {};
     this.#held = null;
-    if (tags.length) this.#deliver(tags);
+    return tags;
   }
 
   /** @param {Tag[]} tags */
@@ -188,47 +202,61 @@ export class FlvStream {
     const wanted = after === -Infinity ? tags : tags.filter((tag) => tag.type !== AUDIO || isHeader(tag) || tag.time > after);
     for (const tag of wanted) {
       if (tag.type === 0) this.#current.hasVideo = hasVideo(tag);
-      if (isMetadata(tag)) this.timeline.restart();
-      if (tag.type === VIDEO && !isHeader(tag)) this.#last.video = tag.time;
+      if (isMetadata(tag)) {
+        this.timeline.restart();
+        this.#last.video = -Infinity;
+      }
+      if (tag.type === VIDEO && !isHeader(tag)) this.#last.video = Math.max(this.#last.video, shownAt(tag));
       if (tag.type === AUDIO && !isHeader(tag)) this.#last.audio = tag.time;
     }
     if (wanted.length) this.#owner.tags(wanted);
   }
 
-  /** Waits for the moment at which the candidate can continue. @param {Link} link @param {Tag[]} tags */
+  /** Looks for a key frame from which the candidate can continue. @param {Link} link @param {Tag[]} tags */
   #prepare(link, tags) {
+    const next = this.#candidate;
+    if (next?.tags.length) return void next.tags.push(...tags);
     for (const [index, tag] of tags.entries()) {
-      if (!isHeader(tag) && (link.hasVideo ? isKey(tag) : tag.type === AUDIO)) link.ready = true;
       if (tag.type === 0) link.hasVideo = hasVideo(tag);
       else if (isMetadata(tag)) link.headers = [];
       else if (isHeader(tag)) link.headers.push(tag);
-      else if (link.hasVideo ? isKey(tag) && tag.time > this.#last.video : tag.type === AUDIO && tag.time > this.#last.audio) {
-        if (this.#candidate?.isTry && !isClose(this.#current.arrivals, link.arrivals)) continue;
-        return this.#take(link, tag, tags.slice(index));
+      else if (begins(link, tag)) {
+        link.ready = true;
+        const delivered = link.hasVideo ? this.#last.video : this.#last.audio;
+        if (next && shownAt(tag) > delivered + SAME && (!next.isTry || isClose(this.#current.arrivals, link.arrivals))) {
+          next.tags = tags.slice(index);
+          next.since = performance.now() / 1000;
+          return this.#current.open ? this.#pass(this.#release()) : this.#take();
+        }
       } else if (tag.type === AUDIO && link.pending.push(tag) > MAX_PENDING) link.pending.shift();
+      if (tag.type === (link.hasVideo ? VIDEO : AUDIO)) link.newest = Math.max(link.newest, shownAt(tag));
     }
   }
 
-  /** Continues with the candidate. @param {Link} link @param {Tag} key @param {Tag[]} tags  from the key frame on */
-  #take(link, key, tags) {
+  /** Continues with the candidate. */
+  #take() {
+    if (!this.#candidate) return;
+    const { link, isTry, tags } = this.#candidate;
     const before = this.#last.video;
     const late = !this.#current.open;
-    if (this.#candidate?.isTry) this.#adapter.tried(true, performance.now() / 1000);
+    if (isTry) this.#adapter.tried(true, performance.now() / 1000);
     this.#current.close();
     this.#candidate = this.#held = null;
     this.#current = link;
     link.after = this.#last.audio;
     const { headers, pending } = link;
     link.headers = link.pending = [];
+    this.#owner.changed();
     this.#deliver([...headers, ...pending, ...tags]);
-    if (late && key.type === VIDEO && key.time - before > HOLE) this.#owner.hole(before, key.time);
+    const [key] = tags;
+    if (late && key?.type === VIDEO && shownAt(key) - before > HOLE) this.#owner.hole(before, shownAt(key));
   }
 
   /** Goes on without the candidate. */
   #drop() {
     this.#candidate?.link.close();
     this.#candidate = null;
-    this.#release();
+    this.#deliver(this.#release());
   }
 
   /** @param {string} level @param {boolean} isTry */
@@ -238,7 +266,7 @@ export class FlvStream {
       return;
     }
     this.#drop();
-    if (level !== this.#current.level || !this.#current.open) this.#candidate = { link: this.#link(level), isTry };
+    if (level !== this.#current.level || !this.#current.open) this.#candidate = { link: this.#link(level), isTry, tags: [], since: 0 };
   }
 
   /** @param {Link} link @param {Outcome["why"]} why @param {string} detail */
@@ -249,7 +277,11 @@ export class FlvStream {
       if (this.#candidate?.isTry) this.#adapter.tried(false, performance.now() / 1000);
       this.#drop();
       if (this.#current.open) return;
-    } else if (link !== this.#current || this.#candidate) return;
+    } else if (link !== this.#current) return;
+    else if (this.#candidate) {
+      if (this.#candidate.tags.length) this.#take();
+      return;
+    }
     if (link.level === SOURCE || why === "denied") {
       this.close();
       return this.#owner.ended(why, detail);
@@ -263,8 +295,15 @@ export class FlvStream {
     const { arrivals, level, open } = this.#current;
     if (!open) return;
     if (this.#candidate) {
-      const { isTry, link } = this.#candidate;
-      if (this.#held && at - this.#held.since > MOST_HELD) this.#release();
+      const { isTry, link, tags, since } = this.#candidate;
+      if (tags.length && at - since > MOST_HELD) {
+        this.#current.close();
+        return this.#take();
+      }
+      if (this.#held && at - this.#held.since > MOST_HELD) {
+        link.ready = false; // until its next key frame
+        this.#deliver(this.#release());
+      }
       const { bitrate = 0 } = this.#levels.find(({ id }) => id === link.level) ?? {};
       if (!isTry || (at - link.opened < MOST_TRY && !fails(arrivals, link.arrivals, bitrate, at))) return;
       this.#drop();
@@ -299,6 +338,15 @@ export class FlvStream {
     this.#live = { ...this.#live, status };
     this.#levels = levelsOf(status);
   }
+}
+
+/** Whether a connection can begin with a tag. @param {Link} link @param {Tag} tag */
+function begins({ hasVideo }, tag) { return hasVideo ? isKey(tag) : tag.type === AUDIO && !isHeader(tag); }
+
+/** Whether all before `key`, of another quality, has come when `tag` comes. @param {Tag} tag @param {Tag} key */
+function reaches(tag, key) {
+  if (tag.type !== key.type || isHeader(tag)) return false;
+  return tag.time >= shownAt(key) || (isKey(tag) && shownAt(tag) >= shownAt(key) - SAME);
 }
 
 /** @param {Tag} header  of the file */

@@ -109,6 +109,23 @@ export function isHeader({ type, body }) {
 /** @param {Tag} tag @returns {boolean} whether it has a picture at which decoding can begin */
 export function isKey(tag) { return tag.type === VIDEO && (u8(tag.body, 0) >> 4 & 7) === 1 && !isHeader(tag); }
 
+/** The presentation time of a tag's picture or sound, ms. @param {Tag} tag */
+export function shownAt({ type, time, body }) {
+  const at = type === VIDEO ? compositionAt(body) : 0;
+  return at ? time + (u24(body, at) << 8 >> 8) : time;
+}
+
+/** The place of the composition time in a video tag; 0: it has none. @param {Uint8Array} body */
+export function compositionAt(body) {
+  const first = u8(body, 0);
+  if (!(first & 0x80)) return (first & 0x0f) === 7 && u8(body, 1) === 1 ? 2 : 0;
+  // CodedFrames (1) of H.264 and HEVC have one; CodedFramesX (3) have none.
+  return (first & 0x0f) === 1 && /^(avc1|hvc1)$/.test(fourCC(body)) ? 5 : 0;
+}
+
+/** @param {Uint8Array} body  of Enhanced RTMP */
+export function fourCC(body) { return String.fromCharCode(...body.subarray(1, 5)); }
+
 /**
  * Copies tags, with media times since a moment. Some players read times as signed, and lose those from 2^31 ms on.
  * @param {Tag[]} tags

@@ -73,6 +73,7 @@ export class InstantPlayer {
     this.#listen();
     this.#stream = new FlvStream(url, now, live, AUTO, {
       tags: (tags) => this.#receive(eventsOf(tags)),
+      changed: () => undefined, // each picture has the codec of the header before it
       hole: () => undefined, // each picture is shown at its time, and the delay follows what arrives
       ended: (why, detail) => void this.#turn.then(() => this.#end(why, detail)),
     });
