@@ -4,6 +4,8 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ _NOTES: Final = "notes"
 _NEW_NOTE: Final = ".note"  # the note that is being written; calls never overlap, so one name is enough
 _PROCESSES: Final = "processes"
 _LOCK: Final = "lock"
+_LOCK_SECONDS: Final = 2.0  # for which `open` waits: other processes lock each spool while they look for dead ones
 # The target of each folder's files when another process recovers a spool. Notes move first, before their files.
 _TARGETS: Final = {_NOTES: _NOTES, _SENDING: _QUEUE, _QUEUE: _QUEUE}
 
@@ -253,15 +256,20 @@ class SpoolRecovery:
         self._lock = -1
 
     def open(self) -> None:
-        """Locks the spool. May be called more than once."""
+        """Locks the spool; another process may just be looking into it. May be called more than once."""
         if self._lock >= 0:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock_spool(self._folder)
-        if lock is None:
-            log.error("another process uses this spool: files may be lost", folder=str(self._folder))
-        else:
-            self._lock = lock
+        until = time.monotonic() + _LOCK_SECONDS
+        while True:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = _lock_spool(self._folder)
+            if lock is not None:
+                self._lock = lock
+                return
+            if time.monotonic() > until:
+                log.error("another process uses this spool: files may be lost", folder=str(self._folder))
+                return
+            time.sleep(0.01)
 
     def close(self) -> None:
         """Unlocks the spool, so that the next process can recover its files.
@@ -269,9 +277,10 @@ class SpoolRecovery:
         If there are several processes, an empty spool folder is removed.
         """
         if self._lock >= 0:
-            (self._folder / _LOCK).unlink(missing_ok=True)
             if self._folder != self._base and not any(_files(self._folder / subfolder) for subfolder in _TARGETS):
-                shutil.rmtree(self._folder, ignore_errors=True)
+                _remove_spool(self._folder)
+            else:
+                (self._folder / _LOCK).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = -1
 
@@ -284,9 +293,10 @@ class SpoolRecovery:
             try:
                 for subfolder, target in _TARGETS.items():
                     _move_all(folder / subfolder, self._folder / target)
-                (folder / _LOCK).unlink(missing_ok=True)
                 if folder != self._base:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove_spool(folder)
+                else:
+                    (folder / _LOCK).unlink(missing_ok=True)
             finally:
                 os.close(lock)
 
@@ -296,6 +306,15 @@ class SpoolRecovery:
             yield from (path for path in sorted(processes.iterdir()) if path.is_dir() and path != self._folder)
         if self._folder != self._base:
             yield self._base
+
+
+def _remove_spool(folder: Path) -> None:
+    """Removes the folder of an empty spool that is locked here. Its process may start now, and make the folder anew."""
+    removed = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
+    os.replace(folder, removed)
+    for subfolder in _TARGETS:  # before the lock: without it, another process may look into the folder
+        shutil.rmtree(removed / subfolder, ignore_errors=True)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def _lock_spool(folder: Path) -> int | None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import structlog
 from gateway.adapters.local.objects import LocalObjects
 from gateway.live.sink import EndReason
 from gateway.outputs.storage import archive as archiving
+from gateway.outputs.storage import spool
 from gateway.outputs.storage.spool import Spool, SpoolRecovery, process_folder
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.recording import RunningArchive, push, record, stream_of
@@ -183,6 +185,41 @@ async def test_several_processes_send_files_of_a_single_process_once(tmp_path: P
         for studio in studios:
             await studio.archive.flush()
     assert remote.order == [f"c1/{n}.ts" for n in range(20)], "by one of them, in order"
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_a_process_that_starts_keeps_its_spool_while_others_look_for_dead_ones(tmp_path: Path, others: int) -> None:
+    """They find its folder before it is locked."""
+    base = tmp_path / "spool"
+    with ThreadPoolExecutor(others + 1) as pool:
+        for n in range(100):
+            heirs = [SpoolRecovery(base, f"h.{n}.{m}") for m in range(others)]
+            recovery = SpoolRecovery(base, f"h.{n}")
+            for heir in heirs:
+                heir.open()
+            looking = [pool.submit(heir.take_over) for heir in heirs for _ in range(3)]
+            with structlog.testing.capture_logs() as logs:
+                pool.submit(recovery.open).result()
+            waiting = left(base, f"h.{n}", "c1/1.ts") / "queue/c1/1.ts"
+            for look in looking:
+                look.result()
+            for heir in heirs:
+                heir.take_over()
+            assert (logs, waiting.is_file()) == ([], True), n
+            waiting.unlink()
+            for one in (recovery, *heirs):
+                one.close()
+
+
+def test_a_spool_that_another_process_uses_for_long_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "_LOCK_SECONDS", 0.05)
+    one, other = SpoolRecovery(tmp_path, ""), SpoolRecovery(tmp_path, "")
+    one.open()
+    with structlog.testing.capture_logs() as logs:
+        other.open()
+    assert [line["event"] for line in logs] == ["another process uses this spool: files may be lost"]
+    other.close()
+    one.close()
 
 
 def test_the_newer_of_two_files_with_the_same_name_is_kept(tmp_path: Path) -> None:
