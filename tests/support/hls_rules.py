@@ -11,8 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s]+)(?:,|$)')
+_CORRECTED = 0.25  # seconds
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -160,6 +162,22 @@ def parse(text: str) -> Playlist:
         p.open = at
     assert p.target > 0 and "#EXT-X-TARGETDURATION" in once, "§4.4.3.1: REQUIRED"
     return p
+
+
+def changes_of_media(text: str) -> list[str]:
+    """Returns the segments that follow a discontinuity although their dates go on: other tracks, or another epoch.
+
+    The other discontinuities correct dates, because media came a second too late for a while, as on a busy machine.
+    """
+    found = []
+    for before, after in pairwise(parse(text).segments):
+        if after.discontinuity == before.discontinuity:
+            continue
+        assert before.date and after.date, "each segment has a date"
+        step = datetime.fromisoformat(after.date) - datetime.fromisoformat(before.date)
+        if abs(step.total_seconds() - before.duration) < _CORRECTED:
+            found.append(after.uri)
+    return found
 
 
 def _add_range(p: Playlist, found: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from gateway.formats import amf0
 from tests.support.clients import found, until
 from tests.support.gateway import Channel, Gateway, http
+from tests.support.hls_rules import changes_of_media
 from tests.support.rtmp import (
     AAC_HEADER,
     AGGREGATE,
@@ -156,7 +157,7 @@ async def test_timestamps_continue_after_the_32_bit_wrap(gateway: Gateway) -> No
                 shown = times(tags, kind)[2:]
                 assert {(b - a) % 2**32 for a, b in pairwise(shown)} <= {40}
         text = playlist(channel)
-        assert "EXT-X-DISCONTINUITY\n" not in text
+        assert not changes_of_media(text)
         assert all(float(d) < 1.3 for d in re.findall(r"EXTINF:([0-9.]+)", text))
 
 
@@ -273,7 +274,7 @@ async def test_repeated_metadata_cause_no_discontinuity(gateway: Gateway) -> Non
         tags = await viewer.until(picture(99))
         assert sum(b"onMetaData" in t.body for t in tags) >= 3
         assert [t.time for t in tags] == sorted(t.time for t in tags)
-        assert "EXT-X-DISCONTINUITY\n" not in playlist(channel)
+        assert not changes_of_media(playlist(channel))
 
 
 @pytest.mark.nightly
@@ -282,7 +283,7 @@ async def test_repeated_headers_cause_no_discontinuity(gateway: Gateway) -> None
         for second in range(4):
             await peer.headers(0 if second % 2 else second * 1000)
             await peer.film(range(second * 1000, second * 1000 + 1000, 40), gop=25, number=second * 25, paced=True)
-        assert "EXT-X-DISCONTINUITY\n" not in playlist(channel)
+        assert not changes_of_media(playlist(channel))
 
 
 async def test_timed_data_reaches_viewers(gateway: Gateway) -> None:
