@@ -96,7 +96,7 @@ def levels(lag: float, shift: int, gop: int = 15) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("of", "to"), [("480p", "source"), ("source", "480p")])
 @pytest.mark.parametrize(("lag", "shift"), [(0.3, 0), (0.3, 133), (1.5, 0), (1.5, 133), (0.3, 267), (0.0, 0)])
-@pytest.mark.parametrize("before", [4.0, 4.3, 4.6, 4.9])
+@pytest.mark.parametrize("before", [4.0, 4.6])
 def test_a_change_loses_no_picture_and_no_sound(of: str, to: str, lag: float, shift: int, before: float) -> None:
     found = change(of=of, to=to, before=before, levels=levels(lag, shift))
     shown = [time for time, _, _ in found["pictures"]]

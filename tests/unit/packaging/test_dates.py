@@ -74,7 +74,7 @@ def test_long_segments_follow_a_clock_that_drifts(
     """Two pictures a second have their ends predicted, and are parts: a slow clock would leave gaps."""
     monkeypatch.setattr(codecs, "frame_rate", lambda track: None if steps else 2.0)
     pace: dict[str, Any] = {"fps": Fraction(100, 9), "gop": (111,), "steps": steps} if steps else {"gop": (20,)}
-    segments, ahead = dated(make(), drifting(ppm, **pace))
+    segments, ahead = dated(make(), drifting(ppm, HOUR / 2, **pace))  # without a correction, they would be 0.36 s wrong
     assert segments[-1].duration > 9.9 and min(ahead) > -0.25 and max(ahead) < 0.25
     for one, two in itertools.pairwise(segments):
         assert abs(one.wall + one.duration - two.wall) < 0.0001 and one.epoch == two.epoch
