@@ -161,7 +161,7 @@ def test_no_text_installs_a_package_of_another_project() -> None:
         ("pip install ./@_live-0.1.0-py3-none-any.whl[aws]", False),
         ("uv tool install build/dist/@_live-0.1.0-py3-none-any.whl\nsudo @ install-service", False),
         ("pipx install ./@_live-….whl && sudo @ install-service", False),
-        ("apt install ./@_0.1.0_amd64.deb", False),
+        ("apt install ./@_0.1.0+deb12_amd64.deb", False),
     ],
 )
 def test_commands_that_install_from_an_index_are_found(text: str, refused: bool) -> None:

@@ -1,0 +1,62 @@
+"""Writes the software bill of materials of an installation: its Python packages, and the libraries of the web pages.
+
+    python -m tools.sbom VENV FILE
+
+VENV is a virtual environment with the wheel. FILE gets CycloneDX 1.6 as JSON, without times and random numbers: equal
+packages give an equal file.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tools.vendor import PACKAGES, VENDOR
+
+_TOOL = Path(sys.executable).with_name("cyclonedx-py")
+
+
+def libraries() -> list[dict[str, Any]]:
+    """Returns the libraries in `gateway/console/vendor`, as components of CycloneDX."""
+    found = []
+    for folder, package in sorted(PACKAGES.items()):
+        version = (VENDOR / folder / "VERSION").read_text(encoding="utf-8").strip()
+        lines = (VENDOR / folder / "HASH").read_text(encoding="utf-8").splitlines()
+        purl = f"pkg:npm/{quote(package.npm, safe='/')}@{version}"
+        found.append(
+            {
+                "type": "library",
+                "bom-ref": purl,
+                "name": package.npm,
+                "version": version,
+                "purl": purl,
+                "components": [
+                    {"type": "file", "name": name, "hashes": [{"alg": "SHA-256", "content": digest}]}
+                    for digest, name in (line.split("  ", 1) for line in lines)
+                ],
+            }
+        )
+    return found
+
+
+def main() -> None:
+    venv, file = sys.argv[1:]
+    command = [
+        str(_TOOL),
+        "environment",
+        "--pyproject",
+        "pyproject.toml",
+        "--output-reproducible",
+        "--of",
+        "JSON",
+        venv,
+    ]
+    bill = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    bill["components"] += libraries()
+    Path(file).write_text(json.dumps(bill, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
