@@ -110,10 +110,12 @@ async def kept(
         await asyncio.sleep(pauses.next())
 
 
-async def finished(work: Coroutine[Any, Any, T]) -> T:
+async def finished(work: Coroutine[Any, Any, T], undo: Callable[[T], object] | None = None) -> T:
     """Awaits `work` until it has ended, also if the caller is cancelled meanwhile. Then raises the cancellation.
 
     `asyncio.shield` would leave the work without an owner, for example after the end of the loop.
+
+    undo: releases what the work has returned, such as an open file, if the caller was cancelled.
     """
     task = asyncio.get_running_loop().create_task(work)
     cancellation: asyncio.CancelledError | None = None
@@ -122,10 +124,12 @@ async def finished(work: Coroutine[Any, Any, T]) -> T:
             await asyncio.wait((task,))
         except asyncio.CancelledError as error:
             cancellation = error
-    result = task.result()
     if cancellation is not None:
-        raise cancellation
-    return result
+        failure = task.exception()
+        if failure is None and undo is not None:
+            undo(task.result())
+        raise cancellation from failure
+    return task.result()
 
 
 def _close(*coros: Coroutine[Any, Any, object]) -> None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -23,7 +24,7 @@ async def temporary_file(folder: Path, suffix: str) -> AsyncIterator[Path]:
     Files of dead processes in the folder are removed, so it must have no others.
     """
     path = folder / f"{secrets.token_hex(8)}{suffix[:10]}"
-    descriptor = await asyncio.to_thread(_create_locked, folder, path)
+    descriptor = await finished(asyncio.to_thread(_create_locked, folder, path), partial(_remove, path))
     try:
         yield path
     finally:

@@ -21,6 +21,7 @@ import structlog
 
 from gateway.channels.media_types import CONTENT_TYPES, PICTURE_TYPES
 from gateway.channels.stream_key import SigningSecrets
+from gateway.lib.disk import open_file
 from gateway.lib.tasks import finished
 from gateway.ports.errors import InvalidField, NoSuchObject, NotAuthorized, TooLarge
 from gateway.ports.jobs import StoredJob
@@ -174,7 +175,7 @@ class Uploads:
 
         Raises UploadExists, TooLarge, StoreUnavailable, OSError, and every error of `chunks`.
         """
-        lock = await asyncio.to_thread(self._begin, key)
+        lock = await finished(asyncio.to_thread(self._begin, key), UploadLock.release)
         try:
             size = await self._store(key, chunks)
         except BaseException:
@@ -207,7 +208,7 @@ class Uploads:
 
     async def _write(self, file: Path, key: str, chunks: AsyncIterable[bytes]) -> int:
         size, next_check, limit = 0, 0, self._limit(key)
-        with await asyncio.to_thread(file.open, "wb") as out:
+        with await open_file(file, "wb") as out:
             async for chunk in chunks:
                 size += len(chunk)
                 if limit and size > limit:

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from gateway.adapters.aws.session import AwsSession, ErrorMap, call, error_code, pages, unmapped
 from gateway.channels.names import is_object_key
 from gateway.lib.content_types import content_type
+from gateway.lib.disk import open_file
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject, StoreUnavailable, TooLarge
 from gateway.ports.stores import DirectUpload, Object
@@ -55,7 +56,7 @@ class S3Objects:
     async def put(self, key: str, file: Path) -> None:
         if not is_object_key(key):
             raise ValueError(f"{key!r} is not a valid object key")
-        with await asyncio.to_thread(file.open, "rb") as source:
+        with await open_file(file, "rb") as source:
             size = os.fstat(source.fileno()).st_size
             if size <= _PART_BYTES:
                 body = await asyncio.to_thread(source.read)
@@ -124,7 +125,7 @@ class S3Objects:
         size = (await self.head(key)).size
         if max_bytes and size > max_bytes:
             raise TooLarge(size, max_bytes, key)
-        with await asyncio.to_thread(to.open, "wb") as target:
+        with await open_file(to, "wb") as target:
             async for chunk in self.read(key):
                 if max_bytes and target.tell() + len(chunk) > max_bytes:  # the object was replaced after `head`
                     raise TooLarge(target.tell() + len(chunk), max_bytes, key)

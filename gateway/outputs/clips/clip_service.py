@@ -21,6 +21,7 @@ from gateway.formats.mp4.movie import MovieHead
 from gateway.formats.mp4.movie_reader import FIRST_SHOWN
 from gateway.formats.ts.reader import TsReader
 from gateway.lib.bounded_dict import BoundedDict
+from gateway.lib.disk import close_file
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.outputs.clips.clip_captions import NO_CAPTIONS, captions_of
@@ -186,7 +187,8 @@ class ClipService:
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> AsyncIterator[Movie]:
         with ExitStack() as files:
-            media = files.enter_context(await self._sources.threads.run(self._temporary))
+            media = await self._sources.threads.run(self._temporary, close_file)
+            files.callback(media.close)
             joiner = Joiner(media, start, end)
             try:
                 await self._sources.flush(stream)

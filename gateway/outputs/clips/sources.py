@@ -14,6 +14,7 @@ from gateway.formats.mp4.stream import FragmentReader, fragment_places
 from gateway.formats.recording import ForeignCodec, Packet
 from gateway.formats.ts.packets import PACKET
 from gateway.formats.ts.reader import TsReader
+from gateway.lib.disk import close_file
 from gateway.live.stream import Stream
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
@@ -167,7 +168,7 @@ class ClipSources:
         """Yields the bytes of a piece from `first` to `end` (None: all). Raises NoSuchObject, OSError."""
         file = piece.file
         if file is None:
-            file = await self.threads.run(lambda: self._archive.open_waiting(piece.piece.key))
+            file = await self.threads.run(lambda: self._archive.open_waiting(piece.piece.key), close_file)
         if file is None:
             async for chunk in self._objects.read(piece.piece.key, first, end):
                 yield chunk

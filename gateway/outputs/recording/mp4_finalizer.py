@@ -27,7 +27,7 @@ from gateway.outputs.recording.on_demand_session import (
 )
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.disk_threads import DiskThreads
-from gateway.outputs.storage.locked_file import disk_errors, take_abandoned
+from gateway.outputs.storage.locked_file import disk_errors, release, take_abandoned
 from gateway.ports import media_keys
 from gateway.ports.errors import OutputError
 
@@ -176,7 +176,7 @@ class Mp4Finalizer:
             return
         channel, start_ms = parsed
         chapters = self._chapters.get(path, ())
-        movie = await self._threads.run(lambda: _find_or_make(path, start_ms, chapters))
+        movie = await self._threads.run(lambda: _find_or_make(path, start_ms, chapters), _release)
         if movie is None:
             return
         try:
@@ -194,6 +194,10 @@ class _Movie:
     path: Path
     seconds: float
     lock: int
+
+
+def _release(movie: _Movie | None) -> None:
+    release(None if movie is None else movie.lock)
 
 
 def parse_unfinished(name: str) -> tuple[str, int] | None:

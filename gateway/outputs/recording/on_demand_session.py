@@ -18,7 +18,7 @@ from gateway.channels.names import is_channel_id
 from gateway.formats.hls import media_playlist
 from gateway.lib.numbers import read_integer
 from gateway.outputs.storage.archive import Archive
-from gateway.outputs.storage.locked_file import LockedFile, disk_errors, take_abandoned
+from gateway.outputs.storage.locked_file import LockedFile, disk_errors, release, take_abandoned
 from gateway.outputs.storage.stored_pieces import StoredPiece
 from gateway.ports import media_keys
 
@@ -274,7 +274,7 @@ async def recover_session(folder: Path, archive: Archive) -> None:
     parsed = parse_recording_name(folder.name)
     assert parsed is not None  # the caller has checked the name
     channel, start_ms = parsed
-    lock = await archive.threads.run(lambda: take_abandoned(folder / JOURNAL))
+    lock = await archive.threads.run(lambda: take_abandoned(folder / JOURNAL), release)
     if lock is None:
         if not (folder / JOURNAL).exists():  # the process died while it created the session
             await archive.threads.run(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 import structlog
 
 from gateway.lib.backoff import Backoff
+from gateway.lib.disk import close_file
 from gateway.lib.metric_table import ARCHIVE_BYTES, ARCHIVE_DROPPED, ARCHIVE_FILES, MetricSample
 from gateway.lib.tasks import Tasks
 from gateway.outputs.storage.disk_threads import DiskThreads
@@ -141,7 +142,7 @@ class Archive:
 
         start, end: positions; the end is exclusive. Raises NoSuchObject, StoreUnavailable, OSError.
         """
-        opened = await self.threads.run(lambda: _open(file) or self.open_waiting(key))
+        opened = await self.threads.run(lambda: _open(file) or self.open_waiting(key), close_file)
         if opened is None:
             async for chunk in self._objects.read(key, start, end):
                 yield chunk

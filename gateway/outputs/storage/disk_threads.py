@@ -22,16 +22,24 @@ class DiskThreads:
     def __init__(self, count: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(count, name)
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Runs `work` in a thread. Returns its result, or raises its error."""
+    async def run(self, work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
+        """Runs `work` in a thread. Returns its result, or raises its error.
+
+        undo: releases what the work returns, such as an open file, if the caller is cancelled.
+        """
+
+        def read(future: asyncio.Future[T]) -> None:
+            # No caller waits for an error.
+            if not future.cancelled() and future.exception() is None and undo is not None:
+                undo(future.result())
+
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
+            future.add_done_callback(read)
             if not future.done():
                 await asyncio.wait([future], timeout=_TIMEOUT)
-            if future.done() and not future.cancelled():
-                future.exception()  # marked as read, because no caller waits for it
             raise
 
     async def read(self, file: BinaryIO, start: int, end: int | None = None) -> AsyncGenerator[bytes, None]:

@@ -57,6 +57,12 @@ class LockedFile:
             os.close(descriptor)
 
 
+def release(lock: int | None) -> None:
+    """Closes a descriptor of `take_abandoned`, for a caller that is gone."""
+    if lock is not None:
+        os.close(lock)
+
+
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
     """Converts OSError to OutputError, with a text for operators."""

@@ -95,3 +95,22 @@ async def test_work_that_must_be_finished_returns_its_result_or_raises_its_error
     assert await finished(divide(3)) == 2
     with pytest.raises(ZeroDivisionError):
         await finished(divide(0))
+
+
+@pytest.mark.parametrize(("by", "undone"), [(3, [2.0]), (0, [])])
+async def test_a_result_that_nobody_takes_is_released_and_the_caller_stays_cancelled(
+    by: int, undone: list[float]
+) -> None:
+    """An error of the work does not hide the cancellation: a loop that goes on after errors would never end."""
+
+    async def divide() -> float:
+        await asyncio.sleep(0)
+        return 6 / by
+
+    released: list[float] = []
+    task = asyncio.create_task(finished(divide(), released.append))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (released, task.cancelled()) == (undone, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from gateway.ports.films import FilmState
 from gateway.ports.jobs import StoredJob
 from gateway.ports.vod_names import names_of
 from gateway.vod import store_wait
+from gateway.vod.uploads import UploadLock
 from tests.support.studio import Bench, bench
+from tests.support.time_outs import at_most
 
 
 class Jobs(SqliteJobs):
@@ -48,6 +51,31 @@ async def test_an_upload_waits_for_an_unavailable_store_of_jobs(
         job = await at.studio.uploads.receive(key, body())
         assert job is not None and await jobs.newest(10) == [job]
         assert await state_of(at, key) is FilmState.PROCESSING
+
+
+async def test_a_client_that_leaves_while_its_upload_is_locked_can_send_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may = threading.Event(), threading.Event()
+    real = UploadLock.begin
+
+    def slow(folder: Path, key: str) -> UploadLock:
+        begun.set()
+        may.wait(at_most(20))
+        return real(folder, key)
+
+    async with bench(tmp_path, run=False) as at:
+        key, _ = await at.studio.uploads.offer("clip.mp4", "http://x")
+        with monkeypatch.context() as patched:
+            patched.setattr(UploadLock, "begin", slow)
+            sending = asyncio.create_task(at.studio.uploads.receive(key, body()))
+            await asyncio.to_thread(begun.wait, at_most(20))
+            sending.cancel()
+            await asyncio.sleep(0)
+            may.set()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+        assert await at.studio.uploads.receive(key, body()) is not None
 
 
 @pytest.mark.parametrize("step", ["submit", "begin"])
