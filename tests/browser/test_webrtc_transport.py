@@ -21,6 +21,7 @@ from tests.support.at_night import at_night
 from tests.support.broadcaster import CAMERAS
 from tests.support.browser import shared_browser
 from tests.support.time_outs import at_most
+from tests.support.waiting import until
 from tests.support.webrtc import Recorder, tcp_limits, webrtc_settings
 
 _OFFER = """async () => {
@@ -111,7 +112,8 @@ async def test_a_camera_stream_is_received_and_sent_back(browser: Browser, host:
             pair = await page.evaluate(_PAIR)
             assert (pair["dtls"], pair["protocol"], pair["address"]) == ("connected", protocol, host)
             assert pair["srtp"] == "SRTP_AEAD_AES_128_GCM", pair
-            assert peer.protocol == protocol and peer.address == host and peer.round_trip is not None
+            assert peer.protocol == protocol and peer.address == host
+            await until(lambda: peer.round_trip is not None)  # by the browser's next check
             await page.wait_for_function("window.video && window.video.videoWidth === 320", timeout=at_most(15_000))
             assert echo.rtcp_packets
             await page.evaluate("() => pc.close()")
