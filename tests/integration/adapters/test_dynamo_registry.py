@@ -24,6 +24,7 @@ from tests.integration.adapters.test_registry import ITEM, NOW, Clock, clock, ho
 from tests.support.at_night import at_night
 from tests.support.gate import Gate
 from tests.support.time_outs import at_most
+from tests.support.waiting import until_in_thread
 
 __all__ = ["clock"]  # a fixture
 
@@ -410,7 +411,8 @@ async def test_a_claim_with_a_lost_response_succeeds_when_it_is_repeated(
         gate.hush(answers=True)
         with pytest.raises(StoreUnavailable):
             await registry.claim(holding(), ITEM)
-        assert (row("foyer") or {})["claim"] == {"S": "a1"}
+        # A busy double writes after the time limit of the call.
+        await until_in_thread(lambda: (row("foyer") or {}).get("claim") == {"S": "a1"}, "the claim is stored")
         await gate.open()
         await registry.claim(holding(), ITEM)
         assert await registry.claim_of("foyer") == holding()
@@ -434,5 +436,5 @@ async def test_many_calls_to_a_silent_service_all_fail_in_time(
     async with open_aws("this test") as session:
         registry = DynamoRegistry(session, SESSIONS)
         async with asyncio.timeout(at_most(8)):
-            told = await asyncio.gather(*(registry.find([f"c{n}"]) for n in range(200)), return_exceptions=True)
+            told = await asyncio.gather(*(registry.find([f"c{n}"]) for n in range(100)), return_exceptions=True)
     assert {type(answer) for answer in told} == {StoreUnavailable}
