@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from tests.support.browser import Browsers
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 from tests.support.waiting import until
 
 _HERE = Path(__file__).parent
+
+expect.set_options(timeout=at_most(20_000))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

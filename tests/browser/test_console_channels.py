@@ -22,7 +22,6 @@ from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
 
-expect.set_options(timeout=at_most(15_000))
 SCRIPT = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 

@@ -27,7 +27,6 @@ PICTURE = bytes.fromhex(  # a PNG of one pixel
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc0000003010100c9fe92ef"
     "0000000049454e44ae426082"
 )
-expect.set_options(timeout=at_most(15_000))
 
 
 gateway = shared_gateway("chromium", "ffmpeg", MILLRACE_STREAM__LINGER="2")

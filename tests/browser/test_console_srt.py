@@ -8,10 +8,8 @@ from tests.support.link_conditions import Conditions
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt_link import srt_push, udp_link
-from tests.support.time_outs import at_most
 
 FILM = Film("srt-link", 120)
-expect.set_options(timeout=at_most(20_000))
 
 gateway = shared_gateway("chromium", "ffmpeg", films=[FILM])
 

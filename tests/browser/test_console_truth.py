@@ -10,9 +10,6 @@ from tests.support.clients import Program, until
 from tests.support.console import address, signed_in
 from tests.support.gateway import Gateway
 from tests.support.shared_gateway import shared_gateway
-from tests.support.time_outs import at_most
-
-expect.set_options(timeout=at_most(20_000))
 
 gateway = shared_gateway("chromium", "ffmpeg", MILLRACE_EGRESS__ALLOW="127.0.0.0/8", MILLRACE_LIMITS__FIRST_MEDIA="4")
 

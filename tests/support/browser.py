@@ -137,6 +137,7 @@ async def opened(
     """Opens a page at `url` and watches it from its start. prepare: is called with the browser context before."""
     # A playing page costs half the CPU of one with 1280 × 900.
     context = await browser.new_context(**{"viewport": {"width": 800, "height": 600}, **options})
+    context.set_default_timeout(at_most(30_000))
     try:
         if prepare is not None:
             await prepare(context)
