@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,6 +15,7 @@ from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, MediaTrack, TimedData, Tracks
 from gateway.packaging.cmaf.audio_track_builder import AudioTrackBuilder
+from gateway.packaging.cmaf.dash_manifest import Epoch
 from gateway.packaging.cmaf.manifests import CmafManifests
 from gateway.packaging.cmaf.track import CmafHeader, CmafTrack
 from gateway.packaging.segmenter import Segmenter
@@ -37,7 +39,7 @@ class AudioPackaging:
     segmenter: Callable[[int], Segmenter]
     builder: AudioTrackBuilder | None = None
     waits: bool = False  # its epoch waits for that of the video
-    _begin_epoch: Callable[[], None] | None = field(default=None, init=False)
+    _begin_epoch: Callable[..., None] | None = field(default=None, init=False)
     _timing: AudioTiming | None = field(default=None, init=False)
 
     def begin(self, unit: AccessUnit, *, alone: bool, is_source: bool) -> Callable[[], None]:
@@ -52,12 +54,12 @@ class AudioPackaging:
         codec = codecs.codec_string(media_track)
         init = init_segment(media_track, timescale=rate, payload=payload)
 
-        def begin_epoch() -> None:
-            epoch = manifests.epoch
+        def begin_epoch(epoch: Epoch | None = None, number: int = 0) -> None:
+            epoch = epoch or manifests.epoch
             assert epoch is not None
-            if not len(track.window) or not is_source:
-                # Late audio has no segment yet, so it can use the numbers of the video.
-                track.number = max(track.number, self.video.number)
+            if not number and (not len(track.window) or not is_source):
+                number = self.video.number  # late audio has no segment yet, so it can use the numbers of the video
+            track.number = max(track.number, number)
             uri, base = track.init_uri(epoch.prefix), manifests.base_of(rate)
             header = CmafHeader(epoch.number, uri, rate, codec, epoch.wall, epoch.prefix, base, None, rate, channels)
             track.begin(header, init, manifests.now)
@@ -96,14 +98,17 @@ class AudioPackaging:
             return
         time = first * timing.rate // VIDEO_CLOCK
         self.set_slew(slew)
-        if not self.waits and (begins or not follows):
-            audio.restart(time, begins)
-            self.waits = begins
-            self.track.number = max(self.track.number, self.video.number)
-        if self.waits and self._begin_epoch is not None:
+        assert self._begin_epoch is not None
+        begin_epoch = None
+        if self.waits:
             self.waits = False
             self._begin_epoch()
-        audio.cut(time)
+        elif begins:
+            begin_epoch = partial(self._begin_epoch, self.manifests.epoch, self.video.number)
+        elif not follows:
+            audio.restart(time, last=False)
+            self.track.number = max(self.track.number, self.video.number)
+        audio.cut(time, begin_epoch)
 
     def end_epoch(self) -> None:
         """Completes the open segment. The next unit begins the track again."""

@@ -1,6 +1,7 @@
 """Turns audio frames into parts and segments that begin together with the video's segments."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.formats.mp4.fragment import Mp4Sample
@@ -19,8 +20,9 @@ class AudioTrackBuilder:
 
     Each frame has a known duration, so parts and segments are complete with their last frame. `cut` announces the start
     of a video segment. An audio segment ends with the last frame that begins before this time. If audio arrived first,
-    the waiting frames after the cut move to the next segment. Without video (`alone`), or while no video arrives,
-    segments end by their duration.
+    the waiting frames after the cut move to the next segment. If audio is behind, its epoch begins later than that of
+    the video, so that no frame is lost. Without video (`alone`), or while no video arrives, segments end by their
+    duration.
 
     slew: correction of the times, see `DateCorrection`. Players count samples, so the sound has no gaps: where half a
     frame is missing to this correction, a frame is left out or repeated.
@@ -35,6 +37,8 @@ class AudioTrackBuilder:
     _started: bool = field(init=False)
     _min_time: int = field(default=0, init=False)  # start of the video; earlier audio is dropped
     _cuts: deque[int] = field(default_factory=lambda: deque(maxlen=_MAX_CUTS), init=False)
+    # Of those cuts, the ones with which an epoch begins, and what begins it for this track.
+    _epochs: deque[tuple[int, Callable[[], None]]] = field(default_factory=deque, init=False)
     _waiting: deque[tuple[int, int, bytes]] = field(default_factory=lambda: deque(maxlen=_MAX_WAITING), init=False)
     _samples: list[Mp4Sample] = field(default_factory=list, init=False)
     _size: int = field(default=0, init=False)
@@ -62,8 +66,11 @@ class AudioTrackBuilder:
             time += length
         self._add_frame(time, length, payload, clock.resynced)
 
-    def cut(self, time: int) -> None:
-        """Notes that a video segment begins at `time`. Audio begins with the first call; earlier frames are dropped."""
+    def cut(self, time: int, begin_epoch: Callable[[], None] | None = None) -> None:
+        """Notes that a video segment begins at `time`. Audio begins with the first call; earlier frames are dropped.
+
+        begin_epoch: is called when the audio before `time` is complete, if an epoch begins with this segment.
+        """
         if not self._started:
             self._started = True
             self._min_time = time
@@ -71,6 +78,12 @@ class AudioTrackBuilder:
             for at, length, payload in waiting:
                 self._add_frame(at, length, payload, False)
             return
+        if begin_epoch is not None:
+            if self._end < time and len(self._epochs) < _MAX_CUTS:
+                self._epochs.append((time, begin_epoch))
+            else:
+                self.restart(time, last=True)
+                begin_epoch()
         if self._end < time:
             self._cuts.append(time)
         elif self.track.open:
@@ -83,8 +96,8 @@ class AudioTrackBuilder:
         last: whether the epoch of the open segment has ended.
         """
         if self.track.open:
-            self._end_segment(self._end, last=last)
-        self._cuts.clear()
+            self._end_segment(self._end, last=last or bool(self._epochs))
+        self._pass_cuts(time)
         self._min_time = time
 
     def finish(self) -> None:
@@ -104,7 +117,7 @@ class AudioTrackBuilder:
             self._begin_segment(time)
         elif (cuts and time >= cuts[0]) or (gap and self.segmenter.exceeds(time + length - track.start)):
             # After a gap: the cut is inside the gap, or the gap is too long for a segment.
-            self._end_segment(self._end)
+            self._end_segment(self._end, last=self._is_epoch_over(time))
             self._begin_segment(time)
             samples = self._samples
         elif samples and (gap or time + length - self._start > track.part_ticks or self._size > MAX_PART_BYTES):
@@ -122,9 +135,8 @@ class AudioTrackBuilder:
         else:
             ends = False
         if ends or self.segmenter.exceeds(end + length - track.start):
-            while cuts and cuts[0] <= end:
-                cuts.popleft()  # sound may step back behind the cut
-            self._end_segment(end)
+            self._end_segment(end, last=self._is_epoch_over(end))
+            self._pass_cuts(end)  # sound may step back behind the cut
         elif end + length - self._start > track.part_ticks:
             self._end_part(end)
 
@@ -153,10 +165,20 @@ class AudioTrackBuilder:
             self._size = sum([len(s.payload) for s in remaining])
 
     def _begin_segment(self, time: int) -> None:
-        cuts = self._cuts
+        self._pass_cuts(time)
+        self.track.open_segment(time, 0, slew=self._slewed)
+
+    def _is_epoch_over(self, time: int) -> bool:
+        epochs = self._epochs
+        return bool(epochs) and epochs[0][0] <= time
+
+    def _pass_cuts(self, time: int) -> None:
+        """Forgets the cuts up to `time`, and begins their epochs. No segment is open."""
+        cuts, epochs = self._cuts, self._epochs
         while cuts and cuts[0] <= time:
             cuts.popleft()
-        self.track.open_segment(time, 0, slew=self._slewed)
+        while epochs and epochs[0][0] <= time:
+            epochs.popleft()[1]()
 
     def _end_part(self, end: int) -> None:
         self.track.add_part(self._start, self._samples, end, True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from gateway.formats.mp4.reader import parse_fragments
+from gateway.formats.ts.reader import TsReader
 from gateway.media.track import Kind, Tracks
+from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import AUDIO
-from tests.support.segmented import Timetable, cmaf
+from tests.support.segmented import Timetable, cmaf, feed, ts
 
 
 def test_sound_that_steps_back_behind_a_boundary_stays_in_its_segment() -> None:
@@ -42,3 +46,31 @@ def test_low_rate_sound_in_pairs_with_one_timestamp_has_no_overlaps_and_whole_pa
         for fragment in parse_fragments(segment.body()):
             assert end in (None, fragment.base_decode_time)
             end = fragment.base_decode_time + sum(sample.duration for sample in fragment.samples)
+
+
+def received(packager: TsPackager | CmafPackager) -> list[bytes]:
+    """Returns the payloads of all frames of sound in the segments, in order."""
+    if isinstance(packager, CmafPackager):
+        fragments = [f for segment in packager._audio.window for f in parse_fragments(segment.body())]
+        return [sample.payload for fragment in fragments for sample in fragment.samples]
+    reader = TsReader()
+    units = reader.receive(b"".join([segment.body() for segment in packager.window])) + reader.finish()
+    return [unit.payload for unit in units if unit.track.kind is Kind.AUDIO]
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+@pytest.mark.parametrize("late", [0.2, 0.5, 1.5])
+@pytest.mark.parametrize("other", [{"clock_jump": 5.0}, {"pace": 20.0}], ids=["jump", "burst"])
+def test_sound_that_comes_after_its_pictures_is_whole_over_a_new_epoch(
+    make: Callable[..., TsPackager | CmafPackager], late: float, other: dict[str, float]
+) -> None:
+    packager = make(size=50)
+    table = Timetable(seconds=30, audio_late=late, **other)
+    feed(packager, table)
+    window = packager._audio.window if isinstance(packager, CmafPackager) else packager.window
+    assert window[-1].epoch >= 1
+    assert received(packager) == [unit.payload for unit in table.units() if unit.track.kind is Kind.AUDIO]
+    if isinstance(packager, CmafPackager):
+        for one, two in zip(packager._video.window, window, strict=True):
+            assert (one.number, one.epoch) == (two.number, two.epoch)
+            assert abs(one.time / one.clock - two.time / two.clock) < 0.03
