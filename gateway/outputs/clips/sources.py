@@ -353,11 +353,11 @@ def _reader_of(file: BinaryIO | None) -> Callable[[int, int], bytes]:
 
 
 def _gaps(segments: Sequence[SourcePiece], start: float, end: float) -> list[tuple[float, float]]:
-    """Returns the times of the range without segments."""
+    """Returns the times of the range without segments, but no pause of the push: then the next segment continues."""
     gaps: list[tuple[float, float]] = []
     at = start
     for piece in segments:
-        if piece.start - at > _MIN_GAP:
+        if piece.start - at > _MIN_GAP and piece.piece.discontinuity:
             gaps.append((at, piece.start))
         at = max(at, piece.end)
     if end - at > _MIN_GAP or not segments:

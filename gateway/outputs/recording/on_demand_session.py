@@ -33,6 +33,12 @@ _VERSION: Final = 3  # EXT-X-VERSION: EXTINF with fractions
 # between two steps correct a clock that is wrong by 500 ppm. So one segment that came late changes little.
 _DATE_STEP: Final = 0.4
 _DATE_INTERVAL: Final = 800.0
+# Seconds. If segments stay late by more than the first value for the second one, the push has paused, or a clock was
+# set: they have right dates at once. A link that only stalled catches up before. If they stay early, as after a jump of
+# the publisher's times, dates must still grow: each segment corrects a step.
+_MAX_OFF: Final = 1.0
+_OFF_FOR: Final = 10.0
+_MOST_OFF: Final = 64  # segments that are looked at for that; those of a damaged journal may be short
 _COMPACT_BYTES: Final = 1_000_000  # bytes
 _MAX_LINE: Final = 4096
 _MAX_ENTRIES: Final = 5_000_000
@@ -204,7 +210,7 @@ def _starts(entries: list[RecordedSegment]) -> Iterator[tuple[RecordedSegment, f
     """Yields each segment with its start (seconds since 1970), and whether the playlist has a date for it.
 
     Other segments begin where the previous one ends. A publisher's clock is never exact, so after some time a segment
-    has a date that is nearer to its arrival.
+    has a date that is nearer to its arrival. So has one from which on all are off.
     """
     start = since_date = 0.0
     for n, entry in enumerate(entries):
@@ -212,6 +218,8 @@ def _starts(entries: list[RecordedSegment]) -> Iterator[tuple[RecordedSegment, f
         is_dated = True
         if entry.discontinuity or not n:
             start = entry.wall_clock
+        elif abs(error) > _MAX_OFF and (lasting := _lasting_error(entries, n, start)):
+            start += max(lasting, -min(_DATE_STEP, entries[n - 1].seconds / 2))
         elif since_date >= _DATE_INTERVAL and abs(error) > _DATE_STEP:
             start += math.copysign(_DATE_STEP, error)
         else:
@@ -221,6 +229,22 @@ def _starts(entries: list[RecordedSegment]) -> Iterator[tuple[RecordedSegment, f
         yield entry, start, is_dated
         start += entry.seconds
         since_date += entry.seconds
+
+
+def _lasting_error(entries: list[RecordedSegment], first: int, start: float) -> float:
+    """Returns by how much the segments from `first` on are later than from `start` on, seconds; below 0: earlier.
+
+    Returns 0 if they are not off for long enough by nearly the same, or if this is not known yet.
+    """
+    at, errors = start, list[float]()
+    for entry in entries[first : first + _MOST_OFF]:
+        errors.append(entry.wall_clock - at)
+        if entry.discontinuity or abs(errors[-1]) <= _MAX_OFF or max(errors) - min(errors) > _MAX_OFF:
+            return 0.0
+        if at - start >= _OFF_FOR:
+            return min(errors)
+        at += entry.seconds
+    return 0.0
 
 
 def ready_event(start_ms: int, entries: list[RecordedSegment]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from gateway.formats.mp4.reader import find
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.outputs.clips.joiner import Joiner, JumpedTooFar
 from gateway.outputs.clips.movie_file import CannotJoin
+from gateway.outputs.recording.on_demand_session import RecordedSegment
+from gateway.outputs.recording.on_demand_session import pieces as session_pieces
 from tests.support.builders import AUDIO, VIDEO
 
 PICTURES = replace(VIDEO, timescale=90_000)
@@ -182,3 +184,40 @@ def test_random_pieces_give_one_growing_time_line(
     assert all(b - a <= 90_000 * 5 for a, b in pairwise(ticks))
     if video:
         assert ticks[0] < 100 or audio
+
+
+def minute(number: int) -> list[AccessUnit]:
+    """The pictures of a minute of a push, with their numbers in the push."""
+    return [
+        replace(unit, dts=unit.dts + number * 60 * 90_000, payload=(number * 1800 + n).to_bytes(4, "big"))
+        for n, unit in enumerate(pictures(1800))
+    ]
+
+
+@pytest.mark.parametrize("ppm", [200, -200])
+@pytest.mark.parametrize("pause", [0.0, 30.0])
+def test_a_clip_has_the_pictures_that_arrived_in_its_time_after_a_day_of_drift(ppm: int, pause: float) -> None:
+    """The push pauses for `pause` seconds an hour before the end of the day, and its times continue."""
+    minutes, paused = 24 * 60, 23 * 60
+
+    def arrival(media: float) -> float:
+        return media / (1 + ppm / 1e6) + (pause if media >= paused * 60 else 0.0)
+
+    entries = [RecordedSegment(n, 60.0, 188, not n, WALL + arrival(n * 60)) for n in range(minutes)]
+    found = session_pieces("c1", entries)
+    stepped = [n for n in range(1, minutes) if abs(found[n].start - found[n - 1].end) > 0.001]
+    apart = 0.1 + 1.0  # and a group of pictures
+    for number in (1, *stepped[:2], paused, stepped[-1], minutes - 2):
+        for begin, seconds in ((-3.0, 5.0), (10.2, 20.0), (0.1, 61.0)):
+            start = arrival(number * 60) + begin
+            parts = [
+                (found[n].start - WALL, n > 0 and found[n - 1].end - found[n].start > -0.5, minute(n))
+                for n in range(number - 1, min(number + 2, minutes))
+                if found[n].end - WALL > start and found[n].start - WALL < start + seconds
+            ]
+            shown = numbers(joined(start, start + seconds, *parts)[0])
+            arrivals = [arrival(n / 30) for n in shown]
+            assert shown == list(range(shown[0], shown[-1] + 1))
+            assert start - apart < arrivals[0] and arrivals[-1] < start + seconds + apart
+            assert arrival((shown[0] - 1) / 30) < start + apart
+            assert arrival((shown[-1] + 1) / 30) > start + seconds - apart

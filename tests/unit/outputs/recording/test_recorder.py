@@ -656,6 +656,24 @@ def test_a_segment_that_comes_late_hardly_moves_the_dates() -> None:
     assert max(abs(piece.start - 1.7e9 - n * 60) for n, piece in enumerate(found)) < 0.5
 
 
+@pytest.mark.parametrize(("seconds", "late"), [(60.0, 30.0), (60.0, 4000.0), (2.0, 30.0), (2.0, 1.5)])
+def test_dates_of_a_session_are_right_after_a_pause_of_the_push(seconds: float, late: float) -> None:
+    """The times of a push continue after a pause. So do they if this machine's clock is set."""
+    arrivals = [1.7e9 + n * seconds + (late if n >= 50 else 0.0) for n in range(100)]
+    entries = [replace(e, seconds=seconds) for e in segments_that_arrive(iter(arrivals))]
+    assert [piece.start for piece in on_demand_session.pieces("c1", entries)] == pytest.approx(arrivals)
+    assert playlist(entries).count("PROGRAM-DATE-TIME") == 2
+
+
+@pytest.mark.parametrize("seconds", [60.0, 2.0, 0.2])
+def test_dates_of_a_session_come_back_after_a_jump_of_the_publisher_and_grow(seconds: float) -> None:
+    arrivals = [1.7e9 + n * seconds - (5.0 if n >= 50 else 0.0) for n in range(200)]
+    entries = [replace(e, seconds=seconds) for e in segments_that_arrive(iter(arrivals))]
+    found = on_demand_session.pieces("c1", entries)
+    assert all(one.start < two.start and one.end - two.start < 0.5 for one, two in itertools.pairwise(found))
+    assert abs(found[140].start - arrivals[140]) <= 1
+
+
 async def test_captions_of_a_session_leave_with_its_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_demand_recording, "_TRIM_SECONDS", 0)
     monkeypatch.setattr(recording_output.time, "time", lambda: 1.7e9 + 60 + 600)
