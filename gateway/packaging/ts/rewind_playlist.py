@@ -18,7 +18,7 @@ from gateway.ports import media_keys
 
 _VERSION: Final = 9  # EXT-X-SKIP
 _SKIP_TARGETS: Final = 6  # §4.4.3.8: the Skip Boundary is at least six Target Durations
-_DATE_INTERVAL: Final = 8  # segments from one date to the next, except after a discontinuity
+_DATE_INTERVAL: Final = 8  # segments from one date to the next, except after a discontinuity or a jump of dates
 _BLOCK: Final = 64  # segments whose lines are written once
 _MAX_LENGTHS: Final = 256  # remembered lengths of playlists
 
@@ -108,7 +108,7 @@ class RewindPlaylist:
         history = self.history
         if number % _DATE_INTERVAL == 0 or number == self._oldest:
             return True
-        return number > history.first and history.epoch(number) != history.epoch(number - 1)
+        return number > history.first and not history.continues(number)
 
     def _skip_boundary(self, first: int, seconds: float) -> int:
         """Returns the number of the first segment that is not skipped."""

@@ -11,6 +11,7 @@ MAX_SEGMENTS: Final = 50_000  # of a channel: 28 hours of segments of 2 s, 32 by
 _TRIM: Final = 256  # segments after which old ones are dropped, because that moves all others
 UNKNOWN: Final = -(1 << 40)  # stands for an unknown decode time
 _UNITS: Final = 100_000  # a second in steps of 10 µs, as durations are printed
+_APART: Final = 0.1  # seconds between a date and the end of the segment before it; more is a jump
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,12 @@ class SegmentHistory:
     def epoch(self, number: int) -> int:
         """Returns the epoch of the segment with this number, which must exist."""
         return self._epochs[number - self.first]
+
+    def continues(self, number: int) -> bool:
+        """Whether a segment begins where the one before it ends, in its epoch. Both must exist."""
+        at, walls = number - self.first, self._walls
+        off = walls[at] - walls[at - 1] - self._durations[at - 1] / _UNITS
+        return self._epochs[at] == self._epochs[at - 1] and -_APART < off < _APART
 
     @property
     def end(self) -> int:

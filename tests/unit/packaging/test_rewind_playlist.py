@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
+from datetime import datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +100,20 @@ def test_a_delta_update_says_how_many_segments_it_skips() -> None:
     assert update.skipped == len(whole.segments) - len(update.segments) > 40
     assert [s.uri for s in update.segments] == [s.uri for s in whole.segments[update.skipped :]]
     assert not written(rewind, packager, 10, delta=True).skipped or len(whole.segments) > 10
+
+
+def test_dates_are_right_after_media_are_missing_and_after_a_pause_of_an_earlier_publish() -> None:
+    packager = rewinding()
+    feed(packager, Timetable(seconds=60, gop=(30,), pause=(20.3, 27.3), audio=None))
+    history = packager.history
+    assert history is not None
+    rewind = RewindPlaylist(history)
+    rewind.prepend(replace(p, wall=p.wall - 90 * (n >= 33)) for n, p in enumerate(reversed(pieces(60))))
+    date = 0.0
+    for number, segment in enumerate(written(rewind, packager, 3600).segments, history.first):
+        date = datetime.fromisoformat(segment.date).timestamp() if segment.date is not None else date
+        assert abs(date - history[number].wall) < 0.01
+        date += segment.duration
 
 
 def test_long_stored_pieces_make_the_target_duration_longer_only_where_they_are_listed() -> None:
