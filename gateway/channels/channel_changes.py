@@ -15,6 +15,7 @@ from gateway.channels.slate_pictures import check_pictures
 from gateway.channels.stores import ChannelStore, find_channel
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Event
+from gateway.ports.media_keys import is_poster
 from gateway.ports.stores import ObjectStore
 
 
@@ -76,25 +77,23 @@ class ChannelChanges:
         poster = before.poster if before is not None else ""
         channel = await self.store.update(id, changed)
         await self.follow(id, channel, channel_changed(channel, self.clock(), author, changed))
-        if poster != channel.poster:
-            await self._delete_poster(poster)
+        if poster not in ("", channel.poster):
+            with suppress(StoreUnavailable):  # then it stays until the channel is deleted
+                await self.objects.delete(poster)
         return channel
 
     async def delete(self, id: str, author: Mapping[str, str], *, media: bool) -> DeletedChannel:
-        """Deletes a channel with its poster, also if its row cannot be read.
+        """Deletes a channel with its posters, also if its row cannot be read.
 
         media: whether its media are to be deleted, which the caller begins.
         """
-        channel, now = (await self.store.get_many([id])).get(id), self.clock()
+        now = self.clock()
         deleted = await self.store.delete(id, now, media=media)
         await self.follow(id, None, channel_deleted(id, now, author, "delete" if media else "keep"))
-        await self._delete_poster(channel.poster if channel is not None else "")
+        with suppress(StoreUnavailable):  # then they stay, like kept media
+            stored = self.objects.list(f"{id}/poster/")  # because a row that cannot be read does not name its poster
+            await self.objects.delete_many([one.key async for one in stored if is_poster(one.key)])
         return deleted
-
-    async def _delete_poster(self, key: str) -> None:
-        if key:
-            with suppress(StoreUnavailable):  # then it stays, like kept media
-                await self.objects.delete(key)
 
     async def delete_media(self, deleted: DeletedChannel) -> None:
         """Stores the record of a deleted channel whose media are to be deleted too."""

@@ -159,13 +159,15 @@ class DynamoChannels(DynamoStore):
         if id != slug and await self._table.get(_key(slug)) is not None:
             raise SlugTaken(slug)
         item = await self._table.get(_key(_CLAIM + slug))
-        holder = item[_CHANNEL]["S"] if item is not None else id
+        holder = _holder(item) if item is not None else id
         put = self._table.request(
-            {"id": id, "holder": holder},
+            {"id": id, "holder": holder, "text": "S"},
             Item=_key(_CLAIM + slug) | {_CHANNEL: {"S": id}},
-            ConditionExpression="attribute_not_exists(id) OR #channel IN (:id, :holder)",
+            ConditionExpression=(
+                "attribute_not_exists(id) OR #channel IN (:id, :holder) OR NOT attribute_type(#channel, :text)"
+            ),
         )
-        if holder == id:
+        if holder in (id, ""):
             return [{"Put": put}]
         stored = await self._table.get(_key(holder))
         if stored is not None and stored.get(SLUG) == {"S": slug}:
@@ -177,7 +179,7 @@ class DynamoChannels(DynamoStore):
 
     async def _release(self, id: str, slug: str) -> Writes:
         item = await self._table.get(_key(_CLAIM + slug))
-        if item is None or item[_CHANNEL]["S"] != id:
+        if item is None or _holder(item) != id:
             return []
         key = _key(_CLAIM + slug)
         return [{"Delete": self._table.request({"id": id}, Key=key, ConditionExpression="#channel = :id")}]
@@ -185,6 +187,12 @@ class DynamoChannels(DynamoStore):
 
 def _key(id: str) -> dict[str, Any]:
     return {ID: {"S": id}}
+
+
+def _holder(claim: Mapping[str, Any]) -> str:
+    """Returns the id of the channel that has a slug; "" if the claim is damaged. Then another may take it."""
+    id: str = claim.get(_CHANNEL, {}).get("S", "")
+    return id
 
 
 def _channel(item: Mapping[str, Any]) -> Channel:

@@ -33,6 +33,7 @@ _OPEN_AGAIN: Final = 30.0  # seconds after which a file that could not be used i
 # Seconds for an operation and its wait for earlier ones. An unavailable store must be detected within 8 s, and the
 # caller needs the remaining time.
 _TIMEOUT: Final = 6.0
+_NO_TEXT: Final = "\N{REPLACEMENT CHARACTER}"  # in place of a stored text that is not UTF-8
 
 
 class Database(SqlStore):
@@ -58,6 +59,7 @@ class Database(SqlStore):
         await asyncio.to_thread(self._make_file)
         try:
             self._database = await aiosqlite.connect(self._path, timeout=_LOCK_WAIT, isolation_level=None)
+            self._database.text_factory = _text
             await self._prepare_with_retries(self._database)
         except sqlite3.Error as e:
             await self._close()
@@ -206,6 +208,14 @@ class Database(SqlStore):
             raise StoreUnavailable(f"the database {self._path} does not answer") from None
         except sqlite3.Error as e:
             raise StoreUnavailable(f"the database {self._path} is not available: {e}") from e
+
+
+def _text(stored: bytes) -> str:
+    """Returns a stored text. An error here would stop the whole query, and leave it open: then no write succeeds."""
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return _NO_TEXT
 
 
 async def _scalar(database: aiosqlite.Connection, statement: str) -> Any:

@@ -46,7 +46,7 @@ WHERE channel_list.id = json_extract(value, '$[0]') AND changed = json_extract(v
     NUMBER = "rowid"
 
     async def _rename(self, id: str, item: str, new_id: str, new_item: str) -> bool:
-        statement = "UPDATE OR REPLACE channels SET id = ?, item = ? WHERE id = ? AND item = ?"
+        statement = "UPDATE OR REPLACE channels SET id = ?, item = ? WHERE id = ? AND ? IN (item, '')"
         return bool(await self.write(statement, new_id, new_item, id, item))
 
 

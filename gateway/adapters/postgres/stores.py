@@ -58,7 +58,7 @@ WHERE channel_list.id = value->>0 AND changed = (value->>1)::bigint
 
     async def _rename(self, id: str, item: str, new_id: str, new_item: str) -> bool:
         statement = """
-WITH gone AS (DELETE FROM channels WHERE id = ? AND item = ? RETURNING id)
+WITH gone AS (DELETE FROM channels WHERE id = ? AND ? IN (item, '') RETURNING id)
 INSERT INTO channels (id, item) SELECT ?, ? FROM gone ON CONFLICT (id) DO UPDATE SET item = excluded.item
 """
         return bool(await self.write(statement, id, item, new_id, new_item))

@@ -118,12 +118,13 @@ class ChannelRows(SqlStore):
             await self._check_slug(id, slug)
 
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
-        # One statement replaces the row with the deleted record, if the row is unchanged.
+        # One statement replaces the row with the deleted record, if the row is unchanged. One that cannot be read is
+        # not compared: it may be no text.
         while True:
             old = await self._item(id)
             channel = read_rows_by_key("channel", _channel, [(id, (id, old))])[id]
             deleted = DeletedChannel.of(id, channel, now, media=media)
-            if await self._rename(id, old, _DELETED + id, to_json(deleted.item)):
+            if await self._rename(id, "" if channel is None else old, _DELETED + id, to_json(deleted.item)):
                 return deleted
 
     async def get_deleted(self, id: str) -> DeletedChannel:
@@ -154,7 +155,10 @@ class ChannelRows(SqlStore):
 
     @abstractmethod
     async def _rename(self, id: str, item: str, new_id: str, new_item: str) -> bool:
-        """Replaces the row with this id and item, and a row with the new id. Returns False if the row has changed."""
+        """Replaces the row with this id and item, and a row with the new id. Returns False if the row has changed.
+
+        item: "": any.
+        """
 
     async def _write(self, statement: str, values: tuple[str, ...], id: str, slug: str) -> int:
         """Runs a statement whose condition `{}` is that no other channel has the slug. slug: "": any channel may."""
@@ -180,9 +184,11 @@ class ChannelRows(SqlStore):
         return str(rows[0][0])
 
 
-def _channel(row: tuple[str, str]) -> Channel:
+def _channel(row: tuple[str, str | bytes]) -> Channel:
     """Returns the channel of an id and an item. Raises ValueError, RecursionError."""
     id, text = row
+    if isinstance(text, bytes):  # a BLOB of SQLite; no condition of a statement finds it equal to a text
+        raise ValueError("it is no text")
     item = read_object(text)
     if item.get(ID) != id:
         raise ValueError("its field `id` is missing, or another one")

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 import structlog
 
+from gateway.adapters.aws.channels import DynamoChannels
 from gateway.adapters.aws.registry import DynamoRegistry
 from gateway.adapters.local.objects import LocalObjects
 from gateway.adapters.local.stores import SqliteChannels, SqliteConsole, SqliteEvents, SqliteFilms, SqliteJobs
@@ -27,6 +28,7 @@ from gateway.adapters.postgres.stores import (
 from gateway.adapters.stores import open_aws
 from gateway.channels.channel_changes import ChangeEffects, ChannelChanges
 from gateway.channels.channel_list import ChannelQuery
+from gateway.channels.deleted_channel import RECORD_FIELDS
 from gateway.channels.fields import invalid_protection_fields
 from gateway.lib.attempt_limiter import Attempt
 from gateway.ports import stored_rows
@@ -37,7 +39,7 @@ from gateway.ports.films import FilmState
 from gateway.ports.nodes import Node, NodeRole
 from gateway.ports.stores import EventQuery
 from gateway.ports.users import ADMINISTRATOR, Users
-from tests.integration.adapters.conftest import SESSIONS
+from tests.integration.adapters.conftest import SESSIONS, TABLE
 from tests.support.postgres import Postgres
 
 NOW = 1_790_000_000
@@ -80,13 +82,23 @@ async def tables(engine: str, tmp_path: Path, request: pytest.FixtureRequest) ->
             await store.__aexit__(None, None, None)
 
 
+async def damage(channels: Any) -> list[str]:
+    """Stores channels that cannot be read. Returns their ids."""
+    values: list[tuple[str, str | bytes]] = [("?", text) for text in TEXTS]
+    if isinstance(channels, SqliteChannels):  # its columns also take bytes, and texts that are not UTF-8
+        values += [("?", b'{"id": "c9"}'), ("CAST(? AS TEXT)", b'{"id": "c10", "videoname": "caf\xe9"}')]
+    for number, (mark, text) in enumerate(values):
+        await channels.write(f"INSERT INTO channels (id, item) VALUES (?, {mark})", f"c{number}", text)
+    return [f"c{number}" for number in range(len(values))]
+
+
 async def test_damaged_channels_leave_lists_slugs_and_the_others_alone(
     tables: dict[str, Any],
 ) -> None:
     channels = tables["channels"]
     await channels.add({"id": "good", "videoname": "Good", "outdate": "2099-01-01", "slug": "stage"})
+    await damage(channels)
     for number, text in enumerate(TEXTS):
-        await channels.write("INSERT INTO channels (id, item) VALUES (?, ?)", f"c{number}", text)
         await channels.write("INSERT INTO channels (id, item) VALUES (?, ?)", f"deleted/c{number}", text)
     with structlog.testing.capture_logs() as logs:
         for _ in range(2):
@@ -112,22 +124,41 @@ async def test_damaged_channels_leave_lists_slugs_and_the_others_alone(
 
 async def test_a_damaged_channel_is_deleted_and_nobody_plays_its_media(tables: dict[str, Any], tmp_path: Path) -> None:
     channels = tables["channels"]
-    for number, text in enumerate(TEXTS):
-        await channels.write("INSERT INTO channels (id, item) VALUES (?, ?)", f"c{number}", text)
+    ids = await damage(channels)
     recorded: list[Event] = []
 
     async def record(event: Event) -> None:
         recorded.append(event)
 
     changes = ChannelChanges(channels, LocalObjects(tmp_path / "objects"), ChangeEffects(record), lambda: NOW)
-    for number in range(len(TEXTS)):
-        id = f"c{number}"
+    for id in ids:
         deleted = await changes.delete(id, {}, media=False)
         assert invalid_protection_fields(deleted.item), "invalid protection: nobody may play"
         assert (await channels.get_deleted(id)).item == deleted.item
         with pytest.raises(NoSuchChannel):
             await channels.get(id)
-    assert [event.channel for event in recorded] == [f"c{number}" for number in range(len(TEXTS))]
+    assert [event.channel for event in recorded] == ids
+
+
+ODD_VALUES: list[dict[str, Any]] = [
+    {"B": b"\xff"}, {"BS": [b"a"]}, {"NS": ["1", "2.5"]}, {"SS": ["a"]}, {"NULL": True}, {"N": "1E+125"},
+    {"M": {"a": {"L": [{"B": b"\0"}]}}}, {"BOOL": False}, {"S": ""},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: str(next(iter(value))))
+async def test_a_channel_with_values_of_any_kind_in_dynamodb_is_deleted(aws: str, value: dict[str, Any]) -> None:
+    item = dict.fromkeys((*RECORD_FIELDS, "key", "outdate", "inputs", "oldSlugs", "poster"), value)
+    async with open_aws("this test") as session:
+        channels = DynamoChannels(session, TABLE)
+        await channels._table.call("put_item", Item={"id": {"S": "c1"}, "slug": {"S": "stage"}, **item})
+        await channels._table.call("put_item", Item={"id": {"S": "slug/stage"}, "channel": value})
+        assert [one.id for one in await channels.list()] == ["c1"]
+        deleted = await channels.delete("c1", NOW)
+        assert (await channels.get_deleted("c1")).item == deleted.item
+        with pytest.raises(NoSuchChannel):
+            await channels.get("c1")
+        await channels.add({"id": "c2", "slug": "stage"})
 
 
 @pytest.mark.parametrize("title", ["a\0b", "\ud800", "\udfff\ud800", "😀", "\\u0000", "\\\\u0000\0"])

@@ -79,11 +79,15 @@ class Way:
 
 @dataclass(frozen=True)
 class Node:
-    """The gateway that gets the pushes, the ways to change its channels, and other nodes with viewers."""
+    """The gateway that gets the pushes, the ways to change its channels, and other nodes with viewers.
+
+    damage: makes the row of a channel unreadable.
+    """
 
     holder: Gateway
     ways: Mapping[str, Way]
     others: Sequence[Gateway] = ()
+    damage: Callable[[str], None] | None = None
 
 
 StartNode: TypeAlias = Callable[[str], Node]
@@ -156,7 +160,13 @@ def sqlite_row(gateway: Gateway) -> Way:
 def alone(folder: Path, request: pytest.FixtureRequest) -> Iterator[Node]:
     with started(folder, 1, SHARED) as (gateway,):
         ways = {"API": by_api(gateway), "command": by_command(data_of(gateway)), "SQL": sqlite_row(gateway)}
-        yield Node(gateway, ways)
+
+        def damage(id: str) -> None:
+            with contextlib.closing(sqlite3.connect(gateway.data / "millrace.db", timeout=10)) as database, database:
+                latin = json.dumps({"id": id, "videoname": "café"}, ensure_ascii=False).encode("latin-1")
+                database.execute("UPDATE channels SET item = CAST(? AS TEXT) WHERE id = ?", (latin, id))
+
+        yield Node(gateway, ways, damage=damage)
 
 
 @contextlib.contextmanager
@@ -187,7 +197,8 @@ def postgres_fleet(folder: Path, request: pytest.FixtureRequest) -> Iterator[Nod
             until(lambda: len(other.api("GET", "/nodes").json()) == 3, "the nodes know each other")
             command = by_command({**settings, "MILLRACE_DATA": str(other.data)})
             ways = {"another node": by_api(other), "command": command, "SQL": by_store(write)}
-            yield Node(holder, ways, (other, edge))
+            rename = "UPDATE channels SET item = 'nonsense' WHERE id = '{}'"
+            yield Node(holder, ways, (other, edge), lambda id: server.sql(rename.format(id), url.rpartition("/")[2]))
         finally:
             end(edge)
 
@@ -247,6 +258,10 @@ EACH_TIME = (
     ("DynamoDB", "console of AWS"),
 )
 CHANGES = [way if way in EACH_TIME else pytest.param(way, marks=pytest.mark.nightly) for way in WAYS]
+DELETIONS = [
+    *(("one gateway", way) for way in ("API", "command")),
+    *(pytest.param(("PostgreSQL", way), marks=pytest.mark.nightly) for way in ("another node", "command")),
+]
 
 
 @pytest.fixture(scope="module")
@@ -469,3 +484,24 @@ def test_a_row_that_is_no_channel_stops_neither_its_stream_nor_the_changes_of_ot
             until(lambda: http("HEAD", other.url("live.flv")).status == 403, "the other is closed", SECONDS)
             assert goes_on.running and http("GET", broken.url("live.m3u8")).status == 200
             assert gateway.log.count("it cannot be read") == 1
+
+
+@pytest.mark.parametrize("way", DELETIONS, ids=", ".join)
+def test_the_deletion_of_a_row_that_cannot_be_read_has_all_effects(
+    started_nodes: StartNode, way: tuple[str, str]
+) -> None:
+    node = started_nodes(way[0])
+    channel = node.holder.channel(isCMAF=False)
+    with push(FILM, channel.push, loop=True) as program:
+        channel.wait_playable("live.m3u8")
+        with FlvViewer(channel.url("live.flv")) as viewer:
+            until(lambda: viewer.pictures, "somebody watches")
+            assert node.damage is not None
+            node.damage(channel.id)
+            node.ways[way[1]].delete(channel)
+            live = Live(channel, program, viewer, time.monotonic(), node.ways[way[1]])
+            live.until(lambda: not program.running and viewer.ended, "push and viewer are ended")
+    with push(FILM, channel.push) as refused:
+        refused.process.wait(at_most(20))
+    assert node.holder.api("GET", f"/videostream/{channel.id}").status == 404
+    assert [event["by"] for event in live.events("channel.deleted")] == [live.way.by]

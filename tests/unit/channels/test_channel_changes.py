@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,9 +15,11 @@ from gateway.channels.channel_changes import ChangeEffects, ChannelChanges
 from gateway.channels.inputs import stored_inputs
 from gateway.ports.errors import ChannelExists, InvalidField, NoSuchChannel, NoSuchObject, StoreUnavailable
 from gateway.ports.events import Event
+from gateway.ports.stores import Object
 
 AUTHOR = {"by": "somebody"}
-ITEM = {"id": "c1", "videoname": "stage", "poster": "c1/poster/0123456789abcdef.jpg"}
+POSTER = "c1/poster/0123456789abcdef.jpg"
+ITEM = {"id": "c1", "videoname": "stage", "poster": POSTER}
 
 
 class Objects:
@@ -30,6 +33,15 @@ class Objects:
         if self.away:
             raise StoreUnavailable("away")
         self.deleted.append(key)
+
+    async def list(self, prefix: str) -> AsyncIterator[Object]:
+        for key in (POSTER, "c1/poster/film.mp4", "c2/poster/0123456789abcdef.jpg"):
+            if key.startswith(prefix):
+                yield Object(key, 5, 1.0)
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            await self.delete(key)
 
     async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
         raise NoSuchObject(key)
@@ -126,8 +138,9 @@ async def test_the_file_of_a_replaced_poster_is_deleted(followed: Followed) -> N
 
 
 @pytest.mark.parametrize("media", [False, True])
-async def test_a_deletion_ends_streams_and_deletes_the_poster(followed: Followed, media: bool) -> None:
-    await followed.store.add(ITEM)
+@pytest.mark.parametrize("row", [json.dumps(ITEM), "nonsense"], ids=["readable", "damaged"])
+async def test_a_deletion_ends_streams_and_deletes_the_poster(followed: Followed, media: bool, row: str) -> None:
+    await followed.store.write("INSERT INTO channels VALUES ('c1', ?)", row)
     deleted = await followed.changes.delete("c1", AUTHOR, media=media)
     assert deleted == await followed.store.get_deleted("c1") and deleted.deletes_media is media
     assert followed.steps == [("caches", "c1"), ("streams", "c1", None), ("nodes", "c1"), ("event", "channel.deleted")]
