@@ -84,7 +84,7 @@ async def update(request: web.Request) -> web.Response:
 
     The change applies to its live streams: outputs, protection, expiry. A running push continues even after a new key.
     """
-    return await _change(request, await json_object(request))
+    return await answer_with(request, await change(request, await json_object(request)))
 
 
 @operation(schemas.Channel, body=console_schemas.RelayChanges, statuses=(413,))
@@ -102,13 +102,13 @@ async def set_relay(request: web.Request) -> web.Response:
         for target in relay_urls.targets(relay_urls.restore_masked(body.get("relayURL"), before)) or ():
             if relay_urls.is_ivs_channel(target) and target not in stored:
                 return refusal(403, "only an administrator may add an Amazon IVS channel", field="relayURL")
-    return await _change(request, body)
+    return await answer_with(request, await change(request, body))
 
 
 @operation(schemas.Channel, body=console_schemas.AboutChanges, statuses=(413,))
 async def set_about(request: web.Request) -> web.Response:
     """Change only the title and the description of a channel."""
-    return await _change(request, await _only(request, _ABOUT_FIELDS))
+    return await answer_with(request, await change(request, await _only(request, _ABOUT_FIELDS)))
 
 
 async def _only(request: web.Request, fields: Sequence[str]) -> dict[str, Any]:
@@ -120,12 +120,13 @@ async def _only(request: web.Request, fields: Sequence[str]) -> dict[str, Any]:
     return body
 
 
-async def _change(request: web.Request, body: dict[str, Any]) -> web.Response:
+async def change(request: web.Request, body: dict[str, Any]) -> Channel:
+    """Changes fields of the channel in the path, and returns it. Raises NoSuchChannel, InvalidField, TooLarge."""
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     if changed := changes(channel, body, context.secrets, context.limits.item):
         channel = await context.changes.update(channel.id, changed, author(request))
-    return await answer_with(request, channel)
+    return channel
 
 
 @operation(schemas.Deleted, query=DELETE_QUERY)

@@ -8,7 +8,7 @@ from aiohttp import web
 from gateway.api import session_schemas
 from gateway.api.answers import Conflict, Missing, answer
 from gateway.api.body import json_array
-from gateway.api.channels import author, stored_channel
+from gateway.api.channels import change, stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.presenter import Presenter
 from gateway.api.route import operation
@@ -19,8 +19,6 @@ from gateway.channels.inputs import (
     InputSpec,
     backup_subject,
     masked_address,
-    parse_inputs,
-    restore_addresses,
     stored_inputs,
 )
 from gateway.inputs.channel_input import InputState
@@ -45,13 +43,7 @@ async def update(request: web.Request) -> web.Response:
     It applies at once, also while the channel is live.
     """
     body = await json_array(request)
-    context, channel = request.app[CONTEXT], await stored_channel(request)
-    before = stored_inputs(channel.item)
-    specs = parse_inputs(restore_addresses(body, before))
-    if specs != before:
-        changed = {FIELD: [spec.stored() for spec in specs]}
-        channel = await context.changes.update(channel.id, changed, author(request))
-    return await _answer_inputs(request, channel)
+    return await _answer_inputs(request, await change(request, {FIELD: body}))
 
 
 @operation(list[session_schemas.Input], statuses=(409,))

@@ -65,7 +65,7 @@ class Channel:
     def key(self) -> str:
         """The stored stream key `<expiry>-<hash>`, the only key that may push; "" if the item has none."""
         value = self.item.get(KEY)
-        return value if isinstance(value, str) else ""
+        return value if isinstance(value, str) and is_storable(value) else ""
 
     @property
     def expires(self) -> int:
@@ -250,6 +250,8 @@ def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int, id:
         fields.check(name, value)
     if relay_urls.MASK in json.dumps(sent.get("relayURL")):
         raise InvalidField("relayURL", "a masked address is not allowed: the channel has no stored address")
+    if inputs.FIELD in sent:
+        sent[inputs.FIELD] = inputs.to_store(sent[inputs.FIELD])
     id = id or str(uuid.uuid4())
     own = {ID: id, KEY: secrets.sign(id, expires), TIME_STAMP: int(now) + _TIME_STAMP_OFFSET}
     item = {**own, **_NEW_CHANNEL_VALUES, **sent}
@@ -283,7 +285,7 @@ def changes(
         if "relayOff" not in sent and (off := fields.read("relayOff", channel.item, fields.RELAY_OFF)):
             sent["relayOff"] = relay_urls.moved(off, channel.item.get("relayURL"), sent["relayURL"])
     if inputs.FIELD in sent:
-        sent[inputs.FIELD] = inputs.restore_addresses(sent[inputs.FIELD], inputs.stored_inputs(channel.item))
+        sent[inputs.FIELD] = inputs.to_store(sent[inputs.FIELD], channel.item.get(inputs.FIELD))
     old = channel.item
     changed = {name: new for name, new in sent.items() if name not in old or not _is_equal(old[name], new)}
     for name, value in changed.items():
@@ -355,6 +357,6 @@ def _check_value(name: str, value: Any, depth: int) -> None:
 
 
 def _check_size(item: Item, limit: int) -> None:
-    size = len(json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode())
+    size = len(json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
     if limit and size > limit:
         raise TooLarge(size, limit)

@@ -279,6 +279,19 @@ def masked_list(value: Any) -> Any:
     ]
 
 
+def to_store(sent: Any, stored: Any = None) -> Any:
+    """Returns a list from a client as it is stored. This is the same for all ways to change a channel.
+
+    stored: the present list. If the client sends it back, it is returned, even if it is invalid. Masked addresses are
+    replaced by the stored ones, and members that the API computes are left out. Raises InvalidField.
+    """
+    if sent is None:
+        return None
+    if sent == masked_list(stored):
+        return stored
+    return [spec.stored() for spec in parse_inputs(restore_addresses(sent, stored_inputs({FIELD: stored})))]
+
+
 def restore_addresses(value: Any, stored: Sequence[InputSpec]) -> Any:
     """Returns a list from a client with each masked address replaced by the stored one. Raises InvalidField."""
     if not isinstance(value, list):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
+import os
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from gateway.formats.flv.tag import TrackStart
 from gateway.media.track import AccessUnit, Codec, Kind
+from tests.support import command_line
 from tests.support.clients import Program, new_ffmpeg, pull, push, so_far, take_of, until
 from tests.support.fleet import sharing
 from tests.support.flv_reader import FlvFileDemuxer
@@ -183,23 +186,83 @@ def test_inputs_at_two_nodes_belong_to_one_channel(tmp_path: Path) -> None:
                 assert again.running
 
 
-def test_invalid_input_lists_are_refused_with_a_reason(gateway: Gateway) -> None:
+# ---- one rule for all ways to store a list ----
+
+
+def by_list(channel: Channel, inputs: Any) -> tuple[Any, str]:
+    """Returns the stored list and no error, or why it was refused."""
+    reply = channel.gateway.api("PUT", f"/videostream/{channel.id}/inputs", inputs)
+    return stored_list(channel), "" if reply.status == 200 else reply.text
+
+
+def by_channel(channel: Channel, inputs: Any) -> tuple[Any, str]:
+    reply = channel.gateway.api("PUT", f"/videostream/{channel.id}", {"inputs": inputs})
+    return stored_list(channel), "" if reply.status == 200 else reply.text
+
+
+def by_creation(channel: Channel, inputs: Any) -> tuple[Any, str]:
+    reply = channel.gateway.api("POST", "/videostream", {"outdate": "never", "inputs": inputs})
+    return reply.json().get("inputs"), "" if reply.status == 200 else reply.text
+
+
+def by_command(channel: Channel, inputs: Any) -> tuple[Any, str]:
+    return run_command("update", channel, inputs)
+
+
+def by_new_command(channel: Channel, inputs: Any) -> tuple[Any, str]:
+    return run_command("create", channel, inputs)
+
+
+def run_command(name: str, channel: Channel, inputs: Any) -> tuple[Any, str]:
+    env = {**os.environ, "MILLRACE_DATA": str(channel.gateway.data)}
+    arguments = ["channel", name, *([channel.id] if name == "update" else []), "--json"]
+    done = command_line.run(*arguments, "--field", f"inputs={json.dumps(inputs)}", env=env, folder=channel.gateway.data)
+    return (json.loads(done.stdout).get("inputs") if done.stdout else None), done.stderr
+
+
+def stored_list(channel: Channel) -> Any:
+    return channel.gateway.api("GET", f"/videostream/{channel.id}").json().get("inputs")
+
+
+WAYS = {"list": by_list, "channel": by_channel, "creation": by_creation, "command": by_command, "new": by_new_command}
+REFUSED: list[tuple[Any, str]] = [
+    ({"kind": "push"}, "expected"),
+    ([{"kind": "pulse"}], "the kind of an input is"),
+    ([{"kind": "push"}, {"kind": "push", "name": "two"}], "one push"),
+    ([{"kind": "backup", "name": "main"}], "only the push can be called main"),
+    ([{"kind": "backup", "name": "a"}, {"kind": "slate", "name": "a"}], "two inputs are called a"),
+    ([{"kind": "backup", "name": "a b"}], "the name of an input has"),
+    ([{"kind": "pull", "url": "file:///etc/passwd"}], "the address of a pull"),
+    ([{"kind": "pull", "url": "rtsp://********@a/x"}], "the masked address matches no stored address"),
+    ([{"kind": "playlist", "items": ["../../secret"]}], "no key of the store"),
+    ([{"kind": "playlist"}], "has no items"),
+    ([{"kind": "playlist", "items": ["a" * 900] * 1000}], "bytes"),
+    ([{"kind": "slate", "picture": "ftp://example.com/a.png"}], "a picture is"),
+    ([{"kind": "slate", "picture": "Back soon"}], "the key of a picture or film in the store, or an address"),
+    ([{"kind": "backup", "surprise": 1}], "no member 'surprise'"),
+    ([{"kind": "backup", "name": str(n)} for n in range(9)], "at most 8 inputs"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_refuses_the_same_lists_with_a_reason(gateway: Gateway, way: str) -> None:
     channel = gateway.channel()
-    for bad in (
-        {"kind": "push"},
-        [{"kind": "pulse"}],
-        [{"kind": "push"}, {"kind": "push", "name": "two"}],
-        [{"kind": "backup", "name": "a b"}],
-        [{"kind": "pull", "url": "file:///etc/passwd"}],
-        [{"kind": "playlist", "items": ["../../secret"]}],
-        [{"kind": "playlist"}],
-        [{"kind": "slate", "picture": "ftp://example.com/a.png"}],
-        [{"kind": "backup", "surprise": 1}],
-        [{"kind": "backup", "name": str(n)} for n in range(9)],
-    ):
-        reply = channel.gateway.api("PUT", f"/videostream/{channel.id}/inputs", bad)
-        assert (reply.status, bool(reply.json()["error"])) == (400, True), bad
-    for path, body in (("/inputs", [slate := {"kind": "slate", "picture": "Back soon"}]), ("", {"inputs": [slate]})):
-        reply = channel.gateway.api("PUT", f"/videostream/{channel.id}{path}", body)
-        assert (reply.status, reply.json()["field"]) == (400, "picture")
+    for inputs, reason in REFUSED:
+        if "command" in WAYS[way].__name__ and len(json.dumps(inputs)) > 100_000:
+            continue  # longer than an argument may be
+        assert reason in WAYS[way](channel, inputs)[1], (inputs, reason)
     assert [entry["name"] for entry in inputs_of(channel).values()] == ["main"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_stores_the_same_list_in_any_order(gateway: Gateway, way: str) -> None:
+    """What the API computes is not stored, and a list without a push gets one as its first input."""
+    shown = {"state": "off", "error": None, "taken": False, "key": "secret", "pushUrl": "rtmp://a/b", "pushUrls": {}}
+    slate = {"name": "card", "kind": "slate", "picture": "", "text": "Soon", "always": True}
+    main, van = {"name": "main", "kind": "push"}, {"name": "van", "kind": "backup"}
+    for sent, kept in (
+        ([van | shown], [main, van]),
+        ([slate, van, main | shown], [slate, van, main]),
+        ([{"kind": "slate", "text": "Soon", "always": "true", "name": "card"}], [main, slate]),
+    ):
+        assert WAYS[way](gateway.channel(), sent) == (kept, "")

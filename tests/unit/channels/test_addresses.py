@@ -32,6 +32,10 @@ def present(shown, domains=NONE, **protection):
     return Presenter(addresses(domains), SECRETS, **protection).present(shown, NOW)
 
 
+def test_a_stored_key_that_is_no_unicode_breaks_no_list():
+    assert present(channel(key="\ud800"))["obsKey"] == "c1?sign="
+
+
 def test_without_domains_the_open_ports_are_shown():
     shown = present(channel(isHls=True, isCMAF=True, isCodec=True, sd=True))
     key = channel().key

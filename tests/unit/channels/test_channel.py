@@ -431,3 +431,9 @@ class TestReading:
         )
         assert stored(refererAllow=[]).referer_allow == ()
         assert stored(refererAllow=None).referer_allow is None
+
+
+@pytest.mark.parametrize("name", ["videoname", "key", "x"])
+def test_a_channel_with_a_text_that_is_no_unicode_can_be_changed(name):
+    """Earlier versions accepted such texts."""
+    assert changes(Channel({"id": "c1", name: "\ud800"}), {"slug": "stage"}, SECRETS, LIMIT)["slug"] == "stage"

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.channels.inputs import Below, InputKind, masked_list, parse_inputs, restore_addresses
+from gateway.channels.channel import Channel, changes
+from gateway.channels.inputs import (
+    MAIN_INPUT,
+    ONLY_MAIN,
+    Below,
+    InputKind,
+    masked_list,
+    parse_inputs,
+    push_input,
+    restore_addresses,
+    stored_inputs,
+)
 from gateway.channels.playlist_items import PlaylistItem
+from gateway.channels.stream_key import SigningSecrets
 from gateway.ports.errors import InvalidField
 
 
@@ -112,3 +124,26 @@ def test_a_slate_has_no_such_rule_and_without_it_nothing_is_stored(below: object
 def test_an_invalid_rule_for_thin_links_is_refused_with_a_reason(below: object) -> None:
     with pytest.raises(InvalidField, match="below"):
         parse_inputs([{"kind": "push", "below": below}])
+
+
+VAN = {"name": "van", "kind": "backup"}
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        *("[]", 5, {"kind": "push"}, [None], [[]], [{}], [{"kind": []}], [VAN, VAN], [VAN, {"kind": "future"}]),
+        [VAN, {"kind": "pull", "url": "rtsp://user:password@[::1"}],
+        [VAN, {"kind": "push", "name": "a"}, {"kind": "push", "name": "b"}],
+        [VAN, {"kind": "pull", "url": 5}, {"kind": "pull", "url": "rtsp://user:password@camera/1", "later": 1}],
+    ],
+)
+def test_a_stored_list_that_breaks_the_rules_counts_as_the_push_alone_and_can_be_sent_back(stored: object) -> None:
+    """Another program or version wrote it. Clients send back complete channels, so it must not refuse other changes."""
+    channel, secrets = Channel({"id": "c1", "inputs": stored}), SigningSecrets("secret")
+    assert stored_inputs(channel.item) == ONLY_MAIN
+    assert push_input(channel.item, "") == MAIN_INPUT and push_input(channel.item, "van") is None
+    shown = masked_list(stored)
+    assert "password" not in str(shown)
+    assert changes(channel, {"inputs": shown, "videoname": "x"}, secrets, 0) == {"videoname": "x"}
+    assert changes(channel, {"inputs": [VAN]}, secrets, 0) == {"inputs": [MAIN_INPUT.stored(), VAN]}
