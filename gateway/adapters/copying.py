@@ -167,12 +167,13 @@ class _Channels:
             try:
                 await stores.channels.add(record.stored)
             except ChannelExists:
-                present = (await stores.channels.get(record.key)).item
-                if present.keys() - record.stored.keys():  # fields cannot be removed
+                present = (await stores.channels.get_many([record.key])).get(record.key)
+                # Fields cannot be removed, and nothing can be changed in a row that cannot be read.
+                if present is None or present.item.keys() - record.stored.keys():
                     await stores.channels.delete(record.key, 0)
                     await stores.channels.remove_deleted(record.key)
                     await stores.channels.add(record.stored)
-                elif present != record.stored:
+                elif present.item != record.stored:
                     await stores.channels.update(record.key, record.stored)
 
 

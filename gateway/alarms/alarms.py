@@ -29,6 +29,7 @@ from gateway.channels.expiry import date_text
 from gateway.channels.stores import StoredChannels
 from gateway.lib.places import Places
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
+from gateway.ports.stored_rows import read_row, read_rows
 from gateway.ports.stores import ConsoleStore, StoreChanges
 
 log = structlog.get_logger(__name__)
@@ -76,12 +77,8 @@ class Alarms:
     # ---- rules ----
 
     async def rules(self) -> StoredRules:
-        """Returns the stored rules, and uses them from now on. Raises StoreUnavailable."""
-        value = await self._store.get(*RULES)
-        try:
-            self.stored = StoredRules.of(value)
-        except (ValueError, KeyError, TypeError):  # another version wrote them
-            raise StoreUnavailable("the stored rules of the alarms cannot be read") from None
+        """Returns the stored rules, and uses them from now on. Raises StoreUnavailable, UnreadableRow."""
+        self.stored = read_row("rules of the", RULES[0], StoredRules.of, await self._store.get(*RULES))
         self._has_rules = True
         return self.stored
 
@@ -177,10 +174,9 @@ class Alarms:
         due = tuple(prefix for prefix, at in self._settling.items() if at <= time.monotonic())
         if not due:
             return
-        for value in (await self._store.list(TOLD)).values():
-            fault = _fault(value)
+        for rule, fault in read_rows("told alarm", _told, (await self._store.list(TOLD)).items()):
             if fault.key.startswith(due):
-                self._told.setdefault((str(value["rule"]), fault.key), fault)
+                self._told.setdefault((rule, fault.key), fault)
         for prefix in due:
             del self._settling[prefix]
 
@@ -268,6 +264,7 @@ def _entry(rule: AlarmRule, fault: Fault) -> str:
     return hashlib.sha256(f"{rule.name}\0{fault.key}".encode()).hexdigest()
 
 
-def _fault(value: dict[str, Any]) -> Fault:
-    kind = FaultKind(value["kind"])
-    return Fault(kind, str(value["channel"]), str(value["subject"]), float(value["since"]), str(value["text"]))
+def _told(value: dict[str, Any]) -> tuple[str, Fault]:
+    """Returns the name of the rule, and the fault that it has told."""
+    kind, texts = FaultKind(value["kind"]), [str(value[name]) for name in ("rule", "channel", "subject", "text")]
+    return texts[0], Fault(kind, texts[1], texts[2], float(value["since"]), texts[3])

@@ -17,7 +17,7 @@ from gateway.api.authenticators import USER
 from gateway.api.body import json_array
 from gateway.api.context import CLIENT, CONTEXT
 from gateway.api.route import operation
-from gateway.ports.errors import TooLarge
+from gateway.ports.errors import TooLarge, UnreadableRow
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,11 @@ async def update(request: web.Request) -> web.Response:
     A masked address stands for the stored one. Its other parts must be the same.
     """
     context, alarms = request.app[CONTEXT], request.app[ALARMS]
-    sent, before = await json_array(request), await alarms.rules()
+    sent = await json_array(request)
+    try:
+        before = await alarms.rules()
+    except UnreadableRow:  # they are replaced
+        before = StoredRules()
     if len(sent) > MAX_RULES:
         raise BadRequest(f"at most {MAX_RULES} rules are possible")
     rules = [_read(restored(value, before.rules)) for value in sent]

@@ -179,9 +179,10 @@ async def create_token(request: web.Request) -> web.Response:
 @operation(console_schemas.RevokedToken, statuses=(503,))
 async def revoke_token(request: web.Request) -> web.Response:
     """Revoke a token. It ends at once on all nodes."""
-    token = await request.app[CONTEXT].authenticators.tokens.revoke(request.match_info["id"])
-    log.info("API token revoked", name=token.name, id=token.id, by=request[USER].name)
-    return answer({"id": token.id, "revoked": True})
+    id = request.match_info["id"]
+    name = await request.app[CONTEXT].authenticators.tokens.revoke(id)
+    log.info("API token revoked", name=name, id=id, by=request[USER].name)
+    return answer({"id": id, "revoked": True})
 
 
 def _token_json(token: ApiToken) -> dict[str, Any]:

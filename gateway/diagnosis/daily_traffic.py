@@ -7,7 +7,7 @@ process that starts again begins a new entry.
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -18,6 +18,7 @@ import structlog
 from gateway.lib.clocks import Clock
 from gateway.lib.traffic import TrafficCounts
 from gateway.ports.errors import StoreUnavailable
+from gateway.ports.stored_rows import read_rows
 from gateway.ports.stores import ConsoleStore
 
 log = structlog.get_logger(__name__)
@@ -104,10 +105,10 @@ class DailyTraffic:
         if day not in self._others:
             entries = await self.store.list(f"{KIND}{day}")
             others = self._others[day] = {}
-            for key, entry in entries.items():
-                if day not in self._own or not key.startswith(self._process):
-                    for channel, (received, sent) in entry.items():
-                        _add(others, channel, (received, sent))
+            of_others = [e for e in entries.items() if day not in self._own or not e[0].startswith(self._process)]
+            for entry in read_rows("traffic", _counted, of_others):
+                for channel, counted in entry:
+                    _add(others, channel, counted)
         sums = dict(self._others[day])
         self._collect()
         for channel, own in self._own.get(day, {}).items():
@@ -127,6 +128,10 @@ class DailyTraffic:
             if not found or any(total):
                 found.append((day, *total))
         return found
+
+
+def _counted(entry: Mapping[str, Sequence[int]]) -> list[tuple[str, Bytes]]:
+    return [(channel, (int(received), int(sent))) for channel, (received, sent) in entry.items()]
 
 
 def _add(sums: dict[str, Bytes], channel: str, new: Bytes) -> None:

@@ -10,6 +10,7 @@ from gateway.ports.errors import (
     PushesNotAccepted,
     RefusalReason,
     StoreUnavailable,
+    UnreadableRow,
 )
 
 TOO_FAST = "The bit rate is above the limit of this channel: lower it in the encoder."
@@ -22,6 +23,7 @@ _TEXTS: dict[type[GatewayError], str] = {
     AtCapacity: "This server takes no more publishers now; try again later.",
     PushesNotAccepted: "This is an edge, which only plays: push to a gateway.",
     StoreUnavailable: "The channel store does not answer; try again later.",
+    UnreadableRow: "The stored channel is damaged: an administrator must make it again.",
 }
 
 

@@ -58,5 +58,5 @@ class SiteReader:
 
 
 async def stored_site(store: ConsoleStore) -> Site:
-    """Returns the site in the store. Raises StoreUnavailable."""
-    return Site.from_json(await store.get(KIND, KIND) or {})
+    """Returns the site in the store. One that cannot be read counts as not set. Raises StoreUnavailable."""
+    return Site.from_json((await store.list(KIND)).get(KIND, {}))

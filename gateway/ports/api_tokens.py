@@ -74,11 +74,11 @@ class ApiTokens:
             self._listed = float("-inf")
         return secret, token
 
-    async def revoke(self, id: str) -> ApiToken:
-        """Deletes a token. Raises NoSuchToken."""
+    async def revoke(self, id: str) -> str:
+        """Deletes a token, also one that cannot be used, and returns its name. Raises NoSuchToken."""
         for key, value in (await self._store.list(_KIND)).items():
             if key[:_ID_LENGTH] == id and await self._store.delete(_KIND, key):
-                return read_row("token", id, _token, (key, value))
+                return str(value.get("name", ""))
         raise NoSuchToken(id[:64])
 
     async def find(self, secret: str) -> ApiToken | None:

@@ -31,6 +31,7 @@ GatewayError
 ├── InvalidField         a field of a channel has an invalid value
 ├── TooLarge             a channel or a file exceeds its limit
 ├── StoreUnavailable     a store does not answer or cannot write now: try again later
+│   └── UnreadableRow    a row is damaged, or of a newer version
 ├── JobExists            a job is stored under this id already
 ├── JobChanged           the job was changed since it was read, perhaps canceled
 ├── OutputError          an external problem stops an output (disk full, server unreachable); it is retried
@@ -290,6 +291,10 @@ class StoreUnavailable(GatewayError):
         super().__init__(message)
         self.retry_after = retry_after
         self.public = public
+
+
+class UnreadableRow(StoreUnavailable):
+    """A row is damaged, or of a newer version. It can only be deleted or replaced."""
 
 
 class StoreUnusable(GatewayError):

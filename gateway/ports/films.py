@@ -115,6 +115,9 @@ class FilmStore(Protocol):
     async def delete(self, film: Film) -> bool:
         """Deletes this version of a film. Returns False if another version is stored, or none."""
 
+    async def discard(self, key: str) -> None:
+        """Deletes any version of a film, also one that cannot be read."""
+
     async def newest(self, limit: int, after: tuple[int, str] | None = None, search: str = "") -> list[Film]:
         """Returns at most `limit` films in the states of LISTED, the newest first.
 

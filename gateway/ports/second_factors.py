@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.lib import totp
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.ports.errors import TooManyRefusals
+from gateway.ports.stored_rows import read_row
 from gateway.ports.stores import ConsoleStore
 from gateway.ports.users import SECOND_FACTOR as _KIND
 
@@ -40,7 +41,7 @@ class SecondFactors:
 
     async def names(self) -> set[str]:
         """Returns the users with a second factor."""
-        return {name for name, factor in (await self._store.list(_KIND)).items() if factor["confirmed"]}
+        return {name for name, factor in (await self._store.list(_KIND)).items() if factor.get("confirmed", True)}
 
     async def begin(self, name: str) -> str:
         """Returns a new secret, which counts after `confirm`. A factor that counts already stays until then."""
@@ -83,7 +84,7 @@ class SecondFactors:
 
     async def _factor(self, name: str) -> dict[str, Any] | None:
         factor = await self._store.get(_KIND, name)
-        return factor if factor is not None and factor["confirmed"] else None
+        return read_row(_KIND, name, _confirmed, factor) if factor is not None else None
 
     async def _uses_code(self, name: str, secret: str, code: str) -> bool:
         """Whether the app shows this code now, and nobody has used it. Raises TooManyRefusals."""
@@ -97,6 +98,13 @@ class SecondFactors:
         """Marks a code as used. Returns False if another sign-in has used it, on any node."""
         key = hashlib.sha256(key.encode()).hexdigest()
         return await self._store.add(_USED, key, {}, self._clock() + _USED_SECONDS)
+
+
+def _confirmed(factor: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns a stored factor; None if it does not count yet. Raises ValueError, KeyError."""
+    if not isinstance(factor["secret"], str) or not isinstance(factor["recovery"], list):
+        raise ValueError("its secret or its recovery codes are missing")
+    return factor if factor["confirmed"] else None
 
 
 def _hash(name: str, code: str) -> str:

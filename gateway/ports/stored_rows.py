@@ -7,7 +7,7 @@ from typing import Any, Final, Never, TypeVar
 import structlog
 
 from gateway.lib.bounded_dict import BoundedDict
-from gateway.ports.errors import StoreUnavailable
+from gateway.ports.errors import UnreadableRow
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ _named: BoundedDict[tuple[str, str], None] = BoundedDict(1_000)  # rows that the
 
 
 def read_row(kind: str, key: str, read: Callable[[R], T], row: R) -> T:
-    """Returns the record of a row. Raises StoreUnavailable if it cannot be read.
+    """Returns the record of a row. Raises UnreadableRow.
 
     kind: what a row is, for messages.
     """
@@ -30,7 +30,7 @@ def read_row(kind: str, key: str, read: Callable[[R], T], row: R) -> T:
         text = (
             f"the {kind} {key[:_MAX_SHOWN]} cannot be read: its row in the database is damaged, or of a newer version"
         )
-        raise StoreUnavailable(f"{text} ({str(error)[:_MAX_SHOWN]})", public=text) from None
+        raise UnreadableRow(f"{text} ({str(error)[:_MAX_SHOWN]})", public=text) from None
 
 
 def read_rows(kind: str, read: Callable[[R], T], rows: Iterable[tuple[str, R]]) -> list[T]:

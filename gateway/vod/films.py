@@ -11,7 +11,7 @@ import structlog
 
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks, kept
-from gateway.ports.errors import FilmInUse, InvalidField, NoSuchFilm, StoreUnavailable
+from gateway.ports.errors import FilmInUse, InvalidField, NoSuchFilm, StoreUnavailable, UnreadableRow
 from gateway.ports.films import Film, FilmCaptions, FilmState, FilmStore, merged_captions
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import VOD, StoredJob
@@ -154,10 +154,16 @@ class Films:
     async def delete(self, key: str) -> bool:
         """Removes a film from all lists at once, then deletes its files. Returns whether all files are deleted already.
 
-        Raises NoSuchFilm, FilmInUse while a job makes it.
+        A row that cannot be read is made again from the files. Raises NoSuchFilm, FilmInUse while a job makes it.
         """
         for _ in range(_ATTEMPTS):
-            film = await self.get_visible(key)
+            try:
+                film = await self.get_visible(key)
+            except UnreadableRow:
+                made = await find_files(self._objects, names_in(key)) or {}
+                film = Film(key, title_of(key), time.time(), **made)
+                await self.store.discard(key)
+                await self.store.add(film)
             if key in await self._in_progress():
                 raise FilmInUse(f"a job makes film {key}: cancel it first")
             deleting = film.to(state=FilmState.DELETING)

@@ -37,6 +37,9 @@ class DynamoFilms(DynamoStore):
         expected, key = {"version": film.version}, _key(film.key)
         return await self._table.write("delete_item", expected, Key=key, ConditionExpression=_SAME_VERSION)
 
+    async def discard(self, key: str) -> None:
+        await self._table.call("delete_item", Key=_key(key))
+
     async def newest(self, limit: int, after: tuple[int, str] | None = None, search: str = "") -> list[Film]:
         wanted = search_form(search)
         values: dict[str, Any] = {"kind": _FILM, "listed": True}

@@ -38,6 +38,9 @@ class FilmRows(SqlStore):
     async def delete(self, film: Film) -> bool:
         return bool(await self.write("DELETE FROM films WHERE key = ? AND version = ?", film.key, film.version))
 
+    async def discard(self, key: str) -> None:
+        await self.write("DELETE FROM films WHERE key = ?", key)
+
     async def newest(self, limit: int, after: tuple[int, str] | None = None, search: str = "") -> list[Film]:
         wanted = search_form(search)
         return read_rows("film", _film, await self.rows(_NEWEST, *(after or (_LAST, "")), wanted, wanted, limit))

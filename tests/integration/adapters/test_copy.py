@@ -11,6 +11,7 @@ import pytest
 
 from gateway.adapters import copying
 from gateway.adapters.copying import PARTS, differing, open_place
+from gateway.adapters.local.stores import SqliteChannels
 from gateway.adapters.stores import Stores
 from gateway.channels.addresses import PublicDomains
 from gateway.ports.events import StoredEvent
@@ -125,6 +126,17 @@ async def test_a_repeated_copy_changes_what_differs_and_keeps_what_only_the_targ
         assert (await new.channels.get("c1")).item == (await old.channels.get("c1")).item
         assert (await new.channels.get("only-there")).id == "only-there"
         assert (await new.films.get("film-1")).title == "Holiday"
+
+
+async def test_a_copied_channel_replaces_a_row_that_cannot_be_read(source: str, tmp_path: Path) -> None:
+    target = f"sqlite:///{tmp_path / 'new'}"
+    async with open_place(source, create=True) as old, open_place(target, create=True) as new:
+        await old.channels.add({"id": "c1", "videoname": "one"})
+        assert isinstance(new.channels, SqliteChannels)
+        await new.channels.write("INSERT INTO channels VALUES ('c1', 'nonsense')")
+    assert await asyncio.to_thread(run, ["copy", "--from", source, "--to", target, "--only", "channels"]) == 0
+    async with open_place(target, create=False) as new:
+        assert (await new.channels.get("c1")).name == "one" and not await new.channels.list_deleted()
 
 
 async def test_only_the_named_parts_are_copied(

@@ -89,6 +89,14 @@ async def test_a_change_of_an_outdated_version_is_refused(films: FilmStore) -> N
         await films.get(first.key)
 
 
+async def test_any_version_of_a_film_can_be_discarded(films: FilmStore) -> None:
+    await films.add(film(version=7))
+    for _ in range(2):
+        await films.discard("holiday")
+        with pytest.raises(NoSuchFilm):
+            await films.get("holiday")
+
+
 async def test_lists_have_the_newest_first_and_continue_after_a_film(films: FilmStore) -> None:
     for i in range(7):
         await films.add(film(f"f{i}", 1700000000 + i // 2))  # some at the same time

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from gateway.adapters.local.stores import SqliteFilms
 from gateway.lib.tasks import Tasks
 from gateway.ports.bin_keys import in_bin
 from gateway.ports.errors import FilmInUse, NoSuchFilm
@@ -119,6 +120,21 @@ async def test_a_deletion_removes_only_the_files_of_the_film(tmp_path: Path) -> 
         assert left == {"shows/one/notes.txt", "shows/one/extra/extra.m3u8", "shows/one.mp4"}
         with pytest.raises(NoSuchFilm):
             await at.studio.films.delete("shows/one")
+
+
+@pytest.mark.parametrize("row", ["nonsense", "[]", "{}", '{"key": "a", "title": 5, "created": "x", "state": "LATER"}'])
+async def test_a_film_whose_row_cannot_be_read_is_deleted_with_its_files(tmp_path: Path, row: str) -> None:
+    async with bench(tmp_path, run=False) as at:
+        film_files(at, "shows/one")
+        store = at.studio.films.store
+        assert isinstance(store, SqliteFilms)
+        await store.write("INSERT INTO films VALUES ('shows/one', 'READY', 1, 5, 7, 'x', ?)", row)
+        assert await at.studio.films.delete("shows/one")
+        assert not list((at.root / "shows/one").glob("*"))
+        with pytest.raises(NoSuchFilm):
+            await store.get("shows/one")
+        (entry,) = await at.studio.films.bin.entries()
+        assert (entry.film["title"], set(entry.film["files"])) == ("one", {"hls", "thumbnail"})
 
 
 async def test_a_film_cannot_be_deleted_while_a_job_makes_it(tmp_path: Path) -> None:

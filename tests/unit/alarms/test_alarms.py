@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.adapters.local.stores import SqliteConsole
-from gateway.alarms.alarms import PER_HOUR, Alarms, AlarmSources
+from gateway.alarms.alarms import PER_HOUR, TOLD, Alarms, AlarmSources
 from gateway.alarms.fault import Fault, FaultKind
 from gateway.alarms.fault_board import FaultBoard
 from gateway.alarms.node_watch import NodeWatch
@@ -299,6 +299,15 @@ async def test_two_processes_and_a_restarted_one_tell_a_fault_once(node: Process
         one.board.report(FaultKind.NODE_GONE, [])
     told = [message for one in (again, node, other) for message in await one.told()]
     assert told == [("ended", "The node 10.0.0.5:8080 has returned or was removed")]
+
+
+async def test_a_stored_alarm_that_cannot_be_read_stops_no_other(node: Process, store: SqliteConsole):
+    await node.rule()
+    for key, value in (("a", {}), ("b", {"rule": "r", "kind": "later"}), ("c", {"rule": "r", "since": []})):
+        await store.put(TOLD, key, value)
+    node.alarms.settle("", 0)
+    node.health("gop_long", "begun")
+    assert await node.told() == [("begun", "Stage: the stream has a fault")]
 
 
 async def test_a_stream_that_starts_at_another_node_ends_its_faults(node: Process, store: SqliteConsole, monkeypatch):

@@ -91,6 +91,15 @@ async def test_processes_add_up(store: Store, clock: Clock):
     assert await one.traffic.of_day("2026-11-26") == {"c1": (0, 1020), "c2": (0, 7)}
 
 
+@pytest.mark.parametrize("entry", [{"c1": 5}, {"c1": [1]}, {"c1": ["x", None]}])
+async def test_a_stored_sum_that_cannot_be_read_is_left_out(store: Store, clock: Clock, entry: dict[str, Any]):
+    one = Process(store, clock)
+    one.send(20)
+    await one.traffic.save()
+    await store.put("traffic/2026-11-26", "other/0", entry)
+    assert await Process(store, clock).traffic.of_day("2026-11-26") == {"c1": (0, 20)}
+
+
 async def test_a_day_ends_at_midnight_utc_and_old_days_are_forgotten(store: Store, clock: Clock):
     one = Process(store, clock)
     for day in range(DAYS + 2):

@@ -339,6 +339,7 @@ export default {
   "refusal.why.BitRateTooHigh": "its bit rate was too high just before",
   "refusal.why.NotAuthorized": "pages of this origin may not push",
   "refusal.why.StoreUnavailable": "the channel store did not answer",
+  "refusal.why.UnreadableRow": "the stored channel is damaged",
   "refusal.why.expired": "the key expired on {date}",
   "refusal.why.full": "the server takes no more publishers",
   "refusal.why.hook": "the auth hook refuses it, or does not answer",

@@ -339,6 +339,7 @@ export default {
   "refusal.why.BitRateTooHigh": "此前其码率过高",
   "refusal.why.NotAuthorized": "此来源的页面不允许推流",
   "refusal.why.StoreUnavailable": "频道存储没有响应",
+  "refusal.why.UnreadableRow": "存储的频道已损坏",
   "refusal.why.expired": "密钥已于 {date} 过期",
   "refusal.why.full": "服务器不再接受推流",
   "refusal.why.hook": "认证回调拒绝了它，或没有响应",
