@@ -26,7 +26,7 @@ from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.outputs.storage.recording_index import LISTED, RecordingIndex, StoredRecording
 from gateway.ports import media_keys
-from gateway.ports.errors import NoSuchChannel, NoSuchObject
+from gateway.ports.errors import NoSuchChannel, NoSuchObject, UnreadableRow
 from gateway.ports.stores import Object
 from gateway.ports.vod_names import VodNames, vod_names_of
 
@@ -115,14 +115,16 @@ async def delete(request: web.Request) -> web.Response:
 async def _marked_for_deletion(context: Context, deletion: MediaDeletion, id: str) -> DeletedChannel:
     """Returns the entry to store for the deleted channel.
 
-    A channel has no entry if another program deleted its row while it was not live.
+    A channel has none if another program deleted its row while it was not live. One that cannot be read is replaced.
     """
     try:
         return (await context.channels.get_deleted(id)).with_media_deletion()
+    except UnreadableRow:
+        pass
     except NoSuchChannel:
         if not await deletion.has_media(id, films=False):  # VODs alone do not prove that there was a channel
             raise Missing("this channel has no stored media") from None
-        return DeletedChannel.of(id, Channel({ID: id}), context.clock(), media=True)
+    return DeletedChannel.of(id, Channel({ID: id}), context.clock(), media=True)
 
 
 async def _deleted_channels(context: Context) -> list[DeletedChannel]:

@@ -13,7 +13,7 @@ from gateway.channels.inputs import FIELD as INPUTS
 from gateway.channels.inputs import InputSpec, stored_inputs
 from gateway.channels.slate_pictures import check_pictures
 from gateway.channels.stores import ChannelStore, find_channel
-from gateway.ports.errors import NoSuchChannel, StoreUnavailable
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable, UnreadableRow
 from gateway.ports.events import Event
 from gateway.ports.media_keys import is_poster
 from gateway.ports.stores import ObjectStore
@@ -104,7 +104,7 @@ class ChannelChanges:
         """Stores the record that protects the media of a channel whose row another program has removed."""
         try:
             await self.store.get_deleted(channel.id)
-        except NoSuchChannel:
+        except (NoSuchChannel, UnreadableRow):
             await self.store.put_deleted(DeletedChannel.of(channel.id, channel, self.clock(), media=False))
 
     async def follow(self, id: str, channel: Channel | None, event: Event | None = None, *, tells: bool = True) -> None:

@@ -14,6 +14,7 @@ RECORD_FIELDS: Final = ("videoname", "playAuth", "refererAllow", "retentionDays"
 DELETED_AT: Final = "deletedAt"
 MEDIA: Final = "media"
 _KEEP, _DELETE = "keep", "delete"
+_YEAR_10000: Final = 253_402_300_800  # seconds since 1970; later times cannot be shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,11 @@ class DeletedChannel:
 
     @property
     def deleted_at(self) -> float:
-        """The time of deletion, in seconds since 1970; 0 if the item does not contain it."""
+        """The time of deletion, in seconds since 1970; 0 if the item does not contain it, or no time."""
         value = self.item.get(DELETED_AT)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return 0.0
+        return float(value) if 0 <= value < _YEAR_10000 else 0.0
 
     @property
     def deletes_media(self) -> bool:

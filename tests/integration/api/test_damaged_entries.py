@@ -34,9 +34,13 @@ REQUESTS: Mapping[str, tuple[str, str, list[tuple[str, str, Any, int]]]] = {
 gateway = shared_gateway()
 
 
+def write(gateway: Gateway, name: str, statement: str, *values: str) -> None:
+    with contextlib.closing(sqlite3.connect(gateway.data / name, timeout=10)) as database, database:
+        database.execute(statement, values)
+
+
 def damage(gateway: Gateway, kind: str, key: str, text: str) -> None:
-    with contextlib.closing(sqlite3.connect(gateway.data / "console.db", timeout=10)) as database, database:
-        database.execute("INSERT OR REPLACE INTO people VALUES (?, ?, 0, ?)", (kind, key, text))
+    write(gateway, "console.db", "INSERT OR REPLACE INTO people VALUES (?, ?, 0, ?)", kind, key, text)
 
 
 @pytest.mark.parametrize("text", DAMAGED)
@@ -53,3 +57,14 @@ def test_a_token_of_another_form_is_revoked(gateway: Gateway) -> None:
     damage(gateway, "apitoken", "ab" * 32, "{}")
     assert gateway.api("DELETE", f"/tokens/{'ab' * 8}").json() == {"id": "ab" * 8, "revoked": True}
     assert gateway.api("DELETE", f"/tokens/{'ab' * 8}").status == 404
+
+
+@pytest.mark.parametrize("text", [*DAMAGED, '{"deletedAt": 1e300, "media": "keep"}'])
+def test_media_of_a_deleted_channel_whose_record_cannot_be_read_are_deleted(gateway: Gateway, text: str) -> None:
+    write(gateway, "millrace.db", "INSERT OR REPLACE INTO channels VALUES ('deleted/c1', ?)", text)
+    film = gateway.data / "media" / "c1/clips/2026/11/28/clip-1795694400000-1795694401000.mp4"
+    film.parent.mkdir(parents=True, exist_ok=True)
+    film.write_bytes(b"film")
+    assert gateway.api("GET", "/media/channels").status == 200
+    assert gateway.api("DELETE", "/media?channel=c1").status == 200
+    assert not film.exists()

@@ -184,6 +184,12 @@ async def test_media_of_a_row_that_another_program_removed_keep_its_protection(f
     assert (kept.channel.play_auth, kept.deletes_media) == ("sign", False)
 
 
+async def test_a_record_of_a_deletion_that_cannot_be_read_is_replaced(followed: Followed) -> None:
+    await followed.store.write("INSERT INTO channels VALUES ('deleted/c1', 'nonsense')")
+    await followed.changes.protect_media(Channel({**ITEM, "playAuth": "sign"}))
+    assert (await followed.store.get_deleted("c1")).channel.play_auth == "sign"
+
+
 async def test_the_record_of_a_deletion_is_not_replaced(followed: Followed) -> None:
     await followed.store.add(ITEM)
     deleted = await followed.store.delete("c1", 1.0, media=True)
