@@ -27,7 +27,6 @@ from gateway.api.route import operation
 from gateway.api.tokens import TokenRefused
 from gateway.channels.channel import create_item
 from gateway.channels.expiry import NEVER_DATE
-from gateway.channels.stores import find_channel
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.attempt_limiter import AttemptLimiter, TooManyAttempts
 from gateway.ports.errors import AtCapacity, ChannelExists, StoreUnavailable
@@ -204,7 +203,7 @@ async def _create_own_channel(request: web.Request, user: ApiUser, id: str, limi
     Raises AtCapacity, StoreUnavailable.
     """
     context = request.app[CONTEXT]
-    if await find_channel(context.channels, id) is not None:
+    if await context.channels.get_many([id]):  # also one whose row cannot be read
         return
     async with request.app[_OWN_CHANNELS]:
         if sum(_SIGNED_UP_BY in channel.item for channel in await context.channels.list()) >= limit:

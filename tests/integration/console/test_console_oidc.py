@@ -345,6 +345,22 @@ async def test_a_new_user_gets_one_channel_and_no_access_to_others(idp: Provider
         assert len(await api.json("GET", "/videostream")) == 3
 
 
+async def test_a_user_whose_channel_cannot_be_read_signs_in_and_gets_a_new_one_after_its_deletion(
+    idp: Provider, tmp_path: Path
+):
+    clock = Clock(1000.0)
+    async with admin(tmp_path, provider=client(idp.issuer, clock, allow=[], broadcasters=["*"], sign_up=1)) as api:
+        lab = Lab(idp, api, clock)
+        assert (await lab.sign_in()).status == 303
+        (own,) = await (await lab.get("/videostream")).json()
+        await api.store.write("UPDATE channels SET item = 'nonsense' WHERE id = ?", own["id"])
+        assert (await lab.sign_in()).status == 303
+        assert await (await lab.get("/videostream")).json() == []
+        assert (await api.call("DELETE", f"/videostream/{own['id']}")).status == 200
+        assert (await lab.sign_in()).status == 303
+        assert [channel["id"] for channel in await (await lab.get("/videostream")).json()] == [own["id"]]
+
+
 async def test_without_sign_up_no_user_gets_a_channel(idp: Provider, tmp_path: Path):
     async with admin(tmp_path, provider=client(idp.issuer, Clock(1000.0), broadcasters=["*"], allow=[])) as api:
         lab = Lab(idp, api, Clock(1000.0))
