@@ -160,7 +160,8 @@ async def process_object(request: web.Request) -> web.Response:
     except OutputUnsupported as error:
         return refusal(422, f"the object cannot be played: {error}")
     except (OutputError, StoreUnavailable) as error:
-        return refusal(502, str(error), retry_after=5)
+        log.warning("a job cannot be submitted", reason=str(error))
+        return refusal(502, getattr(error, "public", str(error)), retry_after=5)
     ids = [job.id for job in submitted.jobs]
     body = {"streamArn": submitted.arn, "startFragmentNumber": submitted.fragment, "jobs": ids}
     if submitted.fragment is not None:

@@ -144,7 +144,7 @@ async def start(request: web.Request) -> web.StreamResponse:
     try:
         url = await provider.start(_redirect_uri(request), sign_in.state, sign_in.nonce, sign_in.verifier)
     except StoreUnavailable as error:
-        return _page(503, str(error))
+        return _page(503, error.public)
     response = web.Response(status=302, headers={"Location": url})
     # Lax, because the browser returns from the provider's page. Only the callback receives it.
     set_cookie(request, response, _COOKIE, cookie, LIFETIME_SECONDS, path="/oidc", same_site="Lax")
@@ -173,8 +173,11 @@ async def callback(request: web.Request) -> web.StreamResponse:
     except TooManyAttempts:
         context.metrics.refused.add("login", "limited")
         response = _page(429, "too many sign-ins are in progress: try again", 1)
-    except (AtCapacity, StoreUnavailable) as error:
+    except AtCapacity as error:
         response = _page(503, str(error))
+    except StoreUnavailable as error:
+        log.warning("nobody can sign in with the provider now", reason=str(error))
+        response = _page(503, error.public)  # the store's own message has paths and table names
     response.del_cookie(_COOKIE, path="/oidc")
     return response
 

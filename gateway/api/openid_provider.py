@@ -184,13 +184,13 @@ class OpenIdProvider:
             ):
                 self._failed_at = self._clock()
                 log.warning("the sign-in provider's configuration is not usable", issuer=issuer, status=status)
-                raise StoreUnavailable("the sign-in provider's configuration is not usable")
+                raise _unavailable("the sign-in provider's configuration is not usable")
             self._document, self._document_expires = document, self._clock() + _CACHE_SECONDS
             return document
 
     async def _get(self, url: str) -> tuple[int, dict[str, Any]]:
         if self._clock() - self._failed_at < _RETRY_SECONDS:
-            raise StoreUnavailable("the sign-in provider did not answer just now")
+            raise _unavailable("the sign-in provider did not answer just now")
         try:
             return await self._request("GET", url)
         except StoreUnavailable:
@@ -200,7 +200,7 @@ class OpenIdProvider:
     async def _request(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
         """Returns the status and the JSON object of an answer. Follows no redirects. Raises StoreUnavailable."""
         if not self._is_allowed(url):
-            raise StoreUnavailable("the sign-in provider may be requested over TLS only (egress.allow)")
+            raise _unavailable("the sign-in provider may be requested over TLS only (egress.allow)")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True, limit=4),
@@ -213,14 +213,14 @@ class OpenIdProvider:
                 async for chunk in reply.content.iter_any():
                     body += chunk
                     if len(body) > _MAX_BYTES:
-                        raise StoreUnavailable("the sign-in provider's answer is too large")
+                        raise _unavailable("the sign-in provider's answer is too large")
                 value = json.loads(body) if body else {}
                 return reply.status, value if isinstance(value, dict) else {}
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("the sign-in provider does not answer", url=url, reason=str(error) or type(error).__name__)
-            raise StoreUnavailable("the sign-in provider does not answer") from None
+            raise _unavailable("the sign-in provider does not answer") from None
         except (ValueError, RecursionError):
-            raise StoreUnavailable("the sign-in provider's answer is not JSON") from None
+            raise _unavailable("the sign-in provider's answer is not JSON") from None
 
     def _is_allowed(self, url: Any) -> bool:
         """Whether a URL may be requested. Without TLS, only this machine and hosts of `egress.allow` are allowed."""
@@ -240,3 +240,8 @@ def _accepts_basic(document: Mapping[str, Any]) -> bool:
     """Whether the provider accepts `client_secret_basic`, the default of RFC 8414 §2."""
     methods = document.get("token_endpoint_auth_methods_supported")
     return not isinstance(methods, list) or "client_secret_basic" in methods
+
+
+def _unavailable(text: str) -> StoreUnavailable:
+    """Returns the error of the provider, whose text is for the person who signs in."""
+    return StoreUnavailable(text, public=text)

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 
+from gateway.api import oidc as sign_in
 from gateway.api.auth import COOKIE
 from gateway.api.openid_provider import OpenIdProvider
 from gateway.ports.errors import StoreUnavailable
@@ -270,12 +271,23 @@ async def test_known_keys_and_the_admin_token_work_while_the_provider_is_unavail
     assert (await lab.api.call("GET", "/profile")).status == 200
 
 
+async def test_the_page_of_a_failed_sign_in_has_no_words_of_the_store(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+    async def unavailable(*_: object) -> None:
+        raise StoreUnavailable("the database /var/lib/millrace/console.db is not available: no answer in time")
+
+    monkeypatch.setattr(sign_in, "_finish", unavailable)
+    page = await lab.get("/oidc/callback?code=1&state=2")
+    text = await page.text()
+    assert (page.status, "the store does not answer now" in text, "/var/lib" in text) == (503, True, False)
+
+
 async def test_an_unreachable_provider_gives_503_and_is_asked_rarely(lab: Lab):
     lab.idp.broken = {"/.well-known/openid-configuration": 500}
     assert [await lab.bearer(lab.idp.token()) for _ in range(4)] == [503] * 4
     assert len(lab.idp.asked) == 1
     page = await lab.get("/oidc/start")
-    assert page.status == 503 and "Back to the console" in await page.text()
+    text = await page.text()
+    assert page.status == 503 and "Back to the console" in text and "the sign-in provider" in text
     assert (await lab.api.call("GET", "/profile")).status == 200, "the admin token needs no provider"
     lab.idp.broken = {}
     lab.clock.now += 6
