@@ -208,7 +208,8 @@ def check_captions(engine: str) -> Iterator[CheckResult]:
 
 def check_processes(settings: Settings, available: int | None = None, shares_ports: bool | None = None) -> CheckResult:
     """Checks the number of processes that share the ports."""
-    from gateway.processes.worker_settings import SHARES_PORTS, cores, worker_count
+    from gateway.lib.control_group import cores
+    from gateway.processes.worker_settings import SHARES_PORTS, worker_count
 
     count, available = worker_count(settings), available or cores()
     if count > 1 and not (SHARES_PORTS if shares_ports is None else shares_ports):

@@ -1,9 +1,7 @@
 """Computes the number of workers and the settings of one worker."""
 
 import math
-import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +9,7 @@ import structlog
 from pydantic import SecretStr
 
 from gateway.cluster.members.worker_slot import WorkerSlot
+from gateway.lib.control_group import cores, memory_limit
 from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -26,22 +25,11 @@ _DIVIDED: Final = {
     "edge": ("cache",),
     "recording": ("spool_bytes",),
 }
-_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
-_MEMORY: Final = Path("/sys/fs/cgroup/memory.max")
 
 
 def worker_count(settings: Settings) -> int:
     """Returns the number of worker processes. The setting 0 means one for each core on Linux, else one."""
     return settings.serve.workers or (cores() if SHARES_PORTS else 1)
-
-
-def cores(quota: Path = _QUOTA) -> int:
-    """Returns the number of cores that this process may use, considering CPU affinity and the cgroup quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # another system, another version of control groups, or "max"
-        allowed, period = map(int, quota.read_text("ascii").split())
-        count = min(count, math.ceil(allowed / period))
-    return max(1, count)
 
 
 def settings_for_worker(settings: Settings, slot: WorkerSlot) -> Settings:
@@ -70,15 +58,15 @@ def with_host_registry(settings: Settings, slot: WorkerSlot) -> Settings:
     return settings.model_copy(update=update)
 
 
-def with_memory_limit(settings: Settings, limit: Path = _MEMORY) -> Settings:
-    """Returns the settings with `vod.memory` at most three quarters of the cgroup's memory. 0, no limit, stays.
+def with_memory_limit(settings: Settings, root: Path = Path("/")) -> Settings:
+    """Returns the settings with `vod.memory` at most three quarters of the control group's memory. 0, no limit, stays.
 
-    Above the cgroup's limit the kernel ends all processes of a container, with all streams. A job above its own limit
+    Above the group's limit the kernel ends all processes of a container, with all streams. A job above its own limit
     fails alone.
     """
-    with suppress(OSError, ValueError):  # another system, another version of control groups, or "max"
-        most = int(limit.read_text("ascii")) * 3 // 4
-        if settings.vod.memory > most:
-            log.info("the container has less memory than this option allows", option="vod.memory", used=most)
-            return settings.model_copy(update={"vod": settings.vod.model_copy(update={"memory": most})})
-    return settings
+    limit = memory_limit(root)
+    most = settings.vod.memory if limit is None else limit * 3 // 4
+    if settings.vod.memory <= most:
+        return settings
+    log.info("the container has less memory than this option allows", option="vod.memory", used=most)
+    return settings.model_copy(update={"vod": settings.vod.model_copy(update={"memory": most})})

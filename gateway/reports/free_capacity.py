@@ -5,12 +5,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import structlog
 
 from gateway.lib.clocks import Clock
+from gateway.lib.control_group import processor_quotas
 from gateway.playback.viewer_limits import ViewerLimits
 from gateway.ports.nodes import Node
 
@@ -25,8 +27,8 @@ _Counters: TypeAlias = tuple[float, float]  # used and available processor time 
 class FreeProcessor:
     """Measures the free share of the processor time that this process may use, with all programs that share it.
 
-    These are the cores that the scheduler may give to this process, and the quota of its control group (v2). On other
-    systems than Linux, they count as free. The event loop of this process has one core at most.
+    These are the cores that the scheduler may give to this process, and the quotas of its control group. They count as
+    free on other systems than Linux. The event loop of this process has one core at most.
 
     root: the folder with `proc` and `sys`. loop: returns the processor time of the event loop, whose thread calls this.
     """
@@ -35,8 +37,7 @@ class FreeProcessor:
         self, clock: Clock = time.monotonic, root: Path = Path("/"), loop: Callable[[], float] = time.thread_time
     ) -> None:
         self._clock, self._loop = clock, loop
-        self._proc = root / "proc"
-        self._group = _control_group(root)
+        self._root = root
         self._measured_at = clock()
         self._measured: deque[dict[str, _Counters]] = deque([dict(self._counters())], _SPANS + 1)
         self._percent = 100.0
@@ -53,25 +54,18 @@ class FreeProcessor:
 
     def _counters(self) -> Iterator[tuple[str, _Counters]]:
         yield "loop", (self._loop(), self._clock())
-        for name, read in (("machine", self._machine), ("group", self._quota)):
-            try:
-                yield name, read()
-            except (OSError, ValueError, IndexError):  # not Linux, or no quota
-                continue
+        with suppress(OSError, ValueError, IndexError):  # not Linux
+            yield "machine", self._machine()
+        for quota in processor_quotas(self._root):
+            yield str(quota.group), (quota.used, self._clock() * quota.cores)
 
     def _machine(self) -> _Counters:
         """Returns the ticks of the cores of this process (proc(5), `/proc/stat`)."""
         cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-        lines = (line.split() for line in (self._proc / "stat").read_text("ascii").splitlines())
+        lines = (line.split() for line in (self._root / "proc/stat").read_text("ascii").splitlines())
         ticks = [[int(value) for value in values[:8]] for core, *values in lines if core in cores]
         total = sum(map(sum, ticks))
         return total - sum(values[3] + values[4] for values in ticks), total  # idle, iowait
-
-    def _quota(self) -> _Counters:
-        """Returns the microseconds of the control group. Raises ValueError if it has no quota."""
-        quota, period = map(int, (self._group / "cpu.max").read_text("ascii").split())
-        used = (self._group / "cpu.stat").read_text("ascii").split()
-        return int(used[used.index("usage_usec") + 1]), self._clock() * 1e6 * quota / period
 
 
 class FreeCapacity:
@@ -111,12 +105,3 @@ class FreeCapacity:
 def _free(old: _Counters, new: _Counters) -> float:
     available = new[1] - old[1]
     return min(100.0, max(0.0, 100 * (1 - (new[0] - old[0]) / available))) if available > 0 else 100.0
-
-
-def _control_group(root: Path) -> Path:
-    """Returns the folder of this process's control group (cgroups(7), v2)."""
-    try:
-        path = (root / "proc/self/cgroup").read_text("ascii").partition("0::/")[2].partition("\n")[0]
-    except (OSError, ValueError):
-        path = ""
-    return root / "sys/fs/cgroup" / path

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.lib.control_group import cores, memory_limit
+
 _MIN_SPAN_SECONDS: Final = 1.0  # minimum time between two measurements of CPU use
 
 
@@ -38,20 +40,21 @@ class NodeStatus:
         return self._clock() - self._started
 
     def cpu(self) -> dict[str, Any]:
-        """Returns cores, load, and percent of this process; 100 percent is one core.
+        """Returns the cores that this process may use, load of the machine, and percent of this process.
 
-        Percent is measured since the last call that was at least _MIN_SPAN_SECONDS before.
+        100 percent is one core. Percent is measured since the last call that was at least _MIN_SPAN_SECONDS before.
         """
         now, (measured_at, cpu_before) = self._clock(), self._last_cpu
         if now - measured_at >= _MIN_SPAN_SECONDS:
             total = _processor_seconds()
             self._percent = round(100 * (total - cpu_before) / (now - measured_at), 1)
             self._last_cpu = (now, total)
-        return {"cores": os.cpu_count() or 1, "percent": self._percent, "load": round(os.getloadavg()[0], 2)}
+        return {"cores": cores(), "percent": self._percent, "load": round(os.getloadavg()[0], 2)}
 
     def memory(self) -> dict[str, int]:
-        """Returns bytes used by this process, and bytes of the machine."""
-        return {"rss": _resident_bytes(), "total": machine_memory()[0]}
+        """Returns bytes used by this process, and bytes of the machine or its container."""
+        total = machine_memory()[0]
+        return {"rss": _resident_bytes(), "total": min(total, memory_limit() or total)}
 
     def disk(self) -> dict[str, Any]:
         """Returns the free and total bytes of the disk with the data folder. Blocks."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
+from gateway.lib.control_group import cores
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
@@ -65,7 +65,7 @@ class JpegService:
     def __init__(self, workers: WorkerPool, settings: SnapshotSettings) -> None:
         self._quality = settings.quality
         self._numbers = itertools.count(1)
-        self._queues = [_WorkerQueue(workers) for _ in range(min(_MAX_WORKERS, os.cpu_count() or 1))]
+        self._queues = [_WorkerQueue(workers) for _ in range(min(_MAX_WORKERS, cores()))]
         self._tasks = Tasks("jpeg", _crashed)
         # The decode time of the latest key frame, and its JPEG.
         self._latest: WeakKeyDictionary[Stream, tuple[int, asyncio.Future[bytes]]] = WeakKeyDictionary()

@@ -24,6 +24,7 @@ from typing import Any, Final, Self, TypeAlias, cast
 import structlog
 
 from gateway.channels.names import channel_of
+from gateway.lib.control_group import cores
 from gateway.lib.metrics import Counter
 from gateway.lib.process import describe_exit, with_python_path
 from gateway.lib.tasks import Tasks, awaited, finished
@@ -69,7 +70,7 @@ class WorkerPool:
     """
 
     def __init__(self, settings: models.WorkersSettings, restarts: Counter, events: Events | None = None) -> None:
-        self.limit = settings.most or max(8, 4 * (os.cpu_count() or 1))
+        self.limit = settings.most or max(8, 4 * cores())
         self.running = 0
         self._nice = settings.nice
         self._memory = settings.memory

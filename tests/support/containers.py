@@ -68,6 +68,7 @@ def podman(*words: str, seconds: float = 60, expected: int | None = 0, merged: b
         errors="replace",
         timeout=at_most(seconds),
         check=False,
+        cwd=run_folder(),  # conmon leaves a file there when the kernel has ended a process for its memory
         env={**os.environ, "CONTAINERS_CONF": str(_configuration())},
     )
     said = f"{done.stdout[-3000:]}{(done.stderr or '')[-3000:]}"

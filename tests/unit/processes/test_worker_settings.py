@@ -10,11 +10,11 @@ import pytest
 
 from gateway.app.doctor import CheckState, check_processes
 from gateway.cluster.members.worker_slot import WorkerSlot
+from gateway.lib.control_group import cores
 from gateway.lib.sockets import ListenError, listen, listen_shared, port_of
 from gateway.ports.errors import StoreUnusable
 from gateway.processes.master import OpenSockets, needs_restart, run_folder
 from gateway.processes.worker_settings import (
-    cores,
     settings_for_worker,
     with_host_registry,
     with_memory_limit,
@@ -139,23 +139,15 @@ def test_zero_workers_means_one_per_core():
 
 
 @pytest.mark.parametrize(
-    ("quota", "most"), [("max 100000", 9999), ("150000 100000", 2), ("10000 100000", 1), ("nonsense", 9999)]
-)
-def test_the_number_of_cores_respects_the_container_quota(tmp_path: Path, quota: str, most: int):
-    file = tmp_path / "cpu.max"
-    file.write_text(quota + "\n")
-    assert cores(file) == min(most, len(os.sched_getaffinity(0)))
-
-
-@pytest.mark.parametrize(
     ("limit", "vod"),
     [("4294967296", 3_221_225_472), ("17179869184", 6_000_000_000), ("max", 6_000_000_000)],
 )
 def test_a_vod_job_leaves_memory_of_the_container_to_the_others(limit: str, vod: float, tmp_path: Path):
-    file = tmp_path / "memory.max"
-    file.write_text(limit + "\n")
-    assert with_memory_limit(settings(), file).vod.memory == vod
-    assert with_memory_limit(settings("vod.memory=0"), file).vod.memory == 0, "the operator's own"
+    for name, text in (("proc/self/cgroup", "0::/"), ("sys/fs/cgroup/memory.max", limit)):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    assert with_memory_limit(settings(), tmp_path).vod.memory == vod
+    assert with_memory_limit(settings("vod.memory=0"), tmp_path).vod.memory == 0, "the operator's own"
 
 
 def test_a_reload_lists_options_that_need_a_restart():

@@ -1,6 +1,5 @@
 """Decodes the video of a VOD, rotates it, converts it to progressive 8-bit 4:2:0, and encodes it as H.264."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import av.filter
 from av.codec.context import Flags
 from av.video.frame import PictureType
 
+from gateway.lib.control_group import cores
 from gateway.media import nal
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -171,8 +171,8 @@ class VideoTranscoder:
         encoder.sample_aspect_ratio = aspect
         encoder.gop_size = max(12, ceil(self.source.rate * _KEY_TICKS / VIDEO_CLOCK) * 2)
         encoder.flags |= Flags.global_header | Flags.closed_gop
-        # By default x264 uses 1.5 threads per core. More than 24 threads only use more memory.
-        encoder.thread_count = 0 if (os.cpu_count() or 1) <= 16 else 24
+        # As x264 by default, which knows no quota of a container. More than 24 threads only use more memory.
+        encoder.thread_count = min(24, max(1, cores() * 3 // 2))
         for name in COLOR_PROPERTIES:
             setattr(encoder, name, getattr(frame, name))
         encoding, max_bits = self._encoding, str(self._encoding.max_bits)
