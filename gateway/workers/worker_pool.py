@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self, TypeAlias, cast
 
 import structlog
@@ -48,6 +49,7 @@ _MAX_UNREAD: Final = 4_000_000  # bytes of received frames; above this, reading 
 # Bytes in the send buffer; above this, `send` waits. They delay media in addition to the limits in seconds of callers,
 # by 1 s at 0.5 Mbit/s.
 _MAX_UNSENT: Final = 1 << 16
+_DISPENSABLE: Final = 500  # thousandths of the memory that count in addition to those that a worker uses
 _POLL_SECONDS: Final = 0.5  # between checks whether a worker reads frames
 _MAX_LINE: Final = 300  # bytes of a line of stderr; the rest is dropped
 _MAX_LINES: Final = 50  # last lines of a worker's stderr that are logged; earlier ones are only counted
@@ -234,7 +236,18 @@ class WorkerPool:
                     limits[resource.RLIMIT_FSIZE] = 0
                 for kind, limit in limits.items():
                     resource.prlimit(pid, kind, (limit, limit))
+                _make_dispensable(pid)
         return child
+
+
+def _make_dispensable(pid: int) -> None:
+    """Tells the kernel to end this process before the gateway if the machine or the container has no memory left.
+
+    It would end the largest one. A worker is replaced; with the gateway, all streams end. proc(5), `oom_score_adj`.
+    """
+    with suppress(OSError):
+        own = int(Path("/proc/self/oom_score_adj").read_text("ascii"))
+        Path(f"/proc/{pid}/oom_score_adj").write_text(str(min(1000, own + _DISPENSABLE)))
 
 
 class _Child(asyncio.SubprocessProtocol):

@@ -18,7 +18,7 @@ def work(link: ParentLink) -> None:
     """Echoes frames. These kinds of frames have effects:
 
     LEAVE: exits with the status in the body. STUCK: hangs without reading the link, as native code may. SHOUT: writes
-    the body to stderr and fails. SHOW: sends its environment, limits and niceness. HOARD: allocates more memory than
+    the body to stderr and fails. SHOW: sends its environment, limits and priorities. HOARD: allocates more memory than
     allowed. WRITE: tries to write the given file. NONSENSE: sends bytes that are not a frame. FAIL: has a fault.
     SLOW: reads the number of bytes in the body without haste, 16 KiB at a time. It answers before and after it.
     """
@@ -40,6 +40,7 @@ def work(link: ParentLink) -> None:
                 *(f"{k}={v}" for k, v in os.environ.items()),
                 limits,
                 f"nice={os.nice(0)}",
+                f"oom={Path('/proc/self/oom_score_adj').read_text().strip()}",
                 f"ignored={sorted(ignored)}",
             ]
             link.send(kind, "\n".join(told).encode())

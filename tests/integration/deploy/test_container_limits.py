@@ -73,6 +73,9 @@ def test_the_kernel_ends_a_worker_above_the_memory_limit_and_streams_continue(da
             )
             with pull(channel.url("live.flv"), seconds=20) as player:
                 urllib.request.urlopen(sent, timeout=at_most(30)).close()
+                own = int(gateway.run("cat", "/proc/1/oom_score_adj"))
+                scores = ("sh", "-c", "cat /proc/[0-9]*/oom_score_adj")
+                until(lambda: str(own + 500) in gateway.run(*scores, expected=None).split(), "a worker goes first")
 
                 def failed() -> Any:
                     jobs = gateway.api("GET", "/jobs").json()

@@ -375,6 +375,8 @@ async def test_a_worker_has_no_secrets_low_priority_limits_and_ignores_group_sig
     assert limits["Max data size"] == str(MEMORY)
     assert limits["Max core file size"] == limits["Max file size"] == "0"
     assert f"nice={min(19, os.nice(0) + 3)}" in told
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert f"oom={min(1000, own + 500)}" in told.splitlines(), "the kernel ends a worker before the gateway"
     assert "ignored=['SIGINT', 'SIGTERM']" in told
 
 
