@@ -46,7 +46,9 @@ function generated(track) {
 function painted() {
   const canvas = document.createElement("canvas");
   const paper = canvas.getContext("2d", { alpha: false });
-  const [track] = canvas.captureStream().getVideoTracks();
+  // Without a frame rate, WebKitGTK 2.50 shows the first picture only. Firefox has no way to ask for each picture.
+  const asks = "CanvasCaptureMediaStreamTrack" in globalThis;
+  const [track] = (asks ? canvas.captureStream(0) : canvas.captureStream()).getVideoTracks();
   if (!paper || !track) throw new Error("this browser shows no canvas as a video");
   return {
     track,
@@ -54,6 +56,7 @@ function painted() {
       if (canvas.width !== frame.displayWidth) canvas.width = frame.displayWidth;
       if (canvas.height !== frame.displayHeight) canvas.height = frame.displayHeight;
       paper.drawImage(frame, 0, 0, canvas.width, canvas.height);
+      if (asks) /** @type {CanvasCaptureMediaStreamTrack} */ (track).requestFrame();
       frame.close();
     },
   };

@@ -98,22 +98,24 @@ export class SoundPlayer {
 
   /** @param {AudioData} sound */
   #decoded(sound) {
-    // The decoder knows the real sample rate: HE-AAC has twice that of its header.
-    if (this.#output?.rate !== sound.sampleRate) {
-      this.#output?.close();
-      try {
-        this.#output = new Output(sound.sampleRate, this.#volume, this.#owner.broken);
-      } catch (error) { // a sample rate that the context does not have
+    let samples;
+    try {
+      samples = stereo(sound);
+      // The decoder knows the real sample rate: HE-AAC has twice that of its header.
+      if (this.#output?.rate !== sound.sampleRate) {
+        this.#output?.close();
         this.#output = null;
-        return this.#owner.broken(/** @type {DOMException} */ (error));
+        this.#output = new Output(sound.sampleRate, this.#volume, this.#owner.broken);
       }
+    } catch (error) { // a form or a sample rate that this browser does not have
+      return this.#owner.broken(/** @type {DOMException} */ (error));
     }
     const output = this.#output;
     if (!output?.runs) return;
     const now = performance.now();
     const time = sound.timestamp / 1000;
     this.#owner.ready(time, now + output.latency + TRANSPORT);
-    output.push(time, stereo(sound), this.#owner.delay());
+    output.push(time, samples, this.#owner.delay());
   }
 }
 
@@ -206,10 +208,14 @@ class Output {
 
 /** @param {AudioData} sound @returns {Float32Array<ArrayBuffer>[]}  one or two channels; the centre of more goes to both */
 function stereo(sound) {
-  const count = sound.numberOfChannels;
-  const [left, right, centre] = Array.from({ length: Math.min(3, count) }, (_, planeIndex) => {
-    const samples = new Float32Array(sound.numberOfFrames);
-    sound.copyTo(samples, { planeIndex, format: "f32-planar" });
+  const { format, numberOfChannels: count, numberOfFrames: frames } = sound;
+  // WebKitGTK 2.50 crashes if copyTo has nothing to convert. So floats are read as integers, all others as floats.
+  const whole = format?.startsWith("f32") ?? false;
+  const mixed = new (whole ? Int32Array : Float32Array)(count * frames);
+  sound.copyTo(mixed, { planeIndex: 0, format: whole ? "s32" : "f32" });
+  const [left, right, centre] = Array.from({ length: Math.min(3, count) }, (_, channel) => {
+    const samples = new Float32Array(frames);
+    for (let i = 0; i < frames; i++) samples[i] = (mixed[i * count + channel] ?? 0) / (whole ? 2 ** 31 : 1);
     return samples;
   });
   if (!left) return [];
