@@ -39,6 +39,7 @@ function library() {
   return mpegts;
 }
 
+const FROZEN = 1; // seconds that the picture stands still beside enough media, after which it jumps
 const LOOK = 250; // ms between two checks of the buffer
 
 const CONFIG = {
@@ -190,15 +191,20 @@ function keepUp(video) {
   // Uses events, because timers of hidden tabs are slow.
   for (const event of ["canplay", "progress", "timeupdate"]) video.addEventListener(event, overBreak, { signal });
   video.addEventListener("waiting", () => { if (begun && !video.seeking && !document.hidden) catchUp.stalled(seconds()); }, { signal });
+  let [place, since] = [NaN, 0]; // where the picture is, and since when it has been there with enough media to go on
   const timer = setInterval(() => {
-    if (video.paused || video.seeking) return;
+    if (video.paused) return;
     overHole();
-    stepOverHole(video);
+    stepOverHole(video); // also of a seek: WebKitGTK 2.50 may seek to a place that mpegts.js has removed
     const end = newest(video);
-    if (!begun || end === null) return;
-    const { rate, jump } = catchUp.next(end - video.currentTime, seconds());
-    if (jump) video.currentTime += jump;
-    if (video.playbackRate !== rate) video.playbackRate = rate;
+    if (video.seeking || !begun || end === null) return;
+    const at = video.currentTime;
+    if (at !== place || video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA) [place, since] = [at, seconds()];
+    const { rate, jump } = catchUp.next(end - at, seconds());
+    // WebKitGTK 2.50 may freeze when the speed changes. It wakes by a jump, unless the speed changes with it.
+    if (seconds() - since > FROZEN) video.currentTime = Math.max(at + 0.01, end - catchUp.keep);
+    else if (jump) video.currentTime += jump;
+    else if (video.playbackRate !== rate) video.playbackRate = rate;
   }, LOOK);
   const returned = () => {
     // With some buffer left, playback continues as before, because the publisher's time continued too.
