@@ -4,27 +4,31 @@
 
 FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS build
 WORKDIR /src
-# Dependencies first, exactly those of the lock file: they change less often than the source.
+# Dependencies first, exactly those of the lock file: they change less often than the source. Bytecode without the times of
+# its sources is the same in each build, and needs no check at the start.
 COPY requirements.lock ./
 RUN python -m venv --without-pip /opt/millrace \
- && pip --python /opt/millrace install --no-cache-dir --disable-pip-version-check --only-binary :all: \
-    --require-hashes -r requirements.lock
+ && pip --python /opt/millrace install --no-cache-dir --no-compile --disable-pip-version-check --only-binary :all: \
+    --require-hashes -r requirements.lock \
+ && /opt/millrace/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/millrace/lib
 COPY pyproject.toml README.md ./
 COPY config ./config
 COPY gateway ./gateway
 COPY proxy ./proxy
-RUN pip --python /opt/millrace install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
- && /opt/millrace/bin/python -m compileall -q /opt/millrace/lib
+RUN pip --python /opt/millrace install --no-cache-dir --no-compile --disable-pip-version-check --no-deps --no-build-isolation . \
+ && /opt/millrace/bin/python -m compileall -q --invalidation-mode unchecked-hash \
+    /opt/millrace/lib/python3*/site-packages/gateway /opt/millrace/lib/python3*/site-packages/proxy
 
 FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 LABEL org.opencontainers.image.title="Millrace" \
       org.opencontainers.image.description="Live media gateway: signed pushes from encoders and browsers in; WebRTC, HTTP-FLV, RTMP, HLS, LL-HLS and DASH out." \
       org.opencontainers.image.licenses="MIT"
-# Watermarks: fonts, fc-match, which finds the one that has a character, and fribidi for what runs right to left.
+# Watermarks: fonts, fc-match, which finds the one that has a character, and fribidi for what runs right to left. Fonts for
+# every script are a quarter of the image: --build-arg FONTS=fonts-dejavu-core. `millrace doctor` says what is missing.
+ARG FONTS="fonts-dejavu-core fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji"
 # Layers keep whole seconds of a folder's time. With other times the cache of fc-match would be stale in each container.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends \
-    fontconfig fonts-dejavu-core fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji libfribidi0 \
+ && apt-get install -y --no-install-recommends fontconfig libfribidi0 $FONTS \
  && rm -rf /var/lib/apt/lists/* \
  && find /usr/share/fonts -type d -exec touch --date=2000-01-01 {} + && fc-cache --really-force --system-only
 RUN groupadd --gid 10001 millrace \

@@ -157,7 +157,25 @@ print(av.__version__, ",".join(missing), int(features.check("raqm")), int(featur
 """
 
 
-def check_workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.which) -> Iterator[CheckResult]:
+# What may lack fonts: a character of it, and the Debian package. In an image, they are the build argument FONTS.
+_SCRIPTS: Final = (
+    ("Devanagari and other scripts", "0915", "fonts-noto-core"),
+    ("Chinese, Japanese and Korean", "4e2d", "fonts-noto-cjk"),
+    ("emoji", "1f389", "fonts-noto-color-emoji"),
+)
+
+
+def _has_font(code: str) -> bool:
+    command = ["fc-list", f":charset={code}", "family"]
+    found = subprocess.run(command, capture_output=True, timeout=60, check=False)  # noqa: S603 a constant command
+    return bool(found.stdout.strip())
+
+
+def check_workers(
+    program: str = _WORKER,
+    which: Callable[[str], str | None] = shutil.which,
+    has_font: Callable[[str], bool] = _has_font,
+) -> Iterator[CheckResult]:
     """Checks whether media workers can encode, and draw watermark texts in every script."""
     command = [sys.executable, "-P", "-c", program]
     child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 a constant command
@@ -176,8 +194,11 @@ def check_workers(program: str = _WORKER, which: Callable[[str], str | None] = s
         yield _warning("lettering", text)
     elif raqm != "1" or fribidi != "1":
         yield _warning("lettering", "Arabic, Hebrew and Indic texts are not shaped (Debian: libfribidi0)")
+    elif lacking := [(name, package) for name, code, package in _SCRIPTS if not has_font(code)]:
+        names, packages = (", ".join(values) for values in zip(*lacking, strict=True))
+        yield _warning("lettering", f"no fonts for {names} (Debian: {packages})")
     else:
-        yield _ok("lettering", "fontconfig, raqm and fribidi")
+        yield _ok("lettering", "fontconfig, raqm and fribidi, fonts for every script")
 
 
 # Also in its own process: a model may need much memory, and a damaged one may end the process.

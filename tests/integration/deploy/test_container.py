@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.clients import pull, push, take_of
-from tests.support.containers import Container, container, need_containers, volume
+from tests.support.containers import Container, build, container, need_containers, podman, volume
 from tests.support.gateway import Channel
 from tests.support.media import Film, judge
 from tests.support.tools import need
@@ -53,6 +53,13 @@ def test_a_container_that_is_stopped_while_it_starts_ends_in_time(data: str) -> 
         assert gateway.stop() == 0, gateway.log
     finally:
         gateway.remove()
+
+
+def test_an_image_may_have_fewer_fonts_and_names_the_others() -> None:
+    need_containers()
+    small = build("--build-arg=FONTS=fonts-dejavu-core", tag="localhost/millrace-tests:few-fonts")
+    said = podman("run", "--rm", "--no-healthcheck", small, "doctor")
+    assert "(Debian: fonts-noto-core, fonts-noto-cjk, fonts-noto-color-emoji)" in said, said
 
 
 def test_an_edge_in_a_container_plays_the_streams_of_a_gateway_in_another(data: str) -> None:

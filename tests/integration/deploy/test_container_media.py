@@ -257,3 +257,4 @@ def test_captions_from_speech_say_that_there_is_no_engine(gateway: Container) ->
 def test_the_doctor_finds_nothing_missing(gateway: Container) -> None:
     said = gateway.run("millrace", "doctor")
     assert "0 missing" in said, said
+    assert "fonts for every script" in said, said

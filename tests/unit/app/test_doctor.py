@@ -262,9 +262,15 @@ def test_python_modules_that_the_settings_need_are_reported(tmp_path: Path):
 
 
 def test_workers_that_can_encode_and_draw_text_are_ok():
-    found = list(doctor.check_workers(which=lambda name: f"/usr/bin/{name}"))
+    found = list(doctor.check_workers(which=lambda name: f"/usr/bin/{name}", has_font=lambda code: True))
     assert [f.name for f in found] == ["workers", "lettering"]
     assert found[0].state is CheckState.OK and "libx264" in found[0].text
+
+
+def test_scripts_without_fonts_are_reported_with_their_packages():
+    _, found = doctor.check_workers(which=lambda name: f"/usr/bin/{name}", has_font=lambda code: code == "0915")
+    assert found.state is CheckState.WARNING
+    assert found.text.endswith("Chinese, Japanese and Korean, emoji (Debian: fonts-noto-cjk, fonts-noto-color-emoji)")
 
 
 @pytest.mark.parametrize("program", ["import sys; sys.exit('no such thing')", "import os; os.abort()", "print('1|2')"])
