@@ -30,6 +30,7 @@ SIZE = "() => document.querySelector('video')?.videoWidth"
 # Every page plays a push of the fixture `live`.
 PAGES = ["", "flv.html", "instant.html", "hls.html", "index.html", "dash.html"]
 
+pytestmark = pytest.mark.nightly
 gateway = shared_gateway("ffmpeg", MILLRACE_STREAM__LINGER="20", MILLRACE_VOD__PRESET="ultrafast")
 
 
@@ -79,7 +80,6 @@ def test_the_watch_page_plays_and_says_live(driver: Driver, live: Channel) -> No
         assert not window.complaints
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("page", PAGES)
 def test_the_shown_delay_is_that_of_the_picture(driver: Driver, live: Channel, page: str) -> None:
     with driver.window() as window:
@@ -92,7 +92,6 @@ def test_the_shown_delay_is_that_of_the_picture(driver: Driver, live: Channel, p
         assert not window.complaints
 
 
-@pytest.mark.nightly
 def test_the_instant_page_plays_sound(driver: Driver, live: Channel) -> None:
     with driver.window() as window:
         window.goto(live.url("instant.html"))
@@ -104,7 +103,6 @@ def test_the_instant_page_plays_sound(driver: Driver, live: Channel) -> None:
         assert not window.complaints
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("page", ["", "hls.html", "instant.html"])
 def test_a_page_shows_the_break_and_plays_when_the_publisher_returns(
     driver: Driver, gateway: Gateway, page: str
@@ -123,7 +121,6 @@ def test_a_page_shows_the_break_and_plays_when_the_publisher_returns(
             assert not window.complaints
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("page", ["", "instant.html"])
 def test_a_page_that_may_not_play_by_itself_plays_after_a_click(driver: Driver, live: Channel, page: str) -> None:
     with driver.window(autoplay="deny") as window:
@@ -136,7 +133,6 @@ def test_a_page_that_may_not_play_by_itself_plays_after_a_click(driver: Driver, 
         assert not window.complaints
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("page", ["", "dash.html", "instant.html"])
 def test_captions_are_shown_and_switched_off_by_a_key(driver: Driver, live: Channel, page: str) -> None:
     with driver.window() as window:
@@ -152,7 +148,6 @@ def test_captions_are_shown_and_switched_off_by_a_key(driver: Driver, live: Chan
         assert not window.complaints
 
 
-@pytest.mark.nightly
 def test_the_watch_page_obeys_the_keyboard(driver: Driver, live: Channel) -> None:
     full = "() => document.fullscreenElement?.id === 'stage'"
     with driver.window() as window:
@@ -178,7 +173,6 @@ def test_the_watch_page_obeys_the_keyboard(driver: Driver, live: Channel) -> Non
         assert not window.complaints
 
 
-@pytest.mark.nightly
 def test_the_webrtc_page_says_what_is_missing(driver: Driver, live: Channel) -> None:
     with driver.window() as window:
         window.goto(live.url("whep.html"))
@@ -189,7 +183,6 @@ def test_the_webrtc_page_says_what_is_missing(driver: Driver, live: Channel) -> 
         plays_on(window)
 
 
-@pytest.mark.nightly
 def test_a_page_of_another_origin_shows_the_player(driver: Driver, live: Channel, tmp_path: Path) -> None:
     frame = f'<iframe src="{live.url("")}?embed=1" width="480" height="270" allow="autoplay; fullscreen"></iframe>'
     (tmp_path / "index.html").write_text(f"<!doctype html><title>elsewhere</title>{frame}")
@@ -204,7 +197,6 @@ def test_a_page_of_another_origin_shows_the_player(driver: Driver, live: Channel
             assert window.evaluate("() => document.querySelector('#stage').getBoundingClientRect().width") == 480
 
 
-@pytest.mark.nightly
 def test_a_film_plays_with_captions(driver: Driver, gateway: Gateway) -> None:
     key = uploaded_film(gateway, films.plain("captions.mp4", 6))
     text = b"WEBVTT\n\n00:01.000 --> 00:05.000\nfrom a file\n"
@@ -223,7 +215,6 @@ def test_a_film_plays_with_captions(driver: Driver, gateway: Gateway) -> None:
         assert not window.complaints
 
 
-@pytest.mark.nightly
 def test_the_page_of_a_captioner_plays_and_sends(driver: Driver, live: Channel) -> None:
     with driver.window() as window:
         window.goto(live.url("caption.html"))
@@ -234,7 +225,6 @@ def test_the_page_of_a_captioner_plays_and_sends(driver: Driver, live: Channel) 
         assert not window.complaints
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("way", ["auto", "frames"])
 def test_the_broadcasters_page_goes_live(driver: Driver, gateway: Gateway, way: str) -> None:
     """The encoders of WebKitGTK refuse pictures of a video element; the page draws them on a canvas then."""
@@ -250,7 +240,6 @@ def test_the_broadcasters_page_goes_live(driver: Driver, gateway: Gateway, way: 
         assert not window.complaints
 
 
-@pytest.mark.nightly
 def test_the_broadcasters_page_says_that_webrtc_is_missing(driver: Driver, gateway: Gateway) -> None:
     with driver.window(CAMERA) as window:
         broadcast(window, gateway.channel("by whip"), "whip")
@@ -273,7 +262,6 @@ def broadcast(window: Window, channel: Channel, way: str) -> None:
     window.click("#live")
 
 
-@pytest.mark.nightly
 def test_the_console_shows_a_live_channel_after_signing_in(driver: Driver, gateway: Gateway, live: Channel) -> None:
     with driver.window() as window:
         window.goto(address(gateway, f"#/channels/{live.id}"))
@@ -288,7 +276,6 @@ def test_the_console_shows_a_live_channel_after_signing_in(driver: Driver, gatew
         assert not window.complaints
 
 
-@pytest.mark.nightly
 def test_pages_without_a_player_are_shown(driver: Driver, gateway: Gateway, live: Channel) -> None:
     with driver.window() as window:
         home = f"http://127.0.0.1:{gateway.ports['http']}/"
