@@ -206,18 +206,11 @@ class Output {
   }
 }
 
+let converts = true; // whether this browser reads decoded sound as another kind of samples
+
 /** @param {AudioData} sound @returns {Float32Array<ArrayBuffer>[]}  one or two channels; the centre of more goes to both */
-function stereo(sound) {
-  const { format, numberOfChannels: count, numberOfFrames: frames } = sound;
-  // WebKitGTK 2.50 crashes if copyTo has nothing to convert. So floats are read as integers, all others as floats.
-  const whole = format?.startsWith("f32") ?? false;
-  const mixed = new (whole ? Int32Array : Float32Array)(count * frames);
-  sound.copyTo(mixed, { planeIndex: 0, format: whole ? "s32" : "f32" });
-  const [left, right, centre] = Array.from({ length: Math.min(3, count) }, (_, channel) => {
-    const samples = new Float32Array(frames);
-    for (let i = 0; i < frames; i++) samples[i] = (mixed[i * count + channel] ?? 0) / (whole ? 2 ** 31 : 1);
-    return samples;
-  });
+export function stereo(sound) {
+  const [left, right, centre] = (converts && converted(sound)) || planes(sound);
   if (!left) return [];
   if (!right) return [left];
   if (centre) {
@@ -227,4 +220,36 @@ function stereo(sound) {
     }
   }
   return [left, right];
+}
+
+/**
+ * The first three channels. WebKitGTK 2.50 crashes if copyTo has nothing to convert, so floats are read as integers, and all
+ * others as floats.
+ * @param {AudioData} sound
+ * @returns {Float32Array<ArrayBuffer>[] | null} null: this browser converts to f32-planar only, as WebCodecs demands
+ */
+function converted(sound) {
+  const { format, numberOfChannels: count, numberOfFrames: frames } = sound;
+  const whole = format?.startsWith("f32") ?? false;
+  const mixed = new (whole ? Int32Array : Float32Array)(count * frames);
+  try {
+    sound.copyTo(mixed, { planeIndex: 0, format: whole ? "s32" : "f32" });
+  } catch {
+    converts = false;
+    return null;
+  }
+  return Array.from({ length: Math.min(3, count) }, (_, channel) => {
+    const samples = new Float32Array(frames);
+    for (let i = 0; i < frames; i++) samples[i] = (mixed[i * count + channel] ?? 0) / (whole ? 2 ** 31 : 1);
+    return samples;
+  });
+}
+
+/** @param {AudioData} sound @returns {Float32Array<ArrayBuffer>[]}  the first three channels */
+function planes(sound) {
+  return Array.from({ length: Math.min(3, sound.numberOfChannels) }, (_, planeIndex) => {
+    const samples = new Float32Array(sound.numberOfFrames);
+    sound.copyTo(samples, { planeIndex, format: "f32-planar" });
+    return samples;
+  });
 }
