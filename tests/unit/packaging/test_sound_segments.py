@@ -9,11 +9,12 @@ import pytest
 
 from gateway.formats.mp4.reader import parse_fragments
 from gateway.formats.ts.reader import TsReader
+from gateway.live.sink import EndReason
 from gateway.media.track import Kind, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import AUDIO
-from tests.support.segmented import Timetable, cmaf, feed, ts
+from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
 
 
 def test_sound_that_steps_back_behind_a_boundary_stays_in_its_segment() -> None:
@@ -74,3 +75,20 @@ def test_sound_that_comes_after_its_pictures_is_whole_over_a_new_epoch(
         for one, two in zip(packager._video.window, window, strict=True):
             assert (one.number, one.epoch) == (two.number, two.epoch)
             assert abs(one.time / one.clock - two.time / two.clock) < 0.03
+
+
+@pytest.mark.parametrize("tenths", range(100, 200, 7))
+def test_sound_that_begins_just_before_an_epoch_is_in_this_epoch(tenths: int) -> None:
+    """Its first segment may begin with the picture that begins the epoch."""
+    packager = cmaf(size=50)
+    table = Timetable(seconds=30, clock_jump=5.0)
+    units = list(table.units())
+    begins = WALL + tenths / 10
+    packager.take_tracks(Tracks(table.video, table.audio))
+    for unit in units:
+        if unit.track.kind is Kind.VIDEO or unit.wall >= begins:
+            packager.take(unit)
+    packager.on_end(EndReason.PUBLISHER_GONE)
+    pictures = {segment.number: segment.epoch for segment in packager._video.window}
+    assert len(set(pictures.values())) == 2
+    assert {segment.number: segment.epoch for segment in packager._audio.window}.items() <= pictures.items()
