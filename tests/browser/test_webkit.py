@@ -173,7 +173,7 @@ def test_the_watch_page_obeys_the_keyboard(driver: Driver, live: Channel) -> Non
         assert not window.complaints
 
 
-def test_the_webrtc_page_says_what_is_missing(driver: Driver, live: Channel) -> None:
+def test_the_webrtc_page_names_the_missing_feature(driver: Driver, live: Channel) -> None:
     with driver.window() as window:
         window.goto(live.url("whep.html"))
         window.comes_to_say("This browser cannot play WebRTC")

@@ -50,7 +50,7 @@ def open_as(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("step", ["from the first schema", "to the next schema"])
-async def test_an_older_process_goes_on_while_a_newer_one_adds_what_is_missing(
+async def test_an_older_process_goes_on_while_a_newer_one_adds_its_tables(
     open_as: OpenAs, request: pytest.FixtureRequest, step: str
 ) -> None:
     newest = len(MIGRATIONS) if "postgres" in request.node.name else SqliteChannels.SCHEMA

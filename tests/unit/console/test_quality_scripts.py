@@ -118,7 +118,7 @@ def test_key_frames_at_other_times_delay_a_change_and_lose_nothing(of: str, to: 
     assert max(later - earlier for earlier, later in itertools.pairwise(shown)) <= 67
 
 
-def test_a_rendition_that_stands_still_is_left_for_the_source() -> None:
+def test_a_rendition_without_new_pictures_is_replaced_by_the_source() -> None:
     found = change(levels=levels(1.0, 0), silent=["480p"], silence=24_200)
     assert found["pictures"][-1][1] == "source"
     assert found["pictures"][-1][0] > 31_500

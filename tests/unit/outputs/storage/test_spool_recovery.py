@@ -211,7 +211,7 @@ def test_a_process_that_starts_keeps_its_spool_while_others_look_for_dead_ones(t
                 one.close()
 
 
-def test_a_spool_that_another_process_uses_for_long_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spool_of_another_process_is_named_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "_LOCK_SECONDS", 0.05)
     one, other = SpoolRecovery(tmp_path, ""), SpoolRecovery(tmp_path, "")
     one.open()
