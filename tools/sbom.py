@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tools.vendor import PACKAGES, VENDOR
+from tools.vendor import PACKAGES, VENDOR, pinned_digests, pinned_version
 
 _TOOL = Path(sys.executable).with_name("cyclonedx-py")
 
@@ -22,8 +22,7 @@ def libraries() -> list[dict[str, Any]]:
     """Returns the libraries in `gateway/console/vendor`, as components of CycloneDX."""
     found = []
     for folder, package in sorted(PACKAGES.items()):
-        version = (VENDOR / folder / "VERSION").read_text(encoding="utf-8").strip()
-        lines = (VENDOR / folder / "HASH").read_text(encoding="utf-8").splitlines()
+        version = pinned_version(VENDOR / folder)
         purl = f"pkg:npm/{quote(package.npm, safe='/')}@{version}"
         found.append(
             {
@@ -34,7 +33,7 @@ def libraries() -> list[dict[str, Any]]:
                 "purl": purl,
                 "components": [
                     {"type": "file", "name": name, "hashes": [{"alg": "SHA-256", "content": digest}]}
-                    for digest, name in (line.split("  ", 1) for line in lines)
+                    for name, digest in pinned_digests(VENDOR / folder).items()
                 ],
             }
         )
@@ -43,16 +42,8 @@ def libraries() -> list[dict[str, Any]]:
 
 def main() -> None:
     venv, file = sys.argv[1:]
-    command = [
-        str(_TOOL),
-        "environment",
-        "--pyproject",
-        "pyproject.toml",
-        "--output-reproducible",
-        "--of",
-        "JSON",
-        venv,
-    ]
+    options = ["--pyproject", "pyproject.toml", "--output-reproducible", "--of", "JSON"]
+    command = [str(_TOOL), "environment", *options, venv]
     bill = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     bill["components"] += libraries()
     Path(file).write_text(json.dumps(bill, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -74,9 +74,18 @@ def digests(folder: Path, names: list[str]) -> str:
     return "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in sorted(names))
 
 
+def pinned_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a package, as its HASH says."""
+    return {line[66:]: line[:64] for line in (folder / "HASH").read_text().splitlines()}
+
+
+def pinned_version(folder: Path) -> str:
+    return (folder / "VERSION").read_text().strip()
+
+
 def differences(folder: Path) -> list[str]:
     """What in a package's folder is not as its HASH says; empty means intact."""
-    pinned = {line[66:]: line[:64] for line in (folder / "HASH").read_text().splitlines()}
+    pinned = pinned_digests(folder)
     present = {p.name for p in folder.iterdir()} - {"VERSION", "HASH"}
     wrong = [f"{folder.name}/{name}: not in HASH" for name in sorted(present - pinned.keys())]
     for name, digest in sorted(pinned.items()):
@@ -113,7 +122,7 @@ def refresh(name: str) -> None:
     """Fetches a package at its pinned version; replaces the files here only if every hash agrees."""
     folder = VENDOR / name
     with tempfile.TemporaryDirectory() as scratch:
-        fetch(PACKAGES[name], (folder / "VERSION").read_text().strip(), Path(scratch))
+        fetch(PACKAGES[name], pinned_version(folder), Path(scratch))
         if digests(Path(scratch), list(PACKAGES[name].files.values())) != (folder / "HASH").read_text():
             raise VendorError(f"{name}: what npm delivers is not what HASH pins; nothing was replaced")
         for file in PACKAGES[name].files.values():
@@ -150,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     for line in wrong:
         sys.stderr.write(f"{line}\n")
     for name in PACKAGES:
-        sys.stdout.write(f"{name} {(VENDOR / name / 'VERSION').read_text().strip()}\n")
+        sys.stdout.write(f"{name} {pinned_version(VENDOR / name)}\n")
     return 1 if wrong else 0
 
 

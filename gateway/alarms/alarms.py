@@ -266,5 +266,6 @@ def _entry(rule: AlarmRule, fault: Fault) -> str:
 
 def _told(value: dict[str, Any]) -> tuple[str, Fault]:
     """Returns the name of the rule, and the fault that it has told."""
-    kind, texts = FaultKind(value["kind"]), [str(value[name]) for name in ("rule", "channel", "subject", "text")]
-    return texts[0], Fault(kind, texts[1], texts[2], float(value["since"]), texts[3])
+    kind = FaultKind(value["kind"])
+    fault = Fault(kind, str(value["channel"]), str(value["subject"]), float(value["since"]), str(value["text"]))
+    return str(value["rule"]), fault

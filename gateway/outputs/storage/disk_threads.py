@@ -28,8 +28,8 @@ class DiskThreads:
         undo: releases what the work returns, such as an open file, if the caller is cancelled.
         """
 
-        def read(future: asyncio.Future[T]) -> None:
-            # No caller waits for an error.
+        def discard(future: asyncio.Future[T]) -> None:
+            # Reading the error marks it as seen, because no caller waits for it.
             if not future.cancelled() and future.exception() is None and undo is not None:
                 undo(future.result())
 
@@ -37,7 +37,7 @@ class DiskThreads:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            future.add_done_callback(read)
+            future.add_done_callback(discard)
             if not future.done():
                 await asyncio.wait([future], timeout=_TIMEOUT)
             raise
