@@ -20,8 +20,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.clients import pull, take_of
 from tests.support.free_ports import free_ports
-from tests.support.gateway import START_WITHIN, Gateway, faults
+from tests.support.gateway import START_WITHIN, Channel, Gateway, faults
+from tests.support.media import Film, judge
 from tests.support.run_folder import run_folder
 from tests.support.separate_environment import making
 from tests.support.time_outs import at_most
@@ -219,9 +221,22 @@ class Container(Gateway):
         assert code is not None
         return code
 
+    def rights(self) -> dict[str, str]:
+        """The fields of the first process (proc(5)). Fails if the image can be written."""
+        assert "Read-only file system" in self.run("touch", "/opt/millrace/written", expected=1)
+        lines = self.run("cat", "/proc/1/status").splitlines()
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
     def remove(self) -> None:
         """Kills and forgets it."""
         podman("rm", "--force", "--time=0", self.name, expected=None)
+
+
+def plays(channel: Channel, film: Film, seconds: float = 4) -> None:
+    """Plays the film of a push by HLS, and judges all frames."""
+    channel.wait_playable("live.m3u8", timeout=40)
+    with pull(channel.url("live.m3u8"), seconds=seconds) as player:
+        judge(take_of(player), film)
 
 
 def _rights() -> list[str]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support import films
 from tests.support.clients import pull, push, so_far, until
-from tests.support.containers import Container, container, need_containers, volume
+from tests.support.containers import Container, container
 from tests.support.media import Film, judge
 from tests.support.time_outs import at_most
-from tests.support.tools import need
 
 # The image takes minutes where no other test has built it.
 pytestmark = pytest.mark.nightly
@@ -22,14 +20,6 @@ pytestmark = pytest.mark.nightly
 FILM = Film("contained-limits", seconds=240)  # outlasts a job on a busy machine
 ALL_CORES = {"MILLRACE_SERVE__WORKERS": "0"}
 MEMORY = 500_000_000
-
-
-@pytest.fixture
-def data() -> Iterator[str]:
-    need_containers()
-    need("ffmpeg")
-    with volume() as name:
-        yield name
 
 
 def processes(gateway: Container) -> int:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
-import http.server
 import json
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,11 +14,12 @@ from PIL import Image
 from gateway.media.track import Kind
 from tests.support import films
 from tests.support.clients import Program, pull, push, take_of, until
-from tests.support.containers import DATA, Container, container, host_address, need_containers, podman, volume
+from tests.support.containers import DATA, Container, container, host_address, need_containers, plays, podman, volume
 from tests.support.gateway import Channel
 from tests.support.media import Film, judge, made_once, quick_ffmpeg
 from tests.support.pushing import camera, page
 from tests.support.rtmp import self_signed, trusting_anyone
+from tests.support.served_folder import served_folder
 from tests.support.sources import h264
 from tests.support.srt import PATIENT, srt_push
 from tests.support.srtla_sender import SrtlaSender
@@ -58,32 +55,25 @@ def gateway() -> Iterator[Container]:
             yield gateway
 
 
-def plays(channel: Channel) -> None:
-    """Plays the film of a push by HLS, and judges all frames."""
-    channel.wait_playable("live.m3u8", timeout=40)
-    with pull(channel.url("live.m3u8"), seconds=4) as player:
-        judge(take_of(player), FILM)
-
-
 # ---- ways to push ----
 
 
 def test_rtmp_is_received(gateway: Container) -> None:
     channel = gateway.channel()
     with push(FILM, channel.push):
-        plays(channel)
+        plays(channel, FILM)
 
 
 def test_rtmps_is_received(gateway: Container) -> None:
     channel = gateway.channel()
     with push(FILM, f"rtmps://127.0.0.1:{gateway.ports['rtmps']}/stream/{channel.obs_key}"):
-        plays(channel)
+        plays(channel, FILM)
 
 
 def test_srt_is_received(gateway: Container) -> None:
     channel = gateway.channel()
     with srt_push(FILM, channel.srt_push):
-        plays(channel)
+        plays(channel, FILM)
 
 
 def test_srtla_is_received(gateway: Container) -> None:
@@ -92,7 +82,7 @@ def test_srtla_is_received(gateway: Container) -> None:
         SrtlaSender(gateway.ports["srtla"], "127.0.0.1") as sender,
         srt_push(FILM, f"srt://127.0.0.1:{sender.port}?streamid=publish:{channel.id}?sign={channel.key}"),
     ):
-        plays(channel)
+        plays(channel, FILM)
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
@@ -151,20 +141,6 @@ def test_a_ladder_is_encoded(gateway: Container) -> None:
             assert len(take_of(player).video) >= 30, gateway.log[-2000:]
 
 
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """An HTTP server of the host. Returns its address for the container."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("0.0.0.0", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://{host_address()}:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def area(image: Image.Image, chosen: Callable[[int, int, int], bool]) -> tuple[int, int, int, int]:
     """The box of all pixels that are `chosen` by their colours. Fails if there is none."""
     mask = Image.new("L", image.size)
@@ -176,7 +152,7 @@ def area(image: Image.Image, chosen: Callable[[int, int, int], bool]) -> tuple[i
 
 def test_a_watermark_has_chinese_and_arabic_letters_and_a_picture(gateway: Container, tmp_path: Path) -> None:
     Image.new("RGB", (60, 40), (0, 0, 255)).save(tmp_path / "标志 شعار.png")
-    with serving(tmp_path) as address:
+    with served_folder(tmp_path, "0.0.0.0") as port:
         channel = gateway.channel(
             isWaterMark=True,
             WaterMarkText="直播中\nبث مباشر",
@@ -185,7 +161,7 @@ def test_a_watermark_has_chinese_and_arabic_letters_and_a_picture(gateway: Conta
             WaterMarkLeft=300,
             WaterMarkTop=40,
             isImageWaterMark=True,
-            ImageURL=f"{address}/%E6%A0%87%E5%BF%97%20%D8%B4%D8%B9%D8%A7%D8%B1.png",
+            ImageURL=f"http://{host_address()}:{port}/%E6%A0%87%E5%BF%97%20%D8%B4%D8%B9%D8%A7%D8%B1.png",
             ImageWidth=60,
             ImageHeight=40,
         )
@@ -251,7 +227,7 @@ def test_captions_from_speech_say_that_there_is_no_engine(gateway: Container) ->
         channel.wait_live()
         error = until(lambda: output(channel, "captions").get("error"), "an error")
         assert "captions.engine" in str(error)
-        plays(channel)
+        plays(channel, FILM)
 
 
 def test_the_doctor_finds_nothing_missing(gateway: Container) -> None:

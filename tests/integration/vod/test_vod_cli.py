@@ -9,12 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,6 +21,7 @@ from tests.support.children import children
 from tests.support.clients import recorded, vlc
 from tests.support.command_line import run
 from tests.support.cores import alive
+from tests.support.served_folder import served_folder
 from tests.support.studio import package_workers
 from tests.support.time_outs import at_most
 from tests.support.tools import need
@@ -272,19 +268,6 @@ def test_the_command_without_arguments_shows_its_usage() -> None:
     assert alone.stderr.startswith("Usage: millrace vod") and "--out" in alone.stderr
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Runs a web server of the folder, and yields its address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 NAMES = ("my film", "my-film", "100% #1?", "фильм", "a&b [c]", "clip(1)")
 
 
@@ -294,8 +277,10 @@ def test_the_output_has_the_films_name_and_plays_by_http(name: str, tmp_path: Pa
     done = vod(f"{name}.mp4", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"out/{name}/{name}.m3u8"
-    with served(tmp_path) as base:
-        assert int(films.probe(f"{base}/{quote(done.stdout.strip())}")["video"]["nb_read_frames"]) == 25
+    with served_folder(tmp_path) as port:
+        assert (
+            int(films.probe(f"http://127.0.0.1:{port}/{quote(done.stdout.strip())}")["video"]["nb_read_frames"]) == 25
+        )
     made = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
     files = (f"{name}.m3u8", f"{name}stream.m3u8", f"{name}stream_00001.ts")
     pictures = (f"{name}.0000000.jpg", "thumbnail.0000000.jpg")
