@@ -2,6 +2,7 @@
 
     bench_cores -n 2000                     2,000 viewers at one worker, 4,000 at two, A B A B, three rounds
     bench_cores -n 1000,2000 --workers 1,2,4 --pin
+    bench_cores --idle --workers 1,2,4      what each process takes before it has a stream
 
 -n viewers for each worker: feeds write the more seldom the more they have to, so only workers with as much to do are
 compared at equal latency. A row says what the whole gateway and its busiest process used for each GB delivered. A core
@@ -22,7 +23,7 @@ from typing import Any
 from bench.harness import clients, paths, report
 from bench.harness.clients import Publishers, Viewers
 from bench.harness.measures import Row, owned, running, settle
-from bench.harness.procs import BenchError, machine_cpu, tree, usage
+from bench.harness.procs import BenchError, machine_cpu, memory, tree, usage
 from bench.harness.servers import Gateway
 
 RESULTS = paths.BUILD / "cores.jsonl"
@@ -31,7 +32,7 @@ GOOD_P50, GOOD_P99 = 45.0, 100.0  # milliseconds: the gateway's own goal at a fl
 
 
 class Cores(Gateway):
-    """A gateway of so many workers; `processes` are those that serve, without their master."""
+    """A gateway of so many workers; `processes` are those that serve, without their master and their parent."""
 
     def __init__(self, workers: int) -> None:
         super().__init__(FLUSH)
@@ -41,7 +42,7 @@ class Cores(Gateway):
 
     def processes(self) -> list[int]:
         assert self.process is not None, "it is started"
-        return [self.process.pid] if self.workers == 1 else [p for p in tree(self.process.pid) if p != self.process.pid]
+        return [self.process.pid] if self.workers == 1 else tree(self.process.pid)[2:]
 
     def cpu(self) -> dict[int, float]:
         """Seconds of each process."""
@@ -103,6 +104,24 @@ def view(workers: int, viewers: int, a: argparse.Namespace) -> Row:
     }
 
 
+def idle(workers: int) -> Row:
+    """Memory and the CPU time of the start, without a stream."""
+    server = Cores(workers)
+    with running(server, 1):
+        settle(server, 5)
+        assert server.process is not None, "it is started"
+        own = [memory(pid) for pid in server.processes()]
+        every = [memory(pid) for pid in tree(server.process.pid)]
+        return {
+            "workers": workers,
+            "private_mb_of_each": round(statistics.mean(m.own_private for m in own) / 1e6, 1),
+            "private_mb_of_all": round(sum(m.own_private for m in every) / 1e6, 1),
+            "shared_mb": round(max(m.own_resident - m.own_private for m in every) / 1e6, 1),
+            "cpu_s_of_each": round(statistics.mean(server.cpu().values()), 2),
+            "cpu_s_of_all": round(usage(server.process.pid).cpu, 2),
+        }
+
+
 def good(row: Row) -> bool:
     """Everybody got everything in time."""
     fine = row["latency_p50_ms"] <= GOOD_P50 and row["latency_p99_ms"] <= GOOD_P99
@@ -154,6 +173,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--rate", type=int, default=200, help="viewers that connect in a second")
     parser.add_argument("--pin", action="store_true", help="a core for each worker, the others for the load")
+    parser.add_argument("--idle", action="store_true", help="memory and CPU of the start, without a stream")
     parser.add_argument("--full", action="store_true", help="look for the most viewers from -n on")
     a = parser.parse_args()
     if a.pin and len(os.sched_getaffinity(0)) < max(a.workers) + 2:
@@ -162,6 +182,10 @@ def main() -> int:
     try:
         Gateway.check()
         clients.build()
+        if a.idle:
+            for w in a.workers:
+                _kept("idle", idle(w))
+            return 0
         if a.full:
             best = {w: fullest(w, a) for w in a.workers}
             for w, row in best.items():

@@ -2,8 +2,9 @@
 
 import itertools
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
@@ -28,6 +29,9 @@ from gateway.cli import (
 from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
 from gateway.lib.redact import mask
 
+if TYPE_CHECKING:
+    from gateway.processes.worker_link import WorkerLink
+
 # The commands by what they are for, in the order of the help.
 _SECTIONS: Final = {
     "Servers": ("serve", "edge", "worker"),
@@ -38,6 +42,19 @@ _SECTIONS: Final = {
     "Videos": ("vod",),
     "AWS": ("ivs", "cloudfront", "storage"),
 }
+# What the processes of a node would import after their start. They share it, see `gateway.processes.forking`. Importing
+# these starts no thread and leaves no file open.
+NODE_MODULES: Final = (
+    *("uvloop", "gateway.app.parts.api", "gateway.app.parts.node_endpoint", "gateway.cluster.cluster_member"),
+    *("gateway.adapters.local.objects", "gateway.adapters.local.stores", "gateway.processes.metrics_aggregator"),
+    *("gateway.ingest.rtmp.listener", "gateway.ingest.srt.listener", "gateway.ingest.webrtc.whip"),
+    *("gateway.ingest.websocket.listener", "gateway.playback.rtmp", "gateway.playback.webrtc.whep"),
+    "gateway.playback.webrtc.whep_output",
+    *("gateway.inputs.playlist", "gateway.inputs.pull", "gateway.inputs.slate"),
+    *("gateway.outputs.captions.captions_output", "gateway.outputs.kinesis.kvs_output"),
+    *("gateway.outputs.ladder.remote_ladder", "gateway.outputs.motion.motion_output"),
+    *("gateway.outputs.snapshot.snapshot_output", "gateway.outputs.watermark.watermark_output"),
+)
 _EPILOG: Final = """\b
 Examples:
   millrace doctor
@@ -135,9 +152,8 @@ def serve(
         raise typer.Exit(master.run(service, settings))
     common.load_outputs()  # before the API describes the fields of channels
     from gateway.app import gateway as gateway
-    from gateway.processes.worker_link import WorkerLink
 
-    raise typer.Exit(gateway.run(settings, welcome=welcome, link=WorkerLink(link) if link is not None else None))
+    raise typer.Exit(gateway.run(settings, welcome=welcome, link=_worker_link(link, NODE_MODULES)))
 
 
 @common.command(app)
@@ -154,10 +170,27 @@ def edge(sources: common.Sources, link: common.LinkOption = None) -> None:
         command = ("gateway", "edge", *sources.arguments())
         service = master.Service(command, edge_endpoints, sources.edge_settings, folder=EDGE_RUN)
         raise typer.Exit(master.run(service, settings))
-    from gateway.processes.worker_link import WorkerLink
     from proxy.edge import app as playback_edge
 
-    raise typer.Exit(playback_edge.run(settings, WorkerLink(link) if link is not None else None))
+    raise typer.Exit(playback_edge.run(settings, _worker_link(link, ("uvloop",))))
+
+
+def _worker_link(requests: int | None, modules: Sequence[str] = ()) -> "WorkerLink | None":
+    """Returns the link of a worker to its master, in the worker. Its parent stays in this function, and ends in it.
+
+    requests: see `serve_forks`; None: a single process, without a link. modules: those that it imports first.
+    """
+    if requests is None:
+        return None
+    from gateway.processes.forking import serve_forks
+    from gateway.processes.worker_link import WorkerLink
+
+    for module in modules:
+        import_module(module)
+    link = serve_forks(requests)
+    if link is None:
+        raise typer.Exit
+    return WorkerLink(link)
 
 
 @common.command(app)

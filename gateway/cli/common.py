@@ -35,7 +35,7 @@ SetOption = Annotated[
     ),
 ]
 LinkOption = Annotated[
-    int | None, typer.Option("--link", hidden=True, help="The file descriptor of this process's link to its master.")
+    int | None, typer.Option("--link", hidden=True, help="The file descriptor on which the master asks for workers.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

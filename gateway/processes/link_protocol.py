@@ -1,15 +1,17 @@
 """Messages between master and worker on their socket pair: one JSON object on each line.
 
-In this folder, a worker is one process of the node; see `gateway.processes.master`. The listening sockets are not sent;
-the worker inherits them.
+In this folder, a worker is one process of the node; see `gateway.processes.master`. The listening sockets come with the
+first message.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from itertools import chain, islice
 from typing import Any, Final
 
 from gateway.channels.addresses import OpenPorts
@@ -17,6 +19,7 @@ from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.records import read_record
 
 MAX_LINE: Final = 65_536  # bytes
+MAX_SOCKETS: Final = 253  # of one message, the limit of Linux
 ALIVE_SECONDS: Final = 1.0
 
 
@@ -39,7 +42,8 @@ class LinkBroken(ConnectionError):
 class Begin:
     """The first message to a worker.
 
-    sockets: file descriptors that it inherits, by the listener's name. ports: the open ports of the host.
+    sockets: file descriptors by the listener's name: at the sender its own, at the receiver the copies that it got.
+    ports: the open ports of the host.
     """
 
     slot: WorkerSlot
@@ -48,14 +52,24 @@ class Begin:
 
     def encode(self) -> bytes:
         slot = asdict(self.slot) | {"folder": str(self.slot.folder)}
-        return encode_message(ProcessMessage.BEGIN, slot=slot, ports=self.ports.as_json(), sockets=dict(self.sockets))
+        counts = {name: len(numbers) for name, numbers in self.sockets.items()}
+        return encode_message(ProcessMessage.BEGIN, slot=slot, ports=self.ports.as_json(), sockets=counts)
+
+    def send(self, link: socket.socket) -> None:
+        """Sends the message with its sockets. Raises OSError."""
+        socket.send_fds(link, [self.encode()], [*chain(*self.sockets.values())])
 
     @classmethod
-    def decode(cls, message: Mapping[str, Any]) -> Begin:
-        """Reads the message of `encode`. Raises LinkBroken if a field is missing or invalid."""
+    def decode(cls, message: Mapping[str, Any], descriptors: Sequence[int]) -> Begin:
+        """Reads the message of `encode`. descriptors: those that came with it.
+
+        Raises LinkBroken if a field or a socket is missing or invalid.
+        """
         try:
-            slot = read_record(WorkerSlot, message["slot"])
-            sockets = {str(name): tuple(map(int, numbers)) for name, numbers in message["sockets"].items()}
+            slot, remaining = read_record(WorkerSlot, message["slot"]), iter(descriptors)
+            sockets = {str(name): tuple(islice(remaining, int(count))) for name, count in message["sockets"].items()}
+            if sum(map(len, sockets.values())) != sum(message["sockets"].values()):
+                raise LinkBroken("the first message has not all sockets")
             return cls(slot, OpenPorts(**message["ports"]), sockets)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise LinkBroken("the first message has no valid worker slot") from None

@@ -1,7 +1,7 @@
 """The master process: opens the ports, runs a worker in each slot, replaces all workers on SIGHUP, and ends last.
 
 In this folder, a worker is one of the processes of a node (`serve.workers`). All of them accept pushes and players.
-It is not a child process that decodes or encodes.
+It is not a child process that decodes or encodes. A process of its own forks the workers (`worker_parent.py`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from gateway.processes import rolling_restart
 from gateway.processes.child import Child
 from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, ProcessMessage
 from gateway.processes.rolling_restart import MasterState, RollingRestart, WorkerInstance, WorkerState
+from gateway.processes.worker_parent import WorkerParent
 from gateway.processes.worker_settings import worker_count
 from gateway.settings import Settings, SettingsError
 from gateway.settings.models import ListenAddress, PortSharing
@@ -139,6 +140,7 @@ class Master:
         self._host = secrets.token_hex(4)
         self._secret = secrets.token_urlsafe(32)
         self._restart = RollingRestart(worker_count(settings))
+        self._parent: WorkerParent | None = None  # that forks the next worker
         self._children: dict[WorkerInstance, Child] = {}
         self._started_at = time.monotonic()
         self._signalled_once = False
@@ -183,6 +185,8 @@ class Master:
         self._settings = settings
         logs.configure(settings.log.level, settings.log.format, fields={"process": "master"})
         log.info("reloading", processes=self._restart.count)
+        if self._parent is not None:
+            self._parent.retire()  # new workers need the code and the settings of now
         self._execute(self._restart.reload(time.monotonic()))
 
     # ---- actions ----
@@ -214,9 +218,15 @@ class Master:
     def _start(self, worker: WorkerInstance, succeeds: WorkerInstance | None) -> None:
         slot = self._slot(worker, self._slot(succeeds).id if succeeds is not None else "")
         begin = Begin(slot, self._opened.ports, self._opened.of(worker.number))
-        child = Child(self._service.command, begin, partial(self._on_ready, worker))
+        child = Child(self._usable_parent(), begin, partial(self._on_ready, worker))
         self._children[worker] = child
         self._tasks.start(self._run_worker(worker, child, slot), f"worker {slot.name}")
+
+    def _usable_parent(self) -> WorkerParent:
+        if self._parent is None or not self._parent.usable:
+            self._parent = WorkerParent(self._service.command)
+            self._tasks.start(self._parent.run(), "the parent of the workers")
+        return self._parent
 
     async def _run_worker(self, worker: WorkerInstance, child: Child, slot: WorkerSlot) -> None:
         timer = asyncio.get_running_loop().call_later(START_SECONDS, self._kill_unready, worker, child)

@@ -1,4 +1,4 @@
-"""The worker's end of the link to its master. Provides the worker's slot, its inherited sockets and the commands."""
+"""The worker's end of the link to its master. Provides the worker's slot, its sockets and the commands."""
 
 import asyncio
 import os
@@ -12,7 +12,15 @@ import structlog
 from gateway.channels.addresses import OpenPorts
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.sockets import BACKLOG, ListenError, Transport
-from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, LineReader, LinkBroken, ProcessMessage, encode_message
+from gateway.processes.link_protocol import (
+    ALIVE_SECONDS,
+    MAX_SOCKETS,
+    Begin,
+    LineReader,
+    LinkBroken,
+    ProcessMessage,
+    encode_message,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +28,7 @@ _BEGIN_SECONDS: Final = 10.0  # time-out for the first message
 
 
 class WorkerLink:
-    """The worker's end of the link. Owns the link's descriptor and the inherited sockets."""
+    """The worker's end of the link. Owns the link's descriptor and the sockets that come over it."""
 
     def __init__(self, link: int) -> None:
         """Waits for the first message. link: the file descriptor (`--link`). Raises LinkBroken."""
@@ -37,11 +45,16 @@ class WorkerLink:
 
     def _receive_begin(self) -> Begin:
         self._link.settimeout(_BEGIN_SECONDS)
+        descriptors: list[int] = []
         try:
-            while data := self._link.recv(65_536):
+            while True:
+                data, more, _, _ = socket.recv_fds(self._link, 65_536, MAX_SOCKETS)
+                descriptors += more
+                if not data:
+                    break
                 if messages := self._lines.receive(data):
                     begin, *self._early = messages
-                    return Begin.decode(begin)
+                    return Begin.decode(begin, descriptors)
         except TimeoutError:
             pass
         self._link.close()

@@ -100,6 +100,7 @@ ENDING_LOOPS = {
     "gateway/outputs/ladder/ladder_output.py",
     "gateway/outputs/relay/relay_output.py",
     "gateway/outputs/watermark/watermark_output.py",
+    "gateway/processes/master.py",
     "gateway/srt/outgoing.py",
     "gateway/vod/free_space.py",
 }

@@ -43,11 +43,11 @@ class Cores(Gateway):
         return found
 
     def children(self) -> list[int]:
-        """The pids of the workers that the master started."""
-        children = _children(self.process.pid)
+        """The pids of the workers, which the children of the master have forked."""
+        parents = _children(self.process.pid)
         if self.forks_workers and self.count > 1 and isinstance(self.process, ForkedProcess):
-            return [pid for parent in children for pid in _children(parent)]
-        return children
+            parents = [pid for child in parents for pid in _children(child)]
+        return [pid for parent in parents for pid in _children(parent)]
 
     def wait_workers(self, *names: str, timeout: float = 20.0) -> dict[str, int]:
         """Waits until exactly these workers serve."""

@@ -34,24 +34,9 @@ _PREFIXES = ("MILLRACE_", "AWS_")
 WARNINGS = "default::ResourceWarning"  # for the log, where `gateway.faults` finds them
 # What a gateway, an edge, a master and a worker import up to "ready", and for the first request to the admin API.
 _MODULES = (
-    *(
-        "gateway.__main__",
-        "gateway.program",
-        "gateway.app.gateway",
-        "gateway.outputs.registry",
-        "proxy.edge.app",
-        "uvloop",
-    ),
-    *("gateway.processes.master", "gateway.processes.worker_link"),
-    *("gateway.app.parts.api", "gateway.playback.webrtc.whep", "gateway.outputs.captions.captions_output"),
+    *("gateway.__main__", "gateway.program", "gateway.app.gateway", "gateway.outputs.registry", "proxy.edge.app"),
+    *("gateway.processes.master", "gateway.processes.worker_link", "gateway.processes.forking"),
     *("gateway.adapters.aws.session", "gateway.adapters.postgres.connections"),
-    "gateway.adapters.local.objects",
-    "gateway.adapters.local.stores",
-    *("gateway.ingest.websocket.listener", "gateway.ingest.webrtc.whip"),
-    *("gateway.inputs.playlist", "gateway.inputs.pull", "gateway.inputs.slate"),
-    *("gateway.outputs.kinesis.kvs_output", "gateway.outputs.ladder.remote_ladder"),
-    *("gateway.outputs.motion.motion_output", "gateway.outputs.snapshot.snapshot_output"),
-    "gateway.outputs.watermark.watermark_output",
 )
 
 
@@ -180,6 +165,8 @@ def _server() -> _Client:
 def serve(connection: socket.socket) -> None:
     """Imports the program and answers requests, until the tests close the connection."""
     for name in _MODULES:  # importing them starts no thread and keeps no file open
+        importlib.import_module(name)
+    for name in sys.modules["gateway.program"].NODE_MODULES:
         importlib.import_module(name)
     # A child collects garbage at its start. Without this, it would examine and so copy the objects of the imports.
     gc.collect()

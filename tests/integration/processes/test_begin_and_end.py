@@ -34,6 +34,7 @@ def test_a_signal_ends_all_processes_and_leaves_no_files(start: Start, number: s
     gateway = start(3, ExecutedCores)
     channel = gateway.channel()
     workers = gateway.workers()
+    assert all(2 * own < whole for own, whole in map(_memory, workers.values())), "most of it is shared"
     with push(FILM, channel.push) as publisher, pull(channel.url("live.flv"), seconds=None) as viewer:
         channel.wait_live()
         until(lambda: so_far(viewer).video, "it plays")
@@ -45,6 +46,13 @@ def test_a_signal_ends_all_processes_and_leaves_no_files(start: Start, number: s
     assert [path.name for path in (gateway.data / "run").iterdir()] == ["lock"]
     assert '"level":"error"' not in gateway.log
     assert "Traceback" not in gateway.log
+
+
+def _memory(pid: int) -> tuple[int, int]:
+    """The memory of a process in kB: what no other process shares, and all of it. proc(5)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    size = {name: int(text.split()[0]) for name, _, text in (line.partition(":") for line in lines)}
+    return size["Private_Clean"] + size["Private_Dirty"], size["Rss"]
 
 
 START = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -18,6 +18,7 @@ from gateway.processes.child import Child
 from gateway.processes.link_protocol import Begin, ProcessMessage, encode_message
 from gateway.processes.master import OpenSockets
 from gateway.processes.worker_link import WorkerLink
+from gateway.processes.worker_parent import WorkerParent
 from gateway.settings.models import ListenAddress, PortSharing
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
@@ -59,8 +60,7 @@ def test_a_slot_without_a_worker_gets_no_connections(opened: OpenSockets, number
         assert _connections(opened, "admin") == [40], "no other slot has this port"
     ours, theirs = socket.socketpair()
     with ours:
-        sockets = {"http": tuple(map(os.dup, opened.of(number)["http"]))}
-        ours.sendall(Begin(WorkerSlot("h", number, 2, 2, Path("/run"), ""), opened.ports, sockets).encode())
+        Begin(WorkerSlot("h", number, 2, 2, Path("/run"), ""), opened.ports, opened.of(number)).send(ours)
         link = WorkerLink(theirs.detach())
         (adopted,) = link.sockets("http", "", 0)
         with adopted:
@@ -97,7 +97,9 @@ def test_all_datagrams_of_an_address_reach_one_slot_also_while_another_has_no_wo
 
 
 async def test_silence_of_a_worker_counts_since_its_last_message_after_ready() -> None:
-    child = Child((), Begin(WorkerSlot("h", 1, 1, 2, Path("/run"), ""), OpenPorts()), lambda: None)
+    child = Child(
+        cast(WorkerParent, None), Begin(WorkerSlot("h", 1, 1, 2, Path("/run"), ""), OpenPorts()), lambda: None
+    )
     reader = asyncio.StreamReader()
     listening = asyncio.ensure_future(child._listen(reader, 0))
 

@@ -1,7 +1,6 @@
 """Messages between master and worker: complete lines, partial lines, and the first message."""
 
 import asyncio
-import os
 import socket
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def test_lines_are_read_from_pieces_of_any_size():
     data = BEGIN.encode() + encode_message(ProcessMessage.RETIRE)
     feed_all_ways(data)
     begin, retire = LineReader().receive(data)
-    assert Begin.decode(begin) == BEGIN
+    assert Begin.decode(begin, (5, 6)) == BEGIN
     assert retire == {"say": "retire"}
 
 
@@ -47,7 +46,14 @@ def test_an_invalid_line_breaks_the_link(data: bytes):
 )
 def test_an_invalid_first_message_breaks_the_link(said: dict[str, object]):
     with pytest.raises(LinkBroken):
-        Begin.decode(said)
+        Begin.decode(said, ())
+
+
+@pytest.mark.parametrize("descriptors", [(), (5,)])
+def test_a_first_message_without_its_sockets_breaks_the_link(descriptors: tuple[int, ...]):
+    (begin,) = LineReader().receive(BEGIN.encode())
+    with pytest.raises(LinkBroken, match="not all sockets"):
+        Begin.decode(begin, descriptors)
 
 
 def test_the_repr_of_a_slot_does_not_contain_the_secret():
@@ -70,14 +76,14 @@ def test_siblings_are_workers_of_the_same_host_with_a_socket(tmp_path: Path):
 
 def seated(begin: Begin) -> tuple[WorkerLink, socket.socket]:
     ours, theirs = socket.socketpair()
-    ours.sendall(begin.encode())
+    begin.send(ours)
     return WorkerLink(theirs.detach()), ours
 
 
 def test_a_worker_link_gives_each_listener_its_sockets_once():
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        seat, master = seated(Begin(SLOT, OpenPorts(http=port), {"http": (os.dup(listening.fileno()),)}))
+        seat, master = seated(Begin(SLOT, OpenPorts(http=port), {"http": (listening.fileno(),)}))
     with master:
         (got,) = seat.sockets("http", "0.0.0.0", 8080)
         with got:
