@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Coroutine
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import structlog
@@ -17,17 +17,10 @@ from gateway.ingest.admission import PushRequest
 from gateway.ingest.push import Push
 from gateway.ingest.rtmp.refusals import EVICTIONS, play_refusal, publish_refusal
 from gateway.ingest.services import ListenerServices
-from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
+from gateway.lib.scheduled_reads import LARGEST_READ
 from gateway.lib.token_bucket import TokenBucket
-from gateway.listeners.pending_connections import (
-    EARLY_BYTES,
-    EARLY_READ,
-    RTMP_BYTES,
-    TLS_BYTES,
-    TLS_UNREAD,
-    PendingConnection,
-)
-from gateway.listeners.port_listener import peer_address
+from gateway.listeners.pending_connections import EARLY_BYTES, EARLY_READ
+from gateway.listeners.tcp_listener import TcpSession
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import KeepsChanging
@@ -74,31 +67,17 @@ MERGE_READS_AFTER: Final = 5.0  # seconds of a publish; earlier, a viewer may jo
 NO_MEDIA_BYTES: Final = 1 << 20  # per second, from a connection that does not publish
 
 
-class RtmpSession(ScheduledReads):
-    """A connection from its first byte to its last. The listener calls `tick` about once a second.
-
-    With TLS, `enter` is called at the accept, before the TLS handshake. Otherwise `connection_made` calls it.
-    address: the client's, if a load balancer has sent it; "": that of the socket.
-    exempt: limits by address do not apply. sessions: contains this one while it is connected.
-    """
-
-    _transport: asyncio.Transport | None
+class RtmpSession(TcpSession):
+    """A connection from its first byte to its last. The listener calls `tick` about once a second."""
 
     def __init__(
-        self, services: ListenerServices, protocol: str, address: str, sessions: set[RtmpSession], *, exempt: bool
+        self, services: ListenerServices, protocol: str, address: str, sessions: set[Any], *, exempt: bool
     ) -> None:
-        super().__init__(services.reads, EARLY_READ)
+        super().__init__(services, protocol, address, sessions, exempt=exempt)
         self._services = services
         self._limits = services.settings.limits
-        self._protocol = protocol
-        self.address = address
-        self._exempt = exempt
-        self._sessions = sessions
         self._core = ServerConnection(apps={APP, *services.settings.rtmp.apps})
         self._unsent_answers = self._core.queued  # the queue itself: true while the core has bytes to send
-        self._transport = None
-        self._is_connected = False
-        self._pending: PendingConnection | None = None
         self._push: Push | None = None
         self._intake: FlvIntake | None = None
         self._play: Play | None = None
@@ -106,7 +85,6 @@ class RtmpSession(ScheduledReads):
         self._task: asyncio.Task[object] | None = None
         self._name = ""
         self._connected: Connected | None = None
-        self._closing = False
         self._last_data = self._started = self._idle_since = time.monotonic()
         self._pinged = 0.0  # monotonic time of the last ping without an answer; 0: none
         self._merge_after = math.inf  # monotonic time from which small reads are merged; with TLS: never
@@ -117,33 +95,6 @@ class RtmpSession(ScheduledReads):
         self._last_asked = self._last_received = 0  # counters of the core at the last check
 
     # ---- asyncio.BufferedProtocol ----
-
-    def enter(self, transport: asyncio.BaseTransport) -> bool:
-        """Counts the accepted connection as pending, and closes it if there are too many."""
-        self.address = self.address or peer_address(transport.get_extra_info("peername"))
-        self._sessions.add(self)
-        raw = cast(asyncio.Transport, transport)
-        cost = RTMP_BYTES + (TLS_BYTES if self._protocol == "rtmps" else 0)
-        self._pending = self._services.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
-        if self._pending is None:
-            log.debug("connection refused", peer=self.address, protocol=self._protocol, reason="too many connections")
-            self._closing = True
-            raw.abort()
-        return self._pending is not None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._is_connected = True
-        if self._pending is None and not self.enter(transport):
-            return
-        if transport.get_extra_info("ssl_object") is not None:
-            self._transport.set_read_buffer_limits(TLS_UNREAD)  # type: ignore[attr-defined]
-
-    def tls_lost(self) -> None:
-        """Cleans up when the TLS connection is closed. Before the handshake, `connection_lost` is not called."""
-        if not self._is_connected:
-            self._leave_pending()
-            self._sessions.discard(self)
 
     def bytes_received(self, data: bytes) -> None:
         if self._closing:
@@ -262,14 +213,7 @@ class RtmpSession(ScheduledReads):
             return "sends too much and publishes nothing"
         return None
 
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait for the peer to read them."""
-        transport = self._transport
-        return 0 if transport is None or transport.is_closing() else transport.get_write_buffer_size()
-
     def shutdown(self) -> None:
-        """Ends the connection when the listener closes. The peer was informed when its stream ended."""
         self._leave_media("shutting down")
         self._close()
 
@@ -371,12 +315,6 @@ class RtmpSession(ScheduledReads):
         else:
             self._send()
             self.release_reading()
-
-    def _leave_pending(self) -> None:
-        """Stops counting the connection as pending: it is accepted or closed."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.leave()
 
     def _leave_publish(self, reason: str, *, stopped: bool = False) -> None:
         push, self._push = self._push, None
