@@ -34,6 +34,11 @@ log = structlog.get_logger(__name__)
 PROXY_SECONDS: Final = 3.0  # public, must not change: time limit for the header
 # Time for peers to read the reason and to close. When the process exits, connections that still send are reset.
 HANG_UP_SECONDS: Final = 0.5
+CLOSE_GRACE: Final = 0.25  # seconds over TLS between the last message and the close, so that the peer reads it
+# Seconds until a peer that does not read is disconnected; a refused peer must be gone within 3 s.
+CLOSE_BOUND: Final = 2.5
+PLAY_CLOSE_BOUND: Final = 10.0  # like CLOSE_BOUND, for a player whose stream has ended: it still gets its backlog
+MAX_UNREAD_BYTES: Final = 262_144  # bytes of answers for a peer that sends requests without reading
 
 
 class TcpServices(Protocol):
@@ -75,6 +80,8 @@ class TcpSession(ScheduledReads):
         self._is_connected = False
         self._pending: PendingConnection | None = None
         self._closing = False
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0  # bytes of answers since the transport was last empty
 
     def enter(self, transport: asyncio.BaseTransport) -> bool:
         """Counts the accepted connection as pending, and closes it if there are too many."""
@@ -108,6 +115,49 @@ class TcpSession(ScheduledReads):
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.leave()
+
+    def _answer(self, data: bytes) -> bool:
+        """Writes an answer. Returns False if the peer sends requests without reading: then nothing is written."""
+        transport = self._transport
+        if transport is None or self._closing or transport.is_closing():
+            return True
+        self._unread_bytes = self._unread_bytes + len(data) if transport.get_write_buffer_size() else 0
+        if self._unread_bytes > MAX_UNREAD_BYTES:
+            return False
+        transport.write(data)
+        return True
+
+    def _half_close(self, bound: float = CLOSE_BOUND) -> None:
+        """Closes, so that the last message arrives. bound: seconds until the connection is aborted.
+
+        A plain connection is half-closed and still read.
+        """
+        transport = self._transport
+        if self._closing or transport is None:
+            return
+        self._closing = True
+        # Data is still read and discarded: unread bytes would cause a reset, and the peer would lose the last message.
+        self.discard_reads()
+        loop = asyncio.get_running_loop()
+        if not transport.can_write_eof():
+            loop.call_later(CLOSE_GRACE, transport.close)
+        elif not transport.is_closing():
+            transport.write_eof()
+        self._abort_timer = loop.call_later(bound, transport.abort)
+
+    def _abort(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _lost(self) -> None:
+        """Cleans up in `connection_lost`."""
+        self._closing = True
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._leave_pending()
+        self._transport = None
+        self._sessions.discard(self)
 
     @property
     def unsent(self) -> int:

@@ -20,7 +20,7 @@ from gateway.ingest.services import ListenerServices
 from gateway.lib.scheduled_reads import LARGEST_READ
 from gateway.lib.token_bucket import TokenBucket
 from gateway.listeners.pending_connections import EARLY_BYTES, EARLY_READ
-from gateway.listeners.tcp_listener import TcpSession
+from gateway.listeners.tcp_listener import CLOSE_BOUND, MAX_UNREAD_BYTES, PLAY_CLOSE_BOUND, TcpSession
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import KeepsChanging
@@ -48,12 +48,6 @@ from gateway.protocols.rtmp.url import StreamTarget
 
 log = structlog.get_logger(__name__)
 
-CLOSE_GRACE: Final = 0.25  # seconds over TLS between the last message and the close, so that the peer reads it
-CLOSE_BOUND: Final = (
-    2.5  # seconds until a peer that does not read is disconnected; a refused peer must be gone within 3 s
-)
-PLAY_CLOSE_BOUND: Final = 10.0  # like CLOSE_BOUND, for a player whose stream has ended: it still gets its backlog
-MAX_UNREAD_BYTES: Final = 262_144  # bytes of answers for a peer that sends requests without reading
 MAX_IDLE_SECONDS: Final = 60.0  # seconds for which a connection may neither publish nor play
 
 # Messages without media. An encoder sends a dozen commands and at most a few data messages per picture. A player sends
@@ -88,8 +82,6 @@ class RtmpSession(TcpSession):
         self._last_data = self._started = self._idle_since = time.monotonic()
         self._pinged = 0.0  # monotonic time of the last ping without an answer; 0: none
         self._merge_after = math.inf  # monotonic time from which small reads are merged; with TLS: never
-        self._abort_timer: asyncio.TimerHandle | None = None
-        self._unread_bytes = 0  # bytes of answers since the transport was last empty
         self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_BURST)
         self._requests = TokenBucket(REQUESTS_PER_SECOND, REQUESTS_BURST)
         self._last_asked = self._last_received = 0  # counters of the core at the last check
@@ -157,13 +149,9 @@ class RtmpSession(TcpSession):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
-        self._leave_pending()
         self._leave_media("connection closed")
         self._core.release_buffers()
-        self._transport = None
-        self._sessions.discard(self)
+        self._lost()
 
     # ---- time ----
 
@@ -393,15 +381,9 @@ class RtmpSession(TcpSession):
     # ---- closing ----
 
     def _send(self) -> None:
-        transport = self._transport
         data = self._core.data_to_send()
-        if not data or transport is None or self._closing or transport.is_closing():
-            return
-        self._unread_bytes = self._unread_bytes + len(data) if transport.get_write_buffer_size() else 0
-        if self._unread_bytes > MAX_UNREAD_BYTES:
+        if data and not self._answer(data):
             self._drop("does not read the answers it asks for")
-        else:
-            transport.write(data)
 
     def _drop(self, reason: str) -> None:
         """Ends the connection of a bad peer. A publisher gets the reason."""
@@ -416,25 +398,6 @@ class RtmpSession(TcpSession):
             self._abort()
 
     def _close(self, bound: float = CLOSE_BOUND) -> None:
-        """Sends the last message, and closes. bound: seconds until the connection is aborted.
-
-        A plain connection is half-closed and still read, so that the message arrives.
-        """
+        """Sends the last message, and closes. bound: seconds until the connection is aborted."""
         self._send()
-        transport = self._transport
-        if self._closing or transport is None:
-            return
-        self._closing = True
-        # Data is still read and discarded: unread bytes would cause a reset, and the peer would lose the last message.
-        self.discard_reads()
-        loop = asyncio.get_running_loop()
-        if not transport.can_write_eof():
-            loop.call_later(CLOSE_GRACE, transport.close)
-        elif not transport.is_closing():
-            transport.write_eof()
-        self._abort_timer = loop.call_later(bound, transport.abort)
-
-    def _abort(self) -> None:
-        self._closing = True
-        if self._transport is not None:
-            self._transport.abort()
+        self._half_close(bound)
