@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from gateway.media import h264, h265
+from gateway.media import av1, h264, h265, vp9
 from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK, DecodeTimes
+from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
@@ -60,6 +61,34 @@ class NalPictures:
         self._begun = False
 
 
+class CodedPictures:
+    """Makes access units of whole frames, from a key frame on. Frames are shown in the order in which they are sent.
+
+    codec: AV1, VP9 or VP8. VP8 has no configuration record.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        self.track: MediaTrack | None = None
+        self._codec = codec
+        self._begun = False
+
+    def make_unit(self, payload: bytes, time: int, key: bool) -> AccessUnit | None:
+        """Returns the unit; None before the first key frame. time: ticks. Raises InvalidData."""
+        if not (self._begun or key):
+            return None
+        if key:
+            config = _config(self._codec, payload)
+            if self.track is None or config != self.track.config:
+                self.track = MediaTrack(Kind.VIDEO, self._codec, VIDEO_CLOCK, config)
+            self._begun = True
+        assert self.track is not None, "set by the first key frame"
+        return AccessUnit(self.track, time, 0, key, 0.0, payload)
+
+    def restart(self) -> None:
+        """Waits for the next key frame."""
+        self._begun = False
+
+
 class FramedSound:
     """Makes units of sound frames, which need no change."""
 
@@ -70,3 +99,13 @@ class FramedSound:
         """Returns the unit of a frame. time: in ticks of the track."""
         assert self.track is not None, "set at the beginning"
         return AccessUnit(self.track, time, 0, True, 0.0, payload)
+
+
+def _config(codec: Codec, key_frame: bytes) -> bytes:
+    """Returns the configuration record of a key frame; b"" for VP8. Raises InvalidData."""
+    if codec is not Codec.AV1:
+        return vp9.vpcc_of(key_frame).record if codec is Codec.VP9 else b""
+    for kind, start, _, end in av1.obus(key_frame):
+        if kind == av1.SEQUENCE_HEADER:
+            return av1.build_av1c(key_frame[start:end])
+    raise InvalidData("an AV1 key frame without a sequence header")

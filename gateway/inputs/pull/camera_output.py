@@ -9,7 +9,6 @@ import structlog
 
 from gateway.inputs.demux_client import LeftOut
 from gateway.inputs.descriptor import InputContext
-from gateway.inputs.pull.camera_tracks import CameraTrack, synchronize
 from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, check_key_frame
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
@@ -17,6 +16,7 @@ from gateway.media.clock import VIDEO_CLOCK, PublisherTimeline
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols.rtp.packets import parse_packet, parse_sender_report
+from gateway.protocols.rtsp.received_track import RtspTrack, synchronize
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
 from gateway.workers.sound_protocol import SoundSetup, aac_track
 from gateway.workers.worker_pool import WorkerPool
@@ -37,7 +37,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         self._context = context
         self._output = UnitOutput(context, peer)
         self._timeline = PublisherTimeline(VIDEO_CLOCK)
-        self._tracks: list[CameraTrack] = []
+        self._tracks: list[RtspTrack] = []
         self._announced: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
         self._last_times: dict[Kind, int] = {}
         self._began = self._last_packet = time.monotonic()
@@ -52,7 +52,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         await self._tasks.close()
         self._output.close()
 
-    async def begin(self, tracks: list[CameraTrack], left_out: Mapping[str, Kind] | None = None) -> None:
+    async def begin(self, tracks: list[RtspTrack], left_out: Mapping[str, Kind] | None = None) -> None:
         """Sets the tracks. Starts a worker if their sound has to be encoded. left_out: see LeftOut."""
         self._tracks = tracks
         self._output.announce(LeftOut(left_out or {}))
@@ -79,23 +79,23 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         for track, timestamp in zip(self._tracks, begins, strict=True):
             track.clock.anchor(timestamp, at)
 
-    def take_packet(self, track: CameraTrack, data: bytes) -> None:
+    def take_packet(self, track: RtspTrack, data: bytes) -> None:
         """Takes an RTP packet. Hot path."""
         packet = parse_packet(data)
         if packet is None:
             return
         now = self._last_packet = time.monotonic()
         self._first_packet = self._first_packet or now
-        units = track.receive(packet, (now - self._began) * VIDEO_CLOCK)
         if self._sync_due:
             self._sync_due = not synchronize(*self._tracks)
+        units = track.receive(packet, (now - self._began) * VIDEO_CLOCK)
         for unit in units:
             if track.foreign is None:
                 self._push(unit)
             elif self._encoder is not None and self._output.begun:
                 self._encoder.give(unit)
 
-    def take_report(self, track: CameraTrack, data: bytes) -> None:
+    def take_report(self, track: RtspTrack, data: bytes) -> None:
         """Takes an RTCP packet."""
         report = parse_sender_report(data)
         if report is None:

@@ -14,18 +14,19 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.pull.camera_output import CameraOutput
-from gateway.inputs.pull.camera_tracks import CameraTrack
 from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, REFUSALS, USER_AGENT, peer_of, tls_for
 from gateway.lib.egress import RTSP
 from gateway.lib.numbers import read_integer
 from gateway.lib.outgoing import CLOSING_SECONDS, ConnectFailed, connect, os_error_text
 from gateway.lib.tasks import Tasks
+from gateway.media.errors import UnsupportedCodec
 from gateway.media.track import Kind
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp.rtcp import receiver_report
 from gateway.protocols.rtsp.authentication import Credentials
 from gateway.protocols.rtsp.messages import Interleaved, RtspReader, RtspResponse, answer, request
+from gateway.protocols.rtsp.received_track import RtspTrack
 from gateway.protocols.rtsp.session_description import SessionDescription, control_address, parse_description
 
 _MAX_REDIRECTS: Final = 3
@@ -157,7 +158,7 @@ class _Session:
                 pair.send_report()
             await asyncio.sleep(max(1.0, self._timeout / 2 - 1))
 
-    async def _set_up(self, url: str, track: CameraTrack, number: int) -> None:
+    async def _set_up(self, url: str, track: RtspTrack, number: int) -> None:
         on_packet = functools.partial(self._output.take_packet, track)
         on_report = functools.partial(self._output.take_report, track)
         if not self._udp:
@@ -207,21 +208,21 @@ class _Session:
         return response
 
 
-def _choose(description: SessionDescription) -> tuple[list[CameraTrack], dict[str, Kind]]:
+def _choose(description: SessionDescription) -> tuple[list[RtspTrack], dict[str, Kind]]:
     """Returns the first video and the first sound that can be carried, and what cannot be.
 
     Raises OutputError if the video cannot be.
     """
-    tracks: list[CameraTrack] = []
+    tracks: list[RtspTrack] = []
     refused: list[str] = []
     left_out: dict[str, Kind] = {}
     for kind in (Kind.VIDEO, Kind.AUDIO):
         for medium in description.media:
             if medium.kind == kind:
                 try:
-                    tracks.append(CameraTrack(medium))
+                    tracks.append(RtspTrack(medium))
                     break
-                except OutputError as error:
+                except UnsupportedCodec as error:
                     refused.append(str(error))
                     left_out[medium.encoding or "a codec without a name"] = kind
         if kind is Kind.VIDEO and refused and not tracks:
@@ -237,7 +238,7 @@ def _parameters(header: str) -> dict[str, str]:
     return {name.lower(): value for name, _, value in pairs}
 
 
-def _rtp_times(header: str, tracks: list[CameraTrack]) -> list[int] | None:
+def _rtp_times(header: str, tracks: list[RtspTrack]) -> list[int] | None:
     """Returns the RTP timestamp of each track at their common start (RTP-Info); None if one is missing."""
     found = [read_integer(_parameters(part).get("rtptime", ""), 0xFFFFFFFF) for part in header.split(",")]
     times = [timestamp for timestamp in found if timestamp is not None]
@@ -317,9 +318,7 @@ class _Connection(asyncio.Protocol):
                     pending.set_result(item)
             elif self._transport is not None and not self._transport.is_closing():
                 known = item.method in ("OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "ANNOUNCE")
-                number = item.headers.get("cseq", "0").strip()[:10]
-                status = "200 OK" if known else "501 Not Implemented"
-                self._transport.write(answer(number if number.isalnum() else "0", status))
+                self._transport.write(answer(item, "200 OK" if known else "501 Not Implemented"))
 
     def connection_lost(self, error: Exception | None) -> None:
         text = os_error_text(error) if isinstance(error, OSError) else "the camera closed the connection"

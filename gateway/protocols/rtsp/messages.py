@@ -1,5 +1,6 @@
 """RTSP messages, and the RTP packets between them on one connection (RFC 2326 §10.12)."""
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,11 +13,13 @@ _MAX_BODY: Final = 262_144
 _MAX_HEADERS: Final = 100
 _MAX_NUMBER: Final = 999_999_999
 _DOLLAR: Final = 0x24
+_INTERLEAVED: Final = struct.Struct(">BBH")
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class RtspResponse:
-    """An answer of the server. headers: by lower-case name; of a repeated one, all values, joined by newlines."""
+    """An answer of a server. headers: by lower-case name; of a repeated one, all values, joined by newlines."""
 
     status: int
     headers: Mapping[str, str]
@@ -30,11 +33,13 @@ class RtspResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerRequest:
-    """A request of the server, such as a test whether the client is alive."""
+class RtspRequest:
+    """A request of a client, or of a server that tests whether its client is alive. headers: as of a response."""
 
     method: str
+    url: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +50,24 @@ class Interleaved:
     payload: bytes
 
 
-Received: TypeAlias = RtspResponse | ServerRequest | Interleaved
+Received: TypeAlias = RtspResponse | RtspRequest | Interleaved
 
 
 class RtspReader:
-    """Reads a connection in pieces of any size. Holds at most one unfinished message of 320 kB."""
+    """Reads a connection in pieces of any size. Holds at most one unfinished message.
 
-    def __init__(self) -> None:
+    head, body: the longest that a message may have, in bytes. peer: of the connection, for errors.
+    """
+
+    def __init__(self, head: int = _MAX_HEAD, body: int = _MAX_BODY, peer: str = "server") -> None:
+        self._head, self._body, self._peer = head, body, peer
         self._buffer = bytearray()
         self._wanted = 0  # bytes of an unfinished message whose head has come
+
+    @property
+    def held(self) -> int:
+        """Bytes of the unfinished message."""
+        return len(self._buffer)
 
     def receive(self, data: bytes) -> list[Received]:
         """Returns what `data` completes. Raises RemoteProtocolError. Hot path for packets."""
@@ -84,9 +98,9 @@ class RtspReader:
         return found
 
     def _read_message(self, at: int) -> tuple[Received | None, int]:
-        head_end = self._buffer.find(b"\r\n\r\n", at, at + _MAX_HEAD)
+        head_end = self._buffer.find(b"\r\n\r\n", at, at + self._head)
         if head_end < 0:
-            if len(self._buffer) - at > _MAX_HEAD:
+            if len(self._buffer) - at > self._head:
                 raise RemoteProtocolError("a message without end")
             return None, at
         lines = self._buffer[at:head_end].decode("utf-8", "replace").split("\r\n")
@@ -97,7 +111,7 @@ class RtspReader:
             name, _, value = line.partition(":")
             name = name.strip().lower()
             headers[name] = f"{headers[name]}\n{value.strip()}" if name in headers else value.strip()
-        length = read_integer(headers.get("content-length", "0"), _MAX_BODY)
+        length = read_integer(headers.get("content-length", "0"), self._body)
         if length is None:
             raise RemoteProtocolError("a message with an invalid length")
         begin = head_end + 4
@@ -105,16 +119,19 @@ class RtspReader:
         if len(self._buffer) < end:
             self._wanted = end - at
             return None, at
-        return _parsed(lines[0], headers, bytes(self._buffer[begin:end])), end
+        message = _parsed(lines[0], headers, bytes(self._buffer[begin:end]))
+        if message is None:
+            raise RemoteProtocolError(f"the {self._peer} does not speak RTSP")
+        return message, end
 
 
-def _parsed(first: str, headers: Mapping[str, str], body: bytes) -> Received:
+def _parsed(first: str, headers: Mapping[str, str], body: bytes) -> Received | None:
     words = first.split(" ", 2)
     if words[0].startswith("RTSP/") and len(words) > 1 and (status := read_integer(words[1], 999, 100)) is not None:
         return RtspResponse(status, headers, body)
     if len(words) == 3 and words[2].startswith("RTSP/"):
-        return ServerRequest(words[0][:32], headers)
-    raise RemoteProtocolError("the server does not speak RTSP")
+        return RtspRequest(words[0][:32], words[1], headers, body)
+    return None
 
 
 def request(method: str, url: str, number: int, headers: Mapping[str, str]) -> bytes:
@@ -123,6 +140,26 @@ def request(method: str, url: str, number: int, headers: Mapping[str, str]) -> b
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def answer(number: str, status: str) -> bytes:
-    """Returns the answer to a request of the server."""
-    return f"RTSP/1.0 {status}\r\nCSeq: {number}\r\n\r\n".encode()
+def answer(asked: RtspRequest, status: str, headers: Mapping[str, str] = _NO_HEADERS, body: bytes = b"") -> bytes:
+    """Returns the answer to a request. status: with its reason: "200 OK"."""
+    number = asked.headers.get("cseq", "0").strip()[:10]
+    lines = [f"RTSP/1.0 {status}", f"CSeq: {number if number.isalnum() else '0'}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def interleaved(channel: int, packet: bytes) -> bytes:
+    """Returns a packet as the connection carries it (RFC 2326 §10.12)."""
+    return _INTERLEAVED.pack(_DOLLAR, channel, len(packet)) + packet
+
+
+def split_interleaved(data: bytes) -> list[Interleaved]:
+    """Returns the packets of whole frames that `interleaved` made. Hot path."""
+    found, at, end = [], 0, len(data)
+    while at < end:
+        following = at + 4 + (data[at + 2] << 8 | data[at + 3])
+        found.append(Interleaved(data[at + 1], data[at + 4 : following]))
+        at = following
+    return found

@@ -1,4 +1,4 @@
-"""The tracks of an RTSP session: RTP packets in, access units out."""
+"""The received tracks of an RTSP session, a pull or a push: RTP packets in, access units out."""
 
 import base64
 import binascii
@@ -6,22 +6,28 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.lib.numbers import read_integer
-from gateway.media import aac, h264, h265, nal
+from gateway.media import aac, h264, h265, nal, opus
 from gateway.media.clock import VIDEO_CLOCK
-from gateway.media.errors import InvalidData
-from gateway.media.framed_units import FramedSound, NalPictures
+from gateway.media.errors import InvalidData, UnsupportedCodec
+from gateway.media.framed_units import CodedPictures, FramedSound, NalPictures
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
-from gateway.ports.errors import OutputError
+from gateway.protocols.rtp.av1_depacketizer import Av1Depacketizer
 from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer, FrameDepacketizer, NalDepacketizer
 from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
+from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, Mp3Depacketizer
+from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
 from gateway.protocols.rtsp.session_description import RtspMedia
-from gateway.workers.sound_protocol import opus_track
 
-# libav's decoders of the sound codecs that no track has. A worker converts their sound to AAC.
-_FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be"}
+# libav's decoders of the sound codecs that no track has, or few players play. A worker converts their sound to AAC.
+_FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be", "AC3": "ac3"}
+_FRAMES: Final[dict[str, tuple[Codec, Callable[[], Depacketizer]]]] = {
+    "VP8": (Codec.VP8, Vp8Depacketizer),
+    "VP9": (Codec.VP9, Vp9Depacketizer),
+    "AV1": (Codec.AV1, Av1Depacketizer),
+}
 
 
-class CameraTrack:
+class RtspTrack:
     """One medium of a session.
 
     foreign: the codec of sound that a worker converts to AAC; None: the units can be published.
@@ -30,7 +36,7 @@ class CameraTrack:
     """
 
     def __init__(self, medium: RtspMedia) -> None:
-        """Raises OutputError if the codec is not supported."""
+        """Raises UnsupportedCodec."""
         self.medium = medium
         self.kind = Kind.VIDEO if medium.kind == "video" else Kind.AUDIO
         self.clock = RtpClock(medium.rate)
@@ -42,8 +48,10 @@ class CameraTrack:
         self._sequence: int | None = None
         try:
             self._depacketizer, self.samples = self._open()
+        except UnsupportedCodec:
+            raise
         except (InvalidData, ValueError) as error:
-            raise OutputError(f"{medium.encoding[:32]}: {error}") from None
+            raise UnsupportedCodec(f"{medium.encoding[:32]}: {error}") from None
 
     def use_udp(self) -> None:
         """Expects packets in any order."""
@@ -73,7 +81,10 @@ class CameraTrack:
             for assembled in self._depacketizer.push(packet):
                 time = self.clock.stamp(assembled.timestamp, arrival)
                 time += assembled.offset * VIDEO_CLOCK // self.medium.rate
-                unit = self.samples.make_unit(assembled.payload, time)
+                if isinstance(self.samples, CodedPictures):
+                    unit = self.samples.make_unit(assembled.payload, time, assembled.key)
+                else:
+                    unit = self.samples.make_unit(assembled.payload, time)
                 if unit is not None:
                     units.append(unit)
         except InvalidData:
@@ -83,16 +94,19 @@ class CameraTrack:
     def _lost(self) -> None:
         self.damaged += 1
         self._depacketizer.lost()
-        if isinstance(self.samples, NalPictures):
+        if not isinstance(self.samples, FramedSound):
             self.samples.restart()
 
-    def _open(self) -> tuple[Depacketizer, NalPictures | FramedSound]:
+    def _open(self) -> tuple[Depacketizer, NalPictures | CodedPictures | FramedSound]:
         medium = self.medium
         match self.kind, medium.encoding:
             case Kind.VIDEO, "H264":
                 return NalDepacketizer(h265=False, doubts_marker=True), NalPictures(Codec.H264, _avcc(medium))
             case Kind.VIDEO, "H265":
                 return NalDepacketizer(h265=True, doubts_marker=True), NalPictures(Codec.H265, _hvcc(medium))
+            case Kind.VIDEO, encoding if encoding in _FRAMES:
+                codec, make = _FRAMES[encoding]
+                return make(), CodedPictures(codec)
             case Kind.AUDIO, "MPEG4-GENERIC":
                 config = bytes.fromhex(medium.parameters.get("config", ""))
                 samples = aac.parse_asc(config).samples_per_frame
@@ -101,31 +115,38 @@ class CameraTrack:
                 ]
                 return AacDepacketizer(bits[0], bits[1], samples), _sound(Codec.AAC, config)
             case Kind.AUDIO, "OPUS":
-                return FrameDepacketizer(), _sound(Codec.OPUS, opus_track(2).config)
+                head = opus.OpusHead(2, 0, opus.RATE, 0, 0, b"")
+                return FrameDepacketizer(), _sound(Codec.OPUS, opus.head_bytes(head))
+            case Kind.AUDIO, "MPA":
+                return Mp3Depacketizer(), _sound(Codec.MP3, b"")
             case Kind.AUDIO, encoding if encoding in _FOREIGN:
                 self.foreign = ForeignSound(_FOREIGN[encoding], medium.rate, medium.channels)
-                return FrameDepacketizer(), _sound(Codec.AAC, b"")
-        raise OutputError(f"{self.kind} codec {medium.encoding[:32] or 'without a name'} cannot be carried")
+                return (Ac3Depacketizer if encoding == "AC3" else FrameDepacketizer)(), _sound(Codec.AAC, b"")
+        raise UnsupportedCodec(f"{self.kind} codec {medium.encoding[:32] or 'without a name'} cannot be carried")
 
 
 def _sound(codec: Codec, config: bytes) -> FramedSound:
     return FramedSound(MediaTrack(Kind.AUDIO, codec, VIDEO_CLOCK, config))
 
 
-def synchronize(video: CameraTrack, audio: CameraTrack) -> bool:
+def synchronize(video: RtspTrack, audio: RtspTrack) -> bool:
     """Moves the sound to the pictures of the same wall clock, by the sender's reports of both.
 
-    Returns False if a report or the first packet of a track is missing.
+    A track that has not begun yet is moved to the other one. Returns False if a report is missing, or none has begun.
     """
     if video.report is None or audio.report is None:
         return False
     pictures_at = video.clock.time_of(video.report[1])
     sound_at = audio.clock.time_of(audio.report[1])
-    if pictures_at is None or sound_at is None:
-        return False
-    wanted = pictures_at + round((audio.report[0] - video.report[0]) * VIDEO_CLOCK)
+    apart = round((audio.report[0] - video.report[0]) * VIDEO_CLOCK)
+    if pictures_at is None:
+        if sound_at is None:
+            return False
+        video.clock.anchor(video.report[1], sound_at - apart)
+        return True
+    wanted = pictures_at + apart
     # Less is not audible; with more, the reports cannot be right.
-    if VIDEO_CLOCK // 100 < abs(wanted - sound_at) < 10 * VIDEO_CLOCK:
+    if sound_at is None or VIDEO_CLOCK // 100 < abs(wanted - sound_at) < 10 * VIDEO_CLOCK:
         audio.clock.anchor(audio.report[1], wanted)
     return True
 

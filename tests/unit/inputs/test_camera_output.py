@@ -10,9 +10,9 @@ import pytest
 
 from gateway.inputs.pull import camera_output
 from gateway.inputs.pull.camera_output import CameraOutput
-from gateway.inputs.pull.camera_tracks import CameraTrack
 from gateway.media import h264
 from gateway.ports.errors import OutputError
+from gateway.protocols.rtsp.received_track import RtspTrack
 from gateway.protocols.rtsp.session_description import RtspMedia
 from tests.support.builders import AVCC
 from tests.support.inputs import FakeInput
@@ -23,8 +23,8 @@ def sender_report(ntp: int, timestamp: int) -> bytes:
 
 
 async def test_a_camera_that_sets_its_clock_between_two_reports_keeps_its_sound_in_time() -> None:
-    video = CameraTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
-    sound = CameraTrack(RtspMedia(97, "OPUS", 48_000, 2, {}, "audio", ""))
+    video = RtspTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
+    sound = RtspTrack(RtspMedia(97, "OPUS", 48_000, 2, {}, "audio", ""))
     workers: Any = SimpleNamespace()
     async with CameraOutput(workers, FakeInput(), "camera") as output:
         await output.begin([video, sound])
@@ -50,7 +50,7 @@ async def test_a_late_key_frame_is_waited_for_while_pictures_come(
 ) -> None:
     now, context = 1_000, FakeInput()
     monkeypatch.setattr(camera_output, "time", SimpleNamespace(monotonic=lambda: now))
-    video = CameraTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
+    video = RtspTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
     sets = h264.parse_avcc(AVCC)
     key = b"".join(b"%c%c%b" % (0, len(unit), unit) for unit in (*sets.sps, *sets.pps, b"\x65\x88key"))
     workers: Any = SimpleNamespace()

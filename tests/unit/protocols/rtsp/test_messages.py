@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.rtsp.messages import Interleaved, Received, RtspReader, RtspResponse, ServerRequest, request
+from gateway.protocols.rtsp.messages import Interleaved, Received, RtspReader, RtspRequest, RtspResponse, request
 from tests.support.feeding import feed_all_ways
 
 ANSWER = b"RTSP/1.0 200 OK\r\nCSeq: 3\r\nContent-Length: 5\r\nWWW-Authenticate: a\r\nwww-authenticate: b\r\n\r\nhello"
@@ -15,7 +15,7 @@ def test_messages_and_packets_are_read_however_they_are_cut() -> None:
     assert response == RtspResponse(200, {"cseq": "3", "content-length": "5", "www-authenticate": "a\nb"}, b"hello")
     assert response.number == 3
     assert packet == Interleaved(0, b"abc")
-    assert asked == ServerRequest("OPTIONS", {"cseq": "9"})
+    assert asked == RtspRequest("OPTIONS", "*", {"cseq": "9"})
     assert empty == Interleaved(1, b"")
 
 

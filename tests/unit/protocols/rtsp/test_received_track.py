@@ -1,4 +1,4 @@
-"""CameraTrack: the RTP packets of cameras, also of those that disobey RFC 6184, become whole pictures."""
+"""RtspTrack: the RTP packets of cameras, also of those that disobey RFC 6184, become whole pictures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import base64
 
 import pytest
 
-from gateway.inputs.pull.camera_tracks import CameraTrack
 from gateway.media import h264, nal
 from gateway.media.track import AccessUnit
 from gateway.protocols.rtp.packets import RtpPacket
+from gateway.protocols.rtsp.received_track import RtspTrack
 from gateway.protocols.rtsp.session_description import RtspMedia
 from tests.support.builders import AVCC
 
@@ -50,7 +50,7 @@ def sent(markers: str, pictures: int, count: int) -> list[RtpPacket]:
 def test_pictures_are_whole_wherever_the_camera_sets_the_marker(markers: str, count: int, described: bool) -> None:
     sets = ",".join(base64.b64encode(unit).decode() for unit in (SPS, PPS))
     parameters = {"sprop-parameter-sets": sets} if described else {}
-    track = CameraTrack(RtspMedia(96, "H264", 90_000, 1, parameters, "video", ""))
+    track = RtspTrack(RtspMedia(96, "H264", 90_000, 1, parameters, "video", ""))
     units: list[AccessUnit] = []
     for packet in sent(markers, 98, count):
         units += track.receive(packet, 500 + packet.timestamp)
