@@ -1,1 +1,1 @@
-"""RTSP 1.0 (RFC 2326) for clients, without I/O: messages, authentication, session descriptions."""
+"""RTSP 1.0 (RFC 2326) for clients and servers, without I/O: messages, authentication, descriptions, sessions."""

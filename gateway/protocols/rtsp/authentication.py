@@ -1,4 +1,4 @@
-"""The Authorization header of RTSP requests: Basic and Digest (RFC 2617, RFC 7616)."""
+"""The Authorization header of a client's RTSP requests: Basic and Digest (RFC 2617, RFC 7616)."""
 
 import base64
 import hashlib
@@ -32,7 +32,7 @@ class Credentials:
             if scheme.lower() == "basic":
                 basic = self.allows_basic
             elif scheme.lower() == "digest":
-                values = {found[1].lower(): found[2].strip('"') for found in _PARAMETER.finditer(rest[:8_192])}
+                values = digest_parameters(rest)
                 if values.get("algorithm", "").lower() in _HASHES and "nonce" in values:
                     self._challenge, self._count = values, 0
                     return True
@@ -74,3 +74,8 @@ class Credentials:
 
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def digest_parameters(text: str) -> dict[str, str]:
+    """Returns the parameters of a challenge of Digest, or of its answer, by name in lower case."""
+    return {found[1].lower(): found[2].strip('"') for found in _PARAMETER.finditer(text[:8_192])}

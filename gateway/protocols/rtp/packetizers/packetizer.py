@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from gateway.media.track import Codec, MediaTrack
 from gateway.protocols.rtp.packetizers.av1 import Av1Packetizer
 from gateway.protocols.rtp.packetizers.nal_units import H264Packetizer, H265Packetizer
+from gateway.protocols.rtp.packetizers.sound import AacPacketizer, Ac3Packetizer, Mp3Packetizer
 from gateway.protocols.rtp.packetizers.vp8 import Vp8Packetizer
 from gateway.protocols.rtp.packetizers.vp9 import Vp9Packetizer
 
@@ -58,4 +59,10 @@ def packetizer_of(track: MediaTrack) -> RtpPacketizer | None:
             return Vp9Packetizer()
         case Codec.OPUS:
             return OpusPacketizer()
+        case Codec.AAC:
+            return AacPacketizer()
+        case Codec.MP3:
+            return Mp3Packetizer()
+        case Codec.AC3:
+            return Ac3Packetizer()
     return None

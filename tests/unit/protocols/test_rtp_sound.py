@@ -1,0 +1,87 @@
+"""Sound in RTP: frames that are split to packets are joined to the same frames."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.media.errors import InvalidData
+from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer
+from gateway.protocols.rtp.packetizers.packetizer import RtpPacketizer
+from gateway.protocols.rtp.packetizers.sound import AacPacketizer, Ac3Packetizer, Mp3Packetizer
+from gateway.protocols.rtp.packets import RtpPacket
+from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, Mp3Depacketizer
+
+MP3 = bytes.fromhex("fffbe264") + bytes(1_044 - 4)  # MPEG-1 Layer III, 320 kbit/s, 44.1 kHz, padded: 1,045 bytes
+AC3 = bytes.fromhex("0b7700001e4043fe")  # 48 kHz, 448 kbit/s
+
+
+def mp3() -> bytes:
+    from gateway.media import mp3 as reader
+
+    return MP3[:4] + bytes(reader.frame_bytes(MP3) - 4)
+
+
+def ac3() -> bytes:
+    from gateway.media import ac3 as reader
+
+    return AC3 + bytes(reader.syncframe_bytes(AC3) - 8)
+
+
+KINDS: dict[str, tuple[RtpPacketizer, Depacketizer, bytes]] = {
+    "aac": (AacPacketizer(), AacDepacketizer(13, 3, 1024), bytes(range(256)) * 4),
+    "mp3": (Mp3Packetizer(), Mp3Depacketizer(), mp3()),
+    "ac3": (Ac3Packetizer(), Ac3Depacketizer(), ac3()),
+}
+
+
+@pytest.mark.parametrize("limit", [100, 700, 1_170, 5_000])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_frame_comes_out_as_it_went_in(name: str, limit: int) -> None:
+    packetizer, depacketizer, frame = KINDS[name]
+    for timestamp in (1, 2):
+        payloads = packetizer.split(frame, limit, True)
+        assert max(map(len, payloads)) <= limit
+        found = [
+            joined
+            for number, payload in enumerate(payloads)
+            for joined in depacketizer.push(RtpPacket(97, False, number, timestamp, payload))
+        ]
+        assert [joined.payload for joined in found] == [frame]
+
+
+def test_several_frames_in_a_packet_have_times_of_their_own() -> None:
+    frames = Mp3Depacketizer().push(RtpPacket(97, False, 0, 9, bytes(4) + mp3() * 3))
+    assert [frame.offset for frame in frames] == [0, 2_351, 4_702]
+    frames = Ac3Depacketizer().push(RtpPacket(97, False, 0, 9, b"\x00\x03" + ac3() * 3))
+    assert [frame.offset for frame in frames] == [0, 1536, 3072]
+
+
+@pytest.mark.parametrize(
+    ("make", "payload"),
+    [
+        (Mp3Depacketizer, bytes(4)),
+        (Mp3Depacketizer, bytes(4) + b"no frame at all"),
+        (Mp3Depacketizer, b"\x00\x00\x00\x20" + bytes(40)),
+        (Mp3Depacketizer, bytes(4) + mp3() + mp3()[:50]),
+        (Ac3Depacketizer, bytes(2)),
+        (Ac3Depacketizer, b"\x03\x02" + bytes(40)),
+        (Ac3Depacketizer, b"\x00\x01" + ac3()[:100]),
+    ],
+)
+def test_packets_without_whole_frames_are_invalid(make: type[Mp3Depacketizer], payload: bytes) -> None:
+    with pytest.raises(InvalidData):
+        make().push(RtpPacket(97, False, 0, 9, payload))
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=8))
+def test_any_payloads_give_frames_or_the_documented_error(payloads: list[bytes]) -> None:
+    for depacketizer in (Mp3Depacketizer(), Ac3Depacketizer()):
+        for number, payload in enumerate(payloads):
+            try:
+                frames = depacketizer.push(RtpPacket(97, False, number, 9, payload))
+            except InvalidData:
+                depacketizer.lost()
+            else:
+                assert sum(len(frame.payload) for frame in frames) <= sum(map(len, payloads))
