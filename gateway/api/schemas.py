@@ -60,11 +60,11 @@ ChannelChanges: type[BaseModel] = create_model(
 
 
 class _PlayUrls(SparseSchema):
-    """Addresses of the enabled outputs only: all except `rtmp` may be missing."""
+    """Addresses of the enabled outputs only. That of an optional port is missing while the port is off."""
 
 
 _PLAY_ADDRESSES: dict[str, Any] = {
-    address.name: (str | None, None) if format.flag else (str, ...)
+    address.name: (str | None, None) if format.flag or (format.listener and format.listener.is_optional) else (str, ...)
     for format in FORMATS
     for address in format.addresses
 }
@@ -76,10 +76,12 @@ _PUSH_ADDRESSES: dict[str, Any] = {
     name: (str, Field(description=text)) for listener in all_listeners() for name, text in listener.fields.items()
 }
 _PUSH_URLS: dict[str, Any] = {
-    listener.protocol or listener.name: (str, ...) for listener in all_listeners() if listener.url is not None
+    listener.protocol or listener.name: (str | None, None) if listener.is_optional else (str, ...)
+    for listener in all_listeners()
+    if listener.url is not None
 }
 PushUrls: type[BaseModel] = create_model(
-    "PushUrls", __base__=Schema, __doc__="The addresses to push to, by protocol.", **_PUSH_URLS
+    "PushUrls", __base__=SparseSchema, __doc__="The addresses to push to, by protocol.", **_PUSH_URLS
 )
 Channel: type[BaseModel] = create_model(
     "Channel",

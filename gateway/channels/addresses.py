@@ -189,14 +189,20 @@ class Addresses:
         """The address of the port for SRT: srt://host:8890. It has the host for RTMP."""
         return self.server("srt", urlsplit(self.push).hostname)
 
+    @property
+    def rtsp_server(self) -> str:
+        """The address of the port for RTSP: rtsp://host:8554; over TLS where RTMP is. It has the host for RTMP."""
+        return self.server("rtsps" if self.ports.over_tls("rtsp") else "rtsp", urlsplit(self.push).hostname)
+
     def play_bases(self, channel: Channel) -> dict[str, str]:
-        """Returns the start of the channel's play URLs, by scheme. A path follows, except after "rtmp" and "srt"."""
+        """Returns the start of the channel's play URLs, by scheme. A path follows only after "http" and "ws"."""
         http = f"{self.pull}/{channel.public_name}/"
         return {
             "http": http,
             "ws": f"ws{http.removeprefix('http')}",
             "rtmp": f"{self.push}/{APP}/{channel.public_name}",
             "srt": f"{self.srt_server}?streamid=read:{channel.public_name}",
+            "rtsp": f"{self.rtsp_server}/{channel.public_name}",
         }
 
 

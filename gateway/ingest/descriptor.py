@@ -31,6 +31,7 @@ class ListenerDescriptor:
     over TLS can push only over TLS.
     url: returns the address to push to, for `pushUrls` in the API: (addresses, channel, tls, fields). fields: the key
     as `sign`, and the name of a backup as `input`. None: it has no address.
+    is_optional: whether its port may be off. Then it has no address, either.
     protocol: its name in the metrics and in `pushUrls`, if that is another one.
     order: protocols are opened and closed from the lowest to the highest.
     """
@@ -40,5 +41,6 @@ class ListenerDescriptor:
     fields: Mapping[str, str] = field(default_factory=dict)
     addresses: Callable[[Addresses, Channel, bool], Mapping[str, str]] = lambda addresses, channel, tls: {}
     url: Callable[[Addresses, Channel, bool, Mapping[str, str]], str] | None = None
+    is_optional: bool = False
     protocol: str = ""
     order: int = 100

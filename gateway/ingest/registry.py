@@ -32,5 +32,5 @@ def push_urls(addresses: Addresses, channel: Channel, tls: bool, fields: Mapping
     return {
         listener.protocol or listener.name: listener.url(addresses, channel, tls, fields)
         for listener in all_listeners()
-        if listener.url is not None
+        if listener.url is not None and not (listener.is_optional and addresses.ports[listener.name] is None)
     }

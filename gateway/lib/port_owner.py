@@ -14,7 +14,7 @@ _LISTENING: Final = {"tcp": "0A", "udp": "07"}
 _MAX_COMMAND: Final = 4_096  # bytes of a command line
 _OURS: Final = ("gateway", "millrace")  # the module in `python -m gateway`, and the installed command
 # The options of listeners that have no section.
-_OPTIONS: Final = {"agent": "cluster.agent_port", "srtla": "srt.srtla_port"}
+_OPTIONS: Final = {"agent": "cluster.agent_port", "srtla": "srt.srtla_port", "rtsps": "rtsp.tls_port"}
 
 
 def port_in_use_text(

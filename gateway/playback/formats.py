@@ -65,6 +65,14 @@ SRT: Final = PlayFormat(
     pulled=True,
     listener=PlayListener("srt"),  # players and publishers use one port
 )
+RTSP: Final = PlayFormat(
+    output="rtsp",
+    flag="",  # always on, because it costs nothing without players
+    addresses=(PlayAddress("rtsp", "", "RTSP", "rtsp"),),
+    module="gateway.playback.rtsp",
+    pulled=True,
+    listener=PlayListener("rtsp", is_optional=True),  # players and publishers use one port
+)
 HLS: Final = PlayFormat(
     output="hls",
     flag="isHls",
@@ -86,7 +94,7 @@ CMAF: Final = PlayFormat(
     folders=("video", "audio", *ADDITIONAL_AUDIO),
 )
 # Clients list the formats in this order.
-FORMATS: Final = (FLV, RTMP, SRT, WHEP, HLS, CMAF)
+FORMATS: Final = (FLV, RTMP, SRT, RTSP, WHEP, HLS, CMAF)
 for _format in FORMATS:
     fields.add({name: field.field for name, field in _format.fields.items()})
 
@@ -137,7 +145,7 @@ def play_urls(addresses: Addresses, channel: Channel, query: str = "") -> dict[s
     bases = addresses.play_bases(channel)
     for scheme in {address.scheme for address in ADDRESSES} - bases.keys():  # of a format with a port of its own
         bases[scheme] = f"{addresses.server(scheme)}/{channel.id}/"
-    enabled = [format for format in FORMATS if not format.flag or channel.flag(format.flag)]
+    enabled = [f for f in FORMATS if (not f.flag or channel.flag(f.flag)) and f.has_addresses(addresses.ports)]
     urls = {a.name: bases[a.scheme] + a.path for format in enabled for a in format.addresses}
     if channel.renditions:
         urls[LADDER] = bases["http"] + LADDER_INDEX

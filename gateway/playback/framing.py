@@ -1,4 +1,4 @@
-"""Frames a feed's bytes for HTTP, WebSocket, RTMP and SRT. One object of each kind serves all viewers."""
+"""Frames a feed's bytes for HTTP, WebSocket, RTMP, SRT and RTSP. One object of each kind serves all viewers."""
 
 from typing import Final
 
@@ -43,5 +43,7 @@ RAW: Final = Framing("flv", _unchanged, _nothing)
 RTMP: Final = Framing("rtmp", _unchanged, _nothing)
 # A transport stream needs no frame.
 SRT: Final = Framing("srt", _unchanged, _nothing)
+# Packets of RTP between the messages of a connection have their own length.
+RTSP: Final = Framing("rtsp", _unchanged, _nothing)
 # Binary WebSocket messages: one for each small batch. They are not masked, so all viewers get the same bytes.
 MESSAGES: Final = Framing("wsflv", _message, _close)

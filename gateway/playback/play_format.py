@@ -63,10 +63,12 @@ class PlayListener:
     name: of the listener: its section of the settings.
     open: binds its ports, or returns the responders of the HTTP requests that open its sessions. It imports the
     listener itself. None: the ingest protocol with this name also plays.
+    is_optional: whether the port may be off. Then the format has no addresses.
     """
 
     name: str
     open: Callable[[PlayServices], OpenListeners] | None = None
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,10 @@ class PlayFormat:
         """Imports and returns the code of the format."""
         code: FormatCode = import_module(self.module).CODE
         return code
+
+    def has_addresses(self, ports: Mapping[str, int | None]) -> bool:
+        """Whether clients can reach it. ports: of all listeners; None: closed."""
+        return self.listener is None or not self.listener.is_optional or ports[self.listener.name] is not None
 
     @property
     def media(self) -> tuple[str, ...]:

@@ -112,6 +112,14 @@ class SrtSettings(UdpListenerSettings):
     srtla_port: option.OptionalPort
 
 
+class RtspSettings(ListenerSettings):
+    is_for_edges = True
+
+    port: option.OptionalPort
+    tls_port: option.OptionalPort
+    udp_ports: option.PortRange
+
+
 class AdminSettings(ListenerSettings):
     is_for_edges = True
     sharing = PortSharing.FIRST
@@ -386,6 +394,7 @@ class ListenAddress:
 # The name of the listener for agent checks of HAProxy. It has no section of its own.
 AGENT: Final = "agent"
 SRTLA: Final = "srtla"  # the links of a group must reach one process
+RTSPS: Final = "rtsps"
 
 # The options with the URLs of stores.
 STORES: Final = ("channels", "objects", "registry", "vod.jobs", "vod.films", "admin.store", "events.store")
@@ -408,6 +417,7 @@ class Settings(Section):
     ws: WsSettings
     wss: TlsListenerSettings
     srt: SrtSettings
+    rtsp: RtspSettings
     webrtc: WebRtcSettings
     admin: AdminSettings
     oidc: OidcSettings
@@ -443,7 +453,7 @@ class Settings(Section):
 
     @property
     def has_tls(self) -> bool:
-        """Whether RTMPS, HTTPS and WSS are open, besides the plain ports."""
+        """Whether RTMPS, HTTPS and WSS are open, besides the plain ports, and RTSPS, if RTSP is open."""
         return self.tls.cert is not None or bool(self.tls.acme)
 
     def listeners(self) -> list[ListenAddress]:
@@ -456,11 +466,16 @@ class Settings(Section):
                 plain, is_tls = getattr(self, name[:-1]), True
             else:
                 continue
+            if section.port < 0:
+                continue
             about = (plain.transports, plain.sharing, plain.is_for_edges)
             found.append(ListenAddress(name, plain.host, section.port, is_tls, *about))
         if self.srt.srtla_port >= 0:
             srt, port = self.srt, self.srt.srtla_port
             found.append(ListenAddress(SRTLA, srt.host, port, transports=srt.transports, sharing=PortSharing.FIRST))
+        rtsp = self.rtsp
+        if self.has_tls and rtsp.port >= 0 and rtsp.tls_port >= 0:
+            found.append(ListenAddress(RTSPS, rtsp.host, rtsp.tls_port, tls=True, is_for_edges=True))
         if self.cluster.agent_port >= 0:
             port = self.cluster.agent_port
             found.append(ListenAddress(AGENT, self.http.host, port, sharing=PortSharing.FIRST, is_for_edges=True))
@@ -483,4 +498,5 @@ def _is_listener(kind: Any) -> bool:
 LISTENERS: Final = (
     *(name for name, info in Settings.model_fields.items() if _is_listener(info.annotation)),
     SRTLA,
+    RTSPS,
 )

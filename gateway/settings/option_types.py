@@ -107,6 +107,21 @@ def host_port(value: str) -> tuple[str, int]:
     return _host(host), int(port)
 
 
+def port_range(value: str) -> range:
+    """Returns the ports of `8000-8001`. Raises ValueError for any other text."""
+    found = re.fullmatch("([0-9]{1,5})-([0-9]{1,5})", value)
+    first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 0 < first < last < 65536:
+        raise ValueError("not first-last")
+    return range(first, last + 1)
+
+
+def _ports(value: str) -> str:
+    if value:
+        port_range(value)
+    return value
+
+
 def _node(value: str) -> str:
     """Checks the address of a node, `host:port`."""
     host_port(value)
@@ -279,6 +294,11 @@ _Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Port = Annotated[_Int, Field(ge=0, le=65535), Expected("a port number from 0 to 65535 (0: any free port)")]
 OptionalPort = Annotated[
     _Int, Field(ge=-1, le=65535), Expected("a port number from 0 to 65535 (0: any free port), or -1: none")
+]
+PortRange = Annotated[
+    str,
+    AfterValidator(_ports),
+    Expected("two port numbers from 1 to 65535, such as 8000-8001, or empty: none"),
 ]
 Seconds = Annotated[_Float, Field(ge=0, le=1e9), Expected("seconds, 0 or more")]
 PositiveSeconds = Annotated[_Float, Field(gt=0, le=1e9), Expected("seconds, more than 0")]

@@ -22,6 +22,7 @@ from gateway.http.server import HttpServer
 from gateway.ingest.admission import Admission
 from gateway.ingest.rtmp.listener import open_rtmp
 from gateway.ingest.services import ListenerServices
+from gateway.ingest.rtsp.listener import open_rtsp
 from gateway.ingest.srt.listener import open_srt
 from gateway.lib.refusals import Refusals
 from gateway.listeners.port_listener import OpenListeners
@@ -116,8 +117,8 @@ class Edge(Role):
         self._parts.pulled.drain()
 
     def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:
-        """Binds the ports of RTMP and SRT, for players only."""
-        return [open_rtmp(services), open_srt(services)]
+        """Binds the ports of RTMP, SRT and RTSP, for players only."""
+        return [open_rtmp(services), open_srt(services), open_rtsp(services)]
 
     async def serve(self, sessions: Signalling) -> Servers:
         parts, node = self._parts, self._parts.node

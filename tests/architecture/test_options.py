@@ -33,7 +33,7 @@ def read() -> frozenset[str]:
                     found |= _read_in(function, list(ast.walk(function)))
                 elif isinstance(function, ast.Call) and ast.unparse(function.func).endswith("settings.listeners"):
                     found |= {f"{name}.{option}" for name in LISTENERS for option in ("host", "port")}
-                    found.add("srt.srtla_port")
+                    found |= {"srt.srtla_port", "rtsp.tls_port"}
     return frozenset(found)
 
 

@@ -21,7 +21,12 @@ _OFFSET: Final = {VIDEO_CLOCK: secrets.randbits(32), AUDIO_RATE: secrets.randbit
 
 def timestamp(unit: AccessUnit, rate: int) -> int:
     """Returns the RTP timestamp of a unit's presentation time. rate: ticks a second."""
-    return ((unit.dts + unit.cts) * rate // unit.track.timescale + _OFFSET[rate]) & 0xFFFFFFFF
+    return ((unit.dts + unit.cts) * rate // unit.track.timescale + offset_of(rate)) & 0xFFFFFFFF
+
+
+def offset_of(rate: int) -> int:
+    """Returns what is added to a time in ticks of `rate` (RFC 3550 §5.1: the first timestamp is random)."""
+    return _OFFSET.get(rate, _OFFSET[AUDIO_RATE])
 
 
 def report_times(source: Stream) -> tuple[float, dict[int, int]]:

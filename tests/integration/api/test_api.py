@@ -322,7 +322,7 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
         "input": None,
         "inputKind": None,
         "fallback": False,
-        "viewers": {"flv": 0, "wsflv": 0, "rtmp": 0, "srt": 0, "whep": 0, "hls": 0, "cmaf": 0, "dash": 0},
+        "viewers": {"flv": 0, "wsflv": 0, "rtmp": 0, "srt": 0, "rtsp": 0, "whep": 0, "hls": 0, "cmaf": 0, "dash": 0},
         "tracks": [],
         "outputs": [],
         "health": [],

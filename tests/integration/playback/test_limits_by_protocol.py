@@ -20,6 +20,7 @@ from tests.support.clients import Program, push, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import VIDEO_ONLY
 from tests.support.rtmp import connected
+from tests.support.rtsp import OPEN, rtsp_client
 from tests.support.srt import Peer, call
 from tests.support.time_outs import at_most
 from tests.support.tools import need
@@ -27,27 +28,35 @@ from tests.support.webrtc import Client
 from tests.support.whip_client import offer
 
 PLAYS: Final = "plays"
-FLV, WSFLV, RTMP, SRT, WHEP, HLS = PROTOCOLS = ("flv", "wsflv", "rtmp", "srt", "whep", "hls")
+FLV, WSFLV, RTMP, SRT, RTSP, WHEP, HLS = PROTOCOLS = ("flv", "wsflv", "rtmp", "srt", "rtsp", "whep", "hls")
 FAILED, UNAUTHORIZED, NOT_FOUND = (f"NetStream.Play.{word}" for word in ("Failed", "Unauthorized", "StreamNotFound"))
 _UPGRADE: Final = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
 
-# What a viewer is told whom a limit refuses: a status of HTTP, a code of RTMP or SRT.
+# What a viewer is told whom a limit refuses: a status of HTTP or RTSP, a code of RTMP or SRT.
 ANSWERS: Final[Mapping[str, Mapping[str, object]]] = {
-    "playback_per_address": {FLV: 429, WSFLV: 429, RTMP: FAILED, SRT: Reject.OVERLOADED, WHEP: 429, HLS: 429},
-    "maxViewerMbps": {FLV: 503, WSFLV: 503, RTMP: FAILED, SRT: Reject.OVERLOADED, WHEP: 503, HLS: 503},
-    "node_mbps": {FLV: 503, WSFLV: 503, RTMP: FAILED, SRT: Reject.OVERLOADED, WHEP: 503, HLS: 503},
-    "playAuth": {FLV: 403, WSFLV: 403, RTMP: UNAUTHORIZED, SRT: Reject.UNAUTHORIZED, WHEP: 401, HLS: 403},
-    "hook": {FLV: 403, WSFLV: 403, RTMP: UNAUTHORIZED, SRT: Reject.UNAUTHORIZED, WHEP: 403, HLS: 403},
-    "idle": {FLV: 404, WSFLV: 404, RTMP: NOT_FOUND, SRT: Reject.NOT_FOUND, WHEP: 404, HLS: 404},
-    "referer": {FLV: 403, WSFLV: 403, WHEP: 401, HLS: 403},  # players of RTMP and SRT send none
+    "playback_per_address": {
+        FLV: 429,
+        WSFLV: 429,
+        RTMP: FAILED,
+        SRT: Reject.OVERLOADED,
+        RTSP: 503,
+        WHEP: 429,
+        HLS: 429,
+    },
+    "maxViewerMbps": {FLV: 503, WSFLV: 503, RTMP: FAILED, SRT: Reject.OVERLOADED, RTSP: 453, WHEP: 503, HLS: 503},
+    "node_mbps": {FLV: 503, WSFLV: 503, RTMP: FAILED, SRT: Reject.OVERLOADED, RTSP: 453, WHEP: 503, HLS: 503},
+    "playAuth": {FLV: 403, WSFLV: 403, RTMP: UNAUTHORIZED, SRT: Reject.UNAUTHORIZED, RTSP: 401, WHEP: 401, HLS: 403},
+    "hook": {FLV: 403, WSFLV: 403, RTMP: UNAUTHORIZED, SRT: Reject.UNAUTHORIZED, RTSP: 401, WHEP: 403, HLS: 403},
+    "idle": {FLV: 404, WSFLV: 404, RTMP: NOT_FOUND, SRT: Reject.NOT_FOUND, RTSP: 404, WHEP: 404, HLS: 404},
+    "referer": {FLV: 403, WSFLV: 403, WHEP: 401, HLS: 403},  # players of RTMP, SRT and RTSP send none
 }
-WAITS: Final = (FLV, WSFLV, RTMP, SRT, WHEP)  # a player of HLS asks again by itself
+WAITS: Final = (FLV, WSFLV, RTMP, SRT, RTSP, WHEP)  # a player of HLS asks again by itself
 # Viewers with a send queue. Packets of WHEP over UDP are dropped; its TCP is in `tests/integration/webrtc`. An answer
 # to a player of HLS is in `tests/unit/http/test_server.py`.
-QUEUES: Final = (FLV, WSFLV, RTMP, SRT)
+QUEUES: Final = (FLV, WSFLV, RTMP, SRT, RTSP)
 
 
 @dataclass
@@ -75,6 +84,12 @@ class Viewers:
                 return error.code
             self.stack.callback(peer.close)
             return PLAYS
+        if protocol == RTSP:
+            client = await self.stack.enter_async_context(
+                rtsp_client(self.gateway.ports["rtsp"], f"{channel.id}{query}", self.source)
+            )
+            status = (await client.play()).status
+            return PLAYS if status == 200 else status
         return await self._request(protocol, f"/{channel.id}/{PATHS[protocol]}{query}", referer)
 
     def _call(self, stream_id: str) -> Peer:
@@ -134,7 +149,8 @@ def push_heavy(film: Path, channel: Channel) -> Program:
 @pytest.fixture(scope="module")
 def limited() -> Iterator[Gateway]:
     need("ffmpeg")
-    with running(MILLRACE_LIMITS__PLAYBACK_PER_ADDRESS="2", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1") as gateway:
+    settings = {"MILLRACE_LIMITS__PLAYBACK_PER_ADDRESS": "2", "MILLRACE_STREAM__WAIT_FOR_PUBLISHER": "1"}
+    with running(**OPEN, **settings) as gateway:
         yield gateway
 
 
@@ -189,6 +205,7 @@ def gateway(service: HookService) -> Iterator[Gateway]:
         MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1",
         MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
         MILLRACE_PLAYBACK__REFERER_ALLOW="good.example",
+        **OPEN,
     ) as gateway:
         yield gateway
 
@@ -249,7 +266,7 @@ async def test_each_protocol_waits_for_the_publisher(protocol: str, gateway: Gat
 
 
 async def test_no_protocol_gets_more_viewers_than_the_node_has_bandwidth_for(heavy: Path) -> None:
-    with running(MILLRACE_LIMITS__NODE_MBPS="1") as gateway:
+    with running(MILLRACE_LIMITS__NODE_MBPS="1", **OPEN) as gateway:
         channel = gateway.channel()
         with push_heavy(heavy, channel):
             await asyncio.to_thread(until, lambda: channel.session()["bitrate"] > 2_000, "the bit rate is known")
@@ -280,6 +297,9 @@ class Deaf:
             player = await stack.enter_async_context(connected(self.gateway.ports["rtmp"]))
             await player.play(self.channel.id)
             player.stop_reading()
+            client = await stack.enter_async_context(rtsp_client(self.gateway.ports["rtsp"], self.channel.id))
+            assert (await client.play()).status == 200
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             peer = await asyncio.to_thread(call, self.gateway.ports["srt"], f"read:{self.channel.id}", latency=20.0)
             stack.callback(peer.close)
             alive = asyncio.ensure_future(self._keep_alive(peer))
@@ -305,13 +325,13 @@ class Deaf:
 @contextlib.asynccontextmanager
 async def deaf_viewers(film: Path, **limits: str) -> AsyncIterator[Deaf]:
     """Runs a gateway with one deaf viewer of each protocol with a queue."""
-    with running(**{f"MILLRACE_LIMITS__{name}": value for name, value in limits.items()}) as gateway:
+    with running(**{f"MILLRACE_LIMITS__{name}": value for name, value in limits.items()}, **OPEN) as gateway:
         channel = gateway.channel(isHls=False, isCMAF=False)
         with push_heavy(film, channel):
             await asyncio.to_thread(channel.wait_live)
             deaf = Deaf(gateway, channel)
             async with deaf.watching():
-                await asyncio.to_thread(until, lambda: deaf.counts() == dict.fromkeys(QUEUES, 1), "all four watch")
+                await asyncio.to_thread(until, lambda: deaf.counts() == dict.fromkeys(QUEUES, 1), "all watch")
                 yield deaf
             await asyncio.to_thread(until, lambda: deaf.waiting() == 0, "nothing waits")
 

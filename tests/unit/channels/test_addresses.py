@@ -213,7 +213,40 @@ def test_ports_are_listed_by_name():
         "webrtc": None,
         "admin": 8000,
         "srtla": None,
+        "rtsp": None,
+        "rtsps": None,
     }
+
+
+# ---- RTSP ----
+
+
+def rtsp_urls(ports: OpenPorts, shown) -> tuple[str | None, str | None]:
+    """The addresses of RTSP to push to and to play."""
+    made = Addresses.of(PublicDomains(), ports, "203.0.113.7", "203.0.113.7")
+    item = Presenter(made, SECRETS).present(shown, NOW)
+    return item["pushUrls"].get("rtsp"), item["playUrls"].get("rtsp")
+
+
+def test_rtsp_has_addresses_only_while_its_port_is_open():
+    shown = channel()
+    assert rtsp_urls(PORTS, shown) == (None, None)
+    push, play = rtsp_urls(OpenPorts(rtmp=1935, http=8080, rtsp=8554), shown)
+    assert push == f"rtsp://203.0.113.7:8554/c1?sign={shown.key}"
+    assert play == "rtsp://203.0.113.7:8554/c1"
+
+
+def test_rtsp_has_the_slug_and_the_play_sign_for_players():
+    _, play = rtsp_urls(OpenPorts(rtmp=1935, http=8080, rtsp=8554), channel(slug="news", playAuth="sign"))
+    assert play is not None and play.startswith("rtsp://203.0.113.7:8554/news?sign=")
+
+
+def test_rtsp_has_addresses_over_tls_with_a_certificate():
+    certificate = CertificateNames(frozenset({"live.example.com"}))
+    ports = OpenPorts(certificate, rtmp=1935, http=8080, rtsp=8554, rtsps=8322)
+    push, play = rtsp_urls(ports, channel())
+    assert push is not None and push.startswith("rtsps://live.example.com:8322/c1?sign=")
+    assert play == "rtsps://live.example.com:8322/c1"
 
 
 # ---- SRT ----

@@ -18,7 +18,7 @@ def made(**environ: str) -> Settings:
 
 def test_every_ingest_protocol_has_a_settings_section():
     names = [listener.name for listener in all_listeners()]
-    assert names == ["rtmp", "srt", "ws", "webrtc"]
+    assert names == ["rtmp", "srt", "ws", "rtsp", "webrtc"]
     assert set(names) <= set(LISTENERS)
 
 
@@ -29,13 +29,21 @@ def test_a_package_with_a_listener_descriptor_is_found_as_a_protocol(tmp_path: P
         "LISTENER = ListenerDescriptor(name='units', open=lambda services, outputs: None, order=1)\n"
     )
     monkeypatch.setattr(ingest, "__path__", [*ingest.__path__, str(tmp_path)])
-    assert [listener.name for listener in all_listeners.__wrapped__()] == ["units", "rtmp", "srt", "ws", "webrtc"]
+    assert [listener.name for listener in all_listeners.__wrapped__()] == [
+        "units",
+        "rtmp",
+        "srt",
+        "ws",
+        "rtsp",
+        "webrtc",
+    ]
 
 
 def test_ports_are_named_like_the_settings_sections():
     assert OpenPorts(rtmp=1).opened() == {"rtmp": 1}
     assert OpenPorts(rtmp=1)["wss"] is None
-    assert list(OpenPorts()) == ["rtmp", "rtmps", "http", "https", "ws", "wss", "srt", "webrtc", "admin", "srtla"]
+    names = ["rtmp", "rtmps", "http", "https", "ws", "wss", "srt", "rtsp", "webrtc", "admin", "srtla", "rtsps"]
+    assert list(OpenPorts()) == names
     with pytest.raises(TypeError, match="rist"):
         OpenPorts(rist=1)
 
@@ -43,7 +51,9 @@ def test_ports_are_named_like_the_settings_sections():
 def test_tls_ports_use_the_host_of_the_plain_ports():
     plain = made(MILLRACE_RTMP__HOST="127.0.0.7")
     assert [one.name for one in plain.listeners()] == ["rtmp", "http", "ws", "srt", "webrtc", "admin", "srtla"]
-    secure = made(MILLRACE_RTMP__HOST="127.0.0.7", MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
+    secure = made(
+        MILLRACE_RTMP__HOST="127.0.0.7", MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k", MILLRACE_RTSP__PORT="0"
+    )
     found = {one.name: one for one in secure.listeners()}
     assert list(found) == list(LISTENERS)
     assert (found["rtmps"].host, found["rtmps"].port, found["rtmps"].tls) == ("127.0.0.7", 1938, True)
@@ -64,6 +74,17 @@ def test_the_port_of_agent_checks_is_listed_only_if_it_is_open():
     assert dict(OpenPorts(agent=5))["agent"] == 5
     assert "agent" not in OpenPorts(agent=None)
     assert "agent" not in OpenPorts(agent=5).as_json(), "other nodes may have an earlier version"
+
+
+def test_the_ports_of_rtsp_are_closed_unless_one_is_set():
+    tls = {"MILLRACE_TLS__CERT": "/c", "MILLRACE_TLS__KEY": "/k"}
+    assert not {"rtsp", "rtsps"} & {one.name for one in made(**tls).listeners()}
+    found = {one.name: one for one in made(MILLRACE_RTSP__PORT="8554", MILLRACE_RTSP__HOST="::1", **tls).listeners()}
+    assert (found["rtsp"].port, found["rtsp"].is_for_edges) == (8554, True)
+    assert (found["rtsps"].host, found["rtsps"].port, found["rtsps"].tls) == ("::1", 8322, True)
+    assert "rtsps" not in [one.name for one in made(MILLRACE_RTSP__PORT="8554").listeners()]
+    off = made(MILLRACE_RTSP__PORT="8554", MILLRACE_RTSP__TLS_PORT="-1", **tls).listeners()
+    assert "rtsps" not in [one.name for one in off]
 
 
 def test_the_port_of_srtla_can_be_closed_and_has_the_host_of_srt():

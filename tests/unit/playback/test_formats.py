@@ -89,7 +89,17 @@ def test_every_address_of_a_format_of_files_is_routed_to_it():
         for address in format.addresses if format.files else ():
             route = ROUTES.find(address.path)
             assert route is not None and route.output == format.output
-    assert [address.name for address in ADDRESSES] == ["flv", "wsflv", "rtmp", "srt", "whep", "hls", "cmaf", "dash"]
+    assert [address.name for address in ADDRESSES] == [
+        "flv",
+        "wsflv",
+        "rtmp",
+        "srt",
+        "rtsp",
+        "whep",
+        "hls",
+        "cmaf",
+        "dash",
+    ]
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.output)
@@ -98,7 +108,7 @@ def test_a_format_of_files_answers_for_them(format):
 
 
 def test_formats_with_a_port_of_their_own_are_those_that_say_so():
-    assert {"rtmp", "srt", "whep"} == OWN_PORTS
+    assert {"rtmp", "srt", "rtsp", "whep"} == OWN_PORTS
 
 
 def test_a_format_with_its_own_scheme_has_the_address_of_its_listener(monkeypatch):

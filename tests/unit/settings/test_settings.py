@@ -334,7 +334,7 @@ def test_a_bad_passphrase_of_srt_is_refused_and_not_shown(text):
 
 
 BAD_FILES = [
-    ("[rtpm]\nport = 1", "no such option rtpm; did you mean rtmp?"),
+    ("[rtmpp]\nport = 1", "no such option rtmpp; did you mean rtmp?"),
     ("[rtmp]\nprot = 1", "no such option rtmp.prot; did you mean rtmp.port?"),
     ("dta = 'x'", "no such option dta; did you mean data?"),
     ("rtmp = 5", "rtmp is a section, write [rtmp]"),

@@ -1,0 +1,101 @@
+"""RtspIntake: publishes the tracks of a push over RTSP, from RTP packets to units."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
+from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
+from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.framed_units import NO_START, NONE_CAME
+from gateway.media.track import AccessUnit, Kind
+from gateway.protocols.rtp.packets import parse_packet, parse_sender_report
+from gateway.protocols.rtsp.received_track import RtspTrack, synchronize
+
+
+class RtspIntake(UnitIntake):
+    """Takes packets of the tracks that the client has announced. A worker converts sound that players do not play.
+
+    Sender reports relate the times of sound and pictures. Until both tracks have one, packets have the time of arrival.
+    """
+
+    def __init__(self, publisher: StreamPublisher, tracks: Sequence[RtspTrack], make_converter: MakeConverter) -> None:
+        super().__init__(publisher, {track.kind for track in tracks}, rate=VIDEO_CLOCK)
+        self._tracks = tracks
+        self._began = time.monotonic()
+        self._last_picture = -1  # decode time
+        self._sync_due = self._has_pictures = False
+        self._converter: SoundToAac | None = None
+        for track in tracks:
+            sound = track.samples.track if track.kind is Kind.AUDIO else None
+            if sound is None:
+                continue
+            if track.foreign is not None or is_refused_by_browsers(sound, publisher.stream.channel):
+                self._sound_ms = CONVERTED_SOUND_MS
+                self._converter = make_converter(self._converted)
+                self._converter.change(sound, track.foreign)
+            else:
+                self._audio = sound
+
+    def explain(self) -> str:
+        return NO_START if self._has_pictures else NONE_CAME
+
+    def take_packet(self, track: RtspTrack, data: bytes, now: float) -> None:
+        """Takes an RTP packet. Raises KeepsChanging. Hot path. now: monotonic seconds."""
+        packet = parse_packet(data)
+        if packet is None:
+            return
+        if self._sync_due:
+            video, audio = sorted(self._tracks, key=lambda each: each.kind is Kind.AUDIO)
+            self._sync_due = not synchronize(video, audio)
+        damaged = track.damaged
+        units = track.receive(packet, (now - self._began) * VIDEO_CLOCK)
+        if track.damaged != damaged:
+            self.publisher.on_air.dropped["ingest"] = sum(each.damaged for each in self._tracks)
+        is_video = track.kind is Kind.VIDEO
+        self._has_pictures |= is_video
+        for unit in units:
+            if is_video:
+                self._take_picture(unit, now)
+            elif self._converter is not None:
+                self._converter.give(unit)
+            else:
+                self._take_sound(unit, now)
+
+    def take_report(self, track: RtspTrack, data: bytes) -> None:
+        """Takes an RTCP packet."""
+        report = parse_sender_report(data)
+        if report is None:
+            return
+        if not track.take_report(report):
+            for other in self._tracks:
+                other.report = None
+        self._sync_due = len(self._tracks) == 2 and all(each.report is not None for each in self._tracks)
+
+    def finish(self, now: float) -> None:
+        converter, self._converter = self._converter, None
+        if converter is not None:
+            converter.close()
+        super().finish(now)
+
+    def _take_picture(self, unit: AccessUnit, now: float) -> None:
+        unit.dts = max(self._stamp(VIDEO_INDEX, unit.dts), self._last_picture + 1)
+        self._last_picture, unit.wall = unit.dts, time.time()
+        if unit.track is not self._video:
+            self.set_track(unit.track, now)
+        self.take(0, unit, now)
+
+    def _take_sound(self, unit: AccessUnit, now: float) -> None:
+        unit.dts, unit.wall = self._stamp(AUDIO_INDEX, unit.dts), time.time()
+        self.take(0, unit, now)
+
+    def _converted(self, unit: AccessUnit) -> None:
+        """Publishes a unit of the converter, which may come after the end of the push."""
+        if self._converter is None or not self.publisher.active:
+            return
+        now = time.monotonic()
+        if unit.track != self._audio:
+            self.set_track(unit.track, now)
+        self._take_sound(unit, now)

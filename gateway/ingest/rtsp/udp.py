@@ -1,0 +1,113 @@
+"""The two UDP ports of a process for RTP and RTCP, which all sessions of RTSP share."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from gateway.http.forwarded import plain_address
+from gateway.listeners.datagrams import Address
+from gateway.listeners.udp_socket import UdpSocket
+
+
+@dataclass(slots=True, eq=False)
+class UdpTrack:
+    """One track of a session over UDP.
+
+    host: the address of the client's connection. Only it gets packets, and only its packets are read.
+    ports: of the client, for RTP and RTCP. If a NAT changes them, they become those from which its packets come.
+    payload_type: of the packets that the client sends; None: it sends none.
+    take: gets each datagram, and whether it is RTCP.
+    """
+
+    host: str
+    ports: list[int]
+    payload_type: int | None
+    take: Callable[[bytes, bool], None]
+    confirmed: list[bool] = field(default_factory=lambda: [False, False])  # whether a packet came from the port
+
+
+class RtspUdp:
+    """Two bound ports on each address of a host. The sessions close before it.
+
+    A client is found by its address and port. A packet of another port of the same address belongs to the first track
+    of this address from whose port nothing came yet: its client is behind a NAT. port: of RTP; RTCP has the next one.
+    """
+
+    def __init__(self, rtp: Sequence[socket.socket], rtcp: Sequence[socket.socket], port: int) -> None:
+        self.port = port
+        self._sockets = [
+            [UdpSocket(opened, partial(self._receive, which)) for opened in sockets]
+            for which, sockets in enumerate((rtp, rtcp))
+        ]
+        self._is_ipv6 = [opened.family == socket.AF_INET6 for opened in rtp]
+        self._tracks: dict[str, list[UdpTrack]] = {}  # by the client's address
+
+    def start(self) -> None:
+        """Begins to read."""
+        for sockets in self._sockets:
+            for udp in sockets:
+                udp.start()
+
+    async def finish(self) -> None:
+        for sockets in self._sockets:
+            for udp in sockets:
+                udp.close()
+
+    def add(self, track: UdpTrack) -> bool:
+        """Begins to receive. Returns False if another track of the address has one of these ports."""
+        tracks = self._tracks.get(track.host, [])
+        if any(set(track.ports) & set(other.ports) for other in tracks):
+            return False
+        self._tracks[track.host] = [*tracks, track]
+        return True
+
+    def remove(self, track: UdpTrack) -> None:
+        """Ends receiving. Idempotent."""
+        tracks = [other for other in self._tracks.get(track.host, ()) if other is not track]
+        if tracks:
+            self._tracks[track.host] = tracks
+        else:
+            self._tracks.pop(track.host, None)
+
+    def send(self, track: UdpTrack, which: int, packets: Sequence[bytes]) -> None:
+        """Sends packets: 0: of RTP, 1: of RTCP. What the kernel does not take is lost. Hot path."""
+        udp, host = self._socket_for(which, track.host)
+        udp.send(packets, (host, track.ports[which]))
+
+    def _socket_for(self, which: int, host: str) -> tuple[UdpSocket, str]:
+        """Returns the socket of the address family of a client, and the form of its address there."""
+        wants_ipv6 = ":" in host
+        for udp, is_ipv6 in zip(self._sockets[which], self._is_ipv6, strict=True):
+            if is_ipv6 == wants_ipv6:
+                return udp, host
+        return self._sockets[which][0], host if wants_ipv6 else f"::ffff:{host}"
+
+    def _receive(
+        self, which: int, udp: UdpSocket, address: Address, datagrams: Sequence[bytes], arrivals: Sequence[float]
+    ) -> bool:
+        """Gives datagrams to the track of their sender. Those of unknown senders cost nothing. Hot path."""
+        track = self._track_of(which, plain_address(address[0]), address[1], datagrams[0])
+        if track is not None:
+            for datagram in datagrams:
+                track.take(datagram, which == 1)
+        return True
+
+    def _track_of(self, which: int, host: str, port: int, datagram: bytes) -> UdpTrack | None:
+        tracks = self._tracks.get(host, ())
+        for track in tracks:
+            if track.ports[which] == port:
+                track.confirmed[which] = True
+                return track
+        for track in tracks:
+            if not track.confirmed[which] and (which or _may_be_of(track, datagram)):
+                track.ports[which], track.confirmed[which] = port, True
+                return track
+        return None
+
+
+def _may_be_of(track: UdpTrack, datagram: bytes) -> bool:
+    """Whether RTP of this track may come so. A player opens the way through its NAT with any bytes."""
+    return track.payload_type is None or (len(datagram) > 1 and datagram[1] & 0x7F == track.payload_type)
