@@ -4,7 +4,7 @@ import hashlib
 import re
 from typing import Final
 
-# The header of the HTTP requests of a pull. Its value is `pull_mark`, by which a gateway detects a loop.
+# The header of the requests of a pull over HTTP and RTSP. Its value is `pull_mark`, by which a gateway detects a loop.
 PULL_HEADER: Final = "x-millrace-pull"
 
 _CHANNEL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", re.ASCII)

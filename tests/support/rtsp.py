@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -71,7 +72,7 @@ class RtspClient:
     async def answer(self) -> RtspResponse:
         """Returns the next answer. Raises EOFError if the server closes the connection."""
         while not self._answers:
-            await self._read()
+            await self.receive()
         found = self._answers.pop(0)
         if found.status == 200 and "session" in found.headers:
             self.session = found.headers["session"].partition(";")[0]
@@ -84,16 +85,17 @@ class RtspClient:
                 if packet.channel == channel:
                     del self.packets[index]
                     return packet.payload
-            await self._read()
+            await self.receive()
 
     async def closed(self) -> bool:
         """Waits until the server has closed the connection."""
         with contextlib.suppress(EOFError, ConnectionError):
             while True:
-                await self._read()
+                await self.receive()
         return True
 
-    async def _read(self) -> None:
+    async def receive(self) -> None:
+        """Reads what has come. Raises EOFError if the server has closed the connection."""
         data = await asyncio.wait_for(self.reader.read(65_536), at_most(20))
         if not data:
             raise EOFError
@@ -118,11 +120,13 @@ class RtspClient:
 
 
 @contextlib.asynccontextmanager
-async def rtsp_client(port: int, path: str, source: str = "127.0.0.1") -> AsyncIterator[RtspClient]:
+async def rtsp_client(
+    port: int, path: str, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RtspClient]:
     """A client that is connected. path: of its address, with the query."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0), ssl=tls)
     try:
-        yield RtspClient(reader, writer, f"rtsp://127.0.0.1:{port}/{path}")
+        yield RtspClient(reader, writer, f"rtsp{'s' if tls else ''}://127.0.0.1:{port}/{path}")
     finally:
         writer.close()
         with contextlib.suppress(ConnectionError):

@@ -37,7 +37,7 @@ def play_refusal(error: GatewayError, name: str, full: str = _BUSY) -> str:
         case NoSuchStream():
             return f"404 Not Found: {''.join(filter(str.isprintable, name[:128]))} is not streaming live now"
         case OwnOutput():
-            return "403 Forbidden: a channel cannot pull its own output"
+            return "508 Loop Detected: a channel cannot pull its own output"
         case AtCapacity():
             return f"{full}: {error}"
     return f"{_BUSY}: try again later"

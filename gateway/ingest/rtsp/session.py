@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import structlog
 
 from gateway.channels.inputs import backup_subject
+from gateway.channels.names import PULL_HEADER
 from gateway.channels.stores import find_channel
 from gateway.ingest.admission import PushRequest
 from gateway.ingest.rtsp.media import RtspPlay, RtspPush
@@ -93,6 +94,7 @@ class RtspSession(TcpSession):
         self._waiting: deque[RtspRequest] = deque()
         self._task: asyncio.Task[object] | None = None
         self._requests = TokenBucket(_REQUESTS_PER_SECOND, _REQUESTS_BURST)
+        self._has_asked = False
         self._last_data = self._idle_since = time.monotonic()
         self._received = self._unpublished = 0  # bytes: all; and without a push since the last check
 
@@ -138,7 +140,7 @@ class RtspSession(TcpSession):
         if self._closing or self._transport is None:
             return
         unpublished, self._unpublished = self._unpublished, 0
-        media, reason = self._media, ""
+        media, reason, limit = self._media, "", self._services.settings.limits.handshake
         if unpublished > _NO_MEDIA_BYTES:
             reason = "sends too much and pushes nothing"
         elif self._task is not None:
@@ -149,6 +151,8 @@ class RtspSession(TcpSession):
                 reason = "no sign of life"
         elif self._state is State.RECORDING and isinstance(media, RtspPush):
             reason = media.overdue(now)
+        elif not self._has_asked and limit and now - self._idle_since > limit:
+            reason = "no request in time"
         elif now - self._idle_since > MAX_IDLE_SECONDS:
             reason = "neither plays nor pushes"
         if reason:
@@ -167,6 +171,7 @@ class RtspSession(TcpSession):
         elif len(self._waiting) >= _MAX_WAITING:
             self._drop("sends requests without waiting for answers")
         else:
+            self._has_asked = True
             self._waiting.append(request)
             if self._task is None:
                 self._task = self._services.tasks.start(self._work(), f"{self._protocol} {self.address}")
@@ -217,9 +222,9 @@ class RtspSession(TcpSession):
             case "SETUP":
                 is_done = await self._set_up(request, target)
             case "PLAY":
-                is_done = await self._play(request)
+                is_done = await self._play(request, target)
             case _:
-                is_done = await self._record(request)
+                is_done = await self._record(request, target)
         if is_done:
             self._state = TRANSITIONS[self._state].get(request.method, self._state)
             self._idle_since = time.monotonic()
@@ -233,15 +238,15 @@ class RtspSession(TcpSession):
         if not self._answer(answer(request, status, more, body)):
             self._drop("does not read the answers it asks for")
 
-    def _refuse(self, request: RtspRequest, status: str, error: GatewayError | None, name: str) -> None:
-        """Refuses a play or a push. The client may try again, such as with a password."""
+    def _refuse(self, request: RtspRequest, status: str, error: GatewayError | None, target: RtspTarget) -> None:
+        """Refuses a play or a push. Without a sign in the address, the client may try again with a password."""
         if isinstance(error, TooManyRefusals):
             raise error
         if request.method != "ANNOUNCE":
             reason = f"{type(error).__name__}: {error}"[:200]
-            log.info("play refused", stream=name[:200], peer=self.address, reason=reason)
+            log.info("play refused", stream=target.name[:200], peer=self.address, reason=reason)
         challenge = {}
-        if status.startswith(UNAUTHORIZED):
+        if status.startswith(UNAUTHORIZED) and "sign" not in target.query:
             challenge = {"WWW-Authenticate": f'Basic realm="{REALM}"'}
             if request.method == "ANNOUNCE":  # the key is stored, so that Digest can be checked. A play sign is not.
                 digest = self._digest.challenge(secrets.token_hex(16), time.monotonic())
@@ -264,9 +269,8 @@ class RtspSession(TcpSession):
         """Finds the stream of a player. Refuses the request if it may not play. Raises TooManyRefusals."""
         self._end_media("")
         sign = target.query.get("sign") or basic_password(request.headers.get("authorization", ""))
-        wanted = ViewerRequest(
-            target.name, self.address, sign, self._hook_details(request, target), exempt=self._exempt
-        )
+        details, mark = self._hook_details(request, target), request.headers.get(PULL_HEADER, "")
+        wanted = ViewerRequest(target.name, self.address, sign, details, exempt=self._exempt, pull_mark=mark)
         play = self._services.make_play(wanted)
         media = self._media = RtspPlay(self._services, play, self.address)
         try:
@@ -282,10 +286,10 @@ class RtspSession(TcpSession):
             self._end_media("connection closed")
             return False
         self._end_media("")
-        self._refuse(request, status, cause, target.name)
+        self._refuse(request, status, cause, target)
         return False
 
-    async def _play(self, request: RtspRequest) -> bool:
+    async def _play(self, request: RtspRequest, target: RtspTarget) -> bool:
         media, transport = self._media, self._transport
         if self._state is State.PLAYING:
             self._reply(request, _OK)
@@ -295,9 +299,8 @@ class RtspSession(TcpSession):
         try:
             await media.begin()
         except GatewayError as error:
-            name, status = media.name, play_refusal(error, media.name, NO_BANDWIDTH)
             self._end_media("")
-            self._refuse(request, status, error, name)
+            self._refuse(request, play_refusal(error, media.name, NO_BANDWIDTH), error, target)
             return False
         self._leave_pending()
         self._reply(request, _OK, {"Range": "npt=0.000-"})
@@ -322,7 +325,7 @@ class RtspSession(TcpSession):
         if key is None and self._challenged is None and (hook is None or hook.mode is HookMode.BOTH):
             self._challenged = wanted  # it counts as refused if no key follows
             error = NotAuthorized("missing", RefusalReason.MISSING)
-            self._refuse(request, push_refusal(error), error, target.name)
+            self._refuse(request, push_refusal(error), error, target)
             return False
         self._challenged = None
         push = self._services.make_push(wanted)
@@ -336,7 +339,7 @@ class RtspSession(TcpSession):
             return False
         except GatewayError as error:
             self._end_media("")
-            self._refuse(request, push_refusal(error), error, target.name)
+            self._refuse(request, push_refusal(error), error, target)
             return False
         self._reply(request, _OK)
         return True
@@ -356,7 +359,7 @@ class RtspSession(TcpSession):
         keys = [channel.key] if not input else [channel.key, services.admission.secrets.sign(subject, channel.expires)]
         return self._digest.find(header, "ANNOUNCE", keys, time.monotonic()) or "-"
 
-    async def _record(self, request: RtspRequest) -> bool:
+    async def _record(self, request: RtspRequest, target: RtspTarget) -> bool:
         media = self._media
         if self._state is State.RECORDING:
             self._reply(request, _OK)
@@ -367,7 +370,7 @@ class RtspSession(TcpSession):
             await media.begin(self._evicted)
         except GatewayError as error:
             self._end_media("")
-            self._refuse(request, push_refusal(error), error, media.name)
+            self._refuse(request, push_refusal(error), error, target)
             return False
         self._leave_pending()
         self.read_at_most(LARGEST_READ)

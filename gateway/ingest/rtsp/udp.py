@@ -44,6 +44,7 @@ class RtspUdp:
         ]
         self._is_ipv6 = [opened.family == socket.AF_INET6 for opened in rtp]
         self._tracks: dict[str, list[UdpTrack]] = {}  # by the client's address
+        self._clients: dict[tuple[int, str, int], UdpTrack] = {}  # by which port of ours, the client's address and port
 
     def start(self) -> None:
         """Begins to read."""
@@ -58,19 +59,25 @@ class RtspUdp:
 
     def add(self, track: UdpTrack) -> bool:
         """Begins to receive. Returns False if another track of the address has one of these ports."""
-        tracks = self._tracks.get(track.host, [])
-        if any(set(track.ports) & set(other.ports) for other in tracks):
+        keys = self._keys(track)
+        if any(key in self._clients for key in keys):
             return False
-        self._tracks[track.host] = [*tracks, track]
+        self._clients |= dict.fromkeys(keys, track)
+        self._tracks.setdefault(track.host, []).append(track)
         return True
 
     def remove(self, track: UdpTrack) -> None:
-        """Ends receiving. Idempotent."""
-        tracks = [other for other in self._tracks.get(track.host, ()) if other is not track]
-        if tracks:
-            self._tracks[track.host] = tracks
-        else:
-            self._tracks.pop(track.host, None)
+        """Ends receiving. It was added."""
+        for key in self._keys(track):
+            del self._clients[key]
+        tracks = self._tracks[track.host]
+        tracks.remove(track)
+        if not tracks:
+            del self._tracks[track.host]
+
+    @staticmethod
+    def _keys(track: UdpTrack) -> list[tuple[int, str, int]]:
+        return [(which, track.host, port) for which, port in enumerate(track.ports)]
 
     def send(self, track: UdpTrack, which: int, packets: Sequence[bytes]) -> None:
         """Sends packets: 0: of RTP, 1: of RTCP. What the kernel does not take is lost. Hot path."""
@@ -96,18 +103,21 @@ class RtspUdp:
         return True
 
     def _track_of(self, which: int, host: str, port: int, datagram: bytes) -> UdpTrack | None:
-        tracks = self._tracks.get(host, ())
-        for track in tracks:
-            if track.ports[which] == port:
-                track.confirmed[which] = True
-                return track
-        for track in tracks:
-            if not track.confirmed[which] and (which or _may_be_of(track, datagram)):
-                track.ports[which], track.confirmed[which] = port, True
-                return track
-        return None
+        track = self._clients.get((which, host, port))
+        if track is None:
+            track = next((t for t in self._tracks.get(host, ()) if _may_be_of(t, which, datagram)), None)
+            if track is None:
+                return None
+            del self._clients[which, host, track.ports[which]]
+            track.ports[which] = port
+            self._clients[which, host, port] = track
+        track.confirmed[which] = True
+        return track
 
 
-def _may_be_of(track: UdpTrack, datagram: bytes) -> bool:
-    """Whether RTP of this track may come so. A player opens the way through its NAT with any bytes."""
-    return track.payload_type is None or (len(datagram) > 1 and datagram[1] & 0x7F == track.payload_type)
+def _may_be_of(track: UdpTrack, which: int, datagram: bytes) -> bool:
+    """Whether a datagram of another port may be the first of a track. A player opens its NAT with any bytes."""
+    if track.confirmed[which]:
+        return False
+    known = which == 0 and track.payload_type is not None
+    return not known or (len(datagram) > 1 and datagram[1] & 0x7F == track.payload_type)

@@ -17,7 +17,6 @@ from gateway.lib.http_download import reason_of
 from gateway.ports.errors import OutputError
 
 _MAX_REDIRECTS: Final = 5
-_REASONS: Final = REFUSALS | {508: "the address is an output of this channel (508)"}
 
 
 def open_session(services: InputServices, id: str, url: str) -> aiohttp.ClientSession:
@@ -64,7 +63,7 @@ async def open_response(
         raise OutputError(f"the server cannot be reached: {reason_of(error)}") from None
     try:
         if response.status not in (200, 206):
-            raise OutputError(_REASONS.get(response.status) or f"the server answers {response.status}")
+            raise OutputError(REFUSALS.get(response.status) or f"the server answers {response.status}")
         yield response
     except aiohttp.SocketTimeoutError:
         raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None

@@ -19,6 +19,7 @@ REFUSALS: Final = {
     401: "the server wants a user name and a password, or they are wrong (401)",
     403: "the server refuses (403)",
     404: "there is no stream at this address (404)",
+    508: "the address is an output of this channel (508)",
 }
 
 

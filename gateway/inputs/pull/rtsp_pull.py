@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Final, cast
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
+from gateway.channels.names import PULL_HEADER, pull_mark
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.pull.camera_output import CameraOutput
 from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, REFUSALS, USER_AGENT, peer_of, tls_for
@@ -85,7 +86,7 @@ async def _pull_once(url: str, credentials: Credentials, services: InputServices
         raise OutputError(str(error)) from None
     try:
         async with CameraOutput(services.workers, context, peer_of(url)) as output:
-            await _Session(connection, target, credentials, output).run()
+            await _Session(connection, target, credentials, output, context.channel.id).run()
     finally:
         connection.abort()
 
@@ -94,9 +95,11 @@ class _Session:
     """Sends the requests of one session: DESCRIBE, SETUP for each track, PLAY, then keep-alive requests."""
 
     def __init__(
-        self, connection: _Connection, target: SplitResult, credentials: Credentials, output: CameraOutput
+        self, connection: _Connection, target: SplitResult, credentials: Credentials, output: CameraOutput, id: str
     ) -> None:
+        """id: of the channel that pulls."""
         self._connection = connection
+        self._own_headers = {"User-Agent": USER_AGENT, PULL_HEADER: pull_mark(id)}
         host = target.netloc.rpartition("@")[2]
         query = f"?{target.query}" if target.query else ""
         self._url = f"{target.scheme.lower()}://{host}{target.path}{query}"  # without user name and password
@@ -182,7 +185,7 @@ class _Session:
         await pair.open(remote, read_integer(ports, _MAX_PORT) or 0, on_packet, on_report)
 
     def _headers(self, method: str, url: str) -> dict[str, str]:
-        headers = {"User-Agent": USER_AGENT}
+        headers = self._own_headers.copy()
         if self._session:
             headers["Session"] = self._session
         if (authorization := self._credentials.make_header(method, url, secrets.token_hex(8))) is not None:
