@@ -20,9 +20,8 @@ from gateway.packaging.feed import Feed, Rendering
 from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_SSRC, offset_of, timestamp
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, RtpPacketizer, packetizer_of
-from gateway.protocols.rtp.sender import rtp_packet
 from gateway.protocols.rtsp.description import SentTrack, sent_track
-from gateway.protocols.rtsp.messages import interleaved, split_interleaved
+from gateway.protocols.rtsp.messages import interleaved, interleaved_rtp, split_interleaved
 
 log = structlog.get_logger(__name__)
 
@@ -79,17 +78,11 @@ class _TrackWriter:
         else:
             samples = codecs.samples_per_frame(sent.track, unit.payload) * sent.rate // self._rate_of(unit)
             stamp = (clock.stamp(unit.dts, samples) + offset_of(sent.rate)) & 0xFFFFFFFF
-        first, last, kind = self._sequence, len(payloads) - 1, sent.payload_type
+        first = self._sequence
         self._sequence = (first + len(payloads)) & 0xFFFF
         self._packets += len(payloads)
         self._octets += sum(map(len, payloads))
-        ssrc, channel = self._ssrc, self.channel
-        return b"".join(
-            [
-                interleaved(channel, rtp_packet(kind, n == last, (first + n) & 0xFFFF, stamp, ssrc, payload))
-                for n, payload in enumerate(payloads)
-            ]
-        )
+        return interleaved_rtp(self.channel, sent.payload_type, first, stamp, self._ssrc, payloads)
 
     def _rate_of(self, unit: AccessUnit) -> int:
         """Returns the samples a second of a unit. That of MP3 differs from the rate of its timestamps."""

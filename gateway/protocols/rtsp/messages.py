@@ -1,7 +1,7 @@
 """RTSP messages, and the RTP packets between them on one connection (RFC 2326 §10.12)."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -14,6 +14,7 @@ _MAX_HEADERS: Final = 100
 _MAX_NUMBER: Final = 999_999_999
 _DOLLAR: Final = 0x24
 _INTERLEAVED: Final = struct.Struct(">BBH")
+_INTERLEAVED_RTP: Final = struct.Struct(">BBHBBHII")  # with the header of RTP (RFC 3550 §5.1)
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -153,6 +154,21 @@ def answer(asked: RtspRequest, status: str, headers: Mapping[str, str] = _NO_HEA
 def interleaved(channel: int, packet: bytes) -> bytes:
     """Returns a packet as the connection carries it (RFC 2326 §10.12)."""
     return _INTERLEAVED.pack(_DOLLAR, channel, len(packet)) + packet
+
+
+def interleaved_rtp(
+    channel: int, payload_type: int, first: int, stamp: int, ssrc: int, payloads: Sequence[bytes]
+) -> bytes:
+    """Returns the packets of one unit as the connection carries them; the last one has the marker. Hot path.
+
+    first: sequence number of the first packet.
+    """
+    last, pack = len(payloads) - 1, _INTERLEAVED_RTP.pack
+    parts: list[bytes] = []
+    for n, payload in enumerate(payloads):
+        kind = payload_type | 0x80 if n == last else payload_type
+        parts += (pack(_DOLLAR, channel, 12 + len(payload), 0x80, kind, (first + n) & 0xFFFF, stamp, ssrc), payload)
+    return b"".join(parts)
 
 
 def split_interleaved(data: bytes) -> list[Interleaved]:

@@ -3,7 +3,19 @@
 import pytest
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.rtsp.messages import Interleaved, Received, RtspReader, RtspRequest, RtspResponse, request
+from gateway.protocols.rtp.sender import rtp_packet
+from gateway.protocols.rtsp.messages import (
+    Interleaved,
+    Received,
+    RtspReader,
+    RtspRequest,
+    RtspResponse,
+    answer,
+    interleaved,
+    interleaved_rtp,
+    request,
+    split_interleaved,
+)
 from tests.support.feeding import feed_all_ways
 
 ANSWER = b"RTSP/1.0 200 OK\r\nCSeq: 3\r\nContent-Length: 5\r\nWWW-Authenticate: a\r\nwww-authenticate: b\r\n\r\nhello"
@@ -51,6 +63,21 @@ def test_a_head_is_read_once_while_its_body_arrives_in_pieces() -> None:
         found += reader.receive(bytes((byte,)))
     assert found == [RtspResponse(200, {"content-length": "1000"}, body)]
     assert reader.heads == 2  # with the whole body once more
+
+
+def test_the_packets_of_a_unit_are_those_of_one_packet_each() -> None:
+    payloads = [b"a" * 1_000, b"b"]
+    packets = [rtp_packet(96, n == 1, (0xFFFF + n) & 0xFFFF, 7, 9, payload) for n, payload in enumerate(payloads)]
+    framed = interleaved_rtp(4, 96, 0xFFFF, 7, 9, payloads)
+    assert framed == b"".join(interleaved(4, packet) for packet in packets)
+    assert split_interleaved(framed) == [Interleaved(4, packet) for packet in packets] == RtspReader().receive(framed)
+
+
+def test_an_answer_repeats_only_a_plain_number() -> None:
+    asked = RtspRequest("OPTIONS", "*", {"cseq": "7"})
+    assert answer(asked, "200 OK", {"Public": "PLAY"}) == b"RTSP/1.0 200 OK\r\nCSeq: 7\r\nPublic: PLAY\r\n\r\n"
+    assert answer(asked, "200 OK", body=b"v=0").endswith(b"\r\nContent-Length: 3\r\n\r\nv=0")
+    assert b"CSeq: 0\r\n" in answer(RtspRequest("OPTIONS", "*", {"cseq": "1\nX: y"}), "200 OK")
 
 
 def test_a_request_has_its_number_and_headers() -> None:
