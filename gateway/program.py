@@ -86,8 +86,8 @@ app = typer.Typer(
     name="millrace",
     cls=_Commands,
     help=(
-        "Millrace, a live media gateway. In: RTMP(S), SRT, SRTLA, WebSocket and WebRTC (WHIP), also from a "
-        "browser's camera. Out: HTTP-FLV, WS-FLV, RTMP, SRT, HLS, LL-HLS, DASH and WebRTC (WHEP), with pages for "
+        "Millrace, a live media gateway. In: RTMP(S), SRT, SRTLA, RTSP, WebSocket and WebRTC (WHIP), also from a "
+        "browser's camera. Out: HTTP-FLV, WS-FLV, RTMP, SRT, RTSP, HLS, LL-HLS, DASH and WebRTC (WHEP), with pages for "
         "browsers."
     ),
     epilog=_EPILOG,

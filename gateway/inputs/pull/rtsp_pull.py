@@ -92,12 +92,14 @@ async def _pull_once(url: str, credentials: Credentials, services: InputServices
 
 
 class _Session:
-    """Sends the requests of one session: DESCRIBE, SETUP for each track, PLAY, then keep-alive requests."""
+    """Sends the requests of one session: DESCRIBE, SETUP for each track, PLAY, then keep-alive requests.
+
+    id: of the channel that pulls.
+    """
 
     def __init__(
         self, connection: _Connection, target: SplitResult, credentials: Credentials, output: CameraOutput, id: str
     ) -> None:
-        """id: of the channel that pulls."""
         self._connection = connection
         self._own_headers = {"User-Agent": USER_AGENT, PULL_HEADER: pull_mark(id)}
         host = target.netloc.rpartition("@")[2]
