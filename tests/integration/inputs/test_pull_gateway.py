@@ -13,12 +13,13 @@ from tests.support import clients, films
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.inputs import kill_demuxers
 from tests.support.media import Film, judge
+from tests.support.rtsp import OPEN
 from tests.support.shared_gateway import shared_gateway
 
 FILM = Film("pulled", seconds=40)
 
 
-gateway = shared_gateway(MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
+gateway = shared_gateway(MILLRACE_EGRESS__ALLOW="127.0.0.0/8", **OPEN)
 
 
 def with_inputs(gateway: Gateway, *inputs: dict[str, Any], **fields: Any) -> Channel:
@@ -39,6 +40,7 @@ def test_a_channel_of_this_gateway_can_be_pulled_by_every_protocol(gateway: Gate
         origin.wait_live()
         origin.wait_playable("live.m3u8", "master.m3u8")
         addresses = [origin.rtmp, origin.url("live.flv"), origin.url("live.m3u8"), origin.url("master.m3u8")]
+        addresses.append(origin.item["playUrls"]["rtsp"])
         pulled = [with_inputs(gateway, {"name": "p", "kind": "pull", "url": url}) for url in addresses]
         players = [clients.pull(channel.url("live.flv"), seconds=5) for channel in pulled]
         for player in players:
@@ -50,8 +52,9 @@ def test_a_channel_of_this_gateway_can_be_pulled_by_every_protocol(gateway: Gate
 def test_a_channel_never_pulls_its_own_output(gateway: Gateway) -> None:
     """Without a check, the media would circulate as fast as possible."""
     slate = {"name": "slate", "kind": "slate", "always": True}
-    channels = [gateway.channel() for _ in range(3)]
+    channels = [gateway.channel() for _ in range(4)]
     urls = [channels[0].rtmp, channels[1].url("live.flv"), channels[2].url("live.m3u8")]
+    urls.append(channels[3].item["playUrls"]["rtsp"])
     for channel, url in zip(channels, urls, strict=True):
         item = {"name": "p", "kind": "pull", "url": url, "always": True}
         assert gateway.api("PUT", f"/videostream/{channel.id}/inputs", [item, slate]).status == 200
@@ -60,7 +63,7 @@ def test_a_channel_never_pulls_its_own_output(gateway: Gateway) -> None:
         clients.until(lambda channel=channel: state(channel, "p")["error"] is not None, "the loop is named", 30)  # type: ignore[misc]
     words = [
         "refused: NetStream.Play.Failed: A channel cannot pull its own output.",
-        *["the address is an output of this channel (508)"] * 2,
+        *["the address is an output of this channel (508)"] * 3,
     ]
     for channel, text in zip(channels, words, strict=True):
         assert (state(channel, "p")["state"], state(channel, "p")["error"]) == ("failed", text)

@@ -22,8 +22,8 @@ import { Whip } from "./whip.js";
 /** The player page for each address that browsers can play. */
 const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "dash.html", whep: "whep.html" };
 
-/** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp", "srt"]} */
-const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp", "srt"];
+/** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp", "srt", "rtsp"]} */
+const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp", "srt", "rtsp"];
 const NAMED = /** @type {readonly string[]} */ (PLAYS);
 
 const SHOWN = "keys"; // name of the choice whether stream keys are shown
