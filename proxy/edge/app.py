@@ -21,8 +21,8 @@ from gateway.http.forwarded import Forwarded
 from gateway.http.server import HttpServer
 from gateway.ingest.admission import Admission
 from gateway.ingest.rtmp.listener import open_rtmp
-from gateway.ingest.services import ListenerServices
 from gateway.ingest.rtsp.listener import open_rtsp
+from gateway.ingest.services import ListenerServices
 from gateway.ingest.srt.listener import open_srt
 from gateway.lib.refusals import Refusals
 from gateway.listeners.port_listener import OpenListeners
