@@ -281,10 +281,7 @@ class RtspSession(TcpSession):
         except GatewayError as error:
             status, cause = play_refusal(error, media.name), error
         else:
-            if self._transport is not None:
-                return True
-            self._end_media("connection closed")
-            return False
+            return True
         self._end_media("")
         self._refuse(request, status, cause, target)
         return False
@@ -437,8 +434,9 @@ class RtspSession(TcpSession):
     def _end_media(self, reason: str, *, stopped: bool = False) -> None:
         """Ends the play or the push, also one that has not begun yet. The connection may begin another one."""
         task = self._task
-        if task is not None and self._closing:
-            task.cancel()
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()  # what it waits for would come too late
+            self._task = None
         self._state, self._takers = State.INIT, {}
         self._idle_since = time.monotonic()
         self._setups.clear()

@@ -208,3 +208,22 @@ async def test_many_half_open_sessions_keep_nobody_out(gateway: Gateway, live: C
     finally:
         for _, writer in half_open:
             writer.close()
+
+
+async def test_a_client_that_is_ended_while_it_waits_leaves_no_push_and_no_place(gateway: Gateway) -> None:
+    """It sends too many requests behind one that the gateway is still answering."""
+    channel = gateway.channel("ended", isHls=False, isCMAF=False)
+    storm = b"".join(request("GET_PARAMETER", "*", number, {}) for number in range(20))
+    record = {"Transport": "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record"}
+    async with connected(gateway, channel.id) as waiting:
+        waiting.send("DESCRIBE")
+        waiting.writer.write(storm)
+        assert await waiting.closed()
+    async with connected(gateway, f"{channel.id}?sign={channel.key}") as client:
+        assert (await client.ask("ANNOUNCE", body=SDP)).status == 200
+        assert (await client.ask("SETUP", "/streamid=0", record)).status == 200
+        client.send("RECORD")
+        client.writer.write(storm)
+        assert await client.closed()
+    await asyncio.to_thread(until, lambda: channel.session()["publisher"] is None, "nothing of it is left")
+    assert '"level":"error"' not in gateway.log
