@@ -38,6 +38,7 @@ CLOSE_GRACE: Final = 0.25  # seconds over TLS between the last message and the c
 # Seconds until a peer that does not read is disconnected; a refused peer must be gone within 3 s.
 CLOSE_BOUND: Final = 2.5
 PLAY_CLOSE_BOUND: Final = 10.0  # like CLOSE_BOUND, for a player whose stream has ended: it still gets its backlog
+MERGE_READS_AFTER: Final = 5.0  # seconds of a publish; earlier, a viewer may join that needs the stream's beginning
 MAX_UNREAD_BYTES: Final = 262_144  # bytes of answers for a peer that sends requests without reading
 
 

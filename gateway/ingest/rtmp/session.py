@@ -20,7 +20,13 @@ from gateway.ingest.services import ListenerServices
 from gateway.lib.scheduled_reads import LARGEST_READ
 from gateway.lib.token_bucket import TokenBucket
 from gateway.listeners.pending_connections import EARLY_BYTES, EARLY_READ
-from gateway.listeners.tcp_listener import CLOSE_BOUND, MAX_UNREAD_BYTES, PLAY_CLOSE_BOUND, TcpSession
+from gateway.listeners.tcp_listener import (
+    CLOSE_BOUND,
+    MAX_UNREAD_BYTES,
+    MERGE_READS_AFTER,
+    PLAY_CLOSE_BOUND,
+    TcpSession,
+)
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import KeepsChanging
@@ -57,7 +63,6 @@ MESSAGES_BURST: Final = 5000
 # Publishes, plays and pauses: each reads the store or sends a GOP.
 REQUESTS_PER_SECOND: Final = 2
 REQUESTS_BURST: Final = 30
-MERGE_READS_AFTER: Final = 5.0  # seconds of a publish; earlier, a viewer may join that needs the stream's beginning
 NO_MEDIA_BYTES: Final = 1 << 20  # per second, from a connection that does not publish
 
 

@@ -169,6 +169,11 @@ class RtspPush:
         self._push.log_begin()
         self._last_media = self._push.began
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether anybody needs its units as soon as they arrive."""
+        return self._intake is not None and self._intake.publisher.stream.is_awaited
+
     def take(self, number: int, data: bytes, is_report: bool) -> None:
         """Takes a packet of a track. Raises KeepsChanging. Hot path."""
         intake, track = self._intake, self._used.get(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections import deque
@@ -24,7 +25,7 @@ from gateway.ingest.rtsp.udp import RtspUdp
 from gateway.ingest.services import ListenerServices
 from gateway.lib.scheduled_reads import LARGEST_READ
 from gateway.lib.token_bucket import TokenBucket
-from gateway.listeners.tcp_listener import CLOSE_BOUND, PLAY_CLOSE_BOUND, TcpSession
+from gateway.listeners.tcp_listener import CLOSE_BOUND, MERGE_READS_AFTER, PLAY_CLOSE_BOUND, TcpSession
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import KeepsChanging
 from gateway.playback.play import ViewerRequest
@@ -96,6 +97,7 @@ class RtspSession(TcpSession):
         self._requests = TokenBucket(_REQUESTS_PER_SECOND, _REQUESTS_BURST)
         self._has_asked = False
         self._last_data = self._idle_since = time.monotonic()
+        self._merge_after = math.inf  # monotonic time from which small reads are merged; with TLS: never
         self._received = self._unpublished = 0  # bytes: all; and without a push since the last check
 
     # ---- asyncio.BufferedProtocol ----
@@ -121,6 +123,8 @@ class RtspSession(TcpSession):
             return
         if not takers:
             self._unpublished += len(data)
+        elif now > self._merge_after and isinstance(self._media, RtspPush):
+            self.merge_reads(not self._media.is_awaited)
         if self._pending is not None:
             self._pending.hold(self._reader.held + sum(len(request.body) for request in self._waiting))
 
@@ -375,6 +379,8 @@ class RtspSession(TcpSession):
             for number, channel in self._setups.channels.items():
                 self._takers[channel] = partial(media.take, number, is_report=False)
                 self._takers[channel + 1] = partial(media.take, number, is_report=True)
+            if self._protocol == "rtsp":
+                self._merge_after = time.monotonic() + MERGE_READS_AFTER
         self._reply(request, _OK)
         return True
 
@@ -437,7 +443,8 @@ class RtspSession(TcpSession):
         if task is not None and task is not asyncio.current_task():
             task.cancel()  # what it waits for would come too late
             self._task = None
-        self._state, self._takers = State.INIT, {}
+        self._state, self._takers, self._merge_after = State.INIT, {}, math.inf
+        self.merge_reads(False)
         self._idle_since = time.monotonic()
         self._setups.clear()
         media, self._media = self._media, None
