@@ -85,8 +85,8 @@ def _looped(digests: list[str]) -> list[str]:
     return digests * 2
 
 
-# What ffmpeg pushes, and what its probe of the channel names. The payload type of MPEG audio does not tell the layer, and
-# it names the second one. A worker makes AAC of G.711.
+# What ffmpeg pushes, and what its probe of the channel names. The payload type of MPEG audio does not tell the layer:
+# the second one is named. A worker makes AAC of G.711.
 CODECS = {
     "hevc-opus": ("libx265", "libopus", "hevc", "opus"),
     "vp8-mp3": ("libvpx", "libmp3lame", "vp8", "mp2"),

@@ -173,6 +173,16 @@ def test_a_stop_of_an_encoder_is_no_broken_connection(gateway: Gateway) -> None:
     until(lambda: '"reason":"stopped"' in gateway.log, "the end is logged as a stop")
 
 
+def test_a_rendition_is_a_path_of_its_own(gateway: Gateway) -> None:
+    channel = gateway.channel("ladder", isCodec=True, ld=True)
+    with push(PLAIN, channel.push, loop=True):
+        channel.wait_live()
+        channel.wait_playable("index.m3u8", timeout=60)
+        address = str(channel.item["playUrls"]["rtsp"])
+        found = probe(f"{address}@360p", "-rtsp_transport", "tcp")
+        assert {kind: stream["codec_name"] for kind, stream in found.items()} == {"video": "h264", "audio": "aac"}
+
+
 # ---- UDP ----
 
 
