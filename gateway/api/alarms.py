@@ -17,6 +17,7 @@ from gateway.api.authenticators import USER
 from gateway.api.body import json_array
 from gateway.api.context import CLIENT, CONTEXT
 from gateway.api.route import operation
+from gateway.api.settings_events import record_change
 from gateway.ports.errors import TooLarge, UnreadableRow
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ async def update(request: web.Request) -> web.Response:
         raise TooLarge(size, context.limits.item, "the list of rules")
     await alarms.set_rules(stored)
     log.info("alarms changed", rules=len(rules), by=request[USER].name)
+    await record_change(request, "alarms", "changed")
     return _shown(stored)
 
 

@@ -18,6 +18,7 @@ from gateway.api.channels import answer_with, author, stored_channel
 from gateway.api.context import CONTEXT
 from gateway.api.films import read_chunks
 from gateway.api.route import operation
+from gateway.api.settings_events import record_change
 from gateway.channels.site import KIND, MAX_LOGO, Site
 from gateway.playback.site import SiteReader, stored_site
 from gateway.ports import media_keys
@@ -113,6 +114,7 @@ async def _store(request: web.Request, site: Site) -> web.Response:
     await context.authenticators.store.put(KIND, KIND, site.as_json())
     request.app[SITE_PAGES].expire()
     log.info("site changed", by=request[USER].name)
+    await record_change(request, "site", "changed")
     return _answer(site)
 
 

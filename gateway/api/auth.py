@@ -137,15 +137,26 @@ def _unauthorized(message: str) -> web.Response:
     return answer({"error": message}, 401, {"WWW-Authenticate": 'Bearer realm="millrace"'})
 
 
-def _role_refusal(user: ApiUser, route: Route | None, request: web.Request) -> str:
-    """Returns why the user's role forbids the request; "" if it is allowed. route: None if no route matches."""
-    if user.rights.role is UserRole.ADMINISTRATOR or request.match_info.route.resource is None:
+def _role_refusal(user: ApiUser, route: Route | None, request: web.Request, *, signed_in: bool) -> str:
+    """Returns why the user's role forbids the request; "" if it is allowed. route: None if no route matches.
+
+    signed_in: whether a cookie authorized the request. A token has no account that it could change.
+    """
+    rights = user.rights
+    if rights.role is UserRole.ADMINISTRATOR or request.match_info.route.resource is None:
         return ""
-    if route is None or route.role is UserRole.ADMINISTRATOR:
+    if rights.role is UserRole.OBSERVER:
+        if route is None or not route.observer or not (signed_in or request.method in _SAFE_METHODS):
+            return "an observer may not do this: it changes something, or shows where and with which key to push"
+        if rights.all_channels:
+            return ""
+        if route.role is UserRole.ADMINISTRATOR:
+            return "only an administrator, or an observer of all channels, may read this"
+    elif route is None or route.role is UserRole.ADMINISTRATOR:
         return "only an administrator may do this: you are signed in as a broadcaster"
     id = request.query.get("channel", "") if route.by_query else request.match_info.get("id")
     # The answer is the same for a channel that does not exist, so that ids cannot be guessed.
-    return "" if id is None or user.rights.may_use(id) else "this is not one of your channels"
+    return "" if id is None or rights.may_use(id) else "this is not one of your channels"
 
 
 def auth_middleware(context: Context, routes: Iterable[Route]) -> Middleware:
@@ -167,7 +178,7 @@ def auth_middleware(context: Context, routes: Iterable[Route]) -> Middleware:
         except AccessRefused as refused:
             context.metrics.refused.add("api", refused.reason)
             return refused.response
-        if reason := _role_refusal(user, route, request):
+        if reason := _role_refusal(user, route, request, signed_in=login is not None):
             context.metrics.refused.add("api", "role")
             return refusal(403, reason)
         request[USER] = user

@@ -14,7 +14,6 @@ from gateway.api.route import operation
 from gateway.api.sessions import online_sessions, unanswered_nodes_header
 from gateway.channels.channel_list import ChannelOrder, ChannelQuery, search_words
 from gateway.lib.numbers import read_integer
-from gateway.ports.users import UserRole
 
 _MAX_LIMIT: Final = 500
 _DEFAULT_LIMIT: Final = 50
@@ -51,7 +50,7 @@ async def page(request: web.Request) -> web.Response:
     query = ChannelQuery(
         int(now),
         {str(one["id"]): _rank(one, order) for one in sessions},
-        None if rights.role is UserRole.ADMINISTRATOR else rights.channels,
+        None if rights.all_channels else rights.channels,
         search_words(asked.get("search", "")),
         [_STATES.index(state)] if state else range(len(_STATES)),
         order,

@@ -153,10 +153,13 @@ async def delete(request: web.Request) -> web.Response:
 
 
 def author(request: web.Request) -> dict[str, str]:
-    """Returns who sends the request, for events: `by`, the name of the user or "admin token", and `peer`."""
+    """Returns who sends the request, for events: `by` and `peer`, an address.
+
+    `by` is the name of the user, "admin token", or, with `via` "token", the name of a token.
+    """
     user = request[USER]
     name = "admin token" if user.kind == "token" else user.name
-    return {"by": name, "peer": request[CLIENT].address}
+    return {"by": name, "peer": request[CLIENT].address, **({"via": "token"} if user.kind == "api" else {})}
 
 
 @operation(
@@ -169,7 +172,9 @@ async def qr(request: web.Request) -> web.Response:
     channel = await stored_channel(request)
     presenter = await request.app[CONTEXT].presenter(request)
     presented = presenter.present(channel, request.app[CONTEXT].clock())
-    urls: dict[str, str] = {"push": presented["pushUrl"], **presented["playUrls"]}
+    if name == "push" and presenter.observed:
+        return refusal(403, "an observer gets no push address")
+    urls: dict[str, str] = {"push": presented.get("pushUrl", ""), **presented["playUrls"]}
     if is_watchable(channel):
         urls["page"] = presenter.page(channel, request.app[CONTEXT].clock())
     if name not in urls:

@@ -7,7 +7,7 @@ from pydantic import Field
 from gateway.api.schema_base import Body, ExpectedText, OpenBody, Ports, Schema, Time
 from gateway.ports.users import MAX_CHANNELS
 
-RoleName: TypeAlias = Literal["administrator", "broadcaster"]
+RoleName: TypeAlias = Literal["administrator", "broadcaster", "observer"]
 
 
 class Cpu(Schema):
@@ -187,7 +187,7 @@ class NewLogin(Body):
 
 
 class User(Schema):
-    """A user of the console. channels: the ids that a broadcaster may use. changed: when the password was last set.
+    """A user of the console. channels: those of a broadcaster or observer. changed: when the password was last set.
 
     secondFactor: whether signing in needs a code too.
     """
@@ -201,9 +201,12 @@ class User(Schema):
 
 
 class UserRights(Body):
-    """The role of a user; for a broadcaster, the ids of the channels, at most 100."""
+    """The role of a user, and the ids of the channels, at most 100.
 
-    role: RoleName = "administrator"
+    They are those of a broadcaster or an observer. An observer without a list sees all channels.
+    """
+
+    role: RoleName = "broadcaster"
     channels: Annotated[list[str], Field(max_length=MAX_CHANNELS)] = []
 
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.api.authenticators import Authenticators
+from gateway.api.authenticators import USER, Authenticators
 from gateway.api.presenter import Presenter
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.channel_changes import ChannelChanges
@@ -24,6 +24,7 @@ from gateway.lib.network import is_loopback
 from gateway.live.hub import Hub
 from gateway.ports.cluster_queries import ClusterQueries, SingleNode
 from gateway.ports.stores import ObjectStore
+from gateway.ports.users import UserRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,19 @@ class Context:
         return Addresses.of(PublicDomains(), self.address_defaults.ports(), host, host)
 
     async def presenter(self, request: web.Request) -> Presenter:
-        """Returns a presenter with addresses for the client: of the configured domains, else of the requested host."""
+        """Returns a presenter with addresses for the client: of the configured domains, else of the requested host.
+
+        It shows an observer no keys.
+        """
         defaults, domains, host = self.address_defaults, await self.domains.get_domains(), host_of(request)
         push, pull = (defaults.push_host or host, defaults.pull_host or host) if is_loopback(host) else (host, host)
         client = request[CLIENT]
         addresses = Addresses.of(domains, client.ports or defaults.ports(), push, pull, defaults.public_url, host)
         tls = client.scheme == "https"
-        return Presenter(addresses, self.secrets, defaults.play_auth, defaults.sign_ttl, tls, defaults.passphrase)
+        user = request.get(USER)
+        observed = user is not None and user.rights.role is UserRole.OBSERVER
+        presenter = Presenter(addresses, self.secrets, defaults.play_auth, defaults.sign_ttl, tls, defaults.passphrase)
+        return replace(presenter, observed=observed)
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

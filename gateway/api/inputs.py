@@ -115,6 +115,8 @@ def _input_json(context: Context, presenter: Presenter, channel: Channel, spec: 
     item = {**spec.stored(), "state": str(state), "error": error, "taken": taken}
     if spec.url:
         item["url"] = masked_address(spec.url)
+    if presenter.observed:  # without keys and push addresses
+        return item | ({"picture": masked_address(spec.picture)} if spec.picture else {})
     match spec.kind:
         case InputKind.PUSH:
             item |= _addresses(presenter, channel, {"sign": channel.key})

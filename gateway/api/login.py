@@ -17,6 +17,7 @@ from gateway.api.body import json_object, text_of
 from gateway.api.context import CLIENT, CONTEXT
 from gateway.api.login_sessions import ApiUser, LoginSession
 from gateway.api.route import operation
+from gateway.api.settings_events import record_change
 from gateway.lib.passwords import MAX_LENGTH
 from gateway.lib.totp import key_uri
 from gateway.ports.errors import StoreUnavailable, TooManyRefusals
@@ -157,6 +158,7 @@ async def change_password(request: web.Request) -> web.Response:
     account = await authenticators.users.change(user.name, new, time.time())
     await authenticators.logins.close_all(user)
     log.info("password changed", user=user.name)
+    await record_change(request, "user", "changed", user.name, ["password"])
     return await open_session(request, ApiUser("user", user.name, user.name, account.rights), account.mark, answer)
 
 

@@ -11,7 +11,7 @@ from gateway.lib.bounded_dict import BoundedDict
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stored_rows import read_row
 from gateway.ports.stores import ConsoleStore
-from gateway.ports.users import ADMINISTRATOR, Rights, rights_value, stored_rights
+from gateway.ports.users import ADMINISTRATOR, Rights, stored_rights, stored_value
 
 SignInKind: TypeAlias = Literal["token", "user", "oidc", "api"]
 
@@ -188,7 +188,7 @@ def _key(cookie: str) -> str:
 
 def _value(login: LoginSession) -> dict[str, Any]:
     user, times = login.user, {"created": login.created, "seen": login.seen}
-    owner = {"kind": user.kind, "name": user.name, "id": user.id, **rights_value(user.rights)}
+    owner = {"kind": user.kind, "name": user.name, "id": user.id, **stored_value(user.rights)}
     return {**owner, "csrf": login.csrf, "mark": login.credential_mark, **times}
 
 

@@ -20,6 +20,7 @@ from gateway.api.tokens import TokenRefused, TokenRules, key_id, parse_jwks, ver
 from gateway.lib.egress import Egress
 from gateway.lib.network import is_loopback
 from gateway.ports.errors import StoreUnavailable
+from gateway.ports.users import Rights, UserRole
 from gateway.settings.models import OidcSettings
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class OpenIdProvider:
         text = json.dumps([oidc.issuer, oidc.client_id, oidc.claim, sorted(oidc.allow)])
         if oidc.broadcasters:
             text += json.dumps([sorted(oidc.broadcasters), oidc.channels_claim])
+        if oidc.observers:
+            text += json.dumps([sorted(oidc.observers), oidc.channels_claim, "observers"])
         if oidc.sign_up:
             text += "own channels"
         return hashlib.sha256(text.encode()).hexdigest()
@@ -83,7 +86,7 @@ class OpenIdProvider:
     def own_channel(self, user: ApiUser) -> str:
         """Returns the id of the channel that a user got at sign-up; "" for other users."""
         own = self._rules.own_channel(user.id) if self.sign_up else ""
-        return own if user.rights.channels == (own,) else ""
+        return own if user.rights == Rights(UserRole.BROADCASTER, (own,)) else ""
 
     async def verify_bearer(self, token: str) -> ApiUser:
         """Returns the user of an access or ID token. Raises TokenRefused, StoreUnavailable."""

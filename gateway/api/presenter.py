@@ -2,16 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from gateway.adapters.local.host import shown_addresses
-from gateway.channels import inputs, relay_urls
+from gateway.channels import expiry, fields, inputs, relay_urls
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
-from gateway.channels.channel import Channel
+from gateway.channels.channel import ID, TIME_STAMP, Channel
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.ingest.registry import push_addresses, push_urls
 from gateway.playback.formats import SRT, play_urls
 from gateway.settings import Settings
+
+# What observers see of a stored channel: the fields of the form without secrets. Fields that the gateway does not know,
+# and those of installed outputs, may be secrets.
+OBSERVED: Final = (
+    frozenset(name for group in fields.GROUPS.values() for name in group)
+    | {ID, TIME_STAMP, expiry.FIELD, inputs.FIELD, "relayOff"}
+) - {fields.SRT_PASSPHRASE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,7 @@ class Presenter:
     sign_ttl: seconds for which the play signatures in `playUrls` are valid.
     tls: whether the administrator uses TLS. A page that was loaded over TLS can open only TLS addresses.
     passphrase: of SRT, for channels without their own `srtPassphrase`.
+    observed: whether it is for an observer, who sees no key, no address for publishers and no passphrase.
     """
 
     addresses: Addresses
@@ -30,6 +38,7 @@ class Presenter:
     sign_ttl: float = 3600
     tls: bool = False
     passphrase: str = field(default="", repr=False)
+    observed: bool = False
 
     @classmethod
     def of(cls, settings: Settings, secrets: SigningSecrets, domains: PublicDomains, ports: OpenPorts) -> Self:
@@ -41,17 +50,25 @@ class Presenter:
     def present(self, channel: Channel, now: float) -> dict[str, Any]:
         """Returns the item with the addresses for publishers, `playUrls`, `playAuthDefault` and `expired`.
 
-        Relay targets are masked.
+        Relay targets are masked. An observer gets neither the addresses for publishers nor fields with secrets.
         """
-        item = dict(channel.item)
+        item = {name: value for name, value in channel.item.items() if not self.observed or name in OBSERVED}
         if "relayURL" in item:
             item["relayURL"] = relay_urls.masked(item["relayURL"])
         if item.get(inputs.FIELD):
-            item[inputs.FIELD] = inputs.masked_list(item[inputs.FIELD])
+            item[inputs.FIELD] = inputs.masked_list(item[inputs.FIELD], pictures=self.observed)
+        pushes: dict[str, Any] = {}
+        if self.observed:
+            item |= {
+                name: inputs.masked_address(item[name]) for name in ("ImageURL",) if isinstance(item.get(name), str)
+            }
+        else:
+            pushes = push_addresses(self.addresses, channel, self.tls) | {
+                "pushUrls": self.push_urls(channel, {"sign": channel.key})
+            }
         return {
             **item,
-            **push_addresses(self.addresses, channel, self.tls),
-            "pushUrls": self.push_urls(channel, {"sign": channel.key}),
+            **pushes,
             "playUrls": self._encrypted(play_urls(self.addresses, channel, self.play_query(channel, now)), channel),
             "playAuthDefault": self.play_auth,
             "expired": channel.expired(now),
@@ -66,7 +83,7 @@ class Presenter:
 
     def _encrypted(self, urls: dict[str, str], channel: Channel) -> dict[str, str]:
         """Returns the addresses; that of SRT with the passphrase. Its address on public pages has none."""
-        if passphrase := channel.srt_passphrase or self.passphrase:
+        if not self.observed and (passphrase := channel.srt_passphrase or self.passphrase):
             urls[SRT.output] += f"&passphrase={passphrase}"
         return urls
 

@@ -46,7 +46,10 @@ class Route:
 
     public: needs no token.
     role: the least role that may use it. A broadcaster may use a route with `{id}` only for own channels.
-    by_query: whether the channel is the parameter `channel`, which a broadcaster must send, instead of `{id}`.
+    observer: whether observers may use it: it shows them no key, and changes nothing but the own account. Observers of
+    some channels may only use those of them that broadcasters may use.
+    by_query: whether the channel is the parameter `channel`, which users with a list of channels must send, instead of
+    `{id}`.
     page: a page of the console or a file of it, which `admin.console` turns off.
     held: whether the node that holds the stream `{id}` answers; see gateway.api.forwarding.
     slow: whether the answer of that node may begin only after minutes.
@@ -57,6 +60,7 @@ class Route:
     tag: str = ""
     public: bool = False
     role: UserRole = UserRole.ADMINISTRATOR
+    observer: bool = False
     by_query: bool = False
     page: bool = False
     held: bool = False

@@ -73,7 +73,9 @@ PlayUrls: type[BaseModel] = create_model(
 )
 
 _PUSH_ADDRESSES: dict[str, Any] = {
-    name: (str, Field(description=text)) for listener in all_listeners() for name, text in listener.fields.items()
+    name: (str, Field(default=None, description=text))  # not for observers
+    for listener in all_listeners()
+    for name, text in listener.fields.items()
 }
 _PUSH_URLS: dict[str, Any] = {
     listener.protocol or listener.name: (str | None, None) if listener.is_optional else (str, ...)
@@ -87,10 +89,10 @@ Channel: type[BaseModel] = create_model(
     "Channel",
     __base__=NewChannel,
     id=(str, Field(description="Assigned by the gateway.")),
-    key=(str, Field(description="The signature of the stream key: <expiry>-<hash>.")),
+    key=(str, Field(default=None, description="The signature of the stream key: <expiry>-<hash>. Not for observers.")),
     TimeStamp=(float, Field(default=None, description="For programs that read the old system's table; no effect.")),
     **_PUSH_ADDRESSES,
-    pushUrls=(PushUrls, ...),
+    pushUrls=(PushUrls, Field(default=None, description="Not for observers.")),
     playUrls=(PlayUrls, ...),
     playAuthDefault=(str, Field(description="The setting `playback.auth`, for channels without `playAuth`.")),
     expired=(bool, Field(description="Whether `outdate` has passed.")),

@@ -12,6 +12,7 @@ from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context, host_of
 from gateway.api.route import operation
 from gateway.api.sessions import unanswered_nodes_header
+from gateway.api.settings_events import record_change
 from gateway.channels.addresses import PublicDomains
 from gateway.ports.errors import StoreUnavailable
 from gateway.reports.push_servers import KeyServers, hosts, live_servers, role_at, server_of
@@ -99,4 +100,5 @@ async def set_domains(request: web.Request) -> web.Response:
     domains = PublicDomains.from_json(body, await context.domains.get_domains())
     await context.domains.set_domains(domains)
     log.info("domains changed", push=domains.push, pull=domains.pull)
+    await record_change(request, "domains", "changed", fields=[name for name in ("pushDNS", "pullDNS") if name in body])
     return answer(domains.as_json())

@@ -46,12 +46,20 @@ class TokenRules:
             raise TokenRefused("the token has no usable subject")
         rights = ADMINISTRATOR
         if not self._matches(claims, self.oidc.allow):
-            if not self._matches(claims, self.oidc.broadcasters):
-                raise TokenRefused(f"no value of {self.oidc.claim} is allowed (oidc.allow, oidc.broadcasters)")
             channels = _listed(claims.get(self.oidc.channels_claim))
-            if self.oidc.sign_up and not channels:
-                channels = (self.own_channel(subject),)
-            rights = Rights(UserRole.BROADCASTER, channels)
+            if self._matches(claims, self.oidc.broadcasters):
+                if self.oidc.sign_up and not channels:
+                    channels = (self.own_channel(subject),)
+                rights = Rights(UserRole.BROADCASTER, channels)
+            elif self._matches(claims, self.oidc.observers):
+                if (
+                    not channels and claims.get(self.oidc.channels_claim) is not None
+                ):  # an empty list is not all of them
+                    raise TokenRefused(f"the claim {self.oidc.channels_claim} lists no channel for the observer")
+                rights = Rights(UserRole.OBSERVER, channels)
+            else:
+                options = "oidc.allow, oidc.broadcasters, oidc.observers"
+                raise TokenRefused(f"no value of {self.oidc.claim} is allowed ({options})")
         names = (claims.get(name) for name in _NAME_CLAIMS)
         name = next(n for n in names if isinstance(n, str) and n)
         return ApiUser("oidc", "".join(c for c in name if c.isprintable())[:64] or "?", subject, rights)

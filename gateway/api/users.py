@@ -1,6 +1,7 @@
 """Users of the console, who sign in with a name and a password, the profile of the signed-in user, and API tokens.
 
-An administrator has the same rights as the admin token; a broadcaster may only use some channels. A profile
+An administrator has the same rights as the admin token; a broadcaster may only use some channels; an observer only
+reads. A profile
 has settings of the console and the broadcaster page. No other user can read it.
 Administrators make the tokens, for scripts.
 """
@@ -19,12 +20,13 @@ from gateway.api.body import json_object, text_of
 from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import ApiUser
 from gateway.api.route import operation
+from gateway.api.settings_events import record_change
 from gateway.channels.expiry import parse_outdate
 from gateway.channels.stores import find_channel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.api_tokens import ApiToken
 from gateway.ports.errors import InvalidField, NoSuchUser, TooLarge
-from gateway.ports.users import ADMINISTRATOR, PROFILE, ConsoleUser, Rights, UserRole, profile_key, rights_value
+from gateway.ports.users import PROFILE, ConsoleUser, Rights, UserRole, profile_key, rights_value
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +48,11 @@ async def create(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     body = await json_object(request)
     name, password = text_of(body, "name"), text_of(body, "password")
-    rights = await read_rights(request, {"role": UserRole.ADMINISTRATOR, **body})
-    user = await context.authenticators.users.add(name, password, time.time(), rights or ADMINISTRATOR)
+    rights = await read_rights(request, {"role": UserRole.BROADCASTER, **body}) or Rights(UserRole.BROADCASTER)
+    user = await context.authenticators.users.add(name, password, time.time(), rights)
     context.authenticators.drop_users_cache()
     log.info("user created", user=user.name, role=str(user.rights.role), by=request[USER].name)
+    await record_change(request, "user", "created", user.name)
     return answer(_user_json(user))
 
 
@@ -68,6 +71,7 @@ async def update(request: web.Request) -> web.Response:
     await authenticators.logins.close_all(ApiUser("user", user.name, user.name))
     changed = [name for name, value in (("password", password), ("role", rights)) if value is not None]
     log.info("user changed", user=user.name, changed=changed, role=str(user.rights.role), by=request[USER].name)
+    await record_change(request, "user", "changed", user.name, changed)
     return answer(_user_json(user, await authenticators.second_factors.remaining(user.name) is not None))
 
 
@@ -96,6 +100,7 @@ async def delete(request: web.Request) -> web.Response:
     authenticators.drop_users_cache()
     await authenticators.logins.close_all(ApiUser("user", name, name))
     log.info("user deleted", user=name, by=request[USER].name)
+    await record_change(request, "user", "deleted", name)
     return answer({"name": name, "deleted": True})
 
 
@@ -107,6 +112,7 @@ async def reset_second_factor(request: web.Request) -> web.Response:
         raise NoSuchUser(name[:64])
     await authenticators.second_factors.remove(name)
     log.info("second factor removed", user=name, by=request[USER].name)
+    await record_change(request, "user", "changed", name, ["second factor"])
     return answer({"on": False, "recoveryCodes": 0})
 
 
@@ -166,13 +172,14 @@ async def create_token(request: web.Request) -> web.Response:
     body = await json_object(request)
     rights = await read_rights(request, body)
     if rights is None:
-        raise BadRequest("expected administrator or broadcaster", field="role")
+        raise BadRequest("expected administrator, broadcaster or observer", field="role")
     try:
         expires = float(parse_outdate(body["expires"])) if body.get("expires") else 0.0
     except InvalidField as error:
         raise InvalidField("expires", error.message) from None
     secret, token = await request.app[CONTEXT].authenticators.tokens.add(text_of(body, "name"), rights, expires)
     log.info("API token created", name=token.name, id=token.id, role=str(rights.role), by=request[USER].name)
+    await record_change(request, "token", "created", token.name)
     return answer({**_token_json(token), "token": secret})
 
 
@@ -182,6 +189,7 @@ async def revoke_token(request: web.Request) -> web.Response:
     id = request.match_info["id"]
     name = await request.app[CONTEXT].authenticators.tokens.revoke(id)
     log.info("API token revoked", name=name, id=id, by=request[USER].name)
+    await record_change(request, "token", "deleted", name)
     return answer({"id": id, "revoked": True})
 
 

@@ -1,10 +1,13 @@
-"""The events of created, changed and deleted channels. They name the changed fields, but have none of their values."""
+"""The events of changed channels and settings. They name the changed fields, but have none of their values."""
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from gateway.channels.channel import Channel
 from gateway.ports.events import Event, EventType
+
+What: TypeAlias = Literal["user", "token", "alarms", "domains", "site", "channel"]
+Change: TypeAlias = Literal["created", "changed", "deleted", "restored"]
 
 MAX_FIELDS: Final = 50  # names in an event; a client may send any names
 MAX_TEXT: Final = 100  # characters of a name
@@ -25,3 +28,18 @@ def channel_changed(channel: Channel, time: float, author: Mapping[str, str], fi
 def channel_deleted(id: str, time: float, author: Mapping[str, str], media: str) -> Event:
     """Returns the event of a deleted channel. media: "keep" or "delete"."""
     return Event(EventType.CHANNEL_DELETED, time, id, {"media": media, **author})
+
+
+def settings_changed(
+    what: What,
+    change: Change,
+    time: float,
+    author: Mapping[str, str],
+    *,
+    name: str = "",
+    fields: Collection[str] = (),
+    channel: str = "",
+) -> Event:
+    """Returns the event of a change that is not one of a channel's fields. name: of the user or token."""
+    data = {"what": what, "change": change, "name": name[:MAX_TEXT], "fields": list(fields)[:MAX_FIELDS], **author}
+    return Event(EventType.SETTINGS_CHANGED, time, channel, data)

@@ -267,13 +267,14 @@ def masked_address(url: str) -> str:
     return f"{scheme}{separator}{MASK + at if user else ''}{host}{slash}{path}{question}{MASK if question else ''}"
 
 
-def masked_list(value: Any) -> Any:
-    """Returns a stored list for display: the addresses of its pulls are masked."""
+def masked_list(value: Any, *, pictures: bool = False) -> Any:
+    """Returns a stored list for display: the addresses of its pulls are masked. pictures: those of slates too."""
     if not isinstance(value, list):
         return value
+    masked = ("url", "picture") if pictures else ("url",)
     return [
-        {**item, "url": masked_address(item["url"])}
-        if isinstance(item, Mapping) and isinstance(item.get("url"), str)
+        {**item, **{name: masked_address(item[name]) for name in masked if isinstance(item.get(name), str)}}
+        if isinstance(item, Mapping)
         else item
         for item in value
     ]

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from gateway.cli import common
+from gateway.cli.channel_changes import AUTHOR, channel_changes
 from gateway.lib.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
+    from gateway.channels.channel_events import Change
     from gateway.ports.users import ConsoleUser, Rights, Users
 
 T = TypeVar("T")
@@ -30,11 +32,15 @@ StdinOption = Annotated[
 RoleOption = Annotated[
     str,
     typer.Option(
-        "--role", metavar="ROLE", help="administrator, or broadcaster: may only use the channels of --channel."
+        "--role",
+        metavar="ROLE",
+        help="administrator; broadcaster: may only use the channels of --channel; observer: only reads all channels, or"
+        " those of --channel.",
     ),
 ]
 ChannelOption = Annotated[
-    list[str] | None, typer.Option("--channel", metavar="ID", help="A channel of a broadcaster; may be repeated.")
+    list[str] | None,
+    typer.Option("--channel", metavar="ID", help="A channel of a broadcaster or observer; may be repeated."),
 ]
 
 
@@ -51,6 +57,7 @@ def add(
     rights = _rights(sources, role, channels)
     password = _read_password(password_stdin)
     user = _run(sources, lambda users: users.add(name, password, time.time(), rights))
+    _record(sources, "created", user.name)
     _report(user, "created", as_json)
     _tell_empty_rights(user)
 
@@ -66,6 +73,7 @@ def set_(
     """Set the role and all channels of a user. The user's sessions end."""
     rights = _rights(sources, role, channels)
     user = _run(sources, lambda users: users.change(name, None, time.time(), rights))
+    _record(sources, "changed", user.name, "role")
     _report(user, "changed", as_json)
     _tell_empty_rights(user)
 
@@ -92,7 +100,9 @@ def password(
 ) -> None:
     """Set a new password and end the user's sessions."""
     new_password = _read_password(password_stdin)
-    _report(_run(sources, lambda users: users.change(name, new_password, time.time())), "changed", as_json)
+    user = _run(sources, lambda users: users.change(name, new_password, time.time()))
+    _record(sources, "changed", user.name, "password")
+    _report(user, "changed", as_json)
 
 
 @common.command(app, "reset-second-factor")
@@ -109,7 +119,8 @@ def reset_second_factor(sources: common.Sources, name: NameArgument, as_json: co
                 raise NoSuchUser(name)
             return await SecondFactors(store).remove(name)
 
-    removed = asyncio.run(main())
+    if removed := asyncio.run(main()):
+        _record(sources, "changed", name, "second factor")
     text = json.dumps({"name": name, "removed": removed}, ensure_ascii=False)
     plain = f"removed the second factor of {name}" if removed else f"{name} had no second factor"
     typer.echo(text if as_json else common.plain(plain))
@@ -119,6 +130,7 @@ def reset_second_factor(sources: common.Sources, name: NameArgument, as_json: co
 def delete(sources: common.Sources, name: NameArgument, as_json: common.JsonOption = False) -> None:
     """Delete a user with the second factor. The user's sessions end."""
     _run(sources, lambda users: users.delete(name))
+    _record(sources, "deleted", name)
     text = json.dumps({"name": name, "deleted": True}, ensure_ascii=False)
     typer.echo(text if as_json else common.plain(f"deleted {name}"))
 
@@ -164,6 +176,20 @@ def _run(sources: common.Sources, request: Callable[[Users], Awaitable[T]]) -> T
             return await request(Users(store))
 
     return asyncio.run(main())
+
+
+def _record(sources: common.Sources, change: Change, name: str, *fields: str) -> None:
+    """Writes the event of a changed user."""
+
+    async def main() -> None:
+        from gateway.adapters.stores import open_stores
+        from gateway.channels.channel_events import settings_changed
+
+        async with open_stores(sources.settings()) as stores:
+            event = settings_changed("user", change, time.time(), AUTHOR, name=name, fields=fields)
+            await channel_changes(stores).effects.record(event)
+
+    asyncio.run(main())
 
 
 def _report(user: ConsoleUser, verb: str, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from gateway.ports.errors import AtCapacity, InvalidField, NoSuchToken, StoreUnavailable
 from gateway.ports.stored_rows import read_row, read_rows
 from gateway.ports.stores import ConsoleStore
-from gateway.ports.users import Rights, name_problem, rights_value, stored_rights
+from gateway.ports.users import Rights, name_problem, stored_rights, stored_value
 
 PREFIX: Final = "mlr_"  # so that people and scanners for secrets recognize a token
 _KIND: Final = "apitoken"
@@ -126,4 +126,4 @@ def _token(row: tuple[str, dict[str, Any]]) -> ApiToken:
 
 def _value(token: ApiToken) -> dict[str, Any]:
     times = {"created": token.created, "expires": token.expires, "used": token.used}
-    return {"name": token.name, **times, **rights_value(token.rights)}
+    return {"name": token.name, **times, **stored_value(token.rights)}

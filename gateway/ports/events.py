@@ -26,6 +26,7 @@ class EventType(StrEnum):
     CHANNEL_CREATED = "channel.created"
     CHANNEL_CHANGED = "channel.changed"
     CHANNEL_DELETED = "channel.deleted"
+    SETTINGS_CHANGED = "settings.changed"
     WORKER_DIED = "worker.died"
     CERTIFICATE_RENEWED = "certificate.renewed"
     CERTIFICATE_FAILED = "certificate.failed"
@@ -38,12 +39,14 @@ LOG_ONLY: Final = frozenset(
     (
         *(EventType.PUBLISH_STARTED, EventType.PUBLISH_ENDED, EventType.WORKER_DIED),
         *(EventType.CHANNEL_CREATED, EventType.CHANNEL_CHANGED, EventType.CHANNEL_DELETED),
+        EventType.SETTINGS_CHANGED,
     )
 )
 # Members with names of files, fields, targets or faults. They have no secrets, but `masked` would hide them: they are
 # called `key` or `code`, names may look like keys, and `["key", "outdate"]` looks like a header.
 _NAMES: Final = {
     EventType.CHANNEL_CHANGED: ("fields",),
+    EventType.SETTINGS_CHANGED: ("name", "fields"),
     EventType.STREAM_HEALTH: ("code", "value"),
     EventType.OUTPUT_FAILED: ("target",),
     EventType.OUTPUT_RECOVERED: ("target",),

@@ -24,19 +24,24 @@ _KIND: Final = "user"
 _MAX_USERS: Final = 1_000
 MAX_CHANNELS: Final = 100  # channels of one broadcaster
 _MAX_ID: Final = 128  # characters of a channel's id
+_OBSERVED: Final = "observed"  # the member of a stored observer with the ids of the channels
 _UNLIMITED: Final = Attempt(failures=-1)  # -1: a new password is hashed before those of all waiting sign-ins
 
 
 class UserRole(StrEnum):
-    """The rights of a user. A broadcaster may only use some channels: see them, push to them, end their sessions."""
+    """The rights of a user. A broadcaster may only use some channels: see them, push to them, end their sessions.
+
+    An observer reads all channels or some, without keys and push addresses, and changes nothing.
+    """
 
     ADMINISTRATOR = "administrator"
     BROADCASTER = "broadcaster"
+    OBSERVER = "observer"
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """A role and, for a broadcaster, the ids of the channels."""
+    """A role and the ids of the channels: of a broadcaster, or of an observer of some channels."""
 
     role: UserRole = UserRole.ADMINISTRATOR
     channels: tuple[str, ...] = ()
@@ -45,16 +50,21 @@ class Rights:
     def checked(cls, role: str, channels: Sequence[str]) -> Rights:
         """Returns the rights of a role's name. Raises InvalidField."""
         if role not in tuple(UserRole):
-            raise InvalidField("role", f"expected {' or '.join(UserRole)}")
+            raise InvalidField("role", f"expected {', '.join(list(UserRole)[:-1])} or {list(UserRole)[-1]}")
         if channels and role == UserRole.ADMINISTRATOR:
             raise InvalidField("channels", "expected none, because an administrator may use all channels")
         if len(channels) > MAX_CHANNELS or any(not 0 < len(id) <= _MAX_ID for id in channels):
             raise InvalidField("channels", f"expected the ids of at most {MAX_CHANNELS} channels")
         return cls(UserRole(role), tuple(dict.fromkeys(channels)))
 
+    @property
+    def all_channels(self) -> bool:
+        """Whether the rights are for all channels: those of an administrator, and of an observer without a list."""
+        return self.role is UserRole.ADMINISTRATOR or (self.role is UserRole.OBSERVER and not self.channels)
+
     def may_use(self, channel_id: str) -> bool:
-        """Whether the channel may be seen and pushed to."""
-        return self.role is UserRole.ADMINISTRATOR or channel_id in self.channels
+        """Whether the channel may be seen and, except by an observer, pushed to."""
+        return self.all_channels or channel_id in self.channels
 
 
 ADMINISTRATOR: Final = Rights()
@@ -184,17 +194,21 @@ def name_problem(name: str) -> str:
 
 
 def stored_rights(value: dict[str, Any]) -> Rights:
-    """Returns the rights in a stored user or session.
-
-    A role that only a later version knows becomes the role with the fewest rights.
-    """
-    role = value.get("role")
-    return Rights(UserRole(role) if role in tuple(UserRole) else UserRole.BROADCASTER, tuple(value.get("channels", ())))
+    """Returns the rights in a stored user, token or session. Raises ValueError for a role of a later version."""
+    role = UserRole(value.get("role", UserRole.BROADCASTER))
+    return Rights(role, tuple(value[_OBSERVED] if role is UserRole.OBSERVER else value.get("channels", ())))
 
 
 def rights_value(rights: Rights) -> dict[str, Any]:
-    """Returns the members of a shown or stored user or session that `stored_rights` reads."""
+    """Returns the members of a shown user or token."""
     return {"role": str(rights.role), "channels": list(rights.channels)}
+
+
+def stored_value(rights: Rights) -> dict[str, Any]:
+    """Returns the members that `stored_rights` reads."""
+    value = rights_value(rights)
+    # Version 0.1 reads an unknown role as broadcaster. It skips a row without a list of channels, and names it.
+    return {**value, "channels": None, _OBSERVED: value["channels"]} if rights.role is UserRole.OBSERVER else value
 
 
 def _user(row: tuple[str, dict[str, Any]]) -> ConsoleUser:
@@ -205,4 +219,4 @@ def _user(row: tuple[str, dict[str, Any]]) -> ConsoleUser:
 
 def _value(user: ConsoleUser, stored_hash: dict[str, Any]) -> dict[str, Any]:
     times = {"created": user.created, "changed": user.changed}
-    return {"password": stored_hash, **times, "mark": user.mark, **rights_value(user.rights)}
+    return {"password": stored_hash, **times, "mark": user.mark, **stored_value(user.rights)}

@@ -142,6 +142,7 @@ class OidcSettings(Section):
     claim: option.Text
     allow: option.Texts
     broadcasters: option.Texts
+    observers: option.Texts
     channels_claim: option.Text
     sign_up: option.Count
 

@@ -26,7 +26,7 @@ CLIENT, SECRET = "millrace-console", "a secret with: signs & spaces"
 def settings(issuer: str, **options: Any) -> OidcSettings:
     """The section `oidc` for a provider whose user is allowed by e-mail address."""
     values: dict[str, Any] = {"client_id": CLIENT, "client_secret": SECRET, "audience": "", "name": "Cognito",
-                              "claim": "email", "allow": ["eva@example.com"], "broadcasters": [],
+                              "claim": "email", "allow": ["eva@example.com"], "broadcasters": [], "observers": [],
                               "channels_claim": "channels", "sign_up": 0}  # fmt: skip
     return OidcSettings(issuer=issuer, **values | options)
 

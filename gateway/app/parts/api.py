@@ -117,7 +117,7 @@ def _authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext |
         if not oidc.client_id:
             text = "oidc.issuer is set: oidc.client_id has to be set too, to the client's id at the provider"
             raise StoreUnusable(text)
-        if not oidc.allow and not oidc.broadcasters:
+        if not (oidc.allow or oidc.broadcasters or oidc.observers):
             log.warning("nobody may sign in through the provider: oidc.allow is empty", issuer=oidc.issuer)
         provider = OpenIdProvider(oidc, reachable=settings.egress.allow, tls=tls)
     limits = LoginLimits(settings.admin.session_idle, settings.admin.session_most)

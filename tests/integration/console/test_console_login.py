@@ -83,7 +83,7 @@ async def signed_in(api: Admin, password: str = TOKEN, name: str = "") -> Browse
 
 
 async def user(api: Admin, name: str = "eva", password: str = PASSWORD) -> None:
-    await api.json("POST", "/users", {"name": name, "password": password})
+    await api.json("POST", "/users", {"name": name, "password": password, "role": "administrator"})
 
 
 # ---- signing in and out ----

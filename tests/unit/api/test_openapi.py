@@ -48,7 +48,7 @@ def test_operation_ids_are_unique():
 def test_every_field_of_a_channel_is_described():
     schema = openapi()["components"]["schemas"]["Channel"]
     assert set(fields.FIELDS) | COMPUTED | {"id", "key", "outdate", "TimeStamp"} <= set(schema["properties"])
-    assert set(schema["required"]) == COMPUTED | {"id", "key", "outdate"}
+    assert set(schema["required"]) == {"id", "outdate", "playUrls", "playAuthDefault", "expired"}  # for observers too
 
 
 def test_an_output_may_have_each_state_of_the_program():

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.tokens import TokenRefused, TokenRules, key_id, parse_jwks, verified
+from gateway.ports.users import Rights, UserRole
 from tests.support.oidc import ec_key, public, rsa_key, settings
 
 ISSUER, CLIENT = "https://id.example.com/pool", "our-client"
@@ -228,3 +229,19 @@ def test_an_id_token_must_match_nonce_and_audience_of_the_sign_in(claims: dict[s
 @pytest.mark.parametrize("said", [{}, {"nonce": ""}, {"nonce": None}, {"nonce": []}, {"nonce": 0}])
 def test_an_empty_nonce_matches_no_sign_in(said: dict[str, Any]):
     assert RULES.is_sign_in({**GOOD, **said}, "") is False
+
+
+def test_a_user_of_an_observers_value_reads_all_channels_or_the_listed_ones():
+    rules = rules_of(claim="groups", allow=["admins"], broadcasters=["stage"], observers=["audit", "stage"], sign_up=5)
+    reader = {"email_verified": None, "groups": ["audit"]}
+    assert rules.user({**GOOD, **reader}).rights == Rights(UserRole.OBSERVER)
+    assert rules.user({**GOOD, **reader, "channels": "a b"}).rights == Rights(UserRole.OBSERVER, ("a", "b"))
+    assert rules.user({**GOOD, "groups": ["audit", "stage"]}).rights.role is UserRole.BROADCASTER
+    assert rules.user({**GOOD, "groups": ["audit", "admins"]}).rights.role is UserRole.ADMINISTRATOR
+
+
+@pytest.mark.parametrize("channels", ["", [], {"a": 1}, 7, [7]])
+def test_a_claim_without_channels_is_not_the_right_to_all_of_them(channels: Any):
+    rules = rules_of(claim="groups", allow=[], observers=["audit"])
+    with pytest.raises(TokenRefused, match="the claim channels lists no channel"):
+        rules.user({**GOOD, "groups": "audit", "channels": channels})
