@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from gateway.api.schema_base import Body, ExpectedText, OpenBody, Ports, Schema, Time
+from gateway.api.schema_base import Body, ExpectedText, OpenBody, Ports, Schema, SparseSchema, Time
 from gateway.ports.users import MAX_CHANNELS
 
 RoleName: TypeAlias = Literal["administrator", "broadcaster", "observer"]
@@ -73,6 +73,13 @@ class CertificateStatus(Schema):
     error: str | None
 
 
+class OfferedSignIn(Schema):
+    """Sign-in through a provider. name: null if there is none. missing: the options that have to be set for it."""
+
+    name: str | None
+    missing: list[str]
+
+
 class Status(Schema):
     """The node's health. uptime, loopLag: seconds. viewers: by protocol.
 
@@ -106,6 +113,7 @@ class Status(Schema):
     ivs: bool
     speech: bool
     cloudfront: bool
+    signIn: OfferedSignIn
 
 
 class FreeCapacity(Schema):
@@ -149,12 +157,16 @@ class LogLevel(Schema):
     level: Literal["debug", "info", "warning", "error"]
 
 
-class SignedIn(Schema):
-    """The signed-in user. kind: by the admin token, as a user of the console, or through the sign-in provider."""
+class SignedIn(SparseSchema):
+    """The signed-in user. kind: by the admin token, as a user of the console, or through the sign-in provider.
+
+    channels: only of an observer; empty for all.
+    """
 
     name: str
     kind: Literal["token", "user", "oidc", "api"]
     role: RoleName
+    channels: list[str] = []
 
 
 class SignInProvider(Schema):

@@ -21,6 +21,7 @@ from gateway.api.settings_events import record_change
 from gateway.lib.passwords import MAX_LENGTH
 from gateway.lib.totp import key_uri
 from gateway.ports.errors import StoreUnavailable, TooManyRefusals
+from gateway.ports.users import UserRole
 
 log = structlog.get_logger(__name__)
 
@@ -141,7 +142,8 @@ async def _state(request: web.Request, login: LoginSession | None) -> dict[str, 
 
 
 def _user_json(user: ApiUser) -> dict[str, Any]:
-    return {"name": user.name, "kind": user.kind, "role": str(user.rights.role)}
+    shown: dict[str, Any] = {"name": user.name, "kind": user.kind, "role": str(user.rights.role)}
+    return {**shown, "channels": list(user.rights.channels)} if user.rights.role is UserRole.OBSERVER else shown
 
 
 @operation(console_schemas.LoginState, body=console_schemas.OwnPassword, statuses=(403, 409, 429, 503))

@@ -51,6 +51,7 @@ class OpenIdProvider:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = oidc.name
+        self.admits = bool(oidc.allow or oidc.broadcasters or oidc.observers)  # whether anybody may sign in
         self._rules = TokenRules(oidc)
         self._oidc = oidc
         self.sign_up = oidc.sign_up  # maximum number of channels of users who sign up; 0: nobody can sign up

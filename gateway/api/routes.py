@@ -136,7 +136,7 @@ ROUTES: Final = (
         Route("GET /outputs", channel_forms.outputs, observer=True),
         Route("GET /servers", servers.servers, role=_BROADCASTER),
         Route("GET /_servers/{id}", servers.servers_for_key, public=True),
-        Route("POST /qr", qr_code.create, role=_BROADCASTER),
+        Route("POST /qr", qr_code.create, observer=True, role=_BROADCASTER),
         Route("GET /alarms", alarms.show, observer=True),
         Route("PUT /alarms", alarms.update),
         Route("POST /alarms/{name}/test", alarms.test),

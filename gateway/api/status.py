@@ -13,6 +13,7 @@ from gateway.api.body import json_object
 from gateway.api.cloudfront import SIGNER
 from gateway.api.context import CONTEXT, host_of
 from gateway.api.ivs import IVS
+from gateway.api.openid_provider import OpenIdProvider
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
 from gateway.api.servers import role
@@ -94,8 +95,16 @@ async def show(request: web.Request) -> web.Response:
             "ivs": request.app[IVS].available,
             "speech": request.app[SPEECH],
             "cloudfront": SIGNER in request.app,
+            "signIn": _sign_in(context.authenticators.provider),
         }
     )
+
+
+def _sign_in(provider: OpenIdProvider | None) -> dict[str, Any]:
+    """Returns the name of the sign-in provider, and the options that are missing for it."""
+    if provider is None:
+        return {"name": None, "missing": ["oidc.issuer", "oidc.client_id", "oidc.allow"]}
+    return {"name": provider.name, "missing": [] if provider.admits else ["oidc.allow"]}
 
 
 @operation(console_schemas.LogLevel)

@@ -112,7 +112,7 @@ async def reset_second_factor(request: web.Request) -> web.Response:
         raise NoSuchUser(name[:64])
     await authenticators.second_factors.remove(name)
     log.info("second factor removed", user=name, by=request[USER].name)
-    await record_change(request, "user", "changed", name, ["second factor"])
+    await record_change(request, "user", "changed", name, ["secondFactor"])
     return answer({"on": False, "recoveryCodes": 0})
 
 

@@ -120,7 +120,7 @@ def reset_second_factor(sources: common.Sources, name: NameArgument, as_json: co
             return await SecondFactors(store).remove(name)
 
     if removed := asyncio.run(main()):
-        _record(sources, "changed", name, "second factor")
+        _record(sources, "changed", name, "secondFactor")
     text = json.dumps({"name": name, "removed": removed}, ensure_ascii=False)
     plain = f"removed the second factor of {name}" if removed else f"{name} had no second factor"
     typer.echo(text if as_json else common.plain(plain))

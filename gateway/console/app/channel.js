@@ -46,13 +46,14 @@ export const nameOf = (channel) => (typeof channel["videoname"] === "string" && 
   || t("channel.unnamed", { id: channel.id.slice(0, 8) });
 
 /**
- * The time until which the channel accepts pushes. Read from the key, which the gateway checks too.
+ * The time until which the channel accepts pushes. Read from the key, which the gateway checks too; observers have none.
  * @param {Channel} channel
  * @returns {Date | null}
  */
 export function expiry(channel) {
-  const seconds = Number(/^(\d+)-/.exec(String(channel.key ?? ""))?.[1] ?? NaN);
-  return Number.isFinite(seconds) ? new Date(seconds * 1000) : null;
+  const seconds = Number(/^(\d+)-/.exec(String(channel.key ?? ""))?.[1] ?? channel.outdate ?? NaN);
+  const time = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(String(channel.outdate ?? "").replaceAll("/", "-"));
+  return Number.isFinite(time) ? new Date(time) : null;
 }
 
 /** The expiry of a channel that never expires, as the API takes it. */

@@ -8,7 +8,8 @@ import { t } from "./i18n.js";
 /**
  * The answer of `GET /login`.
  * @typedef {object} Login
- * @property {{name: string, kind: "token" | "user" | "oidc" | "api", role: "administrator" | "broadcaster"} | null} user
+ * @property {{name: string, kind: "token" | "user" | "oidc" | "api", role: "administrator" | "broadcaster" | "observer",
+ *   channels?: string[]} | null} user  channels: of an observer; none: all
  * @property {string | null} csrf
  * @property {{name: string} | null} oidc  the sign-in provider
  * @property {boolean} users               whether there are users with passwords
@@ -19,6 +20,12 @@ export const user = signal(null);
 
 /** Whether the user may administer. A broadcaster may only use some channels. */
 export const administers = computed(() => user.value?.role === "administrator");
+
+/** Whether the user only reads, without stream keys. */
+export const observes = computed(() => user.value?.role === "observer");
+
+/** Whether the user may read what is not of one channel. */
+export const readsAll = computed(() => administers.value || (observes.value && !user.value?.channels?.length));
 
 /** The ways to sign in; null until the gateway has answered. @type {import("@preact/signals").Signal<Login | null>} */
 export const offer = signal(null);

@@ -9,11 +9,11 @@ import { addTables, addWords, language, LANGUAGES, setLanguage, t } from "./i18n
 import { Button, IconButton } from "./kit/button.js";
 import { Icon } from "./kit/icon.js";
 import { Menu } from "./kit/menu.js";
-import { Empty, Skeleton } from "./kit/status.js";
+import { Empty, Notice, Skeleton } from "./kit/status.js";
 import { usePoll } from "./poll.js";
 import { saveProfile } from "./profile.js";
 import { route } from "./router.js";
-import { administers, logout, offer, refresh, unreachable, user } from "./session.js";
+import { administers, logout, observes, offer, readsAll, refresh, unreachable, user } from "./session.js";
 import { setTheme, theme, THEMES } from "./theme.js";
 import { toast, Toasts } from "./toast.js";
 
@@ -46,10 +46,14 @@ const VIEWS = {
 
 /** The views of a broadcaster, by the beginnings of their addresses. */
 const OWN = ["channels", "recordings", "account"];
+/** The further views of an observer of all channels. */
+const READ = ["live", "films", "events", "alarms", "site", "users", "system"];
+/** Those of them that are forms: all their controls are disabled for an observer. */
+const FORMS = ["alarms", "site", "users"];
 
 /** Whether the user may open a view. @param {string} name @param {string} [page]  of a channel */
 const allowed = (name, page) => (name !== "account" || user.value?.kind === "user")
-  && (administers.value || (OWN.includes(name) && page !== "edit"));
+  && (administers.value || ((OWN.includes(name) || (readsAll.value && READ.includes(name))) && page !== "edit"));
 
 for (const [name, { label }] of Object.entries(VIEWS)) addWords(`nav.${name}`, label);
 
@@ -119,7 +123,7 @@ function Nav() {
     <${Brand} />
     <ul>${Object.entries(VIEWS).filter(([name]) => isOffered(name)).map(([name, { icon }]) => html`<li key=${name}>
       <a href=${`#/${name}`} aria-current=${at === name ? "page" : undefined}><${Icon} name=${icon} />${t(`nav.${name}`)}</a></li>`)}
-      ${administers.value && html`<li><a href="/docs" target="_blank"
+      ${readsAll.value && html`<li><a href="/docs" target="_blank"
         rel="noopener"><${Icon} name="docs" />${t("nav.docs")}</a></li>`}
     </ul>
     <div class="end">
@@ -181,7 +185,9 @@ function Viewed({ load, name, parts }) {
   if (failed) return html`<${Empty} icon="warning" title=${t("view.failed")} text=${t("view.failed.text")}>
     <${Button} icon="refresh" onClick=${() => setAgain(again + 1)}>${t("retry")}<//><//>`;
   if (!shown) return html`<${Skeleton} lines=${8} />`;
-  return html`<${Guarded} key=${shown.key} view=${shown.view} parts=${shown.parts} />`;
+  const view = html`<${Guarded} key=${shown.key} view=${shown.view} parts=${shown.parts} />`;
+  if (!observes.value || !FORMS.includes(shown.key.split("/", 1)[0] ?? "")) return view; // the view before, until this one is there
+  return html`<div class="bar"><${Notice} kind="info">${t("observer.only")}<//></div><fieldset class="observed" disabled>${view}</fieldset>`;
 }
 
 /** Shows a view, or after an exception in it that the page has a fault. @param {{view: View["default"], parts: string[]}} props */

@@ -31,7 +31,7 @@ ALL = {  # only observers of all channels
 }
 ACCOUNT = {  # signed-in observers, for their own account
     *("POST /logout", "PUT /profile", "PUT /account/password", "POST /account/second-factor"),
-    *("PUT /account/second-factor", "POST /account/second-factor/off"),
+    *("PUT /account/second-factor", "POST /account/second-factor/off", "POST /qr"),
 }
 SECRETS = ("relay-key", "pull-key", "srt-passphrase", "picture-key", "mark-key", "unknown-key", "alarm-key")
 

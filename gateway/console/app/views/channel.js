@@ -10,7 +10,7 @@ import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
 import { Preview } from "../preview.js";
 import { channelHref, go } from "../router.js";
-import { administers, unreachable } from "../session.js";
+import { administers, observes, unreachable } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
@@ -77,7 +77,8 @@ export default function ChannelPage({ parts: [id = ""] }) {
   const state = stateOf(channel, session);
   const live = session !== null && session.state !== "idle";
   if (pushFirst === null && session !== null) setPushFirst(!live);
-  const push = html`<${Push} key="push" channel=${channel} onChanged=${() => changed()} />`;
+  const push = observes.value ? html`<${Card} key="push" title=${t("push.title")}><p class="hint">${t("push.observer")}</p><//>`
+    : html`<${Push} key="push" channel=${channel} onChanged=${() => changed()} />`;
   const changed = () => { refresh(path); refresh(`${path}/session`); };
 
   const kick = async () => {
@@ -119,7 +120,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
   };
 
   const lost = unreachable.value;
-  const golive = !channel.expired && !lost && html`<${LinkButton} key="golive" kind=${live ? "plain" : "primary"} icon="camera" external
+  const golive = !observes.value && !channel.expired && !lost && html`<${LinkButton} key="golive" kind=${live ? "plain" : "primary"} icon="camera" external
     href=${`/console/broadcast.html#${encodeURIComponent(id)}`}>${t("channel.golive")}<//>`;
   const tone = expiryTone(channel);
   const several = inputs !== null && inputs.length > 1;
@@ -136,7 +137,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
           ${live && !lost && html`<span class="soft">${t("channel.watched", { n: viewersOf(session) })}</span>`}`}>
       ${live ? [show, golive] : [golive, show]}
       ${administers.value && html`<${LinkButton} href=${channelHref(id, "/edit")} icon="edit">${t("channel.edit")}<//>`}
-      ${live && html`<${Button} icon="kick" class="warns" disabled=${lost} title=${t("kick.text")} onClick=${kick}>${t("kick")}<//>`}
+      ${live && !observes.value && html`<${Button} icon="kick" class="warns" disabled=${lost} title=${t("kick.text")} onClick=${kick}>${t("kick")}<//>`}
       ${administers.value && html`<${Button} icon="delete" class="warns" onClick=${remove}>${t("delete")}<//>`}
     <//>
     ${stored.value.error && !lost && html`<div class="bar">
@@ -169,7 +170,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}
         <${Simulcast} channel=${channel} session=${session} onChanged=${changed} />
         <${About} channel=${channel} />
-        ${!gone && html`<${Face} channel=${channel} onChanged=${changed} /><${RecentEvents} id=${id} />`}
+        ${!gone && html`${!observes.value && html`<${Face} channel=${channel} onChanged=${changed} />`}<${RecentEvents} id=${id} />`}
       </div>
     </div>`;
 }

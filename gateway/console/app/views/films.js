@@ -8,6 +8,7 @@ import { ask } from "../dialog.js";
 import { moment, percent } from "../format.js";
 import { t } from "../i18n.js";
 import { refresh } from "../poll.js";
+import { administers } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, Field, html, IconButton, LinkButton, PageHead, Table } from "../ui.js";
 import { Library, LIBRARY } from "./films/library.js";
@@ -40,10 +41,10 @@ export default function Films() {
     <//>
     <${Trouble} error=${jobs.error} />
     <div class="stack">
-      <div class="columns">
+      ${administers.value && html`<div class="columns">
         <${Card} title=${t("films.upload")}><div class="stack"><${Uploads} path=${JOBS} jobs=${jobs.rows ?? []} /></div><//>
         <${Card} title=${t("films.submit")}><${Submit} /><//>
-      </div>
+      </div>`}
       <${Library} />
       <${Card} title=${t("films.jobs")}>
         <${Table} label=${t("films.jobs")} name="jobs" sort="-created" rows=${jobs.rows ?? (jobs.error ? [] : null)}
@@ -74,14 +75,14 @@ const columns = () => [
   },
   { key: "created", label: t("films.created"), sort: (job) => job.created, cell: (job) => moment(job.created) },
   { key: "updated", label: t("films.updated"), sort: (job) => job.updated, cell: (job) => moment(job.updated, { seconds: true }) },
-  {
+  ...(!administers.value ? [] : [{
     key: "acts", label: t("views.actions"), actions: true,
-    cell: (job) => html`
+    cell: (/** @type {Job} */ job) => html`
       ${active(job) && html`<${IconButton} icon="close" label=${t("films.cancelOf", { name: title(job.source) })}
         onClick=${() => cancel(job)} />`}
       ${job.state === "ERROR" && job.kind === "vod" && html`<${IconButton} icon="refresh"
         label=${t("films.againOf", { name: title(job.source) })} onClick=${() => submit(job.source)} />`}`,
-  },
+  }]),
 ];
 
 /** @param {Job} job */

@@ -8,7 +8,7 @@ import { ask } from "../dialog.js";
 import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
 import { go, route } from "../router.js";
-import { administers } from "../session.js";
+import { administers, readsAll } from "../session.js";
 import { toast } from "../toast.js";
 import { Button, Empty, Field, html, LinkButton, Notice, PageHead, Select, Skeleton, Tabs } from "../ui.js";
 import { choices, nameOf, useChannels } from "./parts/channels.js";
@@ -59,9 +59,9 @@ export default function Recordings() {
   const tab = asked in TABS ? asked : "all";
   const day = route.value.query.get("day") ?? "";
   /** Deleted channels whose media are kept. @type {import("../poll.js").PolledSignal<{id: string, videoname: string}[]>} */
-  const deleted = usePoll(administers.value ? KEPT : null, EVERY);
+  const deleted = usePoll(readsAll.value ? KEPT : null, EVERY);
   const { data: channels, error } = polled.value;
-  const kept = administers.value ? deleted.value.data : NOTHING;
+  const kept = readsAll.value ? deleted.value.data : NOTHING;
   // The ids are compared as text, so that a poll without changes reloads nothing.
   const ids = channels && kept ? [...channels, ...kept].map((one) => one.id).sort().join(" ") : null;
   const keptIds = kept?.map((one) => one.id).sort().join(" ") ?? "";
@@ -78,7 +78,7 @@ export default function Recordings() {
   /** The keys of the shows whose files are all shown. */
   const unfolded = useSignal(/** @type {ReadonlySet<string>} */ (new Set()));
   useEffect(() => { opened.value = null; picked.value = null; }, [channel, tab, day]);
-  if (route.value.parts[0] === "bin" && administers.value) return html`<${Bin} names=${names} />`;
+  if (route.value.parts[0] === "bin" && readsAll.value) return html`<${Bin} names=${names} />`;
 
   const options = [
     { value: "", label: t("recordings.all") }, ...choices(channels ?? []),
@@ -137,9 +137,9 @@ export default function Recordings() {
     <//></li>`;
   return html`
     <${PageHead} title=${t("recordings.title")} text=${t("recordings.text")}>
+      ${readsAll.value && picked.value === null && html`<${LinkButton} icon="delete" href="#/recordings/bin">${t("bin.link")}<//>`}
       ${administers.value && (picked.value === null
-        ? html`<${LinkButton} icon="delete" href="#/recordings/bin">${t("bin.link")}<//>
-          <${Button} icon="check" disabled=${items.length === 0} onClick=${() => { picked.value = new Set(); }}>${t("recordings.pick")}<//>`
+        ? html`<${Button} icon="check" disabled=${items.length === 0} onClick=${() => { picked.value = new Set(); }}>${t("recordings.pick")}<//>`
         : html`<span class="soft" role="status">${t("recordings.picked", { n: picked.value.size })}</span>
           <${Button} class="warns" icon="delete" disabled=${picked.value.size === 0} onClick=${removePicked}>${t("views.delete")}<//>
           <${Button} onClick=${() => { picked.value = null; }}>${t("recordings.pickDone")}<//>`)}
@@ -147,7 +147,7 @@ export default function Recordings() {
     <//>
     <${Trouble} error=${error ?? deleted.value.error} />
     ${chosen && html`<div class="bar"><${Notice} kind="warn" title=${t("recordings.keptTitle")}
-      actions=${html`<${Button} small class="warns" icon="delete"
+      actions=${administers.value && html`<${Button} small class="warns" icon="delete"
         onClick=${removeAll}>${t("recordings.deleteAll")}<//>`}>${t("recordings.keptText")}<//></div>`}
     <div class="bar">
       <${Tabs} label=${t("recordings.kinds")} value=${tab} panel="recordings"

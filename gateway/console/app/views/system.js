@@ -8,6 +8,7 @@ import { Chart } from "../chart.js";
 import { bitrate, brief, bytes, instant, moment, number, percent, span } from "../format.js";
 import { t } from "../i18n.js";
 import { usePoll } from "../poll.js";
+import { administers } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Card, classes, Facts, html, LinkButton, Notice, PageHead, Select, Skeleton } from "../ui.js";
 import { protocolName } from "./parts/names.js";
@@ -40,6 +41,7 @@ export { default as words } from "../words/system.js";
  * @property {Record<string, number | null>} ports
  * @property {string} logLevel
  * @property {Record<string, string>} stores
+ * @property {{name: string | null, missing: string[]}} signIn  through a provider
  */
 
 const EVERY = 3000;   // ms
@@ -148,7 +150,7 @@ function Log({ level }) {
   };
   const now = (chosen.value ?? level).toLowerCase();
   return html`<${Card} title=${t("system.log")}>
-    <${Select} label=${t("system.logLevel")} value=${now} hint=${t("system.logHint")} onChange=${change}
+    <${Select} label=${t("system.logLevel")} value=${now} hint=${t(administers.value ? "system.logHint" : "observer.only")} onChange=${change} disabled=${!administers.value}
       options=${LEVELS.map((value) => ({ value, label: t(`system.log.${value}`) }))} />
   <//>`;
 }

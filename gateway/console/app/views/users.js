@@ -12,6 +12,7 @@ import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, Field, html, IconButton, Notice, PageHead, Table } from "../ui.js";
 import { reason, Trouble } from "./parts/trouble.js";
 import { Tokens } from "./users/tokens.js";
+import { Provider } from "./users/provider.js";
 import { RightsDialog, RightsFields } from "./users/rights.js";
 
 export { default as words } from "../words/users.js";
@@ -39,7 +40,8 @@ export default function Users() {
       <b>${one.name}</b>${own(one) && html`<${Badge} kind="info">${t("users.you")}<//>`}
       ${one.secondFactor && html`<${Badge} kind="ok">${t("users.factor")}<//>`}</span>` },
     { key: "role", label: t("users.role"), sort: (one) => one.role, cell: (one) => html`<${Badge}>${t(`users.role.${one.role}`)}<//>
-      ${one.role === "broadcaster" && html`<span class="sub">${t("users.channelCount", { n: one.channels.length })}</span>`}` },
+      ${one.role !== "administrator" && html`<span class="sub">${one.role === "observer" && !one.channels.length
+        ? t("users.allChannels") : t("users.channelCount", { n: one.channels.length })}</span>`}` },
     { key: "created", label: t("users.created"), sort: (one) => one.created, cell: (one) => moment(one.created) },
     { key: "changed", label: t("users.changed"), sort: (one) => one.changed, cell: (one) => moment(one.changed) },
     {
@@ -63,8 +65,8 @@ export default function Users() {
       <${Table} label=${t("users.title")} name="users" sort="name" columns=${columns} rows=${data ?? (error ? [] : null)}
         keyOf=${(/** @type {User} */ one) => one.name}
         empty=${html`<${Card}><${Empty} icon="users" title=${t("users.empty")} text=${t("users.emptyText")} /><//>`} />
+      <${Tokens} /><${Provider} />
     </div>
-    <${Tokens} />
     ${task.value && html`<${Form} task=${task.value} own=${own({ name: task.value.name })} taken=${(data ?? []).map((one) => one.name)}
       onClose=${() => { task.value = null; }} />`}
     ${promoting.value && html`<${RightsDialog} user=${promoting.value} path=${USERS}

@@ -44,7 +44,7 @@ function beside(url, file) {
  * @param {Channel} channel @param {string} which
  */
 const qrOf = (channel, which) =>
-  `/videostream/${encodeURIComponent(channel.id)}/qr?url=${which}&of=${encodeURIComponent(channel.key.split("-")[0] ?? "")}`;
+  `/videostream/${encodeURIComponent(channel.id)}/qr?url=${which}&of=${encodeURIComponent(channel.key?.split("-")[0] ?? "")}`;
 
 /** Makes a new key with the same expiry; the second after it, because a key follows from its expiry. @param {Channel} channel */
 async function renew(channel) {

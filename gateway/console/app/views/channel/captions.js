@@ -6,6 +6,7 @@ import { api } from "../../../players/api.js";
 import { sourceName } from "../../editor/captions.js";
 import { t } from "../../i18n.js";
 import { refresh, usePoll } from "../../poll.js";
+import { observes } from "../../session.js";
 import { Button, Card, Field, html, LinkButton, Select } from "../../ui.js";
 import { reason } from "../parts/trouble.js";
 
@@ -52,20 +53,20 @@ export function Captions({ channel }) {
     setBusy(false);
   };
   return html`<${Card} title=${t("captions.title")} class="is-captions"
-    actions=${page && html`<${LinkButton} small external icon="edit" href=${page}>${t("captions.page")}<//>`}>
+    actions=${page && !observes.value && html`<${LinkButton} small external icon="edit" href=${page}>${t("captions.page")}<//>`}>
     <div class="stack">
       ${tracks.length === 0 && html`<p class="hint">${t("captions.none")}</p>`}
       ${tracks.length > 0 && html`<ul class="caption-tracks">${tracks.map((track) => html`<li key=${`${track.source} ${track.language}`}>
         <span><b>${track.label || sourceName(track.source)}</b> <span class="sub">${sourceName(track.source)}</span></span>
         <span dir="auto" lang=${track.language || undefined}>${track.last || html`<span class="soft">${t("captions.nothing")}</span>`}</span>
       </li>`)}</ul>`}
-      <form class="row nowrap" onSubmit=${send}>
+      ${!observes.value && html`<form class="row nowrap" onSubmit=${send}>
         ${texts.length > 1 && html`<${Select} hideLabel label=${t("captions.language")} value=${language} onChange=${setChosen}
           options=${texts.map((track) => ({ value: track.language, label: track.label || track.language }))} />`}
         <${Field} class="grow" hideLabel label=${t("captions.text")} placeholder=${t("captions.text")} value=${text} maxlength=${MOST}
           dir="auto" autocomplete="off" onInput=${setText} />
         <${Button} type="submit" busy=${busy} disabled=${!text.trim()}>${t("captions.send")}<//>
-      </form>
+      </form>`}
       ${error && html`<p class="error" role="alert">${error}</p>`}
     </div>
   <//>`;

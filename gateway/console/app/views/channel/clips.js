@@ -5,6 +5,7 @@ import { useState } from "preact/hooks";
 import { api } from "../../../players/api.js";
 import { fromLocal, isOn, toLocal } from "../../channel.js";
 import { t } from "../../i18n.js";
+import { observes } from "../../session.js";
 import { Button, Card, CopyField, Field, html, LinkButton, Notice } from "../../ui.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
@@ -54,7 +55,7 @@ export function Clips({ channel }) {
   return html`<${Card} title=${t("clips.title")} class="is-clips">
     <div class="stack">
       <p class="hint">${t("clips.text")}</p>
-      <div class="row">${LAST.map((n) => button(String(n), n < 60 ? t("clips.seconds", { n }) : t("clips.minutes", { n: n / 60 }), { last: n }))}</div>
+      ${!observes.value && html`<div class="row">${LAST.map((n) => button(String(n), n < 60 ? t("clips.seconds", { n }) : t("clips.minutes", { n: n / 60 }), { last: n }))}</div>`}
       <div class="columns">
         <${Field} label=${t("clips.from")} type="datetime-local" step="1" value=${from} onFocus=${hold}
           onInput=${(/** @type {string} */ value) => setEdited({ from: value, to })} />
@@ -62,7 +63,7 @@ export function Clips({ channel }) {
           onInput=${(/** @type {string} */ value) => setEdited({ from, to: value })} />
       </div>
       <div class="row">
-        ${button("range", t("clips.make"), range)}
+        ${!observes.value && button("range", t("clips.make"), range)}
         <${LinkButton} icon="download" href=${`${path}/export?${new URLSearchParams(range)}`} download>${t("clips.export")}<//>
       </div>
       <div role="status">${busy && html`<p class="hint">${t("clips.busy")}</p>`}

@@ -6,6 +6,7 @@ import { api } from "../../../players/api.js";
 import { instant, moment, span } from "../../format.js";
 import { t } from "../../i18n.js";
 import { refresh, usePoll } from "../../poll.js";
+import { observes } from "../../session.js";
 import { Badge, Button, Card, Field, html, Notice } from "../../ui.js";
 
 /** @typedef {{id: string, type: "out" | "in" | "other", at: string, seconds: number | null, origin: string}} Cue */
@@ -37,14 +38,15 @@ export function Cues({ id }) {
     event.preventDefault();
     send("out");
   };
+  if (observes.value && !cues.length) return null;
   return html`<${Card} title=${t("cues.title")} class="is-cues">
     <div class="stack">
-      <p class="hint">${t("cues.text")}</p>
+      ${!observes.value && html`<p class="hint">${t("cues.text")}</p>
       <form class="row" onSubmit=${submit}>
         <${Field} label=${t("cues.seconds")} type="number" min="1" max="86400" step="any" value=${seconds} after="s" onInput=${setSeconds} />
         <${Button} type="submit" busy=${busy === "out"} disabled=${busy !== ""}>${t("cues.begin")}<//>
         <${Button} busy=${busy === "in"} disabled=${busy !== ""} onClick=${() => send("in")}>${t("cues.end")}<//>
-      </form>
+      </form>`}
       ${error && html`<${Notice} kind="bad" role="alert">${error}<//>`}
       ${cues.length > 0 && html`<ol class="events" aria-label=${t("cues.title")}>${cues.slice(0, SHOWN).map((cue, n) => html`
         <li key=${`${n} ${cue.id}`}>

@@ -7,7 +7,7 @@ import { ask } from "../../dialog.js";
 import { allFields, loadFields } from "../../editor/fields.js";
 import { t } from "../../i18n.js";
 import { refresh, usePoll } from "../../poll.js";
-import { administers } from "../../session.js";
+import { administers, observes } from "../../session.js";
 import { Badge, Button, Card, Chip, classes, CopyField, html, IconButton, Menu } from "../../ui.js";
 import { errorText } from "../parts/errors.js";
 import { attempt } from "../parts/trouble.js";
@@ -104,7 +104,7 @@ function Row({ channel, inputs, index, save, changed, onEdit }) {
       <p class="sub">${summary(input)}${input.below && ` · ${t("inputs.below.short", { ...input.below })}`}</p>
       ${error && html`<p class="error">${errorText(error)}</p>`}
       <div class="input-acts">
-        ${taken
+        ${observes.value ? "" : taken
           ? html`<${Button} small icon="auto" busy=${busy} title=${t("inputs.automatic.hint")}
             onClick=${release}>${t("inputs.automatic")}<//>`
           : state !== "on air" && html`<${Button} small kind=${state === "ready" ? "primary" : "plain"} icon="live"
@@ -117,7 +117,7 @@ function Row({ channel, inputs, index, save, changed, onEdit }) {
           ${kind !== "push" && html`<${IconButton} icon="delete" label=${t("inputs.remove.title", { name })} onClick=${remove} />`}</span>`}
       </div>
     </div>
-    ${kind === "backup" && html`<${PushAddress} input=${input} />`}
+    ${kind === "backup" && input.pushUrl && html`<${PushAddress} input=${input} />`}
   </li>`;
 }
 

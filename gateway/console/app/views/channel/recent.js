@@ -2,7 +2,7 @@
 
 import { t } from "../../i18n.js";
 import { usePoll } from "../../poll.js";
-import { administers } from "../../session.js";
+import { readsAll } from "../../session.js";
 import { Card, html, LinkButton } from "../../ui.js";
 import { EventList, rowsOf } from "../parts/events.js";
 
@@ -16,6 +16,6 @@ export function RecentEvents({ id }) {
   const { data } = usePoll(`/events?channel=${channel}&limit=${ASKED}`, EVERY).value;
   if (!data?.length) return null;
   return html`<${Card} title=${t("event.recent")} class="is-events"
-    actions=${administers.value && html`<${LinkButton} small href=${`#/events?channel=${channel}`}>${t("event.all")}<//>`}>
+    actions=${readsAll.value && html`<${LinkButton} small href=${`#/events?channel=${channel}`}>${t("event.all")}<//>`}>
     <${EventList} label=${t("event.recent")} events=${rowsOf(data).slice(0, SHOWN)} /><//>`;
 }

@@ -7,6 +7,7 @@ import { api, ApiError } from "../../../players/api.js";
 import { isOn } from "../../channel.js";
 import { ask, Dialog } from "../../dialog.js";
 import { t } from "../../i18n.js";
+import { observes } from "../../session.js";
 import { Badge, Button, Card, Field, html, IconButton, Select, Switch } from "../../ui.js";
 import { errorText } from "../parts/errors.js";
 import { reason } from "../parts/trouble.js";
@@ -100,16 +101,18 @@ export function Simulcast({ channel, session, onChanged }) {
     <p class="hint gap">${t("simulcast.text")}</p>
     <div class="stack">
       ${rows.map(({ url, n, report }) => html`<div key=${`${n} ${url}`} class="simulcast-target">
-        <${Switch} label=${serviceOf(url)} busy=${wanted.value[n]?.busy}
+        <${Switch} label=${serviceOf(url)} disabled=${observes.value} busy=${wanted.value[n]?.busy}
           checked=${wanted.value[n]?.to ?? (on && !off.includes(n))}
           onChange=${(/** @type {boolean} */ to) => turn(n, to)} error=${report?.error && errorText(report.error)}
           hint=${[html`<code key="url">${url}</code>`, ...(report?.warnings ?? []).map((words) => html` <span key=${words}>${words}</span>`)]}
           note=${report ? html`<${Badge} kind=${TONES[report.state] ?? "idle"}>${t(`output.state.${report.state}`)}<//>`
             : html`<${Badge}>${t(!on || off.includes(n) ? "simulcast.state.off" : "simulcast.state.ready")}<//>`} />
-        <${IconButton} icon="delete" label=${t("simulcast.removeOf", { name: serviceOf(url) })} onClick=${() => remove(n)} />
+        ${!observes.value && html`<${IconButton} icon="delete" label=${t("simulcast.removeOf", { name: serviceOf(url) })}
+          onClick=${() => remove(n)} />`}
       </div>`)}
       ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
-      <div><${Button} small icon="plus" onClick=${() => { adding.value = true; }}>${t("simulcast.add")}<//></div>
+      ${observes.value ? html`<p class="hint">${t("observer.only")}</p>`
+        : html`<div><${Button} small icon="plus" onClick=${() => { adding.value = true; }}>${t("simulcast.add")}<//></div>`}
     </div>
     ${adding.value && html`<${Adding} onClose=${() => { adding.value = false; }}
       add=${async (/** @type {string} */ url) => {

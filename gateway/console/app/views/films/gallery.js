@@ -8,6 +8,7 @@ import { embedCode } from "../../../players/embed.js";
 import { ask, Dialog } from "../../dialog.js";
 import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
+import { administers } from "../../session.js";
 import { toast } from "../../toast.js";
 import { Badge, Button, CopyField, Facts, Field, html, Icon, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
@@ -61,8 +62,8 @@ function FilmDialog({ film, onChanged, onRestored, onClose }) {
     onClose();
   };
   return html`<${Dialog} wide class="viewer" title=${film.title} onClose=${onClose} footer=${html`
-      <${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>
-      <${Button} icon="edit" onClick=${() => setEditing(true)}>${t("films.edit")}<//>
+      ${administers.value && html`<${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>
+        <${Button} icon="edit" onClick=${() => setEditing(true)}>${t("films.edit")}<//>`}
       ${film.hls && html`<${LinkButton} kind="primary" icon="external" external href=${film.page}>${t("films.page")}<//>`}`}>
     ${film.hls && html`<${Player} src=${film.hls} hls poster=${film.poster} label=${film.title} autoplay />`}
     ${film.description && html`<p class="film-about" dir="auto">${film.description}</p>`}
@@ -81,7 +82,7 @@ function FilmDialog({ film, onChanged, onRestored, onClose }) {
       </div>
       <${QrFigure} src=${`/filmqr/${path(film.key)}`} label=${t("films.pageAddress")} />
     </div>
-    <${Captions} film=${film} path=${path(film.key)} onChanged=${(/** @type {Film} */ changed) => onChanged(film.key, changed)} />`}
+    ${administers.value && html`<${Captions} film=${film} path=${path(film.key)} onChanged=${(/** @type {Film} */ changed) => onChanged(film.key, changed)} />`}`}
   <//>`;
 }
 

@@ -5,7 +5,7 @@ import { Spark } from "../../chart.js";
 import { bitrate, duration, instant, NOTHING, number } from "../../format.js";
 import { t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
-import { unreachable } from "../../session.js";
+import { observes, unreachable } from "../../session.js";
 import { Badge, Button, Chip, classes, html, Icon, LinkButton } from "../../ui.js";
 import { nameOf } from "../parts/channels.js";
 import { InputPicture } from "../channel/input_picture.js";
@@ -63,8 +63,8 @@ export function LiveCard({ session, now, onKick }) {
     <${Outputs} outputs=${session.outputs} />
     <footer class="live-actions">
       <${LinkButton} small icon="play" href=${channelHref(id)} aria-label=${t("live.openOf", { name })}>${t("live.open")}<//>
-      <${Button} small class="warns" icon="kick" disabled=${unreachable.value} onClick=${() => onKick(session)}
-        aria-label=${t("live.kickOf", { name })}>${t("live.kick")}<//>
+      ${!observes.value && html`<${Button} small class="warns" icon="kick" disabled=${unreachable.value} onClick=${() => onKick(session)}
+        aria-label=${t("live.kickOf", { name })}>${t("live.kick")}<//>`}
     </footer>
   </article>`;
 }

@@ -31,7 +31,8 @@ addTables(fields); // with the names of the fields that were changed
 export const TYPES = {
   "publish.started": "ok", "publish.ended": "idle", "publish.refused": "warn", "stream.started": "ok", "stream.ended": "idle",
   "stream.health": "warn", "key.expires": "warn", "input.switched": "warn", "cue": "info", "output.failed": "bad", "output.recovered": "ok", "recording.ready": "info", "job.done": "info",
-  "job.failed": "bad", "channel.created": "info", "channel.changed": "info", "channel.deleted": "warn", "worker.died": "bad",
+  "job.failed": "bad", "channel.created": "info", "channel.changed": "info", "channel.deleted": "warn", "settings.changed": "info",
+  "worker.died": "bad",
   "certificate.renewed": "ok", "certificate.failed": "bad",
   "registry.failed": "bad", "registry.recovered": "ok",
 };
@@ -71,8 +72,16 @@ const endReason = (reason) => (ENDS[reason] ? t(`event.end.${ENDS[reason]}`) : r
 /** @param {string} reason @returns {string} */
 const switchReason = (reason) => (hasWords(`event.switch.${reason}`) ? t(`event.switch.${reason}`) : reason);
 
-/** @param {string} by @returns {string} */
-const authorName = (by) => (AUTHORS[by] ? t(`event.author.${AUTHORS[by]}`) : by);
+/** @param {string} by @param {string | undefined} via @returns {string} */
+const authorName = (by, via) => (via === "token" ? t("event.author.ofToken", { name: by }) : AUTHORS[by] ? t(`event.author.${AUTHORS[by]}`) : by);
+
+/** What of the settings was changed, such as "User eva changed: password". @param {Record<string, any>} data @returns {string} */
+function settingsText({ what, change, name, fields = [] }) {
+  const known = hasWords(`event.settings.${what}`) && hasWords(`event.change.${change}`);
+  const words = known ? `${t(`event.settings.${what}`, { name })} ${t(`event.change.${change}`)}` : [what, name, change].join(" ");
+  const names = fields.map((/** @type {string} */ field) => (hasWords(`event.field.${field}`) ? t(`event.field.${field}`) : field));
+  return names.length ? `${words}: ${names.join(", ")}` : words;
+}
 
 /** Whether a fault of a stream is over. @param {LoggedEvent} event */
 const isOver = ({ type, data }) => type === "stream.health" && data["state"] === "ended";
@@ -92,7 +101,7 @@ export function details(event) {
   const { type, data } = event;
   const peer = data["peer"] ? t("event.from", { peer: data["peer"], protocol: protocolName(String(data["protocol"] ?? "")) }) : "";
   const from = [data["input"], peer].filter(Boolean).join(" · ");
-  const by = data["by"] ? t("event.by", { by: authorName(data["by"]) }) : "";
+  const by = data["by"] ? t("event.by", { by: authorName(data["by"], data["via"]) }) : "";
   switch (type) {
     case "publish.started": return from;
     case "publish.ended": return [from, span(data["seconds"]), endReason(data["reason"])].join(" · ");
@@ -110,6 +119,7 @@ export function details(event) {
     case "channel.created": return by;
     case "channel.changed": return [by, (data["fields"] ?? []).map(fieldName).join(", ")].join(" · ");
     case "channel.deleted": return [by, ...(data["media"] === "delete" ? [t("event.media")] : [])].join(" · ");
+    case "settings.changed": return [by, settingsText(data)].join(" · ");
     case "certificate.renewed": return t("event.certificate", { names: (data["names"] ?? []).join(", "), date: moment(instant(data["expires"])) });
     case "certificate.failed": case "registry.failed": return String(data["reason"]);
     case "worker.died": return [data["kind"], data["reason"]].join(" · ");

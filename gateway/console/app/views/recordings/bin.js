@@ -5,6 +5,7 @@ import { ask } from "../../dialog.js";
 import { bytes, moment, relative } from "../../format.js";
 import { t } from "../../i18n.js";
 import { refresh, usePoll } from "../../poll.js";
+import { administers } from "../../session.js";
 import { Button, Empty, html, PageHead, Table } from "../../ui.js";
 import { attempt, Trouble } from "../parts/trouble.js";
 import { BIN, restore } from "../parts/undo.js";
@@ -38,18 +39,18 @@ export function Bin({ names }) {
     { key: "size", label: t("recordings.size"), number: true, sort: (item) => item.size, cell: (item) => bytes(item.size) },
     { key: "deleted", label: t("bin.deleted"), sort: (item) => item.deleted, cell: (item) => moment(item.deleted) },
     { key: "until", label: t("bin.until"), sort: (item) => item.until, cell: (item) => relative(item.until) },
-    {
+    ...(!administers.value ? [] : [{
       key: "acts", label: t("views.actions"), actions: true,
-      cell: (item) => html`
+      cell: (/** @type {BinItem} */ item) => html`
         <${Button} small icon="refresh" aria-label=${t("bin.restoreOf", { name: nameOf(item) })}
           onClick=${() => act(() => restore(item), t("bin.restored"))}>${t("bin.restore")}<//>
         <${Button} small kind="quiet" class="warns" icon="delete" aria-label=${t("bin.deleteOf", { name: nameOf(item) })}
           onClick=${() => act(() => api.delete(`${BIN}/${item.id}`), t("bin.gone"))}>${t("bin.delete")}<//>`,
-    },
+    }]),
   ];
   return html`
     <${PageHead} title=${t("bin.title")} text=${t("bin.text")} back=${{ href: "#/recordings", label: t("recordings.title") }}>
-      <${Button} class="warns" icon="delete" disabled=${!items?.length} onClick=${empty}>${t("bin.empty")}<//>
+      ${administers.value && html`<${Button} class="warns" icon="delete" disabled=${!items?.length} onClick=${empty}>${t("bin.empty")}<//>`}
     <//>
     <${Trouble} error=${error} />
     <${Table} label=${t("bin.title")} name="bin" sort="-deleted" rows=${items ?? (error ? [] : null)}

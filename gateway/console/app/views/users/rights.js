@@ -1,4 +1,4 @@
-/** The role of a user and, for a broadcaster, the choice of the channels. */
+/** The role of a user, and the choice of the channels of a broadcaster or observer. */
 
 import { useSignal } from "@preact/signals";
 
@@ -11,10 +11,10 @@ import { Button, html, Radios } from "../../ui.js";
 import { choices, useChannels } from "../parts/channels.js";
 import { reason } from "../parts/trouble.js";
 
-/** @typedef {"administrator" | "broadcaster"} Role */
+/** @typedef {"administrator" | "broadcaster" | "observer"} Role */
 /** @typedef {{role: Role, channels: readonly string[]}} Rights */
 
-const ROLES = /** @type {const} */ (["administrator", "broadcaster"]);
+const ROLES = /** @type {const} */ (["administrator", "broadcaster", "observer"]);
 
 /** @param {{rights: Rights, onChange: (rights: Rights) => void}} props */
 export function RightsFields({ rights: { role, channels }, onChange }) {
@@ -25,13 +25,13 @@ export function RightsFields({ rights: { role, channels }, onChange }) {
   return html`
     <${Radios} label=${t("users.role")} value=${role}
       options=${ROLES.map((value) => ({ value, label: html`<b>${t(`users.role.${value}`)}</b> ${t(`users.role.${value}.hint`)}` }))}
-      onChange=${(/** @type {Role} */ to) => onChange({ role: to, channels: to === "broadcaster" ? channels : [] })} />
-    ${role === "broadcaster" && html`<fieldset class="radios user-channels"><legend>${t("users.channels")}</legend>
+      onChange=${(/** @type {Role} */ to) => onChange({ role: to, channels: to === "administrator" ? [] : channels })} />
+    ${role !== "administrator" && html`<fieldset class="radios user-channels"><legend>${t("users.channels")}</legend>
       ${known.map(({ value, label }) => html`<label key=${value}>
         <input type="checkbox" checked=${channels.includes(value)}
           onChange=${(/** @type {Event} */ event) => mark(value, /** @type {HTMLInputElement} */ (event.target).checked)} />
         <span>${label}</span></label>`)}
-      ${known.length > 0 && !channels.length && html`<p class="hint">${t("users.channels.empty")}</p>`}
+      ${known.length > 0 && !channels.length && html`<p class="hint">${t(`users.channels.empty.${role}`)}</p>`}
       ${polled.value.data && !known.length && html`<p class="hint">${t("users.channels.none")}</p>`}
     </fieldset>`}`;
 }
