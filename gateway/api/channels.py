@@ -25,8 +25,10 @@ MEDIA_DELETION: Final = web.AppKey("media deletion", MediaDeletion)
 
 _RELAY_FIELDS: Final = ("isRelay", "relayURL", "relayOff")
 _ABOUT_FIELDS: Final = ("videoname", "description")
+FINAL_QUERY: Final = ("final", "true: it does not go into the bin (default false)")
 DELETE_QUERY: Final = (
     ("media", "keep: recordings and videos on demand stay, still protected (default); delete: they are deleted too"),
+    FINAL_QUERY,
 )
 MEDIA_DELETION_TIMEOUT: Final = 5.0  # seconds for which a request waits for the deletion of media
 _OBS_QUERY: Final = (
@@ -133,8 +135,9 @@ async def change(request: web.Request, body: dict[str, Any]) -> Channel:
 async def delete(request: web.Request) -> web.Response:
     """Delete a channel and end its push; keep or delete its media.
 
-    This revokes the key and ends the live push, if there is one. The media keep their protection, or are deleted too. A
-    few files are deleted immediately, the rest in the background.
+    This revokes the key and ends the live push, if there is one. The channel can be restored from the bin for some
+    hours (`recording.bin_hours`). The media keep their protection, or are deleted too. A few files are deleted
+    immediately, the rest in the background.
     """
     context = request.app[CONTEXT]
     id = request.match_info["id"]
@@ -146,10 +149,18 @@ async def delete(request: web.Request) -> web.Response:
     deletion = request.app[MEDIA_DELETION] if media == "delete" else None
     if deletion is not None:
         await deletion.check()  # reports an unavailable object store before anything is deleted
-    deleted = await context.changes.delete(id, author(request), media=media == "delete")
+    deleted = await context.changes.delete(id, author(request), media=media == "delete", final=is_final(request))
     if deletion is not None and deletion.begin(deleted):
         await deletion.wait_for_pass(id, MEDIA_DELETION_TIMEOUT)
     return answer("stream deleted")
+
+
+def is_final(request: web.Request) -> bool:
+    """Whether what the request deletes does not go into the bin. Raises BadRequest."""
+    final = request.query.get("final", "false")
+    if final not in ("true", "false"):
+        raise BadRequest("expected true or false", field="final")
+    return final == "true"
 
 
 def author(request: web.Request) -> dict[str, str]:

@@ -87,6 +87,7 @@ class Status(Schema):
     the console's users: sqlite, dynamodb, file or s3. ivs: whether Amazon IVS is configured.
     speech: whether there is an engine for captions from speech.
     cloudfront: whether this node signs addresses for CloudFront. certificate: null without TLS.
+    binHours: the time in which deleted channels can be restored.
     """
 
     version: str
@@ -114,6 +115,7 @@ class Status(Schema):
     speech: bool
     cloudfront: bool
     signIn: OfferedSignIn
+    binHours: int
 
 
 class FreeCapacity(Schema):

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.api import recordings, schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
-from gateway.api.channels import MEDIA_DELETION, MEDIA_DELETION_TIMEOUT
+from gateway.api.channels import FINAL_QUERY, MEDIA_DELETION, MEDIA_DELETION_TIMEOUT
 from gateway.api.context import CONTEXT, Context
 from gateway.api.jobs import vod_query
 from gateway.api.presenter import Presenter
@@ -44,7 +44,7 @@ PAGE_QUERY: Final = (
 RECORDING_QUERY: Final = (
     *CHANNEL_QUERY,
     ("key", "the key of one recording (default: all media of the channel, which do not go into the bin)"),
-    *recordings.FINAL_QUERY,
+    FINAL_QUERY,
 )
 
 

@@ -1,6 +1,7 @@
 """Lists the recordings and pictures of a channel with their addresses, and deletes one. Lists and empties the bin."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ from aiohttp import web
 
 from gateway.api import schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
-from gateway.api.channels import stored_channel
+from gateway.api.channels import FINAL_QUERY, author, is_final, stored_channel
 from gateway.api.context import CONTEXT
 from gateway.api.forwarding import session_elsewhere
 from gateway.api.jobs import VOD_SERVICE
@@ -18,10 +19,11 @@ from gateway.api.presenter import Presenter
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
 from gateway.channels.channel import Channel
+from gateway.channels.deleted_channel import DeletedChannel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingIndex, StoredRecording
 from gateway.ports import media_keys
-from gateway.ports.errors import NoSuchObject
+from gateway.ports.errors import NoSuchChannel, NoSuchObject
 from gateway.ports.media_keys import MediaKind
 from gateway.vod.bin import FILM, Bin, BinEntry
 
@@ -35,7 +37,6 @@ PAGE_QUERY: Final = (
     ("limit", LIMIT_HELP),
     ("before", "the key of a recording, or a time in ISO form: only older ones"),
 )
-FINAL_QUERY: Final = (("final", "true: it does not go into the bin (default false)"),)
 
 
 @operation(list[schemas.Recording], query=PAGE_QUERY)
@@ -76,7 +77,7 @@ def present(recording: StoredRecording, url: Callable[[str], str | None]) -> dic
     return to_answer(schemas.Recording, recording, start=start, url=address, poster=poster)
 
 
-@operation(schemas.DeletedRecording, statuses=(409,), query=FINAL_QUERY)
+@operation(schemas.DeletedRecording, statuses=(409,), query=(FINAL_QUERY,))
 async def delete(request: web.Request) -> web.Response:
     """Delete a recording; an on-demand session with its segments.
 
@@ -93,14 +94,12 @@ async def delete(request: web.Request) -> web.Response:
 
 async def delete_stored(request: web.Request, id: str, key: str) -> None:
     """Deletes a recording of a channel; the query says whether it goes into the bin. Raises BadRequest, Missing."""
-    context, bin, final = request.app[CONTEXT], request.app[BIN], request.query.get("final", "false")
-    if final not in ("true", "false"):
-        raise BadRequest("expected true or false", field="final")
+    context, bin, final = request.app[CONTEXT], request.app[BIN], is_final(request)
     try:
         files = await RecordingIndex(context.objects).files_of(key)
     except NoSuchObject:
         raise Missing("no such recording") from None
-    delete_files = bin.discard if final == "true" else bin.put
+    delete_files = bin.discard if final else bin.put
     await delete_files(BinEntry(_kind_of(key), key, context.clock()), files)
     log.info("recording deleted", channel=id, object=key)
 
@@ -137,15 +136,22 @@ def limit_of(text: str) -> int:
 
 @operation(list[schemas.BinItem], statuses=(503,))
 async def bin_entries(request: web.Request) -> web.Response:
-    """List the deleted recordings and films that can be restored, the newest deletion first."""
-    bin = request.app[BIN]
-    return answer([_present_entry(entry, bin.hours) for entry in await bin.entries()])
+    """List the deleted channels, recordings and films that can be restored, the newest deletion first."""
+    bin, changes = request.app[BIN], request.app[CONTEXT].changes
+    items = [_present_channel(deleted, bin.hours) for deleted in await changes.bin()]
+    items += [_present_entry(entry, bin.hours) for entry in await bin.entries()]
+    return answer(sorted(items, key=lambda item: str(item["deleted"]), reverse=True))
 
 
 @operation(schemas.Restored, statuses=(409, 503))
 async def restore(request: web.Request) -> web.Response:
-    """Restore a deleted recording or film."""
+    """Restore a deleted channel, recording or film.
+
+    A channel has its key and all settings again. If another channel has its slug by now, it has none; `text` says so.
+    """
     bin, entry = request.app[BIN], await _entry(request)
+    if isinstance(entry, DeletedChannel):
+        return await _restore_channel(request, entry)
     if entry.kind == FILM:
         await request.app[VOD_SERVICE].films.restore(entry)
     else:
@@ -155,8 +161,11 @@ async def restore(request: web.Request) -> web.Response:
 
 @operation(schemas.Restored, statuses=(503,))
 async def delete_for_good(request: web.Request) -> web.Response:
-    """Delete a recording or film in the bin for good."""
+    """Delete a channel, recording or film in the bin for good."""
     entry = await _entry(request)
+    if isinstance(entry, DeletedChannel):
+        await request.app[CONTEXT].changes.delete_for_good(entry)
+        return answer({"id": entry.id, "key": entry.id})
     await request.app[BIN].delete(entry)
     return answer({"id": entry.id, "key": entry.key})
 
@@ -164,11 +173,37 @@ async def delete_for_good(request: web.Request) -> web.Response:
 @operation(list[schemas.Restored], statuses=(503,))
 async def empty_bin(request: web.Request) -> web.Response:
     """Delete everything in the bin for good."""
-    bin, deleted = request.app[BIN], []
+    bin, changes, deleted = request.app[BIN], request.app[CONTEXT].changes, []
+    for channel in await changes.bin():
+        await changes.delete_for_good(channel)
+        deleted.append({"id": channel.id, "key": channel.id})
     for entry in await bin.entries():
         await bin.delete(entry)
         deleted.append({"id": entry.id, "key": entry.key})
     return answer(deleted)
+
+
+async def _restore_channel(request: web.Request, deleted: DeletedChannel) -> web.Response:
+    """Restores a channel. Raises ChannelExists."""
+    restored = await request.app[CONTEXT].changes.restore(deleted.id, author(request))
+    slug = deleted.restorable.slug if deleted.restorable is not None else ""
+    lost = slug and not restored.slug
+    text = {"text": f"another channel has the address /{slug}/ now, so this one has none"} if lost else {}
+    return answer({"id": deleted.id, "key": deleted.id, **text})
+
+
+def _present_channel(deleted: DeletedChannel, hours: int) -> dict[str, Any]:
+    return {
+        "id": deleted.id,
+        "kind": "channel",
+        "key": deleted.id,
+        "title": deleted.channel.name,
+        "channel": deleted.id,
+        "start": None,
+        "deleted": rfc3339(deleted.deleted_at),
+        "size": 0,
+        "until": rfc3339(deleted.deleted_at + hours * 3600),
+    }
 
 
 def _present_entry(entry: BinEntry, hours: int) -> dict[str, Any]:
@@ -184,9 +219,12 @@ def _present_entry(entry: BinEntry, hours: int) -> dict[str, Any]:
     )
 
 
-async def _entry(request: web.Request) -> BinEntry:
-    """Returns the entry of the request. Raises Missing."""
+async def _entry(request: web.Request) -> BinEntry | DeletedChannel:
+    """Returns the entry of the request: the id of a channel, or that of another deletion. Raises Missing."""
+    id = request.match_info["id"]
+    with suppress(NoSuchObject):
+        return await request.app[BIN].get(id)
     try:
-        return await request.app[BIN].get(request.match_info["id"])
-    except NoSuchObject:
+        return await request.app[CONTEXT].changes.in_bin(id)
+    except NoSuchChannel:
         raise Missing("it is not in the bin: it was restored, or deleted for good") from None

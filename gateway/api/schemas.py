@@ -369,14 +369,14 @@ class DeletedRecording(Schema):
 
 
 class BinItem(Schema):
-    """A deleted recording or film that can be restored.
+    """A deleted channel, recording or film that can be restored.
 
-    kind: of the recording, or "film". title: of the film. channel: the recording's channel.
+    kind: of the recording, "film" or "channel". title: of the film or channel. channel: the recording's channel.
     until: when it is deleted for good. size: bytes.
     """
 
     id: str
-    kind: Literal["video", "ondemand", "clip", "motion", "image", "film"]
+    kind: Literal["video", "ondemand", "clip", "motion", "image", "film", "channel"]
     key: str
     title: str | None
     channel: str | None
@@ -386,11 +386,12 @@ class BinItem(Schema):
     size: int
 
 
-class Restored(Schema):
-    """A restored recording or film."""
+class Restored(SparseSchema):
+    """A restored or deleted channel, recording or film. text: what of a channel could not be restored."""
 
     id: str
     key: str
+    text: str = ""
 
 
 class NewUpload(Body):

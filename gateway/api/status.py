@@ -96,6 +96,7 @@ async def show(request: web.Request) -> web.Response:
             "speech": request.app[SPEECH],
             "cloudfront": SIGNER in request.app,
             "signIn": _sign_in(context.authenticators.provider),
+            "binHours": context.changes.bin_hours,
         }
     )
 

@@ -7,13 +7,14 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from gateway.channels.channel import Channel
-from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted
+from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted, settings_changed
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.inputs import FIELD as INPUTS
 from gateway.channels.inputs import InputSpec, stored_inputs
 from gateway.channels.slate_pictures import check_pictures
+from gateway.channels.slugs import SLUG
 from gateway.channels.stores import ChannelStore, find_channel
-from gateway.ports.errors import NoSuchChannel, StoreUnavailable, UnreadableRow
+from gateway.ports.errors import NoSuchChannel, SlugTaken, StoreUnavailable, UnreadableRow
 from gateway.ports.events import Event
 from gateway.ports.media_keys import is_poster
 from gateway.ports.stores import ObjectStore
@@ -45,12 +46,14 @@ class ChannelChanges:
 
     objects: has the posters, and the pictures of slates. Methods raise the errors of `store`.
     author: who asks for the change, for the event: `by` and, over the network, `peer`.
+    bin_hours: that a deleted channel can be restored; 0: not at all.
     """
 
     store: ChannelStore
     objects: ObjectStore
     effects: ChangeEffects
     clock: Callable[[], float] = time.time
+    bin_hours: int = 0
 
     async def create(
         self, item: Mapping[str, Any], author: Mapping[str, str], *, known: Sequence[InputSpec] = ()
@@ -82,18 +85,70 @@ class ChannelChanges:
                 await self.objects.delete(poster)
         return channel
 
-    async def delete(self, id: str, author: Mapping[str, str], *, media: bool) -> DeletedChannel:
-        """Deletes a channel with its posters, also if its row cannot be read.
+    async def delete(self, id: str, author: Mapping[str, str], *, media: bool, final: bool = False) -> DeletedChannel:
+        """Deletes a channel, also if its row cannot be read. It goes into the bin, or is deleted with its posters.
 
-        media: whether its media are to be deleted, which the caller begins.
+        media: whether its media are to be deleted, which the caller begins. final: it does not go into the bin.
         """
         now = self.clock()
-        deleted = await self.store.delete(id, now, media=media)
+        deleted = await self.store.delete(id, now, media=media, restorable=self.bin_hours > 0 and not final)
         await self.follow(id, None, channel_deleted(id, now, author, "delete" if media else "keep"))
+        if deleted.restorable is None:
+            await self._delete_posters(id)
+        return deleted
+
+    async def _delete_posters(self, id: str) -> None:
         with suppress(StoreUnavailable):  # then they stay, like kept media
             stored = self.objects.list(f"{id}/poster/")  # because a row that cannot be read does not name its poster
             await self.objects.delete_many([one.key async for one in stored if is_poster(one.key)])
+
+    async def bin(self) -> list[DeletedChannel]:
+        """Returns the deleted channels that can be restored."""
+        return [deleted for deleted in await self.store.list_deleted() if deleted.restorable is not None]
+
+    async def in_bin(self, id: str) -> DeletedChannel:
+        """Returns a deleted channel that can be restored. Raises NoSuchChannel."""
+        deleted = await self.store.get_deleted(id)
+        if deleted.restorable is None:
+            raise NoSuchChannel(id)
         return deleted
+
+    async def restore(self, id: str, author: Mapping[str, str]) -> Channel:
+        """Stores a channel of the bin again, with its key. If its slug is in use by now, the channel has none.
+
+        Raises NoSuchChannel; ChannelExists if there is a channel with its id again.
+        """
+        deleted = await self.in_bin(id)
+        assert deleted.restorable is not None, "it is in the bin"
+        item = deleted.restorable.item
+        try:
+            channel = await self.store.add(item)
+        except SlugTaken:
+            channel = await self.store.add({name: value for name, value in item.items() if name != SLUG})
+        # The channel protects its media now. Those that were to be deleted with it are deleted all the same.
+        if deleted.deletes_media:
+            await self.store.put_deleted(deleted.without_bin())
+        else:
+            await self.store.remove_deleted(id)
+        lost = [SLUG] if channel.slug != deleted.restorable.slug else []
+        event = settings_changed(
+            "channel", "restored", self.clock(), author, name=channel.name, fields=lost, channel=id
+        )
+        await self.follow(id, channel, event)
+        return channel
+
+    async def delete_for_good(self, deleted: DeletedChannel) -> None:
+        """Deletes a channel of the bin with its posters. The record stays, which protects its media."""
+        await self.store.put_deleted(deleted.without_bin())
+        if await find_channel(self.store, deleted.id) is None:  # else the posters are those of a new channel
+            await self._delete_posters(deleted.id)
+
+    async def delete_old(self) -> None:
+        """Deletes the channels for good that are in the bin for longer than `bin_hours`."""
+        oldest = self.clock() - self.bin_hours * 3600
+        for deleted in await self.bin():
+            if deleted.deleted_at < oldest:
+                await self.delete_for_good(deleted)
 
     async def delete_media(self, deleted: DeletedChannel) -> None:
         """Stores the record of a deleted channel whose media are to be deleted too."""

@@ -54,11 +54,11 @@ class ChannelStore(StoredChannels, Protocol):
         want one slug at the same time, one gets it.
         """
 
-    async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
+    async def delete(self, id: str, now: float, *, media: bool = False, restorable: bool = False) -> DeletedChannel:
         """Removes the channel and stores the DeletedChannel that protects its media, in one step.
 
         A channel whose row cannot be read is removed, too. now: seconds since 1970. media: whether to delete its media
-        too. Raises NoSuchChannel.
+        too. restorable: whether it goes into the bin. Raises NoSuchChannel.
         """
 
     async def put_deleted(self, deleted: DeletedChannel) -> None:

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 AUTHOR: Final = {"by": "command line"}  # of the events
 
 
-def channel_changes(stores: Stores) -> ChannelChanges:
-    """Returns what changes channels in these stores. If the events log is not available, the user gets a warning."""
+def channel_changes(stores: Stores, bin_hours: int = 0) -> ChannelChanges:
+    """Returns what changes channels in these stores. If the events log is not available, the user gets a warning.
+
+    bin_hours: that a deleted channel can be restored.
+    """
     from gateway.channels.channel_changes import ChangeEffects, ChannelChanges
     from gateway.diagnosis.event_log import EventIds, stored_event
     from gateway.ports.errors import StoreUnavailable
@@ -26,4 +29,4 @@ def channel_changes(stores: Stores) -> ChannelChanges:
         except StoreUnavailable as error:
             typer.echo(f"warning: the change is stored, but is not in the events log: {error}", err=True)
 
-    return ChannelChanges(stores.channels, stores.objects, ChangeEffects(record))
+    return ChannelChanges(stores.channels, stores.objects, ChangeEffects(record), bin_hours=bin_hours)

@@ -156,9 +156,10 @@ async def delete(
             help="Recordings and videos on demand: keep them, with the protection of the channel, or delete them.",
         ),
     ] = "keep",
+    final: Annotated[bool, typer.Option("--final", help="It does not go into the bin.")] = False,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Delete a channel, and revoke its key.
+    """Delete a channel, and revoke its key. It can be restored for some hours, without media that were deleted.
 
     Its live stream ends within 5 s. A running gateway deletes recordings that are finished later.
     """
@@ -171,7 +172,8 @@ async def delete(
     deletion = media_deletion(context.settings, context.stores) if media == "delete" else None
     if deletion is not None:
         await deletion.check()
-    deleted = await channel_changes(context.stores).delete(id, AUTHOR, media=deletion is not None)
+    changes = channel_changes(context.stores, context.settings.recording.bin_hours)
+    deleted = await changes.delete(id, AUTHOR, media=deletion is not None, final=final)
     files = await deletion.delete_once(deleted) if deletion is not None else 0
     if as_json:
         typer.echo(json.dumps({"id": id, "deleted": True, "media": media, "files": files}))

@@ -32,6 +32,32 @@ def recorded_show(gateway: Gateway, id: str, files: int, ago: float) -> None:
         os.utime(path, (start, start))
 
 
+async def test_a_deleted_channel_comes_back_by_undo_and_from_the_bin(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="Missed", slug="missed", inputs=[{"name": "spare", "kind": "backup"}])
+    before = gateway.api("GET", f"/videostream/{channel.id}").json()
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        for undo in (True, False):
+            await page.get_by_role("button", name="Delete").click()
+            question = page.get_by_role("alertdialog", name="Delete “Missed”?")
+            await question.get_by_role("button", name="Delete channel").click()
+            await page.get_by_text("Deleted: Missed").wait_for()
+            if undo:
+                await page.get_by_role("button", name="Undo").click()
+            else:
+                await page.evaluate("location.hash = '#/recordings/bin'")
+                row = page.get_by_role("row", name=re.compile("Missed.*Channel"))
+                await expect(row).to_be_visible()
+                assert before["key"] not in await page.content()
+                assert not await axe(page)
+                await row.get_by_role("button", name="Restore").click()
+                await expect(row).to_have_count(0)
+                await page.evaluate("location.hash = '#/channels'")
+            await page.get_by_role("link", name="Missed").click()
+            assert gateway.api("GET", f"/videostream/{channel.id}").json() == before
+        assert not watched.complaints
+
+
 async def test_the_files_of_a_show_are_one_card_and_come_back_after_a_deletion(
     browser: Browser, gateway: Gateway
 ) -> None:

@@ -493,9 +493,9 @@ async def test_a_push_can_be_kicked_and_its_channel_deleted_without_console_erro
             assert stored(gateway, channel)["id"] == channel.id
             await expect(page.get_by_role("button", name="Delete")).to_be_focused()
             await page.get_by_role("button", name="Delete").click()
-            # Nothing brings a channel back: a misclick and Enter do not delete it.
+            # A deletion ends the push: a misclick and Enter do not delete it.
             await expect(question).to_contain_text("the push ends and all viewers are disconnected at once")
-            await expect(question).to_contain_text("the keys of its simulcast targets are gone for good")
+            await expect(question).to_contain_text("It can be restored from the bin for 24 hours")
             await page.keyboard.press("Enter")
             await expect(question).to_have_count(0)
             assert stored(gateway, channel)["id"] == channel.id

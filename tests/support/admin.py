@@ -262,7 +262,7 @@ async def admin(
             address_defaults=address_defaults or AddressDefaults(lambda: PORTS),
             limits=limits or RequestLimits(body=256_000, item=64_000, request=10),
             metrics=metrics,
-            changes=ChannelChanges(store or sqlite, objects, effects),
+            changes=ChannelChanges(store or sqlite, objects, effects, bin_hours=24),
             objects=objects,
             provide=provide,
             cluster=cluster,

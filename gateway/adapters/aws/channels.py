@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoStore
-from gateway.channels.channel import ID, Channel
+from gateway.channels.channel import ID, KEY, Channel
 from gateway.channels.channel_list import ChannelPage, ChannelQuery, page_of
 from gateway.channels.deleted_channel import RECORD_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
@@ -79,12 +79,12 @@ class DynamoChannels(DynamoStore):
             raise NoSuchChannel(id) from None
         return _channel(answer["Attributes"])
 
-    async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
-        # If the fields that protect the media change before the write, the item is read again.
+    async def delete(self, id: str, now: float, *, media: bool = False, restorable: bool = False) -> DeletedChannel:
+        # If the key, or a field that protects the media, changes before the write, the item is read again.
         for _ in range(_MAX_TRIES):
             stored = await self._item(id)
             channel = read_rows_by_key("channel", _channel, [(id, stored)])[id]
-            deleted = DeletedChannel.of(id, channel, now, media=media)
+            deleted = DeletedChannel.of(id, channel, now, media=media, restorable=restorable)
             claims = await self._change_claims(id, "", channel.slug if channel is not None else "")
             if await self._replace(id, stored, deleted, claims):
                 return deleted
@@ -140,8 +140,9 @@ class DynamoChannels(DynamoStore):
 
         Returns False if the channel was changed since it was read.
         """
-        kept = {f":{name}": stored[name] for name in RECORD_FIELDS if name in stored}
-        terms = [f"#{name} = :{name}" if name in stored else f"attribute_not_exists(#{name})" for name in RECORD_FIELDS]
+        names = (*RECORD_FIELDS, KEY)
+        kept = {f":{name}": stored[name] for name in names if name in stored}
+        terms = [f"#{name} = :{name}" if name in stored else f"attribute_not_exists(#{name})" for name in names]
         removal = self._table.request(Key=_key(id), ConditionExpression=" AND ".join(("attribute_exists(id)", *terms)))
         if kept:
             removal["ExpressionAttributeValues"] = kept

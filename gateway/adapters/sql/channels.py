@@ -117,13 +117,13 @@ class ChannelRows(SqlStore):
                 return _channel((id, new))
             await self._check_slug(id, slug)
 
-    async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
+    async def delete(self, id: str, now: float, *, media: bool = False, restorable: bool = False) -> DeletedChannel:
         # One statement replaces the row with the deleted record, if the row is unchanged. One that cannot be read is
         # not compared: it may be no text.
         while True:
             old = await self._item(id)
             channel = read_rows_by_key("channel", _channel, [(id, (id, old))])[id]
-            deleted = DeletedChannel.of(id, channel, now, media=media)
+            deleted = DeletedChannel.of(id, channel, now, media=media, restorable=restorable)
             if await self._rename(id, "" if channel is None else old, _DELETED + id, to_json(deleted.item)):
                 return deleted
 

@@ -1,5 +1,8 @@
 """Creates what changes channels, and what brings changes in the store to live streams."""
 
+from functools import partial
+from typing import Final
+
 import structlog
 
 from gateway.app.node_parts import NodeParts
@@ -8,10 +11,13 @@ from gateway.app.parts.live import Live
 from gateway.app.viewer_parts import ViewerParts
 from gateway.channels.channel_changes import ChangeEffects, ChannelChanges
 from gateway.live.channel_watch import ChannelWatch
+from gateway.outputs.storage.periodic_deletion import run_periodically
 from gateway.ports.cluster_queries import ClusterQueries
 from gateway.ports.events import Event
 
 log = structlog.get_logger(__name__)
+
+_BIN_SECONDS: Final = (120.0, 3600.0)  # until old deletions become final, and between two such rounds
 
 
 def build_changes(
@@ -27,6 +33,9 @@ def build_changes(
 
     watch = ChannelWatch(live.hub, stores.channels, backends.event_log.since, stores.changes)
     effects = ChangeEffects(record, forget=viewers.channels.forget, apply=watch.apply, tell_nodes=cluster.changed)
-    changes = ChannelChanges(stores.channels, stores.objects, effects)
+    hours = parts.settings.recording.bin_hours
+    changes = ChannelChanges(stores.channels, stores.objects, effects, bin_hours=hours)
     parts.tasks.keep(lambda: watch.run(changes), "stored channels")
+    emptied = partial(run_periodically, changes.delete_old, "the bin of channels could not be emptied", *_BIN_SECONDS)
+    parts.tasks.keep(emptied, "bin of channels")
     return changes

@@ -91,7 +91,7 @@ class MediaDeletion:
         """
         now, kept_media = self.clock(), []
         for deleted in await self.channels.list_deleted():
-            old = deleted.deleted_at < now - _RECORD_SECONDS
+            old = deleted.deleted_at < now - _RECORD_SECONDS and deleted.restorable is None
             if not deleted.deletes_media:
                 if old:
                     kept_media.append(deleted.id)

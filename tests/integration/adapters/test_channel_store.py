@@ -200,6 +200,25 @@ async def test_an_id_that_was_never_stored_has_no_deleted_channel(stores, id):
         await stores.channels.get_deleted(id)
 
 
+async def test_a_deleted_channel_in_the_bin_is_kept_whole(stores):
+    inputs = [{"name": "main", "kind": "push"}, {"name": "film", "kind": "playlist", "items": ["a.mp4"], "loop": True}]
+    item = PROTECTED | {"slug": "stage", "inputs": inputs, "hls_time": 2.5, "relayURL": ["rtmp://a.example/app/key"]}
+    await stores.channels.add(item)
+    deleted = await stores.channels.delete(ID, NOW, restorable=True)
+    with pytest.raises(NoSuchChannel):
+        await stores.channels.get(ID)
+    for record in (deleted, await stores.channels.get_deleted(ID), *await stores.channels.list_deleted()):
+        assert record.restorable is not None and record.restorable.item == item
+        assert record.channel.key == "" and "bin" not in record.channel.item
+    await stores.channels.add(ITEM | {"id": "another", "slug": "stage"})  # the slug is free meanwhile
+    with pytest.raises(SlugTaken):
+        await stores.channels.add(item)
+    await stores.channels.update("another", {"slug": ""})
+    assert (await stores.channels.add(deleted.restorable.item)).item == item
+    await stores.channels.put_deleted(deleted.without_bin())
+    assert (await stores.channels.get_deleted(ID)).restorable is None
+
+
 async def test_an_existing_channel_is_not_among_the_deleted_channels(stores):
     await stores.channels.add(ITEM)
     with pytest.raises(NoSuchChannel):

@@ -30,7 +30,7 @@ async def fill(stores: Stores) -> None:
     for n in range(30):
         slug = {"slug": f"place-{n}"} if n % 3 == 0 else {}
         await stores.channels.add({"id": f"c{n}", "videoname": f"Éva 中 {n}", "isFlv": "true", "hls_time": 2, **slug})
-    await stores.channels.delete("c4", 1_700_000_000.5, media=True)
+    await stores.channels.delete("c4", 1_700_000_000.5, media=True, restorable=True)
     await stores.domains.set_domains(PublicDomains("push.example.com", ""))
     for n in range(7):
         await stores.console.put("user", f"u{n}", {"hash": "x", "n": n})

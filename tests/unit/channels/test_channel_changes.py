@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -195,3 +196,68 @@ async def test_the_record_of_a_deletion_is_not_replaced(followed: Followed) -> N
     deleted = await followed.store.delete("c1", 1.0, media=True)
     await followed.changes.protect_media(Channel(ITEM))
     assert await followed.store.get_deleted("c1") == deleted
+
+
+async def test_a_channel_from_the_bin_has_its_key_settings_and_poster_again(followed: Followed) -> None:
+    item = {**ITEM, "key": "1-a", "slug": "stage", "inputs": [{"name": "spare", "kind": "backup"}]}
+    changes = replace(followed.changes, bin_hours=24)
+    await followed.store.add(item)
+    await changes.delete("c1", AUTHOR, media=False)
+    assert followed.objects.deleted == [] and [one.id for one in await changes.bin()] == ["c1"]
+    followed.steps.clear()
+    assert (await changes.restore("c1", AUTHOR)).item == item == (await followed.store.get("c1")).item
+    assert followed.steps == [
+        ("caches", "c1"), ("streams", "c1", "stage"), ("nodes", "c1"), ("event", "settings.changed"),
+    ]  # fmt: skip
+    assert (followed.events[-1].channel, followed.events[-1].data["change"]) == ("c1", "restored")
+    assert await changes.bin() == [] == list(await followed.store.list_deleted())
+    with pytest.raises(NoSuchChannel):
+        await changes.restore("c1", AUTHOR)
+
+
+async def test_a_restored_channel_has_no_slug_that_another_channel_has_now(followed: Followed) -> None:
+    changes = replace(followed.changes, bin_hours=24)
+    await followed.store.add({**ITEM, "slug": "stage"})
+    await changes.delete("c1", AUTHOR, media=True)
+    await followed.store.add({"id": "c2", "slug": "stage"})
+    restored = await changes.restore("c1", AUTHOR)
+    assert (restored.slug, restored.name, followed.events[-1].data["fields"]) == ("", "stage", ["slug"])
+    assert (await followed.store.get_deleted("c1")).deletes_media  # those of before are deleted all the same
+
+
+async def test_a_channel_is_not_restored_over_a_new_one_with_its_id(followed: Followed) -> None:
+    changes = replace(followed.changes, bin_hours=24)
+    await followed.store.add(ITEM)
+    await changes.delete("c1", AUTHOR, media=False)
+    await followed.store.add({"id": "c1", "videoname": "new"})
+    with pytest.raises(ChannelExists):
+        await changes.restore("c1", AUTHOR)
+    assert (await followed.store.get("c1")).name == "new"
+    await changes.delete_for_good(await changes.in_bin("c1"))
+    assert followed.objects.deleted == []  # the posters are those of the new channel
+
+
+@pytest.mark.parametrize(("hours", "final"), [(0, False), (24, True)])
+async def test_a_final_deletion_passes_the_bin_by(followed: Followed, hours: int, final: bool) -> None:
+    changes = replace(followed.changes, bin_hours=hours)
+    await followed.store.add(ITEM)
+    await changes.delete("c1", AUTHOR, media=False, final=final)
+    assert await changes.bin() == [] and followed.objects.deleted == [ITEM["poster"]]
+
+
+async def test_the_bin_is_emptied_after_its_hours_and_the_media_stay_protected(followed: Followed) -> None:
+    changes = replace(followed.changes, bin_hours=24)
+    await followed.store.add({**ITEM, "playAuth": "sign", "key": "1-secret"})
+    await changes.delete("c1", AUTHOR, media=False)
+    await replace(changes, clock=lambda: changes.clock() + 24 * 3600 - 1).delete_old()
+    assert len(await changes.bin()) == 1
+    await replace(changes, clock=lambda: changes.clock() + 24 * 3600 + 1).delete_old()
+    record = await followed.store.get_deleted("c1")
+    assert await changes.bin() == [] and followed.objects.deleted == [ITEM["poster"]]
+    assert record.channel.play_auth == "sign" and "secret" not in str(record.item)
+
+
+async def test_a_channel_that_is_too_large_for_the_bin_is_deleted_all_the_same(followed: Followed) -> None:
+    changes = replace(followed.changes, bin_hours=24)
+    await followed.store.add({**ITEM, "notes": "x" * 300_000})
+    assert (await changes.delete("c1", AUTHOR, media=False)).restorable is None

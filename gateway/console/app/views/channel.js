@@ -32,6 +32,7 @@ import { Simulcast } from "./channel/simulcast.js";
 import { Traffic } from "./channel/traffic.js";
 import { WebRtcViewers } from "./channel/webrtc.js";
 import { refreshChannels } from "./parts/channels.js";
+import { toastDeleted } from "./parts/undo.js";
 
 export { default as words } from "../words/channel.js";
 
@@ -67,6 +68,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
   const channel = /** @type {Channel | null} */ (stored.value.data) ?? kept;
   const session = /** @type {Session | null} */ (current.value.data);
   const inputs = useInputs(gone ? null : channel);
+  const hours = Number(usePoll(administers.value ? "/status" : null, 60_000).value.data?.binHours ?? 0); // in the bin
   const error = [stored.value.error, current.value.error].find(isMissing) ?? stored.value.error;
   if (!channel || (isMissing(error) && !gone)) {
     if (!error) return html`<${Skeleton} lines=${8} />`;
@@ -96,7 +98,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
   const remove = async () => {
     let media = "keep";
     const done = await ask({
-      title: t("delete.title", { name }), text: html`${live && html`${t("delete.live")} `}${t("delete.text")}`, confirm: t("delete.confirm"), danger: true,
+      title: t("delete.title", { name }), text: html`${live && html`${t("delete.live")} `}${hours > 0 ? t("delete.text.bin", { n: hours }) : t("delete.text")}`, confirm: t("delete.confirm"), danger: true,
       more: html`<${MediaChoice} onChange=${(/** @type {string} */ to) => { media = to; }} />`,
       run: async () => {
         // Running requests would be answered "no such channel".
@@ -114,7 +116,8 @@ export default function ChannelPage({ parts: [id = ""] }) {
       },
     });
     if (!done) return;
-    toast(t("delete.done", { name }), "ok");
+    if (hours > 0) toastDeleted(t("delete.done", { name }), [id], refreshChannels);
+    else toast(t("delete.done", { name }), "ok");
     refreshChannels();
     go("/channels");
   };

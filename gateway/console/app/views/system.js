@@ -42,6 +42,7 @@ export { default as words } from "../words/system.js";
  * @property {string} logLevel
  * @property {Record<string, string>} stores
  * @property {{name: string | null, missing: string[]}} signIn  through a provider
+ * @property {number} binHours
  */
 
 const EVERY = 3000;   // ms

@@ -226,6 +226,13 @@ async def test_a_deleted_channel_without_media_is_forgotten_after_a_week(
         await store.get_deleted("c2")
 
 
+async def test_a_channel_in_the_bin_is_not_forgotten_after_a_week(folder: Folder, store: SqliteChannels) -> None:
+    await store.add({"id": "c2"})
+    await store.delete("c2", NOW, restorable=True)
+    await deletion(folder, store, NOW + 8 * DAY).run_round()
+    assert (await store.get_deleted("c2")).restorable is not None
+
+
 async def test_late_files_are_deleted_before_the_channel_is_forgotten(folder: Folder, store: SqliteChannels) -> None:
     await store.delete("c1", NOW, media=True)
     late = deletion(folder, store, NOW + 8 * DAY)

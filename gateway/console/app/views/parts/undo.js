@@ -10,13 +10,16 @@ import { attempt } from "./trouble.js";
 
 export const BIN = "/bin";
 
-/** @param {BinItem} item */
-export const restore = (item) => api.post(`${BIN}/${item.id}/restore`, {});
+/** Restores one, and says what of a channel could not be restored. @param {BinItem} item */
+export async function restore(item) {
+  const { text } = await api.post(`${BIN}/${encodeURIComponent(item.id)}/restore`, {});
+  if (text) toast(text, "warn");
+}
 
 /**
  * Says that something was deleted, with a button to undo it.
  * @param {string} text
- * @param {readonly string[]} keys  of the recordings or films
+ * @param {readonly string[]} keys  of the recordings or films, or the id of a channel
  * @param {() => void} onRestored
  */
 export function toastDeleted(text, keys, onRestored) {

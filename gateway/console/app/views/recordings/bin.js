@@ -1,12 +1,13 @@
-/** The bin: deleted recordings and videos, which can be restored. */
+/** The bin: deleted channels, recordings and videos, which can be restored. */
 
 import { api } from "../../../players/api.js";
 import { ask } from "../../dialog.js";
-import { bytes, moment, relative } from "../../format.js";
+import { bytes, moment, NOTHING, relative } from "../../format.js";
 import { t } from "../../i18n.js";
 import { refresh, usePoll } from "../../poll.js";
 import { administers } from "../../session.js";
 import { Button, Empty, html, PageHead, Table } from "../../ui.js";
+import { refreshChannels } from "../parts/channels.js";
 import { attempt, Trouble } from "../parts/trouble.js";
 import { BIN, restore } from "../parts/undo.js";
 
@@ -27,7 +28,9 @@ export function Bin({ names }) {
     if (done) refresh(BIN);
   };
   const act = async (/** @type {() => Promise<unknown>} */ run, /** @type {string} */ text) => {
-    if (await attempt(run, text)) refresh(BIN);
+    if (!await attempt(run, text)) return;
+    refresh(BIN);
+    refreshChannels();
   };
   /** @type {import("../../kit/table.js").Column<BinItem>[]} */
   const columns = [
@@ -36,7 +39,8 @@ export function Bin({ names }) {
       cell: (item) => html`<span class="job-source"><b dir="auto">${nameOf(item)}</b>
         <span class="soft">${t(`recordings.kind.${item.kind}`)}${item.start ? ` · ${moment(item.start, { seconds: true })}` : ""}</span></span>`,
     },
-    { key: "size", label: t("recordings.size"), number: true, sort: (item) => item.size, cell: (item) => bytes(item.size) },
+    { key: "size", label: t("recordings.size"), number: true, sort: (item) => item.size,
+      cell: (item) => (item.kind === "channel" ? NOTHING : bytes(item.size)) },
     { key: "deleted", label: t("bin.deleted"), sort: (item) => item.deleted, cell: (item) => moment(item.deleted) },
     { key: "until", label: t("bin.until"), sort: (item) => item.until, cell: (item) => relative(item.until) },
     ...(!administers.value ? [] : [{
@@ -45,7 +49,7 @@ export function Bin({ names }) {
         <${Button} small icon="refresh" aria-label=${t("bin.restoreOf", { name: nameOf(item) })}
           onClick=${() => act(() => restore(item), t("bin.restored"))}>${t("bin.restore")}<//>
         <${Button} small kind="quiet" class="warns" icon="delete" aria-label=${t("bin.deleteOf", { name: nameOf(item) })}
-          onClick=${() => act(() => api.delete(`${BIN}/${item.id}`), t("bin.gone"))}>${t("bin.delete")}<//>`,
+          onClick=${() => act(() => api.delete(`${BIN}/${encodeURIComponent(item.id)}`), t("bin.gone"))}>${t("bin.delete")}<//>`,
     }]),
   ];
   return html`
