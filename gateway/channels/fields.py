@@ -40,6 +40,8 @@ _PASSPHRASE = re.compile(r"[\x20\x21\x24\x27-\x2a\x2c-\x7e]{10,79}", re.ASCII)
 _RGB = re.compile(r"#[0-9A-Fa-f]{6}", re.ASCII)
 _POSTER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}/poster/[0-9a-f]{16}\.jpg", re.ASCII)
 _WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
+# The host goes into the policy of a page.
+_CHAT = re.compile(r"https://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?(?:/[!-~]*)?", re.ASCII)
 _LADDER = re.compile(r"[a-z0-9_-]+", re.ASCII)
 # Language, or language=name, of each audio track: `en=English, fr=Français, de`.
 _AUDIO_TRACK = r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}(=[^,=\"\x00-\x1f\x7f-\x9f\ud800-\uf8ff]{1,64})?"
@@ -270,6 +272,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "slug": SLUG,
         "poster": TextField(256, "", _POSTER, "what PUT /videostream/{id}/poster has stored"),
         "color": COLOR,
+        "chat": TextField(2_048, "", _CHAT, "an https:// address of a page that may be framed"),
         **_flags("isPublic", "isRtmps"),
     },
     "playback": {

@@ -38,6 +38,10 @@ _PLAYABLE: Final = re.compile(r"https://[!-\[\]-~]{1,2040}")  # printable ASCII 
 _SHARED_FOLDERS: Final = ("broadcast", "film", "players", "vendor")
 _BROADCASTER: Final = "broadcast/broadcast.html"
 _PLAYER: Final = "player/player.html"
+# The module that pages of others load. Its own imports are relative to it.
+_ELEMENT: Final = Response(
+    200, b'export * from "./_player/millrace-player.js";\n', "text/javascript; charset=utf-8", cache="no-cache"
+)
 _NOT_PLAYABLE: Final = text(
     403, "this page plays only HLS addresses of allowed hosts, such as /player.html?url=https://….live-video.net/….m3u8"
 )
@@ -81,7 +85,7 @@ class _FileResponses:
 
 
 class Pages:
-    """Serves `/`, `/<id>/`, `/<id>/<name>.html`, `/broadcast.html`, `/player.html` and `/_player/<file>`.
+    """Serves `/`, `/<id>/`, `/<id>/<name>.html`, `/broadcast.html`, `/player.html`, `/player.js` and `/_player/<file>`.
 
     public_url: the setting `playback.public_url`; "": the host of the request.
     player_hosts: the hosts that `/player.html` may play from besides Amazon IVS.
@@ -125,7 +129,8 @@ class Pages:
         channel: its name and description are in the page, for link previews. None: unknown, or the viewer may not see
         it. Both cases get the same page.
         """
-        if channel is None or not channel.name:
+        chat = channel.text("chat") if channel is not None else ""
+        if channel is None or not (channel.name or chat):
             return await self._load(request, f"players/{_WATCH}")
         site = await self._site.get() if self._site is not None else Site()
         base = public_base(request, self._public_url)
@@ -139,16 +144,24 @@ class Pages:
             "og:url": base and f"{shown}{query}",
             "og:image": base and f"{shown}poster.jpg{query}",
         }
-        return await self._with_head(_WATCH, _TITLE, channel.name, tags)
+        return await self._with_head(_WATCH, _TITLE, channel.name or "Live stream", tags, chat)
 
-    async def _with_head(self, page: str, title: str, text: str, tags: Mapping[str, object]) -> Response:
-        """Returns a page with Open Graph tags. title: the element that gets `text`."""
+    async def _with_head(
+        self, page: str, title: str, text: str, tags: Mapping[str, object], chat: str = ""
+    ) -> Response:
+        """Returns a page with Open Graph tags. title: the element that gets `text`. chat: the address of its frame."""
         asset = await self._assets.load(f"players/{page}")
         if asset is None:
             return _NO_FILE
         head = f"<title>{escape(text)}</title>{open_graph(tags)}"
+        headers = PAGE_HEADERS
+        if chat:
+            head += f'\n  <meta name="millrace-chat" content="{escape(chat)}">'
+            parts = urlsplit(chat)
+            policy = f"{_POLICY}; frame-src {parts.scheme}://{parts.netloc}"
+            headers = {**PAGE_HEADERS, "Content-Security-Policy": policy}
         data = asset.data.decode().replace(title, head).encode()
-        return Response(200, data, asset.kind, cache="no-cache", headers=PAGE_HEADERS, compress=True)
+        return Response(200, data, asset.kind, cache="no-cache", headers=headers, compress=True)
 
     async def missing(self) -> Response:
         """Answers an address below a channel that has nothing: the watch page says whether there is such a channel."""
@@ -173,6 +186,10 @@ class Pages:
         if not _is_playable(request.query.get("url", ""), self._player_hosts):
             return _NOT_PLAYABLE
         return self._serve(request, _PLAYER)
+
+    def element(self, request: Request) -> Response:
+        """Answers `/player.js`, the module that defines `<millrace-player>`."""
+        return _ELEMENT
 
     def player_view(self, request: Request) -> Response:
         """Answers `/PlayerView?url=<HLS address>`, the old system's address of that player."""

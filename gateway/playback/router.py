@@ -185,6 +185,7 @@ class PlaybackRouter:
             "/": pages.home,
             "/broadcast.html": pages.broadcaster,
             "/player.html": pages.address_player,
+            "/player.js": pages.element,
             "/PlayerView": pages.player_view,
             "/healthcheck": health.alive,
             "/ready": health.ready,

@@ -6,6 +6,7 @@ import { Controls } from "../players/controls.js";
 import { h, icon } from "../players/dom.js";
 import { languageTag, speak, speaks } from "../players/language.js";
 import { showShape } from "../players/media.js";
+import { answerMessages } from "../players/messages.js";
 import { Share } from "../players/share.js";
 import { EMBEDDED, neighbour } from "../players/status.js";
 import { Volume } from "../players/volume.js";
@@ -63,6 +64,10 @@ class Page {
     });
     this.#build(share);
     this.#listen();
+    answerMessages({
+      video: this.#video, play: () => this.#play(),
+      state: () => ({ state: this.#stage.dataset.state ?? "", quality: "source", qualities: [] }),
+    });
     if (!shown) this.#fail("missing");
     else this.#open();
     if (shown?.preview) void loadPreviews(neighbour(shown.preview)).then((previews) => this.#showPreviews(previews));

@@ -32,6 +32,9 @@ export function rewindEngine(date) {
   return (video, url, now) => native ? openNative(video, url, now, date) : openRewound(video, url, date);
 }
 
+// Browsers start workers only from files of the page's own origin.
+const WORKER_FILE = new URL("hls.worker.js", import.meta.url);
+const WORKER = { workerPath: WORKER_FILE.href, enableWorker: WORKER_FILE.origin === globalThis.location?.origin };
 const MAX_HOLD = 2.5;      // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
 const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slow
 // The page shows the captions itself. Those of the pictures are in the text tracks of the gateway too.
@@ -138,7 +141,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
   const hls = new Hls({
     lowLatencyMode: lowLatency,
     // A file beside this one. A worker from a blob would need a weaker content security policy.
-    workerPath: new URL("hls.worker.js", import.meta.url).href,
+    ...WORKER,
     // Highest speed to catch up; 1: HLS with whole segments is not sped up.
     maxLiveSyncPlaybackRate: lowLatency ? 1.1 : 1,
     liveSyncMode: "edge",
@@ -276,7 +279,7 @@ function place({ fragments }, date) {
 function openRewound(video, url, date) {
   const { outcome, settle } = pending();
   const hls = new Hls({
-    workerPath: new URL("hls.worker.js", import.meta.url).href,
+    ...WORKER,
     maxLiveSyncPlaybackRate: 1,
     backBufferLength: 60,
     maxBufferLength: 30,

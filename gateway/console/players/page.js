@@ -3,6 +3,7 @@
 import { pressed } from "./keyboard.js";
 import { speak } from "./language.js";
 import { newest } from "./media.js";
+import { answerMessages } from "./messages.js";
 import { keep, recall } from "./memory.js";
 import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
 import { Report } from "./report.js";
@@ -117,6 +118,10 @@ class Page {
       else this.#switch();
     });
     setInterval(() => this.#refresh(), 500);
+    answerMessages({
+      video: view.video, play: () => view.play(), quality: (id) => this.#choose(id),
+      state: () => ({ state: view.state, quality: this.#wanted, qualities: this.#choices().map(({ id }) => id) }),
+    });
   }
 
   /** Shows what is known of the channel, without playing it. */
@@ -558,9 +563,11 @@ class Page {
     return { bitrate: level?.bitrate || this.#open.bitrate, height: level?.height || heightOf(shown) || this.view.video.videoHeight };
   }
 
+  #choices() { return choices(this.#known, this.#open, this.#engine?.qualities?.() ?? []); }
+
   /** Shows the available qualities. */
   #offer() {
-    const found = choices(this.#known, this.#open, this.#engine?.qualities?.() ?? []);
+    const found = this.#choices();
     const is = (/** @type {string} */ id) => found.some((choice) => choice.id === id);
     const chosen = is(this.#wanted) ? this.#wanted : is(AUTO) ? AUTO : this.#open.id;
     this.view.controls.qualities(found, chosen, this.#engine?.shown?.() ?? null, this.#date !== null);

@@ -60,9 +60,10 @@ const ANSWER_LIMIT = 8000; // ms until a gateway counts as away: every recovery 
  * Sends one status request to the gateway.
  * @param {Clock} clock
  * @param {AbortSignal} signal
+ * @param {string} [url]  of the status, if it is not that of the page's stream
  * @returns {Promise<Answer>}
  */
-export async function ask(clock, signal) {
+export async function ask(clock, signal, url = neighbour("status.json")) {
   const asked = performance.now();
   const over = new AbortController();
   const end = () => over.abort();
@@ -70,7 +71,7 @@ export async function ask(clock, signal) {
   signal.addEventListener("abort", end);
   if (signal.aborted) end();
   try {
-    const reply = await fetch(neighbour("status.json"), { cache: "no-store", signal: over.signal });
+    const reply = await fetch(url, { cache: "no-store", signal: over.signal });
     const answered = performance.now();
     if (reply.status === 401 || reply.status === 403) return { kind: "denied", detail: await reason(reply) };
     if (!reply.ok) return { kind: "away" };

@@ -2,6 +2,7 @@
 
 import { accent } from "./accent.js";
 import { bar, mark } from "./bar.js";
+import { chat } from "./chat.js";
 import { button, name as named } from "./controls.js";
 import { h } from "./dom.js";
 import { speak } from "./language.js";
@@ -70,7 +71,7 @@ export class WatchLayout {
     });
     const about = h("section", { class: "about" },
       h("div", { class: "line" }, this.#heading, this.#pill, this.#watching), this.#description);
-    return [bar(home), h("main", {}, stage, about), h("footer", {}, keys)];
+    return [bar(home), h("main", {}, stage, ...chat(), about), h("footer", {}, keys)];
   }
 
   /** @param {Status} status */

@@ -5,6 +5,7 @@ import { translator } from "./language.js";
 const EN = {
   "address.title": "Player",
   "address.waiting": "The stream is not available now. Trying again …",
+  "chat.title": "Chat",
   "page.title": "Live stream",
   "page.player": "Player",
   "page.video": "Live video",
@@ -153,6 +154,7 @@ const EN = {
 const ZH = {
   "address.title": "播放器",
   "address.waiting": "直播流暂时不可用，正在重试…",
+  "chat.title": "聊天",
   "page.title": "直播",
   "page.player": "播放器",
   "page.video": "直播画面",

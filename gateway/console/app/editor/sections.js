@@ -93,7 +93,7 @@ const Color = ({ form }) => html`<${ColorField} label=${t("field.color")} hint=$
 
 /** By the group of the fields. A group that is not listed has its fields one below the other. @type {Record<string, Layout>} */
 const LAYOUTS = {
-  basics: { icon: "edit", rows: ["videoname", "description", "slug", { view: Color, names: ["color", "poster"] }, "isPublic", "outdate", "isRtmps"] },
+  basics: { icon: "edit", rows: ["videoname", "description", "slug", { view: Color, names: ["color", "poster"] }, "chat", "isPublic", "outdate", "isRtmps"] },
   playback: {
     icon: "shield", rows: [["isFlv", "isHls", "isCMAF"], ["hls_time", "hls_list_size"], ["playAuth", "refererAllow"], "audioTracks", "captions", ["maxKbps", "maxViewerMbps"], ["srtPassphrase", "srtPort"]],
   },

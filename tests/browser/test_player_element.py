@@ -1,0 +1,188 @@
+"""`<millrace-player>` in a page of another origin with a strict policy: it plays, and is used like a media element."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import web
+from playwright.async_api import Browser
+
+from tests.browser.test_player_quality import RUNGS, SOURCE
+from tests.support.browser import Watched, axe, opened
+from tests.support.clients import push, until
+from tests.support.gateway import Channel, Gateway
+from tests.support.ladder import ladder
+from tests.support.media import SMALL
+from tests.support.shared_gateway import shared_gateway
+from tests.support.tools import need
+
+gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL])
+
+# The events of each player with their order, and what `play` and `pause` did.
+SCRIPT = """
+window.seen = {};
+for (const player of document.querySelectorAll("millrace-player")) {
+  const list = window.seen[player.id] = [];
+  for (const name of ["play", "playing", "pause", "timeupdate", "loadedmetadata", "canplay", "statechange"]) {
+    player.addEventListener(name, () => list.push(name === "statechange" ? `state ${player.state}` : name));
+  }
+}
+"""
+PLAYS = """id => { const player = document.getElementById(id);
+  return player.state === "live" && !player.paused && player.currentTime > 0.5 && player.videoWidth > 0; }"""
+
+
+@contextlib.asynccontextmanager
+async def elsewhere(host: str, body: str) -> AsyncIterator[str]:
+    """The address of a page of another origin than the gateway at `host`. Its policy is that of the documentation."""
+    policy = (
+        f"default-src 'none'; script-src 'self' http://{host}; connect-src http://{host} ws://{host}; "
+        f"img-src http://{host}; media-src blob:; base-uri 'none'; form-action 'none'"
+    )
+
+    async def page(_: web.Request) -> web.Response:
+        text = (
+            f'<!doctype html><html lang="en"><title>elsewhere</title>'
+            f'<script type="module" src="http://{host}/player.js"></script>'
+            f'<script type="module" src="/page.js"></script><main><h1>elsewhere</h1>{body}</main>'
+        )
+        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
+
+    async def script(_: web.Request) -> web.Response:
+        return web.Response(text=SCRIPT, content_type="text/javascript")
+
+    app = web.Application()
+    app.router.add_get("/", page)
+    app.router.add_get("/page.js", script)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://localhost:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+def host_of(gateway: Gateway) -> str:
+    return f"127.0.0.1:{gateway.ports['http']}"
+
+
+def player(channel: Channel, id: str = "one", attributes: str = "autoplay muted controls") -> str:
+    return f'<millrace-player id="{id}" channel="{channel.id}" {attributes}></millrace-player>'
+
+
+async def plays(watched: Watched, id: str = "one") -> None:
+    await watched.comes_true(f"async id => ({PLAYS})(id)", id)
+
+
+async def state(watched: Watched, wanted: str, id: str = "one") -> None:
+    await watched.comes_true("async ([id, wanted]) => document.getElementById(id).state === wanted", [id, wanted])
+
+
+@pytest.mark.parametrize(
+    "outputs", [{"isFlv": True}, {"isFlv": False, "isCMAF": True}, {"isFlv": False, "isHls": True}]
+)
+async def test_it_plays_in_a_page_of_another_origin_with_a_strict_policy(
+    browser: Browser, gateway: Gateway, outputs: dict[str, bool]
+) -> None:
+    channel = gateway.channel("element", **{"isHls": False, "isCMAF": False, **outputs})
+    async with elsewhere(host_of(gateway), player(channel)) as url, opened(browser, url) as watched:
+        await state(watched, "waiting")
+        assert await watched.page.get_by_text("Waiting for the stream").is_visible()
+        assert await axe(watched.page) == []
+        with push(SMALL, channel.push, loop=True):
+            await plays(watched)
+            seen = await watched.page.evaluate("seen.one")
+            assert {"loadedmetadata", "canplay", "play", "playing", "timeupdate", "state live"} <= set(seen)
+            assert not await watched.page.get_by_text("Waiting for the stream").is_visible()
+        await state(watched, "ended")
+        assert not watched.complaints
+
+
+async def test_methods_and_properties_are_those_of_a_media_element(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("methods", isFlv=True)
+    with push(SMALL, channel.push, loop=True):
+        channel.wait_live()
+        async with elsewhere(host_of(gateway), player(channel, attributes="")) as url, opened(browser, url) as watched:
+            page = watched.page
+            await state(watched, "blocked")  # nothing is loaded before somebody wants it
+            assert await page.evaluate("[one.paused, one.readyState, one.muted, one.controls, one.autoplay]") == [
+                *(True, 0, False, False, False)
+            ]
+            await page.evaluate("one.muted = true")
+            await page.evaluate("one.play()")  # the promise is settled when it plays
+            assert await page.evaluate("[one.paused, one.readyState > 2]") == [False, True]
+            await plays(watched)
+            delay = await page.evaluate("one.delay")
+            assert 0 < delay < 10
+            await page.evaluate("one.pause()")
+            await state(watched, "paused")
+            at = await page.evaluate("one.currentTime")
+            await page.evaluate("one.volume = 0.5")
+            assert await page.evaluate("[one.paused, one.volume, one.currentTime]") == [True, 0.5, at]
+            await page.evaluate("one.play()")
+            await plays(watched)
+            await page.evaluate("window.kept = one; one.remove()")
+            until(lambda: sum(channel.session()["viewers"].values()) == 0, "the connection is closed with the element")
+            assert await page.evaluate("kept.play().catch((error) => error.name)") == "NotSupportedError"
+            await page.evaluate("document.querySelector('main').append(kept)")
+            await state(watched, "blocked")
+            await page.get_by_role("button", name="Play").click()
+            await plays(watched)
+            assert not watched.complaints
+
+
+async def test_several_players_of_one_page_play_several_channels(browser: Browser, gateway: Gateway) -> None:
+    first, second = gateway.channel("first", isFlv=True), gateway.channel("second", isFlv=True, slug="second-player")
+    body = player(first) + player(second, "two").replace(second.id, "second-player")
+    with push(SMALL, first.push, loop=True), push(SMALL, second.push, loop=True):
+        async with elsewhere(host_of(gateway), body) as url, opened(browser, url) as watched:
+            await plays(watched, "one")
+            await plays(watched, "two")
+            await watched.page.evaluate("one.channel = 'second-player'")
+            until(lambda: sum(first.session()["viewers"].values()) == 0, "the first channel is left")
+            await plays(watched, "one")
+            assert not watched.complaints
+
+
+async def test_states_are_shown_in_words_where_nothing_plays(browser: Browser, gateway: Gateway) -> None:
+    signed = gateway.channel("signed", isFlv=True, playAuth="sign")
+    sign = gateway.api("GET", f"/videostream/{signed.id}").json()["playUrls"]["flv"].partition("sign=")[2]
+    body = player(signed) + '<millrace-player id="two" channel="nobody"></millrace-player>'
+    body += f'<millrace-player id="three" channel="{signed.id}" sign="{sign}" autoplay muted></millrace-player>'
+    body += '<millrace-player id="four"></millrace-player>'
+    with push(SMALL, signed.push, loop=True):
+        signed.wait_live()
+        async with elsewhere(host_of(gateway), body) as url, opened(browser, url) as watched:
+            await state(watched, "denied")
+            await state(watched, "unknown", "two")
+            await plays(watched, "three")
+            assert await watched.page.evaluate("four.state") == "unknown"
+            for words in ("Not allowed", "There is no channel with this address"):
+                assert await watched.page.get_by_text(words).first.is_visible()
+            await watched.page.evaluate(f"one.sign = '{sign}'")
+            await plays(watched)
+
+
+async def test_the_quality_is_chosen_by_attribute_and_property(browser: Browser) -> None:
+    need("chromium", "ffmpeg")
+    async with ladder(SOURCE, dict(RUNGS)) as lab:
+        lab.begin()
+        broadcast = asyncio.create_task(lab.broadcast())
+        base = urlsplit(lab.base)
+        id = base.path.strip("/")
+        body = f'<millrace-player id="one" channel="{id}" quality="360p" autoplay muted></millrace-player>'
+        try:
+            async with elsewhere(base.netloc, body) as url, opened(browser, url) as watched:
+                await watched.comes_true("async () => one.videoWidth === 160")
+                await plays(watched)
+                assert await watched.page.evaluate("one.qualities") == ["auto", "source", "720p", "480p", "360p"]
+                await watched.page.evaluate("one.quality = 'source'")
+                await watched.comes_true("async () => one.videoWidth === 640")
+                await plays(watched)
+                assert not watched.complaints
+        finally:
+            broadcast.cancel()
