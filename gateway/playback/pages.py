@@ -35,12 +35,12 @@ _PLAYER_POLICY: Final = (
 _IVS_HOSTS: Final = "*.live-video.net"  # Amazon IVS
 _PLAYABLE: Final = re.compile(r"https://[!-\[\]-~]{1,2040}")  # printable ASCII without a backslash
 # The folders below `/_player/`. Only the admin listener serves the console itself.
-_SHARED_FOLDERS: Final = ("broadcast", "film", "players", "vendor")
+_SHARED_FOLDERS: Final = ("broadcast", "element", "film", "players", "vendor")
 _BROADCASTER: Final = "broadcast/broadcast.html"
 _PLAYER: Final = "player/player.html"
 # The module that pages of others load. Its own imports are relative to it.
 _ELEMENT: Final = Response(
-    200, b'export * from "./_player/millrace-player.js";\n', "text/javascript; charset=utf-8", cache="no-cache"
+    200, b'export * from "./_player/element/millrace-player.js";\n', "text/javascript; charset=utf-8", cache="no-cache"
 )
 _NOT_PLAYABLE: Final = text(
     403, "this page plays only HLS addresses of allowed hosts, such as /player.html?url=https://….live-video.net/….m3u8"

@@ -79,6 +79,8 @@ async def test_an_observer_reads_all_views_and_finds_no_key_and_no_control(brows
             await page.get_by_role("button", name=re.compile("^QR code of Watch")).first.click()
             await expect(page.get_by_role("dialog").get_by_role("img", name=re.compile("QR"))).to_be_visible()
             assert watched.complaints == []  # nothing was asked that is refused
+            await page.goto(address(gateway, f"console/broadcast.html#{channel.id}"))
+            await expect(page.get_by_text("You are an observer: you can watch").first).to_be_visible()
 
 
 async def test_an_observer_of_some_channels_has_only_their_pages(browser: Browser, gateway: Gateway) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,6 +19,8 @@ from tests.support.ladder import ladder
 from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import need
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "start" / "embed.md"
 
 gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL])
 
@@ -37,10 +41,13 @@ PLAYS = """id => { const player = document.getElementById(id);
 @contextlib.asynccontextmanager
 async def elsewhere(host: str, body: str) -> AsyncIterator[str]:
     """The address of a page of another origin than the gateway at `host`. Its policy is that of the documentation."""
-    policy = (
-        f"default-src 'none'; script-src 'self' http://{host}; connect-src http://{host} ws://{host}; "
-        f"img-src http://{host}; media-src blob:; base-uri 'none'; form-action 'none'"
+    # The policy of the documentation, with the address and the schemes of this gateway.
+    stated = re.findall(r"```text\n(script-src .*?)```", DOCUMENTATION.read_text(), re.S)[0].replace("\n", " ")
+    stated = stated.replace("https://live.example.com", f"http://{host}").replace(
+        "wss://live.example.com", f"ws://{host}"
     )
+    own = "default-src 'none'; base-uri 'none'; form-action 'none'; "
+    policy = own + stated.replace("script-src", "script-src 'self'")
 
     async def page(_: web.Request) -> web.Response:
         text = (
@@ -99,6 +106,8 @@ async def test_it_plays_in_a_page_of_another_origin_with_a_strict_policy(
             assert {"loadedmetadata", "canplay", "play", "playing", "timeupdate", "state live"} <= set(seen)
             assert not await watched.page.get_by_text("Waiting for the stream").is_visible()
         await state(watched, "ended")
+        with push(SMALL, channel.push, loop=True):  # it waits for the next one
+            await plays(watched)
         assert not watched.complaints
 
 

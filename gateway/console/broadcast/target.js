@@ -45,6 +45,7 @@ export async function fromConsole(id) {
     const { user, csrf } = await api.get("/login");
     link.csrf = csrf;
     if (user === null) throw new NoTarget("key.signedOut");
+    if (user.role === "observer") throw new NoTarget("key.observer");
     const [item, nodes] = await Promise.all([api.get(`/videostream/${encodeURIComponent(id)}`), servers("/servers")]);
     if (item.expired) throw new NoTarget("key.expired");
     const path = `/stream/${item.id}?sign=${item.key}`;

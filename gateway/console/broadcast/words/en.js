@@ -103,6 +103,7 @@ export default {
   "key.signedOut": "You are not signed in. Sign in to the console, or enter the channel's stream key.",
   "key.signIn": "Sign in",
   "key.noChannel": "This channel does not exist. It may have been deleted.",
+  "key.observer": "You are an observer: you can watch this channel, but not push to it.",
   "key.expired": "This channel's stream key has expired. Set a later date in the console.",
   "key.away": "The server does not answer: {reason}",
 

@@ -103,6 +103,7 @@ export default {
   "key.signedOut": "尚未登录。请登录控制台，或输入该频道的推流密钥。",
   "key.signIn": "登录",
   "key.noChannel": "该频道不存在，可能已被删除。",
+  "key.observer": "您是观察者：可以观看此频道，但不能向其推流。",
   "key.expired": "该频道的推流密钥已过期，请在控制台设置更晚的日期。",
   "key.away": "服务器没有响应：{reason}",
 

@@ -1,19 +1,19 @@
 /** Plays a channel in a video element of any page, in the best way of this browser, and restarts it automatically. */
 
-import { newest } from "./media.js";
-import { addresses, addressFor, AUTO, choices } from "./quality.js";
-import { ask, Backoff, Clock } from "./status.js";
-import { Ways, WAYS } from "./ways.js";
+import { newest } from "../players/media.js";
+import { addresses, addressFor, AUTO, choices } from "../players/quality.js";
+import { ask, Backoff, Clock } from "../players/status.js";
+import { Ways, WAYS } from "../players/ways.js";
 
-/** @typedef {import("./quality.js").Choice} Choice */
-/** @typedef {import("./types.js").Address} Address */
-/** @typedef {import("./types.js").Engine} Engine */
-/** @typedef {import("./types.js").Format} Format */
-/** @typedef {import("./types.js").Outcome} Outcome */
-/** @typedef {import("./types.js").Status} Status */
-/** @typedef {import("./types.js").Way} Way */
+/** @typedef {import("../players/quality.js").Choice} Choice */
+/** @typedef {import("../players/types.js").Address} Address */
+/** @typedef {import("../players/types.js").Engine} Engine */
+/** @typedef {import("../players/types.js").Format} Format */
+/** @typedef {import("../players/types.js").Outcome} Outcome */
+/** @typedef {import("../players/types.js").Status} Status */
+/** @typedef {import("../players/types.js").Way} Way */
 
-/** Those of `View` without the ones of rewinding. @typedef {import("./view.js").State} State */
+/** Those of `View` without the ones of rewinding. @typedef {import("../players/view.js").State} State */
 
 const USED = ["wsflv", "cmaf", "flv", "hls"]; // the ways that a page of others gets; WebRTC and WebCodecs cost the gateway more
 const LOOK = 250;         // ms between two looks at the picture
@@ -88,6 +88,9 @@ export class StreamPlayer {
 
   /** @returns {number | null} seconds between publisher and picture; null while unknown */
   get delay() { return this.#engine?.delay() ?? null; }
+
+  /** Whether it plays, or will as soon as it can. @returns {boolean} */
+  get wanted() { return this.#wanted; }
 
   /** @returns {string} */
   get quality() { return this.#quality; }

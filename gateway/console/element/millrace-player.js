@@ -3,16 +3,16 @@
  * a media element. `/player.js` loads it. It needs no style sheet, frame or inline code.
  */
 
-import { codecWords } from "./codec-words.js";
-import { h } from "./dom.js";
-import { languageTag, speak } from "./language.js";
-import { AUTO } from "./quality.js";
+import { codecWords } from "../players/codec-words.js";
+import { h } from "../players/dom.js";
+import { languageTag, speak } from "../players/language.js";
+import { AUTO } from "../players/quality.js";
 import { StreamPlayer } from "./stream-player.js";
-import { t } from "./words.js";
+import { t } from "../players/words.js";
 
-/** @typedef {import("./quality.js").Choice} Choice */
-/** @typedef {import("./view.js").State} State */
-/** @typedef {import("./words.js").Word} Word */
+/** @typedef {import("../players/quality.js").Choice} Choice */
+/** @typedef {import("../players/view.js").State} State */
+/** @typedef {import("../players/words.js").Word} Word */
 
 /** The events of the video element that the player fires too. They do not bubble, as those of a media element. */
 const EVENTS = [
@@ -26,6 +26,9 @@ const DETAILS = {
   waiting: "detail.waiting", starting: "detail.starting", ended: "detail.ended", denied: "detail.denied", lost: "detail.lost",
   broken: "detail.broken", stopped: "detail.ended", unknown: "detail.unknown", off: "detail.off.all",
 };
+
+/** States whose second line says that playback starts by itself. @type {State[]} */
+const AGAIN = ["waiting", "ended", "stopped"];
 
 /** States in which the last picture stays without words. @type {State[]} */
 const SILENT = ["live", "paused"];
@@ -185,7 +188,7 @@ export class MillracePlayer extends HTMLElement {
 
   #draw() {
     const [state, detail] = this.#said;
-    const word = DETAILS[state];
+    const word = this.#player?.wanted || !AGAIN.includes(state) ? DETAILS[state] : undefined;
     this.#headline.textContent = state === "off" ? t("state.off.all") : t(`state.${state}`);
     this.#detail.textContent = state === "codec" ? codecWords(detail) : word ? t(word) : "";
     this.#start.hidden = state !== "blocked";
