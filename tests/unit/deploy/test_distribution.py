@@ -199,7 +199,7 @@ async def test_cloudfront_allows_every_method_of_the_playback_router(variant: st
 async def test_public_pages_need_no_cloudfront_signature_but_media_do():
     async with whole_router() as router:
         public = [*router.exact_paths, "/_player/watch.js", "/_servers/c1", "/c1/GetClientConfiguration"]
-        assert {"/", "/player.html", "/PlayerView", "/broadcast.json", "/channels.json"} <= set(public)
+        assert {"/", "/player.html", "/player.js", "/PlayerView", "/broadcast.json", "/channels.json"} <= set(public)
         for path in public:
             assert "TrustedKeyGroups" not in matching("signed", path), path
     # A channel may have any of these characters in its name.
