@@ -46,10 +46,10 @@ const VIEWS = {
 
 /** The views of a broadcaster, by the beginnings of their addresses. */
 const OWN = ["channels", "recordings", "account"];
-/** The further views of an observer of all channels. */
-const READ = ["live", "films", "events", "alarms", "site", "users", "system"];
-/** Those of them that are forms: all their controls are disabled for an observer. */
+/** Forms, whose controls are disabled for an observer. */
 const FORMS = ["alarms", "site", "users"];
+/** The further views of an observer of all channels. */
+const READ = ["live", "films", "events", "system", ...FORMS];
 
 /** Whether the user may open a view. @param {string} name @param {string} [page]  of a channel */
 const allowed = (name, page) => (name !== "account" || user.value?.kind === "user")

@@ -77,6 +77,19 @@ async def test_a_session_is_shown_by_every_node(pair: Pair):
     assert held.keys() == asked.keys()
 
 
+async def test_the_holder_shows_an_observer_of_another_node_no_keys(pair: Pair):
+    item = await pair.here.api.create(inputs=[{"name": "spare", "kind": "backup"}])
+    path = f"/videostream/{item['id']}/inputs"
+    await pair.there.push(item["id"])
+    states = [one["state"] for one in await pair.here.api.json("GET", path)]
+    assert states == ["on air", "off"]  # those of the holder
+    token = (await pair.here.api.json("POST", "/tokens", {"name": "watch", "role": "observer"}))["token"]
+    shown = await (await pair.here.api.call("GET", path, token=token)).json()
+    assert [one["name"] for one in shown] == ["main", "spare"]
+    assert all(not {"key", "pushUrl", "pushUrls"} & set(one) for one in shown)
+    assert (await pair.here.api.call("DELETE", f"/videostream/{item['id']}/session", token=token)).status == 403
+
+
 async def test_a_channel_without_a_holder_is_idle_on_every_node(pair: Pair):
     item = await pair.here.api.create()
     found = await pair.here.api.json("GET", f"/videostream/{item['id']}/session")

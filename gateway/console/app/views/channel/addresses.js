@@ -13,6 +13,7 @@ import { toast } from "../../toast.js";
 import { Button, Card, CopyField, html, IconLink, LinkButton, Notice } from "../../ui.js";
 import { QrFigure } from "../parts/qr.js";
 import { SignedAddresses } from "./cloudfront.js";
+import { elementCode } from "./element_code.js";
 import { Multitrack } from "./multitrack.js";
 import { Srt } from "./srt.js";
 import { Whip } from "./whip.js";
@@ -127,6 +128,7 @@ export function Play({ channel }) {
       <div class="stack">
         <${CopyField} label=${t("play.watch")} value=${page} hint=${t("play.watch.hint")} />
         <${CopyField} label=${t("play.embed")} value=${embedCode(page)} hint=${t("play.embed.hint")} />
+        <${CopyField} label=${t("play.element")} value=${elementCode(page)} hint=${t("play.element.hint")} />
       </div>
       <${QrFigure} src=${qrOf(channel, "page")} label=${t("play.watch")} />
     </div>`}

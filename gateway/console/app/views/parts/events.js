@@ -5,6 +5,7 @@ import { instant, moment, NOTHING, relative, span } from "../../format.js";
 import { addTables, hasWords, t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
 import { Badge, html } from "../../ui.js";
+import changes from "../../words/changes.js";
 import fields from "../../words/edit.js";
 import { title } from "../films/names.js";
 import { shows } from "../recordings/shows.js";
@@ -13,6 +14,7 @@ import { faultText, outputName } from "./health.js";
 import { protocolName } from "./names.js";
 
 addTables(fields); // with the names of the fields that were changed
+addTables(changes);
 
 /**
  * @typedef {object} LoggedEvent
