@@ -172,6 +172,8 @@ async def test_states_are_shown_in_words_where_nothing_plays(browser: Browser, g
             assert await watched.page.evaluate("four.state") == "unknown"
             for words in ("Not allowed", "There is no channel with this address"):
                 assert await watched.page.get_by_text(words).first.is_visible()
+            stopped = "() => { const played = two.play(); two.pause(); return played.catch((error) => error.name); }"
+            assert await watched.page.evaluate(stopped) == "AbortError"
             await watched.page.evaluate(f"one.sign = '{sign}'")
             await plays(watched)
 

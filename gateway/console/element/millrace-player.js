@@ -5,7 +5,7 @@
 
 import { codecWords } from "../players/codec-words.js";
 import { h } from "../players/dom.js";
-import { languageTag, speak } from "../players/language.js";
+import { languageTag } from "../players/language.js";
 import { AUTO } from "../players/quality.js";
 import { StreamPlayer } from "./stream-player.js";
 import { t } from "../players/words.js";
@@ -72,12 +72,10 @@ export class MillracePlayer extends HTMLElement {
     root.append(this.#poster, this.#video, this.#words);
     for (const name of EVENTS) this.#video.addEventListener(name, () => this.dispatchEvent(new Event(name)));
     this.#poster.addEventListener("load", () => this.#draw());
-    speak(() => {
-      this.#words.lang = languageTag();
-      this.#start.textContent = t("do.play");
-      this.#video.setAttribute("aria-label", t("page.video"));
-      this.#draw();
-    });
+    this.#words.lang = languageTag();
+    this.#start.textContent = t("do.play");
+    this.#video.setAttribute("aria-label", t("page.video"));
+    this.#draw();
   }
 
   connectedCallback() { this.#open(); }

@@ -48,6 +48,7 @@ export class StreamPlayer {
   #ways = new Ways(WAYS.filter(({ id }) => USED.includes(id)), AUTO);
   #closed = new AbortController();
   #wake = new AbortController();
+  #stopped = new AbortController(); // aborted when a promise of `play` cannot be kept
   #wanted = false;
   #alone = false;                 // whether playback began without a viewer's act: then it may begin muted
   #played = false;
@@ -121,23 +122,22 @@ export class StreamPlayer {
     if (this.#engine && video.readyState > HTMLMediaElement.HAVE_NOTHING) return video.play();
     return new Promise((done, failed) => {
       const over = new AbortController();
-      const { signal } = over;
-      video.addEventListener("playing", () => { over.abort(); done(); }, { signal });
-      const end = () => { over.abort(); failed(new DOMException("The playback was stopped.", "AbortError")); };
-      this.#refused = (error) => { over.abort(); failed(error); };
-      this.#stopped.signal.addEventListener("abort", end, { signal });
+      const { signal: stopped } = this.#stopped;
+      video.addEventListener("playing", () => { over.abort(); done(); }, { signal: over.signal });
+      stopped.addEventListener("abort", () => { over.abort(); failed(stopped.reason); }, { signal: over.signal });
     });
   }
 
-  /** @type {(error: unknown) => void} */
-  #refused = () => undefined;
-  #stopped = new AbortController(); // aborted by `pause` and `close`
-
   pause() {
-    this.#wanted = false;
-    this.#stopped.abort();
-    this.#stopped = new AbortController();
+    this.#stop(new DOMException("The playback was stopped.", "AbortError"));
     this.#video.pause();
+  }
+
+  /** Nobody wants to play any more. @param {DOMException} reason  for those who wait for the begin */
+  #stop(reason) {
+    this.#wanted = false;
+    this.#stopped.abort(reason);
+    this.#stopped = new AbortController();
   }
 
   /** Stops, for good. */
@@ -266,8 +266,7 @@ export class StreamPlayer {
         video.muted = true;
         return this.#start();
       }
-      this.#wanted = false;
-      this.#refused(error);
+      this.#stop(error);
       this.#show("blocked");
     }
   }
