@@ -197,3 +197,18 @@ async def test_the_quality_is_chosen_by_attribute_and_property(browser: Browser)
                 assert not watched.complaints
         finally:
             broadcast.cancel()
+
+
+async def test_the_break_of_a_publisher_is_said_and_its_return_is_played(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("break", isFlv=True)
+    async with elsewhere(host_of(gateway), player(channel)) as url, opened(browser, url) as watched:
+        with push(SMALL, channel.push, loop=True) as encoder:
+            await plays(watched)
+            encoder.process.kill()
+            await state(watched, "broken")
+            assert await watched.page.get_by_text("The broadcaster's connection broke, waiting").is_visible()
+        with push(SMALL, channel.push, loop=True):
+            await plays(watched)
+        states = await watched.page.evaluate("seen.one.filter((name) => name.startsWith('state'))")
+        assert states[-1] == "state live" and "state ended" not in states
+        assert not watched.complaints

@@ -17,8 +17,9 @@ import { Ways, WAYS } from "../players/ways.js";
 
 const USED = ["wsflv", "cmaf", "flv", "hls"]; // the ways that a page of others gets; WebRTC and WebCodecs cost the gateway more
 const LOOK = 250;         // ms between two looks at the picture
-const STILL = 1500;       // ms that the picture stands still before this is said
-const STALL = 8000;       // ms after which the gateway is asked, and the stream opened again
+const STILL = 1500;       // ms that the picture stands still before this is said, and the gateway asked for the reason
+const AGAIN = 1500;       // ms between two such questions, and up to twice as many: the viewers of a stream spread them
+const STALL = 8000;       // ms after which the stream is opened again
 const STABLE = 5000;      // ms of playback after which an error counts as a new one
 const PAUSE_LIMIT = 30_000; // ms of pause in which the stream is still received
 const LATE = 2000;        // ms of pause after which playback continues with the live picture
@@ -278,7 +279,7 @@ export class StreamPlayer {
    */
   #watch(signal) {
     const video = this.#video;
-    let [last, moved, asking] = [-1, performance.now(), false];
+    let [last, moved, next, asking] = [-1, performance.now(), 0, false];
     return new Promise((done) => {
       const timer = setInterval(async () => {
         const now = performance.now();
@@ -287,17 +288,20 @@ export class StreamPlayer {
         if (shown !== last && !video.paused && video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) this.#show("live");
         if (shown !== last || (video.paused && this.#played) || document.hidden) [last, moved] = [shown, now];
         if (now - moved > STILL && this.state === "live") this.#show("stalled");
-        if (now - moved <= STALL || asking) return;
+        if (now - moved <= STILL) next = moved + STILL + Math.random() * AGAIN;
+        if (now < next || asking) return;
         asking = true;
         const answer = await this.#ask().catch(() => null);
         asking = false;
+        next = performance.now() + AGAIN * (1 + Math.random());
         if (!answer || signal.aborted) return;
         if (answer.kind === "denied") return done({ why: "denied", detail: answer.detail });
         if (answer.kind === "away") this.#show("lost");
         else if (!answer.status.live) return done({ why: "ended", detail: "" });
-        else if (answer.status.state === "lingering") this.#show(absence(answer.status));
-        else return done({ why: "lost", detail: "" });
-        moved = performance.now();
+        else if (answer.status.state === "lingering") {
+          this.#show(absence(answer.status));
+          moved = performance.now() - STILL; // the publisher may need long
+        } else if (performance.now() - moved > STALL) return done({ why: "lost", detail: "" });
       }, LOOK);
       signal.addEventListener("abort", () => clearInterval(timer));
     });
