@@ -23,9 +23,9 @@ from gateway.alarms.delivery import Delivery
 from gateway.alarms.fault import AlarmMessage, Fault, FaultKind, describe
 from gateway.alarms.fault_board import OF_STREAM, FaultBoard
 from gateway.alarms.rule import AlarmRule, StoredRules
-from gateway.alarms.target import parse
 from gateway.channels.channel import Channel
 from gateway.channels.expiry import date_text
+from gateway.channels.message_target import parse
 from gateway.channels.stores import StoredChannels
 from gateway.lib.places import Places
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable

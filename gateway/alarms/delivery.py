@@ -13,7 +13,7 @@ import structlog
 
 from gateway.alarms import web_services
 from gateway.alarms.fault import AlarmMessage, short
-from gateway.alarms.target import DeliveryFailed, Target, parse
+from gateway.channels.message_target import DeliveryFailed, Target, parse
 from gateway.lib.backoff import Backoff
 from gateway.lib.egress import Egress, EgressRefused
 from gateway.lib.metrics import Counter

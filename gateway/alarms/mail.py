@@ -12,7 +12,7 @@ from typing import Final, cast
 import aiosmtplib
 
 from gateway.alarms.fault import AlarmMessage, short
-from gateway.alarms.target import DeliveryFailed, Target
+from gateway.channels.message_target import DeliveryFailed, Target
 from gateway.lib.egress import SMTP, Egress
 
 _START_TLS: Final = {"none": False, "tls": False, "starttls": True}  # else: if the server offers it

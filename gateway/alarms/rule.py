@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from gateway.alarms import target
 from gateway.alarms.fault import Fault, FaultKind
+from gateway.channels import message_target as target
 from gateway.ports.errors import InvalidField
 
 MAX_RULES, MAX_CHANNELS, MAX_AFTER, MAX_GIGABYTES = 50, 1_000, 86_400, 1e9

@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gateway.alarms.fault import AlarmMessage
-from gateway.alarms.target import Target
+from gateway.channels.message_target import Target
 from gateway.lib.rfc3339 import rfc3339
 
 BASES: Final = {

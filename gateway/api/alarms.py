@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from gateway.alarms.alarms import Alarms
 from gateway.alarms.fault import FaultKind
 from gateway.alarms.rule import MAX_AFTER, MAX_CHANNELS, MAX_GIGABYTES, MAX_RULES, AlarmRule, StoredRules, restored
-from gateway.alarms.target import DeliveryFailed
 from gateway.api import console_schemas
 from gateway.api.answers import BadRequest, Missing, answer, refusal
 from gateway.api.authenticators import USER
@@ -18,6 +17,7 @@ from gateway.api.body import json_array
 from gateway.api.context import CLIENT, CONTEXT
 from gateway.api.route import operation
 from gateway.api.settings_events import record_change
+from gateway.channels.message_target import DeliveryFailed
 from gateway.ports.errors import TooLarge, UnreadableRow
 
 log = structlog.get_logger(__name__)

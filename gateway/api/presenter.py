@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from gateway.adapters.local.host import shown_addresses
-from gateway.channels import expiry, fields, inputs, relay_urls
+from gateway.channels import announcing, expiry, fields, inputs, relay_urls
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.channel import ID, TIME_STAMP, Channel
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
@@ -57,6 +57,8 @@ class Presenter:
             item["relayURL"] = relay_urls.masked(item["relayURL"])
         if item.get(inputs.FIELD):
             item[inputs.FIELD] = inputs.masked_list(item[inputs.FIELD], pictures=self.observed)
+        if announcing.ANNOUNCE in item:
+            item[announcing.ANNOUNCE] = announcing.masked(item[announcing.ANNOUNCE])
         pushes: dict[str, Any] = {}
         if self.observed:
             item |= {

@@ -30,6 +30,7 @@ from gateway.api import (
     recordings,
     servers,
     sessions,
+    shows,
     status,
     users,
 )
@@ -66,6 +67,9 @@ ROUTES: Final = (
         Route("GET /videostream/{id}/session", sessions.show, observer=True, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/experience", sessions.experience, observer=True, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/traffic", history.channel_traffic, observer=True, role=_BROADCASTER),
+        Route("GET /videostream/{id}/shows", shows.index, observer=True, role=_BROADCASTER, held=True),
+        Route("GET /videostream/{id}/shows/{show}", shows.show, observer=True, role=_BROADCASTER, held=True),
+        Route("POST /videostream/{id}/shows/{show}/share", shows.share, role=_BROADCASTER),
         Route("DELETE /videostream/{id}/session", sessions.end_session, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/inputs", inputs.show, observer=True, role=_BROADCASTER, held=True),
         Route("PUT /videostream/{id}/inputs", inputs.update, held=True),

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 from gateway.api.channel_fields import described
 from gateway.api.film_texts import DESCRIPTION, TITLE
 from gateway.api.schema_base import Body, ExpectedText, Flag, Number, OpenBody, Ports, Schema, SparseSchema, Time
-from gateway.api.session_schemas import NewCaptions, NewInput
+from gateway.api.session_schemas import NewCaptions, NewInput, NewUpcoming
 from gateway.channels import fields
 from gateway.ingest.registry import all_listeners
 from gateway.playback.formats import FORMATS, LADDER
@@ -38,6 +38,10 @@ def _schema_of(field: fields.Field[Any]) -> Any:
             kind = list[NewInput]
         case "captions":
             kind = list[NewCaptions]
+        case "announce":
+            kind = list[str]
+        case "upcoming":
+            kind = NewUpcoming
         case _:
             kind = str | list[str]
     if field.default is None:

@@ -110,6 +110,16 @@ class NewCaptions(Body):
     default: bool = False
 
 
+class NewUpcoming(Body):
+    """The next show. at: a time with its zone, or seconds since 1970. null or {}: there is none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str = ""
+    at: str | float = 0
+    text: str = ""
+
+
 class NewInput(Body):
     """An input of a channel, for PUT. Members of other kinds and members that the gateway computes are ignored.
 

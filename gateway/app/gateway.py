@@ -72,6 +72,7 @@ class Gateway(Role):
         tasks.keep(inputs.run, "inputs")
         tasks.keep(parts.diagnosis.recorder.run, "history")
         tasks.keep(parts.diagnosis.traffic.run, "traffic")
+        tasks.keep(parts.diagnosis.shows.run, "shows")
         parts.live.outputs.start(tasks)
         if node.first:
             parts.jobs.start()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from gateway.channels import expiry, fields, inputs, relay_urls, slugs
+from gateway.channels import announcing, expiry, fields, inputs, relay_urls, slugs
 from gateway.channels.schedule import Schedule
 from gateway.channels.stream_key import SigningSecrets, StreamKey, Verdict
 from gateway.lib.texts import STORABLE, is_storable
@@ -108,6 +108,21 @@ class Channel:
     def public_name(self) -> str:
         """The name in addresses for viewers: the slug, else the id."""
         return self.slug or self.id
+
+    @property
+    def announce(self) -> tuple[str, ...]:
+        """The addresses of the targets that are told that a show begins, with their secrets."""
+        return fields.read(announcing.ANNOUNCE, self.item, fields.ANNOUNCE)
+
+    def upcoming(self, now: float) -> announcing.Upcoming | None:
+        """The next show; None if there is none, or its time is past. now: seconds since 1970."""
+        found = fields.read(announcing.UPCOMING, self.item, fields.UPCOMING)
+        return found if found is not None and found.at > now else None
+
+    def show_title(self, start: float) -> str:
+        """The title of a show that starts then: that of `upcoming` if it is this one, else the channel's name."""
+        found = fields.read(announcing.UPCOMING, self.item, fields.UPCOMING)
+        return found.title if found is not None and found.is_at(start) else self.name or self.id
 
     def flag(self, name: str) -> bool:
         """Returns a boolean field by its stored name, for example "isFlv"."""
@@ -286,6 +301,8 @@ def changes(
             sent["relayOff"] = relay_urls.moved(off, channel.item.get("relayURL"), sent["relayURL"])
     if inputs.FIELD in sent:
         sent[inputs.FIELD] = inputs.to_store(sent[inputs.FIELD], channel.item.get(inputs.FIELD))
+    if (name := announcing.ANNOUNCE) in sent:
+        sent[name] = announcing.restored(sent[name], channel.item.get(name))
     old = channel.item
     changed = {name: new for name, new in sent.items() if name not in old or not _is_equal(old[name], new)}
     for name, value in changed.items():

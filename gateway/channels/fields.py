@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from gateway.channels import captions, relay_urls
+from gateway.channels import announcing, captions, relay_urls
 from gateway.channels.inputs import FIELD as INPUT_LIST
 from gateway.channels.inputs import MAX_INPUTS, InputSpec, parse_inputs
 from gateway.channels.schedule import MAX_LENGTH, Schedule
@@ -259,6 +259,10 @@ INPUTS: Final[Parsed[tuple[InputSpec, ...] | None]] = Parsed(None, _inputs, {"ty
 CAPTIONS: Final[Parsed[tuple[CaptionTrack, ...]]] = Parsed(
     (), captions.parse_captions, {"type": "captions", "maximum": captions.MAX_TRACKS}
 )
+ANNOUNCE: Final[Parsed[tuple[str, ...]]] = Parsed(
+    (), announcing.parse_announce, {"type": "announce", "maximum": announcing.MAX_TARGETS}
+)
+UPCOMING: Final[Parsed[announcing.Upcoming | None]] = Parsed(None, announcing.parse_upcoming, {"type": "upcoming"})
 RECORD_TRACKS: Final = Parsed(TrackChoice(), _tracks, {"default": "default", "maximum": _MAX_TRACKS_LENGTH})
 RELAY_TRACKS: Final = RECORD_TRACKS
 
@@ -367,7 +371,7 @@ def add(new_fields: Mapping[str, Field[Any]]) -> None:
 for _group in GROUPS.values():
     add(_group)
 # Not in the form: they have their own editors.
-add({INPUT_LIST: INPUTS, "relayOff": RELAY_OFF})
+add({INPUT_LIST: INPUTS, "relayOff": RELAY_OFF, announcing.ANNOUNCE: ANNOUNCE, announcing.UPCOMING: UPCOMING})
 
 
 def unused(*, tasks: bool) -> frozenset[str]:

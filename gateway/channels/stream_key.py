@@ -23,6 +23,7 @@ class SignatureUse(StrEnum):
 
     PUSH = "push"
     PLAY = "play"
+    REPORT = "report"  # shows the report of one show, see `report_name`
 
 
 class Algorithm(StrEnum):
@@ -69,7 +70,7 @@ class StreamKey:
 
 
 def _digest(id: str, expires: int, secret: str, algorithm: Algorithm, use: SignatureUse) -> str:
-    path = f"/{'stream' if use is SignatureUse.PUSH else 'play'}/{id}-{expires}"
+    path = f"/{'stream' if use is SignatureUse.PUSH else use}/{id}-{expires}"
     if algorithm is Algorithm.MD5:
         return hashlib.md5(_bytes(f"{path}-{secret}"), usedforsecurity=False).hexdigest()
     return hmac.new(_bytes(secret), _bytes(path), hashlib.sha256).hexdigest()
@@ -95,6 +96,11 @@ def sign(
     if not secret:
         raise ValueError("an empty secret protects nothing")
     return f"{expires}-{_digest(id, expires, secret, algorithm, use)}"
+
+
+def report_name(channel: str, key: str, show: str) -> str:
+    """Returns the id that a signature of a report covers. It has the channel's key, so a new key revokes the link."""
+    return f"{channel}/{show}/{key}"
 
 
 @dataclass(slots=True)

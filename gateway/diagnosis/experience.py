@@ -219,6 +219,7 @@ class Experience:
         self._delays: BoundedDict[str, tuple[float, float]] = BoundedDict(MAX_TOTALS)  # time and delay, by channel
         self._totals: BoundedDict[tuple[str, str], _Windows] = BoundedDict(MAX_TOTALS)  # by channel and protocol
         self._unsent: BoundedDict[tuple[str, str], Totals] = BoundedDict(MAX_TOTALS)  # since the last `take`
+        self._shows: dict[str, dict[str, Totals]] = {}  # of shows that last, by channel and protocol
 
     def __len__(self) -> int:
         return len(self._totals)
@@ -297,6 +298,17 @@ class Experience:
                     found[protocol] = totals
         return found
 
+    def begin_show(self, channel: str) -> None:
+        """Counts the totals of a show from now on."""
+        self._shows[channel] = {}
+
+    def of_show(self, channel: str) -> Mapping[str, Totals]:
+        """Returns the totals since `begin_show`, by protocol. They change until `end_show`."""
+        return self._shows.get(channel, {})
+
+    def end_show(self, channel: str) -> None:
+        self._shows.pop(channel, None)
+
     # ---- details ----
 
     def _begin(self, channel: str, id: int, began: float, now: float) -> _PlayerState:
@@ -318,11 +330,13 @@ class Experience:
             del self._states[channel]
 
     def _current_and_unsent(self, channel: str, protocol: str, now: float) -> Iterator[Totals]:
-        """Yields the current totals, and the totals that are not sent yet."""
+        """Yields the current totals, those that are not sent yet, and those of the show."""
         windows = self._totals[channel, protocol] = self._totals.get((channel, protocol)) or _Windows(now)
         windows.advance(now)
         yield windows.now
         yield self._unsent_of(channel, protocol)
+        if (show := self._shows.get(channel)) is not None:
+            yield show.setdefault(protocol, Totals())
 
     def _unsent_of(self, channel: str, protocol: str) -> Totals:
         totals = self._unsent.get((channel, protocol))

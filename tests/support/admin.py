@@ -39,8 +39,10 @@ from gateway.api.route import Route
 from gateway.api.routes import ROUTES
 from gateway.api.servers import KEY_SERVERS
 from gateway.api.sessions import EXPERIENCE, REFUSALS, REMOTE_VIEWERS
+from gateway.api.shows import SHOWS
 from gateway.api.status import CERTIFICATE, NODE, READINESS, SPEECH
 from gateway.channels.addresses import OpenPorts
+from gateway.channels.channel import Channel
 from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.stream_key import SigningSecrets
 from gateway.diagnosis.cue_log import CueLog
@@ -49,6 +51,7 @@ from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder, stream_values
 from gateway.diagnosis.refusal_log import RefusalLog
+from gateway.diagnosis.show_log import ShowLog, ShowSources
 from gateway.http.forwarded import Forwarded
 from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.inputs.previews import InputPreviews
@@ -93,6 +96,7 @@ class Admin:
     inputs: ChannelInputs
     previews: InputPreviews
     context: Context
+    shows: ShowLog
 
     async def call(
         self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, token: str | None = TOKEN
@@ -221,12 +225,17 @@ async def admin(
         objects = objects or LocalObjects(folder / "media")
         board = FaultBoard(hub.find)
         sources = AlarmSources(board, cast(Any, None), cast(Any, None))
+        experience = Experience(metrics)
+        measured = ShowSources(hub, experience, lambda stream: stream.viewers, Channel.show_title)
+        shows = ShowLog(measured, console or kept, EVENTS.days * 86_400)
+        events.listen(shows.note)
         servers = KeyServers(SigningSecrets(SECRET), store or sqlite, sqlite, SingleNode(), lambda: PORTS)
         provided: dict[web.AppKey[Any], Any] = {
             NODE: node,
             READINESS: readiness,
             RECORDER: Recorder(hub, dict, values),
-            EXPERIENCE: Experience(metrics),
+            EXPERIENCE: experience,
+            SHOWS: shows,
             CUES: CueLog(hub, events),
             TRAFFIC: DailyTraffic(hub.traffic, console or kept),
             PREVIEWS: previews,
@@ -281,6 +290,7 @@ async def admin(
                 inputs,
                 previews,
                 context,
+                shows,
             )
         hub.drain()
         await hub.drained()

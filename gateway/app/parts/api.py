@@ -30,6 +30,7 @@ from gateway.api.recordings import BIN
 from gateway.api.routes import routes_of
 from gateway.api.servers import BROADCAST_SERVERS, KEY_SERVERS
 from gateway.api.sessions import EXPERIENCE, REFUSALS, REMOTE_VIEWERS
+from gateway.api.shows import SHOWS
 from gateway.api.status import CERTIFICATE, NODE, READINESS, SPEECH
 from gateway.app.listeners import ADMIN_CONNECTIONS, ADMIN_PER_ADDRESS
 from gateway.app.node_parts import NodeParts
@@ -92,7 +93,7 @@ def _provider(gateway: GatewayParts) -> Callable[[web.Application], None]:
         app[CLIPS], app[MEDIA_DELETION], app[IVS] = gateway.clips, jobs.media_deletion, gateway.backends.cloud
         app[UPLOAD_ORIGIN], app[SITE_PAGES] = upload_origin, gateway.viewers.site
         app[RUNS_TASKS], app[SPEECH] = settings.workers.runner == "ecs", bool(settings.captions.engine)
-        app[KEY_SERVERS] = gateway.publishers.servers
+        app[KEY_SERVERS], app[SHOWS] = gateway.publishers.servers, diagnosis.shows
         app[CERTIFICATE] = lambda: certificate.status() if certificate is not None else None
         if jobs.broadcast_servers is not None:
             app[BROADCAST_SERVERS] = jobs.broadcast_servers

@@ -7,14 +7,17 @@ from typing import Any, Final
 
 from gateway.app.node_parts import NodeParts
 from gateway.app.parts.live import Live
+from gateway.channels.channel import Channel
 from gateway.diagnosis.daily_traffic import DailyTraffic
 from gateway.diagnosis.recorder import Recorder, stream_values
+from gateway.diagnosis.show_log import ShowLog, ShowSources
 from gateway.lib.metrics import Metrics
 from gateway.ports.stores import ConsoleStore
 from gateway.reports.node_status import NodeStatus
 from gateway.reports.node_summary import summary
 from gateway.reports.node_summary import traffic as traffic_counters
 
+_DAY: Final = 86_400  # seconds
 _RATES: Final = {"in": "bytesIn", "out": "bytesOut"}  # bits per second, from counters of bytes
 
 
@@ -55,12 +58,16 @@ class NodeValues:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The measurements of a process. recorder: records their history. traffic: by channel and day."""
+    """The measurements of a process.
+
+    recorder: records their history. traffic: by channel and day. shows: of all channels.
+    """
 
     metrics: Metrics
     node_status: NodeStatus
     recorder: Recorder
     traffic: DailyTraffic
+    shows: ShowLog
 
     def summary(self) -> dict[str, Any]:
         """Returns the state of this process for other nodes."""
@@ -70,7 +77,7 @@ class Diagnosis:
 def build_diagnosis(parts: NodeParts, live: Live, console: ConsoleStore) -> Diagnosis:
     """Returns the measurements. Call it once: `parts.stack` then saves the history when the process ends.
 
-    console: stores the traffic.
+    console: stores the traffic and the shows.
     """
     settings, slot, workers = parts.settings, parts.identity.slot, live.outputs.workers
     urls = {
@@ -88,4 +95,14 @@ def build_diagnosis(parts: NodeParts, live: Live, console: ConsoleStore) -> Diag
     parts.stack.push_async_callback(recorder.save)  # runs after the task of `recorder.run` has ended
     traffic = DailyTraffic(parts.traffic, console)
     parts.stack.push_async_callback(traffic.save)
-    return Diagnosis(parts.metrics, status, recorder, traffic)
+    remote = live.remote_viewers
+    sources = ShowSources(
+        live.hub,
+        parts.experience,
+        viewers=lambda stream: stream.viewers + remote.of(stream.name),
+        title=Channel.show_title,
+    )
+    shows = ShowLog(sources, console, settings.events.days * _DAY)
+    parts.events.listen(shows.note)
+    parts.stack.push_async_callback(shows.save)
+    return Diagnosis(parts.metrics, status, recorder, traffic, shows)

@@ -41,7 +41,7 @@ RENDITIONS: Final = "whepRenditions"  # a field with the sizes of the renditions
 _SHARED: Final = (
     RENDITIONS,
     *(*OPTIONAL_OUTPUTS, "playAuth", "refererAllow", "maxViewerMbps", "logLevel", "isCluster"),
-    *("videoname", "description", "isPublic", "slug", "poster", "color", "chat", "captions"),
+    *("videoname", "description", "isPublic", "slug", "poster", "color", "chat", "captions", "upcoming"),
     *("isCodec", "ld", "sd", "hd", "ud", "codec", "ladder"),
 )
 

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.alarms.delivery import MAX_WAITING, Delivery
 from gateway.alarms.fault import AlarmMessage, Fault, FaultKind, describe
-from gateway.alarms.target import DeliveryFailed, parse
+from gateway.channels.message_target import DeliveryFailed, parse
 from gateway.lib.egress import Egress
 from gateway.lib.metric_table import ALARMS
 from gateway.lib.metrics import Counter

@@ -80,6 +80,8 @@ async def _answers(api: Admin) -> dict[str, Any]:
     publisher.push(picture(0, key=True), publisher.on_air.since)
     inputs = [{"kind": "push"}, {"kind": "backup", "name": "second"}]
     await api.json("PUT", f"/videostream/{id}/inputs", inputs)
+    await api.shows.measure()
+    shows = await api.json("GET", f"/videostream/{id}/shows")
     found: dict[str, Any] = {}
     for route in sorted(ROUTES, key=lambda r: (r.method == "DELETE", -len(r.path))):
         if str in (type(route.operation.answer), type(route.operation.body)) or route.tag in ELSEWHERE:
@@ -90,6 +92,7 @@ async def _answers(api: Admin) -> dict[str, Any]:
             continue
         name = "eva" if route.tag == "Console" else "main" if "/inputs/" in route.path else "hls"
         path = route.path.replace("{id}", id).replace("{app}", "stream").replace("{name}", name)
+        path = path.replace("{show}", shows[0]["id"])
         bodies = {"NewChannel": {"outdate": "2090-01-01"}, "Switch": {"enabled": True}, "LogLevel": {"level": "info"},
                   "NewLogin": {"password": TOKEN}, "NewUser": {"name": "adam", "password": "12345678"},
                   "UserChanges": {"password": "12345678"}, "QrText": {"text": "rtmp://host/stream"},

@@ -29,6 +29,9 @@ OPEN = {
     "DELETE /videostream/{id}/poster",
     "GET /videostream/{id}/experience",
     "GET /videostream/{id}/traffic",
+    "GET /videostream/{id}/shows",
+    "GET /videostream/{id}/shows/{show}",
+    "POST /videostream/{id}/shows/{show}/share",
     "GET /events",
     "GET /history",
     "PUT /account/password",
@@ -138,7 +141,7 @@ async def test_every_other_route_is_forbidden(studio: Studio):
 async def test_foreign_and_missing_channels_give_the_same_403(studio: Studio):
     for method, path in (e.split(" ") for e in sorted(OPEN) if "{id}" in e):
         for id in (studio.other, "nowhere", "a%20b"):
-            path = path.replace("{name}", "x")
+            path = path.replace("{name}", "x").replace("{show}", "1")
             response = await studio.eva.call(method, path.replace("{id}", id), {} if method == "PUT" else None)
             assert (response.status, await response.text()) == (403, '{"error":"this is not one of your channels"}')
 

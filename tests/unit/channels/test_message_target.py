@@ -6,7 +6,7 @@ import apprise
 import pytest
 
 from gateway.alarms.rule import AlarmRule, restored
-from gateway.alarms.target import MASK, parse
+from gateway.channels.message_target import MASK, parse
 from gateway.ports.errors import InvalidField
 
 SLACK, DISCORD = "T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js"

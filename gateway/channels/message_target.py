@@ -1,4 +1,4 @@
-"""The address of an alarm's target: it names a service, and has what this service needs, with its secrets."""
+"""The address of a target for messages to people: it names a service, and has what it needs, with its secrets."""
 
 import re
 from dataclasses import dataclass, field
