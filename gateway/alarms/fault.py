@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 _NAME_LENGTH: Final = 100
-_TEXT_LENGTH: Final = 1_000
+TEXT_LENGTH: Final = 1_000
 
 
 class FaultKind(StrEnum):
@@ -48,7 +48,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class AlarmMessage:
-    """A message to people. id: the same for all attempts. state: begun, ended, paused or test. link: "" if unknown."""
+    """A message to people. id: the same for all attempts. state: begun, ended, paused or test. link: "" if unknown.
+
+    An announcement of a show has the kind `show` and no rule. picture: its address; "": none.
+    """
 
     id: str
     time: float
@@ -59,6 +62,11 @@ class AlarmMessage:
     title: str
     text: str
     link: str
+    picture: str = ""
+
+    @property
+    def is_show(self) -> bool:
+        return self.kind == "show"
 
     @property
     def whole(self) -> str:
@@ -67,10 +75,11 @@ class AlarmMessage:
 
     def as_json(self) -> dict[str, Any]:
         """Returns `data` of the message to a webhook."""
-        names = ("rule", "state", "kind", "title", "text", "link")
+        names = ("kind", "title", "text", "link", "picture") if self.is_show else _MEMBERS
         return {name: getattr(self, name) for name in names}
 
 
+_MEMBERS: Final = ("rule", "state", "kind", "title", "text", "link")
 _TITLES: Final = {
     FaultKind.OFF_AIR: "{name} is off air",
     FaultKind.ON_SLATE: "{name}: the main input is gone",
@@ -113,8 +122,8 @@ def describe(fault: Fault, name: str, zone: tzinfo, ended: float | None = None) 
     name, since = one_line(name), _time(fault.since, zone)
     if ended is not None:
         lasted = f"It began at {since} and lasted {_duration(ended - fault.since)}."
-        return _ENDED[fault.kind].format(name=name), f"{one_line(fault.text, _TEXT_LENGTH)} {lasted}".strip()
-    parts = (one_line(fault.text, _TEXT_LENGTH), f"Since {since}.", _ADVICE.get(fault.kind, ""))
+        return _ENDED[fault.kind].format(name=name), f"{one_line(fault.text, TEXT_LENGTH)} {lasted}".strip()
+    parts = (one_line(fault.text, TEXT_LENGTH), f"Since {since}.", _ADVICE.get(fault.kind, ""))
     return _TITLES[fault.kind].format(name=name), "\n".join(part for part in parts if part)
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
+from html import escape
 from typing import Final, cast
 
 import aiosmtplib
@@ -93,9 +94,19 @@ def _mail(target: Target, message: AlarmMessage) -> EmailMessage:
     """Returns the mail. Names of channels and rules have no line breaks here (`one_line`)."""
     mail = EmailMessage()
     mail["From"], mail["To"] = target.parts[0], ", ".join(target.parts[1:])
-    mail["Subject"] = f"Millrace: {message.title}"
+    mail["Subject"] = message.title if message.is_show else f"Millrace: {message.title}"
     mail["Date"] = format_datetime(datetime.fromtimestamp(message.time, UTC))
     mail["Message-ID"] = make_msgid(message.id, domain=target.parts[0].rpartition("@")[2])
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: absence notices do not answer
-    mail.set_content(f"{message.text}\n\n{message.link}\n\nRule: {message.rule}\n")
+    rule = "" if message.is_show else f"\nRule: {message.rule}\n"
+    mail.set_content(f"{message.text}\n\n{message.link}\n{rule}")
+    if message.picture:
+        mail.add_alternative(_html(message), subtype="html")
     return mail
+
+
+def _html(message: AlarmMessage) -> str:
+    """Returns the text of an announcement with its picture, whose address the receiver's program may load."""
+    text, link, title = escape(message.text), escape(message.link), escape(message.title)
+    picture = f'<p><a href="{link}"><img src="{escape(message.picture)}" alt="" width="480"></a></p>'
+    return f'<h2>{title}</h2><p>{text.replace(chr(10), "<br>")}</p>{picture}<p><a href="{link}">{link}</a></p>\n'

@@ -43,30 +43,35 @@ def base(target: Target) -> str:
 def _slack(target: Target, message: AlarmMessage) -> WebRequest:
     # docs.slack.dev/messaging/formatting-message-text: "&", "<" and ">" are escaped; without "<" nobody is mentioned.
     text = message.whole.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return WebRequest("POST", f"/services/{'/'.join(target.parts)}", {"text": text, "mrkdwn": False})
+    picture = [{"fallback": message.title, "image_url": message.picture}] if message.picture else []
+    body = {"text": text, "mrkdwn": False} | ({"attachments": picture} if picture else {})
+    return WebRequest("POST", f"/services/{'/'.join(target.parts)}", body)
 
 
 def _discord(target: Target, message: AlarmMessage) -> WebRequest:
     # docs.discord.com/developers/resources/webhook#execute-webhook; with `wait`, a refusal is an error.
     text = "\n".join(_MARKDOWN.sub(r"\\\1", part) for part in (f"{message.title}\n{message.text}",))
     content = "\n".join(part for part in (text[: _DISCORD_MOST - len(message.link) - 1], message.link) if part)
-    body = {"content": content, "allowed_mentions": {"parse": []}, "flags": _SUPPRESS_EMBEDS}
+    body: dict[str, Any] = {"content": content, "allowed_mentions": {"parse": []}}
+    body |= {"embeds": [{"image": {"url": message.picture}}]} if message.picture else {"flags": _SUPPRESS_EMBEDS}
     return WebRequest("POST", f"/api/webhooks/{'/'.join(target.parts)}?wait=true", body)
 
 
 def _telegram(target: Target, message: AlarmMessage) -> WebRequest:
     # core.telegram.org/bots/api#sendmessage; without `parse_mode` the text has no markup.
     bot, chat = target.parts
-    body = {"chat_id": chat, "text": message.whole, "link_preview_options": {"is_disabled": True}}
+    preview = {"url": message.picture, "prefer_large_media": True} if message.picture else {"is_disabled": True}
+    body = {"chat_id": chat, "text": message.whole, "link_preview_options": preview}
     return WebRequest("POST", f"/bot{bot}/sendMessage", body)
 
 
 def _ntfy(target: Target, message: AlarmMessage) -> WebRequest:
     # docs.ntfy.sh/publish/#publish-as-json
-    priority = 4 if message.state == "begun" else 3
+    priority = 4 if message.state == "begun" and not message.is_show else 3
     body = {"topic": target.parts[0], "title": message.title, "message": message.text, "priority": priority}
     token = target.user if not target.password else ""
-    return WebRequest("POST", "/", body | ({"click": message.link} if message.link else {}), _login(target, token))
+    body |= {name: text for name, text in (("click", message.link), ("attach", message.picture)) if text}
+    return WebRequest("POST", "/", body, _login(target, token))
 
 
 def _matrix(target: Target, message: AlarmMessage) -> WebRequest:
@@ -78,7 +83,12 @@ def _matrix(target: Target, message: AlarmMessage) -> WebRequest:
 
 
 def _webhook(target: Target, message: AlarmMessage) -> WebRequest:
-    body = {"id": message.id, "type": "alarm", "time": rfc3339(message.time), "channel": message.channel}
+    body = {
+        "id": message.id,
+        "type": "show" if message.is_show else "alarm",
+        "time": rfc3339(message.time),
+        "channel": message.channel,
+    }
     return WebRequest("POST", target.parts[0], {**body, "data": message.as_json()}, _login(target))
 
 

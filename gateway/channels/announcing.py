@@ -29,6 +29,10 @@ class Upcoming:
     at: float
     text: str
 
+    def shown(self) -> dict[str, object]:
+        """Returns it for pages. at: milliseconds since 1970."""
+        return {"title": self.title, "at": round(self.at * 1000), "text": self.text}
+
     def is_at(self, start: float) -> bool:
         """Whether a show that starts then is this one. start: seconds since 1970."""
         return -_EARLY <= start - self.at <= _LATE

@@ -119,10 +119,15 @@ class Channel:
         found = fields.read(announcing.UPCOMING, self.item, fields.UPCOMING)
         return found if found is not None and found.at > now else None
 
+    def upcoming_at(self, start: float) -> announcing.Upcoming | None:
+        """What was told of a show that starts then; None if `upcoming` is another show."""
+        found = fields.read(announcing.UPCOMING, self.item, fields.UPCOMING)
+        return found if found is not None and found.is_at(start) else None
+
     def show_title(self, start: float) -> str:
         """The title of a show that starts then: that of `upcoming` if it is this one, else the channel's name."""
-        found = fields.read(announcing.UPCOMING, self.item, fields.UPCOMING)
-        return found.title if found is not None and found.is_at(start) else self.name or self.id
+        found = self.upcoming_at(start)
+        return found.title if found is not None else self.name or self.id
 
     def flag(self, name: str) -> bool:
         """Returns a boolean field by its stored name, for example "isFlv"."""

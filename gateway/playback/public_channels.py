@@ -125,6 +125,7 @@ class PublicChannels:
                 "description": channel.text("description")[:_MAX_TEXT],
                 "live": channel.id in live,
                 "viewers": live.get(channel.id, 0),
+                **({"upcoming": upcoming.shown()} if (upcoming := channel.upcoming(now)) is not None else {}),
             }
             for channel in channels
             if channel.id in live or not channel.expired(now)

@@ -36,6 +36,8 @@ from gateway.playback.posters import Posters
 from gateway.playback.recording_files import NO_RECORDING
 from gateway.playback.reports import PATH as REPORT
 from gateway.playback.reports import TAKEN, ViewerReports
+from gateway.playback.show_files import CALENDAR, FEED, ShowFiles
+from gateway.playback.show_files import REPORT as SHOW_REPORT
 from gateway.playback.slugs import NamedChannel, Slugs
 from gateway.playback.status import StatusResponder
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
@@ -138,13 +140,14 @@ class StoredPlayback:
     """The services of the router besides live streams.
 
     recordings: answers below `/<id>/vod/`. posters: finds stored pictures. public_channels: answers `/channels.json`.
-    publishers: None if this node has nothing for publishers.
+    publishers: None if this node has nothing for publishers. shows: feed, calendar and reports of shows.
     """
 
     recordings: StoredResponder | None = None
     posters: Posters | None = None
     public_channels: Callable[[Request], AnswerOrAwaitable] | None = None
     publishers: PublisherRoutes | None = None
+    shows: ShowFiles | None = None
 
 
 class PlaybackRouter:
@@ -178,6 +181,7 @@ class PlaybackRouter:
         )
         self._recordings = stored.recordings
         self._posters = stored.posters
+        self._shows = stored.shows
         self._places: BoundedDict[str, _Place] = BoundedDict(_MAX_PLACES)
         self._sessions: dict[str, SessionResponder] = {}
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
@@ -221,7 +225,7 @@ class PlaybackRouter:
         name, slash, rest = request.path[1:].partition("/")
         if not slash or not rest or name in self._folders or not is_stream_name(name) or rest in self._pages.names:
             return ""
-        is_file = request.method not in OTHER_METHODS and rest != LIVE_FLV and rest not in self._sessions
+        is_file = request.method not in OTHER_METHODS and rest not in (LIVE_FLV, SHOW_REPORT, *self._sessions)
         return name if is_file else ""
 
     async def refusal(self, request: Request, name: str) -> Response | None:
@@ -320,6 +324,8 @@ class PlaybackRouter:
             return self._status(request, name)
         if rest == "poster.jpg":
             return self._poster(request, name)
+        if self._shows is not None and rest in (FEED, CALENDAR, SHOW_REPORT) and is_channel_id(name):
+            return self._show_file(request, name, rest, self._shows)
         if not rest:
             return self._watch_page(request, name)
         return self._pages.missing() if _is_browser(request) else _NO_PAGE
@@ -435,6 +441,13 @@ class PlaybackRouter:
             return channel
         path = await self._posters.path(channel) if channel is not None and self._posters is not None else None
         return _NO_POSTER if path is None else moved(request, path)
+
+    async def _show_file(self, request: Request, id: str, file: str, shows: ShowFiles) -> Answer:
+        """Answers a file of a channel's shows. The link of a report has its own signature."""
+        if file == SHOW_REPORT:
+            return await shows.report(request, id)
+        channel = await self._find_permitted(request, id)
+        return channel if isinstance(channel, Response) else await shows.answer(request, channel, file)
 
     # ---- recordings ----
 

@@ -106,6 +106,8 @@ def _track(track: MediaTrack) -> dict[str, str | None]:
 
 def _answer(about: Channel | None, state: StreamState, outputs: Sequence[str], **known: object) -> Response:
     """Returns the status. about: the channel that it names. known: the fields that differ from those of an idle one."""
+    now = time.time()
+    upcoming = about.upcoming(now) if about is not None else None
     body = {
         "name": about.name if about is not None else None,
         "description": about.text("description") if about is not None else "",
@@ -125,7 +127,8 @@ def _answer(about: Channel | None, state: StreamState, outputs: Sequence[str], *
         "rewind": 0,
         "oldest": None,
         "captions": [],
-        "now": round(time.time() * 1000),
+        "upcoming": upcoming.shown() if upcoming is not None else None,
+        "now": round(now * 1000),
         **known,
     }
     return Response(200, json.dumps(body).encode(), JSON)

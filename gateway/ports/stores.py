@@ -273,9 +273,10 @@ class ConsoleStore(Protocol):
 
     Raises StoreUnavailable like ChannelStore.
 
-    kind: "user", "session", "profile", "alarms" (their rules), "alarm" (a fault that was told), "invitation" (to the
-    fleet), "traffic/<day>" (bytes of channels, by process), "acme-certificate", "acme-state", "acme-challenges" and
-    "acme-turn" (the certificate of the fleet).
+    kind: "user", "session", "profile", "alarms" (their rules), "alarm" (a fault that was told), "announced" (a show
+    that was announced, by channel), "show/<channel>" (its shows), "invitation" (to the fleet), "traffic/<day>" (bytes
+    of channels, by process), "acme-certificate", "acme-state", "acme-challenges" and "acme-turn" (the certificate of
+    the fleet).
     key: at most 1,024 bytes.
     expires: seconds since 1970 after which an entry counts as deleted; 0: never.
     """

@@ -16,6 +16,7 @@ from gateway.playback.router import (
     PublisherRoutes,
     StoredPlayback,
 )
+from gateway.playback.show_files import ShowFiles
 from gateway.playback.vod_files import VodFiles
 from proxy.edge.edge_parts import EdgeParts
 from proxy.edge.publishers import PublisherRequests
@@ -45,6 +46,12 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
             recordings,
             public_channels=ChannelList(edge.site.public_channels, node.tasks),
             publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs, publishers.captions),
+            shows=ShowFiles(
+                edge.site.shows,
+                edge.site.report,
+                Refusals(settings.limits.refusals_per_minute),
+                settings.playback.public_url,
+            ),
         ),
         {"vod": VodFiles(recordings, recordings.film_page, viewers.protection, channels.owners, viewers.plays.hook)},
     )

@@ -1,7 +1,8 @@
 """Reads from gateways what an edge shows: channels, their rules for players, their names, their list, and the site."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
 
 import structlog
 
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 _TIMEOUT_SECONDS: Final = 3.0  # for the answer of one gateway
 _MAX_CONCURRENT: Final = 256  # requests; limited, because viewers can request any id
+_SHOW: Final = {"id", "title", "start", "end"}
 T = TypeVar("T")
 
 _MAX_NAMES_BYTES: Final = 400 * MAX_NAMES
@@ -130,6 +132,15 @@ class RemoteSite:
                     found[entry["id"]] = entry
         return first_entries(found.values())
 
+    async def shows(self, channel: str) -> Sequence[Mapping[str, Any]]:
+        """Returns the newest shows of a channel, see `SharedReports.listed`. Raises StoreUnavailable."""
+        return (await self._answers(f"shows/{channel}", _shows, is_enough=bool))[-1]
+
+    async def report(self, channel: str, show: str, sign: str) -> Mapping[str, Any] | None:
+        """Returns the report of a show, see `SharedReports.report`. Raises StoreUnavailable."""
+        query = urlencode({"show": show, "sign": sign})
+        return (await self._answers(f"show/{channel}?{query}", _report, is_enough=bool))[-1]
+
     async def _answers(
         self,
         operation: str,
@@ -168,6 +179,19 @@ def _names(lines: Iterable[bytes]) -> Iterable[tuple[str, NamedChannel]]:
             continue
         if is_slug(slug) and is_channel_id(id) and is_channel_id(name):
             yield slug, NamedChannel(id, name)
+
+
+def _shows(body: bytes) -> list[Mapping[str, Any]]:
+    """Returns the valid shows in a gateway's answer."""
+    answer = bounded_json.loads(body)
+    shows = answer.get("shows") if isinstance(answer, dict) else None
+    return [one for one in shows if isinstance(one, dict) and one.keys() >= _SHOW] if isinstance(shows, list) else []
+
+
+def _report(body: bytes) -> Mapping[str, Any] | None:
+    answer = bounded_json.loads(body)
+    found = answer.get("report") if isinstance(answer, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _site(body: bytes) -> Site:

@@ -124,15 +124,22 @@ def flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+_PREVIEW = {"url", "prefer_large_media"}
 SERVICES = {
     # docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
-    "slack": Service("POST", r"/services/T\w+/B\w+/\w+", {"text": text(40_000)}, {"mrkdwn": flag}, (200, "ok")),
+    "slack": Service(
+        "POST",
+        r"/services/T\w+/B\w+/\w+",
+        {"text": text(40_000)},
+        {"mrkdwn": flag, "attachments": lambda value: all(set(a) == {"fallback", "image_url"} for a in value)},
+        (200, "ok"),
+    ),
     # docs.discord.com/developers/resources/webhook#execute-webhook
     "discord": Service(
         "POST",
         r"/api/webhooks/\d+/[\w-]+\?wait=true",
         {"content": text(2000), "allowed_mentions": lambda value: value == {"parse": []}},
-        {"flags": lambda value: value == 4},
+        {"flags": lambda value: value == 4, "embeds": lambda value: all(set(e) == {"image"} for e in value)},
         (200, {"id": "1"}),
     ),
     # core.telegram.org/bots/api#sendmessage
@@ -140,7 +147,7 @@ SERVICES = {
         "POST",
         r"/bot\d+:[\w-]+/sendMessage",
         {"chat_id": text(64), "text": text(4096)},
-        {"link_preview_options": lambda value: value == {"is_disabled": True}},
+        {"link_preview_options": lambda value: value == {"is_disabled": True} or set(value) == _PREVIEW},
         (200, {"ok": True, "result": {}}),
     ),
     # docs.ntfy.sh/publish/#publish-as-json
@@ -148,7 +155,7 @@ SERVICES = {
         "POST",
         r"/",
         {"topic": lambda value: re.fullmatch(r"[-_A-Za-z0-9]{1,64}", value), "message": text(4096)},
-        {"title": text(250), "priority": lambda value: value in range(1, 6), "click": text(2000)},
+        {"title": text(250), "priority": lambda value: value in range(1, 6), "click": text(2000), "attach": text(2000)},
         (200, {"id": "x", "event": "message"}),
     ),
     # spec.matrix.org/latest/client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid
@@ -162,7 +169,7 @@ SERVICES = {
     "webhook": Service(
         "POST",
         r"/hook",
-        {"id": text(64), "type": lambda value: value == "alarm", "time": text(40), "data": dict},
+        {"id": text(64), "type": lambda value: value in ("alarm", "show"), "time": text(40), "data": dict},
         {"channel": lambda value: isinstance(value, str)},
         (200, {}),
     ),

@@ -36,6 +36,7 @@ from gateway.playback.router import (
     PublisherRoutes,
     StoredPlayback,
 )
+from gateway.playback.show_files import ShowFiles
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, publish, sound
@@ -116,6 +117,7 @@ async def playing(
     reports: ViewerReports | None = None,
     public_channels: Callable[[Request], AnswerOrAwaitable] | None = None,
     publishers: PublisherRoutes | None = None,
+    shows: ShowFiles | None = None,
     **server: Any,
 ) -> AsyncIterator[PlaybackServer]:
     specs = [
@@ -139,7 +141,7 @@ async def playing(
         LivePlayback(hub, routes, flv, audience, reports=reports),
         Pages(),
         Health(missing),
-        StoredPlayback(posters=posters, public_channels=public_channels, publishers=publishers),
+        StoredPlayback(posters=posters, public_channels=public_channels, publishers=publishers, shows=shows),
     )
     async with serving(handler, hidden=OTHER_METHODS, **server) as listener:
         labs.append(PlaybackServer(hub, channels, audience, listener, flv))

@@ -25,6 +25,7 @@ from gateway.outputs.clips.sources import ClipSources
 from gateway.playback.site import stored_site
 from gateway.playback.slugs import NameTable, name_table
 from gateway.ports.cluster_queries import ClusterQueries, SingleNode
+from gateway.reports.shared_reports import SharedReports
 
 if TYPE_CHECKING:
     from gateway.cluster.cluster_member import ClusterMember
@@ -46,6 +47,7 @@ class GatewayParts:
     clips: ClipService
     jobs: BackgroundJobs
     alarms: Alarms
+    reports: SharedReports
 
     @property
     def cluster(self) -> ClusterQueries:
@@ -79,7 +81,8 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
     outputs = live.outputs
     sources = ClipSources(stores.objects, outputs.archive, outputs.finalizer)
     diagnosis = build_diagnosis(node, live, stores.console)
-    alarms = await build_alarms(node, backends, live, diagnosis, cluster)
+    publishers = PublisherResponders(node, live.hub, stores.domains, viewers.channels.cached, cluster)
+    alarms = await build_alarms(node, backends, live, diagnosis, cluster, publishers.shown_ports)
     return GatewayParts(
         node,
         backends,
@@ -88,9 +91,10 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         member,
         changes,
         pushes,
-        PublisherResponders(node, live.hub, stores.domains, viewers.channels.cached, cluster),
+        publishers,
         diagnosis,
         ClipService(stores.objects, outputs.archive, sources, node.events, node.settings.clips),
         BackgroundJobs(node, stores, outputs, alarms),
         alarms,
+        SharedReports(viewers.channels.cached, node.secrets, diagnosis.shows, backends.event_log),
     )

@@ -66,6 +66,11 @@ def _operations(gateway: GatewayParts, member: ClusterMember) -> dict[str, Opera
         report=gateway.diagnosis.summary,
     )
     diagnosis = DiagnosisOperations(
-        member.siblings, live.hub, gateway.diagnosis.recorder, gateway.node.experience, gateway.pushes.refusals
+        member.siblings,
+        live.hub,
+        gateway.diagnosis.recorder,
+        gateway.node.experience,
+        gateway.pushes.refusals,
+        gateway.reports,
     )
     return {**operations.table(), **diagnosis.table()}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gateway.app.parts.gateway_parts import GatewayParts
 from gateway.app.role import PlayedStreams
 from gateway.app.viewer_parts import viewer_reports
+from gateway.lib.refusals import Refusals
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
@@ -22,6 +23,7 @@ from gateway.playback.rewind import Rewind
 from gateway.playback.rewind_captions import RewindCaptions
 from gateway.playback.rewind_pictures import RewindPictures
 from gateway.playback.router import LivePlayback, PlaybackAccess, PlaybackRouter, StoredPlayback
+from gateway.playback.show_files import ShowFiles
 from gateway.playback.snapshot import SnapshotResponder
 from gateway.playback.vod_files import VodFiles
 
@@ -71,7 +73,18 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
         live_playback,
         Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site),
         Health(node.readiness.missing, node.readiness.degraded),
-        StoredPlayback(recordings, Posters(stores.objects, tasks), channel_list, gateway.publishers.routes()),
+        StoredPlayback(
+            recordings,
+            Posters(stores.objects, tasks),
+            channel_list,
+            gateway.publishers.routes(),
+            ShowFiles(
+                gateway.reports.listed,
+                gateway.reports.report,
+                Refusals(settings.limits.refusals_per_minute),
+                settings.playback.public_url,
+            ),
+        ),
         {"vod": vod_files},
     )
     node_files = InternalPlayback(

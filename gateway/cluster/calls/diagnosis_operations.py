@@ -22,17 +22,22 @@ from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.lib.numbers import read_integer
 from gateway.live.hub import Hub
+from gateway.reports.shared_reports import SharedReports
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisOperations:
-    """The operations for NodeEndpoint; `table` returns them. hub: the streams that this node holds."""
+    """The operations for NodeEndpoint; `table` returns them.
+
+    hub: the streams that this node holds. reports: of shows.
+    """
 
     siblings: SiblingProcesses
     hub: Hub
     recorder: Recorder
     experience: Experience
     refusals: RefusalLog
+    reports: SharedReports
     _numbers: ReportNumbers = field(default_factory=ReportNumbers, init=False)
 
     def table(self) -> dict[str, Operation]:
@@ -41,12 +46,24 @@ class DiagnosisOperations:
             "history": OperationSpec("GET", _is_history, self._history),
             "experienced": OperationSpec("POST", is_channel_id, self._add_experience),
             "told": OperationSpec("GET", is_channel_id, self._told),
+            "shows": OperationSpec("GET", is_channel_id, self._shows),
+            "show": OperationSpec("GET", is_channel_id, self._show),
         }
         return node_operations(self.siblings, specs)
 
     def _told(self, request: Request, id: str) -> Response:
         """Returns the pushes to a channel that this process refused, and then its findings without a stream."""
         return lines([*self.refusals.of(id), *self.hub.feed.shown(id)])
+
+    async def _shows(self, request: Request, id: str) -> Response:
+        """Returns the newest shows of a channel, for the feed of an edge."""
+        return json_response({"shows": list(await self.reports.listed(id))})
+
+    async def _show(self, request: Request, id: str) -> Response:
+        """Returns the report of `show` to an edge, if `sign` is right."""
+        query = request.query
+        found = await self.reports.report(id, query.get("show", ""), query.get("sign", ""))
+        return json_response({"report": found})
 
     def _history(self, request: Request, rest: str) -> Response:
         """Returns the points of a channel in the last seconds. The channel NODE means this process.

@@ -52,6 +52,39 @@ async def test_each_service_takes_the_message(service: str):
         assert (chats.wrong, [name for name, _ in chats.received]) == ([], [service])
 
 
+SHOW = AlarmMessage(
+    *("1" * 32, 1.7e9, "", "begun", "show", "c1", "Live now: <Final>", "The last game"),
+    *("https://live.example.com/c1/", "https://live.example.com/c1/poster.jpg"),
+)
+
+
+@pytest.mark.parametrize("service", ADDRESSES)
+async def test_each_service_takes_an_announcement_with_its_picture(service: str):
+    with chat_server() as chats:
+        async with delivery(chats.base) as sender:
+            await sender.send(parse(ADDRESSES[service].format(port=chats.port)), SHOW)
+    assert (chats.wrong, len(chats.received)) == ([], 1)
+    sent = str(chats.received[0][1])
+    assert SHOW.link in sent
+    assert (SHOW.picture in sent) == (service != "matrix")  # it shows only pictures of its own server
+    assert "rule" not in sent
+
+
+async def test_an_announcement_by_mail_has_its_title_as_subject_and_no_markup_of_the_channel():
+    with mail_server() as inbox:
+        async with delivery() as sender:
+            await sender.send(parse(f"smtp://127.0.0.1:{inbox.port}?from=a@example.com&to=b@example.com"), SHOW)
+    (mail,) = inbox.mails
+    plain, html = mail.get_body(["plain"]), mail.get_body(["html"])
+    assert plain is not None
+    assert html is not None
+    assert mail["Subject"] == SHOW.title
+    assert SHOW.link in plain.get_content()
+    assert "Rule" not in plain.get_content()
+    assert "&lt;Final&gt;" in html.get_content()
+    assert f'src="{SHOW.picture}"' in html.get_content()
+
+
 async def sent_to(service: str, chats: Chats) -> dict:
     async with delivery(chats.base) as sender:
         await sender.send(parse(ADDRESSES[service].format(port=chats.port)), message())

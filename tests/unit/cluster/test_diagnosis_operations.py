@@ -14,6 +14,7 @@ from gateway.diagnosis.recorder import Recorder
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.response import Response
 from gateway.lib.metrics import Metrics
+from gateway.reports.shared_reports import SharedReports
 from tests.support.builders import AUDIO, VIDEO, hub, publish
 from tests.support.http import request
 
@@ -23,7 +24,8 @@ async def post(experience: Experience, channel: str, *queries: str) -> Response:
     on = hub([])
     publish(on, "c1").set_tracks(VIDEO, AUDIO, {})
     recorder = Recorder(on, dict, lambda stream: {})
-    operations = DiagnosisOperations(SiblingProcesses("h.1", cast(Peers, None)), on, recorder, experience, RefusalLog())
+    siblings, reports = SiblingProcesses("h.1", cast(Peers, None)), cast(SharedReports, None)
+    operations = DiagnosisOperations(siblings, on, recorder, experience, RefusalLog(), reports)
     try:
         experienced = operations.table()["experienced"]
         for query in queries:
