@@ -35,7 +35,7 @@ _PLAYER_POLICY: Final = (
 _IVS_HOSTS: Final = "*.live-video.net"  # Amazon IVS
 _PLAYABLE: Final = re.compile(r"https://[!-\[\]-~]{1,2040}")  # printable ASCII without a backslash
 # The folders below `/_player/`. Only the admin listener serves the console itself.
-_SHARED_FOLDERS: Final = ("broadcast", "element", "film", "players", "vendor")
+_SHARED_FOLDERS: Final = ("broadcast", "element", "film", "players", "report", "vendor")
 _BROADCASTER: Final = "broadcast/broadcast.html"
 _PLAYER: Final = "player/player.html"
 # The module that pages of others load. Its own imports are relative to it.

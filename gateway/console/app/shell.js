@@ -29,7 +29,8 @@ const VIEWS = {
   channels: {
     icon: "channels", label: { en: "Channels", zh: "频道" },
     load: ([id, page]) =>
-      id === undefined ? import("./views/channels.js") : page === "edit" ? import("./views/edit.js") : import("./views/channel.js"),
+      id === undefined ? import("./views/channels.js") : page === "edit" ? import("./views/edit.js")
+        : page === "shows" ? import("./views/show.js") : import("./views/channel.js"),
   },
   live: { icon: "live", label: { en: "Live", zh: "直播" }, load: () => import("./views/live.js") },
   recordings: { icon: "recordings", label: { en: "Recordings", zh: "录制" }, load: () => import("./views/recordings.js") },

@@ -5,9 +5,11 @@ import { bar, mark } from "./bar.js";
 import { h } from "./dom.js";
 import { languageTag, speak } from "./language.js";
 import { linked, showLogo, site } from "./site.js";
+import { NextShow } from "./upcoming.js";
 import { t } from "./words.js";
 
-/** @typedef {{id: string, slug?: string, name: string, description: string, live: boolean, viewers: number}} Channel */
+/** @typedef {{id: string, slug?: string, name: string, description: string, live: boolean, viewers: number,
+ *   upcoming?: import("./upcoming.js").Upcoming}} Channel */
 
 const EVERY = 15_000; // ms between two requests while the page is visible
 
@@ -29,6 +31,7 @@ class Card {
   #watching = h("span", { class: "watching" });
   #name = h("h2");
   #description = h("p");
+  #next = new NextShow(null);
   #live = false;
   #src;
   element;
@@ -39,11 +42,12 @@ class Card {
     this.#src = `${folder}poster.jpg`;
     this.#picture.src = this.#src;
     this.element = h("li", {}, h("a", { class: "card", href: folder },
-      h("div", { class: "picture" }, this.#picture, this.#pill), this.#name, this.#watching, this.#description));
+      h("div", { class: "picture" }, this.#picture, this.#pill), this.#name, this.#watching, this.#next.element, this.#description));
   }
 
   /** @param {Channel} channel */
-  show({ id, name, description, live, viewers }) {
+  show({ id, name, description, live, viewers, upcoming }) {
+    this.#next.show(live ? null : upcoming);
     if (failed) [live, viewers] = [false, 0]; // not known
     if (live && !this.#live) this.#picture.src = `${this.#src}?at=${Math.round(Date.now() / 1000)}`; // not the stored one
     this.#live = live;

@@ -105,6 +105,7 @@
  * @property {string | null} [name]  of the channel; null: there is no channel with this address
  * @property {string} [description]  of the channel
  * @property {CaptionTrack[]} [captions]  of the live stream
+ * @property {import("./upcoming.js").Upcoming | null} [upcoming]  the next show
  * @property {{kind: string, codec: string | null}[]} [tracks]  codec: as in the codecs parameter of RFC 6381
  * @property {number | null} [viewers]  on all nodes; null: the channel is not public
  * @property {number} [rewind]    seconds that viewers may go back; 0: not at all

@@ -9,7 +9,8 @@ import { speak } from "./language.js";
 import { popup } from "./popup.js";
 import { AUTO } from "./quality.js";
 import { showLogo, site } from "./site.js";
-import { ask, Clock } from "./status.js";
+import { ask, Clock, neighbour } from "./status.js";
+import { NextShow } from "./upcoming.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./types.js").Status} Status */
@@ -27,6 +28,7 @@ export class WatchLayout {
   #pill = h("span", { class: "pill", id: "offline" });
   #watching = h("span", { class: "watching", id: "viewers" });
   #description = h("p", { class: "description", id: "description" });
+  #next = new NextShow(neighbour("next.ics"));
   #gear = button("gear");
   #choices = h("fieldset", { class: "ways" });
   #menu = h("div", { class: "menu", id: "settings", role: "group", hidden: true });
@@ -70,13 +72,14 @@ export class WatchLayout {
       this.#show();
     });
     const about = h("section", { class: "about" },
-      h("div", { class: "line" }, this.#heading, this.#pill, this.#watching), this.#description);
+      h("div", { class: "line" }, this.#heading, this.#pill, this.#watching), this.#next.element, this.#description);
     return [bar(home), h("main", {}, stage, ...chat(), about), h("footer", {}, keys)];
   }
 
   /** @param {Status} status */
   about(status) {
     this.#status = status;
+    this.#next.show(status.upcoming, status.now);
     this.#show();
   }
 

@@ -25,9 +25,11 @@ import { Link } from "./channel/link.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
 import { Face } from "./channel/face.js";
+import { NextShow } from "./channel/next_show.js";
 import { OnAir } from "./channel/on_air.js";
 import { RecentEvents } from "./channel/recent.js";
 import { Refusals } from "./channel/refusals.js";
+import { Shows } from "./channel/shows.js";
 import { Simulcast } from "./channel/simulcast.js";
 import { Traffic } from "./channel/traffic.js";
 import { WebRtcViewers } from "./channel/webrtc.js";
@@ -167,11 +169,12 @@ export default function ChannelPage({ parts: [id = ""] }) {
         <${Play} channel=${channel} />
         ${session && live && !gone && html`<${Cues} id=${id} />`}
         <${Clips} channel=${channel} />
-        ${!gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} /><${Traffic} id=${id} />`}
+        ${!gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} /><${Shows} id=${id} /><${Traffic} id=${id} />`}
       </div>
       <div class="stack right">
         ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}
         <${Simulcast} channel=${channel} session=${session} onChanged=${changed} />
+        ${administers.value && html`<${NextShow} channel=${channel} onChanged=${changed} />`}
         <${About} channel=${channel} />
         ${!gone && html`${!observes.value && html`<${Face} channel=${channel} onChanged=${changed} />`}<${RecentEvents} id=${id} />`}
       </div>
