@@ -35,6 +35,13 @@ class WatchedBy(Schema):
     watched: int
 
 
+class ShowPage(Schema):
+    """How many players began in one page, as far as they have reported it."""
+
+    page: str
+    players: int
+
+
 class ShowCurve(Schema):
     """The most viewers in each `step` seconds since the start."""
 
@@ -112,6 +119,7 @@ class ShowReport(Show):
     seconds: float
     peakAt: Time | None
     viewers: list[WatchedBy]
+    pages: list[ShowPage]
     curve: ShowCurve
     sent: int
     received: int

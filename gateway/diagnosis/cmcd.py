@@ -5,7 +5,8 @@ CMCD-Request, CMCD-Session and CMCD-Status. Event mode: a line of the body of a 
 
 Used keys: sid (session), sf (format), ot (kind of object), br and pb (kbit/s), bs and sta (the buffer was empty), bsd
 (length of stalls since the last line), bsa and bsda (number and length of all stalls), su (start-up), msd (start-up
-time), ltc (delay). Our own pages also send millrace-p (protocol) and millrace-h (height). All other keys are ignored.
+time), ltc (delay). Our own pages also send millrace-p (protocol), millrace-h (height) and millrace-page. All other keys
+are ignored.
 """
 
 import re
@@ -29,7 +30,7 @@ class Cmcd(NamedTuple):
     session: a hash of the session id; the id itself is not kept. starting: the player still fills its buffer.
     starved: the buffer was empty since the last line. bitrate: of the picture, kbit/s. startup, latency: ms.
     stall_ms: of the stalls since the last line. stalls, stalled_ms: of the whole session.
-    protocol, height: only from our own pages.
+    protocol, height, page: only from our own pages.
     """
 
     session: int
@@ -44,6 +45,7 @@ class Cmcd(NamedTuple):
     stalled_ms: int | None = None
     protocol: str = ""
     height: int | None = None
+    page: str = ""
 
 
 def is_start_or_stall(raw_query: str, headers: dict[str, str]) -> bool:
@@ -113,6 +115,7 @@ def parse(line: str) -> Cmcd | None:
         _number(text, ",bsda="),
         _token(text, ",millrace-p="),
         _number(text, ",millrace-h="),
+        _token(text, ",millrace-page="),
     )
 
 

@@ -43,6 +43,8 @@ _BITRATE: Final = (
     *(100, 200, 400, 600, 800, 1000, 1500, 2000, 2500, 3000, 4000, 5000),
     *(6000, 8000, 10_000, 15_000, 25_000),
 )  # kbit/s
+PAGES: Final[tuple[str, ...]] = ("watch", "embed", "flv", "index", "hls", "dash", "instant", "whep", "other")
+_PAGE: Final = tuple(range(len(PAGES) - 1))  # the numbers of pages in `pages` of Totals
 _HEIGHT: Final = (144, 240, 360, 480, 540, 720, 1080, 1440, 2160, 4320)  # pixels
 
 
@@ -92,9 +94,12 @@ class Distribution:
 
 
 class Totals:
-    """The totals of the players of one channel by one protocol. players: those that began. stall_seconds: of all."""
+    """The totals of the players of one channel by one protocol. players: those that began. stall_seconds: of all.
 
-    __slots__ = ("bitrate", "height", "latency", "players", "stall_seconds", "stalls", "startup")
+    pages: in which of PAGES they began, as far as they say.
+    """
+
+    __slots__ = ("bitrate", "height", "latency", "pages", "players", "stall_seconds", "stalls", "startup")
 
     def __init__(self) -> None:
         self.players = 0
@@ -104,6 +109,7 @@ class Totals:
         self.latency = Distribution(_LATENCY)
         self.bitrate = Distribution(_BITRATE)  # kbit/s
         self.height = Distribution(_HEIGHT)
+        self.pages = Distribution(_PAGE)
 
     def distributions(self) -> tuple[Distribution, ...]:
         return self.startup, self.latency, self.bitrate, self.height
@@ -112,25 +118,30 @@ class Totals:
         self.players += other.players
         self.stalls += other.stalls
         self.stall_seconds += other.stall_seconds
+        self.pages.merge(other.pages)
         for own, added in zip(self.distributions(), other.distributions(), strict=True):
             own.merge(added)
 
     def encode(self) -> str:
-        """Returns the totals as text of URL characters, at most 600. Larger numbers than `decode` reads are limited."""
+        """Returns the totals as text of URL characters, at most 700. Larger numbers than `decode` reads are limited.
+
+        The pages are left out if there are none: earlier versions do not read them.
+        """
         numbers = (self.players, self.stalls, round(self.stall_seconds * 1000))
         texts = [str(min(number, _MAX_NUMBER)) for number in numbers]
-        return "_".join((*texts, *(d.encode() for d in self.distributions())))
+        pages = [text] if (text := self.pages.encode()) else []
+        return "_".join((*texts, *(d.encode() for d in self.distributions()), *pages))
 
     @classmethod
     def decode(cls, text: str) -> Totals:
         """Reads what `encode` has written. Raises ValueError."""
         fields = text.split("_")
         totals = cls()
-        if len(fields) != 7 or not all(map(_NUMBER.fullmatch, fields[:3])):
+        if len(fields) not in (7, 8) or not all(map(_NUMBER.fullmatch, fields[:3])):
             raise ValueError("not totals of players")
         totals.players, totals.stalls, milliseconds = map(int, fields[:3])
         totals.stall_seconds = milliseconds / 1000
-        for distribution, counts in zip(totals.distributions(), fields[3:], strict=True):
+        for distribution, counts in zip((*totals.distributions(), totals.pages), fields[3:], strict=False):
             distribution.decode(counts)
         return totals
 
@@ -250,6 +261,8 @@ class Experience:
         values = startup, latency, data.bitrate, data.height
         for totals in self._current_and_unsent(channel, protocol, now):
             totals.players += new
+            if new and data.page:
+                totals.pages.add(PAGES.index(data.page) if data.page in PAGES else len(PAGES) - 1)
             totals.stalls += stalls
             totals.stall_seconds += seconds
             for distribution, value in zip(totals.distributions(), values, strict=True):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.diagnosis.event_log import EventLog, first_id
-from gateway.diagnosis.experience import summary
+from gateway.diagnosis.experience import PAGES, summary
 from gateway.diagnosis.show import Show, Watched
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.events import EventType, StoredEvent
@@ -53,6 +53,7 @@ async def report(channel: str, show: Show, before: Show | None, events: EventLog
         "seconds": round(show.seconds, 1),
         "peakAt": rfc3339(show.peak_at) if show.peak_at else None,
         "viewers": [{"protocol": name, **_watched(one, show)} for name, one in sorted(show.viewers.items())],
+        "pages": _pages(show),
         "curve": {"step": show.step, "viewers": show.curve},
         "sent": show.sent,
         "received": show.received,
@@ -127,6 +128,14 @@ def _members(event: StoredEvent, *names: str) -> dict[str, Any]:
 def _watched(watched: Watched, show: Show) -> dict[str, Any]:
     mean = watched.seconds / show.seconds if show.seconds else 0.0
     return {"peak": watched.peak, "mean": round(mean, 2), "watched": round(watched.seconds)}
+
+
+def _pages(show: Show) -> list[dict[str, Any]]:
+    """Returns how many players began in each page, the most first."""
+    counts = Counter[str]()
+    for totals in show.experience.values():
+        counts.update(dict(zip(PAGES, totals.pages.counts, strict=True)))
+    return [{"page": page, "players": count} for page, count in counts.most_common() if count]
 
 
 def as_csv(report: Mapping[str, Any]) -> str:

@@ -22,6 +22,8 @@ SEEDS = [
     b"CMCD=br%3D3200%2Cbs%2Csf%3Dd%2Csid%3D%226e2f%22%2Csu",
     b'br=(3200;v 128;a),bsa=(2),bsda=(900),ltc=1200,millrace-p=flv,millrace-h=720,msd=812,pb=(2800;v),sid="x",v=2',
     b"3_2_1500_4-1.5-2_7-3__8-1",
+    b'bsa=(0),millrace-p=hls,millrace-page=embed,sid="x",v=2',
+    b"3_2_1500_4-1_7-3__8-1_0-2.8-1",
     _stored(),
 ]
 _TEXT = 1024

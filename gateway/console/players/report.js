@@ -1,8 +1,10 @@
 /** Reports what this viewer experiences: start-up time, stalls, delay and quality. The viewer can turn it off. */
 
-import { neighbour, query } from "./status.js";
+import { EMBEDDED, neighbour, query } from "./status.js";
 
 const EVERY = 30_000;      // ms between two reports while the stream plays
+/** The page in reports: `watch`, `embed`, or the name of a page for one format. */
+const PAGE = EMBEDDED ? "embed" : location.pathname.match(/\/([a-z]+)\.html$/)?.[1] ?? "watch";
 const SHORTEST_STALL = 250; // ms; shorter stops of the picture are not visible
 
 /**
@@ -123,7 +125,7 @@ export class Report {
       `e=${event}`,
       ...(delay === null || !Number.isFinite(delay) ? [] : [`ltc=${Math.max(0, Math.round(delay * 1000))}`]),
       ...(height > 0 ? [`millrace-h=${Math.round(height)}`] : []),
-      `millrace-p=${this.#protocol}`,
+      `millrace-p=${this.#protocol}`, `millrace-page=${PAGE}`,
       `msd=${Math.round(this.#startup)}`,
       ...(bitrate > 0 ? [`pb=(${Math.round(bitrate / 1000)})`] : []),
       `sid="${this.#session}"`, `sn=${this.#number++}`, "st=l", `ts=${Date.now()}`, "v=2",

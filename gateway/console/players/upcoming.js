@@ -43,7 +43,7 @@ export class NextShow {
   constructor(calendar) {
     this.#calendar = calendar === null ? null : h("a", { href: calendar, download: "next.ics" });
     const line = h("p", { class: "when" }, this.#when, this.#left);
-    this.element = calendar === null ? h("p", { class: "next", hidden: true }, this.#when, " ", this.#left)
+    this.element = calendar === null ? h("div", { class: "next", hidden: true }, this.#title, line)
       : h("section", { class: "next", hidden: true }, this.#label, this.#title, line, this.#text, this.#calendar);
     setInterval(() => this.#tick(), 1000);
     speak(() => this.#say());

@@ -1,7 +1,7 @@
 /** The report of a show as elements, for the console and for the page behind a link. Text is always text. */
 
 import { h } from "../players/dom.js";
-import { speaking } from "./words.js";
+import { faultName, named, speaking } from "./words.js";
 
 /** @typedef {import("../players/language.js").Language} Language */
 /** @typedef {{p50: number | null, p95: number | null}} Quantiles */
@@ -12,6 +12,7 @@ import { speaking } from "./words.js";
  * @typedef {Figures & {
  *   id: string, peakAt: string | null, sent: number, incomplete: boolean, before: (Figures & {id: string}) | null,
  *   viewers: {protocol: string, peak: number, mean: number, watched: number}[],
+ *   pages: {page: string, players: number}[],
  *   curve: {step: number, viewers: number[]},
  *   experience: {all: Totals, protocols: Record<string, Totals>},
  *   health: {code: string, text: string, from: string, to: string | null}[],
@@ -51,9 +52,11 @@ export function clock(seconds) {
  */
 export function reportView(report, language) {
   const t = speaking(language);
-  const number = (/** @type {number} */ n, digits = 0) => n.toLocaleString(language, { maximumFractionDigits: digits });
-  const day = (/** @type {string} */ at) => new Date(at).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
-  const time = (/** @type {string} */ at) => new Date(at).toLocaleTimeString(language, { timeStyle: "medium" });
+  // The browser's own locale of this language: it decides between 24 and 12 hours.
+  const locale = navigator.languages.find((one) => one.startsWith(language)) ?? language;
+  const number = (/** @type {number} */ n, digits = 0) => n.toLocaleString(locale, { maximumFractionDigits: digits });
+  const day = (/** @type {string} */ at) => new Date(at).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
+  const time = (/** @type {string} */ at) => new Date(at).toLocaleTimeString(locale, { timeStyle: "medium" });
   const both = (/** @type {Quantiles} */ { p50, p95 }, /** @type {number} */ digits) =>
     (p50 === null || p95 === null ? NOTHING : `${number(p50, digits)}\u00a0s · ${number(p95, digits)}\u00a0s`);
   const { before, curve } = report;
@@ -63,7 +66,7 @@ export function reportView(report, language) {
     if (!before || !before[name]) return null;
     const share = report[name] / before[name] - 1;
     const sign = share > 0.005 ? "▲" : share < -0.005 ? "▼" : "=";
-    const size = Math.abs(share).toLocaleString(language, { style: "percent", maximumFractionDigits: 0 });
+    const size = Math.abs(share).toLocaleString(locale, { style: "percent", maximumFractionDigits: 0 });
     return h("span", { class: "difference" }, sign === "=" ? "=" : `${sign} ${size}`);
   };
   /** @param {string} name @param {string} value @param {...(Node | string | null)} more */
@@ -71,7 +74,7 @@ export function reportView(report, language) {
   /** @param {string} title @param {...(Node | null)} content */
   const part = (title, ...content) => h("section", { class: "part" }, h("h3", {}, title), ...content);
   /** @param {string} title @param {string[]} heads @param {(string | Node)[][]} rows */
-  const table = (title, heads, rows) => h("div", { class: "wide" }, h("table", { "aria-label": title },
+  const table = (title, heads, rows) => h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": title }, h("table", {},
     h("thead", {}, h("tr", {}, ...heads.map((head) => h("th", { scope: "col" }, head)))),
     h("tbody", {}, ...rows.map((row) => h("tr", {}, ...row.map((cell) => h("td", {}, cell)))))));
   /** @param {string} title @param {string[]} lines */
@@ -81,25 +84,25 @@ export function reportView(report, language) {
   const totals = Object.entries(report.experience.protocols);
   const experience = totals.length > 1 ? [...totals, /** @type {[string, Totals]} */ (["", report.experience.all])] : totals;
   const wrong = [
-    list(t("report.faults"), report.health.map(({ code, text, from, to }) =>
-      `${time(from)} – ${to === null ? t("report.to.end") : time(to)}: ${code}${text ? ` · ${text}` : ""}`)),
+    list(t("report.faults"), report.health.map((fault) =>
+      `${time(fault.from)} – ${fault.to === null ? t("report.to.end") : time(fault.to)}: ${faultName(fault, language)}`)),
     list(t("report.paused"), report.interruptions.map(({ from, to }) =>
-      `${time(from)} – ${time(to)} (${clock((Date.parse(to) - Date.parse(from)) / 1000)})`)),
+      `${time(from)} – ${time(to)} (${clock(Math.max(1, (Date.parse(to) - Date.parse(from)) / 1000))})`)),
     list(t("report.failed"), report.failures.map(({ at, output }) => `${time(at)}: ${output}`)),
     list(t("report.refused"), report.refusals.map(({ protocol, reason, count }) =>
-      `${number(count)} × ${protocolName(protocol)}: ${reason}`)),
+      `${number(count)} × ${protocolName(protocol)}: ${named("refused", reason, language)}`)),
   ];
   const made = [
     list(t("report.captions"), report.captions.length ? [report.captions.join(", ")] : []),
     list(t("report.cues"), report.cues.map(({ at, type, seconds }) =>
-      `${time(at)}: ${type}${seconds === null ? "" : ` · ${clock(seconds)}`}`)),
+      `${time(at)}: ${named("cue", type, language)}${seconds === null ? "" : ` · ${clock(seconds)}`}`)),
     list(t("report.recorded"), report.recordings.map((one) => stored(one))),
     list(t("report.clips"), report.clips.map((one) => stored(one))),
   ];
   /** @param {Report["clips"][number]} one @returns {string} */
   function stored({ kind, start, seconds, bytes }) {
     const size = bytes === null ? "" : ` · ${number(bytes / 1e6, 1)}\u00a0MB`;
-    return `${time(start)}: ${kind}${seconds === null ? "" : ` · ${clock(seconds)}`}${size}`;
+    return `${time(start)}: ${named("kind", kind, language)}${seconds === null ? "" : ` · ${clock(seconds)}`}${size}`;
   }
   return h("article", { class: "report" },
     h("header", {}, h("h2", {}, report.title), h("p", { class: "soft" }, `${day(report.start)} – `, ended)),
@@ -118,6 +121,8 @@ export function reportView(report, language) {
       ? table(t("report.viewers"), [t("report.protocol"), t("report.peak"), t("report.mean"), t("report.watched")],
         report.viewers.map((one) => [protocolName(one.protocol), number(one.peak), number(one.mean, 1), clock(one.watched)]))
       : h("p", { class: "soft" }, t("report.viewers.none"))),
+    report.pages.length ? part(t("report.pages"), table(t("report.pages"), [t("report.page"), t("report.players")],
+      report.pages.map(({ page, players }) => [named("page", page, language), number(players)]))) : null,
     part(t("report.quality"), h("p", { class: "soft" }, t(experience.length ? "report.quality.text" : "report.quality.none")),
       experience.length ? table(t("report.quality"), [t("report.protocol"), t("report.players"), t("report.start"),
         t("report.delay"), t("report.stalls"), t("report.resolution")], experience.map(([name, one]) => [

@@ -5,6 +5,24 @@ import { filled } from "../players/language.js";
 /** @typedef {import("../players/language.js").Language} Language */
 
 const EN = {
+  "cue.in": "a break ends",
+  "cue.other": "cue",
+  "cue.out": "a break begins",
+  "kind.clip": "clip",
+  "kind.motion": "motion clip",
+  "kind.ondemand": "on-demand session",
+  "kind.video": "video",
+  "page.embed": "Embedded",
+  "page.other": "Others",
+  "page.watch": "Watch page",
+  "refused.expired": "the key had expired",
+  "refused.full": "the server took no more publishers",
+  "refused.hook": "the auth hook refused it",
+  "refused.in_use": "another encoder used the channel",
+  "refused.missing": "the key was missing",
+  "refused.revoked": "the key was replaced by a newer one",
+  "refused.unusable": "nothing of it could be used",
+  "refused.wrong": "the key was wrong",
   "report.before": "Compared with “{title}”, {date}",
   "report.captions": "Captions",
   "report.clips": "Clips",
@@ -22,6 +40,8 @@ const EN = {
   "report.loading": "Loading the report …",
   "report.many": "This address has read too many reports. Try again in a minute.",
   "report.mean": "Viewers, mean",
+  "report.page": "Page",
+  "report.pages": "Players by page",
   "report.paused": "Times without a publisher",
   "report.peak": "Viewers, peak",
   "report.peak.at": "at {time}",
@@ -50,6 +70,24 @@ const EN = {
 const TABLES = {
   en: EN,
   zh: {
+    "cue.in": "广告结束",
+    "cue.other": "标记",
+    "cue.out": "广告开始",
+    "kind.clip": "剪辑",
+    "kind.motion": "移动侦测片段",
+    "kind.ondemand": "点播会话",
+    "kind.video": "视频",
+    "page.embed": "嵌入页面",
+    "page.other": "其他",
+    "page.watch": "观看页",
+    "refused.expired": "密钥已过期",
+    "refused.full": "服务器不再接受推流",
+    "refused.hook": "鉴权钩子拒绝",
+    "refused.in_use": "频道正被其他编码器使用",
+    "refused.missing": "缺少密钥",
+    "refused.revoked": "密钥已被更新的密钥替换",
+    "refused.unusable": "没有可用内容",
+    "refused.wrong": "密钥错误",
     "report.before": "与“{title}”（{date}）相比",
     "report.captions": "字幕",
     "report.clips": "剪辑",
@@ -67,6 +105,8 @@ const TABLES = {
     "report.loading": "正在加载报告……",
     "report.many": "此地址读取报告过于频繁，请一分钟后再试。",
     "report.mean": "平均观众",
+    "report.page": "页面",
+    "report.pages": "各页面的播放器",
     "report.paused": "没有推流的时段",
     "report.peak": "最高观众",
     "report.peak.at": "{time}",
@@ -89,6 +129,36 @@ const TABLES = {
     "report.watched": "观看时长",
   },
 };
+
+/** The faults of a stream by their codes. In English, the report has the gateway's sentences. @type {Record<string, string>} */
+const FAULTS = {
+  arrivals_late: "媒体到达过慢", audio_missing: "没有声音", audio_silent: "声音静音", av_drift: "音画不同步", b_frames: "含有 B 帧",
+  bitrate_high: "码率过高", bitrate_unsteady: "码率不稳定", captions_late: "语音字幕滞后", fps_low: "帧率过低", gop_long: "关键帧间隔过长",
+  hevc: "视频为 HEVC", input_lost: "主输入中断", key_expires: "推流密钥即将过期", link_down: "链路中断", link_latency_low: "链路延迟设置过低",
+  link_loss: "链路丢包", open_gop: "使用了开放 GOP", output_failing: "输出失败", picture_black: "黑屏", picture_frozen: "画面静止",
+  pictures_unreadable: "画面无法解码", pixel_format: "像素格式不兼容", srt_port: "SRT 端口无法打开", stream_left_out: "有无法使用的轨道",
+  timestamps_jump: "时间戳跳变", video_missing: "没有画面",
+};
+
+/**
+ * @param {{code: string, text: string}} fault
+ * @param {Language} language
+ * @returns {string}
+ */
+export const faultName = ({ code, text }, language) => (language === "zh" && FAULTS[code]) || text || code.replaceAll("_", " ");
+
+/**
+ * Returns the text of a name that the gateway has sent.
+ * @param {"cue" | "kind" | "page" | "refused"} kind
+ * @param {string} name
+ * @param {Language} language
+ * @returns {string}
+ */
+export function named(kind, name, language) {
+  /** @type {Record<string, string>} */
+  const table = TABLES[language];
+  return table[`${kind}.${name}`] ?? name;
+}
 
 /**
  * @param {Language} language

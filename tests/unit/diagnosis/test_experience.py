@@ -4,7 +4,7 @@ import pytest
 
 from gateway.diagnosis import experience as module
 from gateway.diagnosis.cmcd import Cmcd
-from gateway.diagnosis.experience import Distribution, Experience, Totals, summary
+from gateway.diagnosis.experience import PAGES, Distribution, Experience, Totals, summary
 from gateway.lib.metrics import Metrics
 from tests.support.clock import Clock
 
@@ -211,3 +211,16 @@ def test_the_summary_has_all_protocols_and_their_sum(reports: Experience):
     assert said["all"]["startup"]["p50"] < said["all"]["startup"]["p95"]
     assert said["protocols"]["dash"]["bitrate"]["p50"] == pytest.approx(2_250_000, rel=0.2)
     assert summary({})["all"]["startup"] == {"p50": None, "p95": None}
+
+
+def test_pages_of_new_players_are_counted_once_and_come_back_from_text():
+    experience = Experience(Metrics("1"))
+    experience.begin_show("c1")
+    for session, page in ((1, "watch"), (1, "watch"), (2, "embed"), (3, "invented"), (4, "")):
+        experience.add("c1", "hls", Cmcd(session, page=page))
+    totals = experience.of_show("c1")["hls"]
+    assert totals.players == 4
+    counts = [1, 1, *[0] * (len(PAGES) - 3), 1]
+    assert list(totals.pages.counts) == counts
+    assert list(Totals.decode(totals.encode()).pages.counts) == counts
+    assert list(Totals.decode("1_0_0____").pages.counts) == [0] * len(PAGES)

@@ -35,7 +35,7 @@ def test_the_page_names_the_requests_between_nodes() -> None:
         GatewayOperations(
             ANY, ANY, channels=ANY, deleted=ANY, changed=ANY, names=ANY, remote_viewers=ANY, report=ANY
         ).table()
-        | DiagnosisOperations(ANY, ANY, ANY, ANY, ANY).table()
+        | DiagnosisOperations(ANY, ANY, ANY, ANY, ANY, ANY).table()
     )
     assert documented == operations.keys() | {"public", "site", "forwarded"}
 
