@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.alarm_targets import chat_server
 from tests.support.clients import Program, until
-from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.fleet import sharing
+from tests.support.gateway import Channel, Edge, Gateway, http, running
 from tests.support.tools import need
 
 MEDIA = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=25", "-f", "lavfi", "-i", "sine=f=440:r=44100")
@@ -102,3 +103,47 @@ def test_a_killed_process_leaves_an_ended_show_and_announces_its_rest_no_more(tm
         finally:
             again.stop()
         assert len(chats.received) == 1
+
+
+def test_a_fleet_announces_a_show_once_and_counts_the_viewers_of_all_nodes(tmp_path: Path):
+    need("ffmpeg")
+    shared = {
+        "MILLRACE_EGRESS__ALLOW": "127.0.0.1",
+        "MILLRACE_ADMIN__STORE": f"sqlite:///{tmp_path}/console.db",
+        "MILLRACE_EVENTS__STORE": f"sqlite:///{tmp_path}/events.db",
+    }
+    with chat_server() as chats, sharing(tmp_path, 2, **shared) as (holder, other):
+        (tmp_path / "edge").mkdir()
+        edge = Edge(
+            tmp_path / "edge",
+            MILLRACE_CLUSTER__SECRET="what the nodes share",
+            MILLRACE_SIGNING__SECRET="what the keys are signed with",
+            MILLRACE_EDGE__UPSTREAM=f"127.0.0.1:{holder.ports['http']},127.0.0.1:{other.ports['http']}",
+        )
+        try:
+            edge.wait_ready()
+            upcoming = {"title": "Final", "at": "2035-01-01T00:00:00Z"}
+            channel = holder.channel(
+                videoname="Club", upcoming=upcoming, announce=[f"http://127.0.0.1:{chats.port}/hook"]
+            )
+            elsewhere = Channel(other, channel.item)
+            with push(channel):
+                channel.wait_playable("live.m3u8")
+                until(lambda: edge.get(channel, "live.m3u8").status == 200, "played by the edge", 20)
+                viewer = ["ffmpeg", "-nostdin", "-v", "error", "-i", edge.url(channel, "live.flv"), "-f", "null", "-"]
+                with watch(elsewhere, "live.flv"), Program(viewer):
+                    until(lambda: shows(channel)[0]["peak"] == 2, "the viewers of both nodes counted", 60)
+                    assert shows(elsewhere)[0]["peak"] == 2  # the node with the stream answers
+            until(lambda: shows(elsewhere)[0]["end"] is not None, "ended", 60)
+            assert len(chats.received) == 1
+            id = shows(elsewhere)[0]["id"]
+            link = other.api("POST", f"/videostream/{channel.id}/shows/{id}/share").json()["url"].partition("?")[2]
+            report = edge.get(channel, f"report.json?{link}")
+            assert (report.status, report.json()["peak"]) == (200, 2)
+            assert edge.get(channel, f"report.json?{link}0").status == 403
+            assert edge.get(channel, "report.html").status == 200
+            assert edge.get(channel, "feed.xml").text.count("<entry>") == 1
+            assert "SUMMARY:Final" in edge.get(channel, "next.ics").text
+            assert edge.get(channel, "status.json").json()["upcoming"]["title"] == "Final"
+        finally:
+            edge.stop()
