@@ -96,7 +96,7 @@ async def _page_of(request: web.Request, channel: Channel) -> Callable[[Show], s
     context = request.app[CONTEXT]
     presenter = await context.presenter(request)
     base, query = (
-        f"{presenter.addresses.pull}/{channel.public_name}/vod/",
+        f"{presenter.addresses.pull}/{channel.id}/vod/",
         presenter.play_query(channel, context.clock()),
     )
 

@@ -18,7 +18,7 @@ _MILLISECONDS: Final = 1e11  # larger numbers are milliseconds since 1970, as in
 _MAX_SECONDS: Final = 32_503_680_000.0  # the year 3000
 _EXPECTED_AT: Final = "expected `at`: a time with its zone such as 2030-01-31T18:00:00+01:00, or seconds since 1970"
 # A show that starts so long before or after the time of the next show is this show, seconds.
-_EARLY, _LATE = 3_600.0, 4 * 3_600.0
+_EARLY, _LATE = 1_800.0, 4 * 3_600.0
 
 
 @dataclass(frozen=True, slots=True)

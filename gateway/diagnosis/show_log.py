@@ -28,9 +28,12 @@ log = structlog.get_logger(__name__)
 
 KIND: Final = "show/"  # with the channel: the kind in the store
 MAX_SHOWS: Final = 500  # of a channel; the oldest are deleted first
-SAVE_SECONDS: Final = 60.0
-FRESH: Final = 150.0  # seconds since the last sample, after which a show of another node counts as ended
+SAVE_SECONDS: Final = 60.0  # between two writes of a show that lasts; more if there are very many
+WRITES_PER_SECOND: Final = 2.0  # of shows that last
+FRESH: Final = 600.0  # seconds since the last sample, after which a show of another node counts as ended
 _STEP: Final = 5.0  # seconds between two samples
+_TICK: Final = 1.0  # seconds in which a new show gets its first one
+_PER_TURN: Final = 50  # shows that are measured before other tasks run
 _MAX_UNSAVED: Final = 1_000  # ended shows that wait for the store; the oldest is dropped
 # Longest wait for the on-demand recording, seconds: the show has its number. It begins with the first key frame.
 _RECORDING_WAIT: Final = 10.0
@@ -74,7 +77,7 @@ class ShowLog:
         self._sources, self._store, self._seconds, self._clocks = sources, store, seconds, clocks
         self._live: dict[str, LiveShow] = {}  # by channel
         self._ended: deque[tuple[str, Show]] = deque()  # with their channels; not stored yet
-        self._woken = asyncio.Event()
+        self._ended_one = asyncio.Event()
         self._saving = asyncio.Lock()
         self._listeners: list[Callable[[Stream, Show], None]] = []
 
@@ -89,34 +92,41 @@ class ShowLog:
             if stream is not None and stream.is_source:
                 self._live[event.channel] = LiveShow(stream, stream.tally.sent)
                 self._sources.experience.begin_show(event.channel)
-                self._woken.set()
         elif event.type is EventType.STREAM_ENDED:
             live = self._live.get(event.channel)
             if live is not None and live.stream.name == event.data["stream"]:
                 self._sample(live, self._clocks.wall(), ended=True)
                 del self._live[event.channel]
                 self._sources.experience.end_show(event.channel)
-                self._woken.set()
+                self._ended_one.set()
 
     async def run(self) -> None:
-        """Measures until it is cancelled."""
+        """Measures until it is cancelled. New shows are listed within a second, and ended ones are stored at once."""
+        due = self._clocks.monotonic()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_STEP):
-                    await self._woken.wait()
-            self._woken.clear()
-            await self.measure()
+                async with asyncio.timeout(_TICK):
+                    await self._ended_one.wait()
+            self._ended_one.clear()
+            everyone = self._clocks.monotonic() >= due
+            if everyone:
+                due = self._clocks.monotonic() + _STEP
+            await self.measure(new=not everyone)
 
-    async def measure(self) -> None:
-        """Takes a sample of each show of this process, and stores what is due."""
-        now = self._clocks.wall()
-        for live in self._live.values():
-            self._sample(live, now)
-        await self.save(SAVE_SECONDS)
+    async def measure(self, *, new: bool = False) -> None:
+        """Takes a sample of each show of this process, and stores what is due. new: only of those that have none."""
+        wanted = [live for live in self._live.values() if not new or live.show is None]
+        for number, live in enumerate(wanted, 1):
+            if self._live.get(live.stream.channel.id) is live:  # it did not end meanwhile
+                self._sample(live, self._clocks.wall())
+            if number % _PER_TURN == 0:
+                await asyncio.sleep(0)
+        await self.save(max(SAVE_SECONDS, len(self._live) / WRITES_PER_SECOND))
 
     def _sample(self, live: LiveShow, now: float, *, ended: bool = False) -> None:
         stream = live.stream
-        session, waits = _recording(stream)
+        known = live.show is not None and live.show.session is not None
+        session, waits = (None, False) if known else _recording(stream)
         if live.show is None:
             if session is None and waits and not ended and now - stream.spec.started < _RECORDING_WAIT:
                 return
@@ -185,11 +195,11 @@ class ShowLog:
 
 def _recording(stream: Stream) -> tuple[int | None, bool]:
     """Returns the number of the on-demand recording that a stream has now, and whether it should have one."""
-    for output in stream.outputs.status() if stream.outputs is not None else ():
-        if output["name"] == _ON_DEMAND:
-            since = output.get("openSince")
-            return (round(since * 1000) if isinstance(since, float) else None), bool(output["enabled"])
-    return None, False
+    outputs = stream.outputs
+    if outputs is None or not outputs.enabled(_ON_DEMAND):
+        return None, False
+    since = next((one.get("openSince") for one in outputs.status() if one["name"] == _ON_DEMAND), None)
+    return (round(since * 1000) if isinstance(since, float) else None), True
 
 
 def _number(id: str) -> int:

@@ -66,7 +66,7 @@ def test_a_show_is_announced_once_and_reported_with_its_viewers(gateway: Gateway
     assert {one["protocol"] for one in report["viewers"] if one["peak"]} == {"flv", "hls"}
     assert len(report["interruptions"]) == 1
     until(lambda: http("GET", channel.url(f"vod/vod-{show['id']}.m3u8")).status == 200, "recorded", 20)
-    assert show["url"].endswith(f"/club/vod/{show['id']}/")
+    assert show["url"].endswith(f"/{channel.id}/vod/{show['id']}/")
 
     shared = gateway.api("POST", f"/videostream/{channel.id}/shows/{show['id']}/share", {}).json()["url"]
     assert http("GET", shared).status == 200
@@ -131,6 +131,7 @@ def test_a_fleet_announces_a_show_once_and_counts_the_viewers_of_all_nodes(tmp_p
                 channel.wait_playable("live.m3u8")
                 until(lambda: edge.get(channel, "live.m3u8").status == 200, "played by the edge", 20)
                 viewer = ["ffmpeg", "-nostdin", "-v", "error", "-i", edge.url(channel, "live.flv"), "-f", "null", "-"]
+                until(lambda: len(shows(channel)) == 1, "listed", 20)
                 with watch(elsewhere, "live.flv"), Program(viewer):
                     until(lambda: shows(channel)[0]["peak"] == 2, "the viewers of both nodes counted", 60)
                     assert shows(elsewhere)[0]["peak"] == 2  # the node with the stream answers
