@@ -22,6 +22,7 @@ LISTED = {  # observers of all channels, and those of some channels for these
     *("GET /videostream/{id}/inputs/{name}/preview", "GET /videostream/{id}/captions", "GET /videostream/{id}/cues"),
     *("GET /videostreams", "GET /videostreams/online", "GET /videostream/{id}/recordings"),
     *("GET /videostream/{id}/export", "GET /events", "GET /history", "GET /profile", "GET /account/second-factor"),
+    *("GET /videostream/{id}/shows", "GET /videostream/{id}/shows/{show}"),
 }
 ALL = {  # only observers of all channels
     *("GET /videostreams/traffic", "GET /media", "GET /media/channels", "GET /bin", "GET /jobs", "GET /jobs/{id}"),
@@ -33,7 +34,7 @@ ACCOUNT = {  # signed-in observers, for their own account
     *("POST /logout", "PUT /profile", "PUT /account/password", "POST /account/second-factor"),
     *("PUT /account/second-factor", "POST /account/second-factor/off", "POST /qr"),
 }
-SECRETS = ("relay-key", "pull-key", "srt-passphrase", "picture-key", "mark-key", "unknown-key", "alarm-key")
+SECRETS = ("relay-key", "pull-key", "srt-passphrase", "picture-key", "mark-key", "unknown-key", "alarm-key", "told-key")
 
 
 @dataclass
@@ -68,6 +69,7 @@ async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
             "relayURL": ["rtmp://x.example/app/relay-key"],
             "srtPassphrase": "srt-passphrase",
             "inputs": inputs,
+            "announce": ["discord://1/told-key"],
             "ImageURL": "https://x.example/a.png?t=mark-key",
         }
         items = [await api.create(videoname=name, mine="unknown-key", **fields) for name in "ab"]
