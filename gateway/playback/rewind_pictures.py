@@ -1,92 +1,35 @@
 """Answers `rewind/<seconds>.jpg`: a small picture of the time to which a viewer may go back."""
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gateway.formats.ts.reader import TsReader
 from gateway.http.request import Request
-from gateway.http.response import Response, service_unavailable, text
-from gateway.lib.bounded_dict import BoundedDict
+from gateway.http.response import Response
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
-from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, Kind
-from gateway.playback.playlist_response import SEGMENT_CACHE
+from gateway.media.track import AccessUnit
 from gateway.playback.rewind import Rewind
-from gateway.ports.errors import NoSuchObject, OutputError, StoreUnavailable
+from gateway.playback.segment_pictures import NO_PICTURE, SegmentPictures
 
 _PATH: Final = re.compile(r"rewind/([0-9]{9,11})\.jpg", re.ASCII)
 _LONGEST: Final = 192  # pixels of the longer side
-_MAX_BYTES: Final = 4_000_000  # of a segment that are read until its first picture is complete
-_BLOCK: Final = 16_384  # bytes that are read in one turn of the event loop
 _MAX_PICTURES: Final = 1_000  # cached pictures of all streams, about 5 kB each
-_MAX_WAITING: Final = 16  # pictures that are being made
-_NO_PICTURE: Final = text(404, "there is no picture of that time")
 
 
 class RewindPictures:
-    """Makes each picture once, from the first key frame of its segment, and caches it.
-
-    make_picture(unit, longest): returns a key frame as JPEG, or raises OutputError.
-    """
+    """Answers with the picture of the segment at a time. make_picture: see SegmentPictures."""
 
     def __init__(
         self, rewind: Rewind, make_picture: Callable[[AccessUnit, int], Awaitable[bytes]], tasks: Tasks
     ) -> None:
         self._rewind = rewind
-        self._make_picture = make_picture
-        self._tasks = tasks
-        self._cache: BoundedDict[tuple[str, int], Response] = BoundedDict(_MAX_PICTURES)
-        self._running: dict[tuple[str, int], asyncio.Task[Response]] = {}
-        self._slot = asyncio.Semaphore(1)  # so that viewers who move over the time bar delay no other pictures
+        self._pictures = SegmentPictures(make_picture, tasks, _LONGEST, _MAX_PICTURES)
 
     async def __call__(self, request: Request, stream: Stream, rest: str) -> Response:
         match = _PATH.fullmatch(rest)
         found = self._rewind.segment_at(stream, float(match[1])) if match is not None else None
         if found is None:
-            return _NO_PICTURE
+            return NO_PICTURE
         name, read = found
-        key = stream.name, name
-        cached = self._cache.get(key)
-        if cached is not None:
-            self._cache.move_to_end(key)
-            return cached
-        running = self._running.get(key)
-        if running is None:
-            if len(self._running) >= _MAX_WAITING:
-                return service_unavailable("too many pictures are requested", 1)
-            running = self._running[key] = self._tasks.start(self._make(key, read), stream.name)
-        return await asyncio.shield(running)
-
-    async def _make(self, key: tuple[str, int], read: Callable[[], AsyncIterator[bytes]]) -> Response:
-        try:
-            async with self._slot:
-                unit = await _first_picture(read())
-                if unit is None:
-                    return _NO_PICTURE
-                picture = await self._make_picture(unit, _LONGEST)
-        except (NoSuchObject, InvalidData):
-            return _NO_PICTURE
-        except (OutputError, StoreUnavailable, OSError):
-            return service_unavailable("the picture cannot be made now", 1)
-        finally:
-            del self._running[key]
-        answer = self._cache[key] = Response(200, picture, "image/jpeg", cache=SEGMENT_CACHE)
-        return answer
-
-
-async def _first_picture(chunks: AsyncIterator[bytes]) -> AccessUnit | None:
-    """Returns the first key frame of a segment. Raises InvalidData."""
-    reader, size = TsReader(), 0
-    async for chunk in chunks:
-        for at in range(0, len(chunk), _BLOCK):
-            for unit in reader.receive(chunk[at : at + _BLOCK]):
-                if unit.track.kind is Kind.VIDEO and unit.key:
-                    return unit
-            await asyncio.sleep(0)
-        size += len(chunk)
-        if size > _MAX_BYTES:
-            return None
-    return next((u for u in reader.finish() if u.track.kind is Kind.VIDEO and u.key), None)
+        return await self._pictures.picture((stream.name, name), read)
