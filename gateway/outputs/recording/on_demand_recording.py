@@ -15,7 +15,8 @@ from gateway.media import codecs
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
-from gateway.media.track import MediaTrack, Tracks
+from gateway.media.timed_data import AdCue, CueType
+from gateway.media.track import MediaTrack, TimedData, Tracks
 from gateway.outputs.recording.cutter import PieceStart
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
 from gateway.outputs.recording.on_demand_session import (
@@ -30,6 +31,7 @@ from gateway.outputs.recording.recorded_pieces import POINT_TICKS, RecordedPoint
 from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
 from gateway.outputs.recording.session_captions import MAX_CAPTIONS, SessionCaptions
 from gateway.outputs.storage.archive import Archive
+from gateway.packaging.date_ranges import DateRanges
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject, OutputUnsupported
 
@@ -186,6 +188,7 @@ class OnDemandRecording(SegmentedRecording):
     A publisher that reconnects continues the session, after a discontinuity.
     If the channel has `rewind`, segments are as short as those of the live playlist. Without isOnDemand they are only
     for rewinding: this recording deletes its old segments, and RewindDeletion deletes the rest of the session.
+    The playlist of a session has its ad breaks as date ranges, which pages show as chapters. A crash loses them.
     points: finds the positions in segments at which players can begin.
     """
 
@@ -204,6 +207,7 @@ class OnDemandRecording(SegmentedRecording):
         self._segments = 0  # number of complete segments
         self._kept = _is_kept(stream.channel)
         self._captions = SessionCaptions(stream, archive)
+        self._ranges = DateRanges()  # of the session
         self.points = RecordedPoints()
 
     async def read(self, span: Span) -> AsyncIterator[bytes]:
@@ -243,6 +247,14 @@ class OnDemandRecording(SegmentedRecording):
         except InvalidData as error:
             raise OutputUnsupported(str(error)) from None
         self._captions.add_tracks(tracks)
+
+    def on_timed(self, timed: TimedData) -> None:
+        cue = timed.counted(VIDEO_CLOCK).value
+        if not isinstance(cue, AdCue) or cue.type is CueType.OTHER:
+            return
+        piece = next((segment.piece for segment in reversed(self._open) if segment.piece.length > 1), None)
+        if piece is not None:  # otherwise the cue comes before the first picture
+            self._ranges.add(cue, piece.wall_clock + (cue.at - piece.begin) / VIDEO_CLOCK)
 
     def check_pieces(self) -> None:
         for segment in self._open:
@@ -290,6 +302,7 @@ class OnDemandRecording(SegmentedRecording):
             session, self._session = self._session, None
             self._open, self._completing, self._entries = [], [], []
             self._number = 0
+            self._ranges = DateRanges()
             self._epoch = None  # the next session begins with its tracks
             self._captions.end()
             if session is not None:
@@ -373,7 +386,8 @@ class OnDemandRecording(SegmentedRecording):
         if not last and len(entries) > _LARGE and now - self._written < _LARGE_INTERVAL:
             return
         self._written = now
-        path = await self._archive.threads.run(lambda: session.write_playlist(playlist(entries, kept)))
+        ranges = self._ranges.lines(entries[0].wall_clock)
+        path = await self._archive.threads.run(lambda: session.write_playlist(playlist(entries, kept, ranges)))
         ready = None
         if last:
             ready = ready_event(self._start_ms, entries)

@@ -176,14 +176,15 @@ def parse_recording_name(name: str) -> tuple[str, int] | None:
     return (channel, start_ms) if start_ms is not None and is_channel_id(channel) else None
 
 
-def playlist(entries: list[RecordedSegment], kept: bool = True) -> str:
+def playlist(entries: list[RecordedSegment], kept: bool = True, ranges: str = "") -> str:
     """Returns the playlist of at least one segment. It has an end, so players do not reload it.
 
     Its first Media Sequence Number is the number of the first segment's file, as in the original system.
 
     kept: whether the session stays stored. Otherwise it is only for rewinding, and is deleted when it is too old.
+    ranges: the tags of its ad breaks, see `DateRanges.lines`.
     """
-    lines = [] if kept else [REWIND_MARK]
+    lines = [ranges] if kept else [REWIND_MARK, ranges]
     for n, (entry, start, is_dated) in enumerate(_starts(entries)):
         if entry.discontinuity and n:
             lines.append(media_playlist.DISCONTINUITY)
