@@ -1,7 +1,7 @@
 /** The page of a film or a recording: the player, the description, and chapters of small pictures. */
 
 import { titleBar } from "../players/bar.js";
-import { Captions } from "./film-captions.js";
+import { Captions } from "../players/track-captions.js";
 import { Controls } from "../players/controls.js";
 import { h, icon } from "../players/dom.js";
 import { languageTag, speak, speaks } from "../players/language.js";
@@ -11,10 +11,10 @@ import { Share } from "../players/share.js";
 import { EMBEDDED, neighbour } from "../players/status.js";
 import { Volume } from "../players/volume.js";
 import { keepPosition, recallPosition } from "./position.js";
-import { loadPreviews, picture } from "./previews.js";
-import { open } from "./source.js";
-import { time, TimeBar } from "./timebar.js";
-import { chapters } from "./webvtt.js";
+import { loadPreviews, picture } from "../players/previews.js";
+import { open } from "../players/recorded-source.js";
+import { time, TimeBar } from "../players/time-bar.js";
+import { chapters } from "../players/webvtt.js";
 import { t } from "./words.js";
 
 /**
@@ -30,7 +30,7 @@ import { t } from "./words.js";
  * @property {string} [channel]         the page of the channel that it is a recording of
  */
 
-/** @typedef {import("./source.js").Trouble | "missing"} Problem */
+/** @typedef {import("../players/recorded-source.js").Trouble | "missing"} Problem */
 
 const MAX_CHAPTERS = 10;
 const [STEP, LONG_STEP] = [5, 10]; // seconds of the arrow keys, and of J and L
@@ -165,7 +165,7 @@ class Page {
     event.preventDefault();
   }
 
-  /** @param {import("./webvtt.js").Preview[]} previews */
+  /** @param {import("../players/webvtt.js").Preview[]} previews */
   #showPreviews(previews) {
     this.#bar.show(previews);
     const shown = chapters(previews, MAX_CHAPTERS);

@@ -325,7 +325,7 @@ def test_preview_pictures_of_a_film_are_parsed_and_selected_by_time() -> None:
       const at = [-1, 1, 9999].map((at) => previewAt(all, at).x);
       out({ all, at, none: parse("no list"), some: chapters(all, 1).length });
     """
-    found = run("film/webvtt.js", "parse, previewAt, chapters", script, text)
+    found = run("players/webvtt.js", "parse, previewAt, chapters", script, text)
     assert [(one["start"], one["end"], one["x"], one["file"]) for one in found["all"]] == [
         (0, 2, 0, "thumbnails.jpg"), (3602, 3604.5, 160, "thumbnails.jpg"),
     ]  # fmt: skip

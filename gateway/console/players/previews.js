@@ -1,7 +1,7 @@
 /** The small pictures of a film: loads their list, and draws them from one JPEG sheet. */
 
-import { h } from "../players/dom.js";
-import { neighbour } from "../players/status.js";
+import { h } from "./dom.js";
+import { neighbour } from "./status.js";
 import { parse } from "./webvtt.js";
 
 /** @typedef {import("./webvtt.js").Preview} Preview */

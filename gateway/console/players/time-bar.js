@@ -1,7 +1,7 @@
 /** The time bar over the controls: the position, what is loaded, and a small picture under the pointer. */
 
-import { h } from "../players/dom.js";
-import { speak } from "../players/language.js";
+import { h } from "./dom.js";
+import { speak } from "./language.js";
 import { picture } from "./previews.js";
 import { previewAt } from "./webvtt.js";
 import { t } from "./words.js";

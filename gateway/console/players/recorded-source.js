@@ -1,7 +1,7 @@
 /** Opens the media of a page in a video element: a file, or HLS by hls.js or, on Apple's devices, the browser itself. */
 
-import Hls from "../players/hls.min.js";
-import { empty, nativeHls } from "../players/media.js";
+import Hls from "./hls.min.js";
+import { empty, nativeHls } from "./media.js";
 
 /** The reason why it does not play. @typedef {"denied" | "lost" | "codec"} Trouble */
 
@@ -61,7 +61,7 @@ function openHlsJs(video, url, at, fail) {
     return () => undefined;
   }
   const hls = new Hls({
-    workerPath: new URL("../players/hls.worker.js", import.meta.url).href,
+    workerPath: new URL("./hls.worker.js", import.meta.url).href,
     startPosition: at, // a recording that still grows begins at its first picture too
     maxBufferSize: BUFFER_BYTES,
   });

@@ -1,9 +1,9 @@
 /** The buttons for captions: on or off, and the language if there are several. The browser draws the text. */
 
-import { button, name } from "../players/controls.js";
-import { h } from "../players/dom.js";
-import { speak } from "../players/language.js";
-import { t } from "../players/words.js";
+import { button, name } from "./controls.js";
+import { h } from "./dom.js";
+import { speak } from "./language.js";
+import { t } from "./words.js";
 
 export class Captions {
   #tracks;
