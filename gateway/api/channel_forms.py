@@ -16,6 +16,8 @@ from gateway.playback.formats import FORMATS
 
 RUNS_TASKS: Final = web.AppKey("tasks", bool)  # whether this gateway starts tasks in the cloud, see `workers.runner`
 
+DEFAULTS: Final = web.AppKey("defaults", Mapping[str, Any])  # of fields whose default is a setting
+
 
 @operation(list[schemas.FormField])
 async def index(request: web.Request) -> web.Response:
@@ -23,10 +25,11 @@ async def index(request: web.Request) -> web.Response:
 
     Those of installed outputs are in `GET /outputs`.
     """
-    unused = fields.unused(tasks=request.app[RUNS_TASKS])
+    unused, defaults = fields.unused(tasks=request.app[RUNS_TASKS]), request.app[DEFAULTS]
     return answer(
         [
             {"name": name, "group": group, **described(field), "used": name not in unused}
+            | ({"default": defaults[name]} if name in defaults else {})
             for group, members in fields.GROUPS.items()
             for name, field in members.items()
         ]

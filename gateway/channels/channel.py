@@ -245,6 +245,11 @@ class Channel:
         """
         return self.rewind_seconds or (_ON_DEMAND_REACH if self.flag("isOnDemand") else 0.0)
 
+    def is_replayed(self, default: bool) -> bool:
+        """Whether the watch page plays the last recorded session while nobody pushes. default: `pages.replay`."""
+        wanted = fields.read("isReplay", self.item, fields.IS_REPLAY)
+        return self.flag("isOnDemand") and (default if wanted is None else wanted)
+
     @property
     def relay_targets(self) -> tuple[str, ...]:
         """The targets of the relay that are on, with their secrets, without duplicates; also if `isRelay` is off.

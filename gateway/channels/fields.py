@@ -244,6 +244,7 @@ REFERER_ALLOW: Final[Parsed[tuple[str, ...] | None]] = Parsed(None, _hosts, {"ty
 SRT_PASSPHRASE: Final = "srtPassphrase"  # noqa: S105 - the name of a field
 # A node tells other nodes this field instead of the passphrase, which is a secret.
 IS_ENCRYPTED: Final = "isSrtEncrypted"
+IS_REPLAY: Final[Parsed[bool | None]] = Parsed(None, Flag().read, {"type": "flag"})  # None: `pages.replay`
 NO_PLAYBACK: Final = "nobody"  # the value of `playAuth` if a protection field is invalid
 RELAY_URL: Final[Parsed[tuple[str, ...]]] = Parsed((), _targets, {"type": "targets", "maximum": MAX_RELAYS})
 COLOR: Final = TextField(7, "", _RGB, "a color such as #0b6f6a")
@@ -301,6 +302,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "ondemand_list_size": Number(2, 0, 1_000, integer=True),
         # How far viewers and clips reach back, in on-demand segments. Without isOnDemand, older segments are deleted.
         "rewind": Number(0, 0, MAX_REWIND_HOURS, unit="h"),
+        "isReplay": IS_REPLAY,
         "recordSchedule": RECORD_SCHEDULE,
         "retentionDays": RETENTION_DAYS,
     },

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from html import escape
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import structlog
 
@@ -22,6 +22,7 @@ from gateway.ports.films import Film, FilmState, FilmStore
 from gateway.ports.media_keys import MediaKind
 from gateway.ports.stores import ObjectStore
 from gateway.ports.vod_names import VodNames, names_in
+from gateway.vod.session_records import NO_RECORD, read_session
 
 log = structlog.get_logger(__name__)
 
@@ -39,13 +40,21 @@ class FilmPages:
 
     For other nodes, the page does not depend on host and query, so that edges can cache it. Its script adds its query
     to all addresses. public_url: the setting `playback.public_url`; "": the host of the request.
+    downloads: whether viewers may download sessions.
     """
 
     def __init__(
-        self, films: FilmStore, objects: ObjectStore, owners: MediaOwners, site: SiteReader, public_url: str = ""
+        self,
+        films: FilmStore,
+        objects: ObjectStore,
+        owners: MediaOwners,
+        site: SiteReader,
+        public_url: str = "",
+        downloads: bool = False,
     ) -> None:
         self._site = site
         self._public_url = public_url
+        self._downloads = downloads
         self._films = films
         self._objects = objects
         self._owners = owners
@@ -80,17 +89,26 @@ class FilmPages:
             await self._objects.head(key)
             if path.endswith(".m3u8") and await self._exists(media_keys.multivariant_key(key)):
                 key = media_keys.multivariant_key(key)
+            session = media_keys.session_object(f"{id}/{path}")
+            record = await read_session(self._objects, f"{id}/{path}") if session is not None else NO_RECORD
             owner = await self._owners.find(id)
         except NoSuchObject:
             return await self._missing()
         except StoreUnavailable as error:
             return service_unavailable("recordings cannot be read now", error.retry_after)
+        if record.hidden:
+            return await self._missing()
         file = f"../{quote(key.rpartition('/')[2])}"
-        media = {"hls": file} if path.endswith(".m3u8") else {"file": file}
+        media, place = {"hls": file} if path.endswith(".m3u8") else {"file": file}, f"{quote(path)}/"
+        if session is not None:  # both addresses of its page have the same neighbours
+            place = f"{session[0]}/"
+            media["poster"] = f"../{place}poster.jpg"
+            if self._downloads:
+                media["download"] = f"../{place}video.mp4"
         if owner is not None:
             media["channel"] = "../" * (path.count("/") + 2)
-        title = (owner.channel.name if owner is not None else "") or id
-        return await self._page(request, f"/{id}/vod/{quote(path)}/", title, "", parsed.start, media)
+        title = record.title or (owner.channel.name if owner is not None else "") or id
+        return await self._page(request, f"/{id}/vod/{place}", title, "", parsed.start, media)
 
     async def _find(self, folder: str) -> Film | None:
         """Returns a film that can be played; None if there is none. A film without a record is found by its files."""
@@ -137,7 +155,7 @@ class FilmPages:
             "og:site_name": (await self._site.get()).title,
             "og:description": description[:_MAX_SUMMARY],
             "og:url": base and f"{base}{path}{query}",
-            "og:image": base and poster and f"{base}{path}{poster}{query}",
+            "og:image": base and poster and urljoin(f"{base}{path}", poster) + query,
         }
         head = f"<title>{escape(name)} · Millrace</title>{open_graph(tags)}\n"
         head += f'  <meta name="video" content="{escape(json.dumps(video))}">'

@@ -1,6 +1,7 @@
 """Serves a stream's files to other nodes, without access control and without counting viewers."""
 
 import inspect
+import json
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +9,7 @@ from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import channel_of, is_channel_id
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, service_unavailable, text
+from gateway.http.response import JSON, Answer, Response, service_unavailable, text
 from gateway.live.stream import Stream
 from gateway.playback.http_viewers import MEDIA
 from gateway.playback.media_routes import MediaRoutes
@@ -19,6 +20,7 @@ from gateway.playback.router import StoredResponder
 from gateway.playback.status import StatusResponder
 from gateway.ports.errors import StoreUnavailable
 
+REPLAY: Final = "replay.json"  # only for edges
 BIT_RATE: Final = "X-Millrace-Bitrate"  # header of playlists and manifests: bits per second of the stream
 _NO_FILE = text(404, "not found")
 
@@ -41,6 +43,8 @@ class InternalPlayback:
             return self._stored_file(request, name, path[4:])
         if path == "status.json":
             return self._status(name)
+        if path == REPLAY:
+            return self._replay(name)
         route = self.routes.find(path)
         if route is None:
             return _NO_FILE
@@ -75,6 +79,16 @@ class InternalPlayback:
         except StoreUnavailable as error:
             return service_unavailable(str(error), error.retry_after)
         return await self.statuses.idle(channel)
+
+    async def _replay(self, name: str) -> Answer:
+        """Answers an edge with the last session of a channel; with 404 if there is none: it then asks others."""
+        try:
+            channel = await find_channel(self.channels, name)
+        except StoreUnavailable as error:
+            return service_unavailable(str(error), error.retry_after)
+        replays = self.statuses.replays
+        replay = await replays.of(channel) if channel is not None and replays is not None else None
+        return _NO_FILE if replay is None else Response(200, json.dumps(replay).encode(), JSON)
 
 
 async def _with_bit_rate(answering: AnswerOrAwaitable, stream: Stream) -> Answer:

@@ -13,6 +13,7 @@ from gateway.lib.content_types import content_type
 from gateway.packaging.caption_files import TS_DELAY, VTT, vtt_file
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.playlist_response import M3U8, copied_query
+from gateway.playback.session_files import SessionFiles
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject, StoreUnavailable
 from gateway.ports.stores import Object, ObjectStore
@@ -27,19 +28,25 @@ _URI: Final = re.compile(r'(URI=")([^"\r\n]*)(")')
 class RecordingFiles:
     """Serves stored media. The caller has already authorized the viewer.
 
-    pages: the player pages of recordings.
+    pages: the player pages of recordings. sessions: the pages and files of sessions.
     Objects are read as fast as the client reads the answer.
     A media file never changes; a playlist may grow.
     The query of a playlist is copied to every URI in it, so that its signature is valid for the segments.
     Subtitle playlists of a session are made from its playlist. A segment without captions has an empty file.
     """
 
-    def __init__(self, objects: ObjectStore, pages: FilmPages | None = None) -> None:
+    def __init__(
+        self, objects: ObjectStore, pages: FilmPages | None = None, sessions: SessionFiles | None = None
+    ) -> None:
         self._objects = objects
         self._pages = pages
+        self._sessions = sessions
 
     async def __call__(self, request: Request, id: str, path: str) -> Response:
         """Serves the recording `<id>/<path>`, or its player page. Answers 404 for other objects of the store."""
+        session = media_keys.session_file(path)
+        if session is not None and self._sessions is not None:
+            return await self._sessions(request, id, *session)
         if path.endswith("/") and self._pages is not None:
             return await self._pages.recording(request, id, path[:-1])
         key = f"{id}/{path}"

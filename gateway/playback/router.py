@@ -39,7 +39,8 @@ from gateway.playback.reports import TAKEN, ViewerReports
 from gateway.playback.show_files import CALENDAR, FEED, ShowFiles
 from gateway.playback.show_files import REPORT as SHOW_REPORT
 from gateway.playback.slugs import NamedChannel, Slugs
-from gateway.playback.status import StatusResponder
+from gateway.playback.status import ReplayFinder, StatusResponder
+from gateway.ports import media_keys
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
 from gateway.webrtc.signalling import FRAGMENT, SDP
 
@@ -140,13 +141,15 @@ class StoredPlayback:
     """The services of the router besides live streams.
 
     recordings: answers below `/<id>/vod/`. posters: finds stored pictures. public_channels: answers `/channels.json`.
-    publishers: None if this node has nothing for publishers. shows: feed, calendar and reports of shows.
+    publishers: None if this node has nothing for publishers. replays: finds the sessions that watch pages play.
+    shows: feed, calendar and reports of shows.
     """
 
     recordings: StoredResponder | None = None
     posters: Posters | None = None
     public_channels: Callable[[Request], AnswerOrAwaitable] | None = None
     publishers: PublisherRoutes | None = None
+    replays: ReplayFinder | None = None
     shows: ShowFiles | None = None
 
 
@@ -177,8 +180,9 @@ class PlaybackRouter:
         self._slugs = access.slugs
         self._pages = pages
         self.statuses = StatusResponder(
-            live.streams, live.start_output, stored.posters, live.viewer_count, live.rewind, live.reports is not None
-        )
+            live.streams, live.start_output, stored.posters, live.viewer_count, live.rewind, live.reports is not None,
+            stored.replays,
+        )  # fmt: skip
         self._recordings = stored.recordings
         self._posters = stored.posters
         self._shows = stored.shows
@@ -454,6 +458,8 @@ class PlaybackRouter:
     async def _recording(self, request: Request, name: str, rest: str, respond: StoredResponder) -> Answer:
         if not is_channel_id(name):
             return _NO_PAGE
+        if media_keys.session_file(f"{rest}/") is not None:
+            return moved(request, f"{rest}/")
         owner = await self._find_owner(request, name)
         if isinstance(owner, Response):
             return owner

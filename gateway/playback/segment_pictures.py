@@ -23,15 +23,21 @@ class SegmentPictures:
     """Makes and caches pictures, one at a time.
 
     make_picture(unit, longest): returns a key frame as JPEG, or raises OutputError.
-    longest: pixels of the longer side. most: cached pictures.
+    longest: pixels of the longer side. most: cached pictures. cache: Cache-Control of the answers.
     """
 
     def __init__(
-        self, make_picture: Callable[[AccessUnit, int], Awaitable[bytes]], tasks: Tasks, longest: int, most: int
+        self,
+        make_picture: Callable[[AccessUnit, int], Awaitable[bytes]],
+        tasks: Tasks,
+        longest: int,
+        most: int,
+        cache: str = SEGMENT_CACHE,
     ) -> None:
         self._make_picture = make_picture
         self._tasks = tasks
         self._longest = longest
+        self._control = cache
         self._cache: BoundedDict[tuple[str, int], Response] = BoundedDict(most)
         self._running: dict[tuple[str, int], asyncio.Task[Response]] = {}
         self._slot = asyncio.Semaphore(1)  # so that viewers who move over the time bar delay no other pictures
@@ -67,7 +73,7 @@ class SegmentPictures:
             return service_unavailable("the picture cannot be made now", 1)
         finally:
             del self._running[key]
-        answer = self._cache[key] = Response(200, picture, "image/jpeg", cache=SEGMENT_CACHE)
+        answer = self._cache[key] = Response(200, picture, "image/jpeg", cache=self._control)
         return answer
 
 

@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.channels.channel import Channel
 from gateway.http.response import JSON, Response
@@ -20,6 +20,16 @@ from gateway.playback.posters import Posters
 from gateway.workers.ladder_plan import LadderStep
 
 
+class ReplayFinder(Protocol):
+    """Finds the sessions that watch pages play while nobody pushes."""
+
+    async def of(self, channel: Channel) -> Mapping[str, Any] | None:
+        """Returns the last session of a channel as `status.json` has it; None: nothing is replayed."""
+
+    def forget(self, channel: str) -> None:
+        """Lets the next request search again. channel: an id."""
+
+
 @dataclass(frozen=True, slots=True)
 class StatusResponder:
     """Builds the responses. The caller has already authorized the viewer.
@@ -29,6 +39,7 @@ class StatusResponder:
     rewind: returns how many seconds viewers may go back, and the date to which they can go back, seconds since 1970;
         None: unknown yet.
     reports: whether viewers may send reports.
+    replays: finds the last recorded sessions; None: none are replayed.
     """
 
     streams: PlayableStreams
@@ -37,11 +48,14 @@ class StatusResponder:
     viewers: Callable[[Stream], int]
     rewind: Callable[[Stream], tuple[float, float | None]] = lambda stream: (0.0, None)
     reports: bool = False
+    replays: ReplayFinder | None = None
 
     def live(self, stream: Stream) -> Response:
         """Returns the status of a live stream: outputs, ready outputs, and live renditions, the smallest first."""
         if self.posters is not None:
             self.posters.forget(stream.channel.id)
+        if self.replays is not None:
+            self.replays.forget(stream.channel.id)
         outputs = [*_enabled(stream), *(name for name in ALWAYS_ON if stream.has_output(name))]
         renditions = self._renditions(stream)
         reach, oldest = self.rewind(stream)
@@ -70,7 +84,9 @@ class StatusResponder:
         if channel is None or not is_watchable(channel):
             return _answer(None, StreamState.IDLE, ())
         poster = await self.posters.path(channel) if self.posters is not None else None
-        return _answer(channel, StreamState.IDLE, [*enabled_outputs(channel), *ALWAYS_ON], poster=poster)
+        replay = await self.replays.of(channel) if self.replays is not None else None
+        outputs = [*enabled_outputs(channel), *ALWAYS_ON]
+        return _answer(channel, StreamState.IDLE, outputs, poster=poster, replay=replay)
 
     def _renditions(self, stream: Stream) -> list[dict[str, Any]]:
         transcoder = stream.output(OUTPUT)
@@ -121,6 +137,7 @@ def _answer(about: Channel | None, state: StreamState, outputs: Sequence[str], *
         "renditions": [],
         "ladder": None,
         "poster": None,
+        "replay": None,
         "reports": False,
         "tracks": [],
         "viewers": None,

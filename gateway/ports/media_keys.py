@@ -21,6 +21,8 @@ _OLD_MOTION: Final = r"(?P<moment>[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}_[0-9]{2}-[0-9]{
 MULTIVARIANT: Final = "master"  # stands for the track in the name of a multivariant playlist; no track has this id
 # The captions of a segment or of a session.
 _CAPTIONED: Final = re.compile(r"([^/]+/(?:720p/|vod-)[0-9]{13})\.([a-z0-9-]{1,64})\.(vtt|m3u8)", re.ASCII)
+_SESSION: Final = re.compile(r"[^/]+/vod-([0-9]{13})((?:\.master)?\.m3u8|\.json)", re.ASCII)  # of its objects
+_SESSION_FILE: Final = re.compile(r"([0-9]{13})/(|poster\.jpg|video\.mp4)", re.ASCII)
 _POSTER: Final = re.compile(r"poster/[0-9a-f]{16}\.jpg", re.ASCII)
 
 
@@ -84,6 +86,26 @@ def playlist_captions_key(playlist: str, track: str) -> str:
 def multivariant_key(playlist: str) -> str:
     """Returns the key of the multivariant playlist, which lists a session with captions and its subtitles."""
     return playlist_captions_key(playlist, MULTIVARIANT)
+
+
+def session_record_key(playlist: str) -> str:
+    """Returns the key of the record of a session, see `SessionRecord`. `parse` does not know it: it is never served."""
+    return f"{playlist.removesuffix('.m3u8')}.json"
+
+
+def session_object(key: str) -> tuple[int, str] | None:
+    """Returns the start (ms) of a session and the suffix of a key: .m3u8, .master.m3u8 or .json; None for others."""
+    match = _SESSION.fullmatch(key)
+    return (int(match[1]), match[2]) if match is not None else None
+
+
+def session_file(path: str) -> tuple[int, str] | None:
+    """Returns the start (ms) of a session and the name of its file, for a path below `<id>/vod/`; None for others.
+
+    The file of its page is "". The others are made when they are requested.
+    """
+    match = _SESSION_FILE.fullmatch(path)
+    return (int(match[1]), match[2]) if match is not None else None
 
 
 def segment_captions_key(segment: str, track: str) -> str:

@@ -290,6 +290,11 @@ class PlaybackSettings(Section):
     reports: option.OnOff
 
 
+class PagesSettings(Section):
+    replay: option.OnOff
+    download: option.OnOff
+
+
 class CloudFrontSettings(Section):
     public_keys: option.KeyFiles
     origin_secret: option.Secret
@@ -441,6 +446,7 @@ class Settings(Section):
     kvs: KvsSettings
     vod: VodSettings
     playback: PlaybackSettings
+    pages: PagesSettings
     cloudfront: CloudFrontSettings
     egress: EgressSettings
     metrics: MetricsSettings

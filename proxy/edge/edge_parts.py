@@ -87,6 +87,7 @@ class EdgeParts:
     packaging: PackagingServices
     pulled: PulledStreams
     http_cache: HttpCacheProxy
+    files: GatewayFiles
     recordings: EdgeRecordings
 
     def start(self) -> None:
@@ -139,12 +140,13 @@ async def open_edge(node: NodeParts) -> EdgeParts:
     cache_settings = settings.edge.model_copy(update={"cache": settings.edge.cache - recordings_cache})
     upstream = UpstreamClient(cluster.source, cluster.peers)
     http_cache = HttpCacheProxy(upstream, viewers.channels.cached, viewers.protection, viewers.counts, cache_settings)
-    recordings = EdgeRecordings(GatewayFiles(cluster.gateways, upstream, cluster.locator), recordings_cache)
+    files = GatewayFiles(cluster.gateways, upstream, cluster.locator)
+    recordings = EdgeRecordings(files, recordings_cache)
     for service in (pulled, http_cache, recordings):
         await stack.enter_async_context(service)
     stack.callback(viewers.counts.close)
     await stack.enter_async_context(node.tasks)  # entered last, so that tasks end before the services close
-    return EdgeParts(node, cluster, site, viewers, packaging, pulled, http_cache, recordings)
+    return EdgeParts(node, cluster, site, viewers, packaging, pulled, http_cache, files, recordings)
 
 
 def _stream_limits(settings: Settings) -> StreamLimits:

@@ -20,6 +20,7 @@ from gateway.playback.show_files import ShowFiles
 from gateway.playback.vod_files import VodFiles
 from proxy.edge.edge_parts import EdgeParts
 from proxy.edge.publishers import PublisherRequests
+from proxy.edge.replays import EdgeReplays
 
 
 def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
@@ -46,6 +47,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
             recordings,
             public_channels=ChannelList(edge.site.public_channels, node.tasks),
             publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs, publishers.captions),
+            replays=EdgeReplays(edge.files, node.tasks),
             shows=ShowFiles(
                 edge.site.shows,
                 edge.site.report,

@@ -16,6 +16,7 @@ from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.playback.playlist_response import M3U8, copied_query
 from gateway.playback.recording_files import is_recording
+from gateway.ports import media_keys
 from gateway.ports.errors import GatewayError
 from proxy.edge.gateways import GatewayFiles
 
@@ -57,7 +58,7 @@ class EdgeRecordings:
 
     async def __call__(self, request: Request, id: str, path: str) -> Response:
         """Answers with the recording `<id>/vod/<path>`, or its page. Implements playback.router.StoredResponder."""
-        if not is_recording(f"{id}/{path.removesuffix('/')}"):
+        if not is_recording(f"{id}/{path.removesuffix('/')}") and media_keys.session_file(path) is None:
             return _NOT_FOUND  # the gateways would give this answer too
         return await self._file(request, f"{id}/{path}", f"/_node/{id}/vod/{quote(path)}", id)
 

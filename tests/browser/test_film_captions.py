@@ -58,5 +58,5 @@ async def test_a_film_without_captions_has_no_button_for_them(browser: Browser, 
     async with opened(browser, f"http://127.0.0.1:{gateway.ports['http']}/vod/{key}/") as watched:
         await watched.page.locator("#start").click()
         await watched.plays()
-        await expect(watched.page.locator("#captions")).to_be_hidden()
+        await expect(watched.page.locator("#track-captions")).to_be_hidden()
         assert not watched.complaints

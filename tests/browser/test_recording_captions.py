@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from tests.support.browser import opened
 from tests.support.caption_writer import popped_on, with_pairs
@@ -54,3 +54,13 @@ async def test_the_page_of_a_session_has_its_captions(page: str, browser: Browse
         for n, text in enumerate(TEXTS):
             done = n * 45 + len(popped_on(1, text)) - 2  # the first of the two codes that show it
             assert abs(shown[text] - done / 30) <= 1 / 30 + 0.001
+
+
+async def test_the_replay_on_the_watch_page_has_the_captions_and_their_button(page: str, browser: Browser) -> None:
+    async with opened(browser, page.partition("vod/")[0]) as watched:
+        await watched.comes_true(f"() => {CUES}.length > 0", within=60)
+        await watched.page.locator("#stage").hover()
+        button = watched.page.get_by_role("button", name="Captions")
+        await expect(button).to_have_attribute("aria-pressed", "true")
+        await watched.page.keyboard.press("c")
+        await expect(button).to_have_attribute("aria-pressed", "false")

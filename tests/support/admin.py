@@ -24,7 +24,7 @@ from gateway.api.alarms import ALARMS
 from gateway.api.appearance import SITE_PAGES
 from gateway.api.application import make_app
 from gateway.api.authenticators import Authenticators
-from gateway.api.channel_forms import RUNS_TASKS
+from gateway.api.channel_forms import DEFAULTS, RUNS_TASKS
 from gateway.api.channels import MEDIA_DELETION
 from gateway.api.console import UPLOAD_ORIGIN, UploadOrigin
 from gateway.api.context import AddressDefaults, Context, RequestLimits
@@ -250,6 +250,7 @@ async def admin(
             KEY_SERVERS: servers,
             SITE_PAGES: SimpleNamespace(expire=lambda: None),
             RUNS_TASKS: False,
+            DEFAULTS: {},
             SPEECH: False,
             CERTIFICATE: lambda: None,
             **(services or {}),

@@ -12,7 +12,7 @@ from gateway.api.alarms import ALARMS
 from gateway.api.appearance import JPEGS, SITE_PAGES
 from gateway.api.application import make_app
 from gateway.api.authenticators import Authenticators
-from gateway.api.channel_forms import RUNS_TASKS
+from gateway.api.channel_forms import DEFAULTS, RUNS_TASKS
 from gateway.api.channels import MEDIA_DELETION
 from gateway.api.clips import CLIPS
 from gateway.api.cloudfront import SIGNER
@@ -93,6 +93,7 @@ def _provider(gateway: GatewayParts) -> Callable[[web.Application], None]:
         app[CLIPS], app[MEDIA_DELETION], app[IVS] = gateway.clips, jobs.media_deletion, gateway.backends.cloud
         app[UPLOAD_ORIGIN], app[SITE_PAGES] = upload_origin, gateway.viewers.site
         app[RUNS_TASKS], app[SPEECH] = settings.workers.runner == "ecs", bool(settings.captions.engine)
+        app[DEFAULTS] = {"isReplay": settings.pages.replay}
         app[KEY_SERVERS], app[SHOWS] = gateway.publishers.servers, diagnosis.shows
         app[CERTIFICATE] = lambda: certificate.status() if certificate is not None else None
         if jobs.broadcast_servers is not None:

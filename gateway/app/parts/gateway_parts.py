@@ -22,6 +22,7 @@ from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.media_owners import StoredDeletions
 from gateway.outputs.clips.clip_service import ClipService
 from gateway.outputs.clips.sources import ClipSources
+from gateway.playback.replays import Replays
 from gateway.playback.site import stored_site
 from gateway.playback.slugs import NameTable, name_table
 from gateway.ports.cluster_queries import ClusterQueries, SingleNode
@@ -45,6 +46,7 @@ class GatewayParts:
     publishers: PublisherResponders
     diagnosis: Diagnosis
     clips: ClipService
+    replays: Replays
     jobs: BackgroundJobs
     alarms: Alarms
     reports: SharedReports
@@ -83,6 +85,9 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
     diagnosis = build_diagnosis(node, live, stores.console)
     publishers = PublisherResponders(node, live.hub, stores.domains, viewers.channels.cached, cluster)
     alarms = await build_alarms(node, backends, live, diagnosis, cluster, publishers.shown_ports)
+    clips = ClipService(stores.objects, outputs.archive, sources, node.events, node.settings.clips)
+    replays = Replays(stores.objects, node.tasks, node.settings.pages.replay)
+    node.events.listen(replays.on_event)
     return GatewayParts(
         node,
         backends,
@@ -93,7 +98,8 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         pushes,
         publishers,
         diagnosis,
-        ClipService(stores.objects, outputs.archive, sources, node.events, node.settings.clips),
+        clips,
+        replays,
         BackgroundJobs(node, stores, outputs, alarms),
         alarms,
         SharedReports(viewers.channels.cached, node.secrets, diagnosis.shows, backends.event_log),

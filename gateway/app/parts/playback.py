@@ -1,12 +1,13 @@
 """Creates the services that answer the players of a gateway."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.app.parts.gateway_parts import GatewayParts
 from gateway.app.role import PlayedStreams
 from gateway.app.viewer_parts import viewer_reports
 from gateway.lib.refusals import Refusals
+from gateway.media.track import AccessUnit
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
@@ -23,9 +24,15 @@ from gateway.playback.rewind import Rewind
 from gateway.playback.rewind_captions import RewindCaptions
 from gateway.playback.rewind_pictures import RewindPictures
 from gateway.playback.router import LivePlayback, PlaybackAccess, PlaybackRouter, StoredPlayback
+from gateway.playback.segment_pictures import SegmentPictures
+from gateway.playback.session_files import SessionFiles
 from gateway.playback.show_files import ShowFiles
 from gateway.playback.snapshot import SnapshotResponder
 from gateway.playback.vod_files import VodFiles
+
+# Of the pictures of sessions: pixels of the longer side, and how many are cached, about 100 kB each. Other caches keep
+# them only for a minute, because a session may be hidden.
+_POSTER_PIXELS, _MAX_POSTERS, _POSTER_CACHE = 1280, 100, "public, max-age=60"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +50,13 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
     node, stores, viewers, live = gateway.node, gateway.backends.stores, gateway.viewers, gateway.live
     settings, tasks, channels = node.settings, node.tasks, viewers.channels
     rewind = Rewind(stores.objects, tasks)
-    pages = FilmPages(stores.films, stores.objects, channels.owners, viewers.site, settings.playback.public_url)
-    recordings = RecordingFiles(stores.objects, pages)
+    downloads = settings.pages.download
+    pages = FilmPages(
+        stores.films, stores.objects, channels.owners, viewers.site, settings.playback.public_url, downloads
+    )
+    pictures = SegmentPictures(_picture_maker(gateway), tasks, _POSTER_PIXELS, _MAX_POSTERS, _POSTER_CACHE)
+    sessions = SessionFiles(stores.objects, channels.owners, pages, pictures, gateway.clips if downloads else None)
+    recordings = RecordingFiles(stores.objects, pages, sessions)
     vod_files = VodFiles(recordings, pages.film, viewers.protection, channels.owners, viewers.plays.hook)
     http_cache = gateway.member.http_cache if gateway.member is not None else None
     live_playback = LivePlayback(
@@ -78,6 +90,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
             Posters(stores.objects, tasks),
             channel_list,
             gateway.publishers.routes(),
+            gateway.replays,
             ShowFiles(
                 gateway.reports.listed,
                 gateway.reports.report,
@@ -95,8 +108,11 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
 
 def _routes(gateway: GatewayParts, rewind: Rewind, viewers: HttpViewers) -> MediaRoutes:
     ladders = LadderPlayback(gateway.live.hub, viewers, rewind=rewind)
+    pictures = RewindPictures(rewind, _picture_maker(gateway), gateway.node.tasks)
+    snapshot = SnapshotResponder(gateway.live.outputs.jpegs.make_latest)
+    return MediaRoutes.of(ladders, snapshot, pictures, RewindCaptions(rewind))
+
+
+def _picture_maker(gateway: GatewayParts) -> Callable[[AccessUnit, int], Awaitable[bytes]]:
     jpegs = gateway.live.outputs.jpegs
-    pictures = RewindPictures(
-        rewind, lambda unit, longest: jpegs.make_picture([unit], longest=longest), gateway.node.tasks
-    )
-    return MediaRoutes.of(ladders, SnapshotResponder(jpegs.make_latest), pictures, RewindCaptions(rewind))
+    return lambda unit, longest: jpegs.make_picture([unit], longest=longest)

@@ -1,20 +1,22 @@
 /** The page of a film or a recording: the player, the description, and chapters of small pictures. */
 
 import { titleBar } from "../players/bar.js";
-import { Captions } from "../players/track-captions.js";
+import { ChapterList } from "../players/chapters.js";
 import { Controls } from "../players/controls.js";
 import { h, icon } from "../players/dom.js";
 import { languageTag, speak, speaks } from "../players/language.js";
 import { showShape } from "../players/media.js";
 import { answerMessages } from "../players/messages.js";
+import { loadPreviews, picture } from "../players/previews.js";
+import { recordedOn } from "../players/recorded-on.js";
+import { open } from "../players/recorded-source.js";
 import { Share } from "../players/share.js";
 import { EMBEDDED, neighbour } from "../players/status.js";
-import { Volume } from "../players/volume.js";
-import { keepPosition, recallPosition } from "./position.js";
-import { loadPreviews, picture } from "../players/previews.js";
-import { open } from "../players/recorded-source.js";
 import { time, TimeBar } from "../players/time-bar.js";
+import { Captions } from "../players/track-captions.js";
+import { Volume } from "../players/volume.js";
 import { chapters } from "../players/webvtt.js";
+import { keepPosition, recallPosition } from "./position.js";
 import { t } from "./words.js";
 
 /**
@@ -28,6 +30,7 @@ import { t } from "./words.js";
  * @property {string | null} [poster]
  * @property {string | null} [preview]  the WebVTT list of small pictures
  * @property {string} [channel]         the page of the channel that it is a recording of
+ * @property {string} [download]        the recording as one MP4
  */
 
 /** @typedef {import("../players/recorded-source.js").Trouble | "missing"} Problem */
@@ -46,6 +49,7 @@ class Page {
   #start = h("button", { id: "start", class: "film-start", type: "button", onclick: () => void this.#play() }, icon("play"));
   #announcer = h("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
   #chapters = h("ol", { class: "chapters" });
+  #breaks = new ChapterList((at) => this.#playFrom(at));
   #bar = new TimeBar(this.#video);
   #volume = new Volume(this.#video, false);
   #captions = new Captions(this.#video);
@@ -79,7 +83,10 @@ class Page {
     this.#problem = null;
     if (poster) this.#video.poster = neighbour(poster);
     const at = this.#video.currentTime || recallPosition(location.pathname);
-    this.#close = open(this.#video, neighbour(hls ?? file), hls !== undefined, at, (trouble) => this.#fail(trouble));
+    this.#close = open(this.#video, neighbour(hls ?? file), hls !== undefined, at, (trouble) => this.#fail(trouble), (found) => {
+      this.#breaks.show(found);
+      this.#bar.mark(found);
+    });
     this.#refresh();
   }
 
@@ -106,6 +113,13 @@ class Page {
     const { length } = this.#bar;
     this.#video.currentTime = Math.min(Math.max(0, to), Math.max(0, length - 0.1));
     this.#bar.refresh();
+  }
+
+  /** @param {number} at  seconds */
+  #playFrom(at) {
+    this.#seek(at);
+    void this.#play();
+    this.#stage.scrollIntoView({ block: "nearest" });
   }
 
   #refresh() {
@@ -173,11 +187,7 @@ class Page {
     this.#chapters.replaceChildren(...shown.map((preview) => {
       const { element, show } = picture();
       show(preview);
-      const button = h("button", { type: "button", class: "chapter", onclick: () => {
-        this.#seek(preview.start);
-        void this.#play();
-        this.#stage.scrollIntoView({ block: "nearest" });
-      } }, element, h("span", { class: "chapter-time" }, time(preview.start)));
+      const button = h("button", { type: "button", class: "chapter", onclick: () => this.#playFrom(preview.start) }, element, h("span", { class: "chapter-time" }, time(preview.start)));
       speak(() => button.setAttribute("aria-label", t("chapter.play", { at: time(preview.start) })));
       return h("li", {}, button);
     }));
@@ -185,9 +195,9 @@ class Page {
 
   /** @param {Share} share */
   #build(share) {
-    const { title = "", description = "", created = null, channel } = this.#shown ?? {};
-    this.#controls.element.prepend(this.#bar.element);
-    this.#controls.element.querySelector(".gap")?.before(this.#bar.clock);
+    const { title = "", description = "", created = null, channel, download } = this.#shown ?? {};
+    this.#controls.addBar(this.#bar.element);
+    this.#controls.addClock(this.#bar.clock);
     this.#controls.add(this.#captions.element);
     showShape(this.#video);
     this.#stage.append(this.#video, h("div", { class: "veil" }, this.#headline, this.#detail, this.#retry), this.#start,
@@ -198,23 +208,26 @@ class Page {
     const label = h("h2", { class: "visually-hidden" });
     const keys = h("p");
     const live = h("a", channel ? { href: neighbour(channel) } : { hidden: true });
+    const save = h("a", download ? { href: neighbour(download), download: "" } : { hidden: true });
     document.documentElement.toggleAttribute("data-embed", EMBEDDED);
     document.querySelector(".note")?.remove(); // the text for browsers without scripts
     document.body.append(
       titleBar(heading),
       h("main", {}, this.#stage, this.#announcer,
-        h("section", { class: "about", hidden: this.#shown === null }, when, live, words, label, this.#chapters)),
+        h("section", { class: "about", hidden: this.#shown === null }, when, live, save, words, label, this.#breaks.element, this.#chapters)),
       h("footer", {}, keys), share.element);
     speak(() => {
       document.documentElement.lang = languageTag();
       if (!this.#shown) heading.textContent = t("page.video");
-      if (created) when.textContent = new Date(created).toLocaleString(speaks(), { dateStyle: "long", timeStyle: "short" });
+      const date = Date.parse(created ?? "");
+      if (created) when.textContent = channel ? recordedOn(date) : new Date(date).toLocaleString(speaks(), { dateStyle: "long", timeStyle: "short" });
       this.#stage.setAttribute("aria-label", t("page.player"));
       this.#video.setAttribute("aria-label", title || t("page.video"));
       this.#retry.textContent = t("do.retry");
       this.#start.setAttribute("aria-label", t("do.play"));
       label.textContent = t("page.chapters");
       live.textContent = t("page.channel");
+      save.textContent = t("page.download");
       keys.replaceChildren(h("kbd", {}, t("key.space")), ` ${t("key.play")} · `, h("kbd", {}, "←"), " ", h("kbd", {}, "→"),
         ` ${t("key.seek")} · `, h("kbd", {}, "M"), ` ${t("key.sound")} · `, h("kbd", {}, "F"), ` ${t("key.full")}`);
       this.#refresh();

@@ -4,6 +4,7 @@ import { translator } from "../players/language.js";
 
 const EN = {
   "page.channel": "To the channel",
+  "page.download": "Download as MP4",
   "page.video": "Video",
   "page.player": "Player",
   "page.chapters": "Chapters",
@@ -31,6 +32,7 @@ const EN = {
 /** @type {Record<Word, string>} */
 const ZH = {
   "page.channel": "前往频道",
+  "page.download": "下载 MP4",
   "page.video": "视频",
   "page.player": "播放器",
   "page.chapters": "章节",

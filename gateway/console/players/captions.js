@@ -108,6 +108,9 @@ export class Captions {
     });
   }
 
+  /** Offers none any more. */
+  clear() { this.#offer([]); }
+
   /** The track that the viewer has chosen, or would get. @returns {CaptionTrack | null} */
   get #wanted() {
     const [language, label] = [recall("caption-language"), recall("caption-label")];

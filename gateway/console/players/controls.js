@@ -20,6 +20,7 @@ export class Controls {
   #play = button("play");
   #mute = button("mute");
   #volume = h("input", { type: "range", class: "volume", min: "0", max: "1", step: "0.05" });
+  #gap = h("span", { class: "gap" });
   #goLive = h("button", { id: "golive", class: "hint", type: "button", hidden: true });
   #quality = h("select", { id: "quality" });
   #qualityBox = h("span", { class: "quality", hidden: true }, this.#quality);
@@ -42,7 +43,7 @@ export class Controls {
     this.#stage = stage;
     this.#video = video;
     this.#does = does;
-    this.element.append(this.#play, this.#mute, this.#volume, this.#goLive, h("span", { class: "gap" }),
+    this.element.append(this.#play, this.#mute, this.#volume, this.#goLive, this.#gap,
       this.#soundBox, this.#qualityBox, this.#share, this.#pip, this.#full);
     this.#pip.hidden = !document.pictureInPictureEnabled;
     this.#full.hidden = !document.fullscreenEnabled && !/** @type {OldVideo} */ (video).webkitEnterFullscreen;
@@ -94,6 +95,9 @@ export class Controls {
    * @param {HTMLElement} bar
    */
   addBar(bar) { this.element.prepend(bar); }
+
+  /** @param {HTMLElement} clock  the position and the length of a recording, right of the volume */
+  addClock(clock) { this.#gap.before(clock); }
 
   /** @param {boolean} behind  whether the picture is noticeably late */
   offerGoLive(behind) { this.#goLive.hidden = !behind; }

@@ -52,10 +52,11 @@ export function start(format) {
  * Plays a stream in one of several ways. The viewer may choose another one in the page's layout.
  * @param {Ways} ways
  * @param {View} view
+ * While nobody pushes, it plays the last recorded session, if the channel offers it.
  * @returns {() => void}  applies a new choice
  */
 export function startBest(ways, view) {
-  const page = new Page(ways, view);
+  const page = new Page(ways, view, !streamName().includes("@")); // a rendition is not recorded
   void page.run();
   return () => page.restart();
 }
@@ -91,8 +92,16 @@ class Page {
   #date = pageDate();
   #bar = new RewindBar((date) => this.#goTo(date), () => this.#toLive());
 
-  /** @param {Ways} ways @param {View} view */
-  constructor(ways, view) {
+  /** The player of recorded sessions; null until one is played. @type {import("./replay.js").Replay | null} */
+  #replay = null;
+  /** When this page has first seen the current or last push, ms since 1970; 0: it has seen none. */
+  #seenLive = 0;
+  /** The start of a session that cannot be played here. */
+  #unplayable = 0;
+
+  /** @param {Ways} ways @param {View} view @param {boolean} [replays]  whether it plays recorded sessions */
+  constructor(ways, view, replays = false) {
+    this.replays = replays;
     this.ways = ways;
     this.view = view;
     view.onRetry(() => this.#wake.abort());
@@ -202,17 +211,23 @@ class Page {
       return null;
     }
     this.#away.reset();
-    const { live, name, poster, tracks = [] } = answer.status;
+    const { live, name, poster, replay, tracks = [] } = answer.status;
     view.about(answer.status);
     if (!live) {
       this.#date = null;
       this.#bar.hide();
       this.ways.reset();
+      // What this page has seen live is replayed as soon as it is stored; an older session is not.
+      if (this.replays && replay && replay.changed >= this.#seenLive && replay.start !== this.#unplayable) {
+        await this.#playReplay(replay);
+        return null;
+      }
       view.poster(poster ? neighbour(poster) : null);
       view.show(this.#played ? "ended" : name === null ? "unknown" : "waiting");
       await this.#pause(name === null ? this.#absent : this.#waiting);
       return null;
     }
+    this.#seenLive ||= answer.status.now ?? 0;
     // If it does not load, the page plays live.
     const hls = answer.status.rewind && this.#date !== null ? await import("./hls-engine.js").catch(() => null) : null;
     if (this.#wake.signal.aborted) return "another";
@@ -245,6 +260,44 @@ class Page {
     this.#stable = false;
     view.uses(choice.format);
     return this.#play(answer.status, choice.format);
+  }
+
+  /**
+   * Plays a recorded session until somebody pushes, or it is not the last one any more.
+   * @param {import("./types.js").Recorded} replay
+   */
+  async #playReplay(replay) {
+    this.#status = null; // its time bar is not shown
+    this.#seenLive = 0;
+    this.#report.close();
+    this.#waiting.reset();
+    const module = await import("./replay.js").catch(() => null);
+    if (!module) {
+      this.#unplayable = replay.start; // the page waits for the next push without it
+      return;
+    }
+    const player = this.#replay ??= new module.Replay(this.view);
+    /** @type {import("./recorded-source.js").Trouble | null} */
+    let trouble = null;
+    player.open(replay, (why) => {
+      trouble = why;
+      this.#wake.abort();
+    });
+    for (;;) {
+      await this.#pause(this.#waiting);
+      if (this.#wake.signal.aborted) break;
+      const answer = await ask(this.#clock, new AbortController().signal);
+      if (answer.kind === "away") continue;
+      if (answer.kind === "denied" || answer.status.replay?.start !== replay.start) break;
+      this.view.about(answer.status);
+      player.renew(answer.status.replay);
+    }
+    player.close();
+    if (trouble === "codec") this.#unplayable = replay.start;
+    else if (trouble) {
+      this.#wake = new AbortController();
+      await this.#pause(this.#trouble);
+    }
   }
 
   /**

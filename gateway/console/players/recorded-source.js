@@ -1,5 +1,6 @@
-/** Opens the media of a page in a video element: a file, or HLS by hls.js or, on Apple's devices, the browser itself. */
+/** Opens recorded media in a video element: a file, or HLS by hls.js or, on Apple's devices, the browser itself. */
 
+import { breakChapters } from "./chapters.js";
 import Hls from "./hls.min.js";
 import { empty, nativeHls } from "./media.js";
 
@@ -14,10 +15,11 @@ const BUFFER_BYTES = 60_000_000;
  * @param {boolean} hls   whether it is a playlist
  * @param {number} at     seconds at which playback begins
  * @param {(trouble: Trouble) => void} fail  called once
+ * @param {(chapters: import("./chapters.js").Chapter[]) => void} [tell]  called with the chapters of a playlist
  * @returns {() => void}  closes it; may be called twice
  */
-export function open(video, url, hls, at, fail) {
-  if (hls && !nativeHls) return openHlsJs(video, url, at, fail);
+export function open(video, url, hls, at, fail, tell) {
+  if (hls && !nativeHls) return openHlsJs(video, url, at, fail, tell);
   const listening = new AbortController();
   const { signal } = listening;
   const close = () => {
@@ -53,9 +55,10 @@ async function reason(url) {
  * @param {string} url
  * @param {number} at
  * @param {(trouble: Trouble) => void} fail
+ * @param {(chapters: import("./chapters.js").Chapter[]) => void} [tell]
  * @returns {() => void}
  */
-function openHlsJs(video, url, at, fail) {
+function openHlsJs(video, url, at, fail, tell) {
   if (!Hls.isSupported()) {
     queueMicrotask(() => fail("codec"));
     return () => undefined;
@@ -82,6 +85,7 @@ function openHlsJs(video, url, at, fail) {
     const status = data.response?.code;
     fail(wrongCodec || data.type === Hls.ErrorTypes.MEDIA_ERROR ? "codec" : status === 401 || status === 403 ? "denied" : "lost");
   });
+  hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => tell?.(breakChapters(Object.values(details.dateRanges))));
   hls.attachMedia(video);
   hls.loadSource(url);
   return close;

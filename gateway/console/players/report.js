@@ -52,7 +52,7 @@ export class Report {
       return;
     }
     if (!this.#closed && protocol === this.#protocol) return;
-    this.#close();
+    this.close();
     this.#closed = false;
     this.#protocol = protocol;
     this.#session = Array.from(crypto.getRandomValues(new Uint8Array(8)), (n) => n.toString(16).padStart(2, "0")).join("");
@@ -91,7 +91,7 @@ export class Report {
   }
 
   /** Sends the last report of a measurement. */
-  #close() {
+  close() {
     if (this.#closed) return;
     this.#endStall();
     this.#send("t");

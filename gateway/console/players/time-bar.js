@@ -12,16 +12,19 @@ export class TimeBar {
   #video;
   #slider = h("input", { type: "range", class: "rewind-slider", min: "0", max: "0", step: "any", value: "0", id: "position" });
   #loaded = h("span", { class: "time-loaded" });
+  #marks = h("span", { class: "time-marks", "aria-hidden": "true" });
   #picture = picture();
   #tipTime = h("span", { class: "rewind-tip-time" });
   #tip = h("div", { class: "rewind-tip", hidden: true, "aria-hidden": "true" }, this.#picture.element, this.#tipTime);
   #dragging = false;
   /** @type {readonly Preview[]} */
   #previews = [];
+  /** @type {readonly {at: number}[]} */
+  #marked = [];
 
   /** The current position and the length, as text. */
   clock = h("span", { class: "time-clock" });
-  element = h("div", { class: "time" }, h("div", { class: "rewind-track" }, this.#loaded, this.#slider), this.#tip);
+  element = h("div", { class: "time" }, h("div", { class: "rewind-track" }, this.#loaded, this.#marks, this.#slider), this.#tip);
 
   /** @param {HTMLVideoElement} video */
   constructor(video) {
@@ -39,6 +42,7 @@ export class TimeBar {
     for (const event of ["pointerleave", "pointerup", "pointercancel"]) {
       this.element.addEventListener(event, () => { this.#tip.hidden = true; });
     }
+    video.addEventListener("durationchange", () => this.#mark());
     for (const event of ["timeupdate", "durationchange", "progress", "seeking", "emptied"]) {
       video.addEventListener(event, () => this.refresh());
     }
@@ -50,6 +54,22 @@ export class TimeBar {
 
   /** @param {readonly Preview[]} previews */
   show(previews) { this.#previews = previews; }
+
+  /** @param {readonly {at: number}[]} chapters  that are marked. at: seconds */
+  mark(chapters) {
+    this.#marked = chapters;
+    this.#mark();
+  }
+
+  #mark() {
+    const all = this.length;
+    const inside = all ? this.#marked.filter(({ at }) => at > 0 && at < all) : [];
+    this.#marks.replaceChildren(...inside.map(({ at }) => {
+      const mark = h("i");
+      mark.style.left = `${(at / all) * 100}%`;
+      return mark;
+    }));
+  }
 
   refresh() {
     const { currentTime, buffered } = this.#video;

@@ -17,7 +17,7 @@ export class Captions {
   /** @param {HTMLVideoElement} video */
   constructor(video) {
     this.#tracks = video.textTracks;
-    this.#toggle.id = "captions";
+    this.#toggle.id = "track-captions"; // the watch page has a menu with the id "captions"
     this.#toggle.addEventListener("click", () => this.toggle());
     this.#chosen.addEventListener("change", () => this.#show(this.#listed()[Number(this.#chosen.value)]));
     for (const event of ["addtrack", "removetrack", "change"]) this.#tracks.addEventListener(event, () => this.#refresh());

@@ -88,6 +88,12 @@
  */
 
 /**
+ * A recorded session. Addresses are below that of the channel. start: ms since 1970. changed: when its playlist was stored.
+ * title: "": that of the channel.
+ * @typedef {{start: number, changed: number, title: string, page: string, hls: string, poster: string}} Recorded
+ */
+
+/**
  * The answer of `status.json`.
  * @typedef {object} Status
  * @property {boolean} live       whether viewers can play: there is a publisher, or the gateway waits for its return
@@ -102,6 +108,7 @@
  * @property {"hls" | "cmaf" | null} [ladder]  the format of index.m3u8, which has the renditions; null: there are none
  * @property {boolean} [reports]  whether the gateway takes reports of viewers
  * @property {string | null} [poster]  picture of the last live session, in the page's folder; only while the channel is not live
+ * @property {Recorded | null} [replay]  the last recorded session; only while the channel is not live
  * @property {string | null} [name]  of the channel; null: there is no channel with this address
  * @property {string} [description]  of the channel
  * @property {CaptionTrack[]} [captions]  of the live stream

@@ -7,6 +7,7 @@ import { Controls } from "./controls.js";
 import { h, icon } from "./dom.js";
 import { languageTag, speak } from "./language.js";
 import { showShape } from "./media.js";
+import { recordedOn, SHORT } from "./recorded-on.js";
 import { Share } from "./share.js";
 import { EMBEDDED, query } from "./status.js";
 import { Volume } from "./volume.js";
@@ -62,6 +63,8 @@ export class View {
   #format;
   #layout;
   #rewound = false;
+  /** What is shown instead of the live stream. @type {import("./types.js").Recorded | null} */
+  #recorded = null;
   #heading = h("h1", { id: "title" });
   #share;
   #protocol = h("dd", { id: "protocol" });
@@ -131,7 +134,7 @@ export class View {
     if (state === "denied" && this.#layout) detail = ""; // the gateway's reason is for those who make addresses
     this.#detail = detail;
     const offline = !navigator.onLine && OFFLINE.includes(state);
-    const said = offline ? t("state.offline") : state === "live" && this.#rewound ? t("rewind.state")
+    const said = offline ? t("state.offline") : state === "live" && this.#recorded ? recordedOn(this.#recorded.start, SHORT) : state === "live" && this.#rewound ? t("rewind.state")
       : state === "off" && this.#layout ? t("state.off.all") : t(`state.${state}`, { format: this.#format.label });
     const off = this.#layout ? "detail.off.all" : EMBEDDED ? "detail.off.embed" : "detail.off";
     const words = offline ? "detail.offline" : state === "off" ? off : DETAILS[state];
@@ -211,6 +214,13 @@ export class View {
     this.#rewound = rewound;
     this.#stage.toggleAttribute("data-rewound", rewound);
     this.show(this.state, this.#detail);
+  }
+
+  /** @param {import("./types.js").Recorded | null} recorded  null: the live stream is shown */
+  replays(recorded) {
+    this.#recorded = recorded;
+    this.#share.plays(recorded?.hls ?? this.#format.media);
+    this.#stage.toggleAttribute("data-replay", recorded !== null);
   }
 
   /** @param {Status} status */

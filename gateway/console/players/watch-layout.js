@@ -5,9 +5,10 @@ import { bar, mark } from "./bar.js";
 import { chat } from "./chat.js";
 import { button, name as named } from "./controls.js";
 import { h } from "./dom.js";
-import { speak } from "./language.js";
+import { speak, speaks } from "./language.js";
 import { popup } from "./popup.js";
 import { AUTO } from "./quality.js";
+import { recordedOn } from "./recorded-on.js";
 import { showLogo, site } from "./site.js";
 import { ask, Clock, neighbour } from "./status.js";
 import { NextShow } from "./upcoming.js";
@@ -27,6 +28,8 @@ export class WatchLayout {
   #heading = h("h1", { id: "title" });
   #pill = h("span", { class: "pill", id: "offline" });
   #watching = h("span", { class: "watching", id: "viewers" });
+  #replay = h("p", { class: "replay", id: "replay", hidden: true });
+  #replaySaid = "";
   #description = h("p", { class: "description", id: "description" });
   #next = new NextShow(neighbour("next.ics"));
   #gear = button("gear");
@@ -72,7 +75,8 @@ export class WatchLayout {
       this.#show();
     });
     const about = h("section", { class: "about" },
-      h("div", { class: "line" }, this.#heading, this.#pill, this.#watching), this.#next.element, this.#description);
+      h("div", { class: "line" }, this.#heading, this.#pill, this.#watching), this.#replay, this.#next.element,
+      this.#description);
     return [bar(home), h("main", {}, stage, ...chat(), about), h("footer", {}, keys)];
   }
 
@@ -102,8 +106,20 @@ export class WatchLayout {
     this.#description.textContent = description;
     this.#pill.hidden = this.#status === null || name === null || live; // the picture says "Live"
     this.#pill.textContent = t("home.offline");
+    this.#showReplay(live ? null : this.#status?.replay ?? null);
     this.#watching.textContent = live && viewers ? t("home.watching", { count: viewers }) : "";
     this.#offer();
+  }
+
+  /** @param {import("./types.js").Recorded | null} replay  what is shown while nobody pushes */
+  #showReplay(replay) {
+    this.#replay.hidden = replay === null;
+    const said = JSON.stringify([replay, speaks()]);
+    if (!replay || said === this.#replaySaid) return; // keeps the focus on the link
+    this.#replaySaid = said;
+    const title = h("b", { dir: "auto", hidden: !replay.title }, replay.title);
+    this.#replay.replaceChildren(title, h("time", { datetime: new Date(replay.start).toISOString() }, recordedOn(replay.start)),
+      h("a", { href: neighbour(replay.page) }, t("replay.page")));
   }
 
   /** Lists the ways of this channel in the menu. */

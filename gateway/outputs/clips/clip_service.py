@@ -38,8 +38,8 @@ from gateway.settings.models import ClipsSettings
 log = structlog.get_logger(__name__)
 
 _SCRATCH: Final = "clips"
-_PER_CHANNEL: Final = 2  # clips of one channel at a time, and as many exports
-_CONCURRENT: Final = 4  # clips in this process, and as many exports: each reads the disk as fast as it can
+_PER_CHANNEL: Final = 2  # clips of one channel at a time, as many exports, and as many downloads
+_CONCURRENT: Final = 4  # clips in this process, as many exports and downloads: each reads the disk as fast as it can
 _COPY_BYTES: Final = 8 << 20  # bytes that the kernel copies in one call
 _CHECK_BYTES: Final = 64 << 20  # bytes after which the free space is checked again
 _MINUTE: Final = 60.0
@@ -80,8 +80,8 @@ class ClipService:
     collected in a file without a name on the disk of the recordings. A clip is then written to a second file after its
     head, and this file moves to the store. Memory: about 25 bytes for each frame.
     longest_clip, longest_export: seconds; callers check them.
-    Limits: `_CONCURRENT` clips and as many exports in this process, two of each for one channel, and
-    `ClipQuota`.
+    Limits: `_CONCURRENT` clips in this process, as many exports and as many downloads, two of each for one channel,
+    and `ClipQuota`.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ClipService:
         self._archive = archive
         self._sources = sources
         self._events = events
-        self._running = {"clip": Counter[str](), "export": Counter[str]()}
+        self._running = {kind: Counter[str]() for kind in ("clip", "export", "download")}
         self._quota = ClipQuota(settings.per_minute, settings.seconds_per_hour)
         self.longest_clip = settings.seconds
         self.longest_export = settings.export_seconds
@@ -131,15 +131,22 @@ class ClipService:
 
     @asynccontextmanager
     async def export(
-        self, channel: Channel, start: float, end: float, stream: Stream | None, is_wanted: Callable[[], bool]
+        self,
+        channel: Channel,
+        start: float,
+        end: float,
+        stream: Stream | None,
+        is_wanted: Callable[[], bool],
+        kind: str = "export",
     ) -> AsyncIterator[Movie]:
         """Joins a time range to a movie, whose file is deleted at the end. Raises like `make_clip`.
 
         is_wanted: whether somebody still waits for the movie. If not, raises ConnectionAbortedError.
+        kind: `download` of viewers, who take no place of an operator.
         """
-        with self._reserve("export", channel.id), _disk_errors():
+        with self._reserve(kind, channel.id), _disk_errors():
             async with self._joined(channel, start, end, stream, is_wanted) as movie:
-                log.info("export made", channel=channel.id, seconds=round(movie.head.seconds, 3), bytes=movie.size)
+                log.info(f"{kind} made", channel=channel.id, seconds=round(movie.head.seconds, 3), bytes=movie.size)
                 yield movie
 
     async def read(self, movie: Movie) -> AsyncIterator[bytes]:

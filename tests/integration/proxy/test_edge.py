@@ -405,6 +405,24 @@ def test_recordings_play_through_the_edge(lab: Farm, tmp_path: Path) -> None:
     assert lab.edge.get(channel, "vod/.hidden.mp4").status == 404
 
 
+def test_the_last_session_and_its_page_come_through_the_edge(lab: Farm) -> None:
+    channel = lab.b.channel(isOnDemand=True, ondemand_time="2", videoname="Main stage")
+    with push(RECORDED, channel.push) as pushing:
+        pushing.wait(30)
+    replay = until(lambda: lab.edge.get(channel, "status.json").json()["replay"], "a replay", 40)
+    assert lab.edge.get(channel, replay["hls"]).status == 200
+    page = lab.edge.get(channel, replay["page"])
+    assert page.status == 200 and "Main stage" in page.text
+    picture = lab.edge.get(channel, replay["poster"])
+    assert (picture.status, picture.body[:2]) == (200, b"\xff\xd8")
+    film = lab.edge.get(channel, replay["page"] + "video.mp4")
+    assert film.status == 200 and film.body[4:8] == b"ftyp"
+    assert "attachment" in film.headers["content-disposition"]
+    assert lab.edge.get(channel, "vod/1764300000001/").status == 404
+    moved = lab.edge.get(channel, replay["page"].removesuffix("/"))
+    assert moved.status == 200 and moved.body == page.body  # the client follows the redirect
+
+
 def test_films_play_through_the_edge(lab: Farm) -> None:
     film = lab.a.data / "media" / "films" / "one"
     film.mkdir(parents=True)

@@ -64,7 +64,7 @@ export function draftOf(channel) {
     const value = channel[name];
     const given = value === undefined || value === null ? String(field.default ?? "") : String(value);
     switch (field.type) {
-      case "flag": draft[name] = isOn(value); break;
+      case "flag": draft[name] = isOn(value ?? field.default); break;
       case "moment": draft[name] = isNever(expiry(channel)) ? NEVER : toLocal(expiry(channel)); break;
       case "targets": draft[name] = entriesOf(value); break;
       case "captions": draft[name] = (Array.isArray(value) ? value : []).map(captionOf); break;

@@ -100,7 +100,7 @@ const LAYOUTS = {
   recording: {
     icon: "record",
     rows: [
-      [["isVideo", "video_time", "recordTracks"], ["isOnDemand", "rewind", "ondemand_time", "ondemand_list_size"]],
+      [["isVideo", "video_time", "recordTracks"], ["isOnDemand", "rewind", "ondemand_time", "ondemand_list_size", "isReplay"]],
       ["recordSchedule", "retentionDays"],
     ],
   },

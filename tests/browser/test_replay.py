@@ -1,0 +1,85 @@
+"""The replay of the last session on the watch page, and the pages of sessions, with real pushes."""
+
+import asyncio
+
+from playwright.async_api import Browser, expect
+
+from tests.support.browser import Watched, axe, opened
+from tests.support.clients import probe, push
+from tests.support.gateway import Channel, Gateway
+from tests.support.media import SMALL_BFRAMES
+from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
+
+gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES], MILLRACE_STREAM__LINGER="1")
+
+
+def recorded(gateway: Gateway, **fields: object) -> Channel:
+    """A new channel whose sessions are recorded."""
+    return gateway.channel(videoname="Main stage", isOnDemand=True, isFlv=True, ondemand_time="1", **fields)
+
+
+async def shows(watched: Watched, *, replay: bool) -> None:
+    """Returns once the page plays the last session, or the live stream."""
+    await watched.page.wait_for_function(
+        "(replay) => { const stage = document.querySelector('#stage');"
+        " return stage.dataset.state === 'live' && stage.hasAttribute('data-replay') === replay; }",
+        arg=replay,
+        timeout=at_most(60_000),
+    )
+    await watched.plays()
+
+
+async def test_a_push_is_replayed_from_its_start_and_the_next_push_is_shown_live(
+    browser: Browser, gateway: Gateway
+) -> None:
+    channel = recorded(gateway)
+    with push(SMALL_BFRAMES, channel.push, loop=True):
+        await asyncio.to_thread(channel.wait_live)
+        async with opened(browser, channel.url("")) as watched:
+            await shows(watched, replay=False)
+            cue = gateway.api("POST", f"/videostream/{channel.id}/cues", {"type": "out", "seconds": 2})
+            assert cue.status == 202
+            await watched.plays_past(6)
+    page_of_live = watched
+    assert not page_of_live.complaints
+    async with opened(browser, channel.url("")) as watched:
+        await shows(watched, replay=True)
+        page = watched.page
+        assert (await watched.video())["time"] < 5
+        await expect(page.locator("#badge")).to_contain_text("Recorded on")
+        await expect(page.locator("#replay")).to_contain_text("Recorded on")
+        await expect(page.locator(".break-chapters button")).to_have_count(3)
+        assert not await axe(page)
+        first = await page.locator("#replay a").get_attribute("href")
+        with push(SMALL_BFRAMES, channel.push, loop=True):
+            await shows(watched, replay=False)
+            await expect(page.locator("#replay")).to_be_hidden()
+            assert await page.locator(".time-clock").count() == 0
+        await shows(watched, replay=True)
+        assert await page.locator("#replay a").get_attribute("href") != first  # it is the new session
+        assert not watched.complaints
+
+
+async def test_the_page_of_a_session_plays_shares_and_downloads_it(browser: Browser, gateway: Gateway) -> None:
+    channel = recorded(gateway)
+    with push(SMALL_BFRAMES, channel.push, loop=True):
+        await asyncio.to_thread(channel.wait_live)
+        async with opened(browser, channel.url("")) as watched:
+            await watched.plays_past(5)
+    async with opened(browser, channel.url("")) as watched:
+        await shows(watched, replay=True)
+        page = watched.page
+        await page.get_by_role("link", name="Page of this recording").click()
+        await page.get_by_role("button", name="Play").first.click()
+        await watched.plays()
+        await expect(page.get_by_role("heading", name="Main stage")).to_be_visible()
+        picture = await page.locator("meta[property='og:image']").get_attribute("content")
+        assert picture == f"{page.url}poster.jpg"
+        assert (await page.request.get(picture)).headers["content-type"] == "image/jpeg"
+        async with page.expect_download() as downloading:
+            await page.get_by_role("link", name="Download as MP4").click()
+        file = await (await downloading.value).path()
+        assert set(await asyncio.to_thread(probe, file)) == {"video", "audio"}
+        assert not await axe(page)
+        assert not watched.complaints
