@@ -56,7 +56,9 @@ async def index(request: web.Request) -> web.Response:
     recorded = ",".join(name for name in names if name != VOD_KIND)
     kinds = recordings.kinds_of(recorded, () if VOD_KIND in names else LISTED)
     limit, before = recordings.limit_of(request.query.get("limit", "")), request.query.get("before", "")
-    lister = _MediaLister(context, await context.presenter(request), kinds, VOD_KIND in names)
+    lister = _MediaLister(
+        context, await context.presenter(request), kinds, VOD_KIND in names, request.app[recordings.RETENTION_DAYS]
+    )
     after = await lister.position_of(before) if before else None
     id = request.query.get("channel")
     if id is None:
@@ -167,12 +169,16 @@ async def _media_of_deleted(
 
 @dataclass(frozen=True, slots=True)
 class _MediaLister:
-    """Lists the stored media of a channel. with_vods: includes the VODs that are stored below its id."""
+    """Lists the stored media of a channel. with_vods: includes the VODs that are stored below its id.
+
+    days: of the retention of channels without their own.
+    """
 
     context: Context
     presenter: Presenter
     kinds: tuple[media_keys.MediaKind, ...]
     with_vods: bool
+    days: int
 
     async def position_of(self, key: str) -> tuple[float, str]:
         """Returns the sort position of an item: its start and its key. Raises BadRequest."""
@@ -203,11 +209,12 @@ class _MediaLister:
         found.sort(key=lambda entry: entry[:2], reverse=True)
         channel = owner.channel if owner is not None else None
         url = recordings.addresses(channel, self.presenter, self.context.clock())
+        days = recordings.retention_days(channel, self.days)
         slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
         async def item_json(item: StoredRecording | Object) -> dict[str, Any]:
             if isinstance(item, StoredRecording):
-                return recordings.present(item, url)
+                return recordings.present(item, url, days)
             async with slots:
                 return await self._vod_json(item, owner)
 
@@ -246,6 +253,7 @@ class _MediaLister:
             "size": item.size,
             "url": f"{base}{quote(item.key)}{query}" if served else None,
             "poster": f"{base}{quote(poster)}{query}" if served and poster is not None else None,
+            **recordings.NOT_A_SESSION,
         }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -22,14 +23,20 @@ from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingIndex, StoredRecording
+from gateway.playback.replays import Replays
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchChannel, NoSuchObject
 from gateway.ports.media_keys import MediaKind
 from gateway.vod.bin import FILM, Bin, BinEntry
+from gateway.vod.session_records import SessionRecord
 
 log = structlog.get_logger(__name__)
 
+FOLDER: Final = web.AppKey("folder", Path)  # for files until they are stored
+REPLAYS: Final = web.AppKey("replays", Replays)
 BIN: Final = web.AppKey("bin", Bin)
+RETENTION_DAYS: Final = web.AppKey("retention days", int)  # of channels without their own
+NOT_A_SESSION: Final = {"title": "", "hidden": False, "page": None, "until": None}  # the fields of other media
 _DEFAULT_LIMIT, _MAX_LIMIT = 50, 500
 LIMIT_HELP: Final = f"the number of items, 1 to {_MAX_LIMIT} (default {_DEFAULT_LIMIT})"
 PAGE_QUERY: Final = (
@@ -48,7 +55,14 @@ async def index(request: web.Request) -> web.Response:
     before = _position(request.query.get("before", ""), channel.id)
     recordings = await RecordingIndex(context.objects).list(channel.id, limit, before, kinds)
     url = addresses(channel, await context.presenter(request), context.clock())
-    return answer([present(recording, url) for recording in recordings])
+    days = retention_days(channel, request.app[RETENTION_DAYS])
+    return answer([present(recording, url, days) for recording in recordings])
+
+
+def retention_days(channel: Channel | None, default: int) -> int:
+    """Returns the days after which recordings of a channel are deleted; 0: never."""
+    days = channel.retention_days if channel is not None else None
+    return default if days is None else days
 
 
 def _position(text: str, channel: str) -> str | tuple[float, str]:
@@ -70,11 +84,23 @@ def addresses(channel: Channel | None, presenter: Presenter, now: float) -> Call
     return lambda key: f"{base}{quote(key.removeprefix(folder))}{query}"
 
 
-def present(recording: StoredRecording, url: Callable[[str], str | None]) -> dict[str, Any]:
-    """Returns a recording as the API shows it. url: the function from `addresses`."""
-    poster = None if recording.poster is None else url(recording.poster)
+def present(recording: StoredRecording, url: Callable[[str], str | None], days: int) -> dict[str, Any]:
+    """Returns a recording as the API shows it. url: the function from `addresses`. days: of its retention."""
+    known: dict[str, Any] = {"poster": None if recording.poster is None else url(recording.poster), **NOT_A_SESSION}
+    if recording.kind is MediaKind.ONDEMAND:
+        known |= session_fields(recording.key, recording.record, url)
+    if days and recording.kind is not MediaKind.CLIP:
+        known["until"] = rfc3339(max(recording.start, recording.modified) + days * 86_400)
     start, address = rfc3339(recording.start), url(recording.key)
-    return to_answer(schemas.Recording, recording, start=start, url=address, poster=poster)
+    return to_answer(schemas.Recording, recording, start=start, url=address, **known)
+
+
+def session_fields(key: str, record: SessionRecord, url: Callable[[str], str | None]) -> dict[str, Any]:
+    """Returns the fields that only sessions have. key: of its playlist. url: the function from `addresses`."""
+    page, poster = (
+        None if record.hidden else url(media_keys.session_file_key(key, file)) for file in ("", "poster.jpg")
+    )
+    return {"title": record.title, "hidden": record.hidden, "page": page, "poster": poster}
 
 
 @operation(schemas.DeletedRecording, statuses=(409,), query=(FINAL_QUERY,))
@@ -101,6 +127,7 @@ async def delete_stored(request: web.Request, id: str, key: str) -> None:
         raise Missing("no such recording") from None
     delete_files = bin.discard if final else bin.put
     await delete_files(BinEntry(_kind_of(key), key, context.clock()), files)
+    request.app[REPLAYS].forget(id)
     log.info("recording deleted", channel=id, object=key)
 
 

@@ -295,7 +295,8 @@ class SignedAddresses(SignedAddress):
 class Recording(Schema):
     """A recording. start: of the first frame. size: bytes; of an on-demand session, the size of its playlist.
 
-    poster: the address of its picture.
+    poster: the address of its picture. until: when it is deleted because of its age; null: never.
+    Only of an on-demand session: title (empty: that of the channel), hidden, and page, the address of its page.
     """
 
     key: str
@@ -304,6 +305,30 @@ class Recording(Schema):
     seconds: float | None
     size: int
     url: str
+    poster: str | None
+    title: str
+    hidden: bool
+    page: str | None
+    until: Time | None
+
+
+class SessionChanges(Body):
+    """What operators say of an on-demand session. A missing field keeps its value. title: empty: that of the channel.
+
+    hidden: the watch page does not play it, and viewers do not find its page.
+    """
+
+    title: Annotated[Annotated[str, Field(max_length=MAX_TITLE)] | None, TITLE, ExpectedText("expected a title")] = None
+    hidden: Annotated[bool | None, ExpectedText("expected true or false")] = None
+
+
+class SessionTexts(Schema):
+    """What operators say of an on-demand session, see SessionChanges. page, poster: addresses; null if it is hidden."""
+
+    key: str
+    title: str
+    hidden: bool
+    page: str | None
     poster: str | None
 
 
@@ -346,6 +371,10 @@ class Media(Schema):
     size: int
     url: str | None
     poster: str | None
+    title: str
+    hidden: bool
+    page: str | None
+    until: Time | None
 
 
 class MediaChannel(Schema):

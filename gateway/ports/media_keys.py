@@ -99,6 +99,12 @@ def session_object(key: str) -> tuple[int, str] | None:
     return (int(match[1]), match[2]) if match is not None else None
 
 
+def session_file_key(playlist: str, file: str) -> str:
+    """Returns the name of a file of a session in the form of a key, so that it has an address. No object has it."""
+    channel, _, start = playlist.removesuffix(".m3u8").rpartition("/vod-")
+    return f"{channel}/{start}/{file}"
+
+
 def session_file(path: str) -> tuple[int, str] | None:
     """Returns the start (ms) of a session and the name of its file, for a path below `<id>/vod/`; None for others.
 

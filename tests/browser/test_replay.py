@@ -6,6 +6,7 @@ from playwright.async_api import Browser, expect
 
 from tests.support.browser import Watched, axe, opened
 from tests.support.clients import probe, push
+from tests.support.console import signed_in
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import SMALL_BFRAMES
 from tests.support.shared_gateway import shared_gateway
@@ -82,4 +83,34 @@ async def test_the_page_of_a_session_plays_shares_and_downloads_it(browser: Brow
         file = await (await downloading.value).path()
         assert set(await asyncio.to_thread(probe, file)) == {"video", "audio"}
         assert not await axe(page)
+        assert not watched.complaints
+
+
+async def test_a_session_is_renamed_and_hidden_in_the_console(browser: Browser, gateway: Gateway) -> None:
+    channel = recorded(gateway)
+    with push(SMALL_BFRAMES, channel.push, loop=True):
+        await asyncio.to_thread(channel.wait_live)
+        async with opened(browser, channel.url("")) as watched:
+            await watched.plays_past(8)
+    async with (
+        opened(browser, channel.url("")) as viewer,
+        signed_in(browser, gateway, f"#/recordings?channel={channel.id}") as watched,
+    ):
+        await shows(viewer, replay=True)
+        page = watched.page
+        await page.get_by_role("button", name="Play: On-demand session").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("button", name="Edit").click()
+        await dialog.get_by_label("Title").fill("Opening <night>")
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog.get_by_role("heading", name="Opening <night>")).to_be_visible()
+        await expect(viewer.page.locator("#replay")).to_contain_text("Opening <night>", timeout=at_most(40_000))
+        assert not await axe(page)
+
+        await dialog.get_by_role("switch", name="Hidden").click()
+        await expect(dialog.get_by_role("switch", name="Hidden")).to_be_checked()
+        await expect(dialog.get_by_role("link", name="Open its page")).to_be_hidden()
+        await viewer.page.wait_for_function(
+            "() => !document.querySelector('#stage').hasAttribute('data-replay')", timeout=at_most(40_000)
+        )
         assert not watched.complaints

@@ -34,7 +34,7 @@ from gateway.api.history import RECORDER, TRAFFIC
 from gateway.api.inputs import PREVIEWS
 from gateway.api.ivs import IVS
 from gateway.api.login_sessions import LoginLimits
-from gateway.api.recordings import BIN
+from gateway.api.recordings import BIN, FOLDER, REPLAYS, RETENTION_DAYS
 from gateway.api.route import Route
 from gateway.api.routes import ROUTES
 from gateway.api.servers import KEY_SERVERS
@@ -64,6 +64,7 @@ from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.outputs.storage.recording_index import RecordingIndex
+from gateway.playback.replays import Replays
 from gateway.ports.cluster_queries import SingleNode
 from gateway.ports.events import Events
 from gateway.reports.hub_samples import HubSamples
@@ -250,6 +251,9 @@ async def admin(
             KEY_SERVERS: servers,
             SITE_PAGES: SimpleNamespace(expire=lambda: None),
             RUNS_TASKS: False,
+            RETENTION_DAYS: 0,
+            FOLDER: folder / "tmp",
+            REPLAYS: Replays(objects, cast(Any, None), True),
             DEFAULTS: {},
             SPEECH: False,
             CERTIFICATE: lambda: None,

@@ -26,7 +26,7 @@ from gateway.api.ivs import IVS
 from gateway.api.jobs import KVS_JOBS, VOD_SERVICE
 from gateway.api.login_sessions import LoginLimits
 from gateway.api.openid_provider import OpenIdProvider
-from gateway.api.recordings import BIN
+from gateway.api.recordings import BIN, FOLDER, REPLAYS, RETENTION_DAYS
 from gateway.api.routes import routes_of
 from gateway.api.servers import BROADCAST_SERVERS, KEY_SERVERS
 from gateway.api.sessions import EXPERIENCE, REFUSALS, REMOTE_VIEWERS
@@ -91,6 +91,8 @@ def _provider(gateway: GatewayParts) -> Callable[[web.Application], None]:
         app[CUES], app[REMOTE_VIEWERS], app[JPEGS] = live.cues, live.remote_viewers, live.outputs.jpegs
         app[VOD_SERVICE], app[KVS_JOBS], app[BIN] = jobs.vod_service, jobs.kvs, jobs.bin
         app[CLIPS], app[MEDIA_DELETION], app[IVS] = gateway.clips, jobs.media_deletion, gateway.backends.cloud
+        app[REPLAYS], app[RETENTION_DAYS] = gateway.replays, settings.recording.retention_days
+        app[FOLDER] = settings.data / "tmp"
         app[UPLOAD_ORIGIN], app[SITE_PAGES] = upload_origin, gateway.viewers.site
         app[RUNS_TASKS], app[SPEECH] = settings.workers.runner == "ecs", bool(settings.captions.engine)
         app[DEFAULTS] = {"isReplay": settings.pages.replay}

@@ -218,8 +218,10 @@ class MediaDeletion:
                 await listing.aclose()
 
     def _is_media(self, key: str) -> bool:
+        if media_keys.parse(key) is not None or media_keys.session_object(key) is not None:  # the record of a session
+            return True
         # A VOD directly below the id belongs to an upload with the channel's name, not to the channel.
-        return media_keys.parse(key) is not None or (key.count("/") > 1 and self.is_film(key))
+        return key.count("/") > 1 and self.is_film(key)
 
 
 def _start_time(item: Object) -> float:

@@ -10,6 +10,7 @@ from typing import Final
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.stores import Object, ObjectStore
+from gateway.vod.session_records import NO_RECORD, SessionRecord, read_session
 
 _HEAD_BYTES: Final = 256  # bytes at the start of a finished MP4, including its duration
 MAX_PLAYLIST_BYTES: Final = 32 << 20
@@ -39,6 +40,7 @@ class StoredRecording:
 
     start: time of its first frame, seconds since 1970. seconds: duration, None if unknown.
     size: bytes; for a session, the bytes of its playlist. poster: key of the picture of a motion clip.
+    modified: time of its storage, seconds since 1970. record: what operators say of a session.
     """
 
     key: str
@@ -47,6 +49,8 @@ class StoredRecording:
     size: int
     seconds: float | None = None
     poster: str | None = None
+    modified: float = 0.0
+    record: SessionRecord = NO_RECORD
 
 
 class RecordingIndex:
@@ -68,10 +72,13 @@ class RecordingIndex:
         """
         last = _order(before) if isinstance(before, str) else before
         newest: list[tuple[float, str, Object, media_keys.MediaKey]] = []
+        records: set[str] = set()
         for kind in kinds:
             async for item in self._objects.list(f"{channel}/{_PREFIXES[kind]}"):
                 parsed = media_keys.parse(item.key)
                 if parsed is None or parsed.kind is not kind:
+                    if item.key.endswith(".json"):
+                        records.add(item.key)
                     continue
                 if last is not None and (parsed.start, item.key) >= last:
                     continue
@@ -82,7 +89,9 @@ class RecordingIndex:
 
         async def described(item: Object, parsed: media_keys.MediaKey) -> StoredRecording:
             async with semaphore:
-                recording = StoredRecording(item.key, parsed.kind, parsed.start, item.size)
+                recording = StoredRecording(item.key, parsed.kind, parsed.start, item.size, modified=item.modified)
+                if media_keys.session_record_key(item.key) in records:
+                    recording = replace(recording, record=await read_session(self._objects, item.key))
                 if parsed.kind is media_keys.MediaKind.IMAGE:
                     return recording
                 return replace(recording, seconds=await self._seconds(item), poster=await self._poster(item, parsed))
@@ -108,7 +117,13 @@ class RecordingIndex:
             return key, *(name for name in beside if name.endswith(".vtt"))
         if parsed.kind is media_keys.MediaKind.ONDEMAND:
             segments = [f"{parsed.channel}/{uri}" for uri in await playlist_segments(self._objects, moved + key)]
-            return key, *await captions_of_session(self._objects, key, segments, bool(moved)), *segments
+            record = media_keys.session_record_key(key)
+            try:
+                await self._objects.head(record)
+                beside = [record]
+            except NoSuchObject:
+                beside = []
+            return key, *beside, *await captions_of_session(self._objects, key, segments, bool(moved)), *segments
         return (key,)
 
     async def _seconds(self, item: Object) -> float | None:

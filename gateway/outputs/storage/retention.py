@@ -29,6 +29,7 @@ class _ChannelMedia:
     old_playlists: list[str] = field(default_factory=list)
     old_segments: list[str] = field(default_factory=list)  # with the captions of segments and sessions
     current_playlists: list[str] = field(default_factory=list)
+    records: set[str] = field(default_factory=set)  # of sessions
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +85,8 @@ class Retention:
         async for item in self.objects.list(prefix):
             parsed = media_keys.parse(item.key)
             if parsed is None:
+                if (session := media_keys.session_object(item.key)) is not None and session[1] == ".json":
+                    channels[item.key.partition("/")[0]].records.add(item.key)
                 continue
             days = days_by_channel.get(parsed.channel, self.days)
             if parsed.kind is media_keys.MediaKind.CLIP:
@@ -101,6 +104,9 @@ class Retention:
         """Yields the keys to delete, playlists before segments."""
         for key in (*found.old, *found.old_playlists):
             yield key
+        for key in map(media_keys.session_record_key, found.old_playlists):
+            if key in found.records:
+                yield key
         if found.old_segments:
             listed = {
                 uri for playlist in found.current_playlists for uri in await playlist_segments(self.objects, playlist)

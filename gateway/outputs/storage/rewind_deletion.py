@@ -84,5 +84,6 @@ class RewindDeletion:
                 await self._objects.delete_many(keys[first : first + _DELETED_IN_ONE_CALL])
                 await asyncio.sleep(_PAUSE_SECONDS)
             await self._objects.delete(item.key)
+            await self._objects.delete(media_keys.session_record_key(item.key))
             count += 1 + len(keys)
         return count

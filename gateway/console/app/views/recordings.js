@@ -177,6 +177,7 @@ export default function Recordings() {
     ${opened.value && html`<${Viewer} item=${opened.value} name=${names.get(opened.value.channel) ?? opened.value.channel}
       growing=${growing.has(opened.value.key)} items=${items} onShow=${(/** @type {Recording} */ to) => { opened.value = to; }}
       onClose=${() => { opened.value = null; }}
+      onChanged=${(/** @type {Recording} */ one) => { opened.value = one; list.replace(one); }}
       onDeleted=${(/** @type {Recording} */ one) => { opened.value = null; gone([one]); }} />`}`;
 }
 
@@ -231,6 +232,9 @@ function useList(ids, deleted, channel, kinds, before) {
     items: items.value, ...state.value,
     load: () => void load(false),
     reload: () => { again.value += 1; },
+    replace: (/** @type {Recording} */ changed) => {
+      items.value = items.peek().map((one) => one.key === changed.key ? changed : one);
+    },
     drop: (/** @type {Recording} */ gone) => { items.value = items.peek().filter((one) => one.key !== gone.key); },
   };
 }

@@ -31,6 +31,7 @@ MEDIA = {
     media_keys.segment_key("c1", MS),
     media_keys.segment_key("c1", MS + 1),
     media_keys.multivariant_key(media_keys.playlist_key("c1", MS)),
+    media_keys.session_record_key(media_keys.playlist_key("c1", MS)),
     media_keys.segment_captions_key(media_keys.segment_key("c1", MS), "text-en"),
     "c1/images/2026/1/2/capture-2026-01-02_03-04-05.jpg",
     "c1/motion/images/2026/1/2/2026-01-02_03-04-05-000_0-50_.jpeg",

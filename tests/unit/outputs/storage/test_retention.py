@@ -270,3 +270,11 @@ async def test_captions_stay_as_long_as_their_segment_and_session(media: Media) 
             await RecordingIndex(media.store).files_of(key)
     assert await media.retention(30, {"id": "c1"}).run_once() == len(old)
     assert media.keys == set(young)
+
+
+async def test_the_record_of_a_session_goes_with_it(media: Media) -> None:
+    young, old = media.session("c1", 40, 1, newest=1), media.session("c1", 60, 1, newest=50)
+    records = [media.add(media_keys.session_record_key(keys[-1]), 90) for keys in (young, old)]
+    assert set(await RecordingIndex(media.store).files_of(old[-1])) == {*old, records[1]}
+    assert await media.retention(30, {"id": "c1"}).run_once() == len(old) + 1
+    assert media.keys == {*young, records[0]}

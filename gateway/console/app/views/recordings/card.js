@@ -28,13 +28,14 @@ export function RecordingCard({ item, name, growing, onOpen, of = 1, children, p
         <${Poster} item=${item} />
       </button>
       ${item.seconds !== null && html`<span class="shelf-time">${duration(item.seconds)}</span>`}
-      ${growing && html`<span class="shelf-badge"><${Badge} kind="live" dot>${t("recordings.growing")}<//></span>`}
+      ${(growing || item.hidden) && html`<span class="shelf-badge">
+        ${growing ? html`<${Badge} kind="live" dot>${t("recordings.growing")}<//>` : html`<${Badge} kind="idle">${t("session.isHidden")}<//>`}</span>`}
       ${picked !== undefined && html`<label class="shelf-pick"><input type="checkbox" checked=${picked}
         aria-label=${t("recordings.pickOf", { what, name, when })}
         onChange=${(/** @type {Event} */ event) => onPick?.(/** @type {HTMLInputElement} */ (event.target).checked)} /></label>`}
     </div>
     <div class="shelf-words">
-      <b title=${name}>${name}</b>
+      <b title=${item.title || name} dir="auto">${item.title || name}</b>
       <time datetime=${item.start}>${when}</time>
       <span class="soft"><${Icon} name=${ICONS[item.kind]} size=${14} /> ${of > 1 ? t("recordings.ofShow", { n: of }) : what}${
         item.kind === "ondemand" || of > 1 ? "" : ` · ${bytes(item.size)}`}</span>
@@ -64,7 +65,8 @@ function Poster({ item }) {
   const picture = item.kind === "image" ? item.url : item.poster;
   return html`<span class="shelf-picture" ref=${place}>
     <${Icon} name=${ICONS[item.kind]} size=${34} />
-    ${seen && picture && html`<img src=${picture} alt="" decoding="async" />`}
+    ${seen && picture && html`<img src=${picture} alt="" decoding="async"
+      onError=${(/** @type {Event} */ event) => { /** @type {HTMLElement} */ (event.target).hidden = true; }} />`}
     ${seen && !picture && item.kind !== "ondemand" && html`<video src=${`${item.url}#t=0.5`} preload="metadata" muted playsinline
       tabindex="-1" aria-hidden="true"></video>`}
     ${item.kind !== "image" && html`<span class="shelf-play"><${Icon} name="play" size=${22} /></span>`}

@@ -14,6 +14,10 @@ import { api, ApiError } from "../../../players/api.js";
  * @property {number} size
  * @property {string} url
  * @property {string | null} poster
+ * @property {string} title          of a session; "": that of the channel
+ * @property {boolean} hidden        of a session
+ * @property {string | null} page    of a session that is not hidden
+ * @property {string | null} until   when its age deletes it; null: never
  */
 
 /**

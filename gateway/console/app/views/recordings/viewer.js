@@ -1,7 +1,8 @@
 /** The large view of one recording, with its actions. */
 
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
+import { embedCode } from "../../../players/embed.js";
 import { ask, Dialog } from "../../dialog.js";
 import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
@@ -9,24 +10,27 @@ import { administers } from "../../session.js";
 import { Button, CopyField, Facts, html, IconButton, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
 import { deleteRecording } from "./feed.js";
+import { exported, SessionEdit } from "./session.js";
 
 /** @typedef {import("./feed.js").Recording} Recording */
 
 /**
  * @param {{item: Recording, name: string, growing: boolean, items: readonly Recording[], onShow: (item: Recording) => void,
- *   onClose: () => void, onDeleted: (item: Recording) => void}} props  items: the neighbours, newest first
+ *   onClose: () => void, onChanged: (item: Recording) => void, onDeleted: (item: Recording) => void}} props  items: the neighbours, newest first
  */
-export function Viewer({ item, name, growing, items, onShow, onClose, onDeleted }) {
+export function Viewer({ item, name, growing, items, onShow, onClose, onChanged, onDeleted }) {
   const at = items.findIndex((one) => one.key === item.key);
   const [newer, older] = [items[at - 1], at < 0 ? undefined : items[at + 1]];
+  const [tool, setTool] = useState(/** @type {"" | "edit"} */ (""));
+  const session = item.kind === "ondemand";
   const what = t(`recordings.kind.${item.kind}`);
   const when = moment(item.start, { seconds: true });
   const label = `${what}, ${name}, ${when}`;
 
   useEffect(() => {
     const keys = (/** @type {KeyboardEvent} */ event) => {
-      // The player's own keys seek.
-      if (event.target instanceof HTMLMediaElement || event.altKey || event.ctrlKey || event.metaKey) return;
+      // The player's own keys seek, and those of a field move in its text.
+      if (event.target instanceof HTMLMediaElement || event.target instanceof HTMLInputElement || event.altKey || event.ctrlKey || event.metaKey) return;
       const to = event.key === "ArrowLeft" ? newer : event.key === "ArrowRight" ? older : undefined;
       if (to) onShow(to);
     };
@@ -45,22 +49,31 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onDeleted 
     <${IconButton} icon=${icon} label=${words} disabled=${!to} onClick=${() => { if (to) onShow(to); }} />`;
 
   const deletable = administers.value && !growing;
-  const acts = newer || older || deletable || item.kind !== "ondemand";
-  return html`<${Dialog} wide class="viewer" title=${name} onClose=${onClose} footer=${acts && html`
+  const edits = session && administers.value && !item.deleted;
+  const acts = newer || older || deletable || !session || edits;
+  const toggle = (/** @type {"edit"} */ one, /** @type {"edit"} */ icon) => html`<${Button} icon=${icon}
+    aria-expanded=${tool === one ? "true" : "false"} onClick=${() => setTool(tool === one ? "" : one)}>${t(`session.${one}`)}<//>`;
+  return html`<${Dialog} wide class="viewer" title=${item.title || name} onClose=${onClose} footer=${acts && html`
       ${(newer || older) && html`<span class="viewer-steps">
         ${step(newer, "left", t("recordings.newer"))}${step(older, "right", t("recordings.older"))}</span>`}
       ${deletable && html`<${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>`}
-      ${item.kind !== "ondemand" && html`<${LinkButton} kind="primary" icon="download" href=${download(item.url)}
-        download>${t("recordings.download")}<//>`}`}>
+      ${edits && toggle("edit", "edit")}
+      ${item.page && html`<${LinkButton} icon="external" external href=${item.page}>${t("session.page")}<//>`}
+      ${(!session || !item.deleted && item.seconds) && html`<${LinkButton} kind="primary" icon="download"
+        href=${session ? exported(item) : download(item.url)} download>${t("recordings.download")}<//>`}`}>
     ${item.kind === "image"
       ? html`<img class="viewer-image" src=${item.url} alt=${label} />`
-      : html`<${Player} key=${item.key} src=${item.url} hls=${item.kind === "ondemand"} poster=${item.poster} label=${label} autoplay />`}
+      : html`<${Player} key=${item.key} src=${item.url} hls=${session} poster=${item.poster} label=${label} autoplay />`}
+    ${tool === "edit" && html`<${SessionEdit} key=${item.key} item=${item} onChanged=${onChanged} />`}
     <${Facts} facts=${[
       { label: t("recordings.what"), value: growing ? t("recordings.growingWhat", { what }) : what },
       { label: t("recordings.start"), value: when },
       ...(item.kind === "image" ? [] : [{ label: t("recordings.length"), value: duration(item.seconds) }]),
-      ...(item.kind === "ondemand" ? [] : [{ label: t("recordings.size"), value: bytes(item.size) }]),
+      ...(session ? [] : [{ label: t("recordings.size"), value: bytes(item.size) }]),
+      ...(item.until ? [{ label: t("recordings.until"), value: moment(item.until) }] : []),
     ]} />
+    ${item.page && html`<${CopyField} label=${t("session.pageAddress")} value=${item.page} />
+      <${CopyField} label=${t("session.embed")} value=${embedCode(item.page)} />`}
     <${CopyField} label=${t("recordings.address")} value=${item.url} />
   <//>`;
 }
