@@ -244,7 +244,7 @@ class _MediaLister:
         except NoSuchObject:
             poster = None
         # Must match the rule in playback.vod_files.
-        served = owner is not None or media_keys.parse(f"{names.prefix}.mp4") is None
+        served = owner is not None or not media_keys.is_of_channel(names.prefix)
         return {
             "key": item.key,
             "kind": VOD_KIND,

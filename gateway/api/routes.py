@@ -94,6 +94,7 @@ ROUTES: Final = (
         Route("GET /videostream/{id}/recordings", recordings.index, observer=True, role=_BROADCASTER),
         Route("DELETE /videostream/{id}/recordings/{path:.+}", recordings.delete),
         Route("PUT /videostream/{id}/recordings/{path:.+}", recorded_sessions.change),
+        Route("POST /videostream/{id}/recordings/trim", recorded_sessions.trim),
         Route("POST /videostream/{id}/clips", clips.create, role=_BROADCASTER, held=True, slow=True),
         Route("GET /videostream/{id}/export", clips.export, observer=True, role=_BROADCASTER, held=True, slow=True),
         Route("GET /media", media.index, observer=True),

@@ -332,6 +332,23 @@ class SessionTexts(Schema):
     poster: str | None
 
 
+class NewTrim(Body):
+    """A part of an on-demand session that becomes a video. session: the number in the address of its page.
+
+    from, to: in ISO form, in seconds since 1970, or in seconds from the start of the session; without them, its start
+    and its end. name: the title of the video.
+    """
+
+    session: Annotated[
+        str | int,
+        Field(examples=["1764300000000"]),
+        ExpectedText("expected the number in the address of a session's page"),
+    ]
+    from_: Annotated[str | float | None, Field(alias="from", examples=[12.5]), ExpectedText("expected a time")] = None
+    to: Annotated[str | float | None, ExpectedText("expected a time")] = None
+    name: Annotated[Annotated[str, Field(min_length=1, max_length=MAX_TITLE)], TITLE, ExpectedText("expected a name")]
+
+
 class NewClip(Body):
     """The time of a clip: `last` seconds up to now, or `from` and `to` in ISO form or in seconds since 1970.
 

@@ -92,4 +92,4 @@ def _is_withheld(folder: str, owner: MediaOwner | None) -> bool:
     """Whether a folder's VODs must not be served: they were deleted, or their protection is unknown."""
     if owner is not None:
         return owner.deletes_media
-    return media_keys.parse(f"{folder}.mp4") is not None
+    return media_keys.is_of_channel(folder)

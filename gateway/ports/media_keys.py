@@ -23,6 +23,7 @@ MULTIVARIANT: Final = "master"  # stands for the track in the name of a multivar
 _CAPTIONED: Final = re.compile(r"([^/]+/(?:720p/|vod-)[0-9]{13})\.([a-z0-9-]{1,64})\.(vtt|m3u8)", re.ASCII)
 _SESSION: Final = re.compile(r"[^/]+/vod-([0-9]{13})((?:\.master)?\.m3u8|\.json)", re.ASCII)  # of its objects
 _SESSION_FILE: Final = re.compile(r"([0-9]{13})/(|poster\.jpg|video\.mp4)", re.ASCII)
+_TRIM: Final = re.compile(r"([^/]+)/trims/([0-9]{13})-([0-9]{13})-([0-9]{13})\.mp4", re.ASCII)
 _POSTER: Final = re.compile(r"poster/[0-9a-f]{16}\.jpg", re.ASCII)
 
 
@@ -56,6 +57,16 @@ _OLD_PATTERNS: Final = {
     MediaKind.MOTION: re.compile(rf"motion/(?:images|mp4)/{_DAY}/{_OLD_MOTION}[\w.-]*\.(?:jpe?g|mp4)", re.ASCII),
     MediaKind.MP4_LIST: re.compile(rf"mp4/{_DAY}/vod-index\.m3u8", re.ASCII),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """A part of a session that becomes a film. playlist: of the session. start, end: seconds since 1970."""
+
+    channel: str
+    playlist: str
+    start: float
+    end: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,25 @@ def session_file(path: str) -> tuple[int, str] | None:
     """
     match = _SESSION_FILE.fullmatch(path)
     return (int(match[1]), match[2]) if match is not None else None
+
+
+def trim_key(playlist: str, start: float, end: float) -> str:
+    """Returns the source of the film with a part of a session. No object has this key: its media are joined for it."""
+    session = playlist.rpartition("/vod-")
+    return f"{session[0]}/trims/{session[2].removesuffix('.m3u8')}-{start * 1000:013.0f}-{end * 1000:013.0f}.mp4"
+
+
+def parse_trim(key: str) -> Trim | None:
+    """Returns the part of a session that `trim_key` names; None for any other key."""
+    match = _TRIM.fullmatch(key)
+    if match is None:
+        return None
+    return Trim(match[1], playlist_key(match[1], int(match[2])), int(match[3]) / 1000, int(match[4]) / 1000)
+
+
+def is_of_channel(folder: str) -> bool:
+    """Whether a film in this folder was made of a recording. Then it has the protection of a channel, even unknown."""
+    return parse(f"{folder}.mp4") is not None or parse_trim(f"{folder}.mp4") is not None
 
 
 def segment_captions_key(segment: str, track: str) -> str:

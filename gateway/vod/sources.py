@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.channels.names import is_object_key
 from gateway.ports.errors import InvalidField, NoSuchObject, StoreUnusable
+from gateway.ports.media_keys import Trim, parse_trim
 from gateway.ports.stores import Object, ObjectStore
 from gateway.ports.vod_names import VodNames, names_of
 
@@ -28,7 +29,7 @@ def is_upload(key: str) -> bool:
 class VodSource:
     """A source file, either in a store under `key`, or a local file at `path`.
 
-    text: the source in the job. names: of the output files.
+    text: the source in the job. names: of the output files. trim: the part of a recorded session that it is.
     """
 
     text: str
@@ -36,6 +37,14 @@ class VodSource:
     store: ObjectStore | None = None
     key: str = ""
     path: Path | None = None
+    trim: Trim | None = None
+
+
+class TrimSource(Protocol):
+    """The media of recorded sessions."""
+
+    async def save(self, trim: Trim, file: Path) -> None:
+        """Writes the media of a trim to a new file. Raises InvalidField, StoreUnavailable, OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +53,14 @@ class VodSources:
 
     objects: the store of this gateway. bucket: its name, if it is an S3 bucket.
     buckets: opens another bucket; None without AWS. folders: allowed local folders.
+    trims: joins parts of recorded sessions; None: they are no sources.
     """
 
     objects: ObjectStore
     bucket: str = ""
     buckets: Callable[[str], ObjectStore] | None = None
     folders: Sequence[Path] = ()
+    trims: TrimSource | None = None
 
     def parse(self, text: str) -> VodSource:
         """Returns the source for `text`. Does not check whether an object exists; see `check`.
@@ -60,7 +71,8 @@ class VodSources:
             return self._in_bucket(text)
         if text.startswith(("/", "file://")):
             return self._in_folder(text.removeprefix("file://"))
-        return VodSource(text, self._names(text), self.objects, text)
+        trim = parse_trim(text) if self.trims is not None else None
+        return VodSource(text, self._names(text), self.objects, text, trim=trim)
 
     def find(self, text: str) -> VodSource | None:
         """Returns the source like `parse`; None if it is not usable any more."""
@@ -79,17 +91,20 @@ class VodSources:
             return Object(str(source.path), status.st_size, status.st_mtime)
         assert source.store is not None
         try:
-            return await source.store.head(source.key)
+            return await source.store.head(source.trim.playlist if source.trim is not None else source.key)
         except NoSuchObject:
             raise InvalidField(FIELD, "there is no such object") from None
 
     async def fetch(self, source: VodSource, folder: Path) -> Path:
         """Returns the path of the source; copies an object into `folder` first.
 
-        Raises NoSuchObject, StoreUnavailable, OSError.
+        Raises NoSuchObject, StoreUnavailable, OSError, and InvalidField for a trim without media.
         """
         if source.path is not None:
             return source.path
+        if source.trim is not None and self.trims is not None:
+            await self.trims.save(source.trim, folder / "film.mp4")
+            return folder / "film.mp4"
         assert source.store is not None
         # The file keeps the suffix of the key, because some of libav's demuxers use the suffix.
         target = folder / f"film{PurePosixPath(source.key).suffix[:10]}"

@@ -86,7 +86,7 @@ async def test_the_page_of_a_session_plays_shares_and_downloads_it(browser: Brow
         assert not watched.complaints
 
 
-async def test_a_session_is_renamed_and_hidden_in_the_console(browser: Browser, gateway: Gateway) -> None:
+async def test_a_session_is_renamed_hidden_and_trimmed_in_the_console(browser: Browser, gateway: Gateway) -> None:
     channel = recorded(gateway)
     with push(SMALL_BFRAMES, channel.push, loop=True):
         await asyncio.to_thread(channel.wait_live)
@@ -107,6 +107,15 @@ async def test_a_session_is_renamed_and_hidden_in_the_console(browser: Browser, 
         await expect(viewer.page.locator("#replay")).to_contain_text("Opening <night>", timeout=at_most(40_000))
         assert not await axe(page)
 
+        await dialog.get_by_role("button", name="Trim").click()
+        await dialog.get_by_label("From").fill("0:01")
+        await dialog.get_by_label("To", exact=True).fill("0:05.5")
+        await dialog.get_by_label("Title of the video").fill("The first minute")
+        await dialog.get_by_role("button", name="Make a video").click()
+        await dialog.get_by_role("link", name="To the videos").wait_for()
+        assert not await axe(page)
+
+        await dialog.get_by_role("button", name="Edit").click()
         await dialog.get_by_role("switch", name="Hidden").click()
         await expect(dialog.get_by_role("switch", name="Hidden")).to_be_checked()
         await expect(dialog.get_by_role("link", name="Open its page")).to_be_hidden()
@@ -114,3 +123,11 @@ async def test_a_session_is_renamed_and_hidden_in_the_console(browser: Browser, 
             "() => !document.querySelector('#stage').hasAttribute('data-replay')", timeout=at_most(40_000)
         )
         assert not watched.complaints
+    job = gateway.api("GET", "/jobs").json()[0]
+    while job["state"] in ("SUBMITTED", "PROGRESSING"):
+        await asyncio.sleep(0.3)
+        job = gateway.api("GET", f"/jobs/{job['id']}").json()
+    assert job["state"] == "COMPLETE", job
+    (film,) = gateway.api("GET", "/films").json()
+    assert film["title"] == "The first minute"
+    assert 4.4 <= film["duration"] <= 6.5

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.alarms.alarms import Alarms
     from gateway.app.node_parts import NodeParts
     from gateway.app.parts.output_factory import OutputFactory
+    from gateway.outputs.clips.trims import Trims
     from gateway.settings import Settings
 
 _BIN_SECONDS: Final = (90.0, 900.0)  # until the first deletion of old entries, and between two
@@ -37,12 +38,12 @@ _BIN_SECONDS: Final = (90.0, 900.0)  # until the first deletion of old entries, 
 class BackgroundJobs:
     """The background jobs of a gateway. They share the outputs' worker processes and Kinesis streams."""
 
-    def __init__(self, parts: NodeParts, stores: Stores, outputs: OutputFactory, alarms: Alarms) -> None:
+    def __init__(self, parts: NodeParts, stores: Stores, outputs: OutputFactory, alarms: Alarms, trims: Trims) -> None:
         settings, tasks = parts.settings, parts.tasks
         self._settings, self._stores, self._tasks = settings, stores, tasks
         self._running: list[asyncio.Task[Any]] = []
         queue = JobQueue(stores.jobs, parts.events)
-        sources = VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources)
+        sources = VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources, trims)
         files_of = RecordingIndex(stores.objects).files_of
         self.bin = Bin(stores.objects, settings.recording.bin_hours, settings.data / "tmp", files_of)
         films = Films(stores.films, sources, queue, self.bin)

@@ -22,6 +22,7 @@ from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.media_owners import StoredDeletions
 from gateway.outputs.clips.clip_service import ClipService
 from gateway.outputs.clips.sources import ClipSources
+from gateway.outputs.clips.trims import Trims
 from gateway.playback.replays import Replays
 from gateway.playback.site import stored_site
 from gateway.playback.slugs import NameTable, name_table
@@ -100,7 +101,7 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         diagnosis,
         clips,
         replays,
-        BackgroundJobs(node, stores, outputs, alarms),
+        BackgroundJobs(node, stores, outputs, alarms, Trims(clips, viewers.channels.owners)),
         alarms,
         SharedReports(viewers.channels.cached, node.secrets, diagnosis.shows, backends.event_log),
     )

@@ -91,7 +91,7 @@ class ClipService:
         self._archive = archive
         self._sources = sources
         self._events = events
-        self._running = {kind: Counter[str]() for kind in ("clip", "export", "download")}
+        self._running = {kind: Counter[str]() for kind in ("clip", "export", "download", "trim")}
         self._quota = ClipQuota(settings.per_minute, settings.seconds_per_hour)
         self.longest_clip = settings.seconds
         self.longest_export = settings.export_seconds
@@ -148,6 +148,12 @@ class ClipService:
             async with self._joined(channel, start, end, stream, is_wanted) as movie:
                 log.info(f"{kind} made", channel=channel.id, seconds=round(movie.head.seconds, 3), bytes=movie.size)
                 yield movie
+
+    async def save(self, channel: Channel, start: float, end: float, file: Path) -> None:
+        """Writes a time range to a new file. Raises like `make_clip`."""
+        await self._sources.threads.run(partial(file.unlink, missing_ok=True))  # of an earlier try
+        async with self.export(channel, start, end, None, lambda: True, "trim") as movie:
+            await self._sources.threads.run(partial(self._write_file, movie, file))
 
     async def read(self, movie: Movie) -> AsyncIterator[bytes]:
         """Yields the bytes of a movie. Raises OSError."""

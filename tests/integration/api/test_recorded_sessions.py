@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.adapters.local.objects import LocalObjects
+from gateway.api.clips import CLIPS
+from gateway.api.jobs import VOD_SERVICE
 from gateway.api.recordings import RETENTION_DAYS
 from gateway.ports import media_keys
+from gateway.ports.jobs import VOD, StoredJob
 from tests.integration.api.test_recordings_api import MS, add, session
 from tests.support.admin import admin
 
@@ -72,3 +76,74 @@ async def test_a_wrong_change_of_a_session_is_refused(
         session(media, id, START)
         assert "error" in await api.json("PUT", f"/videostream/{id}/recordings/{path}", body, status=status)
         assert not (media / id / f"vod-{START}.json").exists()
+
+
+class Jobs:
+    """A service of VOD that only takes jobs."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, str]] = []
+
+    async def submit(self, source: str, title: str = "") -> StoredJob:
+        self.taken.append((source, title))
+        return StoredJob("1-a", VOD, source, 1.0, 1.0)
+
+
+def services(jobs: Jobs) -> dict[Any, Any]:
+    return {VOD_SERVICE: jobs, CLIPS: SimpleNamespace(longest_export=6.0)}
+
+
+WHOLE = (START + 3000, START + 8000)
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({"from": 3}, WHOLE),
+        ({"from": "3.0", "to": 100}, WHOLE),
+        ({"from": (START + 3000) / 1000}, WHOLE),
+        ({"from": START + 3000, "to": START + 7000}, (START + 3000, START + 7000)),
+        ({"from": "2026-01-02T03:03:08.678Z", "to": 4.5}, (START + 3000, START + 4500)),
+        ({"to": 6}, (START, START + 6000)),
+    ],
+)
+async def test_a_trim_is_a_job_with_the_times_of_the_session(
+    tmp_path: Path, times: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    media, jobs = tmp_path / "media", Jobs()
+    async with admin(tmp_path, objects=LocalObjects(media), services=services(jobs)) as api:
+        id = (await api.create())["id"]
+        session(media, id, START)
+        for name in (str(START), START):
+            body = {"session": name, "name": "Opening", **times}
+            job = await api.json("POST", f"/videostream/{id}/recordings/trim", body, status=202)
+            assert job["state"] == "SUBMITTED"
+        first, last = expected
+        assert set(jobs.taken) == {(f"{id}/trims/{START}-{first}-{last}.mp4", "Opening")}
+        parsed = media_keys.parse_trim(jobs.taken[0][0])
+        assert parsed == media_keys.Trim(id, f"{id}/vod-{START}.m3u8", first / 1000, last / 1000)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"name": "x"}, 400, "session"),
+        ({"session": "latest", "name": "x"}, 400, "session"),
+        ({"session": START + 1, "name": "x"}, 404, None),
+        ({"session": START}, 400, "name"),
+        ({"session": START, "name": " "}, 400, "name"),
+        ({"session": START, "name": "x", "from": 8}, 400, "from"),
+        ({"session": START, "name": "x", "from": -1}, 400, "from"),
+        ({"session": START, "name": "x", "from": "soon"}, 400, "from"),
+        ({"session": START, "name": "x", "from": 5, "to": 5}, 400, "to"),
+        ({"session": START, "name": "x", "from": 1}, 400, "to"),  # longer than an export
+    ],
+)
+async def test_a_wrong_trim_is_refused(tmp_path: Path, body: dict[str, Any], status: int, field: str | None) -> None:
+    media, jobs = tmp_path / "media", Jobs()
+    async with admin(tmp_path, objects=LocalObjects(media), services=services(jobs)) as api:
+        id = (await api.create())["id"]
+        session(media, id, START)
+        answer = await api.json("POST", f"/videostream/{id}/recordings/trim", body, status=status)
+        assert answer.get("field") == field
+        assert jobs.taken == []

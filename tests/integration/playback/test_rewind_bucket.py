@@ -262,3 +262,29 @@ def delete_old(cloud: Cloud, channel: Channel, monkeypatch: pytest.MonkeyPatch, 
             return await RewindDeletion(S3Objects(session, BUCKET), Channels(), lambda: now).run_once()  # type: ignore[arg-type]
 
     return asyncio.run(run())
+
+
+def test_a_session_in_a_bucket_is_replayed_renamed_downloaded_and_trimmed(cloud: Cloud) -> None:
+    gateway = cloud.gateway
+    channel = gateway.channel(isOnDemand=True, ondemand_time="2", videoname="Main stage")
+    with push(OTHER, channel.push) as pushing:
+        pushing.wait(30)
+    replay = until(lambda: http("GET", channel.url("status.json")).json()["replay"], "a replay", 40)
+    picture, film = (http("GET", channel.url(replay["page"] + file)) for file in ("poster.jpg", "video.mp4"))
+    assert picture.body[:2] == b"\xff\xd8" and film.body[4:8] == b"ftyp"
+    path = f"/videostream/{channel.id}/recordings"
+    changed = gateway.api("PUT", f"{path}/vod-{replay['start']}.m3u8", {"title": "Opening"})
+    assert changed.status == 200 and f"{channel.id}/vod-{replay['start']}.json" in cloud.keys(channel)
+    assert "Opening" in http("GET", channel.url(replay["page"])).text
+    body = {"session": replay["start"], "from": 1, "to": 4, "name": "The middle"}
+    job = gateway.api("POST", f"{path}/trim", body).json()
+    made = until(
+        lambda: (
+            (now := gateway.api("GET", f"/jobs/{job['id']}").json())["state"] not in ("SUBMITTED", "PROGRESSING")
+            and now
+        ),
+        "a finished job",
+        60,
+    )
+    assert made["state"] == "COMPLETE", made
+    assert http("GET", made["outputs"]["hls"]).status == 200

@@ -10,7 +10,7 @@ import { administers } from "../../session.js";
 import { Button, CopyField, Facts, html, IconButton, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
 import { deleteRecording } from "./feed.js";
-import { exported, SessionEdit } from "./session.js";
+import { exported, SessionEdit, SessionTrim } from "./session.js";
 
 /** @typedef {import("./feed.js").Recording} Recording */
 
@@ -21,7 +21,7 @@ import { exported, SessionEdit } from "./session.js";
 export function Viewer({ item, name, growing, items, onShow, onClose, onChanged, onDeleted }) {
   const at = items.findIndex((one) => one.key === item.key);
   const [newer, older] = [items[at - 1], at < 0 ? undefined : items[at + 1]];
-  const [tool, setTool] = useState(/** @type {"" | "edit"} */ (""));
+  const [tool, setTool] = useState(/** @type {"" | "edit" | "trim"} */ (""));
   const session = item.kind === "ondemand";
   const what = t(`recordings.kind.${item.kind}`);
   const when = moment(item.start, { seconds: true });
@@ -51,13 +51,13 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onChanged,
   const deletable = administers.value && !growing;
   const edits = session && administers.value && !item.deleted;
   const acts = newer || older || deletable || !session || edits;
-  const toggle = (/** @type {"edit"} */ one, /** @type {"edit"} */ icon) => html`<${Button} icon=${icon}
+  const toggle = (/** @type {"edit" | "trim"} */ one, /** @type {"edit" | "films"} */ icon) => html`<${Button} icon=${icon}
     aria-expanded=${tool === one ? "true" : "false"} onClick=${() => setTool(tool === one ? "" : one)}>${t(`session.${one}`)}<//>`;
   return html`<${Dialog} wide class="viewer" title=${item.title || name} onClose=${onClose} footer=${acts && html`
       ${(newer || older) && html`<span class="viewer-steps">
         ${step(newer, "left", t("recordings.newer"))}${step(older, "right", t("recordings.older"))}</span>`}
       ${deletable && html`<${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>`}
-      ${edits && toggle("edit", "edit")}
+      ${edits && [toggle("edit", "edit"), !growing && toggle("trim", "films")]}
       ${item.page && html`<${LinkButton} icon="external" external href=${item.page}>${t("session.page")}<//>`}
       ${(!session || !item.deleted && item.seconds) && html`<${LinkButton} kind="primary" icon="download"
         href=${session ? exported(item) : download(item.url)} download>${t("recordings.download")}<//>`}`}>
@@ -65,6 +65,8 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onChanged,
       ? html`<img class="viewer-image" src=${item.url} alt=${label} />`
       : html`<${Player} key=${item.key} src=${item.url} hls=${session} poster=${item.poster} label=${label} autoplay />`}
     ${tool === "edit" && html`<${SessionEdit} key=${item.key} item=${item} onChanged=${onChanged} />`}
+    ${tool === "trim" && html`<${SessionTrim} key=${item.key} item=${item} name=${name}
+      position=${() => /** @type {HTMLVideoElement | null} */ (document.querySelector(".viewer video"))?.currentTime ?? 0} />`}
     <${Facts} facts=${[
       { label: t("recordings.what"), value: growing ? t("recordings.growingWhat", { what }) : what },
       { label: t("recordings.start"), value: when },
