@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gateway.api.application import NodeServer
 from gateway.api.route import Route
@@ -169,7 +169,7 @@ async def member(
             report=lambda: summary(node, api.metrics),
         )
         recorder = Recorder(api.hub, dict, lambda stream: {})
-        diagnosis = DiagnosisOperations(processes, api.hub, recorder, Experience(api.metrics), refused)
+        diagnosis = DiagnosisOperations(processes, api.hub, recorder, Experience(api.metrics), refused, cast(Any, None))
         forwarded = ForwardedRequests(processes, node_server.connection)
         dispatcher.table = {**operations.table(), **diagnosis.table(), FORWARDED: forwarded.operate}
         await server.listen(listening)

@@ -129,7 +129,8 @@ def test_viewers_need_the_permission_in_each_protocol(service: HookService) -> N
                 channel.wait_playable("live.m3u8")
             http("GET", channel.url("live.m3u8?token=2"))
             assert len(service.asked) == 2, "a viewer who fetches files is not asked about each time"
-            for path in ("live.m3u8", "master.m3u8", "live.flv", "snapshot.jpg", "status.json", "vod/1.mp4"):
+            files = ("snapshot.jpg", "status.json", "vod/1.mp4", "feed.xml", "next.ics", "report.json")
+            for path in ("live.m3u8", "master.m3u8", "live.flv", *files):
                 assert http("GET", secret.url(path)).status == 403, path
                 assert http("GET", other.url(path)).status == 403, path
             assert http("POST", secret.url("whep"), body={}).status == 401
