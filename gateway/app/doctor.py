@@ -33,7 +33,7 @@ from gateway.lib.sockets import MOVABLE_PORTS, ListenError
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
 from gateway.settings.models import PortSharing, Transport
-from gateway.settings.option_types import IN_DATABASE
+from gateway.settings.option_types import IN_DATABASE, port_range
 from gateway.webrtc.sockets import DEFAULT_PORT
 
 _MIN_BYTES: Final = 100_000_000  # bytes; below it the database may fail
@@ -94,6 +94,7 @@ def examine(settings: Settings) -> list[CheckResult]:
         *(_missing("file", line) for line in missing_files(settings)),
         *check_certificate(*certificate_files(settings), acme=bool(settings.tls.acme)),
         *check_ports(settings),
+        *check_rtsp_ports(settings),
         *check_stores(settings),
         *check_bucket(settings),
     ]
@@ -354,6 +355,19 @@ def check_ports(settings: Settings) -> Iterator[CheckResult]:
                 yield _warning(label, f"{address} is in use: another port will be used")
             else:
                 yield _missing(label, port_in_use_text(name, port, host, transport=transport))
+
+
+def check_rtsp_ports(settings: Settings) -> list[CheckResult]:
+    """Checks whether two UDP ports are free for RTSP. A running gateway has two of them."""
+    rtsp = settings.rtsp
+    if rtsp.port < 0 or not rtsp.udp_ports:
+        return []
+    pairs = ((port, port + 1) for port in port_range(rtsp.udp_ports)[:-1:2])
+    if any(all(_cannot_bind(rtsp.host, port, "udp") is None for port in pair) for pair in pairs):
+        return [_ok("UDP of RTSP", f"two ports of {rtsp.udp_ports} are free")]
+    if _is_millrace(settings):
+        return [_ok("UDP of RTSP", f"{rtsp.udp_ports}: used by the Millrace that runs here")]
+    return [_warning("UDP of RTSP", f"no two ports of {rtsp.udp_ports} are free: media will go over TCP only")]
 
 
 def _bindings(settings: Settings) -> Iterator[tuple[str, str, int, Transport]]:

@@ -126,6 +126,19 @@ def test_one_port_for_two_listeners_is_reported(tmp_path: Path):
     assert next(f for f in findings if f.name == "port ws").text.endswith("is set for http too")
 
 
+def test_udp_ports_of_rtsp_that_are_in_use_leave_tcp(tmp_path: Path):
+    assert doctor.check_rtsp_ports(settings(tmp_path)) == []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        chosen = {"MILLRACE_RTSP__PORT": "0", "MILLRACE_RTSP__HOST": "127.0.0.1", "MILLRACE_ADMIN__PORT": "1"}
+        used = settings(tmp_path, MILLRACE_RTSP__UDP_PORTS=f"{port}-{port + 1}", **chosen)
+        finding = only(doctor.check_rtsp_ports(used))
+        assert finding.state is CheckState.WARNING and "over TCP only" in finding.text
+    assert only(doctor.check_rtsp_ports(used)).state is CheckState.OK
+    assert doctor.check_rtsp_ports(settings(tmp_path, MILLRACE_RTSP__UDP_PORTS="", **chosen)) == []
+
+
 def test_an_address_of_another_machine_is_reported(tmp_path: Path):
     findings = doctor.check_ports(settings(tmp_path, MILLRACE_HTTP__HOST="192.0.2.1"))
     assert next(f for f in findings if f.name == "port http").state is CheckState.MISSING
