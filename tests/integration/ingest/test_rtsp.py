@@ -112,7 +112,7 @@ async def test_reports_have_one_wall_clock_for_sound_and_pictures(gateway: Gatew
         assert abs(first[1].ntp / (1 << 32) - NTP_EPOCH - time.time()) < 5
 
 
-async def test_players_are_told_when_the_stream_ends(gateway: Gateway) -> None:
+async def test_players_get_a_goodbye_when_the_stream_ends(gateway: Gateway) -> None:
     channel = gateway.channel("ends")
     with push(PLAIN, channel.push) as publisher:
         channel.wait_live()

@@ -78,7 +78,7 @@ def resident(gateway: Gateway) -> int:
         b"ANNOUNCE rtsp://h/c RTSP/1.0\r\nCSeq: 1\r\nContent-Length: -5\r\n\r\n",
     ],
 )
-async def test_what_is_no_rtsp_ends_the_connection(data: bytes, gateway: Gateway) -> None:
+async def test_data_of_other_protocols_end_the_connection(data: bytes, gateway: Gateway) -> None:
     async with connected(gateway, "c") as client:
         client.writer.write(data)
         assert await client.closed()

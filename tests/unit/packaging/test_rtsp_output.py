@@ -174,7 +174,7 @@ async def test_another_size_of_the_pictures_goes_on_and_another_codec_ends_the_p
     assert lab.ended == [EndReason.OUTPUT_OFF]
 
 
-async def test_sound_that_begins_later_ends_the_players_who_were_told_of_none() -> None:
+async def test_sound_that_begins_later_ends_the_players_of_a_description_without_it() -> None:
     lab = Lab(audio=None)
     lab.push(picture(0, key=True))
     lab.join((0, -1))

@@ -50,7 +50,7 @@ def test_ac3_has_the_rate_and_the_channels_of_a_frame() -> None:
     assert sent_track(track, None) is None, "before the first frame"
 
 
-def test_what_rtp_does_not_carry_is_left_out() -> None:
+def test_codecs_that_rtp_does_not_carry_are_left_out() -> None:
     assert sent_track(None, None) is None
     assert sent_track(MediaTrack(Kind.AUDIO, Codec.FLAC, 1000, b""), None) is None
     assert sent_track(MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b""), None) is None, "a damaged configuration"
