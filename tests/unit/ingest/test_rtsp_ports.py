@@ -82,7 +82,7 @@ class Client:
         assert udp.add(self.track)
 
 
-async def test_packets_of_tracks_behind_a_nat_are_told_apart_by_their_payload_type(
+async def test_packets_of_tracks_behind_a_nat_go_by_their_payload_type(
     udp: tuple[RtspUdp, int, int],
 ) -> None:
     ports, rtp, _ = udp

@@ -47,7 +47,7 @@ def test_any_address_is_read_without_an_error(text: str) -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_each_state_allows_what_its_table_has_and_signs_of_life(state: State) -> None:
+def test_each_state_allows_the_methods_of_its_table_and_signs_of_life(state: State) -> None:
     for method in ("DESCRIBE", "ANNOUNCE", "SETUP", "PLAY", "RECORD"):
         assert (refusal(state, method) == "") is (method in TRANSITIONS[state]), method
     for method in ("OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "TEARDOWN"):
