@@ -10,7 +10,7 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from gateway.api import schemas
+from gateway.api import recording_schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer, is_connected, send_stream
 from gateway.api.body import json_object
 from gateway.api.channels import stored_channel
@@ -49,7 +49,7 @@ class ClipTime:
     last: float = 0.0
 
 
-@operation(schemas.Clip, body=schemas.NewClip, status=201, statuses=(409, 429, 503))
+@operation(recording_schemas.Clip, body=recording_schemas.NewClip, status=201, statuses=(409, 429, 503))
 async def create(request: web.Request) -> web.Response:
     """Make a clip of the last seconds or of a time range, also while live.
 

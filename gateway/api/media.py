@@ -11,7 +11,7 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from gateway.api import recordings, schemas
+from gateway.api import recording_schemas, recordings
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import FINAL_QUERY, MEDIA_DELETION, MEDIA_DELETION_TIMEOUT
 from gateway.api.context import CONTEXT, Context
@@ -48,7 +48,7 @@ RECORDING_QUERY: Final = (
 )
 
 
-@operation(list[schemas.Media], statuses=(503,), query=PAGE_QUERY)
+@operation(list[recording_schemas.Media], statuses=(503,), query=PAGE_QUERY)
 async def index(request: web.Request) -> web.Response:
     """List the media of deleted channels, or of one channel."""
     context = request.app[CONTEXT]
@@ -70,7 +70,7 @@ async def index(request: web.Request) -> web.Response:
     return answer(await lister.page(id, await context.media_owners.find(id), limit, after))
 
 
-@operation(list[schemas.MediaChannel], statuses=(503,))
+@operation(list[recording_schemas.MediaChannel], statuses=(503,))
 async def channels(request: web.Request) -> web.Response:
     """List the deleted channels with stored media.
 
@@ -84,7 +84,7 @@ async def channels(request: web.Request) -> web.Response:
     )
 
 
-@operation(schemas.DeletedMedia, statuses=(202, 404, 409, 503), query=RECORDING_QUERY)
+@operation(recording_schemas.DeletedMedia, statuses=(202, 404, 409, 503), query=RECORDING_QUERY)
 async def delete(request: web.Request) -> web.Response:
     """Delete the media of a deleted channel, or one recording of it.
 

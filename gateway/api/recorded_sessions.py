@@ -6,7 +6,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from gateway.api import schemas
+from gateway.api import recording_schemas, schemas
 from gateway.api.answers import BadRequest, Missing, answer
 from gateway.api.body import read
 from gateway.api.channels import stored_channel
@@ -26,14 +26,14 @@ log = structlog.get_logger(__name__)
 _SINCE_START: Final = 1e8  # smaller numbers are seconds since the start of the session, not since 1970
 
 
-@operation(schemas.SessionTexts, body=schemas.SessionChanges, statuses=(503,))
+@operation(recording_schemas.SessionTexts, body=recording_schemas.SessionChanges, statuses=(503,))
 async def change(request: web.Request) -> web.Response:
     """Give an on-demand session a title, or hide it from viewers.
 
     A hidden session is not replayed, and its page is 404. Other nodes follow within 20 seconds.
     """
     context, channel = request.app[CONTEXT], await stored_channel(request)
-    changes = await read(request, schemas.SessionChanges)
+    changes = await read(request, recording_schemas.SessionChanges)
     key = f"{channel.id}/{request.match_info['path']}"
     await _check_session(request, key)
     record = await read_session(context.objects, key)
@@ -45,13 +45,13 @@ async def change(request: web.Request) -> web.Response:
     return answer({"key": key, **session_fields(key, record, url)})
 
 
-@operation(schemas.Job, body=schemas.NewTrim, status=202, statuses=(409, 503))
+@operation(schemas.Job, body=recording_schemas.NewTrim, status=202, statuses=(409, 503))
 async def trim(request: web.Request) -> web.Response:
     """Make a video of a part of an on-demand session.
 
     The client polls the state of the job, or a webhook reports it. The channel's protection applies to the video.
     """
-    channel, wanted = await stored_channel(request), await read(request, schemas.NewTrim)
+    channel, wanted = await stored_channel(request), await read(request, recording_schemas.NewTrim)
     start = str(wanted.session)
     if media_keys.session_file(f"{start}/") is None:
         raise BadRequest("expected the number in the address of a session's page", field="session")

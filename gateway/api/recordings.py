@@ -9,7 +9,7 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from gateway.api import schemas
+from gateway.api import recording_schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import FINAL_QUERY, author, is_final, stored_channel
 from gateway.api.context import CONTEXT
@@ -46,7 +46,7 @@ PAGE_QUERY: Final = (
 )
 
 
-@operation(list[schemas.Recording], query=PAGE_QUERY)
+@operation(list[recording_schemas.Recording], query=PAGE_QUERY)
 async def index(request: web.Request) -> web.Response:
     """List the recordings of a channel, the newest first."""
     context = request.app[CONTEXT]
@@ -92,7 +92,7 @@ def present(recording: StoredRecording, url: Callable[[str], str | None], days: 
     if days and recording.kind is not MediaKind.CLIP:
         known["until"] = rfc3339(max(recording.start, recording.modified) + days * 86_400)
     start, address = rfc3339(recording.start), url(recording.key)
-    return to_answer(schemas.Recording, recording, start=start, url=address, **known)
+    return to_answer(recording_schemas.Recording, recording, start=start, url=address, **known)
 
 
 def session_fields(key: str, record: SessionRecord, url: Callable[[str], str | None]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def session_fields(key: str, record: SessionRecord, url: Callable[[str], str | N
     return {"title": record.title, "hidden": record.hidden, "page": page, "poster": poster}
 
 
-@operation(schemas.DeletedRecording, statuses=(409,), query=(FINAL_QUERY,))
+@operation(recording_schemas.DeletedRecording, statuses=(409,), query=(FINAL_QUERY,))
 async def delete(request: web.Request) -> web.Response:
     """Delete a recording; an on-demand session with its segments.
 
@@ -161,7 +161,7 @@ def limit_of(text: str) -> int:
     return page_limit(text, _MAX_LIMIT) if text else _DEFAULT_LIMIT
 
 
-@operation(list[schemas.BinItem], statuses=(503,))
+@operation(list[recording_schemas.BinItem], statuses=(503,))
 async def bin_entries(request: web.Request) -> web.Response:
     """List the deleted channels, recordings and films that can be restored, the newest deletion first."""
     bin, changes = request.app[BIN], request.app[CONTEXT].changes
@@ -170,7 +170,7 @@ async def bin_entries(request: web.Request) -> web.Response:
     return answer(sorted(items, key=lambda item: str(item["deleted"]), reverse=True))
 
 
-@operation(schemas.Restored, statuses=(409, 503))
+@operation(recording_schemas.Restored, statuses=(409, 503))
 async def restore(request: web.Request) -> web.Response:
     """Restore a deleted channel, recording or film.
 
@@ -186,7 +186,7 @@ async def restore(request: web.Request) -> web.Response:
     return answer({"id": entry.id, "key": entry.key})
 
 
-@operation(schemas.Restored, statuses=(503,))
+@operation(recording_schemas.Restored, statuses=(503,))
 async def delete_for_good(request: web.Request) -> web.Response:
     """Delete a channel, recording or film in the bin for good."""
     entry = await _entry(request)
@@ -197,7 +197,7 @@ async def delete_for_good(request: web.Request) -> web.Response:
     return answer({"id": entry.id, "key": entry.key})
 
 
-@operation(list[schemas.Restored], statuses=(503,))
+@operation(list[recording_schemas.Restored], statuses=(503,))
 async def empty_bin(request: web.Request) -> web.Response:
     """Delete everything in the bin for good."""
     bin, changes, deleted = request.app[BIN], request.app[CONTEXT].changes, []
@@ -236,7 +236,7 @@ def _present_channel(deleted: DeletedChannel, hours: int) -> dict[str, Any]:
 def _present_entry(entry: BinEntry, hours: int) -> dict[str, Any]:
     parsed = media_keys.parse(entry.key)
     return to_answer(
-        schemas.BinItem,
+        recording_schemas.BinItem,
         entry,
         title=entry.film.get("title"),
         channel=parsed.channel if parsed is not None else None,
