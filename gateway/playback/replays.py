@@ -38,6 +38,15 @@ class Replays:
         """Returns the last session as `status.json` has it; None if the channel has none, or does not replay it."""
         return await self._searches.latest(channel.id) if channel.is_replayed(self._default) else None
 
+    async def has_page(self, channel: str, start: int) -> bool:
+        """Whether viewers find the session that started then: it is stored, and not hidden. Raises StoreUnavailable.
+
+        start: milliseconds since 1970.
+        """
+        key = media_keys.playlist_key(channel, start)
+        stored = await read_start(self._objects, key, _HEAD_BYTES) is not None
+        return stored and not (await read_session(self._objects, key)).hidden
+
     def forget(self, channel: str) -> None:
         """Lets the next request search again, because the channel is live, or a session of it has changed."""
         self._searches.forget(channel)

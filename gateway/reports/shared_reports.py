@@ -1,6 +1,6 @@
 """Reads what viewers and people with a link may see of a channel's shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,19 +20,26 @@ _MAX_KEPT: Final = 500  # answers
 
 @dataclass(slots=True, eq=False)
 class SharedReports:
-    """The shows for feeds, and reports for people with a signed link. channels: may be a cache."""
+    """The shows for feeds, and reports for people with a signed link. channels: may be a cache.
+
+    has_page(channel, start): see `has_page` of Replays.
+    """
 
     channels: ChannelReader
     secrets: SigningSecrets = field(repr=False)
     shows: ShowLog
     events: EventLog
+    has_page: Callable[[str, int], Awaitable[bool]]
     clocks: Clocks = SYSTEM_CLOCKS
     _kept: BoundedDict[tuple[str, str], tuple[float, Any]] = field(
         default_factory=lambda: BoundedDict(_MAX_KEPT), init=False
     )
 
     async def listed(self, channel: str) -> Sequence[Mapping[str, Any]]:
-        """Returns start, end, title and recorded session of the newest shows. Raises StoreUnavailable."""
+        """Returns start, end, title and recorded session of the newest shows. Raises StoreUnavailable.
+
+        session: null if viewers do not find it.
+        """
         found: list[Mapping[str, Any]] | None = self._known(channel, "")
         if found is None:
             shows = (await self.shows.shows(channel, FRESH))[:MAX_LISTED]
@@ -42,7 +49,7 @@ class SharedReports:
                     "title": show.title,
                     "start": rfc3339(show.start),
                     "end": None if show.end is None else rfc3339(show.end),
-                    "session": show.session,
+                    "session": show.session if show.session and await self.has_page(channel, show.session) else None,
                 }
                 for show in shows
             ]

@@ -103,5 +103,5 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         replays,
         BackgroundJobs(node, stores, outputs, alarms, Trims(clips, viewers.channels.owners)),
         alarms,
-        SharedReports(viewers.channels.cached, node.secrets, diagnosis.shows, backends.event_log),
+        SharedReports(viewers.channels.cached, node.secrets, diagnosis.shows, backends.event_log, replays.has_page),
     )

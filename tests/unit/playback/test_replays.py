@@ -112,6 +112,14 @@ async def test_hidden_sessions_those_for_rewinding_and_records_alone_are_passed_
         assert await rig.start() == FIRST
 
 
+async def test_only_a_stored_session_that_is_not_hidden_has_a_page() -> None:
+    async with Tasks("test") as tasks:
+        rig = Rig(tasks)
+        rig.bucket.session(FIRST)
+        rig.bucket.session(FIRST + 1, record=b'{"hidden": true}')
+        assert [await rig.replays.has_page("c1", FIRST + n) for n in range(3)] == [True, False, False]
+
+
 async def test_after_twenty_hidden_sessions_nothing_is_replayed() -> None:
     async with Tasks("test") as tasks:
         rig = Rig(tasks)

@@ -30,6 +30,11 @@ async def nothing(query: Any) -> list[Any]:
     return []
 
 
+async def has_page(channel: str, start: int) -> bool:
+    assert start == 1_800_000_000_123
+    return channel != "hidden"
+
+
 @asynccontextmanager
 async def showing(folder: Path, *stored: Channel, **options: Any) -> AsyncIterator[PlaybackServer]:
     """Runs a playback server whose channels have had one show each, with a recording."""
@@ -40,7 +45,7 @@ async def showing(folder: Path, *stored: Channel, **options: Any) -> AsyncIterat
             await console.put(KIND + one.id, show.id, show.stored())
         log = ShowLog(cast(Any, None), console, 1)
         events = cast(EventLog, SimpleNamespace(newest=nothing))
-        reports = SharedReports(Channels(*stored), SECRETS, log, events)
+        reports = SharedReports(Channels(*stored), SECRETS, log, events, has_page)
         files = ShowFiles(reports.listed, reports.report, Refusals(3), "https://live.example.com")
         async with playing(*stored, shows=files, **options) as lab:
             yield lab
@@ -62,6 +67,13 @@ async def test_a_feed_lists_the_shows_with_their_pages(tmp_path: Path):
         assert found is not None
         assert found.get("href") == "https://live.example.com/club/vod/1800000000123/"
         assert (await lab.listener.get("/nobody/feed.xml")).status == 404
+
+
+async def test_a_feed_names_no_page_of_a_hidden_session(tmp_path: Path):
+    async with showing(tmp_path, channel("hidden")) as lab:
+        text = (await lab.listener.get("/hidden/feed.xml")).text
+        assert "/hidden/vod/" not in text
+        assert text.count('href="https://live.example.com/hidden/"') == 2, "of the feed, and of its show"
 
 
 async def test_the_calendar_has_the_next_show_only(tmp_path: Path):
