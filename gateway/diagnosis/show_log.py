@@ -79,6 +79,7 @@ class ShowLog:
         self._ended: deque[tuple[str, Show]] = deque()  # with their channels; not stored yet
         self._ended_one = asyncio.Event()
         self._saving = asyncio.Lock()
+        self._failed = False  # the last write failed
         self._listeners: list[Callable[[Stream, Show], None]] = []
 
     def listen(self, callback: Callable[[Stream, Show], None]) -> None:
@@ -155,16 +156,21 @@ class ShowLog:
         async with self._saving:
             try:
                 while self._ended:
-                    await self._put(*self._ended[0])
-                    self._ended.popleft()
+                    first = self._ended[0]
+                    await self._put(*first)
+                    if self._ended[0] is first:  # else it was dropped meanwhile, because too many wait
+                        self._ended.popleft()
                 for channel, live in list(self._live.items()):
                     if live.show is not None and self._clocks.monotonic() - live.saved >= after:
                         if live.saved < 0:
                             await self._delete_surplus(channel)
                         await self._put(channel, live.show)
                         live.saved = self._clocks.monotonic()
+                self._failed = False
             except StoreUnavailable as error:
-                log.warning("the reports of shows cannot be stored now", reason=str(error))
+                if not self._failed:
+                    log.warning("the reports of shows cannot be stored now", reason=str(error))
+                self._failed = True
 
     async def _put(self, channel: str, show: Show) -> None:
         await self._store.put(KIND + channel, show.id, show.stored(), show.seen + self._seconds)

@@ -15,13 +15,17 @@ from gateway.ports.errors import InvalidField, TooLarge
 _SECRETS = SigningSecrets("fuzz-secret")
 _LIMIT = 64_000
 _PRESENTER = Presenter(Addresses("rtmp://a:1935", "http://a:8080"), _SECRETS, "sign")
-_OLD = Channel(create_item({"outdate": "2030-01-01", "relayURL": "rtmp://a/b/c"}, 0, _SECRETS, _LIMIT))
+_OLD = Channel(
+    create_item({"outdate": "2030-01-01", "relayURL": "rtmp://a/b/c", "announce": ["ntfy://a"]}, 0, _SECRETS, _LIMIT)
+)
 
 
 SEEDS = [
     b'{"outdate": "2030-01-01", "isFlv": "true", "isHls": 1, "hls_time": "2", "relayURL": "rtmp://a/b/c,rtmps://d/e/f"}',
     b'{"outdate": 1893456000, "refererAllow": ["*.a.b"], "playAuth": "sign", "logLevel": "debug", "x": {"a": []}}',
     b'{"relayURL": ["rtmp://a/b/********"], "video_time": "1e9", "ImageWidth": -1, "WaterMarkText": "x", "key": "1-a"}',
+    b'{"upcoming": {"title": "a", "at": "2030-01-31T18:00:00Z", "text": ""}, "announce": ["ntfy://a", "https://b/c"]}',
+    b'{"upcoming": {"title": "a", "at": 1893456000000}, "announce": ["ntfy://********"]}',
     b'{"pushDNS": "rtmp://push.example.com", "pullDNS": "https://pull.example.com:8443/x"}',
     b"1670371200-5db080c8cdca8764de881bc04e61e2b1",
 ]
@@ -54,7 +58,9 @@ def judge(body: dict[str, Any]) -> None:
         assert json.loads(stored) == item
         assert _SECRETS.verify_push(channel.id, channel.key, channel.key, 0) is Verdict.VALID
         json.dumps(_PRESENTER.present(channel, 0))
-        assert relay_urls.MASK not in "".join(channel.relay_targets)
+        assert relay_urls.MASK not in "".join((*channel.relay_targets, *channel.announce))
+        show = channel.upcoming(0)
+        assert show is None or show == channel.upcoming_at(show.at)
         for name in ("hls_time", "video_time", "ImageWidth"):
             assert 0 <= channel.number(name) <= 86_400
     try:
