@@ -24,7 +24,7 @@ from gateway.ports.users import UserRole
 MEDIA_DELETION: Final = web.AppKey("media deletion", MediaDeletion)
 
 _RELAY_FIELDS: Final = ("isRelay", "relayURL", "relayOff")
-_ABOUT_FIELDS: Final = ("videoname", "description")
+_ABOUT_FIELDS: Final = ("videoname", "description", "upcoming")
 FINAL_QUERY: Final = ("final", "true: it does not go into the bin (default false)")
 DELETE_QUERY: Final = (
     ("media", "keep: recordings and videos on demand stay, still protected (default); delete: they are deleted too"),
@@ -118,7 +118,7 @@ async def _only(request: web.Request, fields: Sequence[str]) -> dict[str, Any]:
     body = await json_object(request)
     for name in body:
         if name not in fields:
-            raise BadRequest(f"expected only {' and '.join(fields)}", field=name[:64])
+            raise BadRequest(f"expected only {', '.join(fields)}", field=name[:64])
     return body
 
 

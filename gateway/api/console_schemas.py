@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from gateway.api.schema_base import Body, ExpectedText, OpenBody, Ports, Schema, SparseSchema, Time
+from gateway.api.session_schemas import NewUpcoming
 from gateway.ports.users import MAX_CHANNELS
 
 RoleName: TypeAlias = Literal["administrator", "broadcaster", "observer"]
@@ -299,10 +300,11 @@ class RecoveryCodes(Schema):
 
 
 class AboutChanges(Body):
-    """The title and the description of a channel; a missing one stays."""
+    """The title and the description of a channel, and its next show; a missing one stays."""
 
     videoname: Annotated[str, Field(max_length=256)] = ""
     description: Annotated[str, Field(max_length=4_096)] = ""
+    upcoming: NewUpcoming | None = None
 
 
 class DeletedUser(Schema):

@@ -160,12 +160,14 @@ async def test_events_and_history_are_those_of_the_own_channel_only(studio: Stud
     assert all("peer" not in event["data"] for event in events if "by" in event["data"])
 
 
-async def test_a_broadcaster_changes_title_and_description_and_nothing_else(studio: Studio):
+async def test_a_broadcaster_changes_title_description_and_next_show_and_nothing_else(studio: Studio):
     path = f"/videostream/{studio.own}/about"
-    item = await studio.eva.json("PUT", path, {"videoname": "Concert", "description": "Tonight"})
-    assert (item["videoname"], item["description"]) == ("Concert", "Tonight")
+    show = {"title": "Final", "at": 1_900_000_000}
+    item = await studio.eva.json("PUT", path, {"videoname": "Concert", "description": "Tonight", "upcoming": show})
+    assert (item["videoname"], item["description"], item["upcoming"]) == ("Concert", "Tonight", show)
     before = await studio.api.json("GET", f"/videostream/{studio.own}")
-    for body in ({"slug": "stage"}, {"poster": ""}, {"videoname": "x", "outdate": "2091-01-01"}, {"isPublic": True}):
+    for body in ({"slug": "stage"}, {"poster": ""}, {"videoname": "x", "outdate": "2091-01-01"}, {"isPublic": True},
+                 {"announce": ["ntfy://topic"]}):  # fmt: skip
         refused = await studio.eva.call("PUT", path, body)
         assert (refused.status, (await refused.json())["field"]) == (400, list(body)[-1])
     assert (await studio.eva.call("PUT", f"/videostream/{studio.own}", {"videoname": "x"})).status == 403

@@ -174,7 +174,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
       <div class="stack right">
         ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}
         <${Simulcast} channel=${channel} session=${session} onChanged=${changed} />
-        ${administers.value && html`<${NextShow} channel=${channel} onChanged=${changed} />`}
+        <${NextShow} channel=${channel} onChanged=${changed} />
         <${About} channel=${channel} />
         ${!gone && html`${!observes.value && html`<${Face} channel=${channel} onChanged=${changed} />`}<${RecentEvents} id=${id} />`}
       </div>

@@ -7,6 +7,7 @@ import { fromLocal, toLocal } from "../../channel.js";
 import { Dialog } from "../../dialog.js";
 import { instant, moment } from "../../format.js";
 import { addTables, t } from "../../i18n.js";
+import { administers } from "../../session.js";
 import { toast } from "../../toast.js";
 import { Button, Card, Field, html, IconButton } from "../../ui.js";
 import { built, TargetFields } from "../alarms/target.js";
@@ -32,7 +33,7 @@ export function NextShow({ channel, onChanged }) {
   /** @type {string[]} */
   const targets = channel["announce"] ?? [];
   const change = async (/** @type {Record<string, unknown>} */ fields) => {
-    await api.put(`/videostream/${encodeURIComponent(channel.id)}`, fields);
+    await api.put(`/videostream/${encodeURIComponent(channel.id)}${"upcoming" in fields ? "/about" : ""}`, fields);
     toast(t("next.saved"), "ok");
     onChanged();
   };
@@ -43,11 +44,11 @@ export function NextShow({ channel, onChanged }) {
     <div class="stack">
       ${upcoming ? html`<div><b>${upcoming.title}</b><span class="sub">${moment(at)}${at && Number(at) < Date.now()
         ? ` · ${t("next.past")}` : ""}</span></div>` : html`<p class="hint">${t("next.none")}</p>`}
-      <div><p class="group-head">${t("next.targets")}</p>
+      ${administers.value && html`<div><p class="group-head">${t("next.targets")}</p>
         ${targets.map((target, i) => html`<div class="with-copy" key=${`${i} ${target}`}><code>${target}</code>
           <${IconButton} icon="delete" label=${t("next.remove", { target })} onClick=${() => remove(i)} /></div>`)}
         ${!targets.length && html`<p class="hint">${t("next.targets.hint")}</p>`}
-        <${Button} small icon="plus" onClick=${() => setEditing("target")}>${t("next.add")}<//></div>
+        <${Button} small icon="plus" onClick=${() => setEditing("target")}>${t("next.add")}<//></div>`}
     </div>
     ${editing === "show" && html`<${Plan} upcoming=${upcoming} change=${change} onClose=${() => setEditing("")} />`}
     ${editing === "target" && html`<${Add} targets=${targets} change=${change} onClose=${() => setEditing("")} />`}
