@@ -1,10 +1,11 @@
-"""Reads LOAS/LATM: AAC with its configuration in the stream (ISO/IEC 14496-3 §1.7)."""
+"""Reads LOAS/LATM: AAC with its configuration in the stream, or beside it (ISO/IEC 14496-3 §1.7)."""
 
 from gateway.lib.bit_reader import BitReader
 from gateway.media import aac
 from gateway.media.errors import InvalidData, UnsupportedCodec
 
-_SYNC = 0x2B7  # 11 bits
+_SYNC = 0x2B7  # 11 bits; also of the extension of an AudioSpecificConfig
+_SBR = 5
 
 
 def loas_bytes(data: bytes, at: int) -> int:
@@ -20,16 +21,23 @@ class LatmReader:
 
     Reads one program of one layer, frames with their length, and both versions of the syntax. Anything else raises
     UnsupportedCodec.
+
+    mux_config: a StreamMuxConfig that is known before. is_inside: whether the elements have it too (muxConfigPresent).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mux_config: bytes = b"", *, is_inside: bool = True) -> None:
+        """Raises InvalidData."""
         self.config = b""
         self._frames = 1
+        self._is_inside = is_inside
+        if mux_config:
+            # GStreamer (1.22) leaves out the fields behind the AudioSpecificConfig.
+            self._read_config(BitReader(mux_config + bytes(4), what="StreamMuxConfig", error=InvalidData))
 
     def read(self, element: bytes) -> list[bytes]:
         """Returns the raw AAC frames of an element; none before the first configuration. Raises InvalidData."""
         bits = BitReader(element, what="LATM", error=InvalidData)
-        if not bits.flag():  # useSameStreamMux
+        if self._is_inside and not bits.flag():  # useSameStreamMux
             self._read_config(bits)
         if not self.config:
             return []
@@ -57,6 +65,8 @@ class LatmReader:
         size = _value(bits) if version else 0
         start = bits.position
         aac.read_asc(bits, to_end=False)
+        if not version:
+            _skip_extension(bits)
         if version and bits.position > start + size:
             raise InvalidData("LATM: the configuration exceeds its length")
         end = start + size if version else bits.position
@@ -76,6 +86,18 @@ class LatmReader:
             bits.skip(8)
         aac.parse_asc(config)
         self.config = config
+
+
+def _skip_extension(bits: BitReader) -> None:
+    """Skips the explicit signalling of SBR, which GStreamer (1.22) copies although the configuration has no length.
+
+    Otherwise these bits are a `frameLengthType` of 2, which is reserved.
+    """
+    at = bits.position
+    if bits.u(11) != _SYNC:
+        bits.position = at
+    elif bits.u(5) == _SBR and bits.flag() and bits.u(4) == 15:
+        bits.skip(24)
 
 
 def _value(bits: BitReader) -> int:

@@ -13,7 +13,7 @@ from tests.support.at_night import at_night
 from tests.support.clients import checksums, new_ffmpeg, probe, pull, push, take_of, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import BFRAMES, PLAIN, Film, Take, excerpt, judge
-from tests.support.rtsp import OPEN, gst_rtsp_play, rtsp_pull, rtsp_push
+from tests.support.rtsp import OPEN, gst_rtsp_play, gst_rtsp_push, rtsp_pull, rtsp_push
 from tests.support.tools import need
 
 WANTED = 100  # pictures, a little over three seconds
@@ -63,6 +63,17 @@ def test_a_push_of_ffmpeg_comes_out_of_flv_hls_and_rtsp_with_its_frames(
             judge(Take(take.video[4:], take.audio), film, cut=True, slack=0.07)
         assert publisher.running, publisher.errors[-600:]
         assert channel.session()["publisher"]["protocol"] == "rtsp"
+
+
+@pytest.mark.parametrize("transport", ["tcp", *at_night("udp")])
+def test_a_push_of_gstreamer_comes_out_with_its_frames(transport: str, gateway: Gateway) -> None:
+    need("gst-launch-1.0", "gst-inspect-1.0")
+    channel = gateway.channel("gst-push", isHls=False, isCMAF=False)
+    PLAIN.hashes()
+    with gst_rtsp_push(PLAIN, channel.item["pushUrls"]["rtsp"], transport):
+        channel.wait_live()
+        with pull(channel.url("live.flv"), seconds=3) as player:
+            judge(take_of(player), PLAIN, cut=True)
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])

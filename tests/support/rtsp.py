@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shlex
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from gateway.protocols.rtsp.messages import Interleaved, RtspReader, RtspRespons
 from tests.support.clients import Program, pull
 from tests.support.media import Film
 from tests.support.time_outs import at_most
+from tests.support.tools import lacking
 
 # The settings of a gateway with RTSP.
 OPEN = {"MILLRACE_RTSP__PORT": "0", "MILLRACE_RTSP__HOST": "127.0.0.1"}
@@ -30,6 +32,17 @@ def rtsp_push(
 def rtsp_pull(url: str, transport: str = "tcp", *, seconds: float = 3) -> Program:
     """ffmpeg that plays `seconds` of a URL. transport: tcp or udp."""
     return pull(url, seconds=seconds, before=("-rtsp_transport", transport))
+
+
+def gst_rtsp_push(film: Film, url: str, transport: str = "tcp") -> Program:
+    """GStreamer that publishes an FLV film in real time through rtspclientsink, with its AAC in LATM."""
+    if subprocess.run(["gst-inspect-1.0", "--exists", "rtspclientsink"], check=False).returncode:
+        lacking("not installed: rtspclientsink of GStreamer")
+    pipeline = (
+        f"filesrc location={film.path()} ! flvdemux name=in in.video ! h264parse ! queue ! out. "
+        f'in.audio ! aacparse ! queue ! out. rtspclientsink name=out location="{url}" protocols={transport}'
+    )
+    return Program(["gst-launch-1.0", "-q", *shlex.split(pipeline)])
 
 
 def gst_rtsp_play(url: str, transport: str = "tcp") -> Program:

@@ -1,16 +1,18 @@
-"""Joins the payloads of RTP packets to frames of MP3 (RFC 2250 §3.5) and AC-3 (RFC 4184)."""
+"""Joins the payloads of RTP packets to frames of MP3 (RFC 2250 §3.5), AC-3 (RFC 4184) and AAC in LATM (RFC 6416)."""
 
 from typing import Final
 
 from gateway.media import ac3, mp3
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
+from gateway.media.latm import LatmReader
 from gateway.protocols.rtp.depacketizers import AssembledFrame
 from gateway.protocols.rtp.packets import RtpPacket
 
 MP3_HEADER: Final = 4  # bytes: two that must be zero, two of the fragment's offset
 AC3_HEADER: Final = 2  # bytes: the type of the frames in two bits, and their number
 _MAX_FRAMES: Final = 64  # in one packet
+_MAX_ELEMENT: Final = 65_536  # bytes of LATM that wait for their end
 
 
 class Mp3Depacketizer:
@@ -82,6 +84,36 @@ class Ac3Depacketizer:
             offset += ac3.parse_frame(data[at : at + 16]).samples
             at += size
         return frames
+
+    def lost(self) -> None:
+        self._part.clear()
+
+
+class LatmDepacketizer:
+    """AAC in audioMuxElements, of which each ends at a packet with the marker (§6.1). GStreamer sends AAC so.
+
+    frame_samples: ticks of the timestamps in one frame.
+    """
+
+    def __init__(self, reader: LatmReader, frame_samples: int) -> None:
+        self._reader, self._frame_samples = reader, frame_samples
+        self._part = bytearray()
+        self._timestamp = 0
+
+    def push(self, packet: RtpPacket) -> list[AssembledFrame]:
+        if packet.timestamp != self._timestamp:
+            self._part.clear()
+            self._timestamp = packet.timestamp
+        self._part += packet.payload
+        if len(self._part) > _MAX_ELEMENT:
+            self._part.clear()
+            raise InvalidData(f"an audioMuxElement of more than {_MAX_ELEMENT} bytes")
+        if not packet.marker:
+            return []
+        element = bytes(self._part)
+        self._part.clear()
+        frames = self._reader.read(element)
+        return [AssembledFrame(packet.timestamp, f, n * self._frame_samples) for n, f in enumerate(frames) if f]
 
     def lost(self) -> None:
         self._part.clear()

@@ -10,11 +10,12 @@ from gateway.media import aac, h264, h265, nal, opus
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.framed_units import CodedPictures, FramedSound, NalPictures
+from gateway.media.latm import LatmReader
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.protocols.rtp.av1_depacketizer import Av1Depacketizer
 from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer, FrameDepacketizer, NalDepacketizer
 from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
-from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, Mp3Depacketizer
+from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, LatmDepacketizer, Mp3Depacketizer
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
 from gateway.protocols.rtsp.session_description import RtspMedia
 
@@ -114,6 +115,11 @@ class RtspTrack:
                     read_integer(medium.parameters.get(name, "0"), 32) or 0 for name in ("sizelength", "indexlength")
                 ]
                 return AacDepacketizer(bits[0], bits[1], samples), _sound(Codec.AAC, config)
+            case Kind.AUDIO, "MP4A-LATM":
+                is_inside = medium.parameters.get("cpresent", "1") != "0"
+                reader = LatmReader(bytes.fromhex(medium.parameters.get("config", "")), is_inside=is_inside)
+                samples = aac.parse_asc(reader.config).samples_per_frame
+                return LatmDepacketizer(reader, samples), _sound(Codec.AAC, reader.config)
             case Kind.AUDIO, "OPUS":
                 head = opus.OpusHead(2, 0, opus.RATE, 0, 0, b"")
                 return FrameDepacketizer(), _sound(Codec.OPUS, opus.head_bytes(head))

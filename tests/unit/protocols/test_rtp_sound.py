@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.media import aac
 from gateway.media.errors import InvalidData
+from gateway.media.latm import LatmReader
 from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer
 from gateway.protocols.rtp.packetizers.packetizer import RtpPacketizer
 from gateway.protocols.rtp.packetizers.sound import AacPacketizer, Ac3Packetizer, Mp3Packetizer
 from gateway.protocols.rtp.packets import RtpPacket
-from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, Mp3Depacketizer
+from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, LatmDepacketizer, Mp3Depacketizer
 
 MP3 = bytes.fromhex("fffbe264") + bytes(1_044 - 4)  # MPEG-1 Layer III, 320 kbit/s, 44.1 kHz, padded: 1,045 bytes
 AC3 = bytes.fromhex("0b7700001e4043fe")  # 48 kHz, 448 kbit/s
@@ -51,6 +53,30 @@ def test_a_frame_comes_out_as_it_went_in(name: str, limit: int) -> None:
         assert [joined.payload for joined in found] == [frame]
 
 
+GSTREAMER = bytes.fromhex("40002320adca00")  # its StreamMuxConfig, without the fields behind the configuration
+
+
+def test_aac_in_latm_has_its_configuration_in_the_description() -> None:
+    reader = LatmReader(GSTREAMER, is_inside=False)
+    asc = aac.parse_asc(reader.config)
+    assert (asc.rate, asc.channels, asc.sbr) == (48_000, 2, False)
+    depacketizer, frame = LatmDepacketizer(reader, 1024), bytes(range(256)) + b"end"
+    element = b"\xff\x04" + frame  # the length: 255 and 4
+    assert depacketizer.push(RtpPacket(96, False, 0, 9, element[:100])) == []
+    (joined,) = depacketizer.push(RtpPacket(96, True, 1, 9, element[100:]))
+    assert (joined.payload, joined.timestamp) == (frame, 9)
+
+
+def test_a_part_of_latm_is_bounded_and_ends_with_its_time() -> None:
+    depacketizer = LatmDepacketizer(LatmReader(GSTREAMER, is_inside=False), 1024)
+    with pytest.raises(InvalidData):
+        for number in range(100):
+            depacketizer.push(RtpPacket(96, False, number, 9, bytes(1_000)))
+    depacketizer.push(RtpPacket(96, False, 0, 9, b"\x05ab"))
+    (joined,) = depacketizer.push(RtpPacket(96, True, 1, 10, b"\x01x"))
+    assert joined.payload == b"x"
+
+
 def test_several_frames_in_a_packet_have_times_of_their_own() -> None:
     frames = Mp3Depacketizer().push(RtpPacket(97, False, 0, 9, bytes(4) + mp3() * 3))
     assert [frame.offset for frame in frames] == [0, 2_351, 4_702]
@@ -77,10 +103,11 @@ def test_packets_without_whole_frames_are_invalid(make: type[Mp3Depacketizer], p
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8))
 def test_any_payloads_give_frames_or_the_documented_error(payloads: list[bytes]) -> None:
-    for depacketizer in (Mp3Depacketizer(), Ac3Depacketizer()):
+    latm = LatmDepacketizer(LatmReader(GSTREAMER, is_inside=False), 1024)
+    for depacketizer in (Mp3Depacketizer(), Ac3Depacketizer(), latm):
         for number, payload in enumerate(payloads):
             try:
-                frames = depacketizer.push(RtpPacket(97, False, number, 9, payload))
+                frames = depacketizer.push(RtpPacket(97, True, number, 9, payload))
             except InvalidData:
                 depacketizer.lost()
             else:
