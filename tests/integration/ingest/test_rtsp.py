@@ -255,6 +255,18 @@ async def test_packets_go_only_to_the_address_that_asked(gateway: Gateway, live:
         other.close()
 
 
+@pytest.mark.nightly
+async def test_a_player_over_udp_without_a_sign_of_life_is_ended(
+    gateway: Gateway, live: Channel, pair: UdpPair
+) -> None:
+    async with rtsp_client(gateway.ports["rtsp"], signed(live)) as client:
+        began = time.monotonic()
+        await play_over_udp(client, pair.ports)
+        assert await asyncio.wait_for(client.reader.read(), at_most(180)) == b""
+        assert time.monotonic() - began > 100
+    assert '"reason":"no sign of life"' in gateway.log
+
+
 # ---- TLS ----
 
 
