@@ -153,7 +153,7 @@ async def switch(request: web.Request) -> web.Response:
 
 @operation(session_schemas.Experience)
 async def experience(request: web.Request) -> web.Response:
-    """What the viewers of a channel experience.
+    """Show the experience of a channel's viewers.
 
     Reports start-up time, stalls, delay and quality of the last 30 to 60 minutes, of viewers on all nodes.
     """

@@ -120,7 +120,7 @@ class Channel:
         return found if found is not None and found.at > now else None
 
     def upcoming_at(self, start: float) -> announcing.Upcoming | None:
-        """What was told of a show that starts then; None if `upcoming` is another show."""
+        """Returns `upcoming` if it is the show that starts then; else None."""
         found = fields.read(announcing.UPCOMING, self.item, fields.UPCOMING)
         return found if found is not None and found.is_at(start) else None
 

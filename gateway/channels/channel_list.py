@@ -54,7 +54,7 @@ class ChannelPage:
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """What the list needs of a channel: the name by which it is ordered, the text of searches.
+    """The fields of a channel for the list: the name by which it is ordered, the text of searches.
 
     name: "" for none. expires: seconds since 1970; 0: unknown.
     """

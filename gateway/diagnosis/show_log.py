@@ -57,7 +57,7 @@ class LiveShow:
 
 @dataclass(frozen=True, slots=True)
 class ShowSources:
-    """What a show is measured from. viewers: returns the viewers of a stream on all nodes, by protocol."""
+    """The sources of a show's figures. viewers: returns the viewers of a stream on all nodes, by protocol."""
 
     hub: Hub
     experience: Experience

@@ -1,4 +1,4 @@
-"""What the connections of a server share: limits, state and services."""
+"""The things that the connections of a server share: limits, state and services."""
 
 import asyncio
 import math

@@ -199,7 +199,9 @@ async def test_the_quality_is_chosen_by_attribute_and_property(browser: Browser)
             broadcast.cancel()
 
 
-async def test_the_break_of_a_publisher_is_said_and_its_return_is_played(browser: Browser, gateway: Gateway) -> None:
+async def test_the_element_names_the_break_of_a_publisher_and_plays_its_return(
+    browser: Browser, gateway: Gateway
+) -> None:
     channel = gateway.channel("break", isFlv=True)
     async with elsewhere(host_of(gateway), player(channel)) as url, opened(browser, url) as watched:
         with push(SMALL, channel.push, loop=True) as encoder:

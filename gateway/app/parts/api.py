@@ -1,17 +1,14 @@
 """Creates the API of a gateway, and the services that only the API uses."""
 
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
 from aiohttp import web
 
 from gateway.adapters.local.host import shown_host
 from gateway.api.alarms import ALARMS
 from gateway.api.appearance import JPEGS, SITE_PAGES
 from gateway.api.application import make_app
-from gateway.api.authenticators import Authenticators
 from gateway.api.channel_forms import DEFAULTS, RUNS_TASKS
 from gateway.api.channels import MEDIA_DELETION
 from gateway.api.clips import CLIPS
@@ -24,8 +21,6 @@ from gateway.api.history import RECORDER, TRAFFIC
 from gateway.api.inputs import PREVIEWS
 from gateway.api.ivs import IVS
 from gateway.api.jobs import KVS_JOBS, VOD_SERVICE
-from gateway.api.login_sessions import LoginLimits
-from gateway.api.openid_provider import OpenIdProvider
 from gateway.api.recordings import BIN, FOLDER, REPLAYS, RETENTION_DAYS
 from gateway.api.routes import routes_of
 from gateway.api.servers import BROADCAST_SERVERS, KEY_SERVERS
@@ -33,17 +28,13 @@ from gateway.api.sessions import EXPERIENCE, REFUSALS, REMOTE_VIEWERS
 from gateway.api.shows import SHOWS
 from gateway.api.status import CERTIFICATE, NODE, READINESS, SPEECH
 from gateway.app.listeners import ADMIN_CONNECTIONS, ADMIN_PER_ADDRESS
-from gateway.app.node_parts import NodeParts
+from gateway.app.parts.authentication import build_authenticators
 from gateway.app.parts.gateway_parts import GatewayParts
 from gateway.http.admin_listener import AdminLimits, AdminListener
 from gateway.http.forwarded import Forwarded
 from gateway.lib.metrics_snapshot import MetricsSnapshot
 from gateway.playback.cloudfront_signer import CloudFrontSigner
-from gateway.ports.errors import StoreUnusable
-from gateway.ports.stores import ConsoleStore
 from gateway.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 _BODY_BYTES: Final = 256_000  # of a request: a channel, the rules of alarms, or a profile, with room to spare
 _REQUEST_SECONDS: Final = 30.0  # time-out of the whole body of an API request
@@ -66,7 +57,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
         changes=gateway.changes,
         domains=stores.domains,
         secrets=node.secrets,
-        authenticators=_authenticators(node, stores.console, gateway.backends.tls),
+        authenticators=build_authenticators(node, stores.console, gateway.backends.tls),
         address_defaults=addresses,
         limits=RequestLimits(_BODY_BYTES, limits.item, _REQUEST_SECONDS, limits.viewer_stall),
         metrics=node.metrics,
@@ -111,22 +102,6 @@ def build_admin(settings: Settings, context: Context) -> AdminListener:
     limits, proxies = settings.limits, Forwarded(settings.admin.forwarded_from)
     admin_limits = AdminLimits(limits.handshake, limits.viewer_stall, ADMIN_PER_ADDRESS, ADMIN_CONNECTIONS)
     return AdminListener(make_app(context, proxies, routes_of(settings.admin.console)), admin_limits, proxies)
-
-
-def _authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext | None) -> Authenticators:
-    """Returns the authentication of the API. Raises StoreUnusable."""
-    settings, oidc = parts.settings, parts.settings.oidc
-    provider = None
-    if oidc.issuer:
-        if not oidc.client_id:
-            text = "oidc.issuer is set: oidc.client_id has to be set too, to the client's id at the provider"
-            raise StoreUnusable(text)
-        if not (oidc.allow or oidc.broadcasters or oidc.observers):
-            log.warning("nobody may sign in through the provider: oidc.allow is empty", issuer=oidc.issuer)
-        provider = OpenIdProvider(oidc, reachable=settings.egress.allow, tls=tls)
-    limits = LoginLimits(settings.admin.session_idle, settings.admin.session_most)
-    refusals = settings.limits.refusals_per_minute
-    return Authenticators(store, parts.token.verifier, limits, refusals_per_minute=refusals, provider=provider)
 
 
 def _cloudfront_signer(settings: Settings) -> CloudFrontSigner | None:

@@ -1,4 +1,4 @@
-"""What a session of RTSP does: it plays a stream, or it pushes one."""
+"""The media of an RTSP session: a play of a stream, or a push."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _MAX_ELEMENT: Final = 65_536  # bytes of LATM that wait for their end
 
 
 class Mp3Depacketizer:
-    """Whole frames, or a part of one. The timestamps have 90 kHz whatever the sound has (RFC 3551 §4.5.13)."""
+    """Reads packets with frames, or with a part of one. Timestamps have 90 kHz at any rate (RFC 3551 §4.5.13)."""
 
     def __init__(self) -> None:
         self._part = bytearray()
@@ -53,7 +53,7 @@ class Mp3Depacketizer:
 
 
 class Ac3Depacketizer:
-    """Whole syncframes, or a part of one. The timestamps count samples."""
+    """Reads packets with syncframes, or with a part of one. Timestamps count samples."""
 
     def __init__(self) -> None:
         self._part = bytearray()

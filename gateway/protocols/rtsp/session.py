@@ -52,7 +52,7 @@ def refusal(state: State, method: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RtspTarget:
-    """What a request names. name: of the stream. track: the number of a track; None: the whole session.
+    """The stream and the track of a request. name: of the stream. track: its number; None: the whole session.
 
     base: the address without query and track, to which clients append the track.
     """

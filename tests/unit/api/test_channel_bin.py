@@ -70,7 +70,7 @@ async def test_a_channel_is_deleted_for_good_from_the_bin_or_at_once(tmp_path: P
         assert (await api.json("DELETE", f"/videostream/{first}?final=maybe", status=400))["field"] == "final"
 
 
-async def test_events_say_who_restored_a_channel(tmp_path: Path):
+async def test_events_name_the_user_that_restored_a_channel(tmp_path: Path):
     async with admin(tmp_path) as api:
         id = (await api.create(videoname="Stage"))["id"]
         await api.json("DELETE", f"/videostream/{id}")

@@ -197,7 +197,7 @@ async def test_a_role_of_a_later_version_is_skipped_and_named(tmp_path: Path, ca
         assert len(await ApiTokens(api.authenticators.store).list()) == 0
 
 
-async def test_events_say_who_changed_which_settings_without_values(watch: Watch):
+async def test_events_name_the_user_and_the_changed_settings_without_values(watch: Watch):
     made = await watch.api.json("POST", "/tokens", {"name": "deploy", "role": "administrator"})
     for method, path, body in (
         ("POST", "/users", {"name": "eva", "password": "correct horse"}),

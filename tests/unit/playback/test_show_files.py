@@ -103,7 +103,7 @@ FILES = ["feed.xml", "next.ics", "status.json", "report.json", "report.json?show
 @pytest.mark.parametrize("protection", PROTECTIONS)
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("live", [False, True])
-async def test_nothing_of_a_show_reaches_whom_the_protection_refuses(
+async def test_viewers_that_the_protection_refuses_get_nothing_of_a_show(
     tmp_path: Path, protection: str, file: str, live: bool
 ):
     fields = {"upcoming": UPCOMING, "videoname": "Club", **PROTECTIONS[protection]}
