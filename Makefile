@@ -99,8 +99,8 @@ vendor: $(VENV)/.dev ## fetch what is vendored for the pages again and check the
 	$(BIN)/python tools/vendor.py
 
 lock: ## resolve the dependencies again (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra aws --group build pyproject.toml -o requirements.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra aws --group build --group dev pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra aws --extra moq --group build pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra aws --extra moq --group build --group dev pyproject.toml -o requirements-dev.lock
 	echo ministack==1.5.33 | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o tests/support/ministack.lock
 
 wheel: $(VENV)/.dev ## build/dist/*.whl

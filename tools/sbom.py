@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tools.vendor import PACKAGES, VENDOR, pinned_digests, pinned_version
+from tools.vendor import PACKAGES, VENDOR, bundled, pinned_digests, pinned_version
 
 _TOOL = Path(sys.executable).with_name("cyclonedx-py")
 
@@ -23,21 +23,24 @@ def libraries() -> list[dict[str, Any]]:
     found = []
     for folder, package in sorted(PACKAGES.items()):
         version = pinned_version(VENDOR / folder)
-        purl = f"pkg:npm/{quote(package.npm, safe='/')}@{version}"
         found.append(
             {
-                "type": "library",
-                "bom-ref": purl,
-                "name": package.npm,
-                "version": version,
-                "purl": purl,
+                **_library(package.npm, version),
                 "components": [
                     {"type": "file", "name": name, "hashes": [{"alg": "SHA-256", "content": digest}]}
                     for name, digest in pinned_digests(VENDOR / folder).items()
                 ],
             }
         )
+        if package.bundle is not None:
+            parts = bundled(VENDOR / folder)
+            found += [_library(name, pinned) for name, pinned in parts if name != package.npm]
     return found
+
+
+def _library(name: str, version: str) -> dict[str, Any]:
+    purl = f"pkg:npm/{quote(name, safe='/')}@{version}"
+    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ Each folder under gateway/console/vendor/ is one package: VERSION pins it, HASH 
 
 import argparse
 import hashlib
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,14 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VENDOR = Path(__file__).resolve().parent.parent / "gateway" / "console" / "vendor"
+MOQ = Path(__file__).resolve().parent / "web" / "moq"
+_LEFT_OUT = ("@kixelated/libavjs-webcodecs-polyfill", "@libav.js/variant-opus-af")
 
 
 @dataclass(frozen=True)
 class Package:
-    """One npm package: its registry name and which of its files are kept, under which name."""
+    """One npm package: its registry name and which of its files are kept, under which name.
+
+    bundle: the folder whose package-lock.json pins the package and its libraries. They become one file, by esbuild.
+    """
 
     npm: str
     files: dict[str, str]
+    bundle: Path | None = None
 
 
 # Whole builds, not the light ones: hls.js "light" has no alternate audio, which CMAF's separate audio track needs.
@@ -61,6 +69,13 @@ PACKAGES = {
     "signals-core": Package("@preact/signals-core", {"dist/signals-core.mjs": "signals-core.js", "LICENSE": "LICENSE"}),
     "uplot": Package(
         "uplot", {"dist/uPlot.esm.js": "uPlot.js", "dist/uPlot.min.css": "uPlot.css", "LICENSE": "LICENSE"}
+    ),
+    # Its npm package has no licence file; ours has the text of its repository. Sound of Opus is decoded by the browser
+    # alone: the decoder for browsers without AudioDecoder has 2 MB.
+    "moq-watch": Package(
+        "@moq/watch",
+        {"moq-watch.min.js": "moq-watch.min.js", "LICENSE.bundled": "LICENSE.bundled", "LICENSE": "LICENSE"},
+        MOQ,
     ),
 }
 
@@ -101,6 +116,9 @@ def fetch(package: Package, version: str, to: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise VendorError("npm is not installed (Debian: apt-get install npm)")
+    if package.bundle is not None:
+        bundle(npm, package.bundle, to)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         command = [npm, "pack", f"{package.npm}@{version}", "--silent", "--pack-destination", scratch]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (argv from the table)
@@ -118,6 +136,43 @@ def fetch(package: Package, version: str, to: Path) -> None:
                 (to / name).write_bytes(member.read())
 
 
+def bundled(folder: Path) -> list[tuple[str, str]]:
+    """The names and versions of the packages in a vendored bundle, as its LICENSE.bundled says."""
+    text = (folder / "LICENSE.bundled").read_text()
+    return re.findall(r"^(@?[\w.-]+(?:/[\w.-]+)?) (\d[\w.-]*): .+$", text, re.M)
+
+
+def bundle(npm: str, folder: Path, to: Path) -> None:
+    """Writes one script of the locked packages of a folder, and their licences. Raises VendorError."""
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        for name in ("package.json", "package-lock.json", "moq-watch.js", "LICENSE"):
+            shutil.copyfile(folder / name, work / name)
+        esbuild = ["node", "node_modules/esbuild/bin/esbuild", "moq-watch.js", "--bundle", "--format=esm", "--minify"]
+        esbuild += ["--target=es2022", "--legal-comments=none", "--metafile=meta.json", "--outfile=moq-watch.min.js"]
+        esbuild += [f"--external:{name}" for name in _LEFT_OUT]
+        for command in ([npm, "ci", "--ignore-scripts", "--silent"], esbuild):
+            done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)  # noqa: S603 (as above)
+            if done.returncode:
+                raise VendorError(f"{' '.join(command[:3])} failed: {done.stderr.strip()[-300:]}")
+        used = json.loads((work / "meta.json").read_text())["inputs"]
+        texts: dict[str, str] = {}
+        for path in sorted({_package_folder(path) for path in used if path.startswith("node_modules/")}):
+            about = json.loads((work / path / "package.json").read_text())
+            text = "\n".join(file.read_text() for file in sorted((work / path).glob("LICENSE*")))
+            texts[f"{about['name']} {about['version']}: {about['license']}"] = text
+        (work / "LICENSE.bundled").write_text("\n".join(f"{title}\n\n{text}" for title, text in texts.items()))
+        for name in ("moq-watch.min.js", "LICENSE.bundled", "LICENSE"):
+            shutil.copyfile(work / name, to / name)
+
+
+def _package_folder(path: str) -> str:
+    """The folder of the package that has a file: node_modules/@moq/net for node_modules/@moq/net/path.js."""
+    before, _, inside = path.rpartition("node_modules/")
+    parts = inside.split("/")
+    return f"{before}node_modules/{'/'.join(parts[: 2 if inside.startswith('@') else 1])}"
+
+
 def refresh(name: str) -> None:
     """Fetches a package at its pinned version; replaces the files here only if every hash agrees."""
     folder = VENDOR / name
@@ -131,9 +186,14 @@ def refresh(name: str) -> None:
 
 def pin(name: str, version: str) -> None:
     """Moves a package to another version: new files, VERSION and HASH."""
-    folder = VENDOR / name
+    folder, package = VENDOR / name, PACKAGES[name]
     folder.mkdir(parents=True, exist_ok=True)
-    fetch(PACKAGES[name], version, folder)
+    if package.bundle is not None:
+        lock = ["npm", "install", "--ignore-scripts", "--package-lock-only", "--omit-lockfile-registry-resolved"]
+        command = [*lock, "--silent", "--save-exact", f"{package.npm}@{version}"]
+        if subprocess.run(command, cwd=package.bundle, check=False).returncode:  # noqa: S603 (argv from the table)
+            raise VendorError(f"{package.npm}@{version} cannot be locked")
+    fetch(package, version, folder)
     (folder / "VERSION").write_text(version + "\n")
     (folder / "HASH").write_text(digests(folder, list(PACKAGES[name].files.values())))
 

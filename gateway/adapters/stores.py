@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gateway.channels.cached_channels import CachedDomains
 from gateway.channels.stores import ChannelStore, DomainStore
-from gateway.lib.aws_extra import INSTALL_AWS
+from gateway.lib.extras import INSTALL_AWS
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnusable
 from gateway.ports.films import FilmStore

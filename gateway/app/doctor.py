@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.adapters.local.host import certificate_files
-from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.certificates import is_complete
+from gateway.lib.extras import INSTALL_AWS, INSTALL_MOQ
 from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
 from gateway.lib.process import with_python_path
@@ -135,6 +135,11 @@ def check_modules(
             yield _ok("aioboto3", "installed")
         else:
             yield _missing("aioboto3", f"not installed, but the settings name AWS stores: {INSTALL_AWS}")
+    if settings.moq.port >= 0:
+        if installed("moq"):
+            yield _ok("moq-rs", "installed")
+        else:
+            yield _missing("moq-rs", f"not installed, but moq.port is set: {INSTALL_MOQ}")
 
 
 def check_programs(which: Callable[[str], str | None] = shutil.which) -> Iterator[CheckResult]:

@@ -81,13 +81,16 @@ class Listeners:
         sessions = self._sessions = Signalling(webrtc, role.played.remote_sessions, settings.webrtc.ice_servers)
         self._parts.events.listen(self._prepare_webrtc)
         services = self._services(opener, tls, sessions)
-        players = [format.listener.open for format in FORMATS if format.listener and format.listener.open]
+        found = [format.listener for format in FORMATS if format.is_on(settings)]
+        players = [listener.open for listener in found if listener and listener.open]
         self._listeners = [*role.open_pushes(services), *(open(services) for open in players)]
         own_names = ("http", "https", "admin", AGENT) if self._parts.first else ("http", "https")
         addresses = [address for address in settings.listeners() if address.name in own_names]
         sockets = {address.name: opener(address.name, address.host, address.port) for address in addresses}
         webrtc_sockets.warn()
-        ports = {"webrtc": webrtc.port} if link is None else {name: link.ports[name] for name in ("admin", "webrtc")}
+        ports = (
+            {"webrtc": webrtc.port} if link is None else {name: link.ports[name] for name in ("admin", "webrtc", "moq")}
+        )
         for listeners in self._listeners:
             ports |= listeners.ports
         ports |= {name: port_of(bound) for name, bound in sockets.items()}

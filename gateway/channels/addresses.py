@@ -194,6 +194,12 @@ class Addresses:
         """The address of the port for RTSP: rtsp://host:8554; over TLS where RTMP is. It has the host for RTMP."""
         return self.server("rtsps" if self.ports.over_tls("rtsp") else "rtsp", urlsplit(self.push).hostname)
 
+    @property
+    def moq_server(self) -> str:
+        """The address of the port for MoQ: https://host:4443. It has the host for players, and always uses TLS."""
+        host = urlsplit(self.pull).hostname or self.host
+        return f"https://{url_host(self.ports.certificate.host_for(host))}:{self.ports['moq']}"
+
     def play_bases(self, channel: Channel) -> dict[str, str]:
         """Returns the start of the channel's play URLs, by scheme. A path follows only after "http" and "ws"."""
         http = f"{self.pull}/{channel.public_name}/"
@@ -203,6 +209,7 @@ class Addresses:
             "rtmp": f"{self.push}/{APP}/{channel.public_name}",
             "srt": f"{self.srt_server}?streamid=read:{channel.public_name}",
             "rtsp": f"{self.rtsp_server}/{channel.public_name}",
+            "moq": f"{self.moq_server}/{channel.id}",
         }
 
 

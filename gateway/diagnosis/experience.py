@@ -21,7 +21,7 @@ from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.clocks import Clock
 from gateway.lib.metrics import Metrics
 
-PROTOCOLS: Final[tuple[str, ...]] = ("flv", "wsflv", "hls", "cmaf", "dash", "instant", "whep", "other")
+PROTOCOLS: Final[tuple[str, ...]] = ("flv", "wsflv", "hls", "cmaf", "dash", "instant", "whep", "moq", "other")
 WINDOW_SECONDS: Final = 1800.0  # totals show the last one to two windows
 MAX_TOTALS: Final = 2000  # pairs of channel and protocol, about 3 kB each; the least recent pair is dropped first
 MAX_PLAYERS: Final = 20_000  # players, about 300 bytes each; see `_make_room`

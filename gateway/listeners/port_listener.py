@@ -40,10 +40,10 @@ class PortListener(abc.ABC, Generic[S]):
     """
 
     def __init__(self, name: str, host: str, port: int, opener: Opener, transport: Transport = "tcp") -> None:
-        """Binds the port. Raises ListenError."""
+        """Binds the port. Raises ListenError. An opener without a socket leaves it to the listener, see PortSharing."""
         self.name = name
         self._sockets = opener(name, host, port, transport)
-        self.port = port_of(self._sockets)
+        self.port = port_of(self._sockets) if self._sockets else port
         self._sessions: set[S] = set()
 
     @property

@@ -14,7 +14,8 @@ class StreamPlayback:
     viewers: those of this node by protocol. tally: counts the bytes of the channel; set once by `StreamShelf`.
     next_numbers: of the packagers.
     uses: connections that need the stream, also those that `viewers` does not count: paused RTMP players, the data of
-    pages, and WHEP viewers that are not connected yet. `Feed`, `RtmpPlayback`, `RtspPlayback` and `WhepPlayback` count
+    pages, and WHEP viewers that are not connected yet. `Feed`, `RtmpPlayback`, `RtspPlayback`, `WhepPlayback` and
+    `MoqOutput` count
     theirs.
     key_due: seconds of the stream, when the wait of its viewers for a key frame ends; None: they do not wait. `Stream`
     sets it.

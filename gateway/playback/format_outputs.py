@@ -13,8 +13,12 @@ REWIND: Final = "rewind"  # the output with the segments for going back, of chan
 
 def output_specs(services: PackagingServices, *, pulled: bool = False) -> list[OutputSpec]:
     """Returns the outputs of all formats. pulled: only those that also exist on nodes that pull the stream."""
-    specs = [_spec(format, services) for format in FORMATS if format.pulled or not pulled]
+    specs = [_spec(format, services) for format in FORMATS if _exists(format, services, pulled)]
     return [*specs, *(_rewind_spec(spec) for spec in specs if spec.name == HLS.output)]
+
+
+def _exists(format: PlayFormat, services: PackagingServices, pulled: bool) -> bool:
+    return (format.pulled or not pulled) and format.is_on(services.settings)
 
 
 def _spec(format: PlayFormat, services: PackagingServices) -> OutputSpec:

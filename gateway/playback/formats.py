@@ -34,6 +34,12 @@ def _open_whep(services: PlayServices) -> OpenListeners:
     return open_whep(services)
 
 
+def _open_moq(services: PlayServices) -> OpenListeners:
+    from gateway.playback.moq.pages import open_moq
+
+    return open_moq(services)
+
+
 FLV: Final = PlayFormat(
     output="flv",
     flag="isFlv",
@@ -73,6 +79,15 @@ RTSP: Final = PlayFormat(
     pulled=True,
     listener=PlayListener("rtsp", is_optional=True),  # players and publishers use one port
 )
+MOQ: Final = PlayFormat(
+    output="moq",
+    flag="",  # on for all channels where the port is open, because it costs nothing without viewers
+    addresses=(PlayAddress("moq", "", "MoQ", "moq"),),
+    module="gateway.playback.moq.moq_output",
+    pulled=True,
+    listener=PlayListener("moq", _open_moq, is_optional=True),
+    is_on=lambda settings: settings.moq.port >= 0,
+)
 HLS: Final = PlayFormat(
     output="hls",
     flag="isHls",
@@ -94,7 +109,7 @@ CMAF: Final = PlayFormat(
     folders=("video", "audio", *ADDITIONAL_AUDIO),
 )
 # Clients list the formats in this order.
-FORMATS: Final = (FLV, RTMP, SRT, RTSP, WHEP, HLS, CMAF)
+FORMATS: Final = (FLV, RTMP, SRT, RTSP, WHEP, HLS, CMAF, MOQ)
 for _format in FORMATS:
     fields.add({name: field.field for name, field in _format.fields.items()})
 
@@ -104,6 +119,8 @@ LADDER: Final = "ladder"
 LADDER_INDEX: Final = "index.m3u8"
 # The output of each channel flag, which switches it on and off.
 OPTIONAL_OUTPUTS: Final = {format.flag: format.output for format in FORMATS if format.flag}
+# The outputs that browsers play, on only where their port is open.
+BROWSER_PORTS: Final = (MOQ.output,)
 # The outputs that no flag switches off, and browsers can play.
 ALWAYS_ON: Final = tuple(
     format.output for format in FORMATS if not format.flag and format.addresses[0].scheme == "http"

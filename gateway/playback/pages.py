@@ -48,9 +48,16 @@ _NOT_PLAYABLE: Final = text(
 _HOME: Final = "home.html"
 _WATCH: Final = "watch.html"
 _NO_FILE: Final = text(404, "no such file")
-PAGE_HEADERS: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}
+_CSP: Final = "Content-Security-Policy"
+PAGE_HEADERS: Final = {_CSP: _POLICY, "Referrer-Policy": "same-origin"}
 _TITLE: Final = "<title>Live stream</title>"  # of the watch page; replaced by the channel's name
 _MAX_DESCRIPTION: Final = 300  # characters for link previews
+
+
+def _headers_with_moq(port: int) -> Mapping[str, str]:
+    """Returns the headers of a page that may use the port of MoQ. Its library makes the script that plays sound."""
+    policy = _POLICY.replace("connect-src 'self'", f"connect-src 'self' https://*:{port}")
+    return {**PAGE_HEADERS, _CSP: policy.replace("script-src 'self'", "script-src 'self' blob:")}
 
 
 class _FileResponses:
@@ -58,7 +65,7 @@ class _FileResponses:
 
     __slots__ = ("asset", "immutable", "revalidated", "unchanged")
 
-    def __init__(self, path: str, asset: Asset, player_hosts: Sequence[str]) -> None:
+    def __init__(self, path: str, asset: Asset, player_hosts: Sequence[str], page: Mapping[str, str]) -> None:
         self.asset = asset
         headers = {"ETag": f'"{asset.tag}"'}
         if path == _BROADCASTER:
@@ -72,7 +79,7 @@ class _FileResponses:
             policy = _PLAYER_POLICY.format(hosts="".join(f" https://{host}" for host in player_hosts))
             headers |= {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
         elif asset.suffix == "html":
-            headers |= PAGE_HEADERS
+            headers |= page
         data, kind, compressed = asset.data, asset.kind, asset.packed
         self.revalidated = Response(200, data, kind, cache="no-cache", headers=headers)
         self.immutable = Response(200, data, kind, cache=IMMUTABLE, headers=headers)
@@ -89,6 +96,7 @@ class Pages:
 
     public_url: the setting `playback.public_url`; "": the host of the request.
     player_hosts: the hosts that `/player.html` may play from besides Amazon IVS.
+    moq_port: to which the players connect too; None: it is not open.
 
     The ETag is a hash of the file, and browsers must revalidate it (`no-cache`).
     So an upgrade never mixes old and new modules. If the query is `?v=<hash>`, the file is immutable.
@@ -100,11 +108,13 @@ class Pages:
         player_hosts: Sequence[str] = (),
         assets: Assets | None = None,
         site: SiteReader | None = None,
+        moq_port: int | None = None,
     ) -> None:
         self._public_url = public_url
         self._player_hosts = (_IVS_HOSTS, *player_hosts)
         self._assets = assets if assets is not None else Assets()
         self._site = site
+        self._headers = PAGE_HEADERS if moq_port is None else _headers_with_moq(moq_port)
         self._responses: dict[str, _FileResponses] = {}
         self.names: frozenset[str] = self._assets.names("players", ".html") - {_HOME, _WATCH}
 
@@ -154,12 +164,12 @@ class Pages:
         if asset is None:
             return _NO_FILE
         head = f"<title>{escape(text)}</title>{open_graph(tags)}"
-        headers = PAGE_HEADERS
+        headers = self._headers
         if chat:
             head += f'\n  <meta name="millrace-chat" content="{escape(chat)}">'
             parts = urlsplit(chat)
-            policy = f"{_POLICY}; frame-src {parts.scheme}://{parts.netloc}"
-            headers = {**PAGE_HEADERS, "Content-Security-Policy": policy}
+            policy = f"{headers[_CSP]}; frame-src {parts.scheme}://{parts.netloc}"
+            headers = {**headers, _CSP: policy}
         data = asset.data.decode().replace(title, head).encode()
         return Response(200, data, asset.kind, cache="no-cache", headers=headers, compress=True)
 
@@ -168,7 +178,7 @@ class Pages:
         asset = await self._assets.load(f"players/{_WATCH}")
         if asset is None:
             return _NO_FILE
-        return Response(404, asset.data, asset.kind, headers=PAGE_HEADERS, compress=True)
+        return Response(404, asset.data, asset.kind, headers=self._headers, compress=True)
 
     def page(self, request: Request, name: str) -> Response | Coroutine[Any, Any, Response]:
         """Answers with a player page. name: one of `names`."""
@@ -218,7 +228,7 @@ class Pages:
     def _respond(self, request: Request, path: str, asset: Asset) -> Response:
         responses = self._responses.get(path)
         if responses is None or responses.asset is not asset:
-            responses = self._responses[path] = _FileResponses(path, asset, self._player_hosts)
+            responses = self._responses[path] = _FileResponses(path, asset, self._player_hosts, self._headers)
         if asset.unchanged(request.headers.get("if-none-match", "")):
             return responses.unchanged
         if request.raw_query == f"v={asset.tag}":

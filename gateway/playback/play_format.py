@@ -93,6 +93,7 @@ class PlayFormat:
     on_demand: whether the output starts at the first request.
     pulled: whether the output also exists on nodes that pull the stream, because it needs only units.
     listener: for media that do not come from the playback port; None: they do.
+    is_on: whether the settings have the format at all. Otherwise nothing of it is imported.
     rendition_codec: the renditions of a ladder with this encoder also have the output.
     fields, label: only for a format whose fields are not in `gateway.channels.fields`; see `OutputDescriptor`.
 
@@ -107,6 +108,7 @@ class PlayFormat:
     on_demand: Callable[[Settings], bool] = lambda settings: False
     pulled: bool = False
     listener: PlayListener | None = None
+    is_on: Callable[[Settings], bool] = lambda settings: True
     rendition_codec: str = ""
     files: Mapping[str, CacheClass] = field(default_factory=dict)
     folders: tuple[str, ...] = ()

@@ -128,6 +128,10 @@ class PlaybackProtection:
         """Whether viewers play the channel only through CloudFront."""
         return self._read_rules(channel).auth == "cloudfront"
 
+    def limits_pages(self, channel: Channel | None) -> bool:
+        """Whether only some pages may embed the channel."""
+        return bool(self._read_rules(channel).referers)
+
     # ---- play signs ----
 
     def _check_sign(self, request: Request, id: str) -> Response | None:

@@ -179,15 +179,17 @@ class PlaybackRouter:
         self._protection = access.plays.protection
         self._slugs = access.slugs
         self._pages = pages
+        self._sessions: dict[str, SessionResponder] = {}
         self.statuses = StatusResponder(
-            live.streams, live.start_output, stored.posters, live.viewer_count, live.rewind, live.reports is not None,
-            stored.replays,
-        )  # fmt: skip
+            *(live.streams, live.start_output, stored.posters, live.viewer_count, live.rewind),
+            reports=live.reports is not None,
+            replays=stored.replays,
+            sessions=self._sessions.keys(),
+        )
         self._recordings = stored.recordings
         self._posters = stored.posters
         self._shows = stored.shows
         self._places: BoundedDict[str, _Place] = BoundedDict(_MAX_PLACES)
-        self._sessions: dict[str, SessionResponder] = {}
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self.exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/": pages.home,

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from gateway.media.caption_track import CaptionTrack
 from gateway.media.codecs import codec_string, describe
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack
-from gateway.playback.formats import ALWAYS_ON, OPTIONAL_OUTPUTS, enabled_outputs, is_watchable
+from gateway.playback.formats import ALWAYS_ON, BROWSER_PORTS, OPTIONAL_OUTPUTS, enabled_outputs, is_watchable
 from gateway.playback.ladder_view import OUTPUT, LadderTranscoder, encoded_bitrate, ladder_format
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.posters import Posters
@@ -40,6 +40,7 @@ class StatusResponder:
         None: unknown yet.
     reports: whether viewers may send reports.
     replays: finds the last recorded sessions; None: none are replayed.
+    sessions: the protocols whose sessions begin with a request; it may grow.
     """
 
     streams: PlayableStreams
@@ -49,6 +50,7 @@ class StatusResponder:
     rewind: Callable[[Stream], tuple[float, float | None]] = lambda stream: (0.0, None)
     reports: bool = False
     replays: ReplayFinder | None = None
+    sessions: Collection[str] = ()
 
     def live(self, stream: Stream) -> Response:
         """Returns the status of a live stream: outputs, ready outputs, and live renditions, the smallest first."""
@@ -56,7 +58,7 @@ class StatusResponder:
             self.posters.forget(stream.channel.id)
         if self.replays is not None:
             self.replays.forget(stream.channel.id)
-        outputs = [*_enabled(stream), *(name for name in ALWAYS_ON if stream.has_output(name))]
+        outputs = [*_enabled(stream), *(name for name in self._always_on() if stream.has_output(name))]
         renditions = self._renditions(stream)
         reach, oldest = self.rewind(stream)
         return _answer(
@@ -85,8 +87,11 @@ class StatusResponder:
             return _answer(None, StreamState.IDLE, ())
         poster = await self.posters.path(channel) if self.posters is not None else None
         replay = await self.replays.of(channel) if self.replays is not None else None
-        outputs = [*enabled_outputs(channel), *ALWAYS_ON]
+        outputs = [*enabled_outputs(channel), *self._always_on()]
         return _answer(channel, StreamState.IDLE, outputs, poster=poster, replay=replay)
+
+    def _always_on(self) -> list[str]:
+        return [*ALWAYS_ON, *(name for name in BROWSER_PORTS if name in self.sessions)]
 
     def _renditions(self, stream: Stream) -> list[dict[str, Any]]:
         transcoder = stream.output(OUTPUT)

@@ -324,6 +324,7 @@ class OpenSockets:
     def open(cls, addresses: Sequence[ListenAddress], workers: int) -> OpenSockets:
         """Opens all listeners. Raises ListenError if one cannot be opened; then closes the others."""
         sockets: dict[str, list[list[socket.socket]]] = {}
+        fixed: dict[str, int] = {}  # the ports without sockets
         opened = cls(OpenPorts(), sockets)
         try:
             for address in addresses:
@@ -339,13 +340,17 @@ class OpenSockets:
                             sockets[name].append(bound.all)
                     case PortSharing.FIRST:
                         sockets[name] = [listen(name, host, port, address.transports[0])]
+                    case PortSharing.LIBRARY:
+                        if not port:
+                            raise ListenError(f"{name}: {name}.port must be a number if several processes serve")
+                        sockets[name], fixed[name] = [[]], port
                     case PortSharing.ONE_PORT:
                         sockets[name] = listen_shared(name, host, port, workers, address.transports[0])
                         opened._shared.update(sock for slot in sockets[name] for sock in slot)
         except BaseException:
             opened.close()
             raise
-        opened.ports = OpenPorts(**{name: port_of(slots[0]) for name, slots in sockets.items()})
+        opened.ports = OpenPorts(**{name: fixed.get(name) or port_of(slots[0]) for name, slots in sockets.items()})
         return opened
 
     def warn(self) -> None:

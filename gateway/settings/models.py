@@ -25,6 +25,7 @@ class PortSharing(Enum):
     ONE_PORT = auto()  # The kernel chooses a process for each TCP connection, and for each client address over UDP.
     OWN_PORTS = auto()  # Each process has a port of its own: that of the settings and the next ones.
     FIRST = auto()  # Only the first process opens the port.
+    LIBRARY = auto()  # Only the first process has the port, and a library opens it: the master opens no socket.
 
 
 class ListenerSettings(Section):
@@ -118,6 +119,14 @@ class RtspSettings(ListenerSettings):
     port: option.OptionalPort
     tls_port: option.OptionalPort
     udp_ports: option.PortRange
+
+
+class MoqSettings(UdpListenerSettings):
+    is_for_edges = True
+    sharing = PortSharing.LIBRARY
+
+    port: option.OptionalPort
+    connections: option.PositiveCount
 
 
 class AdminSettings(ListenerSettings):
@@ -425,6 +434,7 @@ class Settings(Section):
     srt: SrtSettings
     rtsp: RtspSettings
     webrtc: WebRtcSettings
+    moq: MoqSettings
     admin: AdminSettings
     oidc: OidcSettings
     tls: TlsSettings

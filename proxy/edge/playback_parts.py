@@ -27,6 +27,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
     """Returns the router of the players' requests."""
     node, cluster, viewers, streams = edge.node, edge.cluster, edge.viewers, edge.pulled.replicas
     settings, channels, recordings = node.settings, viewers.channels, edge.recordings
+    moq_port = node.own_address.ports["moq"]
     live = LivePlayback(
         streams,
         MediaRoutes.of(LadderPlayback(streams, viewers.counts)),
@@ -41,7 +42,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
     return PlaybackRouter(
         PlaybackAccess(viewers.plays, channels.owners, channels.slugs),
         live,
-        Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site),
+        Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site, moq_port=moq_port),
         health,
         StoredPlayback(
             recordings,

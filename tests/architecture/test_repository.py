@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.lib.aws_extra import INSTALL_AWS
+from gateway.lib.extras import INSTALL_AWS, INSTALL_MOQ
 from tests.architecture.sources import ROOT, files, name, packaged, texts
 from tests.support import nightly
 from tests.support.file_times import recorded
@@ -146,6 +146,7 @@ def test_no_text_installs_a_package_of_another_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["name"] == "millrace-live" and list(project["scripts"]) == ["millrace"]
     assert INSTALL_AWS.endswith(f" -m pip install '{project['optional-dependencies']['aws'][0]}'")
+    assert INSTALL_MOQ.endswith(f" -m pip install {' '.join(project['optional-dependencies']['moq'])}")
     found = [(path, match[0]) for path, text in texts().items() for match in FROM_AN_INDEX.finditer(text)]
     assert found == []
 

@@ -9,8 +9,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def self_signed(names: Sequence[str], extensions: Iterable[tuple[x509.ExtensionType, bool]] = ()) -> str:
-    """Returns the key and a certificate that no client can verify, as PEM. extensions: each with its criticality."""
+def self_signed(
+    names: Sequence[str], extensions: Iterable[tuple[x509.ExtensionType, bool]] = (), *, days: int = 30
+) -> str:
+    """Returns the key and a certificate that no client can verify, as PEM. It is valid from yesterday on.
+
+    extensions: each with its criticality. days: from now to its end.
+    """
     key = new_key()
     private = serialization.load_pem_private_key(key.encode(), None)
     assert isinstance(private, ec.EllipticCurvePrivateKey)  # just made
@@ -19,7 +24,7 @@ def self_signed(names: Sequence[str], extensions: Iterable[tuple[x509.ExtensionT
     builder = (
         x509.CertificateBuilder(subject, subject, private.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
     )
     for extension, critical in extensions:

@@ -58,6 +58,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
     sessions = SessionFiles(stores.objects, channels.owners, pages, pictures, gateway.clips if downloads else None)
     recordings = RecordingFiles(stores.objects, pages, sessions)
     vod_files = VodFiles(recordings, pages.film, viewers.protection, channels.owners, viewers.plays.hook)
+    moq_port = node.own_address.ports["moq"]
     http_cache = gateway.member.http_cache if gateway.member is not None else None
     live_playback = LivePlayback(
         streams=played.streams,
@@ -83,7 +84,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
     router = PlaybackRouter(
         PlaybackAccess(viewers.plays, channels.owners, channels.slugs),
         live_playback,
-        Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site),
+        Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site, moq_port=moq_port),
         Health(node.readiness.missing, node.readiness.degraded),
         StoredPlayback(
             recordings,

@@ -22,6 +22,12 @@ export async function loadDash() {
 }
 
 /** @returns {Promise<Loaded>} */
+export async function loadMoq() {
+  const { moqEngine, unsupported } = await import("./moq-engine.js");
+  return { open: moqEngine, unsupported };
+}
+
+/** @returns {Promise<Loaded>} */
 export async function loadWhep() {
   const { unsupported, whepEngine } = await import("./whep-engine.js");
   return { open: whepEngine, unsupported };

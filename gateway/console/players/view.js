@@ -41,7 +41,7 @@ const KEYLESS = ["unknown", "codec", "missing", "denied", "off"];
 /** The player pages and their outputs. */
 const PAGES = /** @type {const} */ ([
   ["flv.html", "flv", "FLV"], ["index.html", "hls", "HLS"], ["hls.html", "cmaf", "LL-HLS"], ["dash.html", "cmaf", "DASH"],
-  ["instant.html", "flv", "Instant"], ["whep.html", "whep", "WebRTC"],
+  ["instant.html", "flv", "Instant"], ["whep.html", "whep", "WebRTC"], ["moq.html", "moq", "MoQ"],
 ]);
 
 /**
@@ -89,7 +89,7 @@ export class View {
   #keys = h("p", { class: "keys" });
   #captionKey = h("span", { hidden: true });
   #tabs = PAGES.map(([page, output, label]) =>
-    h("a", { href: page + query, "data-output": output, "aria-current": location.pathname.endsWith(`/${page}`) && "page" }, label));
+    h("a", { href: page + query, "data-output": output, "aria-current": location.pathname.endsWith(`/${page}`) && "page", hidden: output === "moq" }, label));
   #facts = {
     state: h("dd", { id: "state" }), delay: h("dd", { id: "delay" }, "–"), buffer: h("dd", { id: "buffer" }, "–"),
     picture: h("dd", { id: "picture" }, "–"), dropped: h("dd", { id: "dropped" }, "–"), decoder: h("dd", { id: "decoder" }),
@@ -248,6 +248,7 @@ export class View {
     this.#outputs = outputs;
     for (const link of this.#tabs) {
       const off = !outputs.includes(link.dataset.output ?? "");
+      if (link.dataset.output === "moq") link.hidden = off; // most gateways have no port for it
       link.toggleAttribute("data-off", off);
       link.title = off ? t("page.off") : "";
     }

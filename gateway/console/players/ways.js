@@ -1,6 +1,6 @@
 /** Chooses how to play a stream: the viewer's choice, else the best way, and the next one if that fails. */
 
-import { loadDash, loadFlv, loadHls, loadWhep } from "./engines.js";
+import { loadDash, loadFlv, loadHls, loadMoq, loadWhep } from "./engines.js";
 import { apple, nativeHls } from "./media.js";
 import { AUTO } from "./quality.js";
 import { hlsRenditions } from "./renditions.js";
@@ -38,6 +38,7 @@ export const WAYS = [
   },
   { id: "hls", label: "HLS", output: "hls", media: "live.m3u8", others: hlsRenditions, load: () => loadHls(false) },
   { id: "dash", label: "DASH", output: "cmaf", protocol: "dash", media: "manifest.mpd", load: loadDash },
+  { id: "moq", label: "MoQ", output: "moq", media: "moq", load: loadMoq },
 ];
 
 /** The ways that are chosen automatically, the best first. HLS is what Apple's browsers play best. */
@@ -179,6 +180,7 @@ export class Ways {
 function isPlayable({ id }, { tracks = [] }) {
   if (nativeHls && (id === "cmaf" || id === "hls")) return true;
   if (id === "whep") return "RTCPeerConnection" in globalThis; // the gateway makes what browsers cannot show this way
+  if (id === "moq") return "WebTransport" in globalThis && "VideoDecoder" in globalThis;
   if (id === INSTANT) return "VideoDecoder" in globalThis;
   const source = /** @type {any} */ (globalThis).ManagedMediaSource ?? globalThis.MediaSource;
   if (!source) return false;

@@ -15,9 +15,9 @@ from gateway.channels import relay_urls
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import AUDIO, FOURCC, SCRIPT, VIDEO
-from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.backoff import Backoff
 from gateway.lib.egress import RTMP, SRT, Egress, EgressRefused
+from gateway.lib.extras import INSTALL_AWS
 from gateway.lib.rfc3339 import rfc3339
 from gateway.live.additional_sinks import AdditionalSinks
 from gateway.live.output_fault import OutputFault

@@ -15,7 +15,7 @@ from gateway.adapters import cloud
 from gateway.adapters.cloud import AwsServices
 from gateway.api import console_schemas
 from gateway.api.ivs import IVS
-from gateway.lib.aws_extra import INSTALL_AWS
+from gateway.lib.extras import INSTALL_AWS
 from gateway.ports.errors import IvsRefused, StoreUnavailable
 from tests.support.admin import Admin, admin
 from tests.support.ivs import KEY, IvsApi, ivs_api
@@ -133,7 +133,7 @@ async def test_without_aws_the_answer_names_the_missing_setting(
         assert (await api.json("GET", "/status"))["ivs"] is True
 
 
-async def test_without_the_aws_extra_the_answer_says_how_to_install_it(
+async def test_without_the_extras_the_answer_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import moq
 import pytest
 
 from gateway.protocols.srt.listening import HandshakeRefused
@@ -19,6 +21,7 @@ from tests.support.auth_hook import HookService, hook_service
 from tests.support.clients import Program, push, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import VIDEO_ONLY
+from tests.support.moq_viewer import client, gets_broadcast
 from tests.support.rtmp import connected
 from tests.support.rtsp import OPEN, rtsp_client
 from tests.support.srt import Peer, call
@@ -28,7 +31,8 @@ from tests.support.webrtc import Client
 from tests.support.whip_client import offer
 
 PLAYS: Final = "plays"
-FLV, WSFLV, RTMP, SRT, RTSP, WHEP, HLS = PROTOCOLS = ("flv", "wsflv", "rtmp", "srt", "rtsp", "whep", "hls")
+FLV, WSFLV, RTMP, SRT, RTSP, WHEP, MOQ, HLS = PROTOCOLS = ("flv", "wsflv", "rtmp", "srt", "rtsp", "whep", "moq", "hls")
+ENDED: Final = "the session ends"  # the library's client cannot read why
 FAILED, UNAUTHORIZED, NOT_FOUND = (f"NetStream.Play.{word}" for word in ("Failed", "Unauthorized", "StreamNotFound"))
 _UPGRADE: Final = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -44,18 +48,55 @@ ANSWERS: Final[Mapping[str, Mapping[str, object]]] = {
         SRT: Reject.OVERLOADED,
         RTSP: 503,
         WHEP: 429,
+        MOQ: 429,
         HLS: 429,
     },
-    "maxViewerMbps": {FLV: 503, WSFLV: 503, RTMP: FAILED, SRT: Reject.OVERLOADED, RTSP: 453, WHEP: 503, HLS: 503},
-    "node_mbps": {FLV: 503, WSFLV: 503, RTMP: FAILED, SRT: Reject.OVERLOADED, RTSP: 453, WHEP: 503, HLS: 503},
-    "playAuth": {FLV: 403, WSFLV: 403, RTMP: UNAUTHORIZED, SRT: Reject.UNAUTHORIZED, RTSP: 401, WHEP: 401, HLS: 403},
-    "hook": {FLV: 403, WSFLV: 403, RTMP: UNAUTHORIZED, SRT: Reject.UNAUTHORIZED, RTSP: 401, WHEP: 403, HLS: 403},
-    "idle": {FLV: 404, WSFLV: 404, RTMP: NOT_FOUND, SRT: Reject.NOT_FOUND, RTSP: 404, WHEP: 404, HLS: 404},
-    "referer": {FLV: 403, WSFLV: 403, WHEP: 401, HLS: 403},  # players of RTMP, SRT and RTSP send none
+    "maxViewerMbps": {
+        FLV: 503,
+        WSFLV: 503,
+        RTMP: FAILED,
+        SRT: Reject.OVERLOADED,
+        RTSP: 453,
+        WHEP: 503,
+        MOQ: ENDED,
+        HLS: 503,
+    },
+    "node_mbps": {
+        FLV: 503,
+        WSFLV: 503,
+        RTMP: FAILED,
+        SRT: Reject.OVERLOADED,
+        RTSP: 453,
+        WHEP: 503,
+        MOQ: ENDED,
+        HLS: 503,
+    },
+    "playAuth": {
+        FLV: 403,
+        WSFLV: 403,
+        RTMP: UNAUTHORIZED,
+        SRT: Reject.UNAUTHORIZED,
+        RTSP: 401,
+        WHEP: 401,
+        MOQ: 403,
+        HLS: 403,
+    },
+    "hook": {
+        FLV: 403,
+        WSFLV: 403,
+        RTMP: UNAUTHORIZED,
+        SRT: Reject.UNAUTHORIZED,
+        RTSP: 401,
+        WHEP: 403,
+        MOQ: 403,
+        HLS: 403,
+    },
+    "idle": {FLV: 404, WSFLV: 404, RTMP: NOT_FOUND, SRT: Reject.NOT_FOUND, RTSP: 404, WHEP: 404, MOQ: 404, HLS: 404},
+    "referer": {FLV: 403, WSFLV: 403, WHEP: 401, MOQ: 403, HLS: 403},  # players of RTMP, SRT and RTSP send none
 }
-WAITS: Final = (FLV, WSFLV, RTMP, SRT, RTSP, WHEP)  # a player of HLS asks again by itself
+WAITS: Final = (FLV, WSFLV, RTMP, SRT, RTSP, WHEP, MOQ)  # a player of HLS asks again by itself
 # Viewers with a send queue. Packets of WHEP over UDP are dropped; its TCP is in `tests/integration/webrtc`. An answer
-# to a player of HLS is in `tests/unit/http/test_server.py`.
+# to a player of HLS is in `tests/unit/http/test_server.py`. The queues of MoQ are the library's.
 QUEUES: Final = (FLV, WSFLV, RTMP, SRT, RTSP)
 
 
@@ -95,17 +136,30 @@ class Viewers:
     def _call(self, stream_id: str) -> Peer:
         return call(self.gateway.ports["srt"], stream_id, source=self.source)
 
+    async def _session(self, url: str, hashes: list[str]) -> object:
+        """Opens the session of MoQ that a page opens with its ticket."""
+        try:
+            connected = await self.stack.enter_async_context(client(url, hashes))
+        except moq.Error:
+            return ENDED
+        return PLAYS if await gets_broadcast(connected) else ENDED
+
     async def _request(self, protocol: str, path: str, referer: str) -> object:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", self.gateway.ports["http"], local_addr=(self.source, 0)
         )
         body = offer(Client(), "recvonly", audio=False) if protocol == WHEP else ""
-        head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: live.example.com\r\n"
+        head = f"{'POST' if protocol in (WHEP, MOQ) else 'GET'} {path} HTTP/1.1\r\nHost: live.example.com\r\n"
         head += f"Referer: {referer}\r\n" if referer else ""
         head += _UPGRADE if protocol == WSFLV else ""
         head += f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n" if body else ""
         writer.write(f"{head}\r\n{body}".encode())
         status = int((await asyncio.wait_for(reader.readline(), at_most(20))).split()[1])
+        if status == 200 and protocol == MOQ:
+            await reader.readuntil(b"\r\n\r\n")
+            page = json.loads(await reader.readuntil(b"}"))
+            writer.close()
+            return await self._session(page["url"].replace("live.example.com", "127.0.0.1"), page["hashes"])
         if status == 200 and protocol == HLS and b"#EXTM3U" not in await reader.readuntil(b"#EXTM3U"):
             raise AssertionError("no playlist")
         if protocol in (FLV, WSFLV) and status in (101, 200):
@@ -116,7 +170,7 @@ class Viewers:
         return PLAYS if status in (101, 200, 201) else status
 
 
-PATHS: Final = {FLV: "live.flv", WSFLV: "live.flv", WHEP: "whep", HLS: "live.m3u8"}
+PATHS: Final = {MOQ: "moq", FLV: "live.flv", WSFLV: "live.flv", WHEP: "whep", HLS: "live.m3u8"}
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +204,7 @@ def push_heavy(film: Path, channel: Channel) -> Program:
 def limited() -> Iterator[Gateway]:
     need("ffmpeg")
     settings = {"MILLRACE_LIMITS__PLAYBACK_PER_ADDRESS": "2", "MILLRACE_STREAM__WAIT_FOR_PUBLISHER": "1"}
-    with running(**OPEN, **settings) as gateway:
+    with running(MILLRACE_MOQ__PORT="0", **OPEN, **settings) as gateway:
         yield gateway
 
 
@@ -202,6 +256,7 @@ def gateway(service: HookService) -> Iterator[Gateway]:
     need("ffmpeg")
     with running(
         MILLRACE_AUTH__PLAY=service.url,
+        MILLRACE_MOQ__PORT="0",
         MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1",
         MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
         MILLRACE_PLAYBACK__REFERER_ALLOW="good.example",
@@ -266,7 +321,7 @@ async def test_each_protocol_waits_for_the_publisher(protocol: str, gateway: Gat
 
 
 async def test_no_protocol_gets_more_viewers_than_the_node_has_bandwidth_for(heavy: Path) -> None:
-    with running(MILLRACE_LIMITS__NODE_MBPS="1", **OPEN) as gateway:
+    with running(MILLRACE_LIMITS__NODE_MBPS="1", MILLRACE_MOQ__PORT="0", **OPEN) as gateway:
         channel = gateway.channel()
         with push_heavy(heavy, channel):
             await asyncio.to_thread(until, lambda: channel.session()["bitrate"] > 2_000, "the bit rate is known")

@@ -274,6 +274,13 @@ def test_python_modules_that_the_settings_need_are_reported(tmp_path: Path):
     assert [(f.name, f.state) for f in found] == [("uvloop", CheckState.WARNING), ("aioboto3", CheckState.MISSING)]
 
 
+def test_the_library_of_moq_is_needed_where_its_port_is_on(tmp_path: Path):
+    on = settings(tmp_path, MILLRACE_MOQ__PORT="0")
+    found = {finding.name: finding for finding in doctor.check_modules(on, lambda name: False)}
+    assert found["moq-rs"].state is CheckState.MISSING and "pip install moq-rs==" in found["moq-rs"].text
+    assert "moq-rs" not in {finding.name for finding in doctor.check_modules(settings(tmp_path), lambda name: False)}
+
+
 def test_workers_that_can_encode_and_draw_text_are_ok():
     found = list(doctor.check_workers(which=lambda name: f"/usr/bin/{name}", has_font=lambda code: True))
     assert [f.name for f in found] == ["workers", "lettering"]

@@ -211,6 +211,7 @@ def test_ports_are_listed_by_name():
         "wss": None,
         "srt": None,
         "webrtc": None,
+        "moq": None,
         "admin": 8000,
         "srtla": None,
         "rtsp": None,

@@ -89,17 +89,8 @@ def test_every_address_of_a_format_of_files_is_routed_to_it():
         for address in format.addresses if format.files else ():
             route = ROUTES.find(address.path)
             assert route is not None and route.output == format.output
-    assert [address.name for address in ADDRESSES] == [
-        "flv",
-        "wsflv",
-        "rtmp",
-        "srt",
-        "rtsp",
-        "whep",
-        "hls",
-        "cmaf",
-        "dash",
-    ]
+    names = [address.name for address in ADDRESSES]
+    assert names == ["flv", "wsflv", "rtmp", "srt", "rtsp", "whep", "hls", "cmaf", "dash", "moq"]
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.output)
@@ -108,7 +99,7 @@ def test_a_format_of_files_answers_for_them(format):
 
 
 def test_formats_with_a_port_of_their_own_are_those_that_say_so():
-    assert {"rtmp", "srt", "rtsp", "whep"} == OWN_PORTS
+    assert {"rtmp", "srt", "rtsp", "whep", "moq"} == OWN_PORTS
 
 
 def test_a_format_with_its_own_scheme_has_the_address_of_its_listener(monkeypatch):

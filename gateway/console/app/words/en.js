@@ -262,6 +262,7 @@ export default {
   "output.short.hls": "HLS",
   "output.short.image": "Images",
   "output.short.kvs": "KVS",
+  "output.short.moq": "MoQ",
   "output.short.motion": "Motion",
   "output.short.ondemand": "On demand",
   "output.short.relay": "Relay",

@@ -262,6 +262,7 @@ export default {
   "output.short.hls": "HLS",
   "output.short.image": "截图",
   "output.short.kvs": "KVS",
+  "output.short.moq": "MoQ",
   "output.short.motion": "动态",
   "output.short.ondemand": "点播录制",
   "output.short.relay": "转推",

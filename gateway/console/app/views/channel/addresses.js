@@ -21,10 +21,10 @@ import { Whip } from "./whip.js";
 /** @typedef {import("../../channel.js").Channel} Channel */
 
 /** The player page for each address that browsers can play. */
-const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "dash.html", whep: "whep.html" };
+const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "dash.html", whep: "whep.html", moq: "moq.html" };
 
-/** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp", "srt", "rtsp"]} */
-const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp", "srt", "rtsp"];
+/** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp", "srt", "rtsp", "moq"]} */
+const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp", "srt", "rtsp", "moq"];
 const NAMED = /** @type {readonly string[]} */ (PLAYS);
 
 const SHOWN = "keys"; // name of the choice whether stream keys are shown
@@ -139,7 +139,7 @@ export function Play({ channel }) {
         return html`<${CopyField} key=${name} label=${label} name=${t("play.copy", { what: label })} value=${url}
           shown=${url.replace(HIDDEN_PASSPHRASE, "$1••••••••")}
           after=${playerPage && html`<${IconLink} icon="external" label=${t("play.page", { what: label })}
-            href=${beside(url, playerPage)} />`} />`;
+            href=${beside(name === "moq" ? urls["whep"] ?? url : url, playerPage)} />`} />`;
       })}</div>
     </details>
   <//>`;

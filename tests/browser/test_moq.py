@@ -1,0 +1,73 @@
+"""The page of Media over QUIC and the real gateway: the vendored player, B-frames with AAC, protection, the end."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+from playwright.async_api import Browser, expect
+
+from tests.support.browser import opened
+from tests.support.clients import push, until
+from tests.support.gateway import Channel, Gateway
+from tests.support.media import SMALL_BFRAMES
+from tests.support.shared_gateway import shared_gateway
+
+gateway = shared_gateway(
+    "chromium", "ffmpeg", films=[SMALL_BFRAMES], MILLRACE_MOQ__PORT="0", MILLRACE_STREAM__LINGER="3"
+)
+
+
+async def has_viewers(channel: Channel, count: int) -> None:
+    await asyncio.to_thread(until, lambda: channel.session()["viewers"]["moq"] == count, f"{count} viewers by MoQ")
+
+
+async def test_the_page_plays_pictures_and_sound(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("moq", playAuth="sign")
+    query = urlsplit(channel.item["playUrls"]["moq"]).query
+    async with opened(browser, channel.url(f"moq.html?{query}")) as watched:
+        page = watched.page
+        with push(SMALL_BFRAMES, channel.push, loop=True):
+            await watched.comes_to_say("Live", within=30)
+            await watched.plays()
+            await expect(page.locator("#protocol")).to_have_text("MoQ")
+            await expect(page.locator("#decoder")).to_contain_text("moq-rs 0.5.1")
+            await has_viewers(channel, 1)
+            await page.get_by_role("button", name="Sound is off").click()
+            element = "document.querySelector('moq-watch')"
+            await watched.comes_true(f"() => {element}.audio.out.stats.peek()?.bytesReceived > 10_000")
+            await watched.plays()
+        await watched.comes_to_say("The broadcaster's connection broke, waiting")
+        with push(SMALL_BFRAMES, channel.push, loop=True):
+            await watched.comes_to_say("Live")
+            await watched.plays()
+        await watched.comes_to_say("The stream has ended", within=30)
+        await has_viewers(channel, 0)
+    # The library writes the end of a session to the console.
+    assert not [line for line in watched.complaints if "404" not in line and "The session is closed" not in line]
+
+
+async def test_the_watch_page_offers_it_and_plays_by_it(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("offered")
+    with push(SMALL_BFRAMES, channel.push, loop=True):
+        await asyncio.to_thread(channel.wait_live)
+        async with opened(browser, channel.url("")) as watched:
+            page = watched.page
+            await watched.plays()
+            await expect(page.locator("moq-watch")).to_have_count(0)
+            await page.get_by_role("button", name="Settings").click()
+            await page.get_by_role("radio", name="MoQ").check()
+            await page.locator("moq-watch").wait_for(state="attached")
+            await has_viewers(channel, 1)
+            await watched.plays()
+
+
+async def test_without_web_transport_the_watch_page_does_not_offer_it(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("old")
+    with push(SMALL_BFRAMES, channel.push, loop=True):
+        await asyncio.to_thread(channel.wait_live)
+        async with opened(browser, channel.url("about.txt")) as watched:
+            await watched.page.add_init_script("delete globalThis.WebTransport")
+            await watched.page.goto(channel.url(""))
+            await watched.plays()
+            await watched.page.get_by_role("button", name="Settings").click()
+            await expect(watched.page.get_by_role("radio", name="LL-HLS")).to_have_count(1)
+            await expect(watched.page.get_by_role("radio", name="MoQ")).to_have_count(0)
