@@ -1,5 +1,6 @@
 """The ingest protocols and the lists of ports that depend on the settings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from gateway import ingest
 from gateway.channels.addresses import OpenPorts
 from gateway.ingest.registry import all_listeners
-from gateway.processes.master import edge_endpoints
+from gateway.lib.sockets import ListenError
+from gateway.processes.master import OpenSockets, edge_endpoints
 from gateway.settings import Settings, load
 from gateway.settings.models import LISTENERS, PortSharing
 
@@ -42,7 +44,8 @@ def test_a_package_with_a_listener_descriptor_is_found_as_a_protocol(tmp_path: P
 def test_ports_are_named_like_the_settings_sections():
     assert OpenPorts(rtmp=1).opened() == {"rtmp": 1}
     assert OpenPorts(rtmp=1)["wss"] is None
-    names = ["rtmp", "rtmps", "http", "https", "ws", "wss", "srt", "rtsp", "webrtc", "admin", "srtla", "rtsps"]
+    names = ["rtmp", "rtmps", "http", "https", "ws", "wss", "srt", "rtsp", "webrtc", "moq", "admin"]
+    names += ["srtla", "rtsps"]
     assert list(OpenPorts()) == names
     with pytest.raises(TypeError, match="rist"):
         OpenPorts(rist=1)
@@ -55,7 +58,7 @@ def test_tls_ports_use_the_host_of_the_plain_ports():
         MILLRACE_RTMP__HOST="127.0.0.7", MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k", MILLRACE_RTSP__PORT="0"
     )
     found = {one.name: one for one in secure.listeners()}
-    assert list(found) == list(LISTENERS)
+    assert list(found) == [name for name in LISTENERS if name != "moq"]
     assert (found["rtmps"].host, found["rtmps"].port, found["rtmps"].tls) == ("127.0.0.7", 1938, True)
     assert secure.tls_ports() == {"rtmps": 1938, "https": 8443, "wss": 8444}
 
@@ -64,6 +67,16 @@ def test_an_edge_opens_no_ports_for_pushes_only():
     secure = made(MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
     assert [one.name for one in secure.listeners() if one.sharing is PortSharing.FIRST] == ["admin", "srtla"]
     assert [one.name for one in edge_endpoints(secure)] == ["rtmp", "rtmps", "http", "https", "srt", "webrtc", "admin"]
+
+
+def test_the_port_of_moq_is_off_by_default_and_the_library_opens_it():
+    (port,) = (one for one in made(MILLRACE_MOQ__PORT="4443").listeners() if one.name == "moq")
+    assert (port.port, port.transports, port.sharing, port.is_for_edges) == (4443, ("udp",), PortSharing.LIBRARY, True)
+    several = OpenSockets.open([port], 2)
+    assert several.ports["moq"] == 4443
+    assert several.of(1) == {"moq": ()} and several.of(2) == {}
+    with pytest.raises(ListenError, match=r"moq.port must be a number"):
+        OpenSockets.open([replace(port, port=0)], 2)
 
 
 def test_the_port_of_agent_checks_is_listed_only_if_it_is_open():
