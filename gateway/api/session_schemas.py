@@ -184,9 +184,8 @@ class Session(SparseSchema):
     viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
     link: of a push by SRT, also while a slate replaces it.
     behind: delay of the viewer whose page reported last, seconds; null: none did so in the last minute.
-    refusals: the last ten refused pushes on all nodes, newest first. Both only of a session requested by its id.
-    webrtcViewers: viewers by WHEP at the node with the stream, those with the worst connections first, at most 50; also
-    only of a session that was requested by its id.
+    refusals: the last ten refused pushes on all nodes, newest first. Only of a session requested by its id, as is
+    webrtcViewers: viewers by WHEP at the node with the stream, those with the worst connections first, at most 50.
     """
 
     model_config = ConfigDict(alias_generator=to_camel)  # of the dataclasses in it

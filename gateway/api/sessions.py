@@ -93,7 +93,9 @@ async def online(request: web.Request) -> web.Response:
     Only the user's channels, which are live or lingering on any node.
     """
     merged, silent = await online_sessions(request)
-    return await answer_list(merged, unanswered_nodes_header(silent))
+    behind = request.app[EXPERIENCE].behind
+    found = ({**one, "behind": behind(str(one.get("id")))} for one in merged)
+    return await answer_list(found, unanswered_nodes_header(silent))
 
 
 async def online_sessions(request: web.Request) -> tuple[list[Mapping[str, Any]], Sequence[str]]:

@@ -56,6 +56,9 @@ const READ = ["live", "films", "events", "system", ...FORMS];
 const allowed = (name, page) => (name !== "account" || user.value?.kind === "user")
   && (administers.value || ((OWN.includes(name) || (readsAll.value && READ.includes(name))) && page !== "edit"));
 
+/** Fills the page, without the navigation. Every user may open it. */
+const wall = () => import("./views/live/wall.js");
+
 for (const [name, { label }] of Object.entries(VIEWS)) addWords(`nav.${name}`, label);
 
 export function App() {
@@ -65,7 +68,8 @@ export function App() {
     const timer = setInterval(() => { if (offer.peek()) clearInterval(timer); else void refresh().catch(() => undefined); }, 2000);
     return () => clearInterval(timer);
   }, []);
-  return html`${!offer.value ? html`<${Away} />` : user.value ? html`<${Frame} />`
+  return html`${!offer.value ? html`<${Away} />` : user.value ? route.value.name === "wall"
+    ? html`<${Viewed} load=${wall} name="wall" parts=${[]} />` : html`<${Frame} />`
     : html`<${Viewed} load=${() => import("./views/login.js")} name="login" parts=${[]} />`}
     <${Questions} /><${Toasts} />`;
 }

@@ -10,9 +10,9 @@ import { t } from "../i18n.js";
 import { installed, loadInstalled } from "../installed_outputs.js";
 import { refresh, usePoll } from "../poll.js";
 import { channelHref, go } from "../router.js";
-import { administers, unreachable } from "../session.js";
+import { administers, readsAll, unreachable } from "../session.js";
 import { keep, recall } from "../../players/memory.js";
-import { Badge, Button, Chip, Empty, html, Icon, Menu, Notice, PageHead, Select, Table } from "../ui.js";
+import { Badge, Button, Chip, Empty, html, Icon, LinkButton, Menu, Notice, PageHead, Select, Table } from "../ui.js";
 import { NewChannel } from "../editor/new.js";
 import { CHANNELS, PAGES, refreshChannels } from "./parts/channels.js";
 import { errorText } from "./parts/errors.js";
@@ -85,6 +85,7 @@ export default function Channels() {
         { label: t("channels.export.found", { n: page?.found ?? 0 }), disabled: !filtered || !page?.found,
           onSelect: () => download(search, only) },
       ]}>${t("channels.export")}<//>
+      ${!readsAll.value && html`<${LinkButton} icon="live" href="#/wall">${t("channels.wall")}<//>`}
       <${Button} icon="refresh" class="compact" onClick=${() => { refresh(PAGES); refresh(ONLINE); }}>${t("refresh")}<//>
       ${administers.value && html`<${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.new")}<//>`}
     <//>

@@ -47,6 +47,7 @@ export default function Live() {
   return html`
     <${PageHead} title=${t("live.title")} text=${t("live.text")}
       badge=${data !== null && data.length > 0 && !unreachable.value && html`<${Badge} kind="live" dot>${t("live.count", { n: data.length })}<//>`}>
+      <${LinkButton} icon="channels" href="#/wall">${t("wall.title")}<//>
       <${Button} icon="download" disabled=${!shown.length} onClick=${() => exportCsv(shown)}>${t("live.export")}<//>
     <//>
     <${Trouble} error=${error} />

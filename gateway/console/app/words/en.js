@@ -69,6 +69,7 @@ export default {
   "channels.search": "Search channels",
   "channels.search.hint": "Search by name, description or id",
   "channels.stale": "This list may be out of date: {reason}",
+  "channels.wall": "Wall",
   "chart.words": "{label}: {value} now",
   "close": "Close",
   "copy.button": "Copy {what}",

@@ -69,6 +69,7 @@ export default {
   "channels.search": "搜索频道",
   "channels.search.hint": "按名称、描述或 ID 搜索",
   "channels.stale": "此列表可能已过时：{reason}",
+  "channels.wall": "监看墙",
   "chart.words": "{label}：当前 {value}",
   "close": "关闭",
   "copy.button": "复制{what}",

@@ -16,10 +16,11 @@ const NONE = { count: 0, loaded: false };
 export const ICONS = { push: "camera", backup: "camera", pull: "download", playlist: "films", slate: "image" };
 
 /**
- * path: of the channel's inputs. every: ms between two pictures.
- * @param {{path: string, input: Pick<import("./input_list.js").Input, "name" | "kind" | "state">, every?: number}} props
+ * path: of the channel's inputs. every: ms between two pictures. label: of what it is a picture, instead of the input's name.
+ * @param {{path: string, input: Pick<import("./input_list.js").Input, "name" | "kind" | "state">, every?: number,
+ *   label?: string}} props
  */
-export function InputPicture({ path, input, every = EVERY }) {
+export function InputPicture({ path, input, every = EVERY, label = input.name }) {
   const place = useRef(/** @type {HTMLElement | null} */ (null));
   const [seen, setSeen] = useState(false);
   const [at, setAt] = useState(0); // ms since 1970: when the picture was requested; 0: there is none
@@ -52,6 +53,6 @@ export function InputPicture({ path, input, every = EVERY }) {
   const done = (/** @type {boolean} */ loaded) => setLast((before) => ({ count: before.count + 1, loaded }));
   return html`<span class="input-picture" ref=${place}><${Icon} name=${ICONS[input.kind]} size=${28} />
     ${wanted && at > 0 && html`<img src=${`${path}/${encodeURIComponent(input.name)}/preview?at=${at}`} hidden=${!last.loaded}
-      alt=${t("inputs.picture", { name: input.name })} onLoad=${() => done(true)} onError=${() => done(false)} />`}
+      alt=${t("inputs.picture", { name: label })} onLoad=${() => done(true)} onError=${() => done(false)} />`}
   </span>`;
 }

@@ -45,6 +45,7 @@ import { History } from "../parts/history.js";
  * @property {string | null} [input]  the name of the input on air
  * @property {string | null} [inputKind]  push, backup, pull, playlist or slate
  * @property {boolean} [fallback]     whether it is not the first of the channel's inputs
+ * @property {number | null} [behind]  delay of the viewer who reported last, seconds
  * @property {string} [node]  the node that holds the stream
  */
 
