@@ -292,6 +292,9 @@ async def test_a_broadcast_survives_a_restart_of_the_server(browser: Browser, tm
             first.process.kill()
             first.process.wait()
             await studio.notices("The connection broke")
+            await studio.page.context.set_offline(True)
+            await studio.notices("Your device is offline")
+            await studio.page.context.set_offline(False)
             (first.data / "ports.json").unlink()
             ports = {
                 f"MILLRACE_{name.upper()}__PORT": str(first.ports[name]) for name in ("rtmp", "http", "ws", "admin")

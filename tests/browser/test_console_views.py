@@ -367,6 +367,27 @@ async def test_after_an_outage_nothing_is_called_out_of_date_any_more(browser: B
         await expect(stale).to_have_count(0)
 
 
+async def test_a_device_without_a_network_is_named_instead_of_the_gateway(browser: Browser, gateway: Gateway) -> None:
+    async with signed_in(browser, gateway, "wall") as watched:
+        page = watched.page
+        await page.context.set_offline(True)
+        for view in ("wall", "live"):
+            await go(page, view)
+            await expect(page.get_by_role("alert").filter(has_text="Your device is offline.")).to_be_visible()
+        await expect(page.get_by_text("The gateway does not answer")).to_have_count(0)
+        await page.context.set_offline(False)
+        await expect(page.get_by_role("alert")).to_have_count(0)
+    home = f"http://127.0.0.1:{gateway.ports['http']}/"
+    async with opened(browser, home, **SIMPLE) as watched:
+        page = watched.page
+        await page.clock.install()
+        await page.reload()
+        await expect(page.locator("h1")).to_be_visible()
+        await page.context.set_offline(True)
+        await page.clock.run_for(60_000)
+        await expect(page.get_by_text("Your device is offline")).to_be_visible()
+
+
 async def test_recordings_can_be_played_downloaded_and_deleted(
     browser: Browser, gateway: Gateway, stage: Channel
 ) -> None:

@@ -101,10 +101,9 @@ class Poller {
   }
 }
 
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
-  for (const poller of pollers.values()) if (!poller.idle) poller.ask();
-});
+const askAll = () => { if (!document.hidden) for (const poller of pollers.values()) if (!poller.idle) poller.ask(); };
+document.addEventListener("visibilitychange", askAll);
+addEventListener("online", askAll);
 
 // Requests that failed meanwhile are repeated at once, so that nothing is called out of date for longer than it is.
 unreachable.subscribe((is) => {

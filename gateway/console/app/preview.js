@@ -6,6 +6,7 @@ import { loadDash, loadFlv, loadHls } from "../players/engines.js";
 import { mayEmbed } from "./channel.js";
 import { t } from "./i18n.js";
 import { isForbidden } from "./policy.js";
+import { offline } from "./session.js";
 import { Button, html, Tabs } from "./ui.js";
 
 /** @typedef {import("../players/types.js").Engine} Engine */
@@ -142,7 +143,7 @@ export function Preview({ channel, live }) {
     <div class="stage" id="preview-stage" data-state=${state} role=${offered.length > 1 ? "tabpanel" : undefined}
       aria-label=${format?.label}>
       <video ref=${video} muted playsinline controls aria-label=${t("preview.video")}></video>
-      <div class="veil" role="status"><strong>${playing ? "" : t(`preview.${state}`)}</strong>
+      <div class="veil" role="status"><strong>${playing ? "" : state === "lost" && offline.value ? t("away.offline") : t(`preview.${state}`)}</strong>
         ${!playing && detail && html`<span>${detail}</span>`}
         ${state === "reload" && html`<${Button} icon="refresh" onClick=${() => location.reload()}>${t("preview.reload.do")}<//>`}</div>
     </div>

@@ -36,13 +36,20 @@ export const ended = signal(false);
 /** Whether the gateway does not answer now. */
 export const unreachable = signal(false);
 
+/** Whether this device has no network, so that the gateway cannot be what fails. */
+export const offline = signal(!navigator.onLine);
+for (const change of ["online", "offline"]) addEventListener(change, () => { offline.value = !navigator.onLine; });
+
+/** @returns {string} why the gateway does not answer */
+export const awayText = () => t(offline.value ? "away.offline" : "away.banner");
+
 link.expired = () => {
   if (!user.value) return;
   ended.value = true;
   leave();
 };
 link.unreachable = (is) => { unreachable.value = is; };
-link.away = () => t("trouble.away");
+link.away = () => t(offline.value ? "away.offline" : "trouble.away");
 
 /** @param {Login} login */
 function take(login) {

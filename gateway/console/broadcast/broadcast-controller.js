@@ -202,7 +202,7 @@ export class BroadcastController {
       case "waiting":
         this.#noteEnd(progress);
         this.next = performance.now() + progress.seconds * 1000;
-        this.notice = { word: `trouble.${progress.why}` };
+        this.notice = { word: navigator.onLine ? `trouble.${progress.why}` : "trouble.offline" };
         this.#to("waiting");
         break;
       case "over":

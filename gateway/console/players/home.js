@@ -66,7 +66,7 @@ const address = (channel) => channel.slug || channel.id;
 function show() {
   document.documentElement.lang = languageTag();
   document.title = heading.textContent = title || t("home.title");
-  note.textContent = failed ? t("home.failed") : channels?.length === 0 ? t("home.empty") : "";
+  note.textContent = failed ? t(navigator.onLine ? "home.failed" : "state.offline") : channels?.length === 0 ? t("home.empty") : "";
   if (!channels) return;
   for (const name of [...cards.keys()]) if (!channels.some((channel) => address(channel) === name)) cards.delete(name);
   const shown = channels.map((channel) => {

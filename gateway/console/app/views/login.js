@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 
 import { ApiError, isAbort } from "../../players/api.js";
 import { t } from "../i18n.js";
-import { ended, login, offer } from "../session.js";
+import { awayText, ended, login, offer } from "../session.js";
 import { Choices } from "../shell.js";
 import { keep } from "../../players/memory.js";
 import { Button, Field, html, IconButton, LinkButton, Notice } from "../ui.js";
@@ -42,7 +42,7 @@ export default function Login() {
       if (!(problem instanceof ApiError)) throw problem;
       if (problem.field === "code" && !coded) return setCoded(true);
       if (problem.status === 429) setWait(problem.retryAfter ?? 60);
-      else setError(problem.status === 401 ? t(problem.field === "code" ? "login.code.wrong" : "login.wrong") : problem.status === 0 ? t("away.banner") : problem.message);
+      else setError(problem.status === 401 ? t(problem.field === "code" ? "login.code.wrong" : "login.wrong") : problem.status === 0 ? awayText() : problem.message);
       document.getElementsByName(coded ? "code" : "password")[0]?.focus();
     }
   };

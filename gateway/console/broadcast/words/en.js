@@ -189,6 +189,7 @@ export default {
   "trouble.shutdown": "The server is restarting. The broadcast continues when it is back.",
   "trouble.closed": "The server closed the connection.",
   "trouble.lost": "The connection broke. Viewers stay connected for a moment.",
+  "trouble.offline": "Your device is offline. The broadcast continues when the network is back.",
   "trouble.unreachable": "The server cannot be reached, or it refuses pages of this address (ws.origins). Check your network. The server may be down or behind a firewall.",
   "trouble.tls": "No secure connection. The server cannot be reached, or it refuses pages of this address (ws.origins). Perhaps this browser does not trust its certificate.",
   "trouble.server": "The server had an error.",

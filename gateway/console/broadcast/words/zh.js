@@ -189,6 +189,7 @@ export default {
   "trouble.shutdown": "服务器正在重启，恢复后会自动继续。",
   "trouble.closed": "服务器关闭了连接。",
   "trouble.lost": "连接已中断。观众会保持连接片刻。",
+  "trouble.offline": "您的设备处于离线状态。网络恢复后直播将自动继续。",
   "trouble.unreachable": "无法连接服务器，或服务器拒绝来自此地址的页面（ws.origins）。请检查网络；服务器可能已停止或被防火墙拦截。",
   "trouble.tls": "无法建立安全连接：服务器不可达、拒绝来自此地址的页面（ws.origins），或浏览器不信任其证书。",
   "trouble.server": "服务器发生故障。",

@@ -8,7 +8,7 @@ import { number } from "../../format.js";
 import { t } from "../../i18n.js";
 import { usePoll } from "../../poll.js";
 import { channelHref } from "../../router.js";
-import { readsAll, unreachable } from "../../session.js";
+import { awayText, readsAll, unreachable } from "../../session.js";
 import { theme } from "../../theme.js";
 import { toast } from "../../toast.js";
 import { Button, classes, Empty, html, Icon, IconButton, PageHead, Skeleton } from "../../ui.js";
@@ -88,7 +88,7 @@ export default function Wall() {
       ${document.fullscreenEnabled && html`<${Button} small aria-keyshortcuts="f" title=${t("wall.full.key")} onClick=${fill}>
         ${t("wall.full")}<//>`}
     <//>
-    ${unreachable.value && html`<p class="away" role="alert">${t("away.banner")}</p>`}
+    ${unreachable.value && html`<p class="away" role="alert">${awayText()}</p>`}
     <${Trouble} error=${error} />
     <div class="wall-place" ref=${place}>
       ${data === null ? !error && html`<${Skeleton} lines=${5} />` : sessions.length === 0

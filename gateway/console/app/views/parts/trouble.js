@@ -1,6 +1,6 @@
 /** Shows the error of a failed request, above the last good data. */
 
-import { ApiError, isAbort } from "../../../players/api.js";
+import { ApiError, isAbort, link } from "../../../players/api.js";
 import { t } from "../../i18n.js";
 import { toast } from "../../toast.js";
 import { html, Notice } from "../../ui.js";
@@ -10,7 +10,7 @@ import { html, Notice } from "../../ui.js";
  * @returns {string}
  */
 export function reason(error) {
-  if (error instanceof ApiError && error.status === 0) return t("trouble.away");
+  if (error instanceof ApiError && error.status === 0) return link.away();
   return error instanceof Error ? error.message : String(error);
 }
 
