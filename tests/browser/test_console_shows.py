@@ -1,6 +1,7 @@
 """Shows in the console and on the pages: the next one, its countdown, the report and its link, in both themes."""
 
 import json
+import os
 import re
 import time
 
@@ -108,3 +109,29 @@ async def test_names_in_a_report_are_text(browser: Browser, gateway: Gateway) ->
         await expect(watched.page.locator(".report h2")).to_have_text(name)
         assert await watched.page.locator("img[src=x]").count() == 0
         assert json.dumps(watched.complaints) == "[]"
+
+
+async def test_the_events_of_a_channel_are_grouped_by_show(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="Revue")
+    show = ended_show(channel)
+    gateway.api("PUT", f"/videostream/{channel.id}", {"description": "after the first show"})
+    async with signed_in(browser, gateway, f"#/events?channel={channel.id}") as watched:
+        page = watched.page
+        cards = page.get_by_role("main").locator("section.card")
+        titles = cards.locator("h2")
+        await expect(titles).to_have_text(
+            [re.compile("^Other events$"), re.compile("^Revue"), re.compile("^Other events$")]
+        )
+        await expect(cards.first.get_by_role("listitem")).to_have_count(1)
+        await expect(cards.first).to_contain_text("Description")
+        found = cards.nth(1).get_by_role("list", name="Revue").get_by_role("listitem")
+        for name in ("Push started", "Stream started", "Push ended", "Stream ended"):
+            await expect(found.filter(has_text=name)).to_have_count(1)
+        await expect(cards.last).to_contain_text("Channel created")
+        assert await axe(page) == []
+        if folder := os.environ.get("SCREENSHOTS"):
+            await page.screenshot(path=f"{folder}/events.png")
+        await cards.nth(1).get_by_role("link", name="Revue", exact=True).first.click()
+        await expect(page.locator(".report").get_by_role("heading", name="Revue")).to_be_visible()
+        assert page.url.endswith(f"/shows/{show}")
+        assert watched.complaints == []

@@ -2,9 +2,12 @@
 
 import { useEffect } from "preact/hooks";
 
+import { moment } from "../format.js";
 import { t } from "../i18n.js";
-import { go, route } from "../router.js";
-import { Button, Empty, html, PageHead, Select, Skeleton } from "../ui.js";
+import { usePoll } from "../poll.js";
+import { channelHref, go, route } from "../router.js";
+import { Badge, Button, Card, Empty, html, PageHead, Select, Skeleton } from "../ui.js";
+import { byShow, MOST as MOST_SHOWS } from "./parts/broadcasts.js";
 import { choices, nameOf, useChannels } from "./parts/channels.js";
 import { EventList, rowsOf, typeName, TYPES } from "./parts/events.js";
 import { usePages } from "./parts/pages.js";
@@ -16,6 +19,7 @@ export { default as words } from "../words/events.js";
 
 const PAGE = 50;
 const EVERY = 5000; // ms
+const SHOWS_EVERY = 15_000; // ms
 const MOST = 2000; // events in the page
 const [ROWS, LOADED] = [20, 500]; // older events are loaded by themselves until there are so many rows, or events
 
@@ -41,6 +45,10 @@ export default function Events() {
   }, [list.rows?.length]);
   const channels = polled.value.data ?? [];
   const names = new Map(channels.map((one) => [one.id, nameOf(one)]));
+  /** @type {import("./parts/broadcasts.js").Show[]} */
+  const shows = usePoll(names.has(channel) ? `/videostream/${encodeURIComponent(channel)}/shows?limit=${MOST_SHOWS}` : null,
+    SHOWS_EVERY).value.data ?? [];
+  const groups = byShow(rows, shows);
   const options = choices(channels);
   // The events of a deleted channel can be listed too.
   if (channel && !names.has(channel)) options.push({ value: channel, label: channel });
@@ -56,7 +64,13 @@ export default function Events() {
     </div>
     ${list.rows === null ? !list.error && html`<${Skeleton} lines=${8} />`
       : list.rows.length === 0 ? html`<${Empty} icon="events" title=${t("events.none")} text=${t("events.noneText")} />`
-        : html`<div class="card"><${EventList} label=${t("nav.events")} events=${rows}
-            nameOf=${(/** @type {string} */ id) => names.get(id) ?? null} /></div>`}
+        : html`<div class="stack">${groups.map((group) => html`<${Card} key=${group.key}
+            title=${group.show ? html`<${ShowTitle} channel=${channel} show=${group.show} />` : groups.length > 1 && t("events.other")}>
+            <${EventList} label=${group.show?.title || t("nav.events")} events=${group.rows}
+              nameOf=${(/** @type {string} */ id) => names.get(id) ?? null} /><//>`)}</div>`}
     ${list.more && html`<div class="bar"><${Button} busy=${list.busy} onClick=${list.load}>${t("events.more")}<//></div>`}`;
 }
+
+/** @param {{channel: string, show: import("./parts/broadcasts.js").Show}} props */
+const ShowTitle = ({ channel, show }) => html`<a href=${channelHref(channel, `/shows/${show.id}`)}>${show.title || t("events.show")}</a>${" "}<span
+  class="sub inline">${moment(show.start)}${show.end === null ? html` <${Badge} kind="live" dot>${t("state.live")}<//>` : ` – ${moment(show.end)}`}</span>`;
