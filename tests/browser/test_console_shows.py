@@ -1,5 +1,6 @@
 """Shows in the console and on the pages: the next one, its countdown, the report and its link, in both themes."""
 
+import asyncio
 import json
 import os
 import re
@@ -134,4 +135,19 @@ async def test_the_events_of_a_channel_are_grouped_by_show(browser: Browser, gat
         await cards.nth(1).get_by_role("link", name="Revue", exact=True).first.click()
         await expect(page.locator(".report").get_by_role("heading", name="Revue")).to_be_visible()
         assert page.url.endswith(f"/shows/{show}")
+        assert watched.complaints == []
+
+
+async def test_a_playlist_offers_a_recorded_show_by_its_title(browser: Browser, gateway: Gateway) -> None:
+    upcoming = {"title": "Final", "at": time.time() + 60}
+    channel = gateway.channel(videoname="Club", isVideo=True, video_time="1", upcoming=upcoming)
+    ended_show(channel)
+    path = f"/videostream/{channel.id}/recordings?kind=video"
+    await asyncio.to_thread(until, lambda: gateway.api("GET", path).json() != [], "recorded", 20)
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        await page.get_by_role("button", name="Add playlist").click()
+        choice = page.get_by_role("dialog").get_by_label("Add a video or recording")
+        await expect(choice.locator("option")).to_have_text([re.compile("Choose"), re.compile(r"^Final, .+ · \d+ sec")])
+        assert await axe(page) == []
         assert watched.complaints == []

@@ -5,11 +5,12 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { api, ApiError, isAbort } from "../../../players/api.js";
 import { Dialog } from "../../dialog.js";
 import { nameOf } from "../../channel.js";
-import { moment, percent, span } from "../../format.js";
+import { instant, moment, percent, span } from "../../format.js";
 import { t } from "../../i18n.js";
 import { Button, Field, html, Notice, Select, Switch } from "../../ui.js";
 import { TYPES } from "../films/model.js";
 import { Upload } from "../films/upload.js";
+import { MOST, showAt } from "../parts/broadcasts.js";
 import { shows } from "../recordings/shows.js";
 import { freeName, hasTime, MEMBERS, stored, wrongField } from "./input_list.js";
 import { PlaylistItems } from "./playlist_items.js";
@@ -104,10 +105,12 @@ const zones = (known = "") => ["", ...new Set([...known ? [known] : [], ...Intl.
  * @param {{channel: import("../../channel.js").Channel, draft: Stored, error?: string, set: (changes: Partial<Stored>) => void}} props
  */
 function Items({ channel, draft: { items = [] }, error, set }) {
-  const { films, recordings, trouble } = useMedia(channel.id, "video", (film) => `${film.key}/`);
-  const name = nameOf(channel);
+  const { films, recordings, broadcasts, trouble } = useMedia(channel.id, "video", (film) => `${film.key}/`);
   const whole = shows(recordings).map(({ items: files }) => {
-    const when = moment(files.at(-1)?.start);
+    const first = files.at(-1);
+    const when = moment(first?.start);
+    // The middle of a file is certainly within its show.
+    const name = showAt(broadcasts, Number(instant(first?.start)) + (first?.seconds ?? 0) * 500)?.title || nameOf(channel);
     const length = span(files.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0));
     return { value: files.map(({ key }) => key).reverse().join("\n"), label: t("inputs.choice.show", { n: files.length, name, when, length }) };
   });
@@ -172,24 +175,27 @@ const Picker = ({ label, options, trouble, onPick }) => trouble
 const optionOf = ({ kind, key, start }) => ({ value: key, label: t(`inputs.choice.${kind}`, { when: moment(start, { seconds: true }) }) });
 
 /**
- * Loads films, and the channel's recordings of one kind.
+ * Loads films, the channel's recordings of one kind, and its shows for those of video.
  * @param {string} id @param {"video" | "image"} kind @param {(film: import("../films/model.js").Film) => string} keyOf
- * @returns {{films: Option[], recordings: Recording[], trouble: string}}
+ * @returns {{films: Option[], recordings: Recording[], broadcasts: import("../parts/broadcasts.js").Show[], trouble: string}}
  */
 function useMedia(id, kind, keyOf) {
-  const [found, setFound] = useState({ films: /** @type {Option[]} */ ([]), recordings: /** @type {Recording[]} */ ([]), trouble: "" });
+  const [found, setFound] = useState({ films: /** @type {Option[]} */ ([]), recordings: /** @type {Recording[]} */ ([]),
+    broadcasts: /** @type {import("../parts/broadcasts.js").Show[]} */ ([]), trouble: "" });
   useEffect(() => {
     const gone = new AbortController();
     const { signal } = gone;
     Promise.all([
       api.get(`/films?limit=${LISTED}`, { signal }),
       api.get(`/videostream/${encodeURIComponent(id)}/recordings?kind=${kind}&limit=${kind === "video" ? LISTED_FILES : LISTED}`, { signal }),
-    ]).then(([films, recordings]) => setFound({
+      kind === "video" ? api.get(`/videostream/${encodeURIComponent(id)}/shows?limit=${MOST}`, { signal }) : [],
+    ]).then(([films, recordings, broadcasts]) => setFound({
+      broadcasts,
       films: films.filter((/** @type {any} */ film) => film.state === "READY").map((/** @type {any} */ film) => (
         { value: keyOf(film), label: t("inputs.choice.film", { title: film.title || film.key }) })),
       recordings: recordings.map((/** @type {any} */ one) => ({ ...one, channel: id })),
       trouble: "",
-    }), (error) => { if (!isAbort(error)) setFound({ films: [], recordings: [], trouble: error.message }); });
+    }), (error) => { if (!isAbort(error)) setFound({ films: [], recordings: [], broadcasts: [], trouble: error.message }); });
     return () => gone.abort();
   }, [id, kind]);
   return found;
