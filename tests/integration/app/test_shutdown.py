@@ -162,20 +162,8 @@ async def test_no_connection_is_accepted_during_the_shutdown(start) -> None:  # 
 def test_ports_json_contains_the_open_ports(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     gateway = start(**all_tls_ports(tmp_path))
     ports = json.loads((gateway.data / "ports.json").read_text())
-    assert set(ports) == {
-        "rtmp",
-        "rtmps",
-        "http",
-        "https",
-        "ws",
-        "wss",
-        "srt",
-        "srtla",
-        "rtsp",
-        "rtsps",
-        "webrtc",
-        "admin",
-    }
+    names = ("rtmp", "rtmps", "http", "https", "ws", "wss", "srt", "srtla", "rtsp", "rtsps", "webrtc", "moq", "admin")
+    assert set(ports) == set(names)
     for name in ("rtmp", "rtmps", "http", "https", "admin"):
         with socket.create_connection(("127.0.0.1", ports[name]), 2):
             pass

@@ -184,6 +184,21 @@ def test_without_the_setting_nothing_of_it_is_there(gateway: Gateway) -> None:
     assert "libmoq_ffi" not in maps
 
 
+async def test_a_gateway_that_stops_ends_its_viewers() -> None:
+    with running(**SETTINGS) as stopping:
+        channel = stopping.channel("stopping")
+        with push(FILM, channel.push):
+            await asyncio.to_thread(channel.wait_live)
+            known = await asyncio.to_thread(hashes, channel)
+            async with watching(played(channel), channel.id, known) as watched:
+                await frames(watched, video=5)
+                stopping.process.send_signal(signal.SIGTERM)
+                async with asyncio.timeout(at_most(30)):
+                    with pytest.raises(moq.Error):
+                        await watched.client.session.closed()
+                assert await asyncio.to_thread(stopping.process.wait, at_most(30)) == 0
+
+
 async def test_several_processes_have_one_port_which_the_next_process_takes_over(gateway: Gateway) -> None:
     port = str(free_port())
     with running(**{**SETTINGS, "MILLRACE_MOQ__PORT": port, "MILLRACE_SERVE__WORKERS": "2"}) as several:
