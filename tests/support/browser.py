@@ -81,10 +81,10 @@ async def _launch(playwright: Playwright, flags: tuple[str, ...], whole: bool) -
 
 
 @contextlib.asynccontextmanager
-async def chromium(*flags: str) -> AsyncIterator[Browser]:
-    """Starts Debian's `chromium-headless-shell` for the block. Pages may play without a click."""
+async def chromium(*flags: str, whole: bool = False) -> AsyncIterator[Browser]:
+    """Starts Debian's `chromium-headless-shell` for the block, or the whole browser. Pages may play without a click."""
     async with async_playwright() as playwright:
-        browser = await _launch(playwright, flags, whole=False)
+        browser = await _launch(playwright, flags, whole)
         try:
             yield browser
         finally:
