@@ -15,9 +15,7 @@ RECORD_FIELDS: Final = ("videoname", "playAuth", "refererAllow", "retentionDays"
 DELETED_AT: Final = "deletedAt"
 MEDIA: Final = "media"
 BIN: Final = "bin"  # the whole item of a channel that can be restored
-_MAX_BIN: Final = (
-    300_000  # bytes of it; an item of DynamoDB has at most 400 KB. A larger channel does not go into the bin.
-)
+_MAX_BIN: Final = 300_000  # bytes of it: an item of DynamoDB has at most 400 KB. A larger one does not go into the bin.
 _KEEP, _DELETE = "keep", "delete"
 _YEAR_10000: Final = 253_402_300_800  # seconds since 1970; later times cannot be shown
 
