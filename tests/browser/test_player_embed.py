@@ -140,5 +140,5 @@ async def test_the_rest_of_the_query_is_passed_on_unchanged(
             await links.evaluate_all(
                 "all => all.map((a) => a.getAttribute('href').slice(a.pathname.split('/').at(-1).length))"
             )
-            == [rest] * 6
+            == [rest] * 7
         )

@@ -3,6 +3,7 @@
 import { duration, instant, moment, number } from "../../format.js";
 import { t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
+import { unreachable } from "../../session.js";
 import { Badge, Button, Card, html, Table } from "../../ui.js";
 import { usePages } from "../parts/pages.js";
 
@@ -22,7 +23,7 @@ export function Shows({ id }) {
           href=${channelHref(id, `/shows/${show.id}`)}>${moment(show.start)}</a>
         <span class="sub">${show.title}</span>` },
       { key: "duration", label: t("shows.duration"), number: true, cell: (/** @type {Show} */ show) => (show.end === null
-        ? html`<${Badge} kind="live" dot>${t("state.live")}<//>` : duration(seconds(show))) },
+        ? !unreachable.value && html`<${Badge} kind="live" dot>${t("state.live")}<//>` : duration(seconds(show))) },
       { key: "peak", label: t("shows.peak"), number: true, cell: (/** @type {Show} */ show) => number(show.peak) },
       { key: "mean", label: t("shows.mean"), number: true, cell: (/** @type {Show} */ show) => number(show.mean, 1) },
       { key: "watched", label: t("shows.watched"), number: true, cell: (/** @type {Show} */ show) => duration(show.watched) },
