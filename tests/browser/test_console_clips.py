@@ -1,5 +1,7 @@
 """Clips in the console: made while the channel is live, and played from their own page."""
 
+import time
+
 from playwright.async_api import Browser, expect
 
 from tests.support.browser import Watched
@@ -17,6 +19,9 @@ async def test_the_last_seconds_become_a_clip_that_plays(gateway: Gateway, brows
     clips = f"/videostream/{channel.id}/clips"
     with push(SMALL, channel.push, loop=True):
         until(lambda: gateway.api("POST", clips, {"last": 3}).status == 201, "something is recorded")
+        began = int(time.time())
+        # The page exports up to the last full second.
+        until(lambda: time.time() >= began + 2, "a full second is recorded")
         async with (
             signed_in(browser, gateway, f"#/channels/{channel.id}", locale="en-US") as watched,
         ):
