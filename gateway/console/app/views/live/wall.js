@@ -53,7 +53,8 @@ export default function Wall() {
   const page = Math.min(wanted, pages - 1);
   // A fault must not be out of sight. Otherwise each channel keeps its place.
   if (pages > 1) sessions.sort((a, b) => Number(ails(b)) - Number(ails(a)));
-  const turn = (/** @type {number} */ by) => setPage(Math.max(0, Math.min(pages - 1, page + by)));
+  // From the page at that moment: the listener of keys is renewed only after the page is painted.
+  const turn = (/** @type {number} */ by) => setPage((now) => Math.max(0, Math.min(pages - 1, Math.min(pages - 1, now) + by)));
 
   useLayoutEffect(() => {
     showTheme("dark");
