@@ -128,6 +128,14 @@ def _is_endless(function: ast.AsyncFunctionDef) -> bool:
     return any(not any(isinstance(node, ast.Return | ast.Break) for node in ast.walk(loop)) for loop in loops)
 
 
+def test_no_worker_lets_pyav_log() -> None:
+    """Its callback takes the GIL in the threads of libav, also for what its level hides.
+
+    Who frees a decoder holds the GIL and waits for these threads. PyAV logs nothing unless it is asked to.
+    """
+    assert [module for module in modules() for node in inside(module) if _is(node, "av.logging")] == []
+
+
 def test_no_child_process_imports_from_the_working_directory() -> None:
     """Without -P, Python looks for modules in the working directory first. Anybody may have written files there."""
     found, unsafe = 0, []

@@ -7,8 +7,6 @@ import sys
 from fractions import Fraction
 from typing import Final
 
-import av.logging
-
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import SoundConverter
@@ -113,7 +111,6 @@ class KeyframeReencoder(VideoReencoder):
 
 def work(link: program.ParentLink) -> None:
     """Encodes one stream, then returns."""
-    av.logging.set_level(av.logging.PANIC)
     try:
         program.serve(link, KeyframeReencoder(link), {})
     except CodecFailed as error:

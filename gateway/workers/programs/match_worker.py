@@ -15,7 +15,6 @@ from fractions import Fraction
 from typing import Any, Final
 
 import av
-import av.logging
 
 from gateway.media.clock import MILLISECONDS
 from gateway.media.silent_frames import silent_frame
@@ -221,7 +220,6 @@ def _black(form: ContinuedForm) -> av.VideoFrame:
 
 def work(link: program.ParentLink) -> None:
     """Runs until END or until the gateway closes the link. The first frames must be SETUP and the tracks to match."""
-    av.logging.set_level(av.logging.PANIC)
     setup, reference = link.receive_setup(), link.receive_tracks()
     if setup is None or reference is None:
         return

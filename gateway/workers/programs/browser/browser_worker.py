@@ -5,8 +5,6 @@ import time
 from dataclasses import asdict
 from typing import Final
 
-import av.logging
-
 from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.recording import ForeignCodec, Packet, RecordedTrack, RecordingOpened
 from gateway.media.clock import PublisherTimeline
@@ -206,7 +204,6 @@ class BrowserWorker:
 
 def work(link: program.ParentLink) -> None:
     """Serves one push, then ends the process."""
-    av.logging.set_level(av.logging.PANIC)
     BrowserWorker(link).work()
     program.exit_now(0)
 

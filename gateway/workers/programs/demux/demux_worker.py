@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import av
 import av.error
-import av.logging
 from av.container import InputContainer
 from av.stream import Disposition
 
@@ -221,7 +220,6 @@ class DemuxWorker:
 
 def work(link: program.ParentLink) -> None:
     """Runs the worker."""
-    av.logging.set_level(av.logging.PANIC)
     DemuxWorker(link).work()
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import av
-import av.logging
 
 from gateway.media.silent_frames import silent_frame
 from gateway.media.track import AccessUnit, Tracks
@@ -130,7 +129,6 @@ class SlateWorker:
 
 def work(link: program.ParentLink) -> None:
     """Executes one request, then returns."""
-    av.logging.set_level(av.logging.PANIC)
     setup = link.receive_setup()
     reference = link.receive_tracks()
     if setup is None or reference is None:

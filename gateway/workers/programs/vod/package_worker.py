@@ -8,8 +8,6 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 
-import av.logging
-
 from gateway.protocols import wire
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.package_protocol import PackageRequest
@@ -25,7 +23,6 @@ def work(link: program.ParentLink) -> None:
     After an error, the process ends before its codec objects are released: a codec whose allocation failed may wait for
     its threads forever. So `exit_now` is called in the handler, while the error still refers to these objects.
     """
-    av.logging.set_level(av.logging.PANIC)
 
     def report_progress(fraction: float, seconds: float) -> None:
         link.send(WorkerMessage.PROGRESS, json.dumps([round(fraction, 4), round(seconds, 1)]).encode())

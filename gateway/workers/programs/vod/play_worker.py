@@ -15,8 +15,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final
 
-import av.logging
-
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.track import AccessUnit, MediaTrack, Tracks
 from gateway.protocols import wire
@@ -145,7 +143,6 @@ def _ignore_time(at: int) -> None:
 
 def work(link: program.ParentLink) -> None:
     """Executes one request, then returns."""
-    av.logging.set_level(av.logging.PANIC)
     body = link.receive_setup()
     if body is None:
         return
