@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, Request, expect
+from playwright.async_api import Browser, BrowserContext, Request, Route, expect
 
 from tests.support.browser import axe, opened
 from tests.support.clients import push
@@ -66,6 +66,12 @@ async def test_player_pages_send_reports_and_the_channel_page_shows_them(browser
                 traffic = page.get_by_role("table", name="Traffic")
                 for cell in ("Received", "Sent to viewers"):  # today, and the sum of all days
                     await expect(traffic.locator(f"[data-label='{cell}']")).to_contain_text(["B", "B"])
+
+                async def too_early(route: Route) -> None:
+                    answer = await route.fetch()
+                    await route.fulfill(json={**await answer.json(), "times": [], "series": {}})
+
+                await page.route("**/history?hours=24&*", too_early, times=1)
                 await page.get_by_role("radio", name="24 h").check(force=True)
                 chart = page.get_by_role("img", name="Bitrate: ").first
                 await chart.wait_for()

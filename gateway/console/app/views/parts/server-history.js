@@ -1,7 +1,7 @@
 /** Values of the last 24 hours from the gateway, for charts. They stay when the page is loaded again. */
 
 import { signal } from "@preact/signals";
-import { useMemo } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { keep, recall } from "../../../players/memory.js";
 import { html } from "../../html.js";
@@ -37,6 +37,8 @@ const SPANS = {
 
 /** @typedef {keyof typeof SPANS} Span */
 
+const SOON = 5_000; // ms between two requests until the first value is there: the gateway takes one every 5 s
+
 const GAP = 2.5; // steps without a value from which a gap is shown
 
 /** The chosen span, for all charts. */
@@ -60,9 +62,11 @@ export function SpanChoice() {
 export function useHistory({ channel, all = false }) {
   const { hours, every } = SPANS[chosen.value];
   const path = `/history?hours=${hours}${channel ? `&channel=${encodeURIComponent(channel)}` : ""}${all ? "&nodes=all" : ""}`;
+  const [soon, setSoon] = useState(false);
   /** @type {import("../../poll.js").PolledSignal<Answer>} */
-  const polled = usePoll(path, every);
+  const polled = usePoll(path, soon ? SOON : every);
   const { data } = polled.value;
+  useEffect(() => setSoon(data !== null && data.times.length === 0), [data]);
   const seconds = chosen.value;
   return useMemo(() => data && past(data, seconds), [data, seconds]);
 }
