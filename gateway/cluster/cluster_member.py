@@ -5,6 +5,7 @@ import collections
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import structlog
@@ -19,7 +20,6 @@ from gateway.cluster.files.upstream_client import UpstreamClient
 from gateway.cluster.members.dead_claims import DeadClaims
 from gateway.cluster.members.edge_selector import EdgeSelector, Reader
 from gateway.cluster.members.membership import Membership
-from gateway.cluster.members.node_address import NodeAddress
 from gateway.cluster.members.node_identity import NodeIdentity, SiblingProcesses
 from gateway.cluster.members.node_list import NodeList
 from gateway.cluster.members.peers import Peers
@@ -38,7 +38,7 @@ from gateway.live.stream import Stream
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
-from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
+from gateway.ports.errors import GatewayError, StoreUnavailable
 from gateway.ports.events import Events
 from gateway.ports.nodes import Node
 from gateway.ports.stores import Registry
@@ -97,9 +97,10 @@ class ClusterMember:
         self._registry = registry
         self._stack = AsyncExitStack()
         self.peers = Peers(identity.secret)
-        self.locator = RegistryLocator(registry, identity.siblings)
+        self.locator = RegistryLocator(registry, identity.sockets)
         self._dead_claims = DeadClaims(registry, self.locator)
-        self.siblings = SiblingProcesses(identity.id, self.peers, identity.siblings, self._sibling_with)
+        sibling_with = partial(identity.sibling_with, locator=self.locator)
+        self.siblings = SiblingProcesses(identity.id, self.peers, identity.siblings, sibling_with)
         self.cluster = ClusterClient(identity.id, registry, self.locator, self.peers, siblings=identity.siblings)
         self.nodes = NodeList(registry)
         self._membership = Membership(registry, describe, self._observe, local.events)
@@ -180,16 +181,6 @@ class ClusterMember:
         """Takes the nodes that a heartbeat has read."""
         self.cluster.observe(nodes)
         self.nodes.observe(nodes)
-
-    async def _sibling_with(self, name: str) -> NodeAddress | None:
-        """Returns the address of the sibling process that holds a stream; None if no sibling does."""
-        if self._identity.slot is None:
-            return None
-        try:
-            node = await self.locator.find(name)
-        except (StoreUnavailable, AtCapacity):
-            return None
-        return node if node is not None and node.socket and node.id != self._identity.id else None
 
     def _viewers(self) -> dict[str, collections.Counter[str]]:
         """Returns the viewers on this node of other nodes' streams, by stream and protocol."""

@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.channels.names import channel_of
 from gateway.cluster.members.node_address import FindSockets, NodeAddress
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.ports.cluster_secret import ClusterSecret
+from gateway.ports.errors import AtCapacity, StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway.cluster.members.peers import Peers
+    from gateway.cluster.members.registry_locator import RegistryLocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,32 @@ class NodeIdentity:
     def siblings(self) -> Mapping[str, str]:
         """Returns the Unix sockets of the other processes of this host, by node id."""
         return self.slot.siblings() if self.slot is not None else {}
+
+    def sockets(self) -> Mapping[str, str]:
+        """Returns the Unix sockets of all processes of this host, also of this one, by node id.
+
+        They share their ports: a connection to the address of one of them reaches any.
+        """
+        return {**self.slot.siblings(), self.slot.id: str(self.slot.socket)} if self.slot is not None else {}
+
+    async def sibling_with(self, stream: str, locator: RegistryLocator) -> NodeAddress | None:
+        """Returns the address of the sibling process that holds a stream; None if no sibling does.
+
+        Another node has asked for the stream here. If the holder is elsewhere by the cached answer, this answer may be
+        that of a holder that is dead. So the next request reads the registry.
+        """
+        if self.slot is None:
+            return None
+        try:
+            node = await locator.find(stream)
+        except (StoreUnavailable, AtCapacity):
+            return None
+        if node is None or node.id == self.id:
+            return None
+        if not node.socket:
+            locator.forget(channel_of(stream))
+            return None
+        return node
 
 
 async def _no_sibling(stream: str) -> NodeAddress | None:

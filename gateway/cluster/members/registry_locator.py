@@ -52,13 +52,13 @@ class RegistryLocator:
     Lookups within _GATHER_SECONDS become one request. At most _NAMES_PER_SECOND names are looked up; beyond that,
     lookups raise AtCapacity.
 
-    siblings: returns the Unix sockets of the other processes of this host, by node id. Counter: `lookups` (names).
+    sockets: returns the Unix sockets of the processes of this host, by node id. Counter: `lookups` (names).
     on_failed: called with the channel and the node that did not answer for it, or does not have its stream.
     """
 
-    def __init__(self, registry: Finder, siblings: FindSockets = dict, *, clock: Clock = time.monotonic) -> None:
+    def __init__(self, registry: Finder, sockets: FindSockets = dict, *, clock: Clock = time.monotonic) -> None:
         self._registry = registry
-        self._siblings = siblings
+        self._sockets = sockets
         self._clock = clock
         self._cache: BoundedDict[str, _CachedAddress] = BoundedDict(_MAX_CACHED)
         self._waiting: dict[str, asyncio.Future[_CachedAddress]] = {}
@@ -101,8 +101,8 @@ class RegistryLocator:
         self._cache.pop(channel, None)
 
     def address_of(self, claim: StreamClaim) -> NodeAddress:
-        """Returns the address of the node with this claim. For a sibling, it is the Unix socket."""
-        socket = self._siblings().get(claim.node)
+        """Returns the address of the node with this claim. For a process of this host, it is the Unix socket."""
+        socket = self._sockets().get(claim.node)
         return NodeAddress(claim.node, f"unix:{socket}" if socket else claim.address, claim.id, claim.cluster)
 
     # ---- lookups ----
