@@ -11,8 +11,8 @@ from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDE
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.framed_units import NO_START, NONE_CAME
 from gateway.media.track import AccessUnit, Kind
-from gateway.protocols.rtp.packets import parse_packet, parse_sender_report
-from gateway.protocols.rtsp.received_track import RtspTrack, synchronize
+from gateway.protocols.rtp.packets import parse_packet
+from gateway.protocols.rtsp.received_track import RtspTrack, SenderReports
 
 
 class RtspIntake(UnitIntake):
@@ -23,10 +23,10 @@ class RtspIntake(UnitIntake):
 
     def __init__(self, publisher: StreamPublisher, tracks: Sequence[RtspTrack], make_converter: MakeConverter) -> None:
         super().__init__(publisher, {track.kind for track in tracks}, rate=VIDEO_CLOCK)
-        self._tracks = tracks
+        self._tracks, self.reports = tracks, SenderReports(tracks)
         self._began = time.monotonic()
         self._last_picture = -1  # decode time
-        self._sync_due = self._has_pictures = False
+        self._has_pictures = False
         self._converter: SoundToAac | None = None
         for track in tracks:
             sound = track.samples.track if track.kind is Kind.AUDIO else None
@@ -47,9 +47,7 @@ class RtspIntake(UnitIntake):
         packet = parse_packet(data)
         if packet is None:
             return
-        if self._sync_due:
-            video, audio = sorted(self._tracks, key=lambda each: each.kind is Kind.AUDIO)
-            self._sync_due = not synchronize(video, audio)
+        self.reports.use()
         damaged = track.damaged
         units = track.receive(packet, (now - self._began) * VIDEO_CLOCK)
         if track.damaged != damaged:
@@ -63,16 +61,6 @@ class RtspIntake(UnitIntake):
                 self._converter.give(unit)
             else:
                 self._take_sound(unit, now)
-
-    def take_report(self, track: RtspTrack, data: bytes) -> None:
-        """Takes an RTCP packet."""
-        report = parse_sender_report(data)
-        if report is None:
-            return
-        if not track.take_report(report):
-            for other in self._tracks:
-                other.report = None
-        self._sync_due = len(self._tracks) == 2 and all(each.report is not None for each in self._tracks)
 
     def finish(self, now: float) -> None:
         converter, self._converter = self._converter, None

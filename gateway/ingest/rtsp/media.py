@@ -180,7 +180,7 @@ class RtspPush:
         if intake is None or track is None:
             return
         if is_report:
-            intake.take_report(track, data)
+            intake.reports.take(track, data)
             return
         self._last_media = now = time.monotonic()
         intake.take_packet(track, data, now)

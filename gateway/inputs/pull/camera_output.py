@@ -15,8 +15,8 @@ from gateway.lib.tasks import Tasks
 from gateway.media.clock import VIDEO_CLOCK, PublisherTimeline
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
-from gateway.protocols.rtp.packets import parse_packet, parse_sender_report
-from gateway.protocols.rtsp.received_track import RtspTrack, synchronize
+from gateway.protocols.rtp.packets import parse_packet
+from gateway.protocols.rtsp.received_track import RtspTrack, SenderReports
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
 from gateway.workers.sound_protocol import SoundSetup, aac_track
 from gateway.workers.worker_pool import WorkerPool
@@ -38,11 +38,11 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         self._output = UnitOutput(context, peer)
         self._timeline = PublisherTimeline(VIDEO_CLOCK)
         self._tracks: list[RtspTrack] = []
+        self.reports = SenderReports()
         self._announced: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
         self._last_times: dict[Kind, int] = {}
         self._began = self._last_packet = time.monotonic()
         self._first_packet = 0.0
-        self._sync_due = False  # the reports of both tracks are known, but not used yet
         self._encoder: SoundWorkerClient | None = None
         self._encoded: MediaTrack | None = None  # the AAC track of the encoder
         self._tasks = Tasks("camera", self._crashed)
@@ -54,7 +54,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
 
     async def begin(self, tracks: list[RtspTrack], left_out: Mapping[str, Kind] | None = None) -> None:
         """Sets the tracks. Starts a worker if their sound has to be encoded. left_out: see LeftOut."""
-        self._tracks = tracks
+        self._tracks, self.reports = tracks, SenderReports(tracks)
         self._output.announce(LeftOut(left_out or {}))
         self._last_packet = time.monotonic()
         for track in tracks:
@@ -86,24 +86,13 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
             return
         now = self._last_packet = time.monotonic()
         self._first_packet = self._first_packet or now
-        if self._sync_due:
-            self._sync_due = not synchronize(*self._tracks)
+        self.reports.use()
         units = track.receive(packet, (now - self._began) * VIDEO_CLOCK)
         for unit in units:
             if track.foreign is None:
                 self._push(unit)
             elif self._encoder is not None and self._output.begun:
                 self._encoder.give(unit)
-
-    def take_report(self, track: RtspTrack, data: bytes) -> None:
-        """Takes an RTCP packet."""
-        report = parse_sender_report(data)
-        if report is None:
-            return
-        if not track.take_report(report):
-            for other in self._tracks:
-                other.report = None
-        self._sync_due = len(self._tracks) == 2 and all(t.report is not None for t in self._tracks)
 
     def check(self, now: float) -> None:
         """Raises OutputError if no media or no key frame arrives. now: monotonic seconds."""

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.lib.numbers import read_integer
@@ -14,7 +14,7 @@ from gateway.media.latm import LatmReader
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.protocols.rtp.av1_depacketizer import Av1Depacketizer
 from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer, FrameDepacketizer, NalDepacketizer
-from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
+from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket, parse_sender_report
 from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, LatmDepacketizer, Mp3Depacketizer
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
 from gateway.protocols.rtsp.session_description import RtspMedia
@@ -135,7 +135,30 @@ def _sound(codec: Codec, config: bytes) -> FramedSound:
     return FramedSound(MediaTrack(Kind.AUDIO, codec, VIDEO_CLOCK, config))
 
 
-def synchronize(video: RtspTrack, audio: RtspTrack) -> bool:
+class SenderReports:
+    """Moves the sound of a session to its pictures when the sender's reports of both tracks are known."""
+
+    def __init__(self, tracks: Sequence[RtspTrack] = ()) -> None:
+        self._tracks = sorted(tracks, key=lambda track: track.kind is Kind.AUDIO)
+        self._due = False  # the reports of both tracks are known, but not used yet
+
+    def take(self, track: RtspTrack, data: bytes) -> None:
+        """Takes an RTCP packet of a track."""
+        report = parse_sender_report(data)
+        if report is None:
+            return
+        if not track.take_report(report):
+            for other in self._tracks:
+                other.report = None
+        self._due = len(self._tracks) == 2 and all(each.report is not None for each in self._tracks)
+
+    def use(self) -> None:
+        """Uses the reports if they are due. To be called before a packet is received. Hot path."""
+        if self._due:
+            self._due = not _synchronize(*self._tracks)
+
+
+def _synchronize(video: RtspTrack, audio: RtspTrack) -> bool:
     """Moves the sound to the pictures of the same wall clock, by the sender's reports of both.
 
     A track that has not begun yet is moved to the other one. Returns False if a report is missing, or none has begun.
