@@ -8,6 +8,7 @@ import structlog
 from gateway.adapters.local.credentials import AdminToken
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
+from gateway.ports.store_outage import StoreOutage
 from gateway.ports.stores import ConsoleStore
 from gateway.settings import Settings
 
@@ -36,7 +37,8 @@ class SharedAdminToken:
 
     def __init__(self, token: AdminToken, store: ConsoleStore) -> None:
         self._token, self._store = token, store
-        self._failed = False
+        text = "the admin token of the fleet cannot be read: the last one stays valid"
+        self._outage = StoreOutage(text, (StoreUnavailable, StoreUnusable))
 
     async def run(self) -> None:
         """Follows the token of the fleet until it is cancelled. `millrace token reset` replaces it."""
@@ -46,13 +48,8 @@ class SharedAdminToken:
 
     async def look(self) -> None:
         """Takes the token of the fleet; if the fleet has none, it gets this one. The log has a failure once."""
-        try:
+        with self._outage:
             await self._synchronize()
-            self._failed = False
-        except (StoreUnavailable, StoreUnusable) as error:
-            if not self._failed:
-                log.warning("the admin token of the fleet cannot be read: the last one stays valid", reason=str(error))
-            self._failed = True
 
     async def claim(self) -> bool:
         """Stores a new token for the fleet. Returns False if the fleet has one, which is valid here from now on."""

@@ -29,6 +29,7 @@ from gateway.channels.message_target import parse
 from gateway.channels.stores import StoredChannels
 from gateway.lib.places import Places
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
+from gateway.ports.store_outage import StoreOutage
 from gateway.ports.stored_rows import read_row, read_rows
 from gateway.ports.stores import ConsoleStore, StoreChanges
 
@@ -71,7 +72,7 @@ class Alarms:
         self._settling: dict[str, float] = {}  # by prefix of faults' keys: when they are known again
         self._read_at = float("-inf")
         self._read_seconds = _READ_SECONDS
-        self._failed = False
+        self._outage = StoreOutage("the alarms cannot use their store")
         self._tests = Places(_MAX_TESTS, lambda: AtCapacity("other test messages are being sent"))
 
     # ---- rules ----
@@ -122,17 +123,12 @@ class Alarms:
     async def run(self) -> None:
         """Tells faults until it is cancelled."""
         while True:
-            try:
+            with self._outage:
                 if time.monotonic() - self._read_at >= self._read_seconds:
                     self._read_at = time.monotonic()
                     await self.rules()
                     await self.forget_deleted()
                 await self.tick()
-                self._failed = False
-            except StoreUnavailable as error:
-                if not self._failed:
-                    log.warning("the alarms cannot use their store", reason=str(error))
-                self._failed = True
             await asyncio.sleep(_TICK)
 
     async def forget_deleted(self) -> None:

@@ -22,8 +22,8 @@ from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.token_bucket import TokenBucket
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import Event, EventType
+from gateway.ports.store_outage import StoreOutage
 from gateway.ports.stores import ConsoleStore
 
 log = structlog.get_logger(__name__)
@@ -64,7 +64,7 @@ class Announcements:
         self._shows: dict[str, _Announced] = {}  # by channel
         self._over: set[str] = set()  # channels whose entry is to be deleted
         self._limits: BoundedDict[str, TokenBucket] = BoundedDict(_MAX_CHANNELS)
-        self._failed = False
+        self._outage = StoreOutage("announcements wait: the store does not answer")
 
     def sample(self, stream: Stream, show: Show) -> None:
         """Called with each sample of a show that lasts. A slate is no show yet."""
@@ -85,13 +85,8 @@ class Announcements:
     async def run(self) -> None:
         """Announces until it is cancelled."""
         while True:
-            try:
+            with self._outage:
                 await self.tick()
-                self._failed = False
-            except StoreUnavailable as error:
-                if not self._failed:
-                    log.warning("announcements wait: the store does not answer", reason=str(error))
-                self._failed = True
             await asyncio.sleep(_TICK)
 
     async def tick(self) -> None:

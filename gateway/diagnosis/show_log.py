@@ -19,8 +19,8 @@ from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.numbers import read_integer
 from gateway.live.hub import Hub
 from gateway.live.stream import Stream
-from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import Event, EventType
+from gateway.ports.store_outage import StoreOutage
 from gateway.ports.stored_rows import read_rows
 from gateway.ports.stores import ConsoleStore
 
@@ -79,7 +79,7 @@ class ShowLog:
         self._ended: deque[tuple[str, Show]] = deque()  # with their channels; not stored yet
         self._ended_one = asyncio.Event()
         self._saving = asyncio.Lock()
-        self._failed = False  # the last write failed
+        self._outage = StoreOutage("the reports of shows cannot be stored now")
         self._listeners: list[Callable[[Stream, Show], None]] = []
 
     def listen(self, callback: Callable[[Stream, Show], None]) -> None:
@@ -154,7 +154,7 @@ class ShowLog:
         If the store is unavailable, the next call does it.
         """
         async with self._saving:
-            try:
+            with self._outage:
                 while self._ended:
                     first = self._ended[0]
                     await self._put(*first)
@@ -166,11 +166,6 @@ class ShowLog:
                             await self._delete_surplus(channel)
                         await self._put(channel, live.show)
                         live.saved = self._clocks.monotonic()
-                self._failed = False
-            except StoreUnavailable as error:
-                if not self._failed:
-                    log.warning("the reports of shows cannot be stored now", reason=str(error))
-                self._failed = True
 
     async def _put(self, channel: str, show: Show) -> None:
         await self._store.put(KIND + channel, show.id, show.stored(), show.seen + self._seconds)

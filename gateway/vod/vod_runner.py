@@ -19,6 +19,7 @@ from gateway.lib.tasks import Tasks, finished
 from gateway.ports.errors import InvalidField, JobChanged, NoSuchJob, NoSuchObject, OutputError, StoreUnavailable
 from gateway.ports.job_queue import FINISHED_JOBS, JobQueue
 from gateway.ports.jobs import VOD, JobState, StoredJob
+from gateway.ports.store_outage import StoreOutage
 from gateway.settings.models import VodSettings
 from gateway.vod.abandoned_jobs import AbandonedJobs
 from gateway.vod.film_captions import FilmCaptionFiles
@@ -85,17 +86,13 @@ class VodRunner:
     async def run(self) -> None:
         """Runs until cancelled. Then it releases running jobs, so that another process starts them again."""
         await asyncio.to_thread(self._remove_abandoned)
-        unavailable, pause = False, _POLL_SECONDS
+        outage, pause = StoreOutage("jobs cannot be read now"), _POLL_SECONDS
         async with Tasks("vod") as tasks:
             while True:
                 self._woken.clear()
-                try:
+                with outage:
                     pause = _POLL_SECONDS if await self._start_jobs(tasks) else _IDLE_POLL_SECONDS
-                    unavailable = False
-                except StoreUnavailable as error:
-                    if not unavailable:
-                        log.warning("jobs cannot be read now", reason=str(error))
-                    unavailable = True
+                if outage.lasts:
                     self._abandoned.reset()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):

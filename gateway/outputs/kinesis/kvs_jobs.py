@@ -28,6 +28,7 @@ from gateway.ports.errors import (
 )
 from gateway.ports.job_queue import FINISHED_JOBS, JobQueue
 from gateway.ports.jobs import KVS, JobState, StoredJob
+from gateway.ports.store_outage import StoreOutage
 from gateway.ports.vod_names import is_vod_file
 from gateway.vod.abandoned_jobs import AbandonedJobs
 from gateway.vod.object_player import ObjectPlayer
@@ -204,16 +205,13 @@ class KvsJobs:
 
     async def run(self) -> None:
         """Runs jobs until cancelled. A running job then fails; the others wait for another process."""
-        unavailable = False
+        outage = StoreOutage("kinesis jobs have to wait")
         while not self._retired:
             self._woken.clear()
-            try:
+            pause = _POLL_SECONDS
+            with outage:
                 pause = await self._run_next()
-                unavailable = False
-            except StoreUnavailable as error:
-                if not unavailable:
-                    log.warning("kinesis jobs have to wait", reason=str(error))
-                unavailable, pause = True, _POLL_SECONDS
+            if outage.lasts:
                 self._abandoned.reset()
             if pause:
                 await wait_at_most(pause, self._woken)
