@@ -13,7 +13,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -521,3 +521,12 @@ class Feed:
         self._pending_key = False
         self._listeners = None
         self._cost = 0.0
+
+
+async def close_at_end(stream: Stream, feeds: Callable[[], Iterable[Feed]]) -> None:
+    """Waits for the end of the stream, or until the output is cancelled. Then closes the feeds that the output has."""
+    try:
+        await stream.over()
+    finally:
+        for feed in feeds():
+            feed.close(stream.ended or EndReason.OUTPUT_OFF)

@@ -7,13 +7,12 @@ from typing import Final
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.script_data import CAPTION, TEXT_DATA
-from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.stream_captions import ShownCaption, StreamCaptions
 from gateway.media.open_gops import OpenGops
 from gateway.media.timed_data import CaptionText, PrivateData, Script
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData, Tracks
-from gateway.packaging.feed import Feed, Rendering
+from gateway.packaging.feed import Feed, Rendering, close_at_end
 
 _CLOCK_MS: Final = 500
 _SHOWN_CAPTION: Final = "onMillraceCaption"
@@ -147,11 +146,9 @@ class FlvOutput:
     async def run(self, stream: Stream) -> None:
         stream.captions.watch(self._show)
         try:
-            await stream.over()
+            await close_at_end(stream, lambda: (self.feed, self.browser_feed, self.data_feed))
         finally:
             stream.captions.unwatch(self._show)
-            for feed in (self.feed, self.browser_feed, self.data_feed):
-                feed.close(stream.ended or EndReason.OUTPUT_OFF)
 
     def _show(self, track: str, caption: ShownCaption) -> None:
         if self.data_feed:

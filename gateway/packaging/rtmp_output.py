@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from gateway.formats.flv import muxer
-from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.clock import MILLISECONDS
 from gateway.media.timed_data import PrivateData
 from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
-from gateway.packaging.feed import Feed, Rendering
+from gateway.packaging.feed import Feed, Rendering, close_at_end
 from gateway.protocols.rtmp.chunk_writer import shared_message
 from gateway.protocols.rtmp.message import AUDIO as AUDIO_MESSAGE
 from gateway.protocols.rtmp.message import CSID, CSID_AUDIO, CSID_DATA, CSID_VIDEO, DATA
@@ -74,8 +73,4 @@ class RtmpOutput:
         return feed
 
     async def run(self, stream: Stream) -> None:
-        try:
-            await stream.over()
-        finally:
-            for feed in self._feeds.values():
-                feed.close(stream.ended or EndReason.OUTPUT_OFF)
+        await close_at_end(stream, lambda: self._feeds.values())

@@ -16,7 +16,7 @@ from gateway.media import codecs
 from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks
-from gateway.packaging.feed import Feed, Rendering
+from gateway.packaging.feed import Feed, Rendering, close_at_end
 from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_SSRC, offset_of, timestamp
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, RtpPacketizer, packetizer_of
@@ -234,8 +234,4 @@ class RtspOutput:
             asyncio.get_running_loop().call_soon(feed.close, EndReason.OUTPUT_OFF)
 
     async def run(self, stream: Stream) -> None:
-        try:
-            await stream.over()
-        finally:
-            for feed in self._feeds.values():
-                feed.close(stream.ended or EndReason.OUTPUT_OFF)
+        await close_at_end(stream, lambda: self._feeds.values())

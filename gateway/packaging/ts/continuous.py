@@ -8,13 +8,12 @@ import structlog
 
 from gateway.formats.ts.data_streams import DataStream
 from gateway.formats.ts.muxer import AUDIO_TYPES, VIDEO_TYPES, Packets, TsMuxer
-from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.timed_data import PrivateData
 from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks
-from gateway.packaging.feed import Feed, Rendering
+from gateway.packaging.feed import Feed, Rendering, close_at_end
 from gateway.packaging.timed_events import EventReader
 from gateway.packaging.ts.data_packets import PrivateStreams, data_stream, write_event, write_private
 from gateway.protocols.srt.packets import PAYLOAD
@@ -161,7 +160,4 @@ class SrtOutput:
         return self._payloads
 
     async def run(self, stream: Stream) -> None:
-        try:
-            await stream.over()
-        finally:
-            self.feed.close(stream.ended or EndReason.OUTPUT_OFF)
+        await close_at_end(stream, lambda: [self.feed])
