@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import web
 from playwright.async_api import Browser
 
 from tests.browser.test_player_quality import RUNGS, SOURCE
 from tests.support.browser import Watched, axe, opened
 from tests.support.clients import push, until
+from tests.support.foreign_page import foreign_page
 from tests.support.gateway import Channel, Gateway
 from tests.support.ladder import ladder
 from tests.support.media import SMALL
@@ -49,28 +49,12 @@ async def elsewhere(host: str, body: str) -> AsyncIterator[str]:
     own = "default-src 'none'; base-uri 'none'; form-action 'none'; "
     policy = own + stated.replace("script-src", "script-src 'self'")
 
-    async def page(_: web.Request) -> web.Response:
-        text = (
-            f'<!doctype html><html lang="en"><title>elsewhere</title>'
-            f'<script type="module" src="http://{host}/player.js"></script>'
-            f'<script type="module" src="/page.js"></script><main><h1>elsewhere</h1>{body}</main>'
-        )
-        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
-
-    async def script(_: web.Request) -> web.Response:
-        return web.Response(text=SCRIPT, content_type="text/javascript")
-
-    app = web.Application()
-    app.router.add_get("/", page)
-    app.router.add_get("/page.js", script)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://localhost:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    html = (
+        f'<html lang="en"><title>elsewhere</title><script type="module" src="http://{host}/player.js"></script>'
+        f'<script type="module" src="/page.js"></script><main><h1>elsewhere</h1>{body}</main>'
+    )
+    async with foreign_page(html, SCRIPT, policy) as address:
+        yield address
 
 
 def host_of(gateway: Gateway) -> str:

@@ -1,20 +1,18 @@
 """The player pages embedded in another page show only the picture and its controls."""
 
-import contextlib
-from collections.abc import AsyncIterator
-
 import pytest
-from aiohttp import web
 from playwright.async_api import Browser, Frame
 
 from tests.support.at_night import at_night
 from tests.support.browser import Watched, opened
 from tests.support.clients import push
+from tests.support.foreign_page import foreign_page
 from tests.support.gateway import Gateway
 from tests.support.media import SMALL_BFRAMES
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
 
+TITLE = "<title>elsewhere</title>"
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 PLAYS = """() => document.querySelector("#stage")?.dataset.state === "live"
   && document.querySelector("video").currentTime > 0.5"""
@@ -27,25 +25,6 @@ SIZES = """() => { const { width, height, x, y } = document.querySelector("#stag
 
 
 gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES])
-
-
-@contextlib.asynccontextmanager
-async def foreign(body: str) -> AsyncIterator[str]:
-    """The address of a page of another origin with this body."""
-
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(text=f"<!doctype html><title>elsewhere</title>{body}", content_type="text/html")
-
-    app = web.Application()
-    app.router.add_get("/{file:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://localhost:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
 
 
 async def framed(watched: Watched) -> list[Frame]:
@@ -64,7 +43,7 @@ async def test_the_embed_code_shows_picture_and_controls_in_another_page(browser
             code = await watched.page.locator("#share-embed").input_value()
         assert f'src="{channel.url("flv.html")}?embed=1" width="640" height="360"' in code
         small = code.replace('width="640" height="360"', 'width="320" height="180"')
-        async with foreign(code + small) as url, opened(browser, url) as watched:
+        async with foreign_page(TITLE + code + small) as url, opened(browser, url) as watched:
             for frame, (width, height) in zip(await framed(watched), [(640, 360), (320, 180)], strict=True):
                 assert await frame.evaluate(SEEN) == []
                 assert await frame.evaluate(SIZES) == [0, 0, width, height, width, height]
@@ -81,7 +60,7 @@ async def test_every_page_shows_only_the_player_in_a_frame(browser: Browser, nam
     frame = f'<iframe src="{channel.url(name)}" width="640" height="360" allow="autoplay"></iframe>'
     with push(SMALL_BFRAMES, channel.push, loop=True):
         channel.wait_live()
-        async with foreign(frame) as url, opened(browser, url) as watched:
+        async with foreign_page(TITLE + frame) as url, opened(browser, url) as watched:
             [only] = await framed(watched)
             assert await only.evaluate(SEEN) == []
             assert await only.evaluate(SIZES) == [0, 0, 640, 360, 640, 360]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.clients import until
-from tests.support.gateway import Gateway
+from tests.support.gateway import Edge, Gateway
 
 
 @contextlib.contextmanager
@@ -39,6 +39,31 @@ def started(folder: Path, count: int, settings: Mapping[str, str]) -> Iterator[l
         for gateway in gateways:
             gateway.wait_ready()
         yield gateways
+
+
+@contextlib.contextmanager
+def with_edge(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[Gateway, Gateway, Edge]]:
+    """Starts two gateways and an edge with one registry, and judges that each ends cleanly, the edge first."""
+    shared = {
+        **settings,
+        "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
+        "MILLRACE_SIGNING__SECRET": "secret of the keys",
+        "MILLRACE_REGISTRY": f"sqlite:///{folder}/nodes.db",
+        "MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db",
+    }
+    for name in ("a", "b", "edge"):
+        (folder / name).mkdir()
+    running: list[Gateway] = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: [node.stop() for node in reversed(running)])
+        a, b = Gateway(folder / "a", **shared), Gateway(folder / "b", **shared)
+        running += [a, b]
+        for node in running:
+            node.wait_ready()
+        edge = Edge(folder / "edge", **shared)
+        running.append(edge)
+        edge.wait_ready()
+        yield a, b, edge
 
 
 def end(gateway: Gateway) -> None:

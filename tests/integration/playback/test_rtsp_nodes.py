@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.clients import take_of
 from tests.support.cores import Cores
+from tests.support.fleet import with_edge
 from tests.support.gateway import Channel, Edge, Gateway
 from tests.support.media import Film, excerpt
 from tests.support.rtsp import OPEN, rtsp_client, rtsp_pull, rtsp_push
@@ -25,28 +26,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, G
     """Two gateways and an edge with one registry."""
     need("ffmpeg")
     FILM.hashes()
-    folder = tmp_path_factory.mktemp("rtsp-nodes")
-    shared = {
-        **OPEN,
-        "MILLRACE_RTSP__UDP_PORTS": "",
-        "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
-        "MILLRACE_SIGNING__SECRET": "secret of the keys",
-        "MILLRACE_REGISTRY": f"sqlite:///{folder}/nodes.db",
-        "MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db",
-    }
-    for name in ("a", "b", "edge"):
-        (folder / name).mkdir()
-    running: list[Gateway] = []
-    with contextlib.ExitStack() as stack:
-        stack.callback(lambda: [node.stop() for node in reversed(running)])
-        a, b = Gateway(folder / "a", **shared), Gateway(folder / "b", **shared)
-        running += [a, b]
-        for node in running:
-            node.wait_ready()
-        edge = Edge(folder / "edge", **shared)
-        running.append(edge)
-        edge.wait_ready()
-        yield a, b, edge
+    with with_edge(tmp_path_factory.mktemp("rtsp-nodes"), OPEN | {"MILLRACE_RTSP__UDP_PORTS": ""}) as started:
+        yield started
 
 
 def at(node: Gateway, channel: Channel, query: str = "") -> str:
