@@ -2,7 +2,7 @@
 
 import { newest } from "../players/media.js";
 import { addresses, addressFor, AUTO, choices } from "../players/quality.js";
-import { ask, Backoff, Clock } from "../players/status.js";
+import { absence, ask, Backoff, Clock } from "../players/status.js";
 import { Ways, WAYS } from "../players/ways.js";
 
 /** @typedef {import("../players/quality.js").Choice} Choice */
@@ -347,6 +347,3 @@ export class StreamPlayer {
     this.#listener.state(state, detail);
   }
 }
-
-/** @param {Status} status  of a stream without a publisher @returns {"broken" | "stopped"} */
-function absence(status) { return status.paused ? "stopped" : "broken"; }

@@ -8,7 +8,7 @@ import { keep, recall } from "./memory.js";
 import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
 import { Report } from "./report.js";
 import { RewindBar } from "./rewind-bar.js";
-import { ask, Backoff, Clock, EMBEDDED, neighbour, streamName } from "./status.js";
+import { absence, ask, Backoff, Clock, EMBEDDED, neighbour, streamName } from "./status.js";
 import { Struggle } from "./struggle.js";
 import { View } from "./view.js";
 import { onlyWay } from "./ways.js";
@@ -651,12 +651,6 @@ function isIdle(state) { return state === "paused" || state === "blocked"; }
  * @returns {boolean} whether the page shows that there is no publisher
  */
 function isAway(state) { return state === "broken" || state === "stopped"; }
-
-/**
- * @param {Status} status  of a stream without a publisher
- * @returns {"broken" | "stopped"} whether its connection broke, or the publisher said that it stops
- */
-function absence(status) { return status.paused ? "stopped" : "broken"; }
 
 /**
  * @param {HTMLVideoElement} video

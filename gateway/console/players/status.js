@@ -29,6 +29,12 @@ export function neighbour(file) {
 /** @returns {string} the name of the stream in the page's address */
 export function streamName() { return decodeURIComponent(location.pathname.split("/").at(-2) ?? ""); }
 
+/**
+ * @param {Status} status  of a stream without a publisher
+ * @returns {"broken" | "stopped"} whether its connection broke, or the publisher said that it stops
+ */
+export function absence(status) { return status.paused ? "stopped" : "broken"; }
+
 const FORGET = 300_000; // ms; the clocks do not run equally fast
 
 /** Measures the difference between this device's clock and the server's, so that delays are correct. */
