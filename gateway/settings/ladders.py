@@ -76,7 +76,7 @@ def load_ladders(file: Path | None = None) -> Mapping[str, LadderSettings]:
         ]
         raise SettingsError(dict.fromkeys(innermost)) from None
     lines = []
-    if STANDARD not in ladders:
+    if file is None and STANDARD not in ladders:
         lines.append(f"{path}: there is no ladder [{STANDARD}], which is the default of channels")
     for name, ladder in ladders.items():
         names = [rung.name for rung in ladder.rungs]

@@ -41,10 +41,17 @@ def test_an_operator_can_configure_own_ladders(tmp_path: Path) -> None:
     assert load_ladders(file)["standard"] != load_ladders()["standard"]
 
 
+def test_a_file_with_only_a_new_ladder_leaves_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "ladders.toml"
+    file.write_text(GOOD.replace("standard", "cheap"))
+    ladders = load_ladders(file)
+    assert sorted(ladders) == ["cheap", "recommended", "standard"]
+    assert ladders["standard"] == load_ladders()["standard"]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("[standard]", "[other]", "there is no ladder [standard]"),
         ("vbv = 2", "vbv = 0.5", "standard.vbv: expected a number from 1 to 10"),
         ("vbv = 2", "vbv = true", "standard.vbv: expected a number from 1 to 10"),
         ("vbv = 2", "", "standard.vbv is missing"),
