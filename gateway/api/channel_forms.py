@@ -13,8 +13,11 @@ from gateway.channels import fields
 from gateway.outputs.descriptor import LocalizedText, OutputField
 from gateway.outputs.registry import all_outputs
 from gateway.playback.formats import FORMATS
+from gateway.settings.ladders import LadderSettings
 
 RUNS_TASKS: Final = web.AppKey("tasks", bool)  # whether this gateway starts tasks in the cloud, see `workers.runner`
+
+LADDERS: Final = web.AppKey("ladders", Mapping[str, LadderSettings])  # by name
 
 DEFAULTS: Final = web.AppKey("defaults", Mapping[str, Any])  # of fields whose default is a setting
 
@@ -34,6 +37,12 @@ async def index(request: web.Request) -> web.Response:
             for name, field in members.items()
         ]
     )
+
+
+@operation(list[schemas.KnownLadder])
+async def ladders(request: web.Request) -> web.Response:
+    """The ladders that a channel can name, with their renditions from the smallest to the largest."""
+    return answer([{"name": name, **ladder.model_dump()} for name, ladder in request.app[LADDERS].items()])
 
 
 @operation(list[schemas.KnownOutput])

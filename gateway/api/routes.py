@@ -140,6 +140,7 @@ ROUTES: Final = (
     *_tagged(
         "Node",
         Route("GET /fields", channel_forms.index, observer=True),
+        Route("GET /ladders", channel_forms.ladders, observer=True),
         Route("GET /outputs", channel_forms.outputs, observer=True),
         Route("GET /servers", servers.servers, role=_BROADCASTER),
         Route("GET /_servers/{id}", servers.servers_for_key, public=True),

@@ -442,6 +442,28 @@ class OutputField(ChannelField):
     label: dict[str, str] = Field(description="By language, such as `en`.")
 
 
+class Rung(Schema):
+    """A rendition. `flag`: the channel field that switches it on; empty: it is always on.
+
+    `bitrate`: of the video, bits a second. `audio`: bits a second, or `copy`.
+    """
+
+    name: str
+    flag: str
+    width: int
+    height: int
+    bitrate: int
+    audio: int | str
+
+
+class KnownLadder(Schema):
+    """A ladder. `vbv`: the maximum bit rate within a second and the buffer's size, as multiples of the bit rate."""
+
+    name: str
+    vbv: float
+    rungs: list[Rung]
+
+
 class KnownOutput(Schema):
     """An output. `flag`: the channel field that switches it on. `label`: its name by language.
 

@@ -21,7 +21,7 @@ async def test_captions_are_added_changed_and_removed_in_the_editor(browser: Bro
     def stored() -> object:
         return gateway.api("GET", f"/videostream/{channel.id}").json().get("captions")
 
-    async with signed_in(browser, gateway, f"channels/{channel.id}/edit") as watched:
+    async with signed_in(browser, gateway, f"channels/{channel.id}/edit?section=basics") as watched:
         page = watched.page
         group = page.get_by_role("group", name="Captions")
         for _ in range(2):

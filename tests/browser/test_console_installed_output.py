@@ -28,7 +28,7 @@ async def test_an_installed_output_has_a_switch_and_an_editor_section(gateway: G
         await page.get_by_role("switch", name="Key frame check").click()
         await expect(page.get_by_role("switch", name="Key frame check")).to_be_checked()
         await page.get_by_text("Key frame check is on").wait_for()
-        await page.goto(page.url.partition("#")[0] + f"#/channels/{channel.id}/edit")
+        await page.goto(page.url.partition("#")[0] + f"#/channels/{channel.id}/edit?section=basics")
         await page.get_by_role("heading", name="Installed outputs").wait_for()
         limit = page.get_by_label("Longest distance of key frames")
         await expect(limit).to_have_value("4")
@@ -48,7 +48,7 @@ async def test_an_installed_output_has_a_switch_and_an_editor_section(gateway: G
 
 async def test_the_labels_of_an_installed_output_follow_the_language(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel(videoname="extended too")
-    async with signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}/edit?section=basics") as watched:
         await watched.page.evaluate("() => localStorage.setItem('millrace.language', 'zh')")
         await watched.page.reload()
         await watched.page.get_by_label("关键帧最大间隔").wait_for()

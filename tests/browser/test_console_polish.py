@@ -59,20 +59,22 @@ async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway:
         dialog = page.get_by_role("dialog")
         await page.get_by_role("switch", name="Transcoding").click()
         await expect(dialog.get_by_role("switch", name="720p")).to_be_checked()
+        await expect(dialog.get_by_text("1280 × 720 · 2.8 Mbit/s")).to_be_visible()
         await dialog.get_by_role("switch", name="720p").click()
         await photo(page, "ask-transcoding")
         assert await axe(page) == []
         await dialog.get_by_role("button", name="Switch on").click()
         await expect(page.get_by_role("switch", name="Transcoding")).to_be_checked()
         await page.get_by_role("switch", name="Relay").click()
-        await dialog.get_by_role("button", name="Switch on").click()
-        await expect(dialog.get_by_role("alert")).to_have_text("Enter an address.")
-        await dialog.get_by_label("Address with the key").fill("rtmp://live.example.com/app/key")
-        await dialog.get_by_role("button", name="Switch on").click()
+        await dialog.get_by_role("button", name="Add").click()
+        await expect(dialog.get_by_role("alert")).to_have_text("Enter the address and the key, without spaces.")
+        await dialog.get_by_label("Stream key").fill("key")
+        await dialog.get_by_role("button", name="Add").click()
         await expect(page.get_by_role("switch", name="Relay")).to_be_checked()
     item = gateway.api("GET", f"/videostream/{channel.id}").json()
     assert [item.get(flag) for flag in ("isCodec", "ld", "sd", "hd", "ud")] == [True, True, False, False, False]
     assert (item["ladder"], item["isRelay"]) == ("recommended", True)
+    assert item["relayURL"] == ["rtmps://a.rtmps.youtube.com/live2/********"]
 
 
 async def test_outputs_that_cannot_work_here_cannot_be_switched_on(gateway: Gateway, browser: Browser) -> None:
@@ -83,12 +85,12 @@ async def test_outputs_that_cannot_work_here_cannot_be_switched_on(gateway: Gate
         captions, kinesis = (
             page.get_by_role("switch", name=name) for name in ("Captions from speech", "Kinesis Video")
         )
-        for view in ("", "/edit"):
+        for view in ("", "/edit?section=basics"):
             await page.goto(page.url.partition("#")[0] + f"#/channels/{channel.id}{view}")
             await expect(captions).to_be_disabled()
             await expect(kinesis).to_be_disabled()
             await expect(page.get_by_text("This gateway has no engine for speech to text.")).to_be_visible()
-            await photo(page, f"cannot{view.replace('/', '-')}")
+            await photo(page, f"cannot{view[:5].replace('/', '-')}")
             assert await axe(page) == []
         await page.goto(page.url.partition("#")[0] + f"#/channels/{already.id}")
         await captions.uncheck()
@@ -124,7 +126,7 @@ async def test_dead_fields_and_aws_are_hidden_and_dates_follow_the_region(gatewa
     old = gateway.channel(videoname="old", masterSize="large")
     options: dict[str, Any] = {"locale": "en-GB"}
     async with (
-        signed_in(browser, gateway, f"#/channels/{channel.id}/edit", **options) as watched,
+        signed_in(browser, gateway, f"#/channels/{channel.id}/edit?section=basics", **options) as watched,
     ):
         page = watched.page
         await expect(page.get_by_role("heading", name="Watermark")).to_be_visible()

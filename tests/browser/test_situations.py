@@ -110,7 +110,7 @@ async def test_two_minutes_on_a_slow_link_with_renditions(page: str, browser: Br
 SIZES = {"phone": (390, 844), "on its side": (844, 390), "200 %": (640, 450), "desktop": (1280, 900)}
 FILM = Film("console", seconds=20, size="640x360")
 VIEWS = ["channels", "live", "recordings", "recordings/bin", "films", "events", "alarms", "site", "domains", "users"]
-VIEWS += ["system", "channels/{id}", "channels/{id}/edit"]
+VIEWS += ["system", "channels/{id}", "channels/{id}/edit", "channels/{id}/edit?section=basics"]
 PLAYERS = ["", "{id}/", "{id}/flv.html", "{id}/hls.html", "{id}/whep.html", "{id}/instant.html", "broadcast.html"]
 # The controls that stand beyond the page, or that a parent which does not scroll cuts off.
 CONTROLS = "button, a, input:not([type=file], [type=hidden]), select, textarea"

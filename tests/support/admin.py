@@ -24,7 +24,7 @@ from gateway.api.alarms import ALARMS
 from gateway.api.appearance import SITE_PAGES
 from gateway.api.application import make_app
 from gateway.api.authenticators import Authenticators
-from gateway.api.channel_forms import DEFAULTS, RUNS_TASKS
+from gateway.api.channel_forms import DEFAULTS, LADDERS, RUNS_TASKS
 from gateway.api.channels import MEDIA_DELETION
 from gateway.api.console import UPLOAD_ORIGIN, UploadOrigin
 from gateway.api.context import AddressDefaults, Context, RequestLimits
@@ -70,6 +70,7 @@ from gateway.ports.events import Events
 from gateway.reports.hub_samples import HubSamples
 from gateway.reports.node_status import NodeStatus
 from gateway.reports.push_servers import KeyServers
+from gateway.settings.ladders import load_ladders
 from gateway.settings.models import EventsSettings
 from gateway.vod.bin import Bin
 from tests.support import builders
@@ -255,6 +256,7 @@ async def admin(
             FOLDER: folder / "tmp",
             REPLAYS: Replays(objects, cast(Any, None), True),
             DEFAULTS: {},
+            LADDERS: load_ladders(),
             SPEECH: False,
             CERTIFICATE: lambda: None,
             **(services or {}),

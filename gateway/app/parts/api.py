@@ -9,7 +9,7 @@ from gateway.adapters.local.host import shown_host
 from gateway.api.alarms import ALARMS
 from gateway.api.appearance import JPEGS, SITE_PAGES
 from gateway.api.application import make_app
-from gateway.api.channel_forms import DEFAULTS, RUNS_TASKS
+from gateway.api.channel_forms import DEFAULTS, LADDERS, RUNS_TASKS
 from gateway.api.channels import MEDIA_DELETION
 from gateway.api.clips import CLIPS
 from gateway.api.cloudfront import SIGNER
@@ -86,7 +86,7 @@ def _provider(gateway: GatewayParts) -> Callable[[web.Application], None]:
         app[FOLDER] = settings.data / "tmp"
         app[UPLOAD_ORIGIN], app[SITE_PAGES] = upload_origin, gateway.viewers.site
         app[RUNS_TASKS], app[SPEECH] = settings.workers.runner == "ecs", bool(settings.captions.engine)
-        app[DEFAULTS] = {"isReplay": settings.pages.replay}
+        app[LADDERS], app[DEFAULTS] = live.outputs.ladders, {"isReplay": settings.pages.replay}
         app[KEY_SERVERS], app[SHOWS] = gateway.publishers.servers, diagnosis.shows
         app[CERTIFICATE] = lambda: certificate.status() if certificate is not None else None
         if jobs.broadcast_servers is not None:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.api.channel_forms import RUNS_TASKS
+from gateway.api.channel_forms import LADDERS, RUNS_TASKS
 from gateway.api.context import AddressDefaults, RequestLimits
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.live.health_report import Measurements
 from gateway.live.sink import EndReason
 from gateway.ports.errors import StoreUnavailable
 from gateway.reports.node_status import NodeStatus
+from gateway.settings.ladders import load_ladders
 from tests.support.admin import FAR, PORTS, SECRET, TOKEN, Admin, admin
 from tests.support.builders import picture
 
@@ -76,6 +77,23 @@ async def test_the_field_list_marks_fields_without_an_effect(tmp_path: Path, tas
         unused = {field["name"] for field in await api.json("GET", "/fields") if not field["used"]}
     never = {"masterSize", "recordSize", "ondemand_list_size"}
     assert unused == (never if tasks else never | {"codecSize", "slaveSize", "isCluster", "clusterNumber"})
+
+
+async def test_the_ladders_are_listed_with_their_heights_and_rates(tmp_path: Path):
+    file = tmp_path / "ladders.toml"
+    rung = '{ name = "240p", flag = "", width = 426, height = 240, bitrate = 250000, audio = "copy" }'
+    file.write_text(f"[mine]\nvbv = 2\nrungs = [{rung}]\n")
+    async with admin(tmp_path, services={LADDERS: load_ladders(file)}) as api:
+        ladders = {one["name"]: one for one in await api.json("GET", "/ladders")}
+    assert ladders.keys() == {"standard", "recommended", "mine"}
+    assert ladders["mine"] == {
+        "name": "mine",
+        "vbv": 2,
+        "rungs": [{"name": "240p", "flag": "", "width": 426, "height": 240, "bitrate": 250000, "audio": "copy"}],
+    }
+    assert [(one["flag"], one["bitrate"]) for one in ladders["standard"]["rungs"]] == [
+        ("ld", 400000), ("sd", 600000), ("hd", 1000000), ("ud", 2000000),
+    ]  # fmt: skip
 
 
 async def test_the_channel_list_is_a_plain_array(api: Admin):

@@ -27,7 +27,16 @@ LISTED = {  # observers of all channels, and those of some channels for these
 ALL = {  # only observers of all channels
     *("GET /videostreams/traffic", "GET /media", "GET /media/channels", "GET /bin", "GET /jobs", "GET /jobs/{id}"),
     *("GET /films", "GET /films/{key:.+}", "GET /filmqr/{key:.+}", "GET /site", "GET /site/logo", "GET /domains"),
-    *("GET /fields", "GET /outputs", "GET /alarms", "GET /nodes", "GET /metrics", "GET /openapi.json", "GET /status"),
+    *(
+        "GET /fields",
+        "GET /ladders",
+        "GET /outputs",
+        "GET /alarms",
+        "GET /nodes",
+        "GET /metrics",
+        "GET /openapi.json",
+        "GET /status",
+    ),
     *("GET /log", "GET /users", "GET /tokens", "GET /api/server", "GET /api/streams", "GET /api/streams/{app}/{id}"),
 }
 ACCOUNT = {  # signed-in observers, for their own account

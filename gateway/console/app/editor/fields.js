@@ -11,7 +11,8 @@ import { installed } from "../installed_outputs.js";
  * A field as the gateway describes it.
  * @typedef {object} Field
  * @property {string} name
- * @property {"flag" | "number" | "choice" | "text" | "hosts" | "targets" | "captions" | "days" | "moment"} type  moment: date and time in this zone
+ * @property {"flag" | "number" | "choice" | "text" | "hosts" | "targets" | "captions" | "days" | "moment"} type  moment: date and time in
+ *   this zone; targets: changed by a part of its own
  * @property {any} default              null: the gateway's own setting
  * @property {number | null} minimum
  * @property {number | null} maximum    of a text or a list: its length
@@ -23,7 +24,7 @@ import { installed } from "../installed_outputs.js";
  * @property {boolean} [used]           false: it has no effect on this gateway
  */
 /** @typedef {{source: string, language: string, label: string, default: boolean}} Caption */
-/** The form's values: text for typed fields, booleans for flags, a list for targets and captions. @typedef {Record<string, any>} Draft */
+/** The form's values: text for typed fields, booleans for flags, a list for captions. @typedef {Record<string, any>} Draft */
 
 /** When the channel expires; the gateway makes a key of it. @type {Field} */
 const OUTDATE = {
@@ -66,7 +67,6 @@ export function draftOf(channel) {
     switch (field.type) {
       case "flag": draft[name] = isOn(value ?? field.default); break;
       case "moment": draft[name] = isNever(expiry(channel)) ? NEVER : toLocal(expiry(channel)); break;
-      case "targets": draft[name] = entriesOf(value); break;
       case "captions": draft[name] = (Array.isArray(value) ? value : []).map(captionOf); break;
       case "hosts": draft[name] = entriesOf(value).join("\n"); break;
       case "number": draft[name] = value === "" ? String(field.default) : given; break;
@@ -119,7 +119,6 @@ export function changesOf(before, now) {
         else body[name] = moment;
         break;
       }
-      case "targets": body[name] = value.map((/** @type {string} */ one) => one.trim()).filter(Boolean); break;
       case "captions":
         body[name] = value.map((/** @type {Caption} */ { language, label, ...more }) => ({ ...more, language: language.trim(), label: label.trim() }));
         break;

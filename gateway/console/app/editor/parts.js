@@ -3,7 +3,7 @@
 import { fieldLabel, outputOfFlag, slugOf, zoneName } from "../channel.js";
 import { hasWords, t } from "../i18n.js";
 import { useMissing } from "../missing_outputs.js";
-import { Field, html, IconButton, Button, Select, Switch } from "../ui.js";
+import { Field, html, Select, Switch } from "../ui.js";
 import { CaptionList } from "./captions.js";
 import { ExpiryField } from "./expiry.js";
 import { allFields } from "./fields.js";
@@ -17,6 +17,7 @@ import { allFields } from "./fields.js";
  * @property {Record<string, string>} errors  by field
  * @property {(changes: Draft) => void} set
  * @property {Record<string, string | undefined>} [defaults]  the gateway's settings, by field
+ * @property {() => void} reload  reads the stored channel again, after a part has changed it
  */
 
 /** What single controls have beside the gateway's description. @type {Record<string, Record<string, any>>} */
@@ -34,24 +35,27 @@ const EXTRAS = {
 
 /**
  * A field by its name. Its texts are `field.<name>` and `field.<name>.hint`; the flag of an output has the texts of the output.
- * @param {{form: Form, name: string, unit?: any}} props  unit: shown instead of the field's own
+ * What this gateway lacks for a field is its hint. Then it cannot be changed, unless it has a value.
+ * @param {{form: Form, name: string, unit?: any, label?: string, hint?: string}} props  unit, label, hint: instead of the field's own
  */
-export function Entry({ form, name, unit }) {
+export function Entry({ form, name, unit, label, hint }) {
   const field = allFields.value[name];
   if (!field) throw new Error(`there is no field ${name}`);
   const after = unit ?? (hasWords(`unit.${field.unit}`) ? t(`unit.${field.unit}`) : field.unit);
   const missing = useMissing();
   const { rows, ...extras } = EXTRAS[name] ?? {};
-  const shared = { name, label: fieldLabel(name), hint: field.used === false ? t("entry.unused") : hintOf(name), error: form.errors[name], ...extras };
   const value = form.draft[name];
+  const lack = [false, "", "0"].includes(value) ? missing(outputOfFlag(name) ?? name) : "";
+  const shared = {
+    name, label: label ?? fieldLabel(name), hint: lack || (field.used === false ? t("entry.unused") : hint ?? hintOf(name)),
+    error: form.errors[name], disabled: lack !== "", ...extras,
+  };
   const change = (/** @type {string | boolean | import("./fields.js").Caption[]} */ to) => form.set({ [name]: to });
   switch (field.type) {
-    case "flag": {
-      const lack = value ? "" : missing(outputOfFlag(name));
-      return html`<${Switch} ...${shared} hint=${lack || shared.hint} disabled=${lack !== ""} checked=${value} onChange=${change} />`;
-    }
+    case "flag":
+      return html`<${Switch} ...${shared} checked=${value} onChange=${change} />`;
     case "choice":
-      return html`<${Select} ...${shared} value=${value} options=${optionsOf(field, value, form.defaults?.[name])} onChange=${change} />`;
+      return html`<${Select} ...${shared} value=${value} options=${optionsOf(field, value, missing, form.defaults?.[name])} onChange=${change} />`;
     case "number":
     case "days":
       return html`<${Field} ...${shared} type="number" inputmode=${field.type === "days" ? "numeric" : "decimal"}
@@ -59,8 +63,6 @@ export function Entry({ form, name, unit }) {
         value=${value} after=${after} onInput=${change} />`;
     case "moment":
       return html`<${ExpiryField} ...${shared} value=${value} onInput=${change} />`;
-    case "targets":
-      return html`<p class="hint">${shared.hint}</p><${Targets} form=${form} field=${field} />`;
     case "captions":
       return html`<${CaptionList} ...${shared} maximum=${field.maximum ?? Infinity} value=${value} onChange=${change} />`;
     case "hosts":
@@ -70,6 +72,12 @@ export function Entry({ form, name, unit }) {
         autocomplete="off" value=${value} after=${after}
         onInput=${name === "slug" ? (/** @type {string} */ to) => change(slugOf(to)) : change} />`;
   }
+}
+
+/** @param {string} name @returns {string} what a search finds the field by */
+export function wordsOf(name) {
+  const group = allFields.value[name]?.group ?? "installed";
+  return `${t(`section.${group}`)} ${fieldLabel(name)} ${hintOf(name) ?? ""} ${name}`.toLowerCase();
 }
 
 /** @param {string} name @returns {string | undefined} */
@@ -83,38 +91,20 @@ function hintOf(name) {
  * The options of a choice: first the gateway's own setting, if that is the default. A stored value that is not offered
  * is added, because an older client wrote it.
  * @param {import("./fields.js").Field} field @param {string} value
+ * @param {(name: string) => string} missing  see `useMissing`
  * @param {string} [setting]  of the gateway
  */
-function optionsOf({ name, default: absent, values }, value, setting) {
-  const offered = values.map((one) => ({ value: one, label: labelOfChoice(name, one) }));
-  if (!absent) offered.unshift({ value: "", label: setting ? t("field.default.is", { what: labelOfChoice(name, setting) }) : t("field.default") });
-  return value === "" || values.includes(value) ? offered : [...offered, { value, label: value }];
+function optionsOf({ name, default: absent, values }, value, missing, setting) {
+  const offered = values.map((one) => {
+    const lack = one === value ? "" : missing(`${name}.${one}`);
+    return { value: one, label: lack ? `${labelOfChoice(name, one)}: ${lack}` : labelOfChoice(name, one), disabled: lack !== "" };
+  });
+  if (!absent) offered.unshift({ value: "", label: setting ? t("field.default.is", { what: labelOfChoice(name, setting) }) : t("field.default"), disabled: false });
+  return value === "" || values.includes(value) ? offered : [...offered, { value, label: value, disabled: false }];
 }
 
 /** @param {string} name @param {string} value @returns {string} */
 function labelOfChoice(name, value) {
   if (hasWords(`choice.${name}.${value}`)) return t(`choice.${name}.${value}`);
   return hasWords(`size.${value}`) ? t(`size.${value}`) : value;
-}
-
-/**
- * Addresses, one per line, each with a button to remove it.
- * @param {{form: Form, field: import("./fields.js").Field}} props
- */
-function Targets({ form, field: { name, maximum } }) {
-  const list = /** @type {string[]} */ (form.draft[name]);
-  const error = form.errors[name];
-  const change = (/** @type {string[]} */ next) => form.set({ [name]: next });
-  const replace = (/** @type {number} */ at, /** @type {string} */ words) => change(list.map((one, i) => (i === at ? words : one)));
-  return html`<div class="stack targets-editor" role="group" aria-label=${t(`field.${name}`)}>
-    ${list.map((target, i) => html`<div class="row nowrap" key=${i}>
-      <${Field} class="grow" label=${t("relay.target", { n: i + 1 })} hideLabel name=${i === 0 ? name : `${name}-${i}`} value=${target}
-        spellcheck=${false} autocomplete="off" placeholder="rtmp://host/app/key"
-        onInput=${(/** @type {string} */ words) => replace(i, words)} />
-      <${IconButton} icon="close" label=${t("relay.without", { n: i + 1 })} onClick=${() => change(list.filter((_, at) => at !== i))} />
-    </div>`)}
-    ${error && html`<p class="error" role="alert">${error}</p>`}
-    <div><${Button} small icon="plus" disabled=${list.length >= (maximum ?? Infinity)} onClick=${() => change([...list, ""])}>
-      ${t("relay.add")}<//></div>
-  </div>`;
 }

@@ -6,16 +6,20 @@ import { useRef } from "preact/hooks";
 import { isOn, mayEmbed, RUNGS } from "../channel.js";
 import { t } from "../i18n.js";
 import { installed } from "../installed_outputs.js";
-import { html, Notice } from "../ui.js";
+import { channelHref } from "../router.js";
+import { html, Notice, Select } from "../ui.js";
+import { Targets } from "../views/channel/simulcast.js";
 import { ColorField } from "../views/site.js";
 import { allFields, ownFields } from "./fields.js";
+import { always, choices, renditionOf } from "./ladders.js";
 import { Entry } from "./parts.js";
 import { cssColor, WatermarkStage } from "./watermark.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
 /** @typedef {import("../channel.js").Session} Session */
 /** @typedef {import("./parts.js").Form} Form */
-/** @typedef {{form: Form, channel: Channel, session: Session | null}} SectionProps */
+/** @typedef {(name: string) => boolean} Match  whether a field is searched for */
+/** @typedef {{form: Form, channel: Channel, session: Session | null, match?: Match}} SectionProps */
 /** @typedef {{view: (props: SectionProps) => any, names: string[]}} Part  a part with its own view. names: the fields it shows */
 /** One control, or columns with one control or several below each other. @typedef {string | (string | string[])[] | Part} Row */
 /** @typedef {{icon: import("../kit/icon.js").IconName, rows: Row[]}} Layout  rows: fields without a row come below */
@@ -78,9 +82,26 @@ function Watermark({ form, channel, session }) {
     <${WatermarkStage} draft=${form.draft} size=${size} isNew=${isNew} picture=${usePicture(picture)} pictureOrigins=${origins} onMove=${move} />`;
 }
 
+/** The ladder, and its renditions by height and rate. @param {SectionProps} props */
+function Ladder({ form }) {
+  const name = form.draft["ladder"];
+  const rungs = RUNGS.map((rung) => ({ rung, ...renditionOf(name, rung) })).filter(({ label }) => label);
+  const kept = always(name);
+  return html`<${Select} label=${t("field.ladder")} name="ladder" value=${name} options=${choices(name)} hint=${t("field.ladder.hint")}
+      error=${form.errors["ladder"]} onChange=${(/** @type {string} */ ladder) => form.set({ ladder })} />
+    <div class="columns">${rungs.map(({ rung, ...texts }) => html`<${Entry} key=${rung} form=${form} name=${rung} ...${texts} />`)}</div>
+    ${kept && html`<p class="hint">${t("transcoding.always", { what: kept })}</p>`}
+    ${form.draft["isCodec"] && !kept && !rungs.some(({ rung }) => form.draft[rung])
+      && html`<${Notice} kind="warn">${t("transcoding.empty")}<//>`}`;
+}
+
+/** The targets are stored at once, as on the channel's page. @param {SectionProps} props */
+const Simulcast = ({ form, channel, session }) => html`<div class="is-simulcast"><${Targets} channel=${channel} session=${session}
+  onChanged=${form.reload} /></div>`;
+const SIMULCAST = { view: Simulcast, names: ["isRelay", "relayURL"] };
+
 /** @param {SectionProps} props */
-const NoRung = ({ form }) => form.draft["isCodec"] && !RUNGS.some((rung) => form.draft[rung])
-  && html`<${Notice} kind="warn">${t("transcoding.empty")}<//>`;
+const PosterLink = ({ channel }) => html`<p class="hint"><a href=${channelHref(channel.id)}>${t("first.poster")}</a></p>`;
 
 /** @param {SectionProps} props */
 const TaskSizes = ({ form, channel }) => html`
@@ -91,9 +112,11 @@ const TaskSizes = ({ form, channel }) => html`
 const Color = ({ form }) => html`<${ColorField} label=${t("field.color")} hint=${t("field.color.hint")} value=${form.draft["color"]}
   error=${form.errors["color"]} onInput=${(/** @type {string} */ color) => form.set({ color })} />`;
 
+const LOOK = { view: Color, names: ["color", "poster"] };
+
 /** By the group of the fields. A group that is not listed has its fields one below the other. @type {Record<string, Layout>} */
 const LAYOUTS = {
-  basics: { icon: "edit", rows: ["videoname", "description", "slug", { view: Color, names: ["color", "poster"] }, "chat", "isPublic", "outdate", "isRtmps"] },
+  basics: { icon: "edit", rows: ["videoname", "description", "slug", LOOK, "chat", "isPublic", "outdate", "isRtmps"] },
   playback: {
     icon: "shield", rows: [["isFlv", "isHls", "isCMAF"], ["hls_time", "hls_list_size"], ["playAuth", "refererAllow"], "audioTracks", "captions", ["maxKbps", "maxViewerMbps"], ["srtPassphrase", "srtPort"]],
   },
@@ -108,14 +131,24 @@ const LAYOUTS = {
     icon: "image",
     rows: [[["isImage", "image_time"], ["isMotion", "motion_diff", "motion_percent", "motion_duration", "motion_timeout"]]],
   },
-  transcoding: { icon: "films", rows: ["isCodec", RUNGS, { view: NoRung, names: [] }, ["codec", "ladder"]] },
+  transcoding: { icon: "films", rows: ["isCodec", { view: Ladder, names: [...RUNGS, "ladder"] }, "codec"] },
   watermark: { icon: "text", rows: [{ view: Watermark, names: WATERMARK }] },
   captions: { icon: "text", rows: [["isCaption", "captionLanguage"]] },
-  relay: { icon: "relay", rows: ["isRelay", "relayURL", "relayTracks"] },
+  relay: { icon: "relay", rows: [SIMULCAST, "relayTracks"] },
   kinesis: { icon: "ivs", rows: ["isKvs", "kvsStream", "kvsTranscode"] },
   inputs: { icon: "relay", rows: ["inputsManual", "inputsMatch"] },
   scale: { icon: "server", rows: [{ view: TaskSizes, names: SIZES }, ["isCluster", "clusterNumber"]] },
   log: { icon: "docs", rows: ["logLevel"] },
+};
+
+/** What a first show needs. @type {Record<string, Layout>} */
+const FIRST = {
+  show: { icon: "edit", rows: ["videoname", "description", "slug"] },
+  look: { icon: "image", rows: [LOOK, { view: PosterLink, names: [] }] },
+  recording: { icon: "record", rows: ["isOnDemand", "isReplay"] },
+  captions: { icon: "text", rows: [["isCaption", "captionLanguage"]] },
+  relay: { icon: "relay", rows: [SIMULCAST] },
+  protection: { icon: "shield", rows: ["playAuth", "isPublic"] },
 };
 
 /** @param {Row} row @returns {string[]} the fields in it */
@@ -128,12 +161,13 @@ const namesIn = (row) => (typeof row === "string" ? [row] : Array.isArray(row) ?
 const isShown = (name, channel) => allFields.value[name]?.used !== false || ![undefined, null, "", false].includes(channel[name]);
 
 /** @param {string} name @param {SectionProps} props */
-const entry = (name, { form, channel }) => isShown(name, channel) && html`<${Entry} key=${name} form=${form} name=${name} />`;
+const entry = (name, { form, channel, match }) => isShown(name, channel) && (!match || match(name)) && html`<${Entry} key=${name} form=${form} name=${name} />`;
 
 /** @param {Row} row @param {SectionProps} props */
 function shown(row, props) {
   if (typeof row === "string") return entry(row, props);
-  if (!Array.isArray(row)) return html`<${row.view} ...${props} />`;
+  if (!Array.isArray(row)) return (!props.match || row.names.some(props.match)) && html`<${row.view} ...${props} />`;
+  if (props.match) return row.flat().map((name) => entry(name, props)); // columns would have gaps
   return html`<div class="columns">${row.map((cell) => (typeof cell === "string"
     ? entry(cell, props)
     : html`<div class="stack" key=${cell[0]}>${cell.map((name) => entry(name, props))}</div>`))}</div>`;
@@ -147,6 +181,10 @@ function sectionOf(group, fields) {
   return { id: group, icon, fields, view: (props) => html`${all.map((row) => shown(row, props))}` };
 }
 
+/** The sections of the short form. @type {Section[]} */
+export const firstSections = Object.entries(FIRST).map(([id, { icon, rows }]) => ({
+  id, icon, fields: rows.flatMap(namesIn), view: (props) => html`${rows.map((row) => shown(row, props))}`,
+}));
 
 /** In the order of the page; the gateway's fields do not change while the page is open. */
 const ownSections = computed(() => {
@@ -160,9 +198,10 @@ const ownSections = computed(() => {
 const Installed = (props) => html`${installed.value.map((output) => html`<div class="stack" key=${output.name}>
   ${output.fields.map((field) => entry(field.name, props))}</div>`)}`;
 
-/** @param {Record<string, any>} channel @returns {Section[]} those with a field that is shown */
-export function sections(channel) {
+/** @param {Record<string, any>} channel @param {Match} match @returns {Section[]} those with a field that is shown */
+export function sections(channel, match) {
   const fields = installed.value.flatMap((output) => output.fields.map((field) => field.name));
-  const own = ownSections.value.filter((section) => section.fields.some((name) => isShown(name, channel)));
-  return fields.length ? [...own, { id: "installed", icon: "plus", view: Installed, fields }] : own;
+  /** @type {Section[]} */
+  const all = [...ownSections.value, { id: "installed", icon: "plus", view: Installed, fields }];
+  return all.filter((section) => section.fields.some((name) => isShown(name, channel) && match(name)));
 }

@@ -55,7 +55,7 @@ export function Field({ label, value, onInput, type = "text", name, hint, error,
 
 /**
  * A choice of one of several values.
- * @param {{label: any, value: string, options: {value: string, label: string}[], onChange?: (value: string) => void, name?: string,
+ * @param {{label: any, value: string, options: {value: string, label: string, disabled?: boolean}[], onChange?: (value: string) => void, name?: string,
  *   hint?: any, error?: any, disabled?: boolean, hideLabel?: boolean, class?: string, [rest: string]: any}} props
  */
 export function Select({ label, value, options, onChange, name, hint, error, disabled = false, hideLabel = false, class: more, ...rest }) {
@@ -65,7 +65,7 @@ export function Select({ label, value, options, onChange, name, hint, error, dis
     <div class="box">
       <select id=${id} name=${name} disabled=${disabled} value=${value} ...${described(id, hint, error)} ...${rest}
           onChange=${(/** @type {Event} */ event) => onChange?.(/** @type {HTMLSelectElement} */ (event.target).value)}>
-        ${options.map((option) => html`<option value=${option.value} selected=${option.value === value}>${option.label}</option>`)}
+        ${options.map((option) => html`<option value=${option.value} selected=${option.value === value} disabled=${option.disabled}>${option.label}</option>`)}
       </select>
     </div>
     <${Notes} id=${id} hint=${hint} error=${error} />

@@ -1,18 +1,25 @@
-/** The form with all fields of a channel; only changed fields are sent. */
+/**
+ * The form of a channel: first what a first show needs, then all settings, which can be searched. Only changed fields are
+ * sent.
+ */
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { api, ApiError, isAbort } from "../../players/api.js";
+import { keep, recall } from "../../players/memory.js";
 import { nameOf } from "../channel.js";
 import { ask } from "../dialog.js";
-import { changedFields, changesOf, draftOf, loadFields } from "../editor/fields.js";
-import { sections } from "../editor/sections.js";
+import { changedFields, changesOf, draftOf, loadFields, same } from "../editor/fields.js";
+import { loadLadders } from "../editor/ladders.js";
+import { wordsOf } from "../editor/parts.js";
+import { firstSections, sections } from "../editor/sections.js";
 import { t } from "../i18n.js";
 import { loadInstalled } from "../installed_outputs.js";
+import { Radios } from "../kit/radios.js";
 import { refresh, usePoll } from "../poll.js";
 import { channelHref, guardLeaving, route } from "../router.js";
 import { toast } from "../toast.js";
-import { Button, Card, Empty, html, Icon, LinkButton, Notice, PageHead, Skeleton } from "../ui.js";
+import { Button, Card, Empty, Field, html, Icon, LinkButton, Notice, PageHead, Skeleton } from "../ui.js";
 import { refreshChannels } from "./parts/channels.js";
 
 export { default as words } from "../words/edit.js";
@@ -22,6 +29,8 @@ export { default as words } from "../words/edit.js";
 /** @typedef {import("../editor/fields.js").Draft} Draft */
 /** @typedef {import("../editor/fields.js").Wrong} Wrong */
 
+const SHORT = "short", ALL = "all"; // how much is shown
+
 /** @param {{parts: string[]}} props  its id */
 export default function Edit({ parts: [id = ""] }) {
   const path = `/videostream/${encodeURIComponent(id)}`;
@@ -29,7 +38,7 @@ export default function Edit({ parts: [id = ""] }) {
   const [failed, setFailed] = useState(/** @type {Error | null} */ (null));
   const current = usePoll(channel ? `${path}/session` : null, 4_000);
   useEffect(() => {
-    Promise.all([api.get(path), loadFields(), loadInstalled()])
+    Promise.all([api.get(path), loadFields(), loadInstalled(), loadLadders()])
       .then(([found]) => setChannel(found), (error) => { if (!isAbort(error)) setFailed(error); });
   }, [path]);
   if (failed) return html`<${Empty} icon="search"
@@ -53,6 +62,8 @@ function Editor({ channel, session, path, onSaved }) {
   const [draft, setDraft] = useState(before);
   const [errors, setErrors] = useState(/** @type {Record<string, string>} */ ({}));
   const [busy, setBusy] = useState(false);
+  const [extent, setExtent] = useState(() => (route.peek().query.get("section") ? ALL : recall("editor") ?? SHORT));
+  const [search, setSearch] = useState("");
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
   const changed = changedFields(before, draft);
   const dirty = changed.length > 0;
@@ -69,6 +80,21 @@ function Editor({ channel, session, path, onSaved }) {
     if (section) requestAnimationFrame(() => show(section));
   }, []);
 
+  const asked = search.trim().toLowerCase().split(/\s+/).filter(Boolean);
+  const match = (/** @type {string} */ name) => asked.every((word) => wordsOf(name).includes(word));
+  const list = asked.length || extent === ALL ? sections(channel, match) : firstSections;
+  const choose = (/** @type {string} */ to) => {
+    setSearch("");
+    setExtent(to);
+    keep("editor", to);
+  };
+  /** Takes the stored channel. What differs from `base`, because the user has typed it, stays. */
+  const adopt = (/** @type {Channel} */ now, /** @type {Draft} */ base) => {
+    onSaved(now);
+    setDraft((typed) => ({ ...draftOf(now), ...Object.fromEntries(Object.entries(typed).filter(([field, value]) => !same(value, base[field]))) }));
+  };
+  const reload = () => { api.get(path).then((now) => adopt(now, before), (error) => { if (!isAbort(error)) toast(error.message, "bad"); }); };
+
   const set = (/** @type {Draft} */ changes) => {
     setDraft((now) => ({ ...now, ...changes }));
     setErrors((now) => Object.fromEntries(Object.entries(now).filter(([field]) => !(field in changes))));
@@ -76,6 +102,7 @@ function Editor({ channel, session, path, onSaved }) {
   const refuse = (/** @type {Record<string, string>} */ next) => {
     setErrors(next);
     const [field] = Object.keys(next);
+    if (field && !list.some((section) => section.fields.includes(field))) choose(ALL);
     if (field) requestAnimationFrame(() => {
       const control = form.current?.querySelector(`[name="${CSS.escape(field)}"]`);
       control?.scrollIntoView({ block: "center" });
@@ -90,9 +117,7 @@ function Editor({ channel, session, path, onSaved }) {
     try {
       const now = await api.put(path, body);
       setErrors({});
-      onSaved(now);
-      // What the user has typed since stays.
-      setDraft((typed) => ({ ...draftOf(now), ...Object.fromEntries(Object.entries(typed).filter(([field, value]) => value !== draft[field])) }));
+      adopt(now, draft);
       refresh(path);
       refreshChannels();
       toast(t(before["outdate"] === draft["outdate"] ? "edit.saved" : "edit.saved.key"),
@@ -107,18 +132,23 @@ function Editor({ channel, session, path, onSaved }) {
       setBusy(false);
     }
   };
-  const shared = { draft, errors, set, defaults: { playAuth: channel["playAuthDefault"] } };
+  const shared = { draft, errors, set, reload, defaults: { playAuth: channel["playAuthDefault"] } };
   return html`
     <${PageHead} title=${t("edit.title", { name })} back=${{ href: channelHref(channel.id), label: name }} />
     ${session && session.state !== "idle" && html`<div class="bar"><${Notice} kind="info">${t("edit.live")}<//></div>`}
     <form class="editor" ref=${form} novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); void save(); }}>
-      <nav class="index" aria-label=${t("edit.sections")}><ul>${sections(channel).map((section) => html`<li key=${section.id}>
+      <div class="editor-head"><div class="spans"><${Radios} label=${t("edit.extent")} value=${asked.length ? ALL : extent} onChange=${choose}
+          options=${[SHORT, ALL].map((value) => ({ value, label: t(`edit.extent.${value}`) }))} /></div>
+        <${Field} type="search" class="grow" label=${t("edit.search")} hideLabel placeholder=${t("edit.search")} value=${search}
+          autocomplete="off" onInput=${setSearch} /></div>
+      <nav class="index" aria-label=${t("edit.sections")}><ul>${list.map((section) => html`<li key=${section.id}>
         <button type="button" class=${mine(section.fields, changed, errors)} onClick=${() => show(section.id)}>
           <${Icon} name=${section.icon} />${t(`section.${section.id}`)}</button></li>`)}</ul></nav>
       <div class="stack">
-        ${sections(channel).map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)}
+        ${!list.length && html`<${Empty} icon="search" title=${t("edit.search.none")} />`}
+        ${list.map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)}
           class="section">
-          <div class="stack"><${section.view} form=${shared} channel=${channel} session=${session} /></div><//>`)}
+          <div class="stack"><${section.view} form=${shared} channel=${channel} session=${session} match=${asked.length ? match : undefined} /></div><//>`)}
         <div class="save-bar" data-dirty=${dirty ? "true" : "false"}>
           <span class="soft grow" role="status">${dirty ? t("edit.changes", { n: changed.length }) : t("edit.unchanged")}</span>
           <${Button} disabled=${!dirty || busy} onClick=${() => { setDraft(before); setErrors({}); }}>${t("edit.discard")}<//>

@@ -1,10 +1,11 @@
-/** Asks in a dialog for what an output needs before it can be switched on: renditions, a text, or an address. */
+/** Asks in a dialog for what an output needs before it can be switched on: renditions, or a text. */
 
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
 import { api, isAbort } from "../../../players/api.js";
 import { largerRungs, pictureSize, RUNGS } from "../../channel.js";
 import { Dialog } from "../../dialog.js";
+import { loadLadders, RECOMMENDED, renditionOf } from "../../editor/ladders.js";
 import { bottomRight } from "../../editor/watermark.js";
 import { t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
@@ -12,10 +13,9 @@ import { toast } from "../../toast.js";
 import { Button, Field, html, Switch } from "../../ui.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
-/** @typedef {"transcoding" | "watermark" | "relay"} Section  of the editor, with the other settings of the output */
+/** @typedef {"transcoding" | "watermark"} Section  of the editor, with the other settings of the output */
 
 const FONT_SIZE = 24; // the default, px
-const RECOMMENDED = "recommended"; // the ladder with the bit rates of today
 
 /** What is typed or chosen. @typedef {{text: string, rungs: readonly string[]}} Draft */
 
@@ -29,7 +29,6 @@ const ASKED = {
       ...(channel["ladder"] ? {} : { ladder: RECOMMENDED }) }) },
   watermark: { output: "watermark", field: "WaterMarkText", most: 1024,
     body: ({ text }, channel, size) => ({ WaterMarkText: text.trim(), isWaterMark: true, ...placeOf(text.trim(), channel, size) }) },
-  relay: { output: "relay", field: "relayURL", most: 2048, body: ({ text }) => ({ relayURL: [text.trim()], isRelay: true }) },
 };
 
 /**
@@ -50,6 +49,8 @@ function placeOf(text, channel, size) {
 /** @param {{section: Section, channel: Channel, session: import("../../channel.js").Session | null, onClose: () => void, onChanged: () => void}} props */
 export function FirstSettings({ section, channel, session, onClose, onChanged }) {
   const larger = largerRungs(session);
+  const ladder = channel["ladder"] || RECOMMENDED;
+  useEffect(() => void loadLadders().catch(() => undefined), []); // without them, the switches tell less
   const { output, field, most, body } = ASKED[section];
   const [draft, setDraft] = useState(/** @type {Draft} */ ({ text: "", rungs: ["ld", "hd"].filter((rung) => !larger.includes(rung)) }));
   const [busy, setBusy] = useState(false);
@@ -57,10 +58,11 @@ export function FirstSettings({ section, channel, session, onClose, onChanged })
   const change = (/** @type {Partial<Draft>} */ changes) => { setDraft({ ...draft, ...changes }); setError(""); };
   const save = async () => {
     if (busy) return;
-    if (field ? !draft.text.trim() : draft.rungs.length === 0) return setError(t(`ask.${section}.missing`));
+    const rungs = draft.rungs.filter((rung) => renditionOf(ladder, rung));
+    if (field ? !draft.text.trim() : rungs.length === 0) return setError(t(`ask.${section}.missing`));
     setBusy(true);
     try {
-      await api.put(`/videostream/${encodeURIComponent(channel.id)}`, body(draft, channel, pictureSize(session)));
+      await api.put(`/videostream/${encodeURIComponent(channel.id)}`, body({ ...draft, rungs }, channel, pictureSize(session)));
       toast(t("switch.on", { what: t(`output.${output}`) }), "ok");
       onChanged();
       onClose();
@@ -74,7 +76,8 @@ export function FirstSettings({ section, channel, session, onClose, onChanged })
     ${field ? html`<${Field} label=${t(`ask.${section}.text`)} name=${field} value=${draft.text} maxlength=${most} error=${error}
         autofocus required autocomplete="off" onInput=${(/** @type {string} */ text) => change({ text })} />`
       : html`<p>${t(`ask.${section}.text`)}</p><div class="stack" role="group" aria-label=${t(`ask.${section}`)}>
-        ${RUNGS.map((rung) => html`<${Switch} key=${rung} label=${t(`field.${rung}`)} hint=${t(larger.includes(rung) ? "ask.transcoding.larger" : `field.${rung}.hint`)}
+        ${RUNGS.map((rung) => ({ rung, ...renditionOf(ladder, rung) })).map(({ rung, label, hint }) => label && html`
+          <${Switch} key=${rung} label=${label} hint=${larger.includes(rung) ? t("ask.transcoding.larger") : hint}
           disabled=${larger.includes(rung)} checked=${draft.rungs.includes(rung)} onChange=${(/** @type {boolean} */ on) =>
             change({ rungs: on ? [...draft.rungs, rung] : draft.rungs.filter((one) => one !== rung) })} />`)}
         ${error && html`<p class="error" role="alert">${error}</p>`}</div>`}

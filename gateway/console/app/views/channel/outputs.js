@@ -15,10 +15,13 @@ import { errorText } from "../parts/errors.js";
 import { reason } from "../parts/trouble.js";
 import { useWanted } from "./channel_switch.js";
 import { FirstSettings } from "./first_settings.js";
+import { AddTarget } from "./simulcast.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 /** @typedef {import("../../channel.js").Session} Session */
 /** @typedef {import("../../channel.js").Output} Output */
+
+/** The settings without which an output cannot be switched on. @typedef {import("./first_settings.js").Section | "relay"} Lacking */
 
 /** @type {Record<string, import("../../kit/status.js").Tone>} */
 const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle" };
@@ -27,13 +30,14 @@ const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "war
  * @param {{channel: Channel, session: Session | null, onChanged: () => void}} props
  */
 export function Switches({ channel, session, onChanged }) {
-  const [asking, setAsking] = useState(/** @type {import("./first_settings.js").Section | null} */ (null));
+  const [asking, setAsking] = useState(/** @type {Lacking | null} */ (null));
   useEffect(() => void loadInstalled(), []);
   const missing = useMissing();
   const live = session !== null && session.state !== "idle";
   return html`<${Card} title=${t("switches.title")} class="is-switches">
     <p class="hint gap">${live ? t("switches.live") : t("switches.idle")}</p>
-    ${asking && html`<${FirstSettings} section=${asking} channel=${channel} session=${session} onClose=${() => setAsking(null)} onChanged=${onChanged} />`}
+    ${asking === "relay" && html`<${AddTarget} channel=${channel} onClose=${() => setAsking(null)} onChanged=${onChanged} />`}
+    ${asking && asking !== "relay" && html`<${FirstSettings} section=${asking} channel=${channel} session=${session} onClose=${() => setAsking(null)} onChanged=${onChanged} />`}
     ${groups().map(([group, names]) => html`<h3 class="group-head">${t(`switches.${group}`)}</h3>
     <div class="switches">${names.map((name) => html`<div key=${name} class="one"><${OutputSwitch} name=${name} channel=${channel}
       session=${session} output=${live ? session.outputs.find((one) => one.name === name) : undefined} lack=${missing(name)}
@@ -43,7 +47,7 @@ export function Switches({ channel, session, onChanged }) {
 
 /**
  * @param {{name: string, channel: Channel, session: Session | null, output: Output | undefined, lack: string,
- *   ask: (section: import("./first_settings.js").Section) => void, onChanged: () => void}} props  lack: why it cannot be switched on
+ *   ask: (section: Lacking) => void, onChanged: () => void}} props  lack: why it cannot be switched on
  */
 function OutputSwitch({ name, channel, session, output, lack, ask, onChanged }) {
   const flag = flagged(channel, name);

@@ -6,11 +6,14 @@ import { useEffect, useRef } from "preact/hooks";
 import { api, ApiError } from "../../../players/api.js";
 import { isOn } from "../../channel.js";
 import { ask, Dialog } from "../../dialog.js";
-import { t } from "../../i18n.js";
+import { addTables, t } from "../../i18n.js";
 import { observes } from "../../session.js";
 import { Badge, Button, Card, Field, html, IconButton, Select, Switch } from "../../ui.js";
+import words from "../../words/simulcast.js";
 import { errorText } from "../parts/errors.js";
 import { reason } from "../parts/trouble.js";
+
+addTables(words);
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 /** @typedef {import("../../channel.js").Session} Session */
@@ -41,11 +44,19 @@ function serviceOf(url) {
 const listed = (stored) => (Array.isArray(stored) ? stored : typeof stored === "string" ? stored.split(",") : [])
   .map((one) => String(one).trim()).filter(Boolean);
 
+/** @param {Channel} channel */
+const pathOf = ({ id }) => `/videostream/${encodeURIComponent(id)}/relay`;
+
 /** @param {Channel} channel @returns {number[]} the numbers of the targets that are off */
 const offOf = ({ relayOff }) => (Array.isArray(relayOff) ? relayOff : []);
 
-/** @param {{channel: Channel, session: Session | null, onChanged: () => void}} props */
-export function Simulcast({ channel, session, onChanged }) {
+/** @typedef {{channel: Channel, session: Session | null, onChanged: () => void}} Props  onChanged: the stored channel has changed */
+
+/** @param {Props} props */
+export const Simulcast = (props) => html`<${Card} title=${t("simulcast.title")} class="is-simulcast"><${Targets} ...${props} /><//>`;
+
+/** @param {Props} props */
+export function Targets({ channel, session, onChanged }) {
   const adding = useSignal(false);
   // What the user wants, until the stored channel says it.
   const wanted = useSignal(/** @type {Record<number, {to: boolean, busy: boolean}>} */ ({}));
@@ -54,7 +65,7 @@ export function Simulcast({ channel, session, onChanged }) {
   const failure = useSignal("");
   const urls = listed(channel["relayURL"]);
   const off = offOf(channel);
-  const path = `/videostream/${encodeURIComponent(channel.id)}/relay`;
+  const path = pathOf(channel);
   const on = isOn(channel["isRelay"]);
   useEffect(() => {
     if (changes.current.waiting) return;
@@ -97,8 +108,7 @@ export function Simulcast({ channel, session, onChanged }) {
       run: () => api.put(path, { relayURL: urls.map((_, i) => i).filter((i) => i !== n) }) });
     if (done) onChanged();
   };
-  return html`<${Card} title=${t("simulcast.title")} class="is-simulcast">
-    <p class="hint gap">${t("simulcast.text")}</p>
+  return html`<p class="hint gap">${t("simulcast.text")}</p>
     <div class="stack">
       ${rows.map(({ url, n, report }) => html`<div key=${`${n} ${url}`} class="simulcast-target">
         <${Switch} label=${serviceOf(url)} disabled=${observes.value} busy=${wanted.value[n]?.busy}
@@ -114,17 +124,14 @@ export function Simulcast({ channel, session, onChanged }) {
       ${observes.value ? html`<p class="hint">${t("observer.only")}</p>`
         : html`<div><${Button} small icon="plus" onClick=${() => { adding.value = true; }}>${t("simulcast.add")}<//></div>`}
     </div>
-    ${adding.value && html`<${Adding} onClose=${() => { adding.value = false; }}
-      add=${async (/** @type {string} */ url) => {
-        await api.put(path, { relayURL: [...urls.map((_, i) => i), url], isRelay: true,
-          ...(!on && { relayOff: urls.map((_, i) => i) }) });
-        onChanged();
-      }} />`}
-  <//>`;
+    ${adding.value && html`<${AddTarget} channel=${channel} onChanged=${onChanged} onClose=${() => { adding.value = false; }} />`}`;
 }
 
-/** @param {{add: (url: string) => Promise<void>, onClose: () => void}} props */
-function Adding({ add, onClose }) {
+/**
+ * The dialog for a new target, which starts at once if the channel is live.
+ * @param {{channel: Channel, onChanged: () => void, onClose: () => void}} props
+ */
+export function AddTarget({ channel, onChanged, onClose }) {
   const preset = useSignal("youtube");
   const server = useSignal("");
   const key = useSignal("");
@@ -140,7 +147,11 @@ function Adding({ add, onClose }) {
     }
     busy.value = true;
     try {
-      await add(secret ? `${base}/${secret}` : base);
+      const url = secret ? `${base}/${secret}` : base;
+      const others = listed(channel["relayURL"]).map((_, i) => i);
+      // The others stay off if they are off now.
+      await api.put(pathOf(channel), { relayURL: [...others, url], isRelay: true, ...(!isOn(channel["isRelay"]) && { relayOff: others }) });
+      onChanged();
       onClose();
     } catch (error) {
       wrong.value = error instanceof ApiError && error.field === "relayURL" ? t("simulcast.wrong") : reason(error);
