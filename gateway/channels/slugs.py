@@ -27,7 +27,7 @@ RESERVED: Final = frozenset(
             "domains",
             "events",
         ),
-        *("fields", "filmcaptions", "filmqr", "films", "healthcheck", "history", "ivs", "jobs"),
+        *("fields", "filmcaptions", "filmqr", "films", "healthcheck", "history", "ivs", "jobs", "ladders"),
         *("live", "log", "login", "logout"),
         *("media", "metrics", "nodes", "oidc", "outputs", "player", "profile", "putitens", "qr", "ready", "rtmps"),
         *("servers", "site", "status", "stream", "time", "tokens", "uploads", "users", "videostream", "videostreams"),
