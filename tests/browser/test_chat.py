@@ -2,9 +2,9 @@
 
 from playwright.async_api import Browser, expect
 
-from tests.browser.test_player_embed import foreign
 from tests.support.browser import axe, opened
 from tests.support.console import WIDE
+from tests.support.foreign_page import foreign_page
 from tests.support.gateway import Gateway, http
 from tests.support.shared_gateway import shared_gateway
 
@@ -54,7 +54,7 @@ async def test_there_is_no_chat_by_default_or_in_a_page_of_others(browser: Brows
         await expect(watched.page.get_by_role("heading", name="Plain")).to_be_visible()
         assert await watched.page.locator("iframe").count() == 0
     talk = gateway.channel("talk", videoname="Talk", chat=CHAT)
-    async with foreign(f'<iframe src="{talk.url("")}"></iframe>') as url, opened(browser, url) as watched:
+    async with foreign_page(f'<iframe src="{talk.url("")}"></iframe>') as url, opened(browser, url) as watched:
         inner = watched.page.frame_locator("iframe")
         await expect(inner.locator("#stage")).to_be_visible()
         assert await inner.locator("iframe").count() == 0

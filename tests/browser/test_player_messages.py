@@ -4,9 +4,9 @@ import asyncio
 
 from playwright.async_api import Browser
 
-from tests.browser.test_player_embed import foreign
 from tests.support.browser import Watched, opened
 from tests.support.clients import push
+from tests.support.foreign_page import foreign_page
 from tests.support.gateway import Gateway
 from tests.support.media import SMALL
 from tests.support.shared_gateway import shared_gateway
@@ -38,7 +38,7 @@ async def test_a_framed_page_plays_pauses_and_tells_its_state(browser: Browser, 
     frame = f'<iframe src="{channel.url("")}?embed=1" width="640" height="360" allow="autoplay"></iframe>'
     with push(SMALL, channel.push, loop=True):
         channel.wait_live()
-        async with foreign(frame) as url, opened(browser, url) as watched:
+        async with foreign_page(frame) as url, opened(browser, url) as watched:
             while (answer := await asked(watched, {"millrace": "state"}))["state"] != "live":
                 await asyncio.sleep(0.2)
             host = f"http://127.0.0.1:{gateway.ports['http']}"
@@ -57,7 +57,7 @@ async def test_a_framed_page_plays_pauses_and_tells_its_state(browser: Browser, 
 async def test_other_messages_and_a_flood_of_them_get_no_answer(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("silent", isFlv=True)
     frame = f'<iframe src="{channel.url("")}?embed=1"></iframe>'
-    async with foreign(frame) as url, opened(browser, url) as watched:
+    async with foreign_page(frame) as url, opened(browser, url) as watched:
         await asked(watched, {"millrace": "state"})
         for message in ("state", None, 7, ["state"], {"millrace": "close"}, {"millrace": {"a": 1}}, {"type": "state"}):
             assert await watched.page.evaluate(ASK, message) is None, message

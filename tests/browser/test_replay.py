@@ -1,6 +1,7 @@
 """The replay of the last session on the watch page, and the pages of sessions, with real pushes."""
 
 import asyncio
+import re
 
 from playwright.async_api import Browser, expect
 
@@ -100,6 +101,9 @@ async def test_a_session_is_renamed_hidden_and_trimmed_in_the_console(browser: B
         page = watched.page
         await page.get_by_role("button", name="Play: On-demand session").click()
         dialog = page.get_by_role("dialog")
+        await expect(dialog.locator("dt", has_text="Most viewers at a time")).to_be_visible()
+        report = dialog.get_by_role("link", name="Report of the show")
+        assert re.search(rf"#/channels/{channel.id}/shows/\d{{13}}$", await report.get_attribute("href") or "")
         await dialog.get_by_role("button", name="Edit").click()
         await dialog.get_by_label("Title").fill("Opening <night>")
         await dialog.get_by_role("button", name="Save").click()

@@ -38,7 +38,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         self._output = UnitOutput(context, peer)
         self._timeline = PublisherTimeline(VIDEO_CLOCK)
         self._tracks: list[RtspTrack] = []
-        self.reports = SenderReports()
+        self._reports = SenderReports()
         self._announced: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
         self._last_times: dict[Kind, int] = {}
         self._began = self._last_packet = time.monotonic()
@@ -54,7 +54,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
 
     async def begin(self, tracks: list[RtspTrack], left_out: Mapping[str, Kind] | None = None) -> None:
         """Sets the tracks. Starts a worker if their sound has to be encoded. left_out: see LeftOut."""
-        self._tracks, self.reports = tracks, SenderReports(tracks)
+        self._tracks, self._reports = tracks, SenderReports(tracks)
         self._output.announce(LeftOut(left_out or {}))
         self._last_packet = time.monotonic()
         for track in tracks:
@@ -86,13 +86,17 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
             return
         now = self._last_packet = time.monotonic()
         self._first_packet = self._first_packet or now
-        self.reports.use()
+        self._reports.use()
         units = track.receive(packet, (now - self._began) * VIDEO_CLOCK)
         for unit in units:
             if track.foreign is None:
                 self._push(unit)
             elif self._encoder is not None and self._output.begun:
                 self._encoder.give(unit)
+
+    def take_report(self, track: RtspTrack, data: bytes) -> None:
+        """Takes an RTCP packet."""
+        self._reports.take(track, data)
 
     def check(self, now: float) -> None:
         """Raises OutputError if no media or no key frame arrives. now: monotonic seconds."""

@@ -165,7 +165,7 @@ class _Session:
 
     async def _set_up(self, url: str, track: RtspTrack, number: int) -> None:
         on_packet = functools.partial(self._output.take_packet, track)
-        on_report = functools.partial(self._output.reports.take, track)
+        on_report = functools.partial(self._output.take_report, track)
         if not self._udp:
             channels = (2 * number, 2 * number + 1)
             transport = f"RTP/AVP/TCP;unicast;interleaved={channels[0]}-{channels[1]}"

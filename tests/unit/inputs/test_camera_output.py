@@ -35,7 +35,7 @@ async def test_a_camera_that_sets_its_clock_between_two_reports_keeps_its_sound_
             for track, rate in ((video, 90_000), (sound, 48_000)):
                 if (track, at) in ((sound, 20), (video, 40)):
                     clock += 4 if track is sound else -4
-                output.reports.take(track, sender_report(clock + at, at * rate))
+                output.take_report(track, sender_report(clock + at, at * rate))
                 head = struct.pack(">BBHII", 0x80, 97, at, at * 48_000, 1)
                 output.take_packet(sound, head + b"sound")
                 shown, heard = video.clock.time_of(at * 90_000), sound.clock.time_of(at * 48_000)

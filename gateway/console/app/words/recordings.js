@@ -91,6 +91,7 @@ export default {
     "session.page": "Open its page",
     "session.pageAddress": "Page of the recording",
     "session.rename": "Save",
+    "session.report": "Report of the show",
     "session.saved": "Saved.",
     "session.take": "Take position",
     "session.time": "Enter a time such as 1:02:03.",
@@ -101,6 +102,7 @@ export default {
     "session.trim": "Trim",
     "session.trimHint": "A part of this session becomes a video of its own. Times are from the start of the session.",
     "session.trimmed": "The video is being made.",
+    "session.viewers": "Most viewers at a time",
   },
   zh: {
     "bin.delete": "永久删除",
@@ -191,6 +193,7 @@ export default {
     "session.page": "打开页面",
     "session.pageAddress": "录制页面",
     "session.rename": "保存",
+    "session.report": "直播报告",
     "session.saved": "已保存。",
     "session.take": "取当前位置",
     "session.time": "请输入时间，例如 1:02:03。",
@@ -201,5 +204,6 @@ export default {
     "session.trim": "剪取",
     "session.trimHint": "将这场录制的一部分生成为独立视频，时间从录制开始处算起。",
     "session.trimmed": "正在生成视频。",
+    "session.viewers": "最多同时观看人数",
   },
 };

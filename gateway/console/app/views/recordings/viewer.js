@@ -2,10 +2,12 @@
 
 import { useEffect, useState } from "preact/hooks";
 
+import { api } from "../../../players/api.js";
 import { embedCode } from "../../../players/embed.js";
 import { ask, Dialog } from "../../dialog.js";
-import { bytes, duration, moment } from "../../format.js";
+import { bytes, duration, moment, number } from "../../format.js";
 import { t } from "../../i18n.js";
+import { channelHref } from "../../router.js";
 import { administers } from "../../session.js";
 import { Button, CopyField, Facts, html, IconButton, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
@@ -23,6 +25,7 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onChanged,
   const [newer, older] = [items[at - 1], at < 0 ? undefined : items[at + 1]];
   const [tool, setTool] = useState(/** @type {"" | "edit" | "trim"} */ (""));
   const session = item.kind === "ondemand";
+  const show = useShow(item);
   const what = t(`recordings.kind.${item.kind}`);
   const when = moment(item.start, { seconds: true });
   const label = `${what}, ${name}, ${when}`;
@@ -72,12 +75,34 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onChanged,
       { label: t("recordings.start"), value: when },
       ...(item.kind === "image" ? [] : [{ label: t("recordings.length"), value: duration(item.seconds) }]),
       ...(session ? [] : [{ label: t("recordings.size"), value: bytes(item.size) }]),
+      ...(show ? [{ label: t("session.viewers"), value: html`${number(show.peak)} · <a
+        href=${channelHref(item.channel, `/shows/${show.id}`)} onClick=${onClose}>${t("session.report")}</a>` }] : []),
       ...(item.until ? [{ label: t("recordings.until"), value: moment(item.until) }] : []),
     ]} />
     ${item.page && html`<${CopyField} label=${t("session.pageAddress")} value=${item.page} />
       <${CopyField} label=${t("session.embed")} value=${embedCode(item.page)} />`}
     <${CopyField} label=${t("recordings.address")} value=${item.url} />
   <//>`;
+}
+
+/**
+ * Returns the show that a session has recorded; null while it is loaded, and where no report is kept.
+ * @param {Recording} item
+ */
+function useShow({ channel, kind, path, key, deleted }) {
+  const [show, setShow] = useState(/** @type {{id: string, peak: number} | null} */ (null));
+  useEffect(() => {
+    let gone = false;
+    setShow(null);
+    if (kind === "ondemand" && !deleted) {
+      const id = path.slice(4, 17); // the show has the number of its session
+      api.get(`/videostream/${encodeURIComponent(channel)}/shows?limit=1&before=${Number(id) + 1}`).then(([found]) => {
+        if (!gone && found?.id === id) setShow(found);
+      }, () => undefined); // the recording is shown without it
+    }
+    return () => { gone = true; };
+  }, [key]);
+  return show;
 }
 
 /**
