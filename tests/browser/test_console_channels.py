@@ -97,6 +97,14 @@ async def test_a_new_login_in_another_tab_does_not_stop_this_one(browser: Browse
         # The other tab's login has a cookie and a secret of its own; the cookie is this tab's too.
         reply = await page.context.request.post(address(gateway, "login"), data={"password": gateway.token})
         assert reply.ok
+
+        async def of_before(route: Route) -> None:
+            """The answer to a request that this tab sent with the cookie of before: the new login has ended it."""
+            await route.fulfill(status=401, json={"error": "sign in"})
+
+        path = f"**/videostream/{channel.id}/session"
+        async with page.expect_response(lambda answer: answer.status == 401):
+            await page.route(path, of_before, times=1)
         await page.get_by_role("switch", name="Record", exact=True).check()
         await page.get_by_text("Record is on").wait_for()
         assert stored(gateway, channel)["isVideo"] is True

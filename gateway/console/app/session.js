@@ -69,7 +69,14 @@ function leave() {
 export async function refresh() {
   take(await api.get("/login"));
 }
-link.renew = refresh;
+
+link.renew = async () => {
+  /** @type {Login} */
+  const login = await api.get("/login");
+  if (!user.value || !login.user) return false; // signed out: `link.expired` says it
+  take(login);
+  return true;
+};
 
 /**
  * @param {string} name      "" to sign in with the token

@@ -19,12 +19,13 @@ export class ApiError extends Error {
 
 /**
  * Set by the page that holds the session, such as the console by its session.js.
- * `renew`: reads the session again. Another tab may have signed in since, which changes `csrf`.
+ * `renew`: reads the session again, and returns whether somebody is signed in. Another tab may have signed in since: this
+ * changes the cookie and `csrf`.
  * `away`: the text of an error if the gateway does not answer; the browser's own text is English.
- * @type {{csrf: string | null, expired: () => void, unreachable: (is: boolean) => void, renew: () => Promise<void>, away: () => string}}
+ * @type {{csrf: string | null, expired: () => void, unreachable: (is: boolean) => void, renew: () => Promise<boolean>, away: () => string}}
  */
 export const link = {
-  csrf: null, expired: () => undefined, unreachable: () => undefined, renew: async () => undefined, away: () => "",
+  csrf: null, expired: () => undefined, unreachable: () => undefined, renew: async () => false, away: () => "",
 };
 
 /** @type {Set<AbortController>} */
@@ -61,7 +62,8 @@ async function request(method, path, body, options = {}) {
     const headers = { Accept: "application/json", ...options.headers };
     const file = body instanceof Blob; // a picture is sent as it is
     if (body !== undefined && !file) headers["Content-Type"] = "application/json";
-    if (method !== "GET" && link.csrf) headers["X-CSRF-Token"] = link.csrf;
+    const { csrf } = link;
+    if (method !== "GET" && csrf) headers["X-CSRF-Token"] = csrf;
     const reply = await fetch(path, {
       method, headers, body: file ? body : body === undefined ? null : JSON.stringify(body), signal: own.signal,
       credentials: "same-origin", cache: "no-store",
@@ -73,13 +75,14 @@ async function request(method, path, body, options = {}) {
     link.unreachable(false);
     const text = await reply.text();
     if (reply.ok) return text === "" ? null : parsed(text);
-    if (reply.status === 401 && !options.quiet) link.expired();
     const error = refusal(reply, text);
-    if (reply.status === 403 && method !== "GET" && !options.again && !options.headers && /CSRF/.test(error.message)) {
-      const before = link.csrf;
-      await link.renew();
-      if (link.csrf && link.csrf !== before) return await request(method, path, body, { ...options, again: true });
+    const ended = reply.status === 401 && !options.quiet;
+    const other = reply.status === 403 && method !== "GET" && !options.headers && /CSRF/.test(error.message);
+    if ((ended || other) && !options.again) {
+      const renewed = await link.renew().catch(() => false); // the refusal counts
+      if (renewed && (ended || link.csrf !== csrf)) return await request(method, path, body, { ...options, again: true });
     }
+    if (ended) link.expired();
     throw error;
   } finally {
     inFlight.delete(own);
