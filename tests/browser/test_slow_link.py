@@ -72,8 +72,8 @@ async def watching(
 def honest(samples: list[Sample], error: float = 0.5) -> None:
     """error: seconds by which the shown delay may differ: the encoder of the clock needs some, too.
 
-    The page says after 1.5 s that the picture stands still. It looks each 0.25 s, and so does `sampled`, or later on a busy
-    machine.
+    The page says after 1.5 s that the picture stands still. It looks each 0.25 s, and so does `sampled`, or later on a
+    busy machine.
     """
     assert abs(difference(samples)) <= error, samples
     assert longest_still(samples) <= 2.5, samples
