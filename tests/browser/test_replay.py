@@ -53,11 +53,17 @@ async def test_a_push_is_replayed_from_its_start_and_the_next_push_is_shown_live
         await expect(page.locator("#replay")).to_contain_text("Recorded on")
         await expect(page.locator(".break-chapters button")).to_have_count(3)
         assert not await axe(page)
+        await page.locator("#stage").hover()
+        speed = page.get_by_label("Speed")
+        await speed.select_option("2×")
+        assert await page.evaluate("document.querySelector('video').playbackRate") == 2
         first = await page.locator("#replay a").get_attribute("href")
         with push(SMALL_BFRAMES, channel.push, loop=True):
             await shows(watched, replay=False)
             await expect(page.locator("#replay")).to_be_hidden()
             assert await page.locator(".time-clock").count() == 0
+            await expect(speed).to_have_count(0)
+            assert await page.evaluate("document.querySelector('video').playbackRate") <= 1.1  # it may catch up
         await shows(watched, replay=True)
         assert await page.locator("#replay a").get_attribute("href") != first  # it is the new session
         assert not watched.complaints

@@ -13,6 +13,7 @@ import { open } from "../players/recorded-source.js";
 import { Share } from "../players/share.js";
 import { EMBEDDED, neighbour } from "../players/status.js";
 import { time, TimeBar } from "../players/time-bar.js";
+import { Speed } from "../players/speed.js";
 import { Captions } from "../players/track-captions.js";
 import { Volume } from "../players/volume.js";
 import { chapters } from "../players/webvtt.js";
@@ -199,6 +200,7 @@ class Page {
     this.#controls.addBar(this.#bar.element);
     this.#controls.addClock(this.#bar.clock);
     this.#controls.add(this.#captions.element);
+    this.#controls.add(new Speed(this.#video).element);
     showShape(this.#video);
     this.#stage.append(this.#video, h("div", { class: "veil" }, this.#headline, this.#detail, this.#retry), this.#start,
       this.#controls.element);

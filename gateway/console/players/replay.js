@@ -2,6 +2,7 @@
 
 import { ChapterList } from "./chapters.js";
 import { open } from "./recorded-source.js";
+import { Speed } from "./speed.js";
 import { neighbour } from "./status.js";
 import { TimeBar } from "./time-bar.js";
 import { Captions } from "./track-captions.js";
@@ -12,7 +13,7 @@ import { Captions } from "./track-captions.js";
 const STEPS = new Map([["arrowleft", -5], ["arrowright", 5], ["j", -10]]); // seconds, by key; L goes live
 
 export class Replay {
-  #view; #bar; #captions; #chapters;
+  #view; #bar; #captions; #speed; #chapters;
   /** @type {AbortController | null}  null: nothing is open */
   #listening = null;
   /** @type {Recorded | null} */
@@ -26,6 +27,7 @@ export class Replay {
     this.#view = view;
     this.#bar = new TimeBar(view.video);
     this.#captions = new Captions(view.video);
+    this.#speed = new Speed(view.video);
     this.#chapters = new ChapterList((at) => {
       view.video.currentTime = at;
       void view.play();
@@ -49,6 +51,7 @@ export class Replay {
     controls.addBar(this.#bar.element);
     controls.addClock(this.#bar.clock);
     controls.add(this.#captions.element);
+    controls.add(this.#speed.element);
     video.closest(".stage")?.after(this.#chapters.element);
     video.addEventListener("canplay", () => void this.#view.play(), { signal, once: true });
     video.addEventListener("timeupdate", () => {
@@ -81,7 +84,8 @@ export class Replay {
     this.#close();
     this.#chapters.show([]);
     this.#bar.mark([]);
-    for (const { element } of [this.#bar, this.#captions, this.#chapters]) element.remove();
+    for (const { element } of [this.#bar, this.#captions, this.#speed, this.#chapters]) element.remove();
+    this.#speed.reset();
     this.#bar.clock.remove();
     this.#view.replays(null);
   }
