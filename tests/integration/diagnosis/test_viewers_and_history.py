@@ -93,7 +93,7 @@ def test_processes_of_a_host_share_history_and_viewer_reports(tmp_path: Path) ->
         channels = [gateway.channel(f"c{n}") for n in range(3)]
         with contextlib.ExitStack() as pushes:
             for channel in channels:
-                pushes.enter_context(push(FILM, channel.push))
+                pushes.enter_context(push(FILM, channel.push, loop=True))
             for channel in channels:
                 channel.wait_live()
                 until(lambda channel=channel: has_bitrate(gateway, channel), "its history is found wherever it is", 20)
