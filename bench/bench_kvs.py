@@ -24,6 +24,7 @@ from gateway.ports.stores import PutMediaRequest
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support import kvs as support
+from tests.support.served_app import served_app
 
 _DOUBLE = "--double"
 
@@ -76,13 +77,9 @@ async def serve() -> None:
 
     app = web.Application()
     app.router.add_post("/putMedia", put)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    print(site._server.sockets[0].getsockname()[1], flush=True)  # type: ignore[attr-defined]
-    await asyncio.Event().wait()
+    async with served_app(app) as port:
+        print(port, flush=True)
+        await asyncio.Event().wait()
 
 
 @contextlib.asynccontextmanager

@@ -11,17 +11,20 @@ from tests.support.clients import until
 from tests.support.gateway import Edge, Gateway
 
 
-@contextlib.contextmanager
-def sharing(folder: Path, count: int, **more: str) -> Iterator[list[Gateway]]:
-    """Starts gateways with a shared registry, channels and secrets. more: additional settings."""
-    settings = {
+def _shared(folder: Path) -> dict[str, str]:
+    """The settings that all nodes have in common."""
+    return {
         "MILLRACE_REGISTRY": f"sqlite:///{folder}/registry.db",
         "MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db",
         "MILLRACE_CLUSTER__SECRET": "what the nodes share",
         "MILLRACE_SIGNING__SECRET": "what the keys are signed with",
-        **more,
     }
-    with started(folder, count, settings) as gateways:
+
+
+@contextlib.contextmanager
+def sharing(folder: Path, count: int, **more: str) -> Iterator[list[Gateway]]:
+    """Starts gateways with a shared registry, channels and secrets. more: additional settings."""
+    with started(folder, count, {**_shared(folder), **more}) as gateways:
         for gateway in gateways:
             until(lambda gateway=gateway: len(nodes(gateway)) == count, "all nodes know of each other")
         yield gateways
@@ -44,13 +47,7 @@ def started(folder: Path, count: int, settings: Mapping[str, str]) -> Iterator[l
 @contextlib.contextmanager
 def with_edge(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[Gateway, Gateway, Edge]]:
     """Starts two gateways and an edge with one registry, and judges that each ends cleanly, the edge first."""
-    shared = {
-        **settings,
-        "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
-        "MILLRACE_SIGNING__SECRET": "secret of the keys",
-        "MILLRACE_REGISTRY": f"sqlite:///{folder}/nodes.db",
-        "MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db",
-    }
+    shared = {**_shared(folder), **settings}
     for name in ("a", "b", "edge"):
         (folder / name).mkdir()
     running: list[Gateway] = []

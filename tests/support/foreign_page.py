@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from tests.support.served_app import served_app
+
 
 @contextlib.asynccontextmanager
 async def foreign_page(html: str, script: str = "", policy: str | None = None) -> AsyncIterator[str]:
@@ -18,11 +20,5 @@ async def foreign_page(html: str, script: str = "", policy: str | None = None) -
 
     app = web.Application()
     app.router.add_get("/{file:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://localhost:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with served_app(app) as port:
+        yield f"http://localhost:{port}/"

@@ -15,6 +15,7 @@ from aiohttp import web
 
 import gateway
 from tests.support.media import Film
+from tests.support.served_app import served_app
 
 CONSOLE = Path(gateway.__file__).parent / "console"
 CHANNEL = "70ef9b07-adbe-478d-b098-d7c8efd84a98"
@@ -172,18 +173,14 @@ async def serving(film: Film) -> AsyncIterator[Stub]:
         app.router.add_get(f"/{CHANNEL}/time", _clock)
         app.router.add_get(f"/{CHANNEL}/{{name:.*}}", stub.answer)
         app.router.add_get("/_player/{name}", stub.answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        stub.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
-            yield stub
-        finally:
-            packager.kill()
-            packager.wait()
-            stub.end()
-            await runner.cleanup()
+        async with served_app(app) as port:
+            stub.address = f"http://127.0.0.1:{port}"
+            try:
+                yield stub
+            finally:
+                packager.kill()
+                packager.wait()
+                stub.end()
 
 
 async def _clock(_: web.Request) -> web.Response:

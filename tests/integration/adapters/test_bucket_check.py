@@ -18,6 +18,7 @@ from gateway.adapters.aws.objects import S3Objects
 from gateway.adapters.aws.session import AwsSession
 from gateway.settings import load
 from tests.integration.adapters.conftest import BUCKET, _client
+from tests.support.served_app import served_app
 
 
 async def found(bucket: str = BUCKET) -> dict[str, str]:
@@ -106,17 +107,11 @@ async def strict_store(refusal: str = "") -> AsyncIterator[tuple[AwsSession, lis
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", serve)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    given = {"ENDPOINT": endpoint, "ACCESS_KEY": "a", "SECRET_KEY": "b"}
-    settings = load(environ={f"MILLRACE_S3__{name}": value for name, value in given.items()})
-    try:
+    async with served_app(app) as port:
+        given = {"ENDPOINT": f"http://127.0.0.1:{port}", "ACCESS_KEY": "a", "SECRET_KEY": "b"}
+        settings = load(environ={f"MILLRACE_S3__{name}": value for name, value in given.items()})
         async with AwsSession(settings.s3) as opened:
             yield opened, deleted
-    finally:
-        await runner.cleanup()
 
 
 async def test_a_store_that_requires_content_md5_deletes_many_objects_and_takes_rules(aws: str) -> None:

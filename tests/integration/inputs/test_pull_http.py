@@ -29,6 +29,7 @@ from gateway.ports.errors import OutputError
 from tests.support import films, sources
 from tests.support.at_night import at_night
 from tests.support.inputs import FakeInput, growing, running_source, worker_pool
+from tests.support.served_app import served_app
 from tests.support.time_outs import at_most
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -58,15 +59,8 @@ async def origin(folder: Path | None = None, **handlers: Handler) -> AsyncIterat
         app.router.add_get(f"/{name}", handler)
     if folder is not None:
         app.router.add_static("/files", folder)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        assert runner.addresses
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served_app(app) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def pull(url: str, allow: tuple[str, ...] = LOOPBACK) -> PullSource:

@@ -24,6 +24,7 @@ from gateway.ports.events import Event, Events, EventType
 from tests.support import builders, sources
 from tests.support.at_night import at_night
 from tests.support.marking import WatermarkHub, pictures, play
+from tests.support.served_app import served_app
 from tests.support.waiting import until
 
 TEXT = {"isWaterMark": True, "WaterMarkText": "\u25a0", "WaterMarkFontSize": 80, "WaterMarkFontColor": "#00ff00"}
@@ -485,13 +486,5 @@ async def serving_pictures() -> AsyncIterator[tuple[str, PictureServer]]:
     server = PictureServer()
     app = web.Application()
     app.router.add_get("/{color}.png", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        assert site._server is not None
-        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    async with served_app(app) as port:
         yield f"http://127.0.0.1:{port}", server
-    finally:
-        await runner.cleanup()

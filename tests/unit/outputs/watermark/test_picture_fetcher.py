@@ -11,6 +11,7 @@ from gateway.lib.egress import Egress
 from gateway.outputs.watermark.picture_fetcher import FetchedPicture, PictureFetcher, PictureUnavailable
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets
 from tests.support.builders import channel
+from tests.support.served_app import served_app
 from tests.support.time_outs import at_most
 
 
@@ -49,15 +50,9 @@ async def serving() -> AsyncIterator[Server]:
     server = Server()
     app = web.Application()
     app.router.add_get("/{path:.*}", server.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with served_app(app) as port:
+        server.url = f"http://127.0.0.1:{port}"
         yield server
-    finally:
-        await runner.cleanup()
 
 
 def pictures(*allow: str) -> PictureFetcher:
