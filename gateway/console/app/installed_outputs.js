@@ -4,6 +4,7 @@ import { computed, signal } from "@preact/signals";
 
 import { api } from "../players/api.js";
 import { addWords } from "./i18n.js";
+import { once } from "./once.js";
 
 /** @typedef {import("./editor/fields.js").Field & {label: Record<string, string>}} OutputField  label: by language */
 /** @typedef {{name: string, flag: string, label: Record<string, string>, fields: OutputField[]}} DescribedOutput */
@@ -11,16 +12,10 @@ import { addWords } from "./i18n.js";
 /** The outputs for which the console has no texts of its own. Empty until `loadInstalled` has settled. */
 export const installed = signal(/** @type {DescribedOutput[]} */ ([]));
 
-/** @type {Promise<void> | null} */
-let loading = null;
-
 /** Settles when `installed` is known. Without an answer the console shows Millrace's own outputs and asks again later. */
-export function loadInstalled() {
-  loading ??= load().catch(() => { loading = null; });
-  return loading;
-}
+export const loadInstalled = () => load().catch(() => undefined);
 
-async function load() {
+const load = once(async () => {
   /** @type {DescribedOutput[]} */
   const outputs = await api.get("/outputs");
   const found = outputs.filter((output) => Object.keys(output.label).length > 0);
@@ -30,7 +25,7 @@ async function load() {
     for (const field of output.fields) addWords(`field.${field.name}`, field.label);
   }
   installed.value = found;
-}
+});
 
 /** The name and the flag of each installed output. */
 export const installedSwitches = computed(

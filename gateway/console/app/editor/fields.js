@@ -5,6 +5,7 @@ import { computed, signal } from "@preact/signals";
 import { api } from "../../players/api.js";
 import { entriesOf, expiry, fromLocal, isNever, isOn, NEVER, toLocal } from "../channel.js";
 import { installed } from "../installed_outputs.js";
+import { once } from "../once.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
 /**
@@ -35,17 +36,8 @@ const OUTDATE = {
 /** The fields of the gateway, in the order of the form; empty until `loadFields` has settled. */
 export const ownFields = signal(/** @type {Field[]} */ ([]));
 
-/** @type {Promise<void> | null} */
-let loading = null;
-
 /** Settles when `ownFields` is known. */
-export function loadFields() {
-  loading ??= api.get("/fields").then(
-    (found) => { ownFields.value = [OUTDATE, ...found]; },
-    (error) => { loading = null; throw error; },
-  );
-  return loading;
-}
+export const loadFields = once(async () => { ownFields.value = [OUTDATE, ...await api.get("/fields")]; });
 
 /** All fields by name, also those of installed outputs. @type {import("@preact/signals").ReadonlySignal<Record<string, Field>>} */
 export const allFields = computed(() => {

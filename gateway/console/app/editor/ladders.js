@@ -6,6 +6,7 @@ import { api } from "../../players/api.js";
 import { RUNGS } from "../channel.js";
 import { bitrate } from "../format.js";
 import { hasWords, t } from "../i18n.js";
+import { once } from "../once.js";
 
 /** @typedef {{name: string, flag: string, width: number, height: number, bitrate: number}} Rung  bitrate: of the video, bits a second */
 /** @typedef {{name: string, rungs: Rung[]}} Ladder  rungs: from the smallest to the largest */
@@ -16,14 +17,8 @@ export const RECOMMENDED = "recommended"; // with the bit rates of today
 /** Empty until `loadLadders` has settled. */
 const ladders = signal(/** @type {Ladder[]} */ ([]));
 
-/** @type {Promise<void> | null} */
-let loading = null;
-
 /** Settles when the ladders are known. */
-export function loadLadders() {
-  loading ??= api.get("/ladders").then((found) => { ladders.value = found; }, (error) => { loading = null; throw error; });
-  return loading;
-}
+export const loadLadders = once(async () => { ladders.value = await api.get("/ladders"); });
 
 /** @param {string} name  as the channel has it; "": it names none @returns {Ladder | undefined} */
 const ladderOf = (name) => ladders.value.find((one) => one.name === (name || STANDARD));

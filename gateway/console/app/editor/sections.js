@@ -177,14 +177,16 @@ function shown(row, props) {
 function sectionOf(group, fields) {
   const { icon, rows } = LAYOUTS[group] ?? { icon: "plus", rows: [] };
   const placed = new Set(rows.flatMap(namesIn));
-  const all = [...rows, ...fields.filter((name) => !placed.has(name))];
-  return { id: group, icon, fields, view: (props) => html`${all.map((row) => shown(row, props))}` };
+  return made(group, { icon, rows: [...rows, ...fields.filter((name) => !placed.has(name))] }, fields);
 }
 
-/** The sections of the short form. @type {Section[]} */
-export const firstSections = Object.entries(FIRST).map(([id, { icon, rows }]) => ({
-  id, icon, fields: rows.flatMap(namesIn), view: (props) => html`${rows.map((row) => shown(row, props))}`,
-}));
+/** @param {string} id @param {Layout} layout @param {string[]} [fields] @returns {Section} */
+function made(id, { icon, rows }, fields = rows.flatMap(namesIn)) {
+  return { id, icon, fields, view: (props) => html`${rows.map((row) => shown(row, props))}` };
+}
+
+/** The sections of the short form. */
+export const firstSections = Object.entries(FIRST).map(([id, layout]) => made(id, layout));
 
 /** In the order of the page; the gateway's fields do not change while the page is open. */
 const ownSections = computed(() => {

@@ -14,6 +14,9 @@ import { attempt, reason } from "../parts/trouble.js";
 /** @param {Recording} item */
 const base = (item) => `/videostream/${encodeURIComponent(item.channel)}`;
 
+/** @param {Recording} item @returns {string} the number of the session: its start, milliseconds since 1970 */
+export const numberOf = (item) => item.path.slice(4, 17); // after "vod/"
+
 /** The whole session as one MP4. @param {Recording} item @returns {string} */
 export function exported(item) {
   const start = Date.parse(item.start) / 1000;
@@ -66,7 +69,7 @@ export function SessionTrim({ item, name, position }) {
     setBusy(true);
     setMade(false);
     try {
-      await api.post(`${base(item)}/recordings/trim`, { session: item.path.slice(4, 17), from, to, name: draft.name.trim() });
+      await api.post(`${base(item)}/recordings/trim`, { session: numberOf(item), from, to, name: draft.name.trim() });
       setMade(true);
       toast(t("session.trimmed"), "ok");
     } catch (problem) {

@@ -12,7 +12,7 @@ import { administers } from "../../session.js";
 import { Button, CopyField, Facts, html, IconButton, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
 import { deleteRecording } from "./feed.js";
-import { exported, SessionEdit, SessionTrim } from "./session.js";
+import { exported, numberOf, SessionEdit, SessionTrim } from "./session.js";
 
 /** @typedef {import("./feed.js").Recording} Recording */
 
@@ -89,19 +89,19 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onChanged,
  * Returns the show that a session has recorded; null while it is loaded, and where no report is kept.
  * @param {Recording} item
  */
-function useShow({ channel, kind, path, key, deleted }) {
+function useShow(item) {
   const [show, setShow] = useState(/** @type {{id: string, peak: number} | null} */ (null));
   useEffect(() => {
     let gone = false;
     setShow(null);
-    if (kind === "ondemand" && !deleted) {
-      const id = path.slice(4, 17); // the show has the number of its session
-      api.get(`/videostream/${encodeURIComponent(channel)}/shows?limit=1&before=${Number(id) + 1}`).then(([found]) => {
+    if (item.kind === "ondemand" && !item.deleted) {
+      const id = numberOf(item); // the show has it, too
+      api.get(`/videostream/${encodeURIComponent(item.channel)}/shows?limit=1&before=${Number(id) + 1}`).then(([found]) => {
         if (!gone && found?.id === id) setShow(found);
       }, () => undefined); // the recording is shown without it
     }
     return () => { gone = true; };
-  }, [key]);
+  }, [item.key]);
   return show;
 }
 
