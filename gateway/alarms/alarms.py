@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-import structlog
-
 from gateway.alarms.delivery import Delivery
 from gateway.alarms.fault import AlarmMessage, Fault, FaultKind, describe
 from gateway.alarms.fault_board import OF_STREAM, FaultBoard
@@ -32,8 +30,6 @@ from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
 from gateway.ports.store_outage import StoreOutage
 from gateway.ports.stored_rows import read_row, read_rows
 from gateway.ports.stores import ConsoleStore, StoreChanges
-
-log = structlog.get_logger(__name__)
 
 PER_HOUR: Final = 20  # messages of one rule, in each process
 _HOUR: Final = 3_600.0

@@ -14,7 +14,7 @@ async def headings(page: Page) -> list[str]:
     return await page.locator("form.editor h2").all_inner_texts()
 
 
-async def test_the_editor_begins_with_what_a_first_show_needs(browser: Browser, gateway: Gateway) -> None:
+async def test_the_editor_begins_with_the_settings_of_a_first_show(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="First")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
         page = watched.page
