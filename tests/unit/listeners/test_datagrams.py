@@ -110,13 +110,17 @@ def test_a_closed_socket_has_no_datagrams(reader: type[SingleReader | KernelBatc
 
 @needs_linux
 def test_a_datagram_arrives_when_the_kernel_gets_it() -> None:
+    """The kernel begins to note arrivals a moment after a socket asks (a work queue); until then it gives the read."""
     with bound() as opened, bound() as sender:
         found = KernelBatchReader(opened)
-        before = time.monotonic()
-        sender.sendto(b"x", opened.getsockname())
-        time.sleep(0.02)  # longer than clocks differ; the reader must not see it
-        late = time.monotonic()
-        [batch], _ = found.read()
+        for _ in range(100):
+            before = time.monotonic()
+            sender.sendto(b"x", opened.getsockname())
+            time.sleep(0.02)  # longer than clocks differ; the reader must not see it
+            late = time.monotonic()
+            [batch], _ = found.read()
+            if batch.arrivals[0] < late:
+                break
         assert before - 0.01 < batch.arrivals[0] < late
 
 
