@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.support.browser import axe, opened
 from tests.support.clients import push, until
-from tests.support.console import signed_in
+from tests.support.console import address, signed_in
 from tests.support.gateway import Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
@@ -27,16 +28,29 @@ async def photo(page: Page, name: str) -> None:
         await page.screenshot(path=Path(folder) / f"{name}.png")
 
 
+def kinds(session: dict[str, Any]) -> set[str]:
+    """Returns the kinds of the tracks that the session has."""
+    return {track["kind"] for track in session["tracks"]}
+
+
+async def switch_watermark_on(page: Page, then: asyncio.Event | None = None) -> None:
+    """Switches the text watermark of the shown channel on. then: is set when the channel has it."""
+    await page.get_by_role("switch", name="Watermark").click()
+    await page.get_by_role("dialog").get_by_label("Text").fill("Millrace")
+    await page.get_by_role("dialog").get_by_role("button", name="Switch on").click()
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+    if then is not None:
+        then.set()
+    await expect(page.get_by_role("switch", name="Watermark")).to_be_checked()
+
+
 async def test_a_new_watermark_of_a_live_channel_is_at_the_bottom_right(gateway: Gateway, browser: Browser) -> None:
     asked, edited = gateway.channel(videoname="asked"), gateway.channel(videoname="edited")
     with push(FILM, asked.push, loop=True), push(FILM, edited.push, loop=True):
-        until(lambda: asked.session()["tracks"] and edited.session()["tracks"], "tracks")
+        until(lambda: all("video" in kinds(one.session()) for one in (asked, edited)), "pictures")
         async with signed_in(browser, gateway, f"#/channels/{asked.id}") as watched:
             page = watched.page
-            await page.get_by_role("switch", name="Watermark").click()
-            await page.get_by_role("dialog").get_by_label("Text").fill("Millrace")
-            await page.get_by_role("dialog").get_by_role("button", name="Switch on").click()
-            await expect(page.get_by_role("switch", name="Watermark")).to_be_checked()
+            await switch_watermark_on(page)
             item = gateway.api("GET", f"/videostream/{asked.id}").json()
             assert 440 < item["WaterMarkLeft"] < 600 and 310 < item["WaterMarkTop"] < 340, item
             await page.goto(f"http://127.0.0.1:{gateway.ports['admin']}/#/channels/{edited.id}/edit?section=watermark")
@@ -50,6 +64,26 @@ async def test_a_new_watermark_of_a_live_channel_is_at_the_bottom_right(gateway:
             await page.get_by_role("button", name="Top left").click()
             await page.get_by_label("Watermark text").fill("M")
             assert int(await left.input_value()) < 10, "the user has placed it"
+
+
+async def test_a_watermark_is_at_the_bottom_right_before_the_page_has_read_the_session(
+    gateway: Gateway, browser: Browser
+) -> None:
+    channel = gateway.channel(videoname="early")
+    answered = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await answered.wait()
+        await route.continue_()
+
+    with push(FILM, channel.push, loop=True):
+        until(lambda: "video" in kinds(channel.session()), "a picture")
+        async with signed_in(browser, gateway, "#/channels") as watched:
+            await watched.page.route(f"**/videostream/{channel.id}/session", late, times=1)
+            await watched.page.goto(address(gateway, f"#/channels/{channel.id}"))
+            await switch_watermark_on(watched.page, answered)
+        item = gateway.api("GET", f"/videostream/{channel.id}").json()
+        assert 440 < item["WaterMarkLeft"] < 600 and 310 < item["WaterMarkTop"] < 340, item
 
 
 async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway: Gateway, browser: Browser) -> None:

@@ -52,17 +52,21 @@ export function FirstSettings({ section, channel, session, onClose, onChanged })
   const ladder = channel["ladder"] || RECOMMENDED;
   useEffect(() => void loadLadders().catch(() => undefined), []); // without them, the switches tell less
   const { output, field, most, body } = ASKED[section];
-  const [draft, setDraft] = useState(/** @type {Draft} */ ({ text: "", rungs: ["ld", "hd"].filter((rung) => !larger.includes(rung)) }));
+  const [draft, setDraft] = useState(/** @type {Draft} */ ({ text: "", rungs: ["ld", "hd"] }));
+  const chosen = draft.rungs.filter((rung) => !larger.includes(rung)); // the session may come after the choice
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");
   const change = (/** @type {Partial<Draft>} */ changes) => { setDraft({ ...draft, ...changes }); setError(""); };
   const save = async () => {
     if (busy) return;
-    const rungs = draft.rungs.filter((rung) => renditionOf(ladder, rung));
+    const rungs = chosen.filter((rung) => renditionOf(ladder, rung));
     if (field ? !draft.text.trim() : rungs.length === 0) return setError(t(`ask.${section}.missing`));
     setBusy(true);
     try {
-      await api.put(`/videostream/${encodeURIComponent(channel.id)}`, body({ ...draft, rungs }, channel, pictureSize(session)));
+      const path = `/videostream/${encodeURIComponent(channel.id)}`;
+      // The page may have read the session before the picture came, or not yet.
+      const size = pictureSize(pictureSize(session).width ? session : await api.get(`${path}/session`));
+      await api.put(path, body({ ...draft, rungs }, channel, size));
       toast(t("switch.on", { what: t(`output.${output}`) }), "ok");
       onChanged();
       onClose();
@@ -78,7 +82,7 @@ export function FirstSettings({ section, channel, session, onClose, onChanged })
       : html`<p>${t(`ask.${section}.text`)}</p><div class="stack" role="group" aria-label=${t(`ask.${section}`)}>
         ${RUNGS.map((rung) => ({ rung, ...renditionOf(ladder, rung) })).map(({ rung, label, hint }) => label && html`
           <${Switch} key=${rung} label=${label} hint=${larger.includes(rung) ? t("ask.transcoding.larger") : hint}
-          disabled=${larger.includes(rung)} checked=${draft.rungs.includes(rung)} onChange=${(/** @type {boolean} */ on) =>
+          disabled=${larger.includes(rung)} checked=${chosen.includes(rung)} onChange=${(/** @type {boolean} */ on) =>
             change({ rungs: on ? [...draft.rungs, rung] : draft.rungs.filter((one) => one !== rung) })} />`)}
         ${error && html`<p class="error" role="alert">${error}</p>`}</div>`}
     <p class="hint"><a href=${channelHref(channel.id, `/edit?section=${section}`)} onClick=${onClose}>${t(`ask.${section}.more`)}</a></p>
