@@ -11,6 +11,9 @@ import moq
 
 from tests.support.time_outs import at_most
 
+# Of a player that waits for a late group. By default players skip it at once.
+PATIENT = moq.Subscription(max_age_us=30_000_000)
+
 
 @dataclass
 class Watched:
@@ -30,7 +33,7 @@ def client(url: str, hashes: list[str], **options: object) -> moq.Client:
 
 @asynccontextmanager
 async def watching(url: str, name: str, hashes: list[str]) -> AsyncIterator[Watched]:
-    """Plays the broadcast, and collects its frames until the block ends."""
+    """Plays the broadcast without skipping, and collects its frames until the block ends."""
     async with client(url, hashes) as connected, asyncio.TaskGroup() as group:
         async with asyncio.timeout(at_most(20)):
             broadcast = await connected.announced_broadcast(name)
@@ -38,7 +41,7 @@ async def watching(url: str, name: str, hashes: list[str]) -> AsyncIterator[Watc
 
         async def collect(name: str, track: moq.Video | moq.Audio, frames: list[moq.MediaFrame]) -> None:
             with suppress(moq.Error):  # the end of the session, which tests see at the session
-                async for frame in await broadcast.subscribe_media(name, track):
+                async for frame in await broadcast.subscribe_media(name, track, PATIENT):
                     frames.append(frame)
 
         catalog = watched.catalog

@@ -188,7 +188,8 @@ def test_srt_live_transmit_gets_an_intact_transport_stream(gateways: tuple[Gatew
     assert set(stream[::188]) == {0x47}
     assert probe(out)["video"]["codec_name"] == "h264"
     with pull(str(out), seconds=None) as player:
-        judge(take_of(player), PLAIN, least=1, cut=True)
+        take = take_of(player)
+    judge(Take(take.video[:-1], take.audio[:-1]), PLAIN, least=1)  # the file may end within a picture and a sound
 
 
 def output_of(program: Program) -> bytes:
