@@ -45,12 +45,15 @@ def fallback(gateway: Gateway) -> Iterator[Channel]:
         yield channel
 
 
-@pytest.mark.parametrize("page", ["hls.html", "flv.html", *at_night("index.html", "dash.html")])
+@pytest.mark.parametrize("page", ["", "hls.html", "flv.html", *at_night("index.html", "dash.html")])
 async def test_a_rendition_at_the_size_of_the_source_has_its_height_and_no_more_bits(
     browser: Browser, fallback: Channel, page: str
 ) -> None:
     async with opened(browser, fallback.url(page)) as player:
         await player.plays(40)
+        if not page:  # the watch page
+            await player.page.locator("#stage").hover()
+            await player.page.get_by_role("button", name="Settings").click()
         menu = player.page.get_by_role("combobox", name="Quality")
         await expect(menu.locator("option", has_text=re.compile(r"^360p"))).to_have_count(1, timeout=at_most(20_000))
         assert "720p" not in await menu.inner_text()

@@ -206,6 +206,7 @@ async def test_instant_on_the_watch_page_uses_webrtc_or_else_webcodecs(browser: 
             assert "whep-engine" not in await page.evaluate(scripts)
             await page.locator("#stage").hover()
             await page.get_by_role("button", name="Settings").click()
+            await page.get_by_text("Advanced", exact=True).click()
             await page.get_by_role("radio", name="Instant").check()
             await plays_as(watched, "WebRTC")
             assert "instant-engine" not in await page.evaluate(scripts)

@@ -23,9 +23,11 @@ export class Controls {
   #gap = h("span", { class: "gap" });
   #goLive = h("button", { id: "golive", class: "hint", type: "button", hidden: true });
   #quality = h("select", { id: "quality" });
-  #qualityBox = h("span", { class: "quality", hidden: true }, this.#quality);
+  #qualityWords = h("span");
+  #qualityBox = h("label", { class: "quality", hidden: true }, this.#qualityWords, this.#quality);
   #sound = h("select", { id: "sound" });
-  #soundBox = h("span", { class: "quality", hidden: true }, this.#sound);
+  #soundWords = h("span");
+  #soundBox = h("label", { class: "quality", hidden: true }, this.#soundWords, this.#sound);
   #share = button("share");
   #pip = button("pip");
   #full = button("full");
@@ -51,8 +53,12 @@ export class Controls {
     speak(() => {
       this.#volume.setAttribute("aria-label", t("sound.volume"));
       this.#goLive.textContent = t("do.live");
-      this.#quality.setAttribute("aria-label", t("quality.label"));
-      this.#sound.setAttribute("aria-label", t("sound.track"));
+      for (const [choice, words, word] of /** @type {const} */ ([
+        [this.#quality, this.#qualityWords, "quality.label"], [this.#sound, this.#soundWords, "sound.track"],
+      ])) {
+        choice.setAttribute("aria-label", t(word)); // the bar shows no words
+        words.textContent = t(word);
+      }
       this.#offered = "";
       name(this.#share, t("do.share"));
       name(this.#pip, t("do.pip"));
@@ -90,6 +96,9 @@ export class Controls {
    */
   add(button) { this.#share.before(button); }
 
+  /** @param {HTMLElement} menu  of the page, where the choices of quality and audio track are from now on */
+  moveChoices(menu) { menu.append(this.#qualityBox, this.#soundBox); }
+
   /**
    * Adds a time bar above the buttons.
    * @param {HTMLElement} bar
@@ -114,7 +123,7 @@ export class Controls {
   qualities(choices, chosen, shown, rewound) {
     const single = rewound && !this.#qualityBox.hidden;
     if (single) choices = [{ id: SOURCE, height: 0, bitrate: 0 }];
-    const narrow = NARROW.matches; // a phone has no room for the current one
+    const narrow = NARROW.matches && this.element.contains(this.#quality); // a phone's bar has no room for the current one
     const labels = choices.map((choice) => choice.id === AUTO && chosen === AUTO && shown && !narrow
       ? t("quality.auto.now", { name: short(choices.find((c) => c.id === shown) ?? { id: shown, height: 0, bitrate: 0 }) })
         : label(choice));

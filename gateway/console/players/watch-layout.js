@@ -34,6 +34,7 @@ export class WatchLayout {
   #next = new NextShow(neighbour("next.ics"));
   #gear = button("gear");
   #choices = h("fieldset", { class: "ways" });
+  #more = h("summary");
   #menu = h("div", { class: "menu", id: "settings", role: "group", hidden: true });
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #counting;
@@ -59,13 +60,15 @@ export class WatchLayout {
     const channels = h("span");
     home.append(channels);
     controls.add(this.#gear);
-    this.#menu.append(this.#choices, facts);
+    controls.moveChoices(this.#menu);
+    this.#menu.append(h("details", {}, this.#more, this.#choices, facts));
     popup(stage, this.#gear, this.#menu);
     setInterval(() => void this.#recount(), RECOUNT);
     speak(() => {
       channels.textContent = this.#site?.title || t("home.title");
       named(this.#gear, t("do.settings"));
       this.#menu.setAttribute("aria-label", t("do.settings"));
+      this.#more.textContent = t("way.more");
       this.#show();
     });
     void site.then((found) => {
