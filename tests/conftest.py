@@ -16,6 +16,7 @@ from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Generator
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 
 import pytest
@@ -65,6 +66,9 @@ settings.load_profile(examples.profile())
 
 # moto's server tells every request; where a test has switched our log on, that would be what a command says.
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
+
+# With a queue of 5, a double loses connections that come together, and the kernel tries again after 1, 3 and 7 s.
+TCPServer.request_queue_size = 128
 
 # structlog's own choice, rich, shows all local variables of a traceback: seconds for one.
 *_processors, _ = structlog.get_config()["processors"]
