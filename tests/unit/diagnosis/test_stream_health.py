@@ -176,6 +176,12 @@ def test_an_unsteady_bitrate_is_found():
     begins_and_ends(push, "bitrate_unsteady", bitrate=lambda at: 3e6 if at % 4 < 2 else 3e5)
 
 
+def test_the_value_of_an_unsteady_bitrate_is_the_factor_between_highest_and_lowest():
+    push = Push(Media(bitrate=lambda at: 3e6 if at % 4 < 2 else 3e5))
+    assert push.send(20) == ["bitrate_unsteady"]
+    assert push.value("bitrate_unsteady") == pytest.approx(10, rel=0.1)
+
+
 def test_a_bitrate_below_the_declared_one_is_steady():
     push = Push(
         Media(bitrate=lambda at: 3e6 if at % 4 < 2 else 3e5), metadata={"framerate": 25.0, "videodatarate": 2500.0}
