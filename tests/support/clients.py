@@ -213,10 +213,13 @@ def recorded(player: tuple[Program, Path], seconds: float) -> Take:
     """
     program, out = player
     until(lambda: _pictures(out) >= seconds * FRAMES_PER_SECOND, f"VLC has {seconds} s of {program.command[-2]}", 40)
+    # In a file that grows, ffmpeg would read on after an end within a packet, and lose that packet.
+    copy = out.with_suffix(".copy.ts")
+    copy.write_bytes(out.read_bytes())
     take = parse_framehash(
-        subprocess.run(framehash_command(out), capture_output=True, text=True, timeout=at_most(60)).stdout
+        subprocess.run(framehash_command(copy), capture_output=True, text=True, timeout=at_most(60)).stdout
     )
-    # The file is still being written, so the last frame of each kind may be incomplete.
+    # The copy may end within a frame of each kind.
     return Take(take.video[:-1], take.audio[:-1])
 
 
