@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page, Route, expect
 from tests.support.browser import axe, opened
 from tests.support.clients import push, until
 from tests.support.console import address, signed_in
-from tests.support.gateway import Gateway
+from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
@@ -33,15 +33,18 @@ def kinds(session: dict[str, Any]) -> set[str]:
     return {track["kind"] for track in session["tracks"]}
 
 
-async def switch_watermark_on(page: Page, then: asyncio.Event | None = None) -> None:
-    """Switches the text watermark of the shown channel on. then: is set when the channel has it."""
+async def switch_watermark_on(page: Page) -> None:
+    """Switches the text watermark of the shown channel on."""
     await page.get_by_role("switch", name="Watermark").click()
     await page.get_by_role("dialog").get_by_label("Text").fill("Millrace")
     await page.get_by_role("dialog").get_by_role("button", name="Switch on").click()
-    await expect(page.get_by_role("dialog")).to_be_hidden()
-    if then is not None:
-        then.set()
+    await expect(page.get_by_role("dialog")).to_be_hidden()  # the switch is checked from the click on
     await expect(page.get_by_role("switch", name="Watermark")).to_be_checked()
+
+
+def is_at_the_bottom_right(gateway: Gateway, channel: Channel) -> bool:
+    item = gateway.api("GET", f"/videostream/{channel.id}").json()
+    return 440 < item["WaterMarkLeft"] < 600 and 310 < item["WaterMarkTop"] < 340
 
 
 async def test_a_new_watermark_of_a_live_channel_is_at_the_bottom_right(gateway: Gateway, browser: Browser) -> None:
@@ -51,8 +54,7 @@ async def test_a_new_watermark_of_a_live_channel_is_at_the_bottom_right(gateway:
         async with signed_in(browser, gateway, f"#/channels/{asked.id}") as watched:
             page = watched.page
             await switch_watermark_on(page)
-            item = gateway.api("GET", f"/videostream/{asked.id}").json()
-            assert 440 < item["WaterMarkLeft"] < 600 and 310 < item["WaterMarkTop"] < 340, item
+            assert is_at_the_bottom_right(gateway, asked)
             await page.goto(f"http://127.0.0.1:{gateway.ports['admin']}/#/channels/{edited.id}/edit?section=watermark")
             left = page.get_by_label("From the left")
             await expect(left).to_have_value("10")
@@ -81,9 +83,9 @@ async def test_a_watermark_is_at_the_bottom_right_before_the_page_has_read_the_s
         async with signed_in(browser, gateway, "#/channels") as watched:
             await watched.page.route(f"**/videostream/{channel.id}/session", late, times=1)
             await watched.page.goto(address(gateway, f"#/channels/{channel.id}"))
-            await switch_watermark_on(watched.page, answered)
-        item = gateway.api("GET", f"/videostream/{channel.id}").json()
-        assert 440 < item["WaterMarkLeft"] < 600 and 310 < item["WaterMarkTop"] < 340, item
+            await switch_watermark_on(watched.page)
+            answered.set()
+        assert is_at_the_bottom_right(gateway, channel)
 
 
 async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway: Gateway, browser: Browser) -> None:

@@ -53,8 +53,7 @@ async def test_the_watch_page_offers_it_and_plays_by_it(browser: Browser, gatewa
             page = watched.page
             await watched.plays()
             await expect(page.locator("moq-watch")).to_have_count(0)
-            await page.get_by_role("button", name="Settings").click()
-            await page.get_by_text("Advanced", exact=True).click()
+            await watched.open_advanced()
             await page.get_by_role("radio", name="MoQ").check()
             await page.locator("moq-watch").wait_for(state="attached")
             await has_viewers(channel, 1)
@@ -69,7 +68,6 @@ async def test_without_web_transport_the_watch_page_does_not_offer_it(browser: B
             await watched.page.add_init_script("delete globalThis.WebTransport")
             await watched.page.goto(channel.url(""))
             await watched.plays()
-            await watched.page.get_by_role("button", name="Settings").click()
-            await watched.page.get_by_text("Advanced", exact=True).click()
+            await watched.open_advanced()
             await expect(watched.page.get_by_role("radio", name="LL-HLS")).to_have_count(1)
             await expect(watched.page.get_by_role("radio", name="MoQ")).to_have_count(0)

@@ -204,9 +204,7 @@ async def test_instant_on_the_watch_page_uses_webrtc_or_else_webcodecs(browser: 
             await watched.plays()
             scripts = "() => performance.getEntriesByType('resource').map((one) => one.name).join()"
             assert "whep-engine" not in await page.evaluate(scripts)
-            await page.locator("#stage").hover()
-            await page.get_by_role("button", name="Settings").click()
-            await page.get_by_text("Advanced", exact=True).click()
+            await watched.open_advanced()
             await page.get_by_role("radio", name="Instant").check()
             await plays_as(watched, "WebRTC")
             assert "instant-engine" not in await page.evaluate(scripts)

@@ -70,6 +70,12 @@ class Watched:
         """The state shown by the page."""
         return (await self.page.locator("#state").inner_text()).strip()
 
+    async def open_advanced(self) -> None:
+        """Opens the part of the watch page's menu with the ways to play."""
+        await self.page.locator("#stage").hover()
+        await self.page.get_by_role("button", name="Settings").click()
+        await self.page.get_by_text("Advanced", exact=True).click()
+
     async def comes_to_say(self, words: str, within: float = 20.0) -> None:
         """Waits until the page shows the state `words`."""
         await self.page.locator("#state", has_text=words).wait_for(timeout=at_most(within * 1000))

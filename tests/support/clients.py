@@ -216,10 +216,13 @@ def recorded(player: tuple[Program, Path], seconds: float) -> Take:
     # In a file that grows, ffmpeg would read on after an end within a packet, and lose that packet.
     copy = out.with_suffix(".copy.ts")
     copy.write_bytes(out.read_bytes())
-    take = parse_framehash(
-        subprocess.run(framehash_command(copy), capture_output=True, text=True, timeout=at_most(60)).stdout
-    )
-    # The copy may end within a frame of each kind.
+    return take_of_cut(copy)
+
+
+def take_of_cut(file: Path) -> Take:
+    """The frames of a file that may end within a picture and a sound: all but the last one of each."""
+    done = subprocess.run(framehash_command(file), capture_output=True, text=True, timeout=at_most(60))
+    take = parse_framehash(done.stdout)
     return Take(take.video[:-1], take.audio[:-1])
 
 

@@ -23,10 +23,10 @@ export class Controls {
   #gap = h("span", { class: "gap" });
   #goLive = h("button", { id: "golive", class: "hint", type: "button", hidden: true });
   #quality = h("select", { id: "quality" });
-  #qualityWords = h("span");
+  #qualityWords = h("span", { class: "visually-hidden" }); // the bar has no room for it
   #qualityBox = h("label", { class: "quality", hidden: true }, this.#qualityWords, this.#quality);
   #sound = h("select", { id: "sound" });
-  #soundWords = h("span");
+  #soundWords = h("span", { class: "visually-hidden" });
   #soundBox = h("label", { class: "quality", hidden: true }, this.#soundWords, this.#sound);
   #share = button("share");
   #pip = button("pip");
@@ -53,12 +53,8 @@ export class Controls {
     speak(() => {
       this.#volume.setAttribute("aria-label", t("sound.volume"));
       this.#goLive.textContent = t("do.live");
-      for (const [choice, words, word] of /** @type {const} */ ([
-        [this.#quality, this.#qualityWords, "quality.label"], [this.#sound, this.#soundWords, "sound.track"],
-      ])) {
-        choice.setAttribute("aria-label", t(word)); // the bar shows no words
-        words.textContent = t(word);
-      }
+      this.#qualityWords.textContent = t("quality.label");
+      this.#soundWords.textContent = t("sound.track");
       this.#offered = "";
       name(this.#share, t("do.share"));
       name(this.#pip, t("do.pip"));
@@ -97,7 +93,10 @@ export class Controls {
   add(button) { this.#share.before(button); }
 
   /** @param {HTMLElement} menu  of the page, where the choices of quality and audio track are from now on */
-  moveChoices(menu) { menu.append(this.#qualityBox, this.#soundBox); }
+  moveChoices(menu) {
+    for (const words of [this.#qualityWords, this.#soundWords]) words.classList.remove("visually-hidden");
+    menu.append(this.#qualityBox, this.#soundBox);
+  }
 
   /**
    * Adds a time bar above the buttons.

@@ -13,40 +13,47 @@ import { toast } from "../../toast.js";
 import { Button, Field, html, Switch } from "../../ui.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
+/** @typedef {import("../../channel.js").Session} Session */
 /** @typedef {"transcoding" | "watermark"} Section  of the editor, with the other settings of the output */
 
 const FONT_SIZE = 24; // the default, px
+
+/** @param {Channel} channel */
+const pathOf = ({ id }) => `/videostream/${encodeURIComponent(id)}`;
 
 /** What is typed or chosen. @typedef {{text: string, rungs: readonly string[]}} Draft */
 
 /**
  * field: the text that is asked for; null: renditions. body: the changes of the channel.
- * @type {Record<Section, {output: string, field: string | null, most: number, body: (draft: Draft, channel: Channel, size: {width: number, height: number}) => Record<string, unknown>}>}
+ * @type {Record<Section, {output: string, field: string | null, most: number, body: (draft: Draft, channel: Channel, session: Session | null) => Promise<Record<string, unknown>>}>}
  */
 const ASKED = {
   transcoding: { output: "codec", field: null, most: 0,
-    body: ({ rungs }, channel) => ({ ...Object.fromEntries(RUNGS.map((rung) => [rung, rungs.includes(rung)])), isCodec: true,
+    body: async ({ rungs }, channel) => ({ ...Object.fromEntries(RUNGS.map((rung) => [rung, rungs.includes(rung)])), isCodec: true,
       ...(channel["ladder"] ? {} : { ladder: RECOMMENDED }) }) },
   watermark: { output: "watermark", field: "WaterMarkText", most: 1024,
-    body: ({ text }, channel, size) => ({ WaterMarkText: text.trim(), isWaterMark: true, ...placeOf(text.trim(), channel, size) }) },
+    body: async ({ text }, channel, session) =>
+      ({ WaterMarkText: text.trim(), isWaterMark: true, ...await placeOf(text.trim(), channel, session) }) },
 };
 
 /**
  * Returns the place of a new watermark in a live picture. Without one, the gateway's default remains.
  * @param {string} text
  * @param {Channel} channel
- * @param {{width: number, height: number}} size
+ * @param {Session | null} session  as the page knows it: perhaps from before the picture came, or not yet
  */
-function placeOf(text, channel, size) {
+async function placeOf(text, channel, session) {
   const pen = document.createElement("canvas").getContext("2d");
-  if (!pen || !size.width || channel["WaterMarkLeft"] !== undefined || channel["WaterMarkTop"] !== undefined) return {};
+  if (!pen || channel["WaterMarkLeft"] !== undefined || channel["WaterMarkTop"] !== undefined) return {};
+  const size = pictureSize(pictureSize(session).width ? session : await api.get(`${pathOf(channel)}/session`));
+  if (!size.width) return {};
   const height = Number(channel["WaterMarkFontSize"]) || FONT_SIZE;
   pen.font = `${height}px "DejaVu Sans", Verdana, sans-serif`; // as wide as the gateway's
   const { left, top } = bottomRight(size, { width: pen.measureText(text).width, height });
   return { WaterMarkLeft: left, WaterMarkTop: top };
 }
 
-/** @param {{section: Section, channel: Channel, session: import("../../channel.js").Session | null, onClose: () => void, onChanged: () => void}} props */
+/** @param {{section: Section, channel: Channel, session: Session | null, onClose: () => void, onChanged: () => void}} props */
 export function FirstSettings({ section, channel, session, onClose, onChanged }) {
   const larger = largerRungs(session);
   const ladder = channel["ladder"] || RECOMMENDED;
@@ -63,10 +70,7 @@ export function FirstSettings({ section, channel, session, onClose, onChanged })
     if (field ? !draft.text.trim() : rungs.length === 0) return setError(t(`ask.${section}.missing`));
     setBusy(true);
     try {
-      const path = `/videostream/${encodeURIComponent(channel.id)}`;
-      // The page may have read the session before the picture came, or not yet.
-      const size = pictureSize(pictureSize(session).width ? session : await api.get(`${path}/session`));
-      await api.put(path, body({ ...draft, rungs }, channel, size));
+      await api.put(pathOf(channel), await body({ ...draft, rungs }, channel, session));
       toast(t("switch.on", { what: t(`output.${output}`) }), "ok");
       onChanged();
       onClose();
