@@ -8,17 +8,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support import films
-from tests.support.clients import Program, probe, until
+from tests.support.clients import Program, probe, push, until
 from tests.support.clock_picture import BITS, READ, Sample, clock_push, difference, longest_still
 from tests.support.console import address
 from tests.support.film_captions import send_captions, uploaded_film
 from tests.support.free_ports import free_port
 from tests.support.gateway import Channel, Gateway
+from tests.support.media import SMALL_BFRAMES
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
 from tests.support.webkit import Driver, Window, webkit
@@ -212,6 +214,19 @@ def test_a_film_plays_with_captions(driver: Driver, gateway: Gateway) -> None:
           .find(({ mode }) => mode === "showing")?.activeCues?.[0]?.text"""
         assert window.until(shown, "the caption") == "from a file"
         window.until("() => document.querySelector('video').ended", "the end of the film")
+        assert not window.complaints
+
+
+def test_the_replay_begins_though_the_first_picture_is_later_than_the_sound(driver: Driver, gateway: Gateway) -> None:
+    """The engine has no media at 0 then. WebKitGTK may stand still after its first jump: no later picture is awaited."""
+    channel = gateway.channel("replayed", isOnDemand=True, ondemand_time="1")
+    with push(replace(SMALL_BFRAMES, seconds=6), channel.push) as encoder:
+        encoder.wait()
+    with driver.window() as window:
+        window.goto(channel.url(""))
+        begun = "const video = document.querySelector('video'); return !video.paused && video.currentTime > 0.1;"
+        replays = "document.querySelector('#stage')?.hasAttribute('data-replay')"
+        window.until(f"() => {{ if (!{replays}) return false; {begun} }}", "the recorded session", seconds=40)
         assert not window.complaints
 
 
