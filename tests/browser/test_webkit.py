@@ -217,9 +217,23 @@ def test_a_film_plays_with_captions(driver: Driver, gateway: Gateway) -> None:
         assert not window.complaints
 
 
-def test_the_replay_begins_though_the_first_picture_is_later_than_the_sound(driver: Driver, gateway: Gateway) -> None:
-    """The engine has no media at 0 then. WebKitGTK may stand still after its first jump: no later picture is awaited."""
-    channel = gateway.channel("replayed", isOnDemand=True, ondemand_time="1")
+LATE = "the first picture is later than the sound: the engine has no media at 0"
+
+
+@pytest.mark.parametrize("page", ["", "flv.html"])
+def test_a_page_opened_before_the_push_begins_at_the_first_picture(driver: Driver, gateway: Gateway, page: str) -> None:
+    channel = gateway.channel(LATE)
+    with driver.window() as window:
+        window.goto(channel.url(page))
+        window.comes_to_say("Waiting for the stream")
+        with push(SMALL_BFRAMES, channel.push):
+            window.comes_to_say("Live")
+            assert not window.complaints
+
+
+def test_a_replay_begins_at_the_first_picture(driver: Driver, gateway: Gateway) -> None:
+    """WebKitGTK may stand still after its first jump: no later picture is awaited."""
+    channel = gateway.channel(LATE, isOnDemand=True, ondemand_time="1")
     with push(replace(SMALL_BFRAMES, seconds=6), channel.push) as encoder:
         encoder.wait()
     with driver.window() as window:

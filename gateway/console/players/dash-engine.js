@@ -3,7 +3,7 @@
 import { MediaPlayer } from "./dash.min.js";
 import { CueList, plain } from "./cues.js";
 import { id3Texts } from "./id3.js";
-import { empty, MSE, otherTracks, pending } from "./media.js";
+import { empty, failure, MSE, otherTracks, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./cues.js").Metadata} Metadata */
@@ -27,7 +27,7 @@ const SETTINGS = {
 
 const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slow
 
-const CODEC_ERRORS = /MANIFEST_ERROR_ID_NOSTREAMS|MEDIASOURCE_TYPE_UNSUPPORTED|MANIFEST_ERROR_ID_MULTIPLEXED|MEDIA_ERR_SRC_NOT_SUPPORTED/;
+const CODEC_ERRORS = /MANIFEST_ERROR_ID_NOSTREAMS|MEDIASOURCE_TYPE_UNSUPPORTED|MANIFEST_ERROR_ID_MULTIPLEXED/;
 
 /** @type {string | null}  the feature that this browser lacks; null: none */
 export const unsupported = "MediaSource" in globalThis || "ManagedMediaSource" in globalThis ? null : MSE;
@@ -47,7 +47,8 @@ export function dashEngine(video, url, _, live) {
     const status = error?.data?.response?.status;
     const words = String(error?.message ?? error?.code ?? error);
     if (status === 401 || status === 403) settle("denied");
-    else settle(CODEC_ERRORS.test(words) || error?.code === MediaPlayer.errors.MANIFEST_ERROR_ID_NOSTREAMS_CODE ? "codec" : "lost", words);
+    else if (CODEC_ERRORS.test(words) || error?.code === MediaPlayer.errors.MANIFEST_ERROR_ID_NOSTREAMS_CODE) settle("codec", words);
+    else settle(failure(video), words);
   });
   on(MediaPlayer.events.PLAYBACK_ENDED, ({ isLast }) => { if (isLast !== false) settle("ended"); });
   const compare = otherTracks(live, settle);

@@ -3,7 +3,7 @@
 import { CatchUp } from "./catchup.js";
 import { FlvStream } from "./flv-stream.js";
 import { AUDIO, isHeader, isMetadata, join, VIDEO } from "./flv-tags.js";
-import { empty, MSE, newest, pending, stepOverHole } from "./media.js";
+import { empty, failure, goToFirst, MSE, newest, pending, stepOverHole } from "./media.js";
 import { AUTO } from "./quality.js";
 
 /**
@@ -113,7 +113,7 @@ export function flvEngine(video, url, now, live) {
   video.addEventListener("error", decodeError);
   /** The media element reported an error. */
   function decodeError() {
-    if (video.error) settle(video.error.code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED ? "codec" : "lost", video.error.message);
+    if (video.error) settle(failure(video), video.error.message);
   }
   player.attachMediaElement(video);
   player.load();
@@ -193,6 +193,7 @@ function keepUp(video) {
   video.addEventListener("waiting", () => { if (begun && !video.seeking && !document.hidden) catchUp.stalled(seconds()); }, { signal });
   let [place, since] = [NaN, 0]; // where the picture is, and since when it has been there with enough media to go on
   const timer = setInterval(() => {
+    goToFirst(video);
     if (video.paused) return;
     overHole();
     stepOverHole(video); // also of a seek: WebKitGTK 2.50 may seek to a place that mpegts.js has removed

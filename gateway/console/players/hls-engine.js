@@ -3,7 +3,7 @@
 import Hls from "./hls.min.js";
 import { CueList, Moments, plain } from "./cues.js";
 import { id3Texts } from "./id3.js";
-import { empty, MSE, nativeHls as native, newest, otherTracks, pending } from "./media.js";
+import { empty, goToFirst, MSE, nativeHls as native, newest, otherTracks, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./types.js").CaptionTrack} CaptionTrack */
@@ -156,6 +156,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
   });
   filterUpdates(hls);
   settleErrors(hls, settle);
+  hls.on(Hls.Events.BUFFER_APPENDED, () => goToFirst(video));
   const compare = otherTracks(live, settle);
   let part = NaN; // number of the discontinuity before the shown picture
   hls.on(Hls.Events.FRAG_CHANGED, (_, { frag: { cc } }) => {

@@ -68,6 +68,26 @@ export function stepOverHole(video) {
 }
 
 /**
+ * Goes to the first media, before anything was shown. Where pictures are not in the order of decoding, or sound and pictures
+ * begin apart, WebKit is before them and never tells "canplay".
+ * @param {HTMLVideoElement} video
+ */
+export function goToFirst(video) {
+  setTimeout(() => { // WebKitGTK 2.50 may never end a seek that begins while it takes media
+    if (video.readyState === HTMLMediaElement.HAVE_METADATA && !video.seeking) stepOverHole(video);
+  }, 250);
+}
+
+/**
+ * Why the element failed. After it knew the codecs, none is missing: WebKitGTK has this code for a failed seek, too.
+ * @param {HTMLVideoElement} video
+ * @returns {"codec" | "lost"}
+ */
+export function failure({ error, readyState }) {
+  return error?.code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED && !readyState ? "codec" : "lost";
+}
+
+/**
  * Empties the element, so that no old picture stays behind.
  * @param {HTMLVideoElement} video
  */

@@ -53,9 +53,7 @@ export class Replay {
     controls.add(this.#captions.element);
     controls.add(this.#speed.element);
     video.closest(".stage")?.after(this.#chapters.element);
-    // Not at "canplay": WebKit never tells it where the sound or the pictures begin more than 80 ms after 0. Once it
-    // plays, hls.js jumps to them.
-    video.addEventListener("loadedmetadata", () => void this.#view.play(), { signal, once: true });
+    video.addEventListener("canplay", () => void this.#view.play(), { signal, once: true });
     video.addEventListener("timeupdate", () => {
       if (!video.paused && this.#view.state !== "live") this.#view.show("live");
     }, { signal });
@@ -77,7 +75,7 @@ export class Replay {
     const { video } = this.#view;
     const [at, paused] = [video.currentTime, video.paused];
     this.#load(at);
-    if (!paused) video.addEventListener("loadedmetadata", () => void this.#view.play(), { signal: this.#listening.signal, once: true });
+    if (!paused) video.addEventListener("canplay", () => void this.#view.play(), { signal: this.#listening.signal, once: true });
   }
 
   close() {

@@ -125,6 +125,46 @@ def test_sound_waits_for_the_times_of_its_pictures(known: list[str], parts: list
     assert run("players/hls-engine.js", "hlsEngine", _LATER, given, before=_HLS) is loads
 
 
+_FIRST = """
+globalThis.HTMLMediaElement = { HAVE_METADATA: 1 };
+globalThis.setTimeout = (later) => later();
+Object.assign(video, input, { buffered: { length: 1, start: () => 0.133, end: () => 4 } });
+"""
+_OPEN = {
+    "hls-engine.js": ("hlsEngine", 'hlsEngine(false)(video, "http://media.test/live.m3u8", Date.now, { status: {} });'),
+    "recorded-source.js": ("open", 'open(video, "http://media.test/index.m3u8", true, 0, () => undefined);'),
+}
+
+
+@pytest.mark.parametrize("module", _OPEN)
+@pytest.mark.parametrize(
+    ("element", "then"),
+    [
+        ({"readyState": 1, "currentTime": 0}, 0.143),
+        ({"readyState": 1, "currentTime": 3, "seeking": True}, 3),
+        ({"readyState": 3, "currentTime": 0}, 0),
+    ],
+)
+def test_an_element_that_has_shown_nothing_goes_to_the_first_media(
+    module: str, element: dict[str, object], then: float
+) -> None:
+    """WebKit tells no `canplay` before them."""
+    name, opened = _OPEN[module]
+    steps = f"{_FIRST}{opened}\nhls.heard.BUFFER_APPENDED();\nout(video.currentTime);"
+    page = 'globalThis.location = new URL("http://media.test/c1/");'
+    assert run(f"players/{module}", name, steps, element, before=f"{_HLS}\n{page}") == pytest.approx(then)
+
+
+@pytest.mark.parametrize(
+    ("error", "ready", "why"),
+    [(4, 0, "codec"), (4, 1, "lost"), (3, 0, "lost"), (None, 0, "lost")],
+)
+def test_a_codec_is_missing_only_if_the_element_never_knew_it(error: int | None, ready: int, why: str) -> None:
+    before = f"{_HLS}\nglobalThis.MediaError = {{ MEDIA_ERR_SRC_NOT_SUPPORTED: 4 }};"
+    given = {"error": error and {"code": error}, "readyState": ready}
+    assert run("players/media.js", "failure", "out(failure(input));", given, before=before) == why
+
+
 # mpegts.js, whose loader the engine gives: `asked` are the bytes that reach it. It reads times as signed.
 _MPEGTS = """
 const passed = [];
