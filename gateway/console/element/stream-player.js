@@ -314,7 +314,7 @@ export class StreamPlayer {
     let timer;
     let paused = 0;
     video.addEventListener("pause", () => {
-      if (video.ended || (document.hidden && video.muted)) return; // browsers pause a hidden tab without sound by themselves
+      if (video.ended || video.error || (document.hidden && video.muted)) return; // browsers pause a hidden tab without sound by themselves
       paused = performance.now();
       this.#wanted = false;
       this.#show("paused");

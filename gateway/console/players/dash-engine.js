@@ -29,6 +29,9 @@ const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slo
 
 const CODEC_ERRORS = /MANIFEST_ERROR_ID_NOSTREAMS|MEDIASOURCE_TYPE_UNSUPPORTED|MANIFEST_ERROR_ID_MULTIPLEXED/;
 
+// dash.js 5.2.1 throws at each part of a segment in which it looks for closed captions. The manifest has them as texts, too.
+const IN_PICTURES = /<Accessibility schemeIdUri="urn:scte:dash:cc:cea-608:2015"[^>]*>/g;
+
 /** @type {string | null}  the feature that this browser lacks; null: none */
 export const unsupported = "MediaSource" in globalThis || "ManagedMediaSource" in globalThis ? null : MSE;
 
@@ -42,6 +45,10 @@ export function dashEngine(video, url, _, live) {
   const clock = new URL(url);
   clock.pathname = clock.pathname.replace(/[^/]*$/, "status.json");
   player.addUTCTimingSource("urn:mpeg:dash:utc:http-head:2014", clock.href);
+  player.addResponseInterceptor(async (response) => {
+    if (typeof response.data === "string") response.data = response.data.replace(IN_PICTURES, "");
+    return response;
+  });
   const on = (/** @type {string} */ event, /** @type {(e: any) => void} */ run) => player.on(event, run);
   on(MediaPlayer.events.ERROR, ({ error }) => {
     const status = error?.data?.response?.status;

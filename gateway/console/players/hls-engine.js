@@ -2,8 +2,9 @@
 
 import Hls from "./hls.min.js";
 import { CueList, Moments, plain } from "./cues.js";
+import { keepPlaying } from "./hls-playing.js";
 import { id3Texts } from "./id3.js";
-import { empty, goToFirst, MSE, nativeHls as native, newest, otherTracks, pending } from "./media.js";
+import { empty, MSE, nativeHls as native, newest, otherTracks, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./types.js").CaptionTrack} CaptionTrack */
@@ -156,7 +157,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
   });
   filterUpdates(hls);
   settleErrors(hls, settle);
-  hls.on(Hls.Events.BUFFER_APPENDED, () => goToFirst(video));
+  keepPlaying(hls, video);
   const compare = otherTracks(live, settle);
   let part = NaN; // number of the discontinuity before the shown picture
   hls.on(Hls.Events.FRAG_CHANGED, (_, { frag: { cc } }) => {
@@ -296,6 +297,7 @@ function openRewound(video, url, date) {
     queueMicrotask(() => { if (open) hls.startLoad(place(data.details, date)); });
   });
   settleErrors(hls, settle);
+  keepPlaying(hls, video);
   const ended = () => settle("ended");
   video.addEventListener("ended", ended);
   const seek = (/** @type {number} */ wanted) => {

@@ -370,7 +370,7 @@ class Page {
       if (view.state !== "live") view.show("live");
     }, { signal });
     video.addEventListener("pause", () => {
-      if ((view.state === "live" || waits(view.state)) && !video.ended) view.show("paused");
+      if ((view.state === "live" || waits(view.state)) && !video.ended && !video.error) view.show("paused");
     }, { signal });
     // Not earlier: after a play() before the source is set, dash.js gets no "play" event and never loads the
     // manifest again (5.2.1).

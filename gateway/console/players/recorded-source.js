@@ -2,7 +2,8 @@
 
 import { breakChapters } from "./chapters.js";
 import Hls from "./hls.min.js";
-import { empty, goToFirst, nativeHls } from "./media.js";
+import { keepPlaying } from "./hls-playing.js";
+import { empty, nativeHls } from "./media.js";
 
 /** The reason why it does not play. @typedef {"denied" | "lost" | "codec"} Trouble */
 
@@ -85,7 +86,7 @@ function openHlsJs(video, url, at, fail, tell) {
     const status = data.response?.code;
     fail(wrongCodec || data.type === Hls.ErrorTypes.MEDIA_ERROR ? "codec" : status === 401 || status === 403 ? "denied" : "lost");
   });
-  hls.on(Hls.Events.BUFFER_APPENDED, () => goToFirst(video));
+  keepPlaying(hls, video);
   hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => tell?.(breakChapters(Object.values(details.dateRanges))));
   hls.attachMedia(video);
   hls.loadSource(url);

@@ -58,7 +58,7 @@ export class Replay {
       if (!video.paused && this.#view.state !== "live") this.#view.show("live");
     }, { signal });
     for (const event of ["pause", "ended"]) {
-      video.addEventListener(event, () => { if (this.#view.state === "live") this.#view.show("paused"); }, { signal });
+      video.addEventListener(event, () => { if (this.#view.state === "live" && !video.error) this.#view.show("paused"); }, { signal });
     }
     document.addEventListener("keydown", (event) => this.#key(event), { signal, capture: true }); // before the live page
     this.#fail = fail;
