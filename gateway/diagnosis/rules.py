@@ -23,6 +23,8 @@ NO_AUDIO_SECONDS: Final = 10.0
 NO_VIDEO_SECONDS: Final = 5.0
 START_SECONDS: Final = 8.0  # in which pictures that come must begin with a key frame
 SILENT_SECONDS: Final = 8.0
+DAMAGE_SECONDS: Final = 10  # in which damaged units are counted
+MANY_DAMAGED: Final = 3
 LATENESS_SECONDS: Final = 10  # in which media falls behind
 LATE_SECONDS: Final = 1.5
 RECOVERED_LATE_SECONDS: Final = 0.4
@@ -58,6 +60,7 @@ class Facts:
     rate: see `ActivePublisher`.
     link: the connection of a push by SRT; None: it comes by another protocol.
     unusable: what of the push cannot be used.
+    damaged: pictures and frames of sound that came damaged in the last DAMAGE_SECONDS.
     captions_late: seconds of sound that wait for speech to text.
     """
 
@@ -78,6 +81,7 @@ class Facts:
     rate: tuple[float, float] = (0.0, 0.0)
     link: LinkStatistics | None = None
     captions_late: float = 0.0
+    damaged: int = 0
     unusable: UnusableMedia = field(default_factory=UnusableMedia)
 
     @property
@@ -113,6 +117,11 @@ def pictures_unreadable(facts: Facts, active: bool) -> str | None:
     if measurement.has_key:
         return None
     return "no key frame came in 8 s, set one every 2 s and switch off intra refresh in the encoder"
+
+
+def media_damaged(facts: Facts, active: bool) -> float | None:
+    """Returns the number of units that came damaged, if one alone does not explain it."""
+    return float(facts.damaged) if facts.damaged >= (1 if active else MANY_DAMAGED) else None
 
 
 def pixel_format(facts: Facts, active: bool) -> str | None:

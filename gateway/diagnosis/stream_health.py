@@ -1,6 +1,7 @@
 """The health of one stream: applies the rules once a second, and reports when a fault begins and ends."""
 
 import statistics
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +28,7 @@ _CLOCK_STEP: Final = 0.5  # seconds; a larger change of the wall clock is a corr
 _LATE_SAMPLE: Final = 1.5  # seconds; after a longer pause, this process itself was busy
 _PICTURES_EXPIRE: Final = 60.0  # seconds after which the last decoded picture is too old
 _BROWSER_PROTOCOLS: Final = ("ws", "wss", "whip")
+_LOSSY_PROTOCOLS: Final = ("srt", "udp", "rtsp", "pull")  # with others, damaged units are a fault of the encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ RULES: Final = (
     Rule("link_loss", link_rules.link_loss, begin=2.0, end=5.0, of_media=False),
     Rule("link_latency_low", link_rules.link_latency_low, begin=2.0, end=5.0, of_media=False),
     Rule("link_down", link_rules.link_down, end=5.0, of_media=False),
+    Rule("media_damaged", rules.media_damaged),
     Rule("fps_low", rules.fps_low, begin=3.5),
     Rule("audio_missing", rules.audio_missing),
     Rule("audio_silent", rules.audio_silent, end=0.0),
@@ -118,6 +121,7 @@ class StreamHealth:
         self._states = [(rule, _FaultState()) for rule in RULES]
         self._output_states: dict[str, _FaultState] = {}  # by the name of the output and its target
         self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
+        self._damaged = deque([0], rules.DAMAGE_SECONDS + 1)  # in all, after each of the last seconds
         self._overview: PictureOverview | None = None
         stream.original.attach(self._measurement, SinkNeeds(audio=False, is_urgent=lambda: False))
         stream.pushed_sound.opus.attach(self._measurement.opus, SinkNeeds(cache=False))
@@ -149,6 +153,8 @@ class StreamHealth:
         facts.key_seconds = facts.key_expires - wall_clock
         facts.captions_late = self._stream.captions.late
         facts.unusable = push.unusable
+        self._damaged.append(push.dropped["ingest"])
+        facts.damaged = self._damaged[-1] - self._damaged[0] if push.protocol in _LOSSY_PROTOCOLS else 0
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None
@@ -190,6 +196,8 @@ class StreamHealth:
         self._measured_push = publisher, self._stream.input.name
         self._measurement.begin(now)
         self._facts = Facts(self._measurement, now)
+        self._damaged.clear()
+        self._damaged.append(publisher.on_air.dropped["ingest"])
         self._overview = None
         self._count_jumps(publisher, float("-inf"))  # earlier jumps are not faults of this push
 

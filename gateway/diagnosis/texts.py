@@ -6,7 +6,7 @@ from typing import Any, Final
 from gateway.channels.expiry import date_text
 from gateway.channels.inputs import InputKind
 from gateway.diagnosis.link_rules import multiplier
-from gateway.diagnosis.rules import LATENESS_SECONDS, Facts
+from gateway.diagnosis.rules import DAMAGE_SECONDS, LATENESS_SECONDS, Facts
 from gateway.live.unusable_media import unreadable_text
 
 
@@ -81,6 +81,11 @@ _TEXTS: Final[dict[str, Callable[[Any, Facts], str]]] = {
     "link_down": lambda value, facts: (
         f"{value:.0f} of {len(facts.link.links) if facts.link is not None else 0} links bring nothing: "
         "check their modems."
+    ),
+    "media_damaged": lambda value, _: (
+        f"{value:.0f} pictures or pieces of sound came damaged in {DAMAGE_SECONDS} s, and pictures stand still until "
+        "the next key frame. Packets are lost: use a better link, or a protocol that repeats them (SRT, RTMP, RTSP by "
+        "TCP)."
     ),
     "audio_missing": lambda value, _: f"No sound for {value:.0f} s: check the audio source in the encoder.",
     "audio_silent": lambda value, _: (

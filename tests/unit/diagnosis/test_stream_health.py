@@ -658,6 +658,22 @@ def test_a_reason_of_the_intake_counts_while_no_picture_comes():
     assert push.text("pictures_unreadable").endswith("no key frame with its parameter sets came.")
 
 
+@pytest.mark.parametrize(("protocol", "is_found"), [("srt", True), ("rtsp", True), ("rtmp", False)])
+def test_damaged_units_of_lossy_protocols_are_counted_for_ten_seconds(protocol: str, is_found: bool):
+    push = Push(protocol=protocol)
+    dropped = push.publisher.on_air.dropped
+    dropped["ingest"] = 40  # in a first second that was not measured
+    assert push.send(12) == []
+    dropped["ingest"] += 2
+    assert push.send(12) == []
+    dropped["ingest"] += 3
+    assert push.send(2) == (["media_damaged"] if is_found else [])
+    if is_found:
+        assert push.text("media_damaged").startswith("3 pictures or pieces of sound came damaged in 10 s, and")
+    assert push.send(7) == (["media_damaged"] if is_found else [])
+    assert push.send(6) == []
+
+
 def test_pictures_of_ten_bits_are_a_fault(monkeypatch):
     monkeypatch.setattr(measurement, "unusual_pixels", lambda track: "4:2:2 and 10 bits")
     push = Push()

@@ -181,6 +181,7 @@ export default {
   "health.fault.link_down": "有 {value} 条链路没有数据：请检查其调制解调器。",
   "health.fault.link_latency_low": "延迟 {latency} 毫秒小于往返时延 {trip} 毫秒的 {ratio} 倍：请设为 {value} 毫秒。",
   "health.fault.link_loss": "链路丢失 {value}% 的数据包，超出其延迟可以修复的范围：请降低码率，或改善上行网络。",
+  "health.fault.media_damaged": "10 秒内有 {value} 个画面或声音片段损坏，画面在下一个关键帧之前静止。传输中丢失了数据包：请改善链路，或使用会重传的协议（SRT、RTMP、基于 TCP 的 RTSP）。",
   "health.fault.open_gop": "播放器在每个关键帧处停顿，或没有画面：请在编码器中关闭开放 GOP（x264：open-gop=0）。",
   "health.fault.output_failing": "输出 {value} 失败：{reason}",
   "health.fault.picture_black": "画面已黑 {value} 秒：请检查摄像机或场景。",
