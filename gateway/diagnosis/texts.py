@@ -83,9 +83,9 @@ _TEXTS: Final[dict[str, Callable[[Any, Facts], str]]] = {
         "check their modems."
     ),
     "media_damaged": lambda value, _: (
-        f"{value:.0f} pictures or pieces of sound came damaged in {DAMAGE_SECONDS} s, and pictures stand still until "
-        "the next key frame. Packets are lost: use a better link, or a protocol that repeats them (SRT, RTMP, RTSP by "
-        "TCP)."
+        f"In {DAMAGE_SECONDS} s, {value:.0f} of the pictures and pieces of sound came damaged, and pictures stand "
+        "still until the next key frame. Packets are lost: use a better link, or a protocol that repeats them (SRT, "
+        "RTMP, RTSP by TCP)."
     ),
     "audio_missing": lambda value, _: f"No sound for {value:.0f} s: check the audio source in the encoder.",
     "audio_silent": lambda value, _: (

@@ -669,7 +669,7 @@ def test_damaged_units_of_lossy_protocols_are_counted_for_ten_seconds(protocol: 
     dropped["ingest"] += 3
     assert push.send(2) == (["media_damaged"] if is_found else [])
     if is_found:
-        assert push.text("media_damaged").startswith("3 pictures or pieces of sound came damaged in 10 s, and")
+        assert push.text("media_damaged").startswith("In 10 s, 3 of the pictures and pieces of sound came damaged")
     assert push.send(7) == (["media_damaged"] if is_found else [])
     assert push.send(6) == []
 

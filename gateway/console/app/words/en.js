@@ -181,7 +181,7 @@ export default {
   "health.fault.link_down": "{value} of the links bring nothing: check their modems.",
   "health.fault.link_latency_low": "Latency {latency} ms is less than {ratio} × the round trip of {trip} ms: set {value} ms.",
   "health.fault.link_loss": "The link loses {value} % of the packets, more than its latency can repair: lower the bitrate, or use a better uplink.",
-  "health.fault.media_damaged": "{value} pictures or pieces of sound came damaged in 10 s, and pictures stand still until the next key frame. Packets are lost: use a better link, or a protocol that repeats them (SRT, RTMP, RTSP by TCP).",
+  "health.fault.media_damaged": "In 10 s, {value} of the pictures and pieces of sound came damaged, and pictures stand still until the next key frame. Packets are lost: use a better link, or a protocol that repeats them (SRT, RTMP, RTSP by TCP).",
   "health.fault.open_gop": "Players halt at each key frame, or show no picture: switch off open GOP in the encoder (x264: open-gop=0).",
   "health.fault.output_failing": "The output {value} fails: {reason}",
   "health.fault.picture_black": "The picture has been black for {value} s: check the camera or the scene.",
