@@ -176,7 +176,7 @@ async def test_opus_of_the_publisher_is_forwarded_at_once(monkeypatch: pytest.Mo
 async def test_opus_beside_the_tracks_needs_no_worker_until_a_publisher_lacks_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    film, following = ordinary(seconds=2), ordinary(seconds=2).shifted(2_000)
+    film, following = ordinary(seconds=2), ordinary(seconds=20).shifted(2_000)
     track = opus_track(2)
     async with gateway(monkeypatch) as services:
         publisher, listener = await services.publish(film), builders.Recorder()
@@ -194,13 +194,15 @@ async def test_opus_beside_the_tracks_needs_no_worker_until_a_publisher_lacks_it
         await asyncio.sleep(0.1)
         assert not pids(SOUND), "a lingering stream has no sound"
         other = await services.publish(film)
-        await services.play(other, following)
+        playing = asyncio.create_task(services.play(other, following))  # a busy machine starts a worker in seconds
         await until(lambda: len(listener.units) > len(pushed) + 20)
+        playing.cancel()
+        await asyncio.wait([playing])
         assert len(pids(SOUND)) == 1
         assert all(a.dts < b.dts for a, b in pairwise(listener.units))
         other.set_opus(track)
         count = len(listener.units)
-        other.push_opus(AccessUnit(track, 4_100 * 48, 0, True, 0.0, b"\xfc"), time.monotonic())
+        other.push_opus(AccessUnit(track, 22_100 * 48, 0, True, 0.0, b"\xfc"), time.monotonic())
         assert listener.units[count:] and listener.units[-1].payload == b"\xfc"
         sound.release(listener)
 
