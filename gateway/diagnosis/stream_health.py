@@ -28,7 +28,7 @@ _CLOCK_STEP: Final = 0.5  # seconds; a larger change of the wall clock is a corr
 _LATE_SAMPLE: Final = 1.5  # seconds; after a longer pause, this process itself was busy
 _PICTURES_EXPIRE: Final = 60.0  # seconds after which the last decoded picture is too old
 _BROWSER_PROTOCOLS: Final = ("ws", "wss", "whip")
-_LOSSY_PROTOCOLS: Final = ("srt", "udp", "rtsp", "pull")  # with others, damaged units are a fault of the encoder
+_LOSSY_PROTOCOLS: Final = ("srt", "rtsp", "pull")  # with others, damaged units are a fault of the encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class StreamHealth:
         self._states = [(rule, _FaultState()) for rule in RULES]
         self._output_states: dict[str, _FaultState] = {}  # by the name of the output and its target
         self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
-        self._damaged = deque([0], rules.DAMAGE_SECONDS + 1)  # in all, after each of the last seconds
+        self._damaged = deque[int](maxlen=rules.DAMAGE_SECONDS + 1)  # in all, after each of the last seconds
         self._overview: PictureOverview | None = None
         stream.original.attach(self._measurement, SinkNeeds(audio=False, is_urgent=lambda: False))
         stream.pushed_sound.opus.attach(self._measurement.opus, SinkNeeds(cache=False))

@@ -6,7 +6,7 @@ from playwright.async_api import Browser
 from tests.support.at_night import at_night
 from tests.support.browser import opened
 from tests.support.caption_writer import captioned
-from tests.support.clients import Program
+from tests.support.clients import push
 from tests.support.gateway import Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
@@ -19,11 +19,10 @@ gateway = shared_gateway("chromium", "ffmpeg", films=[FILM])
 
 @pytest.mark.parametrize("page", ["dash.html", *at_night("hls.html", "index.html", "flv.html")])
 async def test_closed_captions_are_shown_and_the_pictures_go_on(browser: Browser, gateway: Gateway, page: str) -> None:
-    film = str(captioned(FILM, LINES))
+    film = captioned(FILM, LINES)
     channel = gateway.channel("captioned")
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", film, "-c", "copy"]
     async with opened(browser, channel.url(page)) as watched:
-        with Program([*command, "-f", "flv", channel.push]):
+        with push(film, channel.push, loop=True):
             await watched.plays()
             await watched.page.keyboard.press("c")
             await watched.comes_true(

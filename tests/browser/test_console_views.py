@@ -19,7 +19,7 @@ from playwright.async_api import Browser, Locator, Page, Request, Response, Rout
 
 from tests.support.at_night import at_night
 from tests.support.browser import Watched, axe, opened
-from tests.support.clients import Program, pull
+from tests.support.clients import Program, pull, push
 from tests.support.films import plain
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.ivs import KEY, ivs_api
@@ -50,14 +50,11 @@ KEYS = re.compile(
     r"\b(?:alarms|bin|chart|domains|events?|films|ivs|player|recordings|system|trouble|users|views)\.[a-z]\w+\b"
 )
 SECRET = "a long password"
-COPY = ("-c", "copy", "-f", "flv")
 
 
 def looping(url: str) -> Program:
     """The film pushed over and over, in real time."""
-    return Program(
-        ["ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(FILM.path()), *COPY, url]
-    )
+    return push(FILM, url, loop=True)
 
 
 gateway = shared_gateway(

@@ -5,7 +5,7 @@ import re
 from playwright.async_api import Browser, expect
 
 from tests.support.browser import axe, opened
-from tests.support.clients import Program
+from tests.support.clients import push
 from tests.support.console import WIDE, address, signed_in
 from tests.support.gateway import Gateway
 from tests.support.media import Film
@@ -44,8 +44,7 @@ async def test_an_observer_reads_all_views_and_finds_no_key_and_no_control(brows
         assert watched.complaints == []
 
     key = str(gateway.api("GET", f"/videostream/{channel.id}").json()["key"])
-    loop = ["-stream_loop", "-1", "-i", str(FILM.path()), "-c", "copy", "-f", "flv", channel.push]
-    with Program(["ffmpeg", "-nostdin", "-v", "error", "-re", *loop]):
+    with push(FILM, channel.push, loop=True):
         channel.wait_playable("live.m3u8")
         async with opened(browser, address(gateway), locale="en-US", viewport=WIDE) as watched:
             page = watched.page

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from playwright.async_api import Browser, BrowserContext, Route, expect
 
 from tests.support.browser import axe, opened
-from tests.support.clients import Program
+from tests.support.clients import push
 from tests.support.console import WIDE, address, signed_in
 from tests.support.gateway import Gateway, http
 from tests.support.media import Film
@@ -111,8 +111,7 @@ async def test_an_ivs_address_plays_on_the_public_page(browser: Browser, gateway
         await context.route("https://edge.live-video.net/**", as_ivs)
 
     base = f"http://127.0.0.1:{gateway.ports['http']}"
-    loop = ["-stream_loop", "-1", "-i", str(FILM.path()), "-c", "copy", "-f", "flv", channel.push]
-    with Program(["ffmpeg", "-nostdin", "-v", "error", "-re", *loop]):
+    with push(FILM, channel.push, loop=True):
         channel.wait_playable("live.m3u8")
         url = f"{base}/PlayerView?url={address}"  # the old system's address
         async with opened(browser, url, prepare=prepare, locale="en-US") as watched:

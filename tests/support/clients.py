@@ -138,10 +138,11 @@ class Program:
 # ---- ffmpeg -----------------------------------------------------------------------------------
 
 
-def push(film: Film, url: str, *, ffmpeg: str = "ffmpeg", loop: bool = False) -> Program:
-    """ffmpeg that publishes the film in real time. loop: repeats the film."""
+def push(film: Film | Path, url: str, *, ffmpeg: str = "ffmpeg", loop: bool = False) -> Program:
+    """ffmpeg that publishes the film, or a file, in real time. loop: repeats it."""
+    path = film.path() if isinstance(film, Film) else film
     again = ["-stream_loop", "-1"] if loop else []
-    command = [ffmpeg, "-nostdin", "-v", "error", "-re", *again, "-i", str(film.path()), "-c", "copy", "-f", "flv", url]
+    command = [ffmpeg, "-nostdin", "-v", "error", "-re", *again, "-i", str(path), "-c", "copy", "-f", "flv", url]
     return Program(command)
 
 

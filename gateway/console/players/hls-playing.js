@@ -3,12 +3,14 @@
 import Hls from "./hls.min.js";
 import { goToFirst } from "./media.js";
 
+const SETTLE = 250; // ms; WebKitGTK 2.50 may never end a seek that begins while it takes media
+
 /**
  * @param {Hls} hls
  * @param {HTMLVideoElement} video
  */
 export function keepPlaying(hls, video) {
-  hls.on(Hls.Events.BUFFER_APPENDED, () => goToFirst(video));
+  hls.on(Hls.Events.BUFFER_APPENDED, () => setTimeout(() => goToFirst(video), SETTLE));
   // hls.js repairs a decoder error by a new source, which is paused.
   let broken = false;
   const breaks = () => { broken = true; };

@@ -73,9 +73,7 @@ export function stepOverHole(video) {
  * @param {HTMLVideoElement} video
  */
 export function goToFirst(video) {
-  setTimeout(() => { // WebKitGTK 2.50 may never end a seek that begins while it takes media
-    if (video.readyState === HTMLMediaElement.HAVE_METADATA && !video.seeking) stepOverHole(video);
-  }, 250);
+  if (video.readyState === HTMLMediaElement.HAVE_METADATA && !video.seeking) stepOverHole(video);
 }
 
 /**

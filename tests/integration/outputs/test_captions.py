@@ -31,11 +31,6 @@ MARKED = {"isWaterMark": True, "WaterMarkText": "x", "WaterMarkFontSize": 20, "W
 gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM])
 
 
-def publish(channel: Channel, film: Path) -> Program:
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(film), "-c", "copy"]
-    return Program([*command, "-f", "flv", channel.push])
-
-
 @pytest.fixture(scope="module")
 def film() -> Path:
     return captioned(FILM, [(first, text) for text, first in LINES.items()])
@@ -44,7 +39,7 @@ def film() -> Path:
 @pytest.fixture(scope="module")
 def stage(gateway: Gateway, film: Path) -> Iterator[Channel]:
     channel = gateway.channel(isCodec=True, ld=True, sd=False, hd=False)
-    with publish(channel, film):
+    with push(film, channel.push, loop=True):
         channel.wait_live()
         channel.wait_playable("live.m3u8", "master.m3u8")
         until(lambda: http("GET", channel.url("index.m3u8")).status == 200, "the ladder is playable", 30)
@@ -77,7 +72,7 @@ def test_every_output_carries_them(stage: Channel, tmp_path: Path) -> None:
 @pytest.mark.nightly
 def test_pictures_with_a_watermark_carry_them(gateway: Gateway, film: Path, tmp_path: Path) -> None:
     channel, out = gateway.channel(**MARKED), tmp_path / "out.ts"
-    with publish(channel, film):
+    with push(film, channel.push, loop=True):
         channel.wait_live()
         with play(channel.url("live.flv"), out) as player:
             player.wait(60)
@@ -114,7 +109,7 @@ def test_their_times_are_those_of_the_pictures(gateway: Gateway, tmp_path: Path)
     """The times in WebVTT, on the clock of the segments, against what ffmpeg decodes from the pictures of these."""
     pairs = {n * 45 + at: pair for n in range(8) for at, pair in enumerate(popped_on(1, f"TEXT {n}"))}
     channel = gateway.channel(hls_list_size="20")
-    with publish(channel, with_pairs(LONG, pairs)):
+    with push(with_pairs(LONG, pairs), channel.push, loop=True):
         channel.wait_live()
         until(lambda: "#EXTINF" in http("GET", channel.url("captions/cc1/live.m3u8")).text, "captions are found", 20)
         until(lambda: http("GET", channel.url("live.m3u8")).text.count("#EXTINF") >= 8, "eight segments exist", 30)
@@ -171,7 +166,7 @@ def pairs_of(path: Path) -> list[bytes]:
 def test_all_pairs_pass_an_encoder(gateway: Gateway, film: Path, tmp_path: Path, fields: dict[str, object]) -> None:
     channel, out = gateway.channel(**fields), tmp_path / "out.ts"
     name = "360p/index.m3u8" if "ld" in fields else "live.m3u8"
-    with publish(channel, film):
+    with push(film, channel.push, loop=True):
         channel.wait_live()
         until(lambda: "#EXTINF" in http("GET", channel.url(name)).text, "it can be played", 30)
         with play(channel.url(name), out) as player:

@@ -12,8 +12,8 @@ import pytest
 from gateway.media.timed_data import CaptionText
 from gateway.outputs.captions import captions_output
 from tests.support import builders
-from tests.support.clients import Program, until
-from tests.support.gateway import Channel, running
+from tests.support.clients import push, until
+from tests.support.gateway import running
 from tests.support.marking import play
 from tests.support.sources import AAC, Source, source, tone
 from tests.support.speech import DIGITS, SpeechHub, program, reading, spoken
@@ -22,11 +22,6 @@ from tests.support.time_outs import at_most
 
 def film(seconds: float) -> Source:
     return source(*tone(48_000), "-t", str(seconds), *AAC)
-
-
-def push(file: Path, channel: Channel) -> Program:
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(file), "-c", "copy", "-f", "flv", channel.push]
-    return Program(command)
 
 
 def commands() -> Iterator[bytes]:
@@ -53,7 +48,7 @@ def test_spoken_digits_are_captions_of_an_flv_viewer() -> None:
     file = spoken(DIGITS, seconds=10)
     with running(MILLRACE_CAPTIONS__ENGINE="pocketsphinx") as gateway:
         channel = gateway.channel(isCaption=True, captionLanguage="en-US")
-        with push(file, channel):
+        with push(file, channel.push):
             channel.wait_live()
             with reading(channel.url("live.flv")) as captions:
                 until(lambda: len(digits(captions)) >= 7, "most digits are captions", 40)
@@ -67,7 +62,7 @@ def test_spoken_digits_are_captions_of_an_flv_viewer() -> None:
 def test_without_an_engine_the_output_says_so_and_is_not_started_again() -> None:
     with running() as gateway:
         channel = gateway.channel(isCaption=True)
-        with push(spoken(DIGITS, seconds=10), channel):
+        with push(spoken(DIGITS, seconds=10), channel.push):
             channel.wait_live()
             until(lambda: "output_failing" in {f["code"] for f in channel.session()["health"]}, "it is a fault", 20)
             (output,) = [one for one in channel.session()["outputs"] if one["name"] == "captions"]
@@ -85,7 +80,7 @@ def test_a_slow_engine_is_a_fault_until_it_has_caught_up(tmp_path: Path) -> None
         def late() -> float | None:
             return next((f["value"] for f in channel.session()["health"] if f["code"] == "captions_late"), None)
 
-        with push(spoken(DIGITS, seconds=60), channel):
+        with push(spoken(DIGITS, seconds=60), channel.push):
             channel.wait_live()
             value = until(late, "it is late", 30)
             assert 3 <= value <= 10

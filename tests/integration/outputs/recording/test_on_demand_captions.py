@@ -13,7 +13,7 @@ import pytest
 from tests.support.at_night import at_night
 from tests.support.caption_judges import ffmpeg_cues
 from tests.support.caption_writer import popped_on, with_pairs
-from tests.support.clients import Program, new_ffmpeg, until
+from tests.support.clients import new_ffmpeg, push, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import VIDEO_ONLY, Film
 from tests.support.shared_gateway import shared_gateway
@@ -40,11 +40,6 @@ def ended(gateway: Gateway, channel: Channel) -> None:
     until(lambda: not list(unfinished.glob(f"{channel.id}~*")), "the session is stored")
 
 
-def publish(channel: Channel, film: Path) -> Program:
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(film), "-c", "copy", "-f", "flv", channel.push]
-    return Program(command)
-
-
 def say(gateway: Gateway, channel: Channel, text: str, language: str) -> None:
     answer = gateway.api("POST", f"/videostream/{channel.id}/captions", {"text": text, "language": language})
     assert answer.status == 202, answer.text
@@ -59,7 +54,7 @@ def session_of(gateway: Gateway, channel: Channel) -> str:
 def stage(gateway: Gateway, film: Path) -> Iterator[Channel]:
     """A channel with one whole session: captions in its pictures, and a line in each of two languages."""
     channel = gateway.channel(isOnDemand=True, ondemand_time="2")
-    with publish(channel, film) as pushing:
+    with push(film, channel.push) as pushing:
         channel.wait_live()
         say(gateway, channel, "a <line> & more", "en")
         say(gateway, channel, "eine Zeile", "de")
@@ -136,7 +131,7 @@ def test_ffmpeg_reads_the_texts(gateway: Gateway, stage: Channel) -> None:
 def test_only_the_session_is_listed_and_nothing_is_left_of_it(gateway: Gateway, film: Path) -> None:
     channel = gateway.channel(isOnDemand=True, ondemand_time="2")
     media = gateway.data / "media" / channel.id
-    with publish(channel, film):
+    with push(film, channel.push):
         channel.wait_live()
         until(lambda: list(media.rglob("*.cc1.vtt")), "captions are stored", 30)
     ended(gateway, channel)
@@ -157,7 +152,7 @@ def test_only_the_session_is_listed_and_nothing_is_left_of_it(gateway: Gateway, 
 def test_viewers_who_go_back_get_them(gateway: Gateway, film: Path, tmp_path: Path, fields: dict[str, object]) -> None:
     """In memory, in complete pieces, and (with long pieces) in the open piece of the recording."""
     channel = gateway.channel(hls_time="1", hls_list_size="3", **fields)
-    with publish(channel, film) as pushing:
+    with push(film, channel.push) as pushing:
         channel.wait_live()
         pushing.wait(40)
         wanted, query = "captions/cc1/live.m3u8", "?rewind=600"
@@ -173,11 +168,11 @@ def test_viewers_who_go_back_get_them(gateway: Gateway, film: Path, tmp_path: Pa
 
 def test_viewers_go_back_to_an_earlier_publish(gateway: Gateway, film: Path, tmp_path: Path) -> None:
     channel = gateway.channel(hls_time="1", hls_list_size="3", rewind=1)
-    with publish(channel, film) as pushing:
+    with push(film, channel.push) as pushing:
         channel.wait_live()
         pushing.wait(40)
     ended(gateway, channel)
-    with publish(channel, film):
+    with push(film, channel.push):
         query = "live.m3u8?rewind=600"
         until(lambda: "stored-" in http("GET", channel.url(f"captions/cc1/{query}")).text, "both are listed", 30)
         segments = [name for name in listed(channel, query) if name.startswith("vod/")]
