@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 HISTORY_SECONDS: Final = 30  # of the detailed history
 JUMP_MS: Final = 1_000  # a larger step of the timestamps, without a pause of this length, is a jump
+SETTLE_SECONDS: Final = 3  # at the beginning of a push, when bursts are normal
+EARLY_SECONDS: Final = 10  # in which media comes faster than it plays
 MIN_CELL_MS: Final = 900  # a cell of the bitrate is at least this long, and ends at a key frame
 _CELLS: Final = 24
 _MINUTE: Final = 61  # samples of the received bytes, one a second: a minute has 61
@@ -85,7 +87,7 @@ class Measurement(PartialSink):
         self.has_key = False  # whether a key frame of these tracks has come; intra refresh is none
         self._can_close_gops = True  # whether browsers get the open GOPs of these tracks closed
         self.unusual_pixels = ""  # chroma and depth of the pictures, if few browsers decode them
-        self._last_wall = 0.0
+        self._last_wall = 0.0  # when the last unit arrived, milliseconds since 1970
         self._slices: deque[bool] = deque(maxlen=_SLICES)  # whether the first slices of pictures could be read
         self.forget_times()
         self.begin(0.0)
@@ -116,6 +118,8 @@ class Measurement(PartialSink):
         self._key: int | None = None  # decode time of the last key frame, later by the pauses of the pictures since
         self.last_gop = 0.0  # seconds between the last two key frames; 0: there were no two yet
         self._delay = self._best_delay = _NEVER  # smallest delay of this second, and of these times, milliseconds
+        # The delay of the first unit, then the smallest one so far, once a second.
+        self._best_delays = deque[float](maxlen=SETTLE_SECONDS + EARLY_SECONDS + 1)
         self._video_high = 0
         self._shown = -_NEVER  # latest presentation time
         self._reorders = self._reordered = False  # whether pictures are reordered in this GOP, and in the last one
@@ -160,11 +164,13 @@ class Measurement(PartialSink):
         if high is None:
             self._high = dts
             self._gap = 0.0
+            self._best_delays.append(delay)
         elif dts > high:
             if dts - high > JUMP_MS and dts - high - pause > JUMP_MS:
                 self.jumps += 1
                 self.jump_ms = dts - high
                 self._key = self._cell_start = None
+                self._best_delays.clear()
             self._high = dts
         self._last_wall = wall
         if unit.track.kind is _VIDEO:
@@ -249,6 +255,8 @@ class Measurement(PartialSink):
         offset = self._video_delay / frames - self._audio_delay / sounds if frames and sounds else None
         delay = self._delay if self._delay < _NEVER else None
         self._best_delay = min(self._best_delay, self._delay)
+        if self._best_delay < _NEVER:
+            self._best_delays.append(self._best_delay)
         excess = None
         if sounds and self._frame_ms:
             self._audio_ms += sounds * self._frame_ms
@@ -272,6 +280,7 @@ class Measurement(PartialSink):
         """Clears the history: the wall clock was set, or the times jumped. Delays before and after differ."""
         self.history.clear()
         self._best_delay = _NEVER
+        self._best_delays.clear()
         self._begin_second()
 
     # ---- values ----
@@ -320,6 +329,22 @@ class Measurement(PartialSink):
         """Seconds by which media arrives later now than at the best time of the push; None if it is not known."""
         delay = self.history[-1].delay if self.history else None
         return (delay - self._best_delay) / 1000 if delay is not None and self._best_delay < _NEVER else None
+
+    @property
+    def gained(self) -> tuple[float, bool]:
+        """Seconds of media that came in addition to the real time of the last EARLY_SECONDS, and whether these settled.
+
+        Until then they count since these times began. Media that was late before does not count.
+        """
+        delays = self._best_delays
+        is_settled = len(delays) == delays.maxlen
+        first = -1 - EARLY_SECONDS if is_settled else 0
+        return (delays[first] - min(delays[-1], self._delay)) / 1000 if delays else 0.0, is_settled
+
+    @property
+    def arrived(self) -> float:
+        """When the last unit arrived, seconds since 1970; 0: there was none."""
+        return self._last_wall / 1000
 
     @property
     def has_unreadable_slices(self) -> bool:

@@ -6,14 +6,13 @@ from itertools import islice
 from typing import Final
 
 from gateway.channels.expiry import WARNING_SECONDS
-from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
+from gateway.diagnosis.measurement import HISTORY_SECONDS, SETTLE_SECONDS, Measurement
 from gateway.live.on_air import InputOnAir
 from gateway.live.unusable_media import NOT_READABLE, UnusableMedia
 from gateway.media.track import Codec, Kind
 from gateway.protocols.srt.statistics import LinkStatistics
 
 LOST_SECONDS: Final = 5.0  # without media of the first input, while another one is on air
-SETTLE_SECONDS: Final = 3.0  # at the beginning of a push, when bursts are normal
 STALL_SECONDS: Final = 2.5  # without any unit
 MAX_GOP: Final = 4.1  # seconds; docs/api.md says 4 s, but 120 frames at 29.97 a second take 4.004 s
 MIN_FPS_SHARE: Final = 0.9
@@ -28,6 +27,8 @@ MANY_DAMAGED: Final = 3
 LATENESS_SECONDS: Final = 10  # in which media falls behind
 LATE_SECONDS: Final = 1.5
 RECOVERED_LATE_SECONDS: Final = 0.4
+GAINED_SECONDS: Final = (5.0, 2.0)  # of media in addition to ten seconds; to begin and to end
+START_GAIN: Final = 20.0  # a push may begin with older media: what a relay keeps, or a playlist lists
 CAPTIONS_LATE_SECONDS: Final = 3.0
 RECOVERED_CAPTIONS_SECONDS: Final = 1.0
 JUMP_SHOWN_SECONDS: Final = 10.0
@@ -269,13 +270,20 @@ def arrivals_late(facts: Facts, active: bool) -> float | None:
     return late if late is not None and late >= (RECOVERED_LATE_SECONDS if active else LATE_SECONDS) else None
 
 
+def arrivals_early(facts: Facts, active: bool) -> float | None:
+    """Returns the seconds of media that came in addition to the real time of the last ten seconds, if they are many."""
+    gained, is_settled = facts.measurement.gained
+    limit = GAINED_SECONDS[active] if is_settled or active else START_GAIN
+    return gained if gained >= limit else None
+
+
 def lateness(measurement: Measurement) -> float | None:
     """Returns how many seconds later units arrive than at the best time of the last ten seconds.
 
     The first seconds of a push are left out: a sender may begin with a burst of older media.
     """
     history = measurement.history
-    settled = len(history) - int(SETTLE_SECONDS) if len(history) < HISTORY_SECONDS else len(history)
+    settled = len(history) - SETTLE_SECONDS if len(history) < HISTORY_SECONDS else len(history)
     delays = [
         s.delay for s in islice(reversed(history), max(0, min(settled, LATENESS_SECONDS + 1))) if s.delay is not None
     ]

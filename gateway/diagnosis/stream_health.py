@@ -59,6 +59,7 @@ RULES: Final = (
     Rule("picture_black", rules.picture_black, end=0.0),
     Rule("picture_frozen", rules.picture_frozen, end=0.0),
     Rule("arrivals_late", rules.arrivals_late),
+    Rule("arrivals_early", rules.arrivals_early),
     # They are found while a slate is on air, too: they say why the push is away.
     Rule("link_loss", link_rules.link_loss, begin=2.0, end=5.0, of_media=False),
     Rule("link_latency_low", link_rules.link_latency_low, begin=2.0, end=5.0, of_media=False),
@@ -119,6 +120,7 @@ class StreamHealth:
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
         self._states = [(rule, _FaultState()) for rule in RULES]
+        self._early = next(each for each in self._states if each[0].check is rules.arrivals_early)
         self._output_states: dict[str, _FaultState] = {}  # by the name of the output and its target
         self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
         self._damaged = deque[int](maxlen=rules.DAMAGE_SECONDS + 1)  # in all, after each of the last seconds
@@ -252,15 +254,21 @@ class StreamHealth:
         self._emit(Event(EventType.STREAM_HEALTH, wall_clock, self._stream.channel.id, {**data, "state": what}))
 
     def _withdraw(self, now: float, wall_clock: float) -> None:
-        """Ends all faults, because nobody publishes."""
+        """Ends all faults, because nobody publishes. A file that was pushed at once is found only now."""
         self.findings = ()
+        rule, state = self._early
+        early = rule.check(self._facts, state.finding is not None)
+        if early is not None and self._stream.input.kind is not InputKind.SLATE:
+            self._apply(rule, state, early, now, wall_clock)
+        self._measurement.forget_delays()
         for state in [*(state for _, state in self._states), *self._output_states.values()]:
             self._drop(state, now, wall_clock)
         self._output_states.clear()
 
     def _end(self) -> None:
         self._is_over = True
-        self._withdraw(self._facts.now, self._facts.now + self._clock_offset)
+        now = max(self._facts.now, self._measurement.arrived - self._clock_offset)
+        self._withdraw(now, now + self._clock_offset)
 
     # ---- HealthReport ----
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from gateway.channels.expiry import date_text
 from gateway.channels.inputs import InputKind
 from gateway.diagnosis.link_rules import multiplier
+from gateway.diagnosis.measurement import EARLY_SECONDS
 from gateway.diagnosis.rules import DAMAGE_SECONDS, LATENESS_SECONDS, Facts
 from gateway.live.unusable_media import unreadable_text
 
@@ -72,6 +73,10 @@ _TEXTS: Final[dict[str, Callable[[Any, Facts], str]]] = {
     "picture_black": lambda value, _: f"The picture has been black for {value:.0f} s: check the camera or the scene.",
     "picture_frozen": lambda value, _: f"The picture has not changed for {value:.0f} s: check the camera.",
     "arrivals_late": _arrivals_late,
+    "arrivals_early": lambda value, _: (
+        f"In {EARLY_SECONDS} s, {value:.0f} s of media too much arrived, and viewers cannot follow: "
+        "send it in real time (ffmpeg: -re before -i)."
+    ),
     "fps_low": _fps_low,
     "link_loss": lambda value, _: (
         f"The link loses {value:.1f} % of the packets, more than its latency can repair: "

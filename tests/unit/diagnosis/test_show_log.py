@@ -45,6 +45,11 @@ class Studio:
         publisher.set_tracks(VIDEO, AUDIO, {})
         return publisher
 
+    def push_again(self, **fields: Any) -> None:
+        """Pushes the next show of the channel. The id of a show counts milliseconds."""
+        stream = self.push(**fields).stream
+        stream.spec = replace(stream.spec, started=stream.spec.started + 1)
+
 
 @asynccontextmanager
 async def studio(folder: Path, store: Any = None) -> AsyncIterator[Studio]:
@@ -75,7 +80,7 @@ async def test_a_show_lasts_from_the_first_push_to_the_end_of_the_stream(tmp_pat
         (ended,) = await at.log.shows("c1")
         assert ended.id == live.id
         assert (ended.end, round(ended.all.seconds)) == (at.clock.now, 50)
-        at.push()
+        at.push_again()
         await at.log.measure()
         assert [show.end is None for show in await at.log.shows("c1")] == [True, False]
 
@@ -146,6 +151,6 @@ async def test_the_next_show_gives_its_title_to_the_show_at_its_time(tmp_path: P
         at.push(videoname="Club", upcoming={"title": "Final", "at": at.clock.now + 600})
         await at.log.measure()
         at.hub.end("c1", EndReason.KICKED)
-        at.push(videoname="Club", upcoming={"title": "Final", "at": at.clock.now + 86_400})
+        at.push_again(videoname="Club", upcoming={"title": "Final", "at": at.clock.now + 86_400})
         await at.log.measure()
         assert {show.title for show in await at.log.shows("c1")} == {"Final", "Club"}

@@ -362,6 +362,41 @@ def test_a_stalled_push_gives_only_the_finding_of_late_arrivals():
     assert {code for code, _ in push.told} == {"arrivals_late"}
 
 
+@pytest.mark.parametrize("speed", [1.8, 40.0])
+def test_media_faster_than_real_time_is_found(speed: float):
+    begins_and_ends(Push(), "arrivals_early", speed=speed)
+
+
+def test_a_file_that_is_pushed_at_once_is_found_at_its_first_measurement():
+    push = Push()
+    assert push.send(2, speed=60.0) == ["arrivals_early"]
+    assert push.text("arrivals_early").startswith("In 10 s, 118 s of media too much arrived, and viewers cannot follow")
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_file_that_was_pushed_between_two_measurements_is_reported_once(is_kept: bool):
+    push = Push()
+    push.evaluate()
+    push.now += 0.3
+    push.burst(60)
+    if is_kept:
+        push.publisher.close()
+    else:
+        push.health._measurement.on_end(EndReason.KICKED)
+    assert push.wait(3) == []
+    assert push.told == [("arrivals_early", "begun"), ("arrivals_early", "ended")]
+    assert push.events[0].data["text"].startswith("In 10 s, 60 s of media too much arrived")
+    assert push.events[0].time == pytest.approx(WALL + 100.3, abs=1.1)
+
+
+def test_a_jump_ahead_is_no_media_that_comes_early():
+    push = Push()
+    push.send(20)
+    push.jump(8)
+    for _ in range(20):
+        assert "arrivals_early" not in push.send(1)
+
+
 def test_media_slower_than_real_time_is_found():
     push = Push(metadata={})
     push.metadata = {}

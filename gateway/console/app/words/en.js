@@ -165,6 +165,7 @@ export default {
   "field.sd.hint": "854 × 480",
   "field.ud": "1080p",
   "field.ud.hint": "1920 × 1080",
+  "health.fault.arrivals_early": "In 10 s, {value} s of media too much arrived, and viewers cannot follow: send it in real time (ffmpeg: -re before -i).",
   "health.fault.arrivals_late": "Media fell {value} s behind in 10 s: lower the bitrate, or use a better uplink or a faster encoder preset.",
   "health.fault.audio_missing": "No sound for {value} s: check the audio source in the encoder.",
   "health.fault.audio_silent": "The sound has been silent for {value} s: check that the source is not muted.",

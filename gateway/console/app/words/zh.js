@@ -165,6 +165,7 @@ export default {
   "field.sd.hint": "854 × 480",
   "field.ud": "1080p",
   "field.ud.hint": "1920 × 1080",
+  "health.fault.arrivals_early": "10 秒内多到达了 {value} 秒的媒体，观众跟不上：请按实时速度发送（ffmpeg：在 -i 之前加 -re）。",
   "health.fault.arrivals_late": "媒体在 10 秒内落后了 {value} 秒：请降低码率，或使用更好的上行网络或更快的编码预设。",
   "health.fault.audio_missing": "已有 {value} 秒没有声音：请检查编码器的音频来源。",
   "health.fault.audio_silent": "声音静音已 {value} 秒：请检查音源是否被静音。",
