@@ -28,7 +28,7 @@ class EpochOrigin:
     """The start of an epoch, or of another DASH Period in it.
 
     time: its first presentation time, ticks of 90 kHz on the streams' common clock, corrected by `DateCorrection`.
-    wall: arrival time of the epoch's first picture, seconds since 1970.
+    wall: date of the epoch's first picture, seconds since 1970: when it arrived, or soon after the date before.
     period: number of the Period in its epoch.
     """
 
@@ -141,8 +141,8 @@ class Alignment:
         if self.start_time is None:
             self.start_time = min(decoded, shown)
             self.start_wall = wall
-        self.dates.begin(shown, wall)
-        self._origin = EpochOrigin(self.next_epoch, shown - self.dates.slew, wall)
+        date = self.dates.begin(shown, wall)
+        self._origin = EpochOrigin(self.next_epoch, shown - self.dates.slew, date)
         self.next_epoch += 1
         return self._origin
 

@@ -275,11 +275,12 @@ class DateCorrection:
 
     slew: subtracted from media times, in ticks of 90 kHz; below 0 for a slow clock. It changes by at most `_MAX_SLEW`.
 
-    If the clock jumps, a new epoch must begin. Dates never go back: while an earlier one is in the future, only `slew`
-    corrects them. Memory: the arrivals of `_DATE_WINDOW`, at most `_MAX_ARRIVALS`.
+    If the clock jumps, a new epoch must begin. Dates never go back: while an earlier one is in the future because the
+    clock of this machine was set, only `slew` corrects them. In a burst, each segment is an epoch that begins right
+    after the one before. Memory: the arrivals of `_DATE_WINDOW`, at most `_MAX_ARRIVALS`.
     """
 
-    __slots__ = ("_arrivals", "_begun", "_last", "_late_start", "_zero", "slew")
+    __slots__ = ("_apart", "_arrivals", "_arrived", "_begun", "_in_burst", "_last", "_late_start", "_zero", "slew")
 
     def __init__(self) -> None:
         self.slew = 0
@@ -287,33 +288,48 @@ class DateCorrection:
         self._late_start = 0.0  # seconds by which the first picture of the epoch was late
         self._zero: float | None = None  # date of corrected time 0
         self._last = 0  # time of the last call, not corrected
+        self._arrived = 0.0  # arrival of the last call
+        self._in_burst = False  # whether the epoch began in a burst
+        self._apart = _FRAME  # ticks by which the date of the next epoch is at least later than the last one
         # Times with their dates of time 0 (without correction).
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=_MAX_ARRIVALS)
 
-    def begin(self, time: int, wall: float) -> None:
-        """Begins an epoch: media time `time` (ticks, not corrected) arrived at `wall`."""
+    def begin(self, time: int, wall: float) -> float:
+        """Begins an epoch: media time `time` (ticks, not corrected) arrived at `wall`. Returns its date."""
+        self._arrived = wall
+        next_date, self._apart = self._date_after(self._apart), _FRAME
+        if time >= self._last and 0 < next_date - wall < _MAX_SLEWED:  # the picture of a late source may be earlier
+            wall = next_date
         self._zero = wall - (time - self.slew) / VIDEO_CLOCK
         self._begun = self._last = time
         self._late_start = 0.0
         self._arrivals.clear()
+        return wall
+
+    def _date_after(self, ticks: int) -> float:
+        """Returns the date some ticks after that of the last call; 0 before the first one."""
+        return self._zero + (self._last - self.slew + ticks) / VIDEO_CLOCK if self._zero is not None else 0.0
 
     def follow(self, time: int, wall: float, leaves_gap: bool = False) -> bool:
         """Takes the arrival of media that may begin a segment. Returns whether an epoch must begin with them.
 
         leaves_gap: whether a gap remains before them if they are moved later.
         """
-        zero, arrivals, last = self._zero, self._arrivals, self._last
+        zero, arrivals, last, arrived = self._zero, self._arrivals, self._last, self._arrived
         if zero is None:
             return False
-        self._last = time
         arrivals.append((time, wall - time / VIDEO_CLOCK))
         while len(arrivals) > 1 and time - arrivals[1][0] >= _DATE_WINDOW * VIDEO_CLOCK:
             arrivals.popleft()  # the window needs two arrivals, also if segments are longer
         error = min([arrival for _, arrival in arrivals]) + self.slew / VIDEO_CLOCK - zero
         is_paced = len(arrivals) > 1 and arrivals[-1][1] + _JITTER > arrivals[-2][1]
-        apart = _FRAME if is_paced else _APART
-        if error < -_MAX_LEAD and wall > zero + (last - self.slew + apart) / VIDEO_CLOCK:
+        is_free = wall > self._date_after(_FRAME if is_paced else _APART)
+        if error < -_MAX_LEAD and (is_free or (not is_paced and wall >= arrived)):
+            self._apart = _APART if self._in_burst else _FRAME
+            self._in_burst = not is_paced
             return True
+        self._in_burst &= not is_paced
+        self._last, self._arrived = time, wall
         if error > _MAX_LATE and time - arrivals[0][0] >= _LATE_FOR * VIDEO_CLOCK:
             return True
         if time - self._begun <= _DATE_WINDOW * VIDEO_CLOCK:

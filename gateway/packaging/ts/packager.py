@@ -339,7 +339,7 @@ class TsPackager(Packager):
             if not self._open:
                 self._begin(time, time, unit.wall)
             elif self.segmenter.enough(time - self._start) or self._bytes > MAX_SEGMENT_BYTES:
-                self._is_new_epoch |= self._dates.follow(time, unit.wall)
+                self._is_new_epoch = self._is_new_epoch or self._dates.follow(time, unit.wall)
                 self._finish_segment(time)
                 self._begin(time, time, unit.wall)
         elif self._is_new_epoch:
@@ -371,7 +371,7 @@ class TsPackager(Packager):
         alignment = self._alignment
         if alignment is None:
             if wants_cut:
-                self._is_new_epoch |= self._dates.follow(pts, wall)
+                self._is_new_epoch = self._is_new_epoch or self._dates.follow(pts, wall)
             return wants_cut
         candidate = CutCandidate(dts, pts, wall, self._is_new_epoch, self._open, self._number + self._open)
         self._boundary = alignment.decide_boundary(self, candidate, wants_cut, self.segmenter)
@@ -387,8 +387,8 @@ class TsPackager(Packager):
             if self._is_new_epoch or boundary.origin.number != self._epoch:
                 self._begin_epoch(boundary.origin)
         elif self._is_new_epoch:
-            self._dates.begin(pts, wall)
-            self._begin_epoch(EpochOrigin(self._epoch + 1, pts - self._dates.slew, wall))
+            date = self._dates.begin(pts, wall)
+            self._begin_epoch(EpochOrigin(self._epoch + 1, pts - self._dates.slew, date))
         self._open = True
         self._slew = self._dates.slew if boundary is None else boundary.slew
         self._date = None
