@@ -3,31 +3,25 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "../../html.js";
 import { t } from "../../i18n.js";
-import { empty, playHls } from "./hls.js";
 
 /**
  * @param {{src: string, label: string, hls?: boolean, poster?: string | null, autoplay?: boolean}} props
  */
 export function Player({ src, label, hls = false, poster = null, autoplay = false }) {
   const place = useRef(/** @type {HTMLVideoElement | null} */ (null));
-  const [trouble, setTrouble] = useState(/** @type {import("./hls.js").Trouble | null} */ (null));
+  const [trouble, setTrouble] = useState(/** @type {import("../../../players/recorded-source.js").Trouble | null} */ (null));
 
   useEffect(() => {
     const video = place.current;
     if (video === null) return undefined;
     setTrouble(null);
-    /** @type {() => void} */
-    let close;
-    if (hls) close = playHls(video, src, setTrouble);
-    else {
-      const listening = new AbortController();
-      video.addEventListener("error", () => {
-        setTrouble(video.error?.code === MediaError.MEDIA_ERR_NETWORK ? "network" : "media");
-      }, { signal: listening.signal });
-      video.src = src;
-      close = () => { listening.abort(); empty(video); };
-    }
-    return close;
+    let open = true;
+    let close = () => {};
+    // It brings hls.js, which most views of the console do not need.
+    import("../../../players/recorded-source.js").then((source) => {
+      if (open) close = source.open(video, new URL(src, location.href).href, hls, 0, setTrouble);
+    }, () => setTrouble("lost"));
+    return () => { open = false; close(); };
   }, [src, hls]);
 
   return html`<div class="film">
