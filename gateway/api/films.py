@@ -18,6 +18,7 @@ from gateway.api.jobs import VOD_SERVICE, film_addresses, present_jobs
 from gateway.api.moments import page_limit
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
+from gateway.api.settings_events import record_change
 from gateway.channels.captions import is_label
 from gateway.channels.names import is_object_key
 from gateway.formats.captions.caption_file import MAX_BYTES
@@ -90,6 +91,7 @@ async def delete(request: web.Request) -> web.Response:
     """
     key = _key(request)
     done = await request.app[VOD_SERVICE].films.delete(key)
+    await record_change(request, "film", "deleted", key)
     return answer({"key": key, "deleted": done}, 200 if done else 202)
 
 

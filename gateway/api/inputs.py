@@ -12,6 +12,7 @@ from gateway.api.channels import change, stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.presenter import Presenter
 from gateway.api.route import operation
+from gateway.api.settings_events import record_change
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import (
     FIELD,
@@ -77,6 +78,10 @@ async def _take(request: web.Request, name: str | None) -> web.Response:
         except NoSuchStream:
             raise Conflict(f"the input {name} delivers no media now") from None
         log.info("input taken", channel=channel.id, input=name)
+        if name is None:
+            await record_change(request, "inputs", "released", channel=channel.id)
+        else:
+            await record_change(request, "input", "taken", name, channel=channel.id)
     elif name is not None:
         raise Conflict(f"{channel.id} is not live, or has only one input")
     return await _answer_inputs(request, channel)

@@ -16,6 +16,7 @@ from gateway.api.jobs import VOD_SERVICE, present_jobs
 from gateway.api.moments import read_moment, read_number
 from gateway.api.recordings import FOLDER, REPLAYS, addresses, session_fields
 from gateway.api.route import operation
+from gateway.api.settings_events import record_change
 from gateway.outputs.storage.stored_pieces import StoredPieces
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject
@@ -41,6 +42,8 @@ async def change(request: web.Request) -> web.Response:
     await store_session(context.objects, key, record, request.app[FOLDER])
     request.app[REPLAYS].forget(channel.id)
     log.info("session changed", channel=channel.id, object=key, hidden=record.hidden)
+    fields = [name for name, value in changes.model_dump().items() if value is not None]
+    await record_change(request, "recording", "changed", key, fields, channel.id)
     url = addresses(channel, await context.presenter(request), context.clock())
     return answer({"key": key, **session_fields(key, record, url)})
 

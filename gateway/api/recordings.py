@@ -19,7 +19,9 @@ from gateway.api.moments import page_limit, read_moment
 from gateway.api.presenter import Presenter
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
+from gateway.api.settings_events import record_change
 from gateway.channels.channel import Channel
+from gateway.channels.channel_events import Change, What
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingIndex, StoredRecording
@@ -128,6 +130,7 @@ async def delete_stored(request: web.Request, id: str, key: str) -> None:
     delete_files = bin.discard if final else bin.put
     await delete_files(BinEntry(_kind_of(key), key, context.clock()), files)
     request.app[REPLAYS].forget(id)
+    await record_change(request, "recording", "deleted_for_good" if final else "deleted", key, channel=id)
     log.info("recording deleted", channel=id, object=key)
 
 
@@ -183,6 +186,7 @@ async def restore(request: web.Request) -> web.Response:
         await request.app[VOD_SERVICE].films.restore(entry)
     else:
         await bin.restore(entry)
+    await _record(request, entry, "restored")
     return answer({"id": entry.id, "key": entry.key})
 
 
@@ -192,8 +196,10 @@ async def delete_for_good(request: web.Request) -> web.Response:
     entry = await _entry(request)
     if isinstance(entry, DeletedChannel):
         await request.app[CONTEXT].changes.delete_for_good(entry)
+        await record_change(request, "channel", "deleted_for_good", entry.channel.name, channel=entry.id)
         return answer({"id": entry.id, "key": entry.id})
     await request.app[BIN].delete(entry)
+    await _record(request, entry, "deleted_for_good")
     return answer({"id": entry.id, "key": entry.key})
 
 
@@ -207,7 +213,15 @@ async def empty_bin(request: web.Request) -> web.Response:
     for entry in await bin.entries():
         await bin.delete(entry)
         deleted.append({"id": entry.id, "key": entry.key})
+    await record_change(request, "bin", "deleted_for_good")
     return answer(deleted)
+
+
+async def _record(request: web.Request, entry: BinEntry, change: Change) -> None:
+    """Writes the event of a change of a film or recording in the bin."""
+    parsed = media_keys.parse(entry.key)
+    what: What = "film" if entry.kind == FILM else "recording"
+    await record_change(request, what, change, entry.key, channel="" if parsed is None else parsed.channel)
 
 
 async def _restore_channel(request: web.Request, deleted: DeletedChannel) -> web.Response:

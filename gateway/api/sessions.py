@@ -15,6 +15,7 @@ from gateway.api.body import read
 from gateway.api.channels import stored_channel
 from gateway.api.context import CLIENT, CONTEXT
 from gateway.api.route import operation
+from gateway.api.settings_events import record_change
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.experience import Experience, summary
 from gateway.diagnosis.refusal_log import RefusalLog, newest
@@ -83,6 +84,7 @@ async def end_session(request: web.Request) -> web.Response:
     if not is_channel_id(id) or not context.hub.end_channel(id, EndReason.KICKED):
         raise NoSuchStream(f"{id[:128]} is not live")
     log.info("a user ended the live session", channel=id, peer=request[CLIENT].address)
+    await record_change(request, "push", "ended", channel=id)
     return answer(session(id, None))
 
 
@@ -150,6 +152,7 @@ async def switch(request: web.Request) -> web.Response:
         raise Missing(f"no output {name[:64]}; there are {', '.join(outputs.names()) or 'none'}")
     outputs.switch(name, enabled)
     log.info("output switched", channel=id, output=name, enabled=enabled, peer=request[CLIENT].address)
+    await record_change(request, "output", "on" if enabled else "off", name, channel=id)
     return answer(next(output for output in outputs.status() if output["name"] == name))
 
 

@@ -6,8 +6,13 @@ from typing import Final, Literal, TypeAlias
 from gateway.channels.channel import Channel
 from gateway.ports.events import Event, EventType
 
-What: TypeAlias = Literal["user", "token", "alarms", "domains", "site", "channel"]
-Change: TypeAlias = Literal["created", "changed", "deleted", "restored"]
+What: TypeAlias = Literal[
+    "user", "token", "alarms", "domains", "site", "channel",
+    "push", "input", "inputs", "output", "recording", "film", "bin",
+]  # fmt: skip
+Change: TypeAlias = Literal[
+    "created", "changed", "deleted", "deleted_for_good", "restored", "ended", "taken", "released", "on", "off"
+]
 
 MAX_FIELDS: Final = 50  # names in an event; a client may send any names
 MAX_TEXT: Final = 100  # characters of a name
@@ -40,6 +45,9 @@ def settings_changed(
     fields: Collection[str] = (),
     channel: str = "",
 ) -> Event:
-    """Returns the event of a change that is not one of a channel's fields. name: of the user or token."""
+    """Returns the event of a change that is not one of a channel's fields, or of an act on a live channel.
+
+    name: of the user, token, input or output, or the key of a recording or film. channel: "" if it belongs to none.
+    """
     data = {"what": what, "change": change, "name": name[:MAX_TEXT], "fields": list(fields)[:MAX_FIELDS], **author}
     return Event(EventType.SETTINGS_CHANGED, time, channel, data)

@@ -160,6 +160,11 @@ def test_inputs_can_be_taken_by_hand_and_switches_are_listed(gateway: Gateway) -
     switched = [event["data"] for event in events if event["type"] == "input.switched"]
     assert {"from": "main", "to": "van", "reason": "taken"} in switched
     assert {"from": "van", "to": "main"} in [{"from": s["from"], "to": s["to"]} for s in switched]
+    acts = [event["data"] for event in events if event["type"] == "settings.changed"]
+    assert [(one["what"], one["change"], one["name"]) for one in acts] == [
+        ("inputs", "released", ""),
+        ("input", "taken", "van"),
+    ]
 
 
 @pytest.mark.nightly

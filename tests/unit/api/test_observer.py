@@ -10,6 +10,8 @@ import pytest
 import pytest_asyncio
 
 from gateway.api.routes import ROUTES
+from gateway.outputs.recording.on_demand_session import RecordedSegment, playlist
+from gateway.ports import media_keys
 from gateway.ports.api_tokens import ApiTokens
 from gateway.ports.errors import UnreadableRow
 from gateway.ports.users import Rights, UserRole, Users, stored_rights, stored_value
@@ -234,3 +236,38 @@ async def test_events_name_the_user_and_the_changed_settings_without_values(watc
     assert changed == {"name": "a", "fields": ["srtPassphrase"], **by_token}
     shown = (await watch.status(watch.everything, "GET", "/events"))[1]
     assert not any(text in shown for text in ("horse", "passphrase-2", "alarm-key", "127.0.0.1"))
+
+
+async def test_events_name_the_user_who_acted_on_a_live_channel_and_its_recordings(watch: Watch, tmp_path: Path):
+    made = await watch.api.json("POST", "/tokens", {"name": "deploy", "role": "administrator"})
+    await watch.api.push(watch.own)
+    start = 1_790_000_000_000
+    key = media_keys.playlist_key(watch.own, start)
+    segments = [RecordedSegment(start + n, 4.0, 1, not n, start / 1000) for n in range(2)]
+    for name, content in (
+        (key, playlist(segments)),
+        *((media_keys.segment_key(watch.own, s.number), "-") for s in segments),
+    ):
+        (tmp_path / "media" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "media" / name).write_text(content)
+    path, recording = f"/videostream/{watch.own}", key.partition("/")[2]
+    for method, address, body in (
+        ("POST", f"{path}/outputs/flv", {"enabled": False}),
+        ("DELETE", f"{path}/session", None),
+        ("PUT", f"{path}/recordings/{recording}", {"hidden": True}),
+        ("DELETE", f"{path}/recordings/{recording}", None),
+    ):
+        assert (await watch.status(made["token"], method, address, body))[0] == 200, address
+    (entry,) = await watch.api.json("GET", "/bin")
+    await watch.api.json("POST", f"/bin/{entry['id']}/restore")
+    await watch.api.json("DELETE", f"{path}/recordings/{recording}?final=true")
+    events = await watch.api.json("GET", f"/events?channel={watch.own}&limit=20")
+    acts = [event["data"] for event in events if event["type"] == "settings.changed"]
+    assert [(one["what"], one["change"], one["name"], one["fields"], one["by"]) for one in acts] == [
+        ("recording", "deleted_for_good", key, [], "admin token"),
+        ("recording", "restored", key, [], "admin token"),
+        ("recording", "deleted", key, [], "deploy"),
+        ("recording", "changed", key, ["hidden"], "deploy"),
+        ("push", "ended", "", [], "deploy"),
+        ("output", "off", "flv", [], "deploy"),
+    ]

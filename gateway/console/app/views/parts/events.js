@@ -80,7 +80,7 @@ const authorName = (by, via) => (via === "token" ? t("event.author.ofToken", { n
 /** What of the settings was changed, such as "User eva changed: password". @param {Record<string, any>} data @returns {string} */
 function settingsText({ what, change, name, fields = [] }) {
   const known = hasWords(`event.settings.${what}`) && hasWords(`event.change.${change}`);
-  const words = known ? `${t(`event.settings.${what}`, { name })} ${t(`event.change.${change}`)}` : [what, name, change].join(" ");
+  const words = known ? `${t(`event.settings.${what}`, { name: what === "output" ? outputName(name) : name })} ${t(`event.change.${change}`)}` : [what, name, change].join(" ");
   const names = fields.map((/** @type {string} */ field) => (hasWords(`event.field.${field}`) ? t(`event.field.${field}`) : field));
   return names.length ? `${words}: ${names.join(", ")}` : words;
 }
