@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gateway.protocols.srt.send_buffer import split
 from tests.support.clients import Program, until
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import made_once
@@ -337,6 +338,26 @@ def transports(gateway: Gateway) -> Iterator[dict[str, Channel]]:
 def test_a_transport_stream_that_cannot_be_used_is_explained(transports: dict[str, Channel], name: str) -> None:
     ((reason, text), *_) = until(lambda: refusals(transports[name]), f"{name}: refused", WITHIN)
     assert reason == "unusable" and TRANSPORTS[name][1] in text
+
+
+def test_packets_that_were_lost_before_the_push_are_found(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    film = made_once("ts", ["ffmpeg", *PICTURE, *TONE, *PLAIN, "-b:v", "1M", *AAC, "-t", "6", "-f", "mpegts"])
+    packets = split(film.read_bytes(), 188)
+    damaged = b"".join(packet for n, packet in enumerate(packets) if n % 200 != 199)
+    with call(gateway.ports["srt"], f"publish:{channel.id}?sign={channel.key}") as peer:
+        peer.play(damaged, 6.0)
+        told = until(lambda: [text for code, text in findings(channel) if code == "media_damaged"], "found", WITHIN)
+    assert "came damaged, and pictures stand still" in told[0]
+
+
+def test_a_file_that_is_pushed_without_re_is_found_also_if_it_has_ended(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    film = made_once("flv", ["ffmpeg", *PICTURE, *TONE, *PLAIN, *AAC, "-t", "60", "-f", "flv"])
+    how = ("-nostdin", "-v", "error", "-i", str(film), "-c", "copy", "-f", "flv", channel.push)
+    subprocess.run(["ffmpeg", *how], check=True, timeout=at_most(30))
+    told = until(lambda: [e for e in events(channel, "stream.health") if e["code"] == "arrivals_early"], "told", WITHIN)
+    assert told[-1]["text"].endswith("viewers cannot follow: send it in real time (ffmpeg: -re before -i).")
 
 
 # ---- browsers and WebRTC ----
