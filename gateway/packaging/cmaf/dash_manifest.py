@@ -25,6 +25,7 @@ _MAX_LEAD = 0.4  # fraction of a segment that may be shown before its key frame
 # values of its first MPD. It needs a time shift buffer of three seconds. Neither this buffer nor the delay may exceed
 # the elapsed time, otherwise it always requests the first segment.
 _MIN_DEPTH = 3
+_MIN_PERIOD = 0.5  # seconds; those of a burst are shorter, and dash.js (5.2.1) shows no picture after them
 _STEADY = 0.05  # fraction of a segment by which lengths may differ and still have one grid
 _MAX_WAIT = 2  # complete segments of the main track, after which a Period is listed without its other tracks
 _TEXT_BANDWIDTH = 2_000  # bits a second
@@ -234,6 +235,8 @@ class MpdSnapshot:
             if following is not None:
                 distance = following.wall.at(following.origin / VIDEO_CLOCK) - start - begin
                 end = distance if following.number == e.number else min(end, distance)
+                if end < _MIN_PERIOD:
+                    continue
             periods.append(Period(e.id, begin, sets, end if following is not None or ended else None))
             presentation = begin + end
         typical = (epoch.typical or VIDEO_CLOCK) / VIDEO_CLOCK

@@ -108,6 +108,22 @@ def test_a_burst_has_no_dates_in_the_future(
     assert len({s.epoch for s in segments}) > 20
 
 
+@pytest.mark.parametrize("pace", [20.0, 4000.0])
+def test_periods_that_no_player_can_show_are_not_listed(pace: float) -> None:
+    packager, periods = cmaf(), set[tuple[float, float]]()
+
+    def each(_: AccessUnit) -> None:
+        if packager.ready:
+            found = re.findall(
+                r'<Period [^>]*start="PT([\d.]+)S"(?: duration="PT([\d.]+)S")?', packager.manifests.manifest()
+            )
+            assert found, "an MPD cannot be empty"
+            periods.update((float(start), float(duration)) for start, duration in found if duration)
+
+    feed(packager, Timetable(seconds=60, pace=pace), Timetable(start=60.02, seconds=20), each=each, end=False)
+    assert all(duration >= 0.5 for _, duration in periods), periods
+
+
 @pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
 def test_a_publisher_that_returns_right_after_a_burst_moves_no_date_back(
     make: Callable[[], TsPackager | CmafPackager],
