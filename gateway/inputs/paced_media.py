@@ -20,7 +20,10 @@ _AHEAD: Final = 2 * VIDEO_CLOCK  # most media that wait in the queue
 _AHEAD_BYTES: Final = 16_000_000  # most bytes that wait in the queue
 _LATE_SECONDS: Final = 0.5  # if media are later than this, the clock starts again: no burst follows
 _MAX_LEAD_SECONDS: Final = 15.0  # servers first send all pictures since a key frame at once
-_LEAD_RATE: Final = 1.02  # media seconds per second, see LeadLimiter
+# Media seconds per second of a live server and of one that sends a file, see LeadLimiter. `DateCorrection` follows the
+# second one without a new epoch.
+_LEAD_RATE, _FILE_RATE = 1.02, 1.0005
+_FILE_SECONDS: Final = 60.0  # in which a server that sends a file has used its lead
 _SLACK_SECONDS: Final = 0.005  # units that are due within this time are published together
 
 
@@ -123,6 +126,7 @@ class LeadLimiter:
     """Slows down a server that sends faster than its media play, such as one that sends a file.
 
     Media may be 15 s ahead of the clock, and 2 % faster, so that a server whose clock is a little fast is not slowed.
+    Media that are soon too far ahead are a file: from then on they may be 0.05 % faster.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -130,6 +134,8 @@ class LeadLimiter:
         self._last: int | None = None  # latest decode time
         self._lead = 0.0  # seconds by which the media are ahead of the clock
         self._at = 0.0  # the clock's time of the last unit
+        self._began: float | None = None  # the clock's time of the first unit
+        self._rate = _LEAD_RATE
 
     def begin(self) -> None:
         """Notes that the times of the next unit do not continue those before."""
@@ -145,6 +151,10 @@ class LeadLimiter:
         """Notes a unit; returns the seconds to wait after it. At most 0: none."""
         now = self._monotonic()
         step = min(max(dts - self._last, 0) / VIDEO_CLOCK, _MAX_LEAD_SECONDS) if self._last is not None else 0.0
-        self._lead = max(0.0, self._lead - (now - self._at) * _LEAD_RATE) + step
+        self._lead = max(0.0, self._lead - (now - self._at) * self._rate) + step
         self._last, self._at = max(dts, self._last or dts), now
+        if self._began is None:
+            self._began = now
+        if self._lead > _MAX_LEAD_SECONDS and now - self._began < _FILE_SECONDS:
+            self._rate = _FILE_RATE
         return self._lead - _MAX_LEAD_SECONDS
