@@ -238,7 +238,7 @@ async def test_events_name_the_user_and_the_changed_settings_without_values(watc
     assert not any(text in shown for text in ("horse", "passphrase-2", "alarm-key", "127.0.0.1"))
 
 
-async def test_events_name_the_user_who_acted_on_a_live_channel_and_its_recordings(watch: Watch, tmp_path: Path):
+async def test_events_name_the_user_that_acted_on_a_live_channel_and_its_recordings(watch: Watch, tmp_path: Path):
     made = await watch.api.json("POST", "/tokens", {"name": "deploy", "role": "administrator"})
     await watch.api.push(watch.own)
     start = 1_790_000_000_000
