@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import os
 import sys
 import weakref
@@ -24,7 +25,7 @@ import structlog
 from hypothesis import HealthCheck, Phase, settings
 
 from gateway.lib.log import levels
-from tests.support import bytecode, cpu_times, examples, time_outs
+from tests.support import bytecode, cpu_times, examples, nightly, time_outs
 from tests.support.file_times import add, by_file, over_budget, recorded
 from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
@@ -197,4 +198,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         loop = item.callspec.params.get("_asyncio_loop_factory") if hasattr(item, "callspec") else None
         if loop is asyncio.new_event_loop and item.nodeid.startswith("tests/integration/"):
             item.add_marker(pytest.mark.nightly)
-    items.sort(key=lambda item: -known.get(item.nodeid.partition("::")[0], 0.0))  # stable: tests keep their order
+    # A file that runs at night only has no recorded time; most of them take minutes. The sort keeps the order of tests.
+    seconds = known | dict.fromkeys(nightly.reasons(), math.inf)
+    items.sort(key=lambda item: -seconds.get(item.nodeid.partition("::")[0], 0.0))
