@@ -74,7 +74,12 @@ async def state(watched: Watched, wanted: str, id: str = "one") -> None:
 
 
 @pytest.mark.parametrize(
-    "outputs", [{"isFlv": True}, {"isFlv": False, "isCMAF": True}, {"isFlv": False, "isHls": True}]
+    "outputs",
+    [
+        {"isFlv": True},
+        {"isFlv": False, "isCMAF": True},
+        pytest.param({"isFlv": False, "isHls": True}, marks=pytest.mark.nightly),
+    ],
 )
 async def test_it_plays_in_a_page_of_another_origin_with_a_strict_policy(
     browser: Browser, gateway: Gateway, outputs: dict[str, bool]

@@ -81,7 +81,7 @@ gateway = shared_gateway("ffmpeg", MILLRACE_LIMITS__FIRST_MEDIA=str(FIRST_MEDIA)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def begun(bodies: dict[str, Channel], transports: dict[str, Channel]) -> None:
+def begun(bodies: dict[str, Channel], transports: dict[str, Channel], lossy: Channel) -> None:
     """Begins these pushes with the first test."""
 
 
@@ -340,15 +340,27 @@ def test_a_transport_stream_that_cannot_be_used_is_explained(transports: dict[st
     assert reason == "unusable" and TRANSPORTS[name][1] in text
 
 
-def test_packets_that_were_lost_before_the_push_are_found(gateway: Gateway) -> None:
+@pytest.fixture(scope="module")
+def lossy(gateway: Gateway) -> Iterator[Channel]:
+    """A push of a transport stream from which every 200th packet is gone."""
     channel = gateway.channel()
-    film = made_once("ts", ["ffmpeg", *PICTURE, *TONE, *PLAIN, "-b:v", "1M", *AAC, "-t", "6", "-f", "mpegts"])
+    film = made_once("ts", ["ffmpeg", *PICTURE, *TONE, *PLAIN, "-b:v", "1M", *AAC, "-t", "20", "-f", "mpegts"])
     packets = split(film.read_bytes(), 188)
-    damaged = b"".join(packet for n, packet in enumerate(packets) if n % 200 != 199)
-    with call(gateway.ports["srt"], f"publish:{channel.id}?sign={channel.key}") as peer:
-        peer.play(damaged, 6.0)
-        told = until(lambda: [text for code, text in findings(channel) if code == "media_damaged"], "found", WITHIN)
-    assert "came damaged, and pictures stand still" in told[0]
+    left = b"".join(packet for n, packet in enumerate(packets) if n % 200 != 199)
+
+    def send() -> None:
+        with call(gateway.ports["srt"], f"publish:{channel.id}?sign={channel.key}") as peer:
+            peer.play(left, 20.0)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield channel
+    thread.join()
+
+
+def test_packets_that_were_lost_before_the_push_are_found(lossy: Channel) -> None:
+    told = until(lambda: [e for e in events(lossy, "stream.health") if e["code"] == "media_damaged"], "told", WITHIN)
+    assert "came damaged, and pictures stand still" in told[-1]["text"]
 
 
 def test_a_file_that_is_pushed_without_re_is_found_also_if_it_has_ended(gateway: Gateway) -> None:
