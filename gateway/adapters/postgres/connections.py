@@ -2,6 +2,7 @@
 
 Every statement runs in a transaction of its own, begun and committed in so many words: a pooler such as PgBouncer then
 keeps it on one server, and a connection that has died is noticed by its BEGIN, when it is still safe to take another.
+A process that dies without a word within a transaction keeps its locks for seconds only.
 Only the primary is used. After a failure, callers fail at once for a moment, so that an outage costs viewers no time.
 """
 
@@ -29,6 +30,9 @@ log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS: Final = 2.0  # also for the BEGIN on a connection that was idle
 _TIMEOUT: Final = 6.0  # seconds for an operation and its wait for a connection, as for SQLite
+# For which the server keeps the locks of a process that says nothing within a transaction. It would notice only after
+# hours that a machine is gone.
+HELD_SECONDS: Final = 4.0
 _MOST: Final = 5  # connections of one process
 _FAIL_SECONDS: Final = 0.2  # after a failure, for which no connection is tried
 _LOCK: Final = 0x4D494C4C  # of the migrations: "MILL"
@@ -165,9 +169,11 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
         if self._pool is None:
             raise StoreUnavailable(f"the database {self._name} is closed")
         connection = await self._pool.acquire()
+        held, wait = round(HELD_SECONDS * 1000), round(_TIMEOUT * 1000)  # nobody reads a later answer
+        bounds = f"SET LOCAL idle_in_transaction_session_timeout = {held}; SET LOCAL lock_timeout = {wait}"
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await connection.execute(begin)
+                await connection.execute(f"{begin}; {bounds}")
         except BaseException:
             await self._release(connection, broken=True)
             raise

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from gateway.adapters.postgres import connections as connections_module
 from gateway.adapters.postgres.connections import SCHEMA, PostgresConnections, connect
 from gateway.adapters.postgres.migrations import MIGRATIONS
 from gateway.adapters.postgres.notifications import PostgresNotifications
@@ -195,6 +196,27 @@ async def test_a_cancelled_write_changes_nothing_and_leaves_no_open_transaction(
     async with asyncio.timeout(at_most(5)):
         while server.sql(open_ones) != "0":
             await asyncio.sleep(0.05)
+
+
+async def test_a_node_that_lost_its_link_within_a_transaction_blocks_nobody_for_long(
+    server: Postgres, connections: PostgresConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server notices the end of such a link after hours, and its locks stay until then."""
+    monkeypatch.setattr(connections_module, "HELD_SECONDS", 1.0)
+    registry = PostgresRegistry(connections)
+    await registry.claim(claim("here", "c1"), {})
+    async with PostgresConnections(connections.url) as lost:
+        with contextlib.suppress(ConnectionError):
+            async with lost._begun("BEGIN") as connection:
+                await connection.execute("UPDATE holdings SET started = 1")
+                async with asyncio.timeout(at_most(20)):
+                    while True:
+                        with contextlib.suppress(StoreUnavailable):
+                            await registry.claim(claim("here", "c1"), {})
+                            break
+                raise ConnectionError("the link was lost long ago")
+    open_ones = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    assert server.sql(open_ones) == "0", "nobody waits for a lock"
 
 
 async def test_after_a_crash_of_the_database_no_node_counts_as_dead_before_it_could_report(
