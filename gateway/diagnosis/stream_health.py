@@ -37,6 +37,7 @@ class Rule:
 
     begin: seconds for which the check must find the fault before it counts. end: seconds without the fault before it
     is withdrawn. of_media: whether it is about the media of the push: it is not found while a slate is on air.
+    at_end: whether it is also looked for when the push has ended, because a whole push may be between two evaluations.
     """
 
     code: str
@@ -44,6 +45,7 @@ class Rule:
     begin: float = 0.0
     end: float = 2.0
     of_media: bool = True
+    at_end: bool = False
     level: Level = "fault"
 
 
@@ -59,7 +61,7 @@ RULES: Final = (
     Rule("picture_black", rules.picture_black, end=0.0),
     Rule("picture_frozen", rules.picture_frozen, end=0.0),
     Rule("arrivals_late", rules.arrivals_late),
-    Rule("arrivals_early", rules.arrivals_early),
+    Rule("arrivals_early", rules.arrivals_early, at_end=True),
     # They are found while a slate is on air, too: they say why the push is away.
     Rule("link_loss", link_rules.link_loss, begin=2.0, end=5.0, of_media=False),
     Rule("link_latency_low", link_rules.link_latency_low, begin=2.0, end=5.0, of_media=False),
@@ -120,7 +122,6 @@ class StreamHealth:
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
         self._states = [(rule, _FaultState()) for rule in RULES]
-        self._early = next(each for each in self._states if each[0].check is rules.arrivals_early)
         self._output_states: dict[str, _FaultState] = {}  # by the name of the output and its target
         self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
         self._damaged = deque[int](maxlen=rules.DAMAGE_SECONDS + 1)  # in all, after each of the last seconds
@@ -256,10 +257,10 @@ class StreamHealth:
     def _withdraw(self, now: float, wall_clock: float) -> None:
         """Ends all faults, because nobody publishes. A file that was pushed at once is found only now."""
         self.findings = ()
-        rule, state = self._early
-        early = rule.check(self._facts, state.finding is not None)
-        if early is not None and self._stream.input.kind is not InputKind.SLATE:
-            self._apply(rule, state, early, now, wall_clock)
+        on_slate = self._stream.input.kind is InputKind.SLATE
+        for rule, state in self._states:
+            if rule.at_end and not on_slate and (value := rule.check(self._facts, state.finding is not None)):
+                self._apply(rule, state, value, now, wall_clock)
         self._measurement.forget_delays()
         for state in [*(state for _, state in self._states), *self._output_states.values()]:
             self._drop(state, now, wall_clock)

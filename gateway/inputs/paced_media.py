@@ -23,7 +23,7 @@ _MAX_LEAD_SECONDS: Final = 15.0  # servers first send all pictures since a key f
 # Media seconds per second of a live server and of one that sends a file, see LeadLimiter. `DateCorrection` follows the
 # second one without a new epoch.
 _LEAD_RATE, _FILE_RATE = 1.02, 1.0005
-_FILE_SECONDS: Final = 60.0  # in which a server that sends a file has used its lead
+_FILE_SECONDS: Final = 60.0  # after which a live server is no longer too far ahead
 _SLACK_SECONDS: Final = 0.005  # units that are due within this time are published together
 
 
@@ -126,7 +126,7 @@ class LeadLimiter:
     """Slows down a server that sends faster than its media play, such as one that sends a file.
 
     Media may be 15 s ahead of the clock, and 2 % faster, so that a server whose clock is a little fast is not slowed.
-    Media that are soon too far ahead are a file: from then on they may be 0.05 % faster.
+    Media that are too far ahead after a minute are a file: from then on they may be 0.05 % faster.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -155,6 +155,6 @@ class LeadLimiter:
         self._last, self._at = max(dts, self._last or dts), now
         if self._began is None:
             self._began = now
-        if self._lead > _MAX_LEAD_SECONDS and now - self._began < _FILE_SECONDS:
+        if self._lead > _MAX_LEAD_SECONDS and now - self._began > _FILE_SECONDS:
             self._rate = _FILE_RATE
         return self._lead - _MAX_LEAD_SECONDS
