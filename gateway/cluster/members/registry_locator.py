@@ -17,7 +17,7 @@ from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
 
 CACHE_SECONDS: Final = 30.0  # time for which an answer is cached
-ABSENT_SECONDS: Final = 0.5  # time for which it is cached that no node holds a stream
+ABSENT_SECONDS: Final = 0.4  # time for which it is cached that no node holds a stream; each poll of replicas asks again
 FAILING_SECONDS: Final = 0.2  # time for which an answer is cached whose node failed twice
 _GATHER_SECONDS: Final = 0.005  # lookups within this time become one request
 _BATCH: Final = 100  # names of one request: the limit of BatchGetItem of DynamoDB

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 MAX_REPLICAS: Final = 20_000  # also requested streams that no node holds: viewers can invent names
 IDLE_SECONDS: Final = 5.0  # time for which a replica stays after its last player has disconnected
-_POLL_SECONDS: Final = 0.5  # time between lookups of a stream that no node holds, while players wait
+POLL_SECONDS: Final = 0.5  # time between lookups of a stream that no node holds, while players wait
 _FIRST_RETRY_SECONDS: Final = 0.05  # time between the first failure and the next lookup; it doubles up to:
 _RETRY_SECONDS: Final = 0.25
 _RESUME_SECONDS: Final = 2.0  # time within which a new link can continue the stream without a gap
@@ -166,7 +166,7 @@ class _Pull(PullReceiver):
             if self._unconfirmed_end is not None:
                 return self._unconfirmed_end
             self._set_early()
-            await asyncio.sleep(self._retries.next() if self._shelf.holds(self.name) else _POLL_SECONDS)
+            await asyncio.sleep(self._retries.next() if self._shelf.holds(self.name) else POLL_SECONDS)
             return None
         try:
             # early: the players waited for the stream. They get it from its first frame, if that node still has it.

@@ -11,6 +11,7 @@ import pytest
 from gateway.cluster.members import registry_locator as module
 from gateway.cluster.members.node_address import NodeAddress
 from gateway.cluster.members.registry_locator import ABSENT_SECONDS, CACHE_SECONDS, FAILING_SECONDS, RegistryLocator
+from gateway.cluster.streams.replicas import POLL_SECONDS
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
@@ -71,6 +72,15 @@ async def test_a_stream_without_a_holder_is_looked_up_again_after_a_second() -> 
         rows.held["c1"] = holding("c1")
         clock.now += ABSENT_SECONDS
         assert await locator.find("c1") == PLACE
+
+
+async def test_each_poll_of_waiting_viewers_reads_the_registry() -> None:
+    rows, clock = Rows(), Clock(1000.0)
+    async with locating(rows, clock) as locator:
+        assert await locator.find("c1") is None
+        clock.now += POLL_SECONDS - 0.01  # a timer of uvloop may fire some milliseconds early
+        assert await locator.find("c1") is None
+    assert len(rows.requests) == 2
 
 
 async def test_simultaneous_look_ups_share_one_request() -> None:
