@@ -111,10 +111,10 @@ def read_asc(bits: BitReader, *, to_end: bool) -> Asc:
 
 
 def is_unusual(config: bytes) -> bool:
-    """Whether browsers refuse AAC of this configuration: neither LC nor HE, or without a channel configuration."""
+    """Whether browsers refuse AAC of this configuration: neither LC nor HE, or a layout without a number up to 7."""
     with suppress(InvalidData):  # what is damaged cannot be converted either
         asc = parse_asc(config)
-        return asc.object_type != _LC or not asc.channel_config
+        return asc.object_type != _LC or not 0 < asc.channel_config < 8
     return False
 
 

@@ -223,6 +223,11 @@ def test_an_adts_header_is_split_from_its_frame() -> None:
         ("0990", True),  # Main
         ("2190", True),  # LTP
         ("118004c844002000c40d4c61766335392e33372e313030", True),  # with a program_config_element
+        ("11b8", False),  # 7.1 by number 7, which browsers play
+        ("11e0", True),  # 7.1 by number 12, as newer encoders write it
+        ("11d8", True),  # 6.1
+        ("11f0", True),  # 7.1 with two channels above
+        ("11e8", True),  # 22.2
         ("11", False),  # damaged: nothing can be said
     ],
 )
