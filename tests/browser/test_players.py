@@ -8,9 +8,9 @@ from playwright.async_api import Browser
 
 from tests.support.at_night import at_night
 from tests.support.browser import Watched, opened
-from tests.support.clients import push
+from tests.support.clients import new_ffmpeg, push
 from tests.support.gateway import Channel, Gateway, http
-from tests.support.media import SMALL_BFRAMES
+from tests.support.media import SMALL_BFRAMES, Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
 from tests.support.waiting import until
@@ -137,6 +137,21 @@ async def test_the_last_snapshot_is_shown_while_the_channel_is_not_live(gateway:
         latest = max(path.name for path in images.rglob("*.jpg"))
         assert str(await watched.page.locator(".poster").get_attribute("src")).endswith(latest)
         assert not watched.complaints
+
+
+async def test_pages_name_a_codec_that_the_browser_cannot_decode(gateway: Gateway, browser: Browser) -> None:
+    """dash.js plays the sound alone: the page said "Live" over a black picture."""
+    channel = gateway.channel("hevc")
+    film = Film("hevc-page", seconds=20, video="libx265", container="mp4", ffmpeg=new_ffmpeg())
+
+    async def judge(watched: Watched, name: str) -> None:
+        await watched.comes_to_say("This browser cannot play the stream")
+        said = "It cannot decode HEVC (H.265). Try the WebRTC player or another browser."
+        assert await watched.page.locator("#detail").inner_text() == said
+
+    with push(film, channel.push, ffmpeg=film.ffmpeg, loop=True):
+        channel.wait_playable("manifest.mpd")
+        await on_all_pages(browser, channel, judge, names=["hls.html", "dash.html"])
 
 
 async def test_a_reopened_dash_page_gets_no_errors_from_the_first_player(gateway: Gateway, browser: Browser) -> None:

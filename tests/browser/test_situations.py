@@ -20,7 +20,7 @@ from tests.support.clients import Program, push
 from tests.support.clock_picture import Sample, clock_push, difference, longest_still, sampled, stalls
 from tests.support.console import signed_in
 from tests.support.gateway import Gateway, running
-from tests.support.media import Film
+from tests.support.media import FRAMES_PER_SECOND, Film
 from tests.support.slow_link import slow_link
 from tests.support.time_outs import at_most
 from tests.support.tools import need
@@ -140,6 +140,25 @@ async def judged(watched: Watched, what: str) -> list[str]:
         for found in (wide, *await axe(watched.page), *await watched.page.evaluate(CUT, CONTROLS))
         if found
     ]
+
+
+async def test_dash_plays_on_after_key_frames_became_rare(browser: Browser) -> None:
+    """dash.js kept the delay of the first manifest, which is too short for whole groups of 12 s, and stood still."""
+    need("chromium", "ffmpeg")
+    film = Film("rare-key-frames", seconds=90, gop=12 * FRAMES_PER_SECOND)
+    with running() as gateway:
+        channel = gateway.channel(videoname="rare")
+        with push(film, channel.push):
+            await asyncio.to_thread(channel.wait_playable, "manifest.mpd")
+            await asyncio.sleep(4)  # the first segment after a key frame has begun
+            async with opened(browser, channel.url("dash.html")) as watched:
+                await watched.plays()
+                await asyncio.sleep(42)  # the manifest has changed, and the page has opened the stream again
+                counted = "document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames"
+                before = await watched.page.evaluate(counted)
+                await asyncio.sleep(12)
+                shown = await watched.page.evaluate(counted) - before
+    assert shown > 0.6 * 12 * FRAMES_PER_SECOND
 
 
 @pytest.mark.parametrize("size", list(SIZES))

@@ -1,18 +1,18 @@
 /** Chooses the rendition of an FLV stream by what arrives, and says when the link is too slow. Uses no clock. */
 
 /** All numbers are seconds, or bits a second. The *lag* is the time from the gateway's arrival of media to this page's. */
-const WINDOW = 2;         // of the measurements
+const WINDOW = 2; // of the measurements
 const LEAST_WINDOW = 1.2; // shorter ones decide nothing
-const LATE = 0.9;         // lag from which a growing lag means a slow link
-const ABOVE = 0.4;        // lag above the smallest one, as before
-const GROWTH = 0.12;      // seconds of lag a second; less may be the clocks
-const CALM = 0.35;        // lag above the smallest one up to which all is well
-const USABLE = 0.8;       // share of the measured rate that a rendition may need
-const CALM_SECONDS = 5;   // for which all was well before a larger rendition is tried
-const HOLD = 12;          // until the first try, or after a failed one
+const LATE = 0.9; // lag from which a growing lag means a slow link
+const ABOVE = 0.4; // lag above the smallest one, as before
+const GROWTH = 0.12; // seconds of lag a second; less may be the clocks
+const CALM = 0.35; // lag above the smallest one up to which all is well
+const USABLE = 0.8; // share of the measured rate that a rendition may need
+const CALM_SECONDS = 5; // for which all was well before a larger rendition is tried
+const HOLD = 12; // until the first try, or after a failed one
 const MOST_HOLD = 120;
-const PROVEN = 30;        // a change to a larger rendition that lasts so long was right
-const TRY_SECONDS = 1;    // after which a try is judged by the rate
+const PROVEN = 30; // a change to a larger rendition that lasts so long was right
+const TRY_SECONDS = 1; // after which a try is judged by the rate
 export const MOST_TRY = 12; // a key frame should come meanwhile
 
 /** What has arrived of one connection. */
@@ -69,7 +69,7 @@ export class Arrivals {
 /** Decides between the levels. */
 export class Adapter {
   #hold = HOLD;
-  #next = -Infinity;   // when a larger one may be tried
+  #next = -Infinity; // when a larger one may be tried
   #raised = -Infinity; // when a larger one was taken
 
   /**

@@ -4,9 +4,9 @@ import { h } from "./dom.js";
 
 /** @typedef {import("./cues.js").Cue} Cue */
 
-const MOST_LINES = 4;        // on the picture; the style cuts lines that are too long for it
+const MOST_LINES = 4; // on the picture; the style cuts lines that are too long for it
 const MOST_CHARACTERS = 500; // of one text
-const MOST_LOGGED = 20;      // texts
+const MOST_LOGGED = 20; // texts
 
 export class CaptionOverlay {
   /** Over the picture. It lets all clicks through. */

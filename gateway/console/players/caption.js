@@ -15,7 +15,7 @@ import { t } from "./words.js";
 /** @typedef {import("./view.js").Layout} Layout */
 /** @typedef {import("./words.js").Word} Word */
 
-const MOST = 500;      // characters of a caption
+const MOST = 500; // characters of a caption
 const MOST_LINES = 30; // that are shown
 
 /** What the answer of the gateway means. @type {Record<number, Word>} */

@@ -20,7 +20,7 @@ import { t } from "./words.js";
  * @typedef {{date: () => number, time: () => number, renew: () => Promise<Status | null>, reopen: () => void}} Shown
  */
 
-const LOOK = 100;          // ms between two looks for the text of the shown picture
+const LOOK = 100; // ms between two looks for the text of the shown picture
 const ASK_AGAIN = 10_000;  // ms between two requests for the names of new tracks, of which a text has come
 const ASK_LATER = 20_000;  // ms between two requests for the first track, if nothing else tells of it
 const SIZES = /** @type {const} */ (["small", "medium", "large", "huge"]);

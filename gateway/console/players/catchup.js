@@ -3,19 +3,19 @@
 /**
  * All numbers are in seconds, or factors of the normal speed.
  */
-const MIN_BUFFER = 0.4;      // smallest buffer, with a good network
-const MAX_BUFFER = 3;        // largest buffer, with a bad network
-const STALL_STEP = 0.4;      // added with each stall
-const CALM_SECONDS = 20;     // time without a stall after which a part is removed again
+const MIN_BUFFER = 0.4; // smallest buffer, with a good network
+const MAX_BUFFER = 3; // largest buffer, with a bad network
+const STALL_STEP = 0.4; // added with each stall
+const CALM_SECONDS = 20; // time without a stall after which a part is removed again
 const LESS = 0.1;
-const WINDOW = 1.5;          // a buffer counts as excess only after this time; a short burst does not
+const WINDOW = 1.5; // a buffer counts as excess only after this time; a short burst does not
 const SPEED_UP_EXCESS = 0.5; // excess from which playback is faster
-const JUMP_EXCESS = 4;       // excess from which it jumps
-const LONG_STALL = 1;        // after such a long stall it may jump, because the picture was interrupted anyway
+const JUMP_EXCESS = 4; // excess from which it jumps
+const LONG_STALL = 1; // after such a long stall it may jump, because the picture was interrupted anyway
 const AFTER_LONG_STALL = 2;  // time after such a stall in which an excess of SPEED_UP_EXCESS is enough for a jump
-const FAST = 1.08;           // highest speed that is not audible if the pitch is kept
+const FAST = 1.08; // highest speed that is not audible if the pitch is kept
 const GENTLE = 1.04;
-const GENTLE_BELOW = 1;      // excess below which the gentle speed is used
+const GENTLE_BELOW = 1; // excess below which the gentle speed is used
 
 /** Decides from the length of the buffer. Uses no clock and no element. */
 export class CatchUp {
@@ -23,9 +23,9 @@ export class CatchUp {
   #rate = 1;
   #calmSince = 0;
   /** @type {number | null} */
-  #stallStart = null;        // start of the current stall
-  #stallIncrease = 0;        // increase of the kept buffer by this stall
-  #jumpsUntil = -Infinity;   // until then an excess of SPEED_UP_EXCESS is enough for a jump
+  #stallStart = null; // start of the current stall
+  #stallIncrease = 0; // increase of the kept buffer by this stall
+  #jumpsUntil = -Infinity; // until then an excess of SPEED_UP_EXCESS is enough for a jump
   /** @type {[time: number, ahead: number][]} */
   #seen = [];
 

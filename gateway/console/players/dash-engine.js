@@ -45,8 +45,12 @@ export function dashEngine(video, url, _, live) {
   const clock = new URL(url);
   clock.pathname = clock.pathname.replace(/[^/]*$/, "status.json");
   player.addUTCTimingSource("urn:mpeg:dash:utc:http-head:2014", clock.href);
+  let codecs = "";
   player.addResponseInterceptor(async (response) => {
-    if (typeof response.data === "string") response.data = response.data.replace(IN_PICTURES, "");
+    if (typeof response.data === "string") {
+      codecs = String(response.data.match(/codecs="[^"]+/g));
+      response.data = response.data.replace(IN_PICTURES, "");
+    }
     return response;
   });
   const on = (/** @type {string} */ event, /** @type {(e: any) => void} */ run) => player.on(event, run);
@@ -57,12 +61,23 @@ export function dashEngine(video, url, _, live) {
     else if (CODEC_ERRORS.test(words) || error?.code === MediaPlayer.errors.MANIFEST_ERROR_ID_NOSTREAMS_CODE) settle("codec", words);
     else settle(failure(video), words);
   });
+  // dash.js would play the sound alone.
+  on(MediaPlayer.events.ADAPTATION_SET_REMOVED_NO_CAPABILITIES, ({ adaptationSet: { contentType }, remainingAdaptationSets: others }) => {
+    if (contentType === "video" && !others.length) settle("codec", codecs);
+  });
   on(MediaPlayer.events.PLAYBACK_ENDED, ({ isLast }) => { if (isLast !== false) settle("ended"); });
   const compare = otherTracks(live, settle);
   let isFirst = true;
   on(MediaPlayer.events.PERIOD_SWITCH_COMPLETED, () => {
     if (!isFirst) void compare();
     isFirst = false;
+  });
+  // dash.js keeps the first delay: where key frames become rarer, it jumped to pictures that do not exist yet.
+  let due = NaN;
+  on(MediaPlayer.events.STREAM_UPDATED, () => {
+    const liveDelay = Number(player.getDashAdapter().getSuggestedPresentationDelay());
+    if (Math.abs(liveDelay - due) > 0.5) player.updateSettings({ streaming: { delay: { liveDelay } } });
+    due = liveDelay;
   });
   let wanted = AUTO;
   const levels = () => player.isReady() ? player.getRepresentationsByType("video") : [];

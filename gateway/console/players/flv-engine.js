@@ -43,7 +43,7 @@ const FROZEN = 1; // seconds that the picture stands still beside enough media, 
 const LOOK = 250; // ms between two checks of the buffer
 
 const CONFIG = {
-  enableWorker: false,      // its worker is made from a blob, which the page's policy forbids
+  enableWorker: false, // its worker is made from a blob, which the page's policy forbids
   enableStashBuffer: false, // passes frames on at once
   lazyLoad: false,
   autoCleanupSourceBuffer: true,

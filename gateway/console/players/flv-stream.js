@@ -12,13 +12,13 @@ import { Timeline } from "./timeline.js";
 /** @typedef {import("./types.js").Outcome} Outcome */
 /** @typedef {import("./types.js").Quality} Quality */
 
-const LOOK = 250;         // ms between two looks at what arrives
-const MOST_HELD = 3;      // seconds for which one connection waits for the other to come to the same picture
-const SAME = 10;          // ms by which the times of one picture may differ between the qualities
-const SETTLES = 4;        // seconds until the lag of a failed try has gone
-const SLOW_SECONDS = 2;   // for which the smallest quality is too slow before it is said
-const CALM_AGAIN = 5;     // seconds without lag until it is no longer said
-const HOLE = 300;         // ms without pictures at a change that a player should step over
+const LOOK = 250; // ms between two looks at what arrives
+const MOST_HELD = 3; // seconds for which one connection waits for the other to come to the same picture
+const SAME = 10; // ms by which the times of one picture may differ between the qualities
+const SETTLES = 4; // seconds until the lag of a failed try has gone
+const SLOW_SECONDS = 2; // for which the smallest quality is too slow before it is said
+const CALM_AGAIN = 5; // seconds without lag until it is no longer said
+const HOLE = 300; // ms without pictures at a change that a player should step over
 const MAX_PENDING = 1000; // pieces of sound kept before a key frame
 
 /**
@@ -102,7 +102,7 @@ export class FlvStream {
   #open = true;
   #asking = false;
   #slowSince = Infinity;
-  #settled = -Infinity;     // until then, the lag is that of a failed try
+  #settled = -Infinity; // until then, the lag is that of a failed try
 
   /**
    * @param {string} url  of the source

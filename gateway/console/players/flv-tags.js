@@ -5,7 +5,7 @@ export class FlvError extends Error {}
 
 export const AUDIO = 8, VIDEO = 9, SCRIPT = 18;
 const HEADER_BYTES = 13; // with PreviousTagSize0
-const TAG_BYTES = 11;    // of a tag's header; its body follows, and 4 bytes of PreviousTagSize
+const TAG_BYTES = 11; // of a tag's header; its body follows, and 4 bytes of PreviousTagSize
 const CLOCK = "onMillraceClock";
 
 /**
@@ -24,10 +24,10 @@ const CLOCK = "onMillraceClock";
 export class FlvTags {
   /** @type {Uint8Array<ArrayBuffer>[]} */
   #parts = [];
-  #length = 0;            // bytes in #parts
-  #need = HEADER_BYTES;   // bytes until the next step is possible; smaller input is only stored
+  #length = 0; // bytes in #parts
+  #need = HEADER_BYTES; // bytes until the next step is possible; smaller input is only stored
   #begun = false;
-  #last;                  // the latest time, unwrapped
+  #last; // the latest time, unwrapped
 
   /** @param {number} near  a time of the same timeline, of another stream; NaN: none */
   constructor(near = NaN) { this.#last = near; }

@@ -36,7 +36,7 @@ export function rewindEngine(date) {
 // Browsers start workers only from files of the page's own origin.
 const WORKER_FILE = new URL("hls.worker.js", import.meta.url);
 const WORKER = { workerPath: WORKER_FILE.href, enableWorker: WORKER_FILE.origin === globalThis.location?.origin };
-const MAX_HOLD = 2.5;      // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
+const MAX_HOLD = 2.5; // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
 const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slow
 // The page shows the captions itself. Those of the pictures are in the text tracks of the gateway too.
 const CAPTIONS = {

@@ -1,7 +1,7 @@
 /** Reads the texts of an ID3 tag, in which HLS and DASH carry timed metadata. */
 
 const HEADER = 10; // bytes, of the tag and of each frame
-const MOST = 16;   // frames
+const MOST = 16; // frames
 const ENCODINGS = ["iso-8859-1", "utf-16", "utf-16be", "utf-8"];
 
 /**

@@ -20,10 +20,10 @@ import { SoundPlayer } from "./sound-player.js";
 
 /** @typedef {{ended: (why: Outcome["why"], detail: string) => void, unfit: (reason: Unfit, detail: string) => void}} Owner */
 
-const FAILURES = 5;          // decoder errors within FAILURE_TIME after which another player is better
+const FAILURES = 5; // decoder errors within FAILURE_TIME after which another player is better
 const FAILURE_TIME = 20000;  // ms
-const LEADING = 60;          // ms between the sound's delay and the wanted one up to which the picture follows the sound
-const LEAST_DELAY = 0.05;    // seconds; pages round it to 0.1 s, and take less for an empty buffer
+const LEADING = 60; // ms between the sound's delay and the wanted one up to which the picture follows the sound
+const LEAST_DELAY = 0.05; // seconds; pages round it to 0.1 s, and take less for an empty buffer
 
 /** @returns {Unfit | null} reason why this browser cannot play in this way; null if it can */
 export function unfit() {
@@ -39,8 +39,8 @@ export class InstantPlayer {
   #listening = new AbortController();
   /** The step for the next message; messages wait while a codec is looked up. @type {Promise<void>} */
   #turn = Promise.resolve();
-  #turns = 0;                    // messages that wait
-  #newest = NaN;                 // time of the newest received picture, ms
+  #turns = 0; // messages that wait
+  #newest = NaN; // time of the newest received picture, ms
   /** The latest sequence header of each track. @type {Map<string, string>} */
   #headers = new Map();
   /** @type {Map<string, string>} */

@@ -1,6 +1,6 @@
 /** Answers the page that frames a player page: it plays, pauses and reads the state by `postMessage`. */
 
-const RATE = 20;    // messages a second that are answered; further ones are dropped
+const RATE = 20; // messages a second that are answered; further ones are dropped
 const LONGEST = 64; // characters of the name of a quality
 
 /**

@@ -22,17 +22,17 @@ import { t } from "./words.js";
 /** @typedef {import("./types.js").Way} Way */
 /** @typedef {import("./ways.js").Ways} Ways */
 
-const STALL = 8;               // seconds without a new picture, although there is a publisher, after which the stream is opened again
-const STILL_SECONDS = 0.5;     // seconds that the picture stands still before the gateway is asked for the reason
-const STILL_LIMIT = 1.5;       // seconds that the picture stands still before this is shown, whatever the reason
-const NEWER = 50;              // ms by which a picture is newer than the one that stood still
-const SPREAD = 0.5;            // seconds over which the viewers of a stream spread a request that all of them send
-const MIN_PROGRESS = 0.5;      // seconds after the latest shown picture from which a picture counts as new
-const PAUSE_LIMIT = 30;        // seconds of pause in which the stream is still received
-const LATE_SECONDS = 4;        // seconds of delay beyond the usual from which "Go live" is offered
-const MAX_SEGMENT_WAIT = 30;   // maximum seconds to wait for long segments
-const STABLE_PLAYBACK = 5;     // seconds of playback after which an error counts as a new one
-const OLDEST_AGAIN = 2;        // seconds until the status is requested again, if it did not say how far one can go back
+const STALL = 8; // seconds without a new picture, although there is a publisher, after which the stream is opened again
+const STILL_SECONDS = 0.5; // seconds that the picture stands still before the gateway is asked for the reason
+const STILL_LIMIT = 1.5; // seconds that the picture stands still before this is shown, whatever the reason
+const NEWER = 50; // ms by which a picture is newer than the one that stood still
+const SPREAD = 0.5; // seconds over which the viewers of a stream spread a request that all of them send
+const MIN_PROGRESS = 0.5; // seconds after the latest shown picture from which a picture counts as new
+const PAUSE_LIMIT = 30; // seconds of pause in which the stream is still received
+const LATE_SECONDS = 4; // seconds of delay beyond the usual from which "Go live" is offered
+const MAX_SEGMENT_WAIT = 30; // maximum seconds to wait for long segments
+const STABLE_PLAYBACK = 5; // seconds of playback after which an error counts as a new one
+const OLDEST_AGAIN = 2; // seconds until the status is requested again, if it did not say how far one can go back
 const NO_PICTURE = "no picture arrives";
 
 /**
@@ -63,16 +63,16 @@ export function startBest(ways, view) {
 
 class Page {
   #clock = new Clock();
-  #waiting = new Backoff(1, 5);     // for a stream that is not live yet
-  #absent = new Backoff(5, 30);     // for a channel that does not exist
-  #trouble = new Backoff(1, 20);    // for a stream that fails again and again
-  #away = new Backoff(1, 2);        // for a gateway that does not answer; it may be back at any moment
-  #still = new Backoff(1, 5);       // for a picture that stands still
+  #waiting = new Backoff(1, 5); // for a stream that is not live yet
+  #absent = new Backoff(5, 30); // for a channel that does not exist
+  #trouble = new Backoff(1, 20); // for a stream that fails again and again
+  #away = new Backoff(1, 2); // for a gateway that does not answer; it may be back at any moment
+  #still = new Backoff(1, 5); // for a picture that stands still
   #struggle = new Struggle();
-  #usual = Infinity;                // the smallest delay since this engine began
+  #usual = Infinity; // the smallest delay since this engine began
   /** @type {Engine | null} */
   #engine = null;
-  #wake = new AbortController();    // aborted when the viewer chooses something: what was asked before does not count
+  #wake = new AbortController(); // aborted when the viewer chooses something: what was asked before does not count
   #played = false;
   #wanted = recall("quality") ?? AUTO;
   #heard = recall("track") ?? ""; // the audio track that the viewer wants
@@ -87,7 +87,7 @@ class Page {
   #way = null;
   /** The status with which it was opened. @type {Status | null} */
   #status = null;
-  #stable = false;                  // whether it has played for a while
+  #stable = false; // whether it has played for a while
   /** The date that is played, or was played last, ms since 1970; null: live. @type {number | null} */
   #date = pageDate();
   #bar = new RewindBar((date) => this.#goTo(date), () => this.#toLive());
@@ -410,11 +410,11 @@ class Page {
     const opening = () => view.state === "starting" || view.state === "lost";
     let [last, furthest, came] = [begin.shown, begin.shown, begin.newest];
     let moved = performance.now(); // time of the last movement
-    let fresh = moved;             // time of the last arrival or new picture
-    let arrived = moved;           // time of the last arrival
-    let since = moved;             // since when there is a publisher and the picture stands still, as far as known
-    let beat = 0;                  // the longest time between two arrivals while the picture moved
-    let next = 0;                  // time at which the gateway may be asked again
+    let fresh = moved; // time of the last arrival or new picture
+    let arrived = moved; // time of the last arrival
+    let since = moved; // since when there is a publisher and the picture stands still, as far as known
+    let beat = 0; // the longest time between two arrivals while the picture moved
+    let next = 0; // time at which the gateway may be asked again
     let asking = false;
     return new Promise((done) => {
       const timer = setInterval(async () => {

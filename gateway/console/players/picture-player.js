@@ -4,12 +4,12 @@ import { openSink } from "./picture-sink.js";
 
 /** @typedef {import("./flv-demuxer.js").Frame} Frame */
 
-const DECODING = 8;         // frames in the decoder
-const DECODED = 6;          // pictures that wait for their time; decoders lend only a few
-const WAITING = 1200;       // frames that wait for the decoder; beyond, all are dropped up to the next key frame
-const GROUP_BYTES = 32e6;   // of the frames that are kept since the last key frame
-const BEHIND = 250;         // ms of waiting frames from which a key frame replaces them
-const CATCHING_UP = 1000;   // ms in which nothing is shown because frames from before the join are still decoded, at most
+const DECODING = 8; // frames in the decoder
+const DECODED = 6; // pictures that wait for their time; decoders lend only a few
+const WAITING = 1200; // frames that wait for the decoder; beyond, all are dropped up to the next key frame
+const GROUP_BYTES = 32e6; // of the frames that are kept since the last key frame
+const BEHIND = 250; // ms of waiting frames from which a key frame replaces them
+const CATCHING_UP = 1000; // ms in which nothing is shown because frames from before the join are still decoded, at most
 
 /**
  * What the player asks its owner.
@@ -39,12 +39,12 @@ export class PicturePlayer {
   #waiting = [];
   /** The frames since the last key frame; empty if they are too many. @type {Frame[]} */
   #group = [];
-  #bytes = 0;             // in #group
-  #needsKey = true;       // whether frames are useless until the next key frame
+  #bytes = 0; // in #group
+  #needsKey = true; // whether frames are useless until the next key frame
   /** @type {VideoFrame[]} */
   #pictures = [];
   #rests = false;
-  #joining = 0;           // until then frames from before the join are decoded, of performance.now(); 0: it is over
+  #joining = 0; // until then frames from before the join are decoded, of performance.now(); 0: it is over
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 

@@ -6,17 +6,17 @@
  * All numbers are milliseconds. The *lateness* of a frame is the time at which it could be shown, minus its own time. The
  * clocks differ, so only differences of latenesses mean something.
  */
-const START = 40;         // lateness above the smallest one that is expected at first
-const BIN = 5;            // width of a class of the histogram
-const MOST = 500;         // the largest lateness above the smallest one that is waited for
-const MARGIN = 8;         // added to what is expected
-const SHRINK = 0.06;      // at most this share of the time passed is taken from the delay
-const AT_ONCE = 300;      // a delay that is too long by more is shortened at once
-const WINDOW = 3000;      // the smallest lateness is that of the last one or two windows
+const START = 40; // lateness above the smallest one that is expected at first
+const BIN = 5; // width of a class of the histogram
+const MOST = 500; // the largest lateness above the smallest one that is waited for
+const MARGIN = 8; // added to what is expected
+const SHRINK = 0.06; // at most this share of the time passed is taken from the delay
+const AT_ONCE = 300; // a delay that is too long by more is shortened at once
+const WINDOW = 3000; // the smallest lateness is that of the last one or two windows
 
 /** A late picture is shown at once, and missing sound is heard. So less sound may be late. */
 const IN_TIME = { video: 0.95, audio: 0.985 };  // share of the frames
-const FORGET = { video: 0.01, audio: 0.004 };   // least weight of a new frame in the histogram
+const FORGET = { video: 0.01, audio: 0.004 }; // least weight of a new frame in the histogram
 
 /** The distribution of the lateness of one track. Each frame takes weight from those before, so the histogram forgets. */
 class Track {

@@ -2,7 +2,7 @@
 
 import { EMBEDDED, neighbour, query } from "./status.js";
 
-const EVERY = 30_000;      // ms between two reports while the stream plays
+const EVERY = 30_000; // ms between two reports while the stream plays
 /** The page in reports: `watch`, `embed`, or the name of a page for one format. */
 const PAGE = EMBEDDED ? "embed" : location.pathname.match(/\/([a-z]+)\.html$/)?.[1] ?? "watch";
 const SHORTEST_STALL = 250; // ms; shorter stops of the picture are not visible
@@ -26,12 +26,12 @@ export class Report {
   #protocol = "";
   #session = "";
   #number = 0;
-  #opened = 0;   // performance.now() at which the stream was opened
+  #opened = 0; // performance.now() at which the stream was opened
   /** @type {number | null} */
   #startup = null;  // ms until the first picture
   #stalls = 0;
   #stallMs = 0;
-  #stalledAt = 0;   // 0: the picture moves, or nobody waits for it
+  #stalledAt = 0; // 0: the picture moves, or nobody waits for it
   #closed = true;
 
   /** @param {Source} source */

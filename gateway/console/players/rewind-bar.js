@@ -5,12 +5,12 @@ import { languageTag, speak } from "./language.js";
 import { neighbour } from "./status.js";
 import { t } from "./words.js";
 
-const STEP = 10;            // seconds of an arrow key
-const LONG_STEP = 60;       // seconds of "page up" and "page down"
-const LIVE_SECONDS = 6;     // so close to the end of the bar is "live"
-const THUMB = 15;           // pixels, the width of the slider's handle
+const STEP = 10; // seconds of an arrow key
+const LONG_STEP = 60; // seconds of "page up" and "page down"
+const LIVE_SECONDS = 6; // so close to the end of the bar is "live"
+const THUMB = 15; // pixels, the width of the slider's handle
 const PICTURE_DELAY = 120;  // ms for which the pointer rests before a picture is requested
-const PICTURE_EVERY = 5;    // seconds; pictures of nearer times are equal
+const PICTURE_EVERY = 5; // seconds; pictures of nearer times are equal
 
 export class RewindBar {
   #slider = h("input", { type: "range", id: "rewind", class: "rewind-slider", min: "0", max: "1", step: "any", value: "1" });

@@ -4,10 +4,10 @@
 /** @typedef {import("./sound-worklet.js").FromWorklet} FromWorklet */
 /** @typedef {import("./sound-worklet.js").ToWorklet} ToWorklet */
 
-const DECODING = 16;      // frames in the decoder; beyond, new ones are left out
-const TRANSPORT = 12;     // ms from this thread into the worklet, and one of its blocks
-const SMOOTH = 0.1;       // share of a new measurement of the clocks
-const FRESH = 500;        // ms for which a report of the worklet counts
+const DECODING = 16; // frames in the decoder; beyond, new ones are left out
+const TRANSPORT = 12; // ms from this thread into the worklet, and one of its blocks
+const SMOOTH = 0.1; // share of a new measurement of the clocks
+const FRESH = 500; // ms for which a report of the worklet counts
 
 /**
  * What the player asks its owner, in ms.

@@ -1,14 +1,14 @@
 /** The sound that waits to be played. It keeps to the given times by skipping or repeating inaudible pieces. */
 
 const CHANNELS = 2;
-const CAPACITY = 2;          // seconds that are stored; older sound is overwritten
-const TOLERANCE = 0.03;      // seconds between the times of two pieces that still count as continuous
-const DEAD_BAND = 0.012;     // seconds of error that are left alone: nobody sees or hears them
-const JUMP = 0.15;           // seconds of error from which it jumps instead of many small corrections
-const PAUSE = 0.06;          // seconds between two corrections
-const SHORTEST = 0.0025;     // seconds: the shortest and longest piece that one correction skips or repeats
+const CAPACITY = 2; // seconds that are stored; older sound is overwritten
+const TOLERANCE = 0.03; // seconds between the times of two pieces that still count as continuous
+const DEAD_BAND = 0.012; // seconds of error that are left alone: nobody sees or hears them
+const JUMP = 0.15; // seconds of error from which it jumps instead of many small corrections
+const PAUSE = 0.06; // seconds between two corrections
+const SHORTEST = 0.0025; // seconds: the shortest and longest piece that one correction skips or repeats
 const LONGEST = 0.02;
-const FADE = 0.005;          // seconds of the cross-fade
+const FADE = 0.005; // seconds of the cross-fade
 
 /** One queue for one sample rate, stereo. All times are seconds of the media timeline. */
 export class SoundQueue {
@@ -16,13 +16,13 @@ export class SoundQueue {
   /** @type {Float32Array[]} */
   #ring;
   #size;
-  #read = 0;            // number of the next sample to play
-  #write = 0;           // number of the sample after the last one
-  #origin = 0;          // time of sample 0
+  #read = 0; // number of the next sample to play
+  #write = 0; // number of the sample after the last one
+  #origin = 0; // time of sample 0
   #playing = false;
-  #fade = 0;            // samples of a fade-in that are still to come
+  #fade = 0; // samples of a fade-in that are still to come
   #sinceCorrection = 0; // samples
-  #gap = 0;             // samples of silence because nothing was there
+  #gap = 0; // samples of silence because nothing was there
   #tail = new Float32Array(CHANNELS); // the last samples, which fade out when nothing follows
 
   /** @param {number} rate  samples a second */

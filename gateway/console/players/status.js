@@ -41,7 +41,7 @@ const FORGET = 300_000; // ms; the clocks do not run equally fast
 export class Clock {
   #ahead = 0;
   #trip = Infinity; // ms, of the answer that counts
-  #learned = 0;     // when it came
+  #learned = 0; // when it came
 
   /**
    * @param {number | undefined} server  the server's clock in an answer, ms since 1970

@@ -9,9 +9,9 @@ import { Timeline } from "./timeline.js";
 
 /** @typedef {import("./cues.js").Cue} Cue */
 
-const MOST_TRACKS = 80;   // of captions, with those of CEA-708
+const MOST_TRACKS = 80; // of captions, with those of CEA-708
 const LONGEST = 3_600_000; // ms that a caption without an end is shown
-const LATE = 2000;        // ms
+const LATE = 2000; // ms
 
 /**
  * `live.flv?only=data` of a stream. It is opened again while it is lost.

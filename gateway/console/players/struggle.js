@@ -1,7 +1,7 @@
 /** Knows which part of the last seconds a viewer waited for pictures. Uses no clock. */
 
-const LOOKS = 40;    // of two a second
-const LEAST = 16;    // looks before anything is said
+const LOOKS = 40; // of two a second
+const LEAST = 16; // looks before anything is said
 const OFTEN = 0.25;  // share of the looks
 
 export class Struggle {

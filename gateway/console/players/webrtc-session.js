@@ -3,8 +3,8 @@
 import { restarted, restartFragment } from "./whep-sdp.js";
 
 const DISCONNECTED_SECONDS = 3; // without an answer of the server before another path is sought
-const CONNECT_SECONDS = 15;     // until the connection works, after the answer
-const DELETE_SECONDS = 1;       // for the answer to DELETE
+const CONNECT_SECONDS = 15; // until the connection works, after the answer
+const DELETE_SECONDS = 1; // for the answer to DELETE
 
 /** The server has refused the session. status: of HTTP; 0: no answer. */
 export class Refused extends Error {

@@ -13,15 +13,15 @@ import { withStereo } from "./whep-sdp.js";
  *   estimatedPlayoutTimestamp?: number, codecId?: string}} Inbound
  */
 
-const LOOK = 500;                    // ms between two looks at the statistics
+const LOOK = 500; // ms between two looks at the statistics
 const NTP_EPOCH = 2_208_988_800_000; // ms from 1900 to 1970
-const VIDEO_RATE = 90_000;           // RTP timestamps a second
-const SILENCE = 1000;                // ms; the time of the element goes on if no sound comes
-const LEAST_DELAY = 0.05;            // seconds; pages round it to 0.1 s, and take less for an empty buffer
-const MAX_DELAY = 300;               // seconds; more means that a clock is wrong
+const VIDEO_RATE = 90_000; // RTP timestamps a second
+const SILENCE = 1000; // ms; the time of the element goes on if no sound comes
+const LEAST_DELAY = 0.05; // seconds; pages round it to 0.1 s, and take less for an empty buffer
+const MAX_DELAY = 300; // seconds; more means that a clock is wrong
 
-const LOSSY = 0.05;    // share of lost packets from which the link may be too slow
-const CALM = 10;       // looks without a lost packet until media are held back no longer
+const LOSSY = 0.05; // share of lost packets from which the link may be too slow
+const CALM = 10; // looks without a lost packet until media are held back no longer
 const MORE_HOLD = 60;  // ms above one and a half round trips: for the request, and for jitter
 const HOLD_STEP = 20;  // ms; small changes of the round trip change nothing
 const MAX_HOLD = 1000; // ms
@@ -119,15 +119,15 @@ class Measure {
   #connection; #video; #now; #timer; #holdBack;
   #picture = NaN; // time of the shown picture; the element's time goes on with the sound, and without both
   #shownAt = NaN; // performance.now() at which it was shown
-  #stamp = NaN;   // its RTP timestamp, without wraps
+  #stamp = NaN; // its RTP timestamp, without wraps
   #looked = NaN;  // `shown` at the last look
-  #date = NaN;    // server's date of the media time 0, ms since 1970
+  #date = NaN; // server's date of the media time 0, ms since 1970
   #received = 0;
   #arrived = -Infinity; // when the latest media came
-  #heard = 0;           // time of the sound, while it comes
+  #heard = 0; // time of the sound, while it comes
   #buffer = 0;  // seconds that media wait in the browser
   #waited = { delay: 0, count: 0 };
-  #trip = 0;    // seconds
+  #trip = 0; // seconds
   #looking = false;
   #open = true;
 
