@@ -154,6 +154,25 @@ async def test_pages_name_a_codec_that_the_browser_cannot_decode(gateway: Gatewa
         await on_all_pages(browser, channel, judge, names=["hls.html", "dash.html"])
 
 
+async def test_the_watch_page_plays_av1_by_another_protocol_than_flv(gateway: Gateway, browser: Browser) -> None:
+    """mpegts.js misreads headers of SVT-AV1: no picture for many seconds, and then a stretched one."""
+    channel = gateway.channel("av1")
+    ffmpeg = new_ffmpeg()
+    film = Film("av1-page", seconds=20, rate=15, gop=15, video="libsvtav1", container="mp4", ffmpeg=ffmpeg)
+
+    async def judge(watched: Watched, name: str) -> None:
+        if name == "flv.html":
+            await watched.comes_to_say("This browser cannot play the stream")
+            assert "AV1" in await watched.page.locator("#detail").inner_text()
+        else:
+            await watched.plays()
+            assert await watched.page.evaluate("document.querySelector('video').videoWidth") == 320
+
+    with push(film, channel.push, ffmpeg=ffmpeg, loop=True):
+        channel.wait_playable("master.m3u8")
+        await on_all_pages(browser, channel, judge, names=["", "flv.html"])
+
+
 async def test_a_reopened_dash_page_gets_no_errors_from_the_first_player(gateway: Gateway, browser: Browser) -> None:
     """dash.js applied delayed rate changes to the destroyed player, which threw an error."""
     channel = gateway.channel("starved")

@@ -48,7 +48,7 @@ export function dashEngine(video, url, _, live) {
   let codecs = "";
   player.addResponseInterceptor(async (response) => {
     if (typeof response.data === "string") {
-      codecs = String(response.data.match(/codecs="[^"]+/g));
+      codecs = String(response.data.match(/codecs="[^"]+/g) ?? codecs);
       response.data = response.data.replace(IN_PICTURES, "");
     }
     return response;

@@ -2,7 +2,7 @@
 
 import { CatchUp } from "./catchup.js";
 import { FlvStream } from "./flv-stream.js";
-import { AUDIO, isHeader, isMetadata, join, VIDEO } from "./flv-tags.js";
+import { AUDIO, fourCC, isHeader, isMetadata, join, VIDEO } from "./flv-tags.js";
 import { empty, failure, goToFirst, MSE, newest, pending, stepOverHole } from "./media.js";
 import { AUTO } from "./quality.js";
 
@@ -78,6 +78,8 @@ export function flvEngine(video, url, now, live) {
     open() {
       stream = new FlvStream(url, now, live, wanted, {
         tags: (tags) => {
+          // mpegts.js 1.8.2 reads one bit too many of AV1's frame headers: it shows no pictures, or stretched ones.
+          if (tags.some(({ type, body }) => type === VIDEO && fourCC(body) === "av01")) return settle("codec", "av01");
           if (tags.some(isMetadata)) {
             if (begun) pace.returned();
             begun = true;
