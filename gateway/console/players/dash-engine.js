@@ -45,12 +45,8 @@ export function dashEngine(video, url, _, live) {
   const clock = new URL(url);
   clock.pathname = clock.pathname.replace(/[^/]*$/, "status.json");
   player.addUTCTimingSource("urn:mpeg:dash:utc:http-head:2014", clock.href);
-  let codecs = "";
   player.addResponseInterceptor(async (response) => {
-    if (typeof response.data === "string") {
-      codecs = String(response.data.match(/codecs="[^"]+/g) ?? codecs);
-      response.data = response.data.replace(IN_PICTURES, "");
-    }
+    if (typeof response.data === "string") response.data = response.data.replace(IN_PICTURES, "");
     return response;
   });
   const on = (/** @type {string} */ event, /** @type {(e: any) => void} */ run) => player.on(event, run);
@@ -63,7 +59,7 @@ export function dashEngine(video, url, _, live) {
   });
   // dash.js would play the sound alone.
   on(MediaPlayer.events.ADAPTATION_SET_REMOVED_NO_CAPABILITIES, ({ adaptationSet: { contentType }, remainingAdaptationSets: others }) => {
-    if (contentType === "video" && !others.length) settle("codec", codecs);
+    if (contentType === "video" && !others.length) settle("codec");
   });
   on(MediaPlayer.events.PLAYBACK_ENDED, ({ isLast }) => { if (isLast !== false) settle("ended"); });
   const compare = otherTracks(live, settle);

@@ -79,7 +79,7 @@ export function flvEngine(video, url, now, live) {
       stream = new FlvStream(url, now, live, wanted, {
         tags: (tags) => {
           // mpegts.js 1.8.2 reads one bit too many of AV1's frame headers: it shows no pictures, or stretched ones.
-          if (tags.some(({ type, body }) => type === VIDEO && fourCC(body) === "av01")) return settle("codec", "av01");
+          if (tags.some((tag) => isHeader(tag) && fourCC(tag.body) === "av01")) return settle("codec");
           if (tags.some(isMetadata)) {
             if (begun) pace.returned();
             begun = true;

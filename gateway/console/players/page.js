@@ -152,7 +152,7 @@ class Page {
       else if (outcome.why === "denied") await this.#untilRetry("denied", outcome.detail);
       else if (outcome.why === "codec" && !this.#stable) { // else one segment was broken
         if (this.#way && this.#status && ways.failed(this.#way, true, this.#status)) continue;
-        await this.#untilRetry("codec", outcome.detail);
+        await this.#untilRetry("codec", outcome.detail || codecsOf(this.#status));
         ways.reset();
       } else if (outcome.why === "ended") {
         // Something on the way may close the connection at once. If the stream ended, the next status says so.
@@ -211,7 +211,7 @@ class Page {
       return null;
     }
     this.#away.reset();
-    const { live, name, poster, replay, tracks = [] } = answer.status;
+    const { live, name, poster, replay } = answer.status;
     view.about(answer.status);
     if (!live) {
       this.#date = null;
@@ -250,7 +250,7 @@ class Page {
     const choice = await this.ways.choose(answer.status);
     if (this.#wake.signal.aborted) return "another";
     if ("state" in choice) {
-      view.show(choice.state, choice.state === "codec" ? tracks.map(({ codec }) => codec ?? "?").join(", ") : "");
+      view.show(choice.state, choice.state === "codec" ? codecsOf(answer.status) : "");
       if (choice.state === "starting") this.#waiting.reset();
       await this.#pause(choice.state === "lost" ? this.#trouble : this.#waiting);
       return null;
@@ -633,6 +633,9 @@ function pageDate() {
   const seconds = Number(new URLSearchParams(location.search).get("t"));
   return Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : null;
 }
+
+/** Names the codecs of a stream. @param {Status | null} status */
+function codecsOf(status) { return (status?.tracks ?? []).map(({ codec }) => codec ?? "?").join(", "); }
 
 /**
  * @param {import("./view.js").State} state

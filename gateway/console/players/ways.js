@@ -186,6 +186,5 @@ function isPlayable({ id }, { tracks = [] }) {
   if (!source) return false;
   // The engines know more about sound than the browser says, such as MP3 in MPEG-TS. So only the picture is checked.
   const codec = tracks.find(({ kind }) => kind === "video")?.codec;
-  if (FLV.includes(id) && /^(av01|vp09)/.test(codec ?? "")) return false; // mpegts.js reads neither well
   return !codec || source.isTypeSupported(`video/mp4; codecs="${codec}"`);
 }
