@@ -3,7 +3,7 @@
  * sent.
  */
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { api, ApiError, isAbort } from "../../players/api.js";
 import { keep, recall } from "../../players/memory.js";
@@ -69,11 +69,12 @@ function Editor({ channel, session, path, onSaved }) {
   const dirty = changed.length > 0;
   const name = nameOf(channel);
 
-  useEffect(() => {
+  // Not after the next paint, which a link may come before.
+  useLayoutEffect(() => {
     guardLeaving(dirty ? () => ask({ title: t("edit.leave"), text: t("edit.leave.text", { n: changed.length }),
       confirm: t("edit.leave.confirm"), cancel: t("edit.stay"), danger: true }) : null);
   }, [dirty, changed.length]);
-  useEffect(() => () => guardLeaving(null), []);
+  useLayoutEffect(() => () => guardLeaving(null), []);
   // A link may name a section.
   useEffect(() => {
     const section = route.peek().query.get("section");
@@ -122,7 +123,6 @@ function Editor({ channel, session, path, onSaved }) {
       refreshChannels();
       toast(t(before["outdate"] === draft["outdate"] ? "edit.saved" : "edit.saved.key"),
         before["outdate"] === draft["outdate"] ? "ok" : "warn");
-      guardLeaving(null);
     } catch (error) {
       if (isAbort(error)) return;
       if (!(error instanceof ApiError)) throw error;
