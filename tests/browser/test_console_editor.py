@@ -71,8 +71,10 @@ async def test_all_settings_are_searched_and_the_choice_is_remembered(browser: B
         assert not watched.complaints
 
 
-async def test_a_link_right_after_a_change_asks_and_right_after_a_discard_does_not(browser: Browser, gateway: Gateway) -> None:
-    """The address changes in the task of the click: an effect that waits for the next paint would know the form too late."""
+async def test_a_link_right_after_a_change_asks_and_right_after_a_discard_does_not(
+    browser: Browser, gateway: Gateway
+) -> None:
+    """The address changes in the task of the click, before the next paint."""
     channel = gateway.channel(videoname="Quick")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
         page = watched.page
@@ -83,7 +85,11 @@ async def test_a_link_right_after_a_change_asks_and_right_after_a_discard_does_n
         await page.get_by_role("heading", name="Channels").wait_for()
         await page.goto(address(gateway, f"#/channels/{channel.id}/edit"))
         await page.get_by_label("Address", exact=True).evaluate(
-            """(field) => { field.value = "quick"; field.dispatchEvent(new Event("input", {bubbles: true})); location.hash = "#/channels"; }"""
+            """(field) => {
+              field.value = "quick";
+              field.dispatchEvent(new Event("input", {bubbles: true}));
+              location.hash = "#/channels";
+            }"""
         )
         await page.get_by_role("alertdialog").get_by_role("button", name="Stay").click()
         await expect(page.get_by_label("Address", exact=True)).to_have_value("quick")
