@@ -8,9 +8,11 @@ and regular, and sums of durations on it are exact. If the frames have no regula
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import InitVar, dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 
 from gateway.media import codecs
 from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK, AudioClock
@@ -24,10 +26,9 @@ _MIN_REGULAR_STEPS = 4  # consecutive steps of one frame, after which the rate i
 _ESTIMATE_INTERVALS = 24  # number of intervals from which an unknown rate is estimated
 _MAX_FPS, _MIN_FPS = 480, 1
 # Frame rates of encoders. A measured rate is replaced by the nearest one if rounding can explain the difference.
-_RATES = tuple(
-    Fraction(r)
-    for r in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240)
-) + tuple(Fraction(r * 1000, 1001) for r in (24, 30, 48, 60, 120))
+_WHOLE_RATES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240)
+_RATES = sorted([*map(Fraction, _WHOLE_RATES), *(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120))])
+_MIDDLES = [float(low + high) / 2 for low, high in pairwise(_RATES)]
 
 
 @dataclass(slots=True, eq=False)
@@ -196,6 +197,8 @@ class VideoTiming:
         if len(recent) <= _ESTIMATE_INTERVALS or total <= 0:
             return
         first, tolerance = recent[0], _TOLERANCE
+        if abs(2 * (recent[_ESTIMATE_INTERVALS // 2] - first) - total) > 3 * (tolerance + 1):
+            return  # no grid has the first, the middle and the last frame
         for near in (2 * tolerance / total, 0.0):
             num, den = _period_of(VIDEO_CLOCK * _ESTIMATE_INTERVALS / total, near)
             if num and all(-tolerance <= time - first - n * num // den <= tolerance for n, time in enumerate(recent)):
@@ -232,7 +235,7 @@ def _period_of(rate: float, near: float = 0.0005) -> tuple[int, int]:
     """
     if not _MIN_FPS <= rate <= _MAX_FPS:
         return 0, 1
-    usual = min(_RATES, key=lambda r: abs(float(r) - rate))
+    usual = _RATES[bisect_left(_MIDDLES, rate)]
     close = abs(float(usual) - rate) <= near * rate
     period = VIDEO_CLOCK / (usual if close else Fraction(rate).limit_denominator(1 << 20))
     period = period.limit_denominator(1 << 20)
