@@ -12,7 +12,8 @@ COMPUTING := $(shell expr $(CORES) + 3)
 WORKERS := $(shell expr 2 \* $(CORES))
 WAITING := $(shell expr 5 \* $(CORES) / 2)
 BROWSERS := $(CORES)
-# A file is one worker's, and the files that took longest in a recorded run begin first (tests/file_times.json).
+# A file is one worker's, and the files that took longest in a recorded run begin first (tests/file_times.json). They wait
+# for timers, so every second worker of fast tests begins with the shortest ones.
 FILES := --dist loadfile --no-loadscope-reorder
 # What runs the real program. `make pool` runs all of it together, so that no suite waits for the last file of another.
 POOL ?= tests/integration tests/conformance tests/browser tests/fuzz

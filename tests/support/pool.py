@@ -10,6 +10,7 @@ from typing import Any
 from xdist.scheduler import LoadFileScheduling
 
 _BROWSER = "tests/browser/"
+_FAST = ("tests/unit/", "tests/architecture/")
 _TOGETHER = "tests/architecture/"  # its files read the syntax of all modules, which takes seconds
 
 
@@ -25,12 +26,20 @@ class FilePool(LoadFileScheduling):
 
     def _assign_work_unit(self, node: Any) -> None:
         allowed = self._others_with_browsers(node) < self._browsers
-        file = next((file for file in self.workqueue if allowed or not file.startswith(_BROWSER)), None)
+        files = reversed(self.workqueue) if self._takes_the_shortest(node) else iter(self.workqueue)
+        file = next((file for file in files if allowed or not file.startswith(_BROWSER)), None)
         if file is None:  # those who run files with browsers take the rest
             node.shutdown()
             return
         self.workqueue.move_to_end(file, last=False)
         super()._assign_work_unit(node)
+
+    def _takes_the_shortest(self, node: Any) -> bool:
+        """Whether a worker of fast tests begins at the end, with files that compute.
+
+        The longest files wait for timers. While all workers had one of them, the processors were idle.
+        """
+        return self.nodes.index(node) % 2 == 1 and next(iter(self.workqueue), "").startswith(_FAST)
 
     def _others_with_browsers(self, node: Any) -> int:
         """The number of other workers with a file of `tests/browser` that is not finished."""

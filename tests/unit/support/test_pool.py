@@ -72,3 +72,10 @@ def test_one_worker_runs_all_files_that_read_the_code(monkeypatch: pytest.Monkey
     tests = [f"{file}::test_{number}" for file in SHARED for number in range(4)]
     _, (one, other) = scheduled(2, 1, monkeypatch, tests)
     assert ([tests[n] for n in one.given], [tests[n] for n in other.given]) == (tests[:8], tests[8:])
+
+
+def test_every_second_worker_of_fast_tests_takes_the_shortest_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = [f"tests/unit/test_{file}.py::test_{number}" for file in "abcd" for number in range(4)]
+    _, workers = scheduled(3, 1, monkeypatch, tests)
+    first = [tests[worker.given[0]].partition("::")[0] for worker in workers]
+    assert first == [f"tests/unit/test_{file}.py" for file in "adb"]
