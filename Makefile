@@ -54,7 +54,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(COMPUTING) $(FILES) $(SLOWEST) tests/unit tests/architecture
+	$(BIN)/python -m pytest -q -n $(COMPUTING) $(FILES) $(SLOWEST) -m "not nightly" tests/unit tests/architecture
 
 web-types: $(VENV)/.web ## the types of the pages' scripts
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json
@@ -80,7 +80,7 @@ fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPL
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/fuzz
 
 nightly: $(VENV)/.dev $(VENV)/.web ## soaks, faults on paths that other tests prove, and more examples
-	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m nightly tests/integration tests/conformance tests/browser
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m nightly tests/unit tests/integration tests/conformance tests/browser
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -n $(COMPUTING) $(FILES) $(SLOWEST) -m hypothesis tests/unit
 	$(MAKE) --no-print-directory fuzz FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000)
 

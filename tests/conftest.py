@@ -194,9 +194,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the files that take longest. If they began last, one worker would be busy alone at the end."""
     known = recorded()
     for item in items:
-        # The unit tests of these rooms use both event loops, and the program uses uvloop.
+        # The unit tests of the HTTP server and of the gateway's sockets use both event loops; the program uses uvloop.
         loop = item.callspec.params.get("_asyncio_loop_factory") if hasattr(item, "callspec") else None
-        if loop is asyncio.new_event_loop and item.nodeid.startswith("tests/integration/"):
+        if loop is asyncio.new_event_loop and item.nodeid.startswith(("tests/integration/", "tests/unit/playback/")):
             item.add_marker(pytest.mark.nightly)
     # A file that runs at night only has no recorded time; most of them take minutes. The sort keeps the order of tests.
     seconds = known | dict.fromkeys(nightly.reasons(), math.inf)

@@ -142,6 +142,7 @@ class Outputs:
             s.name: _Handle(s, s.wanted(stream), OutputFault(events, stream.channel.id, s.name)) for s in specs
         }
         self._tasks: Tasks | None = None
+        self._over = asyncio.Event()
 
     def names(self) -> list[str]:
         return [h.spec.name for h in self._handles.values() if h.spec.listed]
@@ -226,6 +227,7 @@ class Outputs:
             for handle in self._handles.values():
                 self._reconcile(handle)
             await self._stream.over()
+            self._over.set()
             running = [h.task for h in self._handles.values() if h.task is not None and not h.task.done()]
             if running:
                 await asyncio.wait(running, timeout=FINISH_SECONDS)
@@ -298,10 +300,20 @@ class Outputs:
                 return
             if time.monotonic() - started > 30:
                 backoff.reset()
-            await asyncio.sleep(backoff.next())
+            if await self._ends_within(backoff.next()):
+                return
             output = self._make(handle, begins=False)
             if output is not None:
                 handle.fault.works()
+
+    async def _ends_within(self, seconds: float) -> bool:
+        """Waits for the stream's end, at most so long. Returns whether it has ended: an end waits for no pause."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _note_failure(self, handle: _Handle, error: Exception) -> None:
         """Logs why an output does not run, and sets its state: FAILED if it cannot work with the stream's tracks."""

@@ -237,7 +237,7 @@ def chat_server() -> Iterator[Chats]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     chats.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield chats

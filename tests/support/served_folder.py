@@ -12,7 +12,7 @@ from pathlib import Path
 def served_folder(folder: Path, host: str = "127.0.0.1") -> Iterator[int]:
     """Yields the port of a server at an address of this machine."""
     with ThreadingHTTPServer((host, 0), partial(SimpleHTTPRequestHandler, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             yield server.server_port

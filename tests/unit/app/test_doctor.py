@@ -98,7 +98,7 @@ def test_ports_of_a_running_gateway_are_ok_and_no_proxy_is_asked(tmp_path: Path,
             pass
 
     with HTTPServer(("127.0.0.1", 0), Health) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             findings = list(doctor.check_ports(settings(tmp_path, MILLRACE_ADMIN__PORT=str(server.server_port))))

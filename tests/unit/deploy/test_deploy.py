@@ -364,7 +364,7 @@ def test_the_health_check_asks_the_listener_of_the_settings_without_a_proxy(tmp_
     with HTTPServer(("127.0.0.2", 0), Health) as server:
         assert check() == 1  # the ports are not open yet
         (tmp_path / "ports.json").write_text(json.dumps({"http": server.server_port}))
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             assert check() == 0

@@ -18,6 +18,8 @@ from gateway.ports.errors import INTERNAL_ERROR, OutputError, OutputUnsupported
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish
+from tests.support.time_outs import at_most
+from tests.support.waiting import until
 
 
 def on(stream: Stream) -> bool:
@@ -124,6 +126,7 @@ async def test_an_output_starts_again_with_other_tracks_of_either_timeline(by_ov
         publisher.set_tracks(VIDEO, AUDIO, {})
     await asyncio.sleep(0)
     assert (output.runs, outputs.states()) == (2, [("hls", "retrying")])
+    override.close()
     hub.drain()
     await hub.drained()
 
@@ -262,6 +265,24 @@ class Faulty:
     async def run(self, stream: Stream) -> None:
         self._check("run")
         await stream.over()
+
+
+async def test_the_end_of_a_stream_does_not_wait_for_the_next_attempt_of_an_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outputs_module, "Backoff", lambda: Backoff(3600.0, 3600.0))
+    monkeypatch.setattr(outputs_module, "FINISH_SECONDS", 3600.0)
+    output = Failing(OutputError("the disk is full"), 1)
+    hub = builders.hub([OutputSpec("hls", lambda stream: output, on)])
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    outputs = publisher.stream.outputs
+    assert outputs is not None
+    await until(lambda: outputs.states() == [("hls", "retrying")])
+    hub.drain()
+    async with asyncio.timeout(at_most(10)):
+        await hub.drained()
+    assert output.runs == 1
 
 
 @pytest.mark.parametrize("fault", ["make", "begin", "channel_changed", "report", "run"])

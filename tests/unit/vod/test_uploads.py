@@ -14,6 +14,7 @@ from gateway.ports.errors import StoreUnavailable
 from gateway.ports.films import FilmState
 from gateway.ports.jobs import StoredJob
 from gateway.ports.vod_names import names_of
+from gateway.vod import films as films_module
 from gateway.vod import store_wait
 from gateway.vod.uploads import UploadLock
 from tests.support.studio import Bench, bench
@@ -82,6 +83,7 @@ async def test_a_client_that_leaves_while_its_upload_is_locked_can_send_again(
 async def test_an_upload_whose_process_ended_before_its_job_is_continued_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
+    monkeypatch.setattr(films_module, "_SUBMIT_SECONDS", 0.01)  # no other process submits a job here
     async with Jobs(tmp_path / "jobs.db") as jobs, bench(tmp_path, run=False, jobs=jobs) as at:
         key, _ = await at.studio.uploads.offer("clip.mp4", "http://x", "Holiday")
 

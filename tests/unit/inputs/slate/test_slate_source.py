@@ -23,6 +23,7 @@ from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from tests.support import builders
 from tests.support.clock import Clock
 from tests.support.time_outs import at_most
+from tests.support.waiting import until
 
 OTHER = MediaTrack(Kind.VIDEO, Codec.H264, 1000, builders.AVCC + b"\x00")
 
@@ -128,12 +129,6 @@ class Lab:
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
         async with Tasks("lab") as tasks:
             yield tasks.start(self.source.run(self.context), "source")
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(at_most(10)):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_the_slate_is_ready_before_a_publisher_and_follows_its_tracks() -> None:
