@@ -170,6 +170,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--rooms", nargs="*", default=[], help="folders below gateway in which half of the changes are")
+    parser.add_argument("--first", type=int, default=1, help="the number of the first change to run")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     left = []
@@ -179,12 +180,13 @@ def main() -> int:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
         (copy / "tools/web/node_modules").symlink_to(ROOT / "tools/web/node_modules")
-        for number, mutant in enumerate(chosen(given.seed, given.count, given.rooms), 1):
+        changes = chosen(given.seed, given.count, given.rooms)[given.first - 1 :]
+        for number, mutant in enumerate(changes, given.first):
             began = time.monotonic()
             found = finder(mutant, copy, given.processes)
             print(f"{number:3} {mutant}\n    {found or 'NOT FOUND'} ({time.monotonic() - began:.0f} s)", flush=True)
             left += [] if found else [mutant]
-    print(f"{given.count - len(left)} of {given.count} changes were found", *left, sep="\n  ")
+    print(f"{len(changes) - len(left)} of {len(changes)} changes were found", *left, sep="\n  ")
     return 0
 
 
