@@ -427,7 +427,7 @@ def test_a_connection_that_stays_open_is_found(monkeypatch: pytest.MonkeyPatch) 
 def test_a_valid_websocket_server_has_no_findings() -> None:
     findings = Findings()
     with serve_websocket(lambda ws: list(ws), "127.0.0.1", 0, compression=None) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
         judge = ws_rules.WsJudge("127.0.0.1", server.socket.getsockname()[1], "/", findings)
         judge.handshake()
