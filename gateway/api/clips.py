@@ -82,16 +82,19 @@ async def export(request: web.Request) -> web.StreamResponse:
 
     The file is complete before its first byte is sent.
     A client that disconnects ends the work, and the file is deleted.
+    HEAD answers whether anything of this time is stored, and makes no file.
     """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     service, stream = request.app[CLIPS], source_stream(request, channel.id)
     time = clip_time(request.query, context.clock(), service.longest_export, "export several parts")
     response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Accept-Ranges": "none"})
-    if request.method == "HEAD":
-        return response
     try:
         start, end = await _range(service, channel, stream, time)
+        if request.method == "HEAD":
+            if not await service.has_media(channel.id, start, end, stream):
+                raise _nothing(channel)
+            return response
         async with service.export(channel, start, end, stream, lambda: is_connected(request)) as movie:
             response.headers["Content-Disposition"] = disposition(channel, movie.start)
             response.content_length = movie.size

@@ -2,7 +2,7 @@
 
 import time
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Download, expect
 
 from tests.support.browser import Watched
 from tests.support.clients import push, until
@@ -46,5 +46,13 @@ async def test_the_last_seconds_become_a_clip_that_plays(gateway: Gateway, brows
             await card.get_by_label("From").fill("2099-01-01T00:00:00")
             await card.get_by_role("button", name="Make clip").click()
             await card.get_by_role("alert").get_by_text("future").wait_for()
-            watched.complaints = [said for said in watched.complaints if "400" not in said]  # the refused clip
+            await card.get_by_label("From").fill("2020-01-01T00:00:00")
+            await card.get_by_label("To", exact=True).fill("2020-01-01T00:01:00")
+            downloads: list[Download] = []
+            watched.page.on("download", lambda one: downloads.append(one))
+            await card.get_by_role("link", name="Export").click()
+            await watched.page.get_by_text("nothing of this channel is recorded in this time").wait_for()
+            assert not downloads, "an error is no file"
+            refused = ("400", "404")  # the clip and the export
+            watched.complaints = [said for said in watched.complaints if not any(code in said for code in refused)]
             assert not watched.complaints

@@ -105,6 +105,12 @@ class ClipService:
             raise NothingRecorded("nothing of this channel is recorded")
         return end - seconds, end
 
+    async def has_media(self, channel: str, start: float, end: float, stream: Stream | None) -> bool:
+        """Returns whether pieces of this time are stored. start, end: seconds since 1970."""
+        with ExitStack() as files:
+            await self._sources.flush(stream)
+            return bool(await self._sources.find(channel, start, end, stream, files))
+
     async def make_clip(self, channel: Channel, start: float, end: float, stream: Stream | None) -> StoredClip:
         """Stores a clip. start, end: seconds since 1970. stream: the channel's live stream on this node.
 

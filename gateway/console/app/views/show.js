@@ -32,7 +32,7 @@ export default function ShowPage({ parts: [id = "", , show = ""] }) {
     <${PageHead} title=${t("show.title")} back=${{ href: channelHref(id), label: t("show.channel") }}>
       ${data && html`<${Button} kind="primary" icon="external" onClick=${share}>${t("show.share")}<//>
         <${Button} icon="docs" onClick=${() => print()}>${t("show.print")}<//>
-        <${LinkButton} icon="download" href=${`${path}?format=csv`} download>CSV<//>
+        <${LinkButton} icon="download" href=${`${path}?format=csv`} download="">CSV<//>
         ${data.url && html`<${LinkButton} icon="play" external href=${data.url}>${t("show.recording")}<//>`}`}
     <//>
     <${Trouble} error=${error} />

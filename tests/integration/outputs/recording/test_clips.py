@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
 import subprocess
@@ -168,7 +169,9 @@ def test_refusals_explain_the_required_change(gateway: Gateway) -> None:
     refused({"last": 30}, 404, "", "00000000-0000-4000-8000-000000000000")
     recorded = gateway.channel(isVideo=True)
     refused({"last": 30}, 404, "nothing", recorded.id)
-    assert gateway.api("GET", f"/videostream/{recorded.id}/export?last=30").status == 404
+    old = "from=2020-01-01T00:00:00Z&to=2020-01-01T00:01:00Z"
+    for method, asked in itertools.product(("GET", "HEAD"), ("last=30", old)):
+        assert gateway.api(method, f"/videostream/{recorded.id}/export?{asked}").status == 404
     assert gateway.api("GET", f"/videostream/{recorded.id}/export?from=x").status == 400
 
 

@@ -7,6 +7,7 @@ import { fromLocal, isOn, toLocal } from "../../channel.js";
 import { t } from "../../i18n.js";
 import { observes } from "../../session.js";
 import { Button, Card, CopyField, Field, html, LinkButton, Notice } from "../../ui.js";
+import { ExportLink } from "../parts/export-link.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 /** @typedef {{url: string, seconds: number}} Clip */
@@ -64,7 +65,7 @@ export function Clips({ channel }) {
       </div>
       <div class="row">
         ${!observes.value && button("range", t("clips.make"), range)}
-        <${LinkButton} icon="download" href=${`${path}/export?${new URLSearchParams(range)}`} download>${t("clips.export")}<//>
+        <${ExportLink} href=${`${path}/export?${new URLSearchParams(range)}`}>${t("clips.export")}<//>
       </div>
       <div role="status">${busy && html`<p class="hint">${t("clips.busy")}</p>`}
         ${clip && html`<${CopyField} label=${t("clips.done", { n: Math.round(clip.seconds * 10) / 10 })} name=${t("clips.address")} value=${clip.url} />

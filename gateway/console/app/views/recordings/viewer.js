@@ -10,6 +10,7 @@ import { t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
 import { administers } from "../../session.js";
 import { Button, CopyField, Facts, html, IconButton, LinkButton } from "../../ui.js";
+import { ExportLink } from "../parts/export-link.js";
 import { Player } from "../parts/player.js";
 import { deleteRecording } from "./feed.js";
 import { exported, numberOf, SessionEdit, SessionTrim } from "./session.js";
@@ -62,8 +63,9 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onChanged,
       ${deletable && html`<${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>`}
       ${edits && [toggle("edit", "edit"), !growing && toggle("trim", "films")]}
       ${item.page && html`<${LinkButton} icon="external" external href=${item.page}>${t("session.page")}<//>`}
-      ${(!session || !item.deleted && item.seconds) && html`<${LinkButton} kind="primary" icon="download"
-        href=${session ? exported(item) : download(item.url)} download>${t("recordings.download")}<//>`}`}>
+      ${session
+        ? !item.deleted && item.seconds && html`<${ExportLink} kind="primary" href=${exported(item)}>${t("recordings.download")}<//>`
+        : html`<${LinkButton} kind="primary" icon="download" href=${download(item.url)} download="">${t("recordings.download")}<//>`}`}>
     ${item.kind === "image"
       ? html`<img class="viewer-image" src=${item.url} alt=${label} />`
       : html`<${Player} key=${item.key} src=${item.url} hls=${session} poster=${item.poster} label=${label} autoplay />`}
