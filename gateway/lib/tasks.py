@@ -67,12 +67,18 @@ class Tasks:
         return self.start(kept(run, f"{self._name}:{name}", self._on_error), name)
 
     async def close(self) -> None:
-        """Cancels the running tasks and waits until all have ended."""
+        """Cancels the running tasks and waits until all have ended, also if the caller is cancelled meanwhile."""
         self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        cancellation: asyncio.CancelledError | None = None
         while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks)
+            try:
+                await asyncio.wait(self._tasks)
+            except asyncio.CancelledError as error:
+                cancellation = error
+        if cancellation is not None:
+            raise cancellation
 
     async def idle(self) -> None:
         """Waits until every task has ended by itself."""

@@ -63,7 +63,7 @@ async function request(method, path, body, options = {}) {
     const file = body instanceof Blob; // a picture is sent as it is
     if (body !== undefined && !file) headers["Content-Type"] = "application/json";
     const { csrf } = link;
-    if (method !== "GET" && method !== "HEAD" && csrf) headers["X-CSRF-Token"] = csrf;
+    if (method !== "GET" && csrf) headers["X-CSRF-Token"] = csrf;
     const reply = await fetch(path, {
       method, headers, body: file ? body : body === undefined ? null : JSON.stringify(body), signal: own.signal,
       credentials: "same-origin", cache: "no-store",
@@ -114,8 +114,6 @@ function refusal(reply, text) {
 export const api = {
   /** @param {string} path @param {Options} [options] */
   get: (path, options) => request("GET", path, undefined, options),
-  /** @param {string} path @param {Options} [options] */
-  head: (path, options) => request("HEAD", path, undefined, options),
   /** @param {string} path @param {unknown} [body] @param {Options} [options] */
   post: (path, body = {}, options) => request("POST", path, body, options),
   /** @param {string} path @param {unknown} body @param {Options} [options] */

@@ -37,6 +37,37 @@ async def test_a_closed_group_closes_coroutines_that_it_does_not_start() -> None
     assert inspect.getcoroutinestate(inner) == inspect.CORO_CLOSED
 
 
+async def test_an_owner_that_is_cancelled_twice_ends_after_its_tasks() -> None:
+    told: list[str] = []
+    begun = asyncio.Event()
+
+    async def slow_end() -> None:
+        try:
+            begun.set()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            told.append("task")
+
+    async def own() -> None:
+        try:
+            async with Tasks("test") as tasks:
+                tasks.start(slow_end())
+                await asyncio.get_running_loop().create_future()
+        finally:
+            told.append("owner")
+
+    owner = asyncio.create_task(own())
+    await begun.wait()
+    for _ in range(2):
+        owner.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait((owner,))
+    assert owner.cancelled()
+    assert told == ["task", "owner"]
+
+
 async def test_a_kept_loop_that_fails_is_logged_and_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Backoff", lambda *seconds: Backoff(0.001, 0.001))
     told, rounds, runs_again = list[tuple[str, str]](), 0, asyncio.Event()

@@ -233,7 +233,7 @@ def test_wildcards_match_like_the_equivalent_regular_expression(pattern, text):
 def test_keys_come_from_files_and_bad_files_are_one_clear_line(tmp_path):
     good = Signer("K1").write_public(tmp_path / "rsa.pem")
     assert set(load_keys({"K1": good, "K2": Signer(key="ec").write_public(tmp_path / "ec.pem")})) == {"K1", "K2"}
-    with pytest.raises(UnusableKey, match="missing.pem: No such file"):
+    with pytest.raises(UnusableKey, match=r"missing\.pem: No such file"):
         load_keys({"K1": tmp_path / "missing.pem"})
     bad = tmp_path / "bad.pem"
     bad.write_text("no key")
