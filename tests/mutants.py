@@ -11,11 +11,13 @@ import ast
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -139,9 +141,15 @@ def run(tests: list[str], copy: Path, processes: int) -> tuple[int, list[str]]:
     options = ["-x", "-q", "-n", str(processes), "--dist", "loadfile", "-m", "not nightly"]
     command = [sys.executable, "-m", "pytest", *options, *tests]
     env = {**os.environ, "PYTHONPATH": str(copy)}
-    done = subprocess.run(command, cwd=copy, env=env, capture_output=True, timeout=_LIMIT, check=False)
-    lines = done.stdout.decode(errors="replace").splitlines()
-    return done.returncode, [line.split()[1] for line in lines if line.startswith("FAILED ")]
+    with subprocess.Popen(command, cwd=copy, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          start_new_session=True) as process:  # fmt: skip
+        try:
+            output, _ = process.communicate(timeout=_LIMIT)
+        finally:
+            with suppress(ProcessLookupError):  # a change may let a process of pytest-xdist compute without end
+                os.killpg(process.pid, signal.SIGKILL)
+    lines = output.decode(errors="replace").splitlines()
+    return process.returncode, [line.split()[1] for line in lines if line.startswith("FAILED ")]
 
 
 def finder(mutant: Mutant, copy: Path, processes: int) -> str:
