@@ -70,7 +70,7 @@ def packets(url: str, seconds: float) -> list[tuple[str, float]]:
 @pytest.mark.nightly
 def test_the_first_viewer_gets_all_sound_after_an_idle_time(gateway: Gateway, channel: Channel) -> None:
     # Sound that came before the first key frame is not published.
-    until(lambda: (channel.session()["measured"]["gop"] or 0) > 2.9, "a whole GOP", 45)
+    until(lambda: (channel.session()["measured"]["gop"] or 0) > 2.4, "a whole GOP", 45)
     until(lambda: worker_seconds(gateway) is None, "no worker without a viewer", 25)
     session = channel.session()
     assert session["bitrate"] > 50_000
