@@ -16,6 +16,7 @@ from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
 
 ROOT = Path(__file__).parents[3]
+_FAILOVERS = 20  # with 10, a stream changed its holder 13 to 25 times; on a busy machine that is too little to judge
 
 
 @pytest.mark.nightly
@@ -27,11 +28,12 @@ def test_no_stream_has_two_holders_whatever_fails(tmp_path: Path) -> None:
         lacking(str(error))
     patroni = 2 if shutil.which("patroni") and shutil.which("etcd") else 0
     results = tmp_path / "results.jsonl"
-    command = [sys.executable, "-m", "bench.bench_claims", "--failovers", str(10 + patroni), "--patroni", str(patroni)]
-    command += ["--channels", "6", "--limit", "400", "--results", str(results), "--histories", str(tmp_path)]
+    command = [sys.executable, "-m", "bench.bench_claims", "--failovers", str(_FAILOVERS + patroni)]
+    command += ["--patroni", str(patroni), "--channels", "6", "--limit", "400"]
+    command += ["--results", str(results), "--histories", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=at_most(460))
     assert done.returncode in (0, 1), done.stderr[-3000:]  # 1: also for a publisher that was late, on a busy machine
     rows = [json.loads(line) for line in results.read_text().splitlines()]
-    assert [row["failovers"] for row in rows] == [10, *([patroni] if patroni else [])]
+    assert [row["failovers"] for row in rows] == [_FAILOVERS, *([patroni] if patroni else [])]
     assert [(row["violations"], row["never_back"]) for row in rows] == [({}, 0)] * len(rows), done.stdout[-5000:]
     assert all(row["changes"] > 10 for row in rows), "the history has too little to judge"
