@@ -71,14 +71,8 @@ class Tasks:
         self._closed = True
         for task in self._tasks:
             task.cancel()
-        cancellation: asyncio.CancelledError | None = None
-        while self._tasks:
-            try:
-                await asyncio.wait(self._tasks)
-            except asyncio.CancelledError as error:
-                cancellation = error
-        if cancellation is not None:
-            raise cancellation
+        if self._tasks:
+            await finished(self.idle())
 
     async def idle(self) -> None:
         """Waits until every task has ended by itself."""

@@ -12,6 +12,7 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
+from gateway.lib.waiting import wait_at_most
 from gateway.live.output_fault import OutputFault
 from gateway.live.stream import Stream
 from gateway.ports.errors import INTERNAL_ERROR, OutputError, OutputUnsupported
@@ -300,20 +301,11 @@ class Outputs:
                 return
             if time.monotonic() - started > 30:
                 backoff.reset()
-            if await self._ends_within(backoff.next()):
+            if await wait_at_most(backoff.next(), self._over):  # the stream's end waits for no pause
                 return
             output = self._make(handle, begins=False)
             if output is not None:
                 handle.fault.works()
-
-    async def _ends_within(self, seconds: float) -> bool:
-        """Waits for the stream's end, at most so long. Returns whether it has ended: an end waits for no pause."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._over.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def _note_failure(self, handle: _Handle, error: Exception) -> None:
         """Logs why an output does not run, and sets its state: FAILED if it cannot work with the stream's tracks."""

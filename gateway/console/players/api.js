@@ -114,6 +114,8 @@ function refusal(reply, text) {
 export const api = {
   /** @param {string} path @param {Options} [options] */
   get: (path, options) => request("GET", path, undefined, options),
+  /** @param {string} path */
+  head: (path) => request("HEAD", path),
   /** @param {string} path @param {unknown} [body] @param {Options} [options] */
   post: (path, body = {}, options) => request("POST", path, body, options),
   /** @param {string} path @param {unknown} body @param {Options} [options] */

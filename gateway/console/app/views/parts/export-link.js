@@ -17,8 +17,7 @@ export function ExportLink({ href, ...rest }) {
     if (busy) return;
     setBusy(true);
     await attempt(async () => {
-      const stored = await fetch(href, { method: "HEAD" }).then((reply) => reply.ok, () => false);
-      if (!stored) await api.get(href); // the answer to HEAD has no words
+      await api.head(href).catch(() => api.get(href)); // the answer to HEAD has no words
       Object.assign(document.createElement("a"), { href, download: "" }).click();
     });
     setBusy(false);
