@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.lib.viewer_memory import ViewerMemory
+from gateway.lib.waiting import wait_at_most
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.feed import FeedCounts
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from gateway.playback.moq.broadcast import Broadcast  # it loads the library
 
 KIND: Final = "moq"
+# Time for the ends of tracks before their session ends. The renderer of Chromium 156 crashes if it gets both at once.
+_END_SECONDS: Final = 1.0
 
 
 class MoqViewer(Protocol):
@@ -39,6 +42,7 @@ class MoqOutput:
         self._counts = counts
         self._broadcast: Broadcast | None = None
         self._viewers: set[MoqViewer] = set()
+        self._empty = asyncio.Event()  # no viewers; set by the last one that leaves
 
     def join(self, viewer: MoqViewer) -> Broadcast:
         """Counts a viewer, and returns the broadcast for its session."""
@@ -49,6 +53,7 @@ class MoqOutput:
             broadcast = self._broadcast = Broadcast(self.stream.name, self._cache_bytes, self._failed)
             self.stream.attach(broadcast)
         self._viewers.add(viewer)
+        self._empty.clear()
         self.stream.viewers[KIND] += 1
         self.stream.playback.uses += 1
         return broadcast
@@ -62,6 +67,7 @@ class MoqOutput:
         self.stream.playback.uses -= 1
         if not self._viewers:
             self._close()
+            self._empty.set()
 
     @property
     def written(self) -> int:
@@ -76,19 +82,25 @@ class MoqOutput:
         self._counts.stalled += 1
 
     async def run(self, stream: Stream) -> None:
-        """Implements StreamOutput: ends the viewers with the stream."""
+        """Implements StreamOutput: ends the broadcast with the stream, and then the viewers.
+
+        If the output is switched off, it ends the viewers. The last one that leaves closes the broadcast.
+        """
         try:
             await stream.over()
+            if self._viewers:
+                self._close()
+                await wait_at_most(_END_SECONDS, self._empty)
         finally:
             self._end_all(str(stream.ended or EndReason.OUTPUT_OFF))
 
     def _failed(self, error: Exception) -> None:
         """Ends the viewers. The next one gets a new broadcast."""
         asyncio.get_running_loop().call_exception_handler({"message": "a MoQ broadcast failed", "exception": error})
+        self._close()
         self._end_all("an internal error")
 
     def _end_all(self, reason: str) -> None:
-        self._close()
         for viewer in list(self._viewers):
             viewer.end(reason)
 

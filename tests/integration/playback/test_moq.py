@@ -19,7 +19,7 @@ from tests.support.clients import push, until
 from tests.support.free_ports import free_port
 from tests.support.gateway import Channel, Edge, Gateway, Reply, http, running
 from tests.support.media import Film, excerpt, parse_framehash
-from tests.support.moq_viewer import client, frames, refused, watching
+from tests.support.moq_viewer import PATIENT, client, frames, refused, watching
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
 
@@ -161,17 +161,22 @@ async def test_a_client_that_sends_a_broadcast_is_disconnected(gateway: Gateway,
     await asyncio.to_thread(until, lambda: '"reason":"sends a broadcast"' in gateway.log, "the log says why")
 
 
-async def test_the_end_of_a_stream_ends_its_viewers(gateway: Gateway, channel: Channel) -> None:
+async def test_the_end_of_a_stream_ends_its_tracks_and_then_its_viewers(gateway: Gateway, channel: Channel) -> None:
     known = await asyncio.to_thread(hashes, channel)
     short = gateway.channel("short")
     with push(FILM, short.push):
         await asyncio.to_thread(short.wait_live)
         async with watching(played(short), short.id, known) as watched:
             await frames(watched, video=5)
+            closed = asyncio.ensure_future(watched.client.session.closed())
+            (name, track), *_ = watched.catalog.video.items()
+            pictures = await watched.broadcast.subscribe_media(name, track, PATIENT)
             await asyncio.to_thread(gateway.api, "DELETE", f"/videostream/{short.id}/session")
             async with asyncio.timeout(at_most(20)):
+                assert [frame async for frame in pictures], "it ends without an error"
+                assert not closed.done(), "a page would crash"
                 with pytest.raises(moq.Error):
-                    await watched.client.session.closed()
+                    await closed
 
 
 def test_without_the_setting_nothing_of_it_is_there(gateway: Gateway) -> None:
