@@ -13,7 +13,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.lib.egress import Egress
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import AccessUnit, Tracks
+from gateway.media.track import AccessUnit, MediaTrack, Tracks
 from gateway.ports.stores import ObjectStore
 from gateway.settings import Settings
 from gateway.workers.worker_pool import WorkerPool
@@ -62,6 +62,9 @@ class InputContext(Protocol):
 
     async def until_expected_tracks_change(self, known: Tracks | None) -> None:
         """Waits until `expected_tracks` are others than `known`. If only the metadata differ, that is no change."""
+
+    def silence(self, track: MediaTrack) -> bytes:
+        """Returns a silent frame of the track on air; b"" if the track is another one or has had no frame yet."""
 
     def publish(self, peer: str = "") -> StreamPublisher:
         """Returns a new publisher of this input. The source closes it when its media end.

@@ -163,6 +163,13 @@ class Program:
         known, self._silence_due = silent_frame(audio, frame), False
         self._silence = None if known is None else (known.payload, float(known.seconds) * self._scale)
 
+    def silence(self, track: MediaTrack) -> bytes:
+        """Returns a silent frame of the track on air; b"" if the track is another one or has had no frame yet."""
+        audio, silence = self._audio, self._silence
+        if audio is None or silence is None or (audio.codec, audio.config) != (track.codec, track.config):
+            return b""
+        return silence[0]
+
     def _squeeze(self, pictures: Sequence[AccessUnit], begin: int, end: int, now: float) -> None:
         """Writes pictures between two times of the stream. `end` is the time of the last one."""
         ms = self._scale // MILLISECONDS

@@ -12,7 +12,7 @@ from gateway.inputs.descriptor import InputSource
 from gateway.inputs.selection import SwitchReason
 from gateway.lib.backoff import Backoff
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import AccessUnit, Tracks
+from gateway.media.track import AccessUnit, MediaTrack, Tracks
 from gateway.ports.errors import INTERNAL_ERROR, OutputError, OutputUnsupported
 
 log = structlog.get_logger(__name__)
@@ -28,6 +28,8 @@ class SourceOwner(Protocol):
     expected_tracks: Tracks | None
 
     async def until_expected_tracks_change(self, known: Tracks | None) -> None: ...
+
+    def silence(self, track: MediaTrack) -> bytes: ...
 
     def publish_input(self, entry: ChannelInput, peer: str) -> StreamPublisher: ...
 
@@ -141,6 +143,9 @@ class SourceRunner:
 
     async def until_expected_tracks_change(self, known: Tracks | None) -> None:
         await self._owner.until_expected_tracks_change(known)
+
+    def silence(self, track: MediaTrack) -> bytes:
+        return self._owner.silence(track)
 
     def report(self, problem: str | None) -> None:
         if problem is not None and self.error is None:

@@ -26,7 +26,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_changes import IntervalLimiter
 from gateway.live.track_publisher import TrackPublisher
-from gateway.media.track import AccessUnit, Tracks, have_same_media
+from gateway.media.track import AccessUnit, MediaTrack, Tracks, have_same_media
 from gateway.ports.errors import GatewayError, NoSuchStream, NotAuthorized, RefusalReason
 from gateway.ports.events import Event, EventType
 from gateway.settings.models import InputsSettings
@@ -257,6 +257,10 @@ class ChannelSwitcher:
     async def until_expected_tracks_change(self, known: Tracks | None) -> None:
         while have_same_media(known, self.expected_tracks):
             await self._expected_changed.wait()
+
+    def silence(self, track: MediaTrack) -> bytes:
+        """Returns a silent frame of the track on air; b"" if the track is another one or has had no frame yet."""
+        return b"" if self._program is None else self._program.silence(track)
 
     # ---- the choice ----
 

@@ -61,6 +61,11 @@ def silent_frame(track: MediaTrack, frame: bytes = b"") -> SilentFrame | None:
     return None
 
 
+def can_be_silent(track: MediaTrack) -> bool:
+    """Returns whether `silent_frame` knows one, at least with a frame of the track."""
+    return track.codec in LIKE_OTHERS or silent_frame(track) is not None
+
+
 def _aac_frame(asc: aac.Asc) -> SilentFrame | None:
     """Writes a `raw_data_block` without spectrum (ISO/IEC 14496-3 §4.4.2)."""
     layout = _LAYOUTS.get(asc.channel_config)

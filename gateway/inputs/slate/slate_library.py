@@ -11,15 +11,15 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from gateway.inputs.slate.slate_loop import LoopTimer, SlateLoop
-from gateway.media.silent_frames import silent_frame
+from gateway.inputs.slate.slate_loop import LoopTimer, SlateLoop, with_silence
+from gateway.media.silent_frames import LIKE_OTHERS
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.slate_protocol import SlateRequest
-from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
+from gateway.workers.stream_form import StreamForm
 from gateway.workers.worker_pool import WorkerDied, WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -136,10 +136,6 @@ class SlateLibrary:
 def _loop_of(
     form: StreamForm, video: MediaTrack | None, audio: MediaTrack | None, pictures: list[bytes], sounds: list[bytes]
 ) -> SlateLoop:
-    """Returns a loop. Without `sounds`, its sound is silence."""
-    silence = silent_frame(audio) if audio is not None else None
-    if audio is not None and silence is None:
-        audio, silence = DEFAULT_AUDIO, silent_frame(DEFAULT_AUDIO)
-    frames = tuple(sounds) or ((silence.payload,) if silence is not None else ())
-    seconds = silence.seconds if silence is not None else form.rate**-1
-    return SlateLoop(video, tuple(pictures), form.gop, form.rate, audio, frames, seconds)
+    """Returns a loop. Without `sounds`, its sound is silence, or is known when the slate goes on air."""
+    loop = SlateLoop(video, tuple(pictures), form.gop, form.rate, audio, tuple(sounds), form.rate**-1)
+    return loop if audio is not None and audio.codec in LIKE_OTHERS else with_silence(loop)

@@ -4,11 +4,13 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
+from gateway.media.silent_frames import silent_frame
 from gateway.media.track import AccessUnit, MediaTrack
+from gateway.workers.stream_form import DEFAULT_AUDIO
 
 _TICK_SECONDS: Final = 0.02  # between two calls of the timer
 _MAX_PICTURES: Final = 4  # in one call: after a stall, the slate catches up without a burst
@@ -20,7 +22,8 @@ class SlateLoop:
     """The media of a slate.
 
     pictures: of one loop; every `gop`-th one is a key frame. rate: pictures per second.
-    sounds: frames from the loop's start on; a single one is repeated. sound_seconds: duration of a frame.
+    sounds: frames from the loop's start on; a single one is repeated. `with_silence` must add one if there is none.
+    sound_seconds: duration of a frame.
     is_card: whether it is a card, which may get a clock.
     """
 
@@ -37,6 +40,21 @@ class SlateLoop:
     def size(self) -> int:
         """Bytes of all pictures and frames."""
         return sum(map(len, self.pictures)) + sum(map(len, self.sounds))
+
+
+def with_silence(loop: SlateLoop, frame: bytes = b"") -> SlateLoop:
+    """Returns the loop with silence if it has a track, but no sound. If its silence is unknown, the track becomes AAC.
+
+    frame: one of the track, for the codecs whose silent frames are like others.
+    """
+    audio = loop.audio
+    if audio is None or loop.sounds:
+        return loop
+    silence = silent_frame(audio, frame)
+    if silence is None:
+        audio, silence = DEFAULT_AUDIO, silent_frame(DEFAULT_AUDIO)
+    assert silence is not None, "it is known for AAC"
+    return replace(loop, audio=audio, sounds=(silence.payload,), sound_seconds=silence.seconds)
 
 
 class LoopPlayback:

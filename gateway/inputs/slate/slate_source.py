@@ -11,7 +11,7 @@ from gateway.channels.inputs import InputSpec
 from gateway.inputs.descriptor import InputContext, InputSource
 from gateway.inputs.slate.slate_files import SlateFiles
 from gateway.inputs.slate.slate_library import SlateLibrary
-from gateway.inputs.slate.slate_loop import LoopPlayback, SlateLoop
+from gateway.inputs.slate.slate_loop import LoopPlayback, SlateLoop, with_silence
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks, awaited
 from gateway.live.publisher import StreamPublisher
@@ -88,14 +88,14 @@ class SlateSource(InputSource):
     async def _encode(self, context: InputContext, form: StreamForm) -> bool:
         """Encodes the slate in this form. Returns False if only the card could be encoded."""
         if not self._spec.picture or not form.has_video:
-            self._set(await self._card(context, form), form)
+            self._set(context, await self._card(context, form), form)
             self.problem = None
             return True
         if self._loop is None or self._form != form:
-            self._set(await self._card(context, form), form)
+            self._set(context, await self._card(context, form), form)
         try:
             async with self._files.fetch(self._spec.picture) as (path, digest):
-                self._set(await self._library.encode_file(path, digest, form), form)
+                self._set(context, await self._library.encode_file(path, digest, form), form)
         except OutputError as error:
             text = str(error)
             if text != self.problem:
@@ -108,11 +108,11 @@ class SlateSource(InputSource):
     async def _card(self, context: InputContext, form: StreamForm) -> SlateLoop:
         return await self._library.make_card(context.channel.name, self._spec.text or STANDARD_TEXT, form)
 
-    def _set(self, loop: SlateLoop, form: StreamForm) -> None:
+    def _set(self, context: InputContext, loop: SlateLoop, form: StreamForm) -> None:
         self._loop, self._form = loop, form
         self._encoded.set()
         if self._playback is not None:
-            self._playback.change(loop)
+            self._playback.change(_audible(context, loop))
 
     # ---- on air ----
 
@@ -125,8 +125,8 @@ class SlateSource(InputSource):
 
     async def _play_once(self, context: InputContext) -> None:
         """Publishes the slate until it is off air."""
-        loop = self._loop
-        assert loop is not None, "it is encoded"
+        assert self._loop is not None, "it is encoded"
+        loop = _audible(context, self._loop)
         publisher = context.publish()
         playback = LoopPlayback(loop, publisher.push, lambda loop: _announce(publisher, loop, context.expected_tracks))
         self._playback = playback
@@ -151,7 +151,7 @@ class SlateSource(InputSource):
             if base is None or form is None or not _has_clock(base, form):
                 await asyncio.sleep(_CLOCK_RETRY)  # a card may come later
                 continue
-            playback.change(loops.get(minute, base))
+            playback.change(_audible(context, loops.get(minute, base)))
             if minute + 1 not in loops:
                 first = minute if minute not in loops else minute + 1
                 minutes = range(first, first + _CLOCK_MINUTES)
@@ -178,6 +178,11 @@ def _has_clock(loop: SlateLoop, form: StreamForm) -> bool:
     width, height = form.size
     cheap = width * height * form.rate <= _MAX_CLOCK_PIXELS
     return loop.is_card and loop.video is not None and loop.video.codec is Codec.H264 and cheap
+
+
+def _audible(context: InputContext, loop: SlateLoop) -> SlateLoop:
+    """Returns the loop with silence like the sound on air, if it has no sound of its own."""
+    return loop if loop.audio is None else with_silence(loop, context.silence(loop.audio))
 
 
 def _announce(publisher: StreamPublisher, loop: SlateLoop, expected: Tracks | None) -> None:

@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
-from tests.support.clients import Program, until
-from tests.support.flv_reader import FlvReader, Tag
+from gateway.media.track import AccessUnit, Kind
+from tests.support.clients import Program, new_ffmpeg, until
+from tests.support.flv_reader import FlvFileDemuxer, FlvReader, Tag
 from tests.support.gateway import Channel, Gateway
 from tests.support.hls_rules import changes_of_media
 from tests.support.media import Film
@@ -145,3 +147,24 @@ def test_slates_without_a_push_are_on_air(gateway: Gateway) -> None:
         assert (state["error"] is None) == (reason is None)
         assert reason is None or re.search(reason, state["error"]), state["error"]
     channels[0].wait_playable("live.m3u8")
+
+
+@pytest.mark.parametrize(("encoder", "codec"), [("libmp3lame", "mp3"), ("ac3", "ac3"), ("eac3", "eac3")])
+def test_a_slate_has_the_sound_format_of_the_push(gateway: Gateway, tmp_path: Path, encoder: str, codec: str) -> None:
+    channel = gateway.channel(inputs=[{"kind": "slate"}], isCMAF=False)  # it would have the sound as AAC
+    film = Film(f"slate-{codec}", 20, audio=encoder, ffmpeg=new_ffmpeg()).path()
+    command = [new_ffmpeg(), "-nostdin", "-v", "error", "-re", "-i", str(film), "-c", "copy", "-f", "flv"]
+    flv = tmp_path / "live.flv"
+    with Program([*command, channel.push]) as publisher:
+        channel.wait_live()
+        with watching(channel, "live.flv", flv):
+            wait_bytes(flv, 60_000)
+            wait_state(channel, "ready")
+            publisher.kill()
+            wait_state(channel, "on air")
+            wait_bytes(flv, 8_000)
+    assert [track["codec"] for track in channel.session()["tracks"]] == ["h264", codec]
+    units = [event for event in FlvFileDemuxer().receive(flv.read_bytes()) if isinstance(event, AccessUnit)]
+    sound = [unit for unit in units if unit.track.kind is Kind.AUDIO]
+    assert {unit.track.codec for unit in sound} == {codec}
+    assert max(b.dts - a.dts for a, b in itertools.pairwise(sound)) <= 200

@@ -11,7 +11,7 @@ from typing import Final
 
 import av
 
-from gateway.media.silent_frames import silent_frame
+from gateway.media.silent_frames import can_be_silent
 from gateway.media.track import AccessUnit, Tracks
 from gateway.protocols import wire
 from gateway.workers.messages import WorkerMessage
@@ -45,7 +45,7 @@ class SlateWorker:
         self._video = ContinuedForm.of(form.video, form.size, form.rate)
         self._encoder: ContinuedEncoder | None = None
         self._audio = form.audio
-        if form.audio is not None and silent_frame(form.audio) is None:
+        if form.audio is not None and not can_be_silent(form.audio):
             self._audio = DEFAULT_AUDIO
         self._sent = 0  # bytes
         self._pictures = 0

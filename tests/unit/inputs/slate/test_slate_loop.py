@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
-from gateway.inputs.slate.slate_loop import LoopPlayback, LoopTimer, SlateLoop
+from gateway.inputs.slate.slate_loop import LoopPlayback, LoopTimer, SlateLoop, with_silence
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from gateway.workers.stream_form import DEFAULT_AUDIO
 from tests.support.clock import Clock
 
 VIDEO = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"video")
@@ -167,3 +169,15 @@ async def test_an_error_ends_its_own_slate_only() -> None:
     clock.now += 0.1
     while len(target.units) < 5:
         await asyncio.sleep(0)
+
+
+def test_silence_is_in_the_format_of_the_sound_on_air() -> None:
+    frame = b"\xff\xfb\x90\x64" + 413 * b"s"
+    mp3 = MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b"")
+    mute = SlateLoop(None, (), 60, Fraction(30), mp3, (), FRAME)
+    silent = with_silence(mute, frame)
+    assert (silent.audio, silent.sound_seconds) == (mp3, Fraction(1152, 44_100))
+    assert silent.sounds == (frame[:4] + bytes(413),)
+    assert with_silence(mute).audio == DEFAULT_AUDIO, "nothing is known of its frames"
+    own = replace(mute, sounds=(b"film",))
+    assert with_silence(own, frame) is own
