@@ -49,6 +49,8 @@ def seeds() -> list[bytes]:
         data,
         _sound(0x11, b"\x0a\x04deu\0", _latm(b"frame") * 3),
         _sound(0x06, opus, bytes.fromhex(_OPUS) * 3),
+        _sound(0x06, b"", b"\xff\xf1\x4c\x80\x01\xbf\xfcframe!" * 2),
+        _sound(0x06, b"", b"\x82\x49\x83\x42\0"),
         _sound(0x03, b"", b"\xff\xfd\x14\xc0" + b"\0" * 92),
         _sound(0x0F, b"", b"\xff\xf1\x4c\x80\x01\xbf\xfcframe!" * 2)
         + _section(0x101, cue + psi.crc32(cue).to_bytes(4, "big"))

@@ -10,19 +10,30 @@ from gateway.formats.ts.packets import PacketReader, PidReader, ProgramClock, Ts
 from gateway.formats.ts.pes import PesReader, parse_pes
 from gateway.formats.ts.pictures import PictureTrack
 from gateway.formats.ts.program_selector import ProgramSelector
-from gateway.formats.ts.program_tables import DATA_USES, NULL_PID, SCRAMBLED, ProgramMap, StreamEntry, StreamUse
+from gateway.formats.ts.program_tables import (
+    DATA_USES,
+    MAX_STREAMS,
+    NULL_PID,
+    SCRAMBLED,
+    ProgramMap,
+    StreamEntry,
+    StreamUse,
+)
 from gateway.formats.ts.sections import SectionReader
 from gateway.formats.ts.sound_frames import SoundTrack
+from gateway.formats.ts.unnamed_media import recognize
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import NO_START, NONE_CAME
 from gateway.media.track import AccessUnit, ForeignSound
 
 _MAX_PES: Final = {StreamUse.VIDEO: 24 << 20, StreamUse.AUDIO: 1 << 20}  # bytes; of data: MAX_DATA
+_MAX_UNNAMED: Final = 1 << 20  # bytes of data that may be media
 _JUMP: Final = 10 * VIDEO_CLOCK  # ticks between two units of a stream
 _MARKED_JUMP: Final = VIDEO_CLOCK  # the same if the program's clock says that it has jumped
 _PAUSE: Final = 64  # unusual packets for each event that only changes names, after the first ones
 _FREE_NAMES: Final = 8
+_TRIES: Final = 1_000  # PES packets of a stream without a name that may be key frames
 # What comes in place of a transport stream, by its first bytes.
 _KINDS: Final = {
     b"FLV": "FLV", b"\x1aE\xdf\xa3": "Matroska", b"\0\0\0\1": "bare H.264 or HEVC", b"\xff\xf1": "bare AAC",
@@ -86,6 +97,7 @@ class ProgramReader:
         self._packets = PacketReader(self.counters, self.clock)
         self._selector = ProgramSelector(self._packets, self.counters, self._select)
         self._map: ProgramMap | None = None
+        self._recognized: dict[StreamEntry, StreamEntry] = {}  # streams without a name, and what they contain
         self._streams: dict[int, _Stream] = {}
         self._near: int | None = None  # decode time of the last picture or frame of sound
         self._generation = 0  # of the clock, for the units so far
@@ -125,21 +137,23 @@ class ProgramReader:
         for stream in self._streams.values():
             if stream.entry.use is StreamUse.VIDEO:
                 return NONE_CAME if stream.last is None else NO_START
-        return ""
+        is_data = all(stream.entry.use in DATA_USES for stream in self._streams.values())
+        return "the program has neither pictures nor sound, only private data" if is_data else ""
 
     def _select(self, program: ProgramMap) -> None:
         """Begins a program, or the changes of its map. Streams that are the same continue."""
         self._map = program
+        entries = [self._recognized.get(entry, entry) for entry in program.streams]
         old, self._streams = self._streams, {}
         for stream in old.values():
-            if stream.entry not in program.streams:
+            if stream.entry not in entries:
                 stream.flush()
                 self._packets.pids.pop(stream.entry.pid, None)
         if self.clock.pid not in old and type(self._packets.pids.get(self.clock.pid)) is PidReader:
             del self._packets.pids[self.clock.pid]
         self.clock.pid = program.pcr_pid
         reserved = self._selector.pids
-        for entry in program.streams:
+        for entry in entries:
             if entry.pid not in reserved:
                 known = old.get(entry.pid)
                 same = known is not None and known.entry == entry
@@ -157,6 +171,13 @@ class ProgramReader:
         else:
             self._packets.pids.pop(entry.pid, None)
         return stream
+
+    def recognize(self, entry: StreamEntry, use: StreamUse, codec: str) -> None:
+        """Learns what a stream without a name contains. The stream begins again with its next PES packet."""
+        assert self._map is not None, "streams exist only with a program"
+        if len(self._recognized) < MAX_STREAMS:
+            self._recognized[entry] = replace(entry, use=use, codec=codec, descriptors=b"")
+            self._select(self._map)
 
     def announce_names(self) -> None:
         """Tells names of streams that have changed; not too often, because a sender could change them all the time."""
@@ -215,6 +236,7 @@ class _Stream:
         self.told = entry.codec
         self._program = program
         self._scrambled = False
+        self._tries = _TRIES if entry.is_unnamed else 0
         self._track: _Track | None = None
         if entry.use is StreamUse.VIDEO:
             self._track = PictureTrack(entry, program.counters)
@@ -223,7 +245,7 @@ class _Stream:
         elif entry.use in DATA_USES:
             self._track = DataTrack(entry)
         if self._track is not None:
-            limit = _MAX_PES.get(entry.use, MAX_DATA)
+            limit = _MAX_UNNAMED if self._tries else _MAX_PES.get(entry.use, MAX_DATA)
             self.reader = PesReader(self, program.counters, program.clock, limit)
 
     @property
@@ -251,6 +273,11 @@ class _Stream:
             self._track.restart()
             return
         self._scrambled = False
+        if self._tries:
+            self._tries -= 1
+            if (found := recognize(payload)) is not None:
+                self._program.recognize(self.entry, *found)
+                return
         if pts is not None and dts is not None:
             times = self._program.begin_times(self, pts, dts, generation)
             if times is None:

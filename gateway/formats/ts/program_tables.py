@@ -60,6 +60,12 @@ class StreamEntry:
             return Kind(self.use)
         return _LOST.get(self.use)
 
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether it is private data whose descriptors do not name a format. They may be media."""
+        is_private = self.use is StreamUse.PRIVATE and self.stream_type != _METADATA_TYPE
+        return is_private and all(tag != _REGISTRATION for tag, _ in _descriptors(self.descriptors))
+
 
 @dataclass(frozen=True, slots=True)
 class ProgramMap:
@@ -107,7 +113,8 @@ _TYPES: Final = {
     0x86: (StreamUse.SCTE35, "scte35"),
     0x87: (StreamUse.AUDIO, Codec.EAC3),
 }
-_PRIVATE_TYPES: Final = {0x06: "private", 0x15: "metadata"}  # private data and metadata in PES packets
+_METADATA_TYPE: Final = 0x15
+_PRIVATE_TYPES: Final = {0x06: "private", _METADATA_TYPE: "metadata"}  # private data and metadata in PES packets
 
 # format_identifier of registration descriptors (§2.6.8), for private types.
 _FORMATS: Final = {
