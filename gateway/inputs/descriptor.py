@@ -64,7 +64,7 @@ class InputContext(Protocol):
         """Waits until `expected_tracks` are others than `known`. If only the metadata differ, that is no change."""
 
     def silence(self, track: MediaTrack) -> bytes:
-        """Returns a silent frame of the track on air; b"" if the track is another one or has had no frame yet."""
+        """Returns a silent frame like those of the last sound that needs one; b"" if the track is another one."""
 
     def publish(self, peer: str = "") -> StreamPublisher:
         """Returns a new publisher of this input. The source closes it when its media end.

@@ -44,6 +44,8 @@ class Program:
         self._is_new = True  # nothing was announced yet
         self._silence: tuple[bytes, float] | None = None  # a frame of the stream's sound, and its ticks
         self._silence_due = False  # it will be like the next frame of the sound
+        # The last such frame and its track; a slate may need it after other sound was on air.
+        self._silence_like: tuple[MediaTrack, bytes] | None = None
         self._last_sound: int | None = None  # time of the stream's last frame of sound, since the last announcement
         self._last_shown = 0  # presentation time of the stream's last picture
         self._sound_due = False  # the first sound of this input is still to come
@@ -161,14 +163,14 @@ class Program:
     def _make_silence(self, audio: MediaTrack, frame: bytes = b"") -> None:
         """Makes the silent frame, which may be like one of the track's."""
         known, self._silence_due = silent_frame(audio, frame), False
+        if known is not None and frame:
+            self._silence_like = audio, known.payload
         self._silence = None if known is None else (known.payload, float(known.seconds) * self._scale)
 
     def silence(self, track: MediaTrack) -> bytes:
-        """Returns a silent frame of the track on air; b"" if the track is another one or has had no frame yet."""
-        audio, silence = self._audio, self._silence
-        if audio is None or silence is None or (audio.codec, audio.config) != (track.codec, track.config):
-            return b""
-        return silence[0]
+        """Returns a silent frame like those of the last sound that needs one; b"" if the track is another one."""
+        audio, payload = self._silence_like or (None, b"")
+        return payload if audio is not None and (audio.codec, audio.config) == (track.codec, track.config) else b""
 
     def _squeeze(self, pictures: Sequence[AccessUnit], begin: int, end: int, now: float) -> None:
         """Writes pictures between two times of the stream. `end` is the time of the last one."""

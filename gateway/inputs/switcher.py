@@ -259,7 +259,7 @@ class ChannelSwitcher:
             await self._expected_changed.wait()
 
     def silence(self, track: MediaTrack) -> bytes:
-        """Returns a silent frame of the track on air; b"" if the track is another one or has had no frame yet."""
+        """Returns a silent frame like those of the last sound that needs one; b"" if the track is another one."""
         return b"" if self._program is None else self._program.silence(track)
 
     # ---- the choice ----

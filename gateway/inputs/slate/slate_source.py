@@ -181,7 +181,7 @@ def _has_clock(loop: SlateLoop, form: StreamForm) -> bool:
 
 
 def _audible(context: InputContext, loop: SlateLoop) -> SlateLoop:
-    """Returns the loop with silence like the sound on air, if it has no sound of its own."""
+    """Returns the loop with silence like the last sound, if it has no sound of its own."""
     return loop if loop.audio is None else with_silence(loop, context.silence(loop.audio))
 
 

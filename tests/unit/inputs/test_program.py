@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.inputs.program import Program
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.silent_frames import silent_frame
 from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack, Tracks
 from tests.support import builders
 from tests.support.builders import AUDIO, AVCC, VIDEO, Recorder, picture, sound
@@ -195,6 +196,10 @@ def test_sound_whose_silence_is_like_its_own_frames_continues_without_a_gap(code
     one.push(AccessUnit(track, 50_007, 0, True, 0.0, payload), 101.6)
     heard = times(recorder, Kind.AUDIO)
     assert all(abs(b - a - frame) <= 1 for a, b in itertools.pairwise(heard)) and len(heard) > 40
+    one.begin(BOTH, [picture(60_000, key=True)], 112.0)  # a slate may begin with AAC
+    known = silent_frame(track, payload)
+    assert known is not None and one.silence(replace(track, timescale=90_000)) == known.payload
+    assert one.silence(AUDIO) == b""
 
 
 def test_silence_that_was_made_for_missing_sound_stays_recognizable():
