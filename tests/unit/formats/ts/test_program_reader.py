@@ -453,7 +453,6 @@ def test_streams_have_names_uses_and_languages() -> None:
         (["-c:v", "libvpx-vp9", "-cpu-used", "8"], "VP9", "lost video"),
         (["-c:v", "libsvtav1", "-preset", "12"], "AV1", "lost video"),
         (["-c:v", "prores"], "ProRes", "lost video"),
-        (["-map", "1", "-c:a", "flac"], "FLAC", "lost audio"),
         (["-map", "1", *_AAC, "-mpegts_m2ts_mode", "1"], "aac", "audio"),
     ],
 )
