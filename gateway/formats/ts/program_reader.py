@@ -97,7 +97,7 @@ class ProgramReader:
         self._packets = PacketReader(self.counters, self.clock)
         self._selector = ProgramSelector(self._packets, self.counters, self._select)
         self._map: ProgramMap | None = None
-        self._recognized: dict[StreamEntry, StreamEntry] = {}  # streams without a name, and what they contain
+        self._identified: dict[StreamEntry, StreamEntry] = {}  # streams without a name, and what they contain
         self._streams: dict[int, _Stream] = {}
         self._near: int | None = None  # decode time of the last picture or frame of sound
         self._generation = 0  # of the clock, for the units so far
@@ -137,13 +137,15 @@ class ProgramReader:
         for stream in self._streams.values():
             if stream.entry.use is StreamUse.VIDEO:
                 return NONE_CAME if stream.last is None else NO_START
-        is_data = all(stream.entry.use in DATA_USES for stream in self._streams.values())
-        return "the program has neither pictures nor sound, only private data" if is_data else ""
+        uses = {stream.entry.use for stream in self._streams.values()}
+        return (
+            "the program has neither pictures nor sound, only private data" if uses and uses.issubset(DATA_USES) else ""
+        )
 
     def _select(self, program: ProgramMap) -> None:
         """Begins a program, or the changes of its map. Streams that are the same continue."""
         self._map = program
-        entries = [self._recognized.get(entry, entry) for entry in program.streams]
+        entries = [self._identified.get(entry, entry) for entry in program.streams]
         old, self._streams = self._streams, {}
         for stream in old.values():
             if stream.entry not in entries:
@@ -172,11 +174,11 @@ class ProgramReader:
             self._packets.pids.pop(entry.pid, None)
         return stream
 
-    def recognize(self, entry: StreamEntry, use: StreamUse, codec: str) -> None:
+    def identify(self, entry: StreamEntry, use: StreamUse, codec: str) -> None:
         """Learns what a stream without a name contains. The stream begins again with its next PES packet."""
         assert self._map is not None, "streams exist only with a program"
-        if len(self._recognized) < MAX_STREAMS:
-            self._recognized[entry] = replace(entry, use=use, codec=codec, descriptors=b"")
+        if len(self._identified) < MAX_STREAMS:
+            self._identified[entry] = replace(entry, use=use, codec=codec, descriptors=b"", is_unnamed=False)
             self._select(self._map)
 
     def announce_names(self) -> None:
@@ -276,7 +278,7 @@ class _Stream:
         if self._tries:
             self._tries -= 1
             if (found := recognize(payload)) is not None:
-                self._program.recognize(self.entry, *found)
+                self._program.identify(self.entry, *found)
                 return
         if pts is not None and dts is not None:
             times = self._program.begin_times(self, pts, dts, generation)

@@ -43,6 +43,7 @@ class StreamEntry:
 
     codec: the name of a `Codec`, or of something else; for users. language: ISO 639-2, or empty.
     config: an OpusHead for Opus, otherwise empty. descriptors: of private data.
+    is_unnamed: whether it is private data whose descriptors do not name a format. They may be media.
     """
 
     pid: int
@@ -52,6 +53,7 @@ class StreamEntry:
     language: str = ""
     config: bytes = b""
     descriptors: bytes = b""
+    is_unnamed: bool = False
 
     @property
     def lost(self) -> Kind | None:
@@ -59,12 +61,6 @@ class StreamEntry:
         if self.use in (StreamUse.VIDEO, StreamUse.AUDIO) and (self.codec == SCRAMBLED or ": " in self.codec):
             return Kind(self.use)
         return _LOST.get(self.use)
-
-    @property
-    def is_unnamed(self) -> bool:
-        """Whether it is private data whose descriptors do not name a format. They may be media."""
-        is_private = self.use is StreamUse.PRIVATE and self.stream_type != _METADATA_TYPE
-        return is_private and all(tag != _REGISTRATION for tag, _ in _descriptors(self.descriptors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +109,8 @@ _TYPES: Final = {
     0x86: (StreamUse.SCTE35, "scte35"),
     0x87: (StreamUse.AUDIO, Codec.EAC3),
 }
-_METADATA_TYPE: Final = 0x15
-_PRIVATE_TYPES: Final = {0x06: "private", _METADATA_TYPE: "metadata"}  # private data and metadata in PES packets
+_PRIVATE_TYPE: Final = 0x06
+_PRIVATE_TYPES: Final = {_PRIVATE_TYPE: "private", 0x15: "metadata"}  # private data and metadata in PES packets
 
 # format_identifier of registration descriptors (§2.6.8), for private types.
 _FORMATS: Final = {
@@ -193,7 +189,9 @@ def _entry(pid: int, stream_type: int, descriptors: bytes) -> StreamEntry:
     text = code.decode("ascii", "ignore").lower()
     language = text if len(text) == 3 and text.isalpha() else ""
     passed_on = descriptors if use in (StreamUse.KLV, StreamUse.PRIVATE) else b""
-    return StreamEntry(pid, stream_type, use, codec, language, config, passed_on)
+    is_private = use is StreamUse.PRIVATE and stream_type == _PRIVATE_TYPE
+    is_unnamed = is_private and all(tag != _REGISTRATION for tag, _ in found)
+    return StreamEntry(pid, stream_type, use, codec, language, config, passed_on, is_unnamed)
 
 
 def _identify(stream_type: int, descriptors: list[tuple[int, bytes]]) -> tuple[StreamUse, str]:

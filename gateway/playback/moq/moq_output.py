@@ -42,7 +42,8 @@ class MoqOutput:
         self._counts = counts
         self._broadcast: Broadcast | None = None
         self._viewers: set[MoqViewer] = set()
-        self._empty = asyncio.Event()  # no viewers; set by the last one that leaves
+        self._empty = asyncio.Event()  # it has no viewers
+        self._empty.set()
 
     def join(self, viewer: MoqViewer) -> Broadcast:
         """Counts a viewer, and returns the broadcast for its session."""
@@ -88,9 +89,8 @@ class MoqOutput:
         """
         try:
             await stream.over()
-            if self._viewers:
-                self._close()
-                await wait_at_most(_END_SECONDS, self._empty)
+            self._close()
+            await wait_at_most(_END_SECONDS, self._empty)
         finally:
             self._end_all(str(stream.ended or EndReason.OUTPUT_OFF))
 

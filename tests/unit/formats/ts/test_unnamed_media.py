@@ -1,0 +1,61 @@
+"""Media that ffmpeg writes as private data without a name."""
+
+import pytest
+
+from gateway.formats.ts.data_units import DataUnit
+from gateway.media.track import Kind
+from tests.support.media import made_once
+from tests.support.tools import need
+from tests.unit.formats.ts.test_program_reader import (
+    FILLING,
+    counters_after,
+    data_pes,
+    pat,
+    pmt,
+    read,
+    section_packet,
+    tracks_of,
+    units_of,
+)
+
+BOTH = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25", "-f", "lavfi", "-i", "anoisesrc=sample_rate=48000"]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "codec", "use"),
+    [
+        (["-c:v", "mjpeg", "-pix_fmt", "yuvj420p"], "Motion JPEG", "lost video"),
+        (["-c:v", "jpeg2000"], "JPEG 2000", "lost video"),
+        (["-c:v", "libvpx"], "VP8", "lost video"),
+        (["-c:v", "libvpx-vp9", "-cpu-used", "8"], "VP9", "lost video"),
+        (["-c:v", "libsvtav1", "-preset", "12"], "AV1", "lost video"),
+        (["-c:v", "prores"], "ProRes", "lost video"),
+        (["-map", "1", "-c:a", "aac", "-mpegts_m2ts_mode", "1"], "aac", "audio"),
+    ],
+)
+def test_media_without_a_name_are_recognized(encoder: list[str], codec: str, use: str) -> None:
+    need("ffmpeg")
+    film = made_once("unnamed", ["ffmpeg", *BOTH, *encoder, "-t", "1", "-f", "mpegts"]).read_bytes()
+    events = read(film)
+    before, *_, after = [next(s for s in e.streams if s.stream_type == 6) for e in tracks_of(events)]
+    assert (before.use, before.codec) == ("private", "private")
+    assert (after.use, after.codec) == (use, codec)
+    assert (after.lost is not None) == use.startswith("lost")
+    assert not [e for e in events if isinstance(e, DataUnit)]
+    assert len(units_of(events, Kind.AUDIO)) > 30
+
+
+def test_data_with_a_name_are_not_taken_for_media() -> None:
+    jpeg = b"\xff\xd8\xff\xe0 a still"
+    streams = [(0x0F, 0x100, b""), (0x06, 0x101, b"\x05\x04ABCD"), (0x15, 0x102, b"")]
+    head = section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, streams))
+    events = read(head + data_pes(0x101, jpeg, 900) + data_pes(0x102, jpeg, 900))
+    (tracks,) = tracks_of(events)
+    assert [s.codec for s in tracks.streams] == ["aac", "private", "metadata"]
+    assert [e.payload for e in events if isinstance(e, DataUnit)] == [jpeg, jpeg]
+
+
+def test_a_program_of_private_data_is_explained() -> None:
+    head = section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, [(0x06, 0x100, b"")]))
+    reader, _ = counters_after(head + data_pes(0x100, b"?", 900) + FILLING)
+    assert reader.explain() == "the program has neither pictures nor sound, only private data"
