@@ -121,7 +121,8 @@ class SendBuffer:
         """Notes what the peer misses. Returns the ranges that no longer exist here.
 
         ranges: first and last numbers without wrap. A packet that was sent again within the round trip is not sent
-        once more, because it is still on its way. A packet that was lost again and again is, because its time runs out.
+        once more, because it is still on its way. A packet that was lost again and again is: its time runs out, and few
+        packets are lost so often.
         """
         gone: list[tuple[int, int]] = []
         left = _MAX_LOST
@@ -134,7 +135,7 @@ class SendBuffer:
             for number in range(first, min(last + 1, self._next, first + left)):
                 left -= 1
                 at, times = self._sent_again.get(number, _NEVER)
-                if now - at > (round_trip if times < _HURRY else round_trip / 2):
+                if now - at > (round_trip if times < _HURRY else round_trip / 4):
                     self._again[number] = None
         return gone
 

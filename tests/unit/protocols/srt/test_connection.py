@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.protocols.srt.connection import IDLE_SECONDS, Agreement
+from gateway.protocols.srt.connection import IDLE_SECONDS, TICK_SECONDS, Agreement
 from gateway.protocols.srt.keys import SendKeys
 from gateway.protocols.srt.packets import HEAD, MASK31, WHOLE, ControlType, control
 from gateway.protocols.srt.receive_buffer import WINDOW
@@ -68,6 +68,38 @@ def test_six_and_ten_round_trips_are_enough_for_ten_minutes(loss: float, round_t
     assert 100 * lost / (seconds * PICTURES_PER_SECOND) <= most_lost
     assert link.sender.sent.retransmitted > loss / 100 * seconds * 20, "the link loses"
     assert link.sender.sent.is_empty
+
+
+def test_a_packet_that_is_lost_again_and_again_is_sent_at_nearly_each_request() -> None:
+    link = connect(latency=0.4)
+    _send(link, 100)
+    number, sent = link.sender.agreement.own_first + 100, link.sender.sent
+    link.sender.push([b"lost"], link.now)
+    link.sender.out = []
+    again = []
+    for at in range(0, 140, 10):  # milliseconds
+        now = link.now + 0.001 * at
+        sent.lost([(number, number)], now, 0.045)
+        if sent.take(now, int((now - 100) * 1e6)):
+            again.append(at)
+
+    # Twice, its answer may still come. Then the time runs out.
+    assert again == [0, 50, 70, 90, 110, 130]
+
+
+def test_the_first_packet_is_requested_often_before_the_round_trip_is_known() -> None:
+    """An answer that is lost must not cost the start of a stream."""
+    link = connect(latency=0.24)
+    link.sender.push([b"first", b"second"], link.now)
+    link.receiver.receive(link.sender.out[1:], (link.now,))
+    asked = []
+    for turn in range(1, 21):  # 200 ms
+        asked += link.receiver.out
+        link.receiver.out.clear()
+        link.receiver.tick(link.now + turn * TICK_SECONDS)
+
+    lists = [datagram for datagram in asked if datagram[:2] == bytes((0x80, ControlType.NAK))]
+    assert len(lists) == 10
 
 
 def test_a_lost_packet_is_mostly_sent_again_once() -> None:
