@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.support.time_outs import at_most
 from tests.support.tools import lacking, need
 
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # root's, without an environment of Python
 _ENTER = """
 set -e
 mount -t tmpfs scratch {folder}
@@ -17,7 +18,7 @@ mount -t overlay overlay -o lowerdir=/,upperdir={folder}/upper,workdir={folder}/
 mount --bind /dev {folder}/root/dev
 mount --bind {shared} {folder}/root/mnt
 mount -t proc proc {folder}/root/proc || mount --bind /proc {folder}/root/proc
-exec chroot {folder}/root /bin/bash -euc {script}
+exec env PATH={path} chroot {folder}/root /bin/bash -euc {script}
 """
 
 
@@ -30,7 +31,7 @@ def in_scratch_system(folder: Path, shared: Path, script: str, timeout: float = 
     need("unshare", "chroot")
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         lacking("this machine does not allow mounts")
-    enter = _ENTER.format(folder=folder, shared=shared, script=shlex.quote(script))
+    enter = _ENTER.format(folder=folder, shared=shared, path=_PATH, script=shlex.quote(script))
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", enter], capture_output=True, text=True, timeout=at_most(timeout), check=False
     )
