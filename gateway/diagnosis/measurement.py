@@ -33,6 +33,14 @@ _CHECKED, _SLICES = 8, 32
 # Of the duration of a sound unit. If 8 units share the timestamp of a packet, a wrong rate of 44.1 kHz or 48 kHz makes
 # the step to the next packet longer or shorter by 0.71 units.
 _GAP_SHARE: Final = 0.75
+# Times are wrong by their own speed if pictures come faster than this in them (a second), or sound lasts so many times
+# as long as they do. A header with a wrong sample rate is wrong by 2.
+_CLOCK_SECONDS: Final = 5
+_MAX_CLOCK_FPS: Final = 400
+_CLOCK_FRAMES: Final = 40
+_CLOCK_SOUND_MS: Final = 2_000
+_CLOCK_FACTOR: Final = 2.5
+_STANDS: Final = 50  # a larger factor is a clock that stands still
 _NEVER: Final = float("inf")
 _VIDEO: Final = Kind.VIDEO
 
@@ -45,8 +53,9 @@ class Second:
     delay: smallest wall time minus decode time of a unit, milliseconds; only its changes have a meaning.
     offset: how far the sound's times are ahead of the picture's, milliseconds.
     excess: how far the sound's times are ahead of its samples and gaps, milliseconds; only its changes have a meaning.
+    `video_ms`, `audio_ms`: by how much the times of pictures and of sound grew, milliseconds.
     gop: longest time between two key frames, seconds. gap: longest pause between two units, seconds.
-    delay, offset and excess are None if there were no units to measure.
+    delay, offset, excess, `video_ms` and `audio_ms` are None if there were no units to measure.
     """
 
     seconds: float
@@ -56,6 +65,8 @@ class Second:
     delay: float | None
     offset: float | None
     excess: float | None
+    video_ms: int | None
+    audio_ms: int | None
     gop: float
     gap: float
 
@@ -121,6 +132,8 @@ class Measurement(PartialSink):
         # The delay of the first unit, then the smallest one so far, once a second.
         self._best_delays = deque[float](maxlen=SETTLE_SECONDS + EARLY_SECONDS + 1)
         self._video_high = 0
+        # Times of pictures and sound at the last sample; None: it had no such units.
+        self._highs: list[int | None] = [None, None]
         self._shown = -_NEVER  # latest presentation time
         self._reorders = self._reordered = False  # whether pictures are reordered in this GOP, and in the last one
         self._opens = self._opened = False  # whether this GOP is open, and whether the last one was
@@ -261,9 +274,10 @@ class Measurement(PartialSink):
         if sounds and self._frame_ms:
             self._audio_ms += sounds * self._frame_ms
             excess = self._audio_high - self._audio_ms
+        grown = self._growth(0, frames, self._video_high), self._growth(1, sounds, self._audio_high)
         seconds = now - self._sampled
         gap = self._gap / 1000
-        self.history.append(Second(seconds, frames, sounds, self._heard, delay, offset, excess, self._gop, gap))
+        self.history.append(Second(seconds, frames, sounds, self._heard, delay, offset, excess, *grown, self._gop, gap))
         self._bytes.append((now, bytes_in))
         self._sampled = now
         if frames:
@@ -275,6 +289,11 @@ class Measurement(PartialSink):
         if self._heard or not sounds:
             self.last_heard = now
         self._begin_second()
+
+    def _growth(self, index: int, units: int, high: int) -> int | None:
+        """Returns by how much a track's times grew since the last sample; None if it had no units then or now."""
+        before, self._highs[index] = self._highs[index], high if units else None
+        return high - before if units and before is not None else None
 
     def forget_delays(self) -> None:
         """Clears the history: the wall clock was set, or the times jumped. Delays before and after differ."""
@@ -340,6 +359,28 @@ class Measurement(PartialSink):
         is_settled = len(delays) == delays.maxlen
         first = -1 - EARLY_SECONDS if is_settled else 0
         return (delays[first] - min(delays[-1], self._delay)) / 1000 if delays else 0.0, is_settled
+
+    @property
+    def clock_fault(self) -> str:
+        """What the times of pictures and sound do that their number contradicts; "": nothing.
+
+        Arrivals do not matter: late or early media has times that fit to its frame rate and its samples.
+        """
+        recent = list(islice(reversed(self.history), _CLOCK_SECONDS))
+        frames = sum(second.frames for second in recent if second.video_ms is not None)
+        shown = sum(second.video_ms or 0 for second in recent)
+        found = []
+        if frames >= _CLOCK_FRAMES and frames * 1000 > _MAX_CLOCK_FPS * shown:
+            found.append("the pictures stand still")
+        length = sum(second.sounds for second in recent if second.audio_ms is not None) * (self._frame_ms or 0)
+        grown = max(1, sum(second.audio_ms or 0 for second in recent))
+        arrived = sum(second.seconds for second in recent) * 1000
+        if length >= _CLOCK_SOUND_MS and length > _CLOCK_FACTOR * grown:
+            slow = length / grown
+            found.append("the sound stands still" if slow > _STANDS else f"the sound is {slow:.0f} times too slow")
+        elif length >= _CLOCK_SOUND_MS and grown > _CLOCK_FACTOR * max(length, arrived):
+            found.append(f"the sound is {grown / length:.0f} times too fast")
+        return " and ".join(found)
 
     @property
     def arrived(self) -> float:

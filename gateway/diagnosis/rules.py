@@ -262,6 +262,11 @@ def timestamps_jump(facts: Facts, active: bool) -> float | None:
     return facts.jump if facts.now - facts.jumped_at < JUMP_SHOWN_SECONDS else None
 
 
+def clock_wrong(facts: Facts, active: bool) -> str | None:
+    """Returns what is wrong with the clock of the timestamps, by the number of pictures and samples between them."""
+    return facts.measurement.clock_fault or None
+
+
 def arrivals_late(facts: Facts, active: bool) -> float | None:
     """Returns the seconds that the media fell behind in the last ten seconds, or the seconds without any media."""
     if facts.stalled >= STALL_SECONDS:

@@ -60,6 +60,7 @@ RULES: Final = (
     Rule("video_missing", rules.video_missing),
     Rule("picture_black", rules.picture_black, end=0.0),
     Rule("picture_frozen", rules.picture_frozen, end=0.0),
+    Rule("clock_wrong", rules.clock_wrong),
     Rule("arrivals_late", rules.arrivals_late),
     Rule("arrivals_early", rules.arrivals_early, at_end=True),
     # They are found while a slate is on air, too: they say why the push is away.
@@ -88,6 +89,8 @@ CODES: Final = tuple(rule.code for rule in RULES)
 _NEED_MEDIA: Final = frozenset(rule.code for rule in RULES if rule.of_media) - {
     *("arrivals_late", "timestamps_jump", "stream_left_out", "pictures_unreadable")
 }
+# A wrong clock explains these. They are not found beside it.
+_OF_CLOCK: Final = frozenset(("arrivals_late", "arrivals_early", "av_drift", "gop_long", "bitrate_unsteady"))
 
 
 @dataclass(slots=True, eq=False)
@@ -163,8 +166,9 @@ class StreamHealth:
             self._overview = facts.black_since = facts.frozen_since = None
         is_stalled = facts.stalled >= rules.STALL_SECONDS
         on_slate = facts.input.kind is InputKind.SLATE
+        explained = _OF_CLOCK if measurement.clock_fault else ()
         for rule, state in self._states:
-            if on_slate and rule.of_media:
+            if (on_slate and rule.of_media) or rule.code in explained:
                 self._drop(state, now, wall_clock)
                 continue
             if is_stalled and rule.code in _NEED_MEDIA:

@@ -134,7 +134,7 @@ const TABLES = {
 const FAULTS = {
   arrivals_early: "媒体到达过快", arrivals_late: "媒体到达过慢", audio_missing: "没有声音", audio_silent: "声音静音", av_drift: "音画不同步",
   b_frames: "含有 B 帧",
-  bitrate_high: "码率过高", bitrate_unsteady: "码率不稳定", captions_late: "语音字幕滞后", fps_low: "帧率过低", gop_long: "关键帧间隔过长",
+  bitrate_high: "码率过高", bitrate_unsteady: "码率不稳定", captions_late: "语音字幕滞后", clock_wrong: "时钟错误", fps_low: "帧率过低", gop_long: "关键帧间隔过长",
   hevc: "视频为 HEVC", input_lost: "主输入中断", key_expires: "推流密钥即将过期", link_down: "链路中断", link_latency_low: "链路延迟设置过低",
   link_loss: "链路丢包", media_damaged: "媒体损坏", open_gop: "使用了开放 GOP", output_failing: "输出失败", picture_black: "黑屏", picture_frozen: "画面静止",
   pictures_unreadable: "画面无法解码", pixel_format: "像素格式不兼容", srt_port: "SRT 端口无法打开", stream_left_out: "有无法使用的轨道",

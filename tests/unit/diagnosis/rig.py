@@ -28,6 +28,7 @@ class Media:
     drift: seconds by which the sound's times gain on the picture's in a second.
     bitrate: of the video, from its time in seconds. b_frames: sends pictures out of order.
     open_gops: key frames are no IDR pictures.
+    picture_clock, sound_clock: seconds of the timestamps in a second of the media.
     """
 
     fps: float = 25.0
@@ -39,6 +40,8 @@ class Media:
     bitrate: Callable[[float], float] = lambda at: 1e6
     b_frames: bool = False
     open_gops: bool = False
+    picture_clock: float = 1.0
+    sound_clock: float = 1.0
 
 
 class Push:
@@ -137,12 +140,12 @@ class Push:
             cts = round(wait * 1000 / media.fps)
             size = max(8, round(media.bitrate(at) / media.fps / 8))
             payload = I_SLICE if key and media.open_gops else b"v" * size
-            units.append((at, self._unit(builders.VIDEO, at + self._offset, key, payload, cts)))
+            units.append((at, self._unit(builders.VIDEO, at * media.picture_clock + self._offset, key, payload, cts)))
             self._next_frame, self._frames = at + 1 / media.fps, self._frames + 1
         while self._next_sound < end - 1e-9:
             at = self._next_sound
             if media.sound:
-                times = at + self._offset + self._audio_offset
+                times = at * media.sound_clock + self._offset + self._audio_offset
                 units.append((at, self._unit(builders.AUDIO, times, True, media.sound, 0)))
             self._next_sound, self._sounds = at + 1024 / 44100, self._sounds + 1
         if not media.fps:

@@ -397,6 +397,35 @@ def test_a_jump_ahead_is_no_media_that_comes_early():
         assert "arrivals_early" not in push.send(1)
 
 
+@pytest.mark.parametrize(
+    ("pictures", "sound", "found"),
+    [
+        (0.0, 0.0, "the pictures stand still and the sound stands still"),
+        (0.0, 1.0, "the pictures stand still"),
+        (1.0, 0.0, "the sound stands still"),
+        (0.1, 0.1, "the sound is 10 times too slow"),
+        (10.0, 10.0, "the sound is 10 times too fast"),
+    ],
+)
+def test_a_clock_that_the_media_contradict_is_found_and_nothing_that_it_explains(
+    pictures: float, sound: float, found: str
+) -> None:
+    push = Push(Media(picture_clock=pictures, sound_clock=sound))
+    push.send(12)
+
+    assert push.codes == ["clock_wrong"]
+    assert push.text("clock_wrong") == (
+        f"By the timestamps, {found}, and players stop: correct the clock of the encoder, or restart it."
+    )
+
+
+@pytest.mark.parametrize("media", [Media(speed=0.1), Media(speed=5.0), Media(fps=240.0), Media(sound_clock=0.5)])
+def test_late_and_early_media_and_many_pictures_have_a_right_clock(media: Media) -> None:
+    push = Push(media)
+    for _ in range(30):
+        assert "clock_wrong" not in push.send(1)
+
+
 def test_media_slower_than_real_time_is_found():
     push = Push(metadata={})
     push.metadata = {}
