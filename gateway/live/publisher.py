@@ -31,6 +31,7 @@ _LATEST_START_MS, _START_MS = 10_000, 1_000
 # Units in a second of the stream's time. Encoders send at most 500; queues are bounded in seconds and bytes of payload.
 _MAX_RATE: Final = 2_000
 _MAX_BACK: Final = 60  # seconds; a larger step back is another clock
+_VIDEO: Final = Kind.VIDEO
 _MIN_GAP_MS = 33  # between the last unit before a reconnection and the first one after it: one frame
 
 
@@ -110,6 +111,7 @@ class StreamPublisher:
         self._evict: Evict | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None  # None: unknown before the first unit
         self._is_first = True
+        self._picture = -1  # decode time of the last picture, on the time of the stream
         self._left, self._second = 0, -1  # units that may still come, in this second of the stream's time
         self.end_reason: EndReason | None = None  # the publisher's own reason for its end
         self._changes = None if origin.trusted else TrackChangeLimit()
@@ -182,6 +184,12 @@ class StreamPublisher:
             return
         if self._shift_ms != 0:  # None: unknown before the first unit
             unit.dts += self.shift(unit, now)
+        if unit.track.kind is _VIDEO:
+            # Some encoders stamp a picture when they have it, and so before the last one. Browsers then show no more.
+            # A larger step back is another clock.
+            if 0 <= self._picture - unit.dts <= unit.track.timescale:
+                unit.dts = self._picture + max(1, unit.track.timescale // MILLISECONDS)
+            self._picture = unit.dts
         self.last_media = now
         self.stream.received.add(unit, now)
         self.stream.push(unit)

@@ -311,7 +311,7 @@ async def test_an_encoder_that_begins_with_its_uptime_begins_near_zero(sent: int
     sink = Recorder()
     publisher.set_tracks(VIDEO, AUDIO, {})
     publisher.stream.attach(sink)
-    for at in (0, 40, 20):
-        publisher.push(picture(sent + at, key=True), time.monotonic())
+    for unit in (picture(sent, key=True), picture(sent + 40, key=True), sound(sent + 20)):
+        publisher.push(unit, time.monotonic())
     assert [unit.dts for unit in sink.units] == [stored, stored + 40, stored + 20]
     await closed(hub)

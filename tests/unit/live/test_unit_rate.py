@@ -19,6 +19,19 @@ async def test_units_whose_times_stand_still_are_dropped_and_counted() -> None:
     assert len(seen.units) == 2_000 + 30_000, "500 units a second are usual"
 
 
+async def test_pictures_that_are_stamped_too_early_follow_the_last_one() -> None:
+    publisher, seen = builders.publish(builders.hub()), Recorder()
+    publisher.stream.attach(seen)
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    for dts in (0, 40, 30, 100, 100, 90, 160):
+        publisher.push(picture(dts, dts == 0), 0.0)
+    publisher.push(sound(150), 0.0)
+    for dts in (5_000, 3_000, 3_040):  # another clock
+        publisher.push(picture(dts), 0.0)
+
+    assert [unit.dts for unit in seen.units] == [0, 40, 41, 100, 101, 102, 160, 150, 5_000, 3_000, 3_040]
+
+
 async def test_another_clock_is_no_flood() -> None:
     publisher, seen = builders.publish(builders.hub()), Recorder()
     publisher.stream.attach(seen)
