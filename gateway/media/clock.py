@@ -157,10 +157,12 @@ class AudioClock:
     tolerance: seconds. If a timestamp differs more from the computed time, the clock continues from the timestamp.
     Times still grow by at least one tick. Timestamps may be early by one and a half frames: some publishers send two
     frames with one timestamp. But a late one is a lost frame, which must not make the sound early.
+    Some phones stamp a frame when they have it, by tens of milliseconds too early or too late. So the tolerance is four
+    times the mean departure of a timestamp from the one before, if that is more, up to five times `tolerance`.
     resynced: whether the last call continued from the timestamp.
     """
 
-    __slots__ = ("_last", "_next", "_rate", "_timescale", "_tolerance", "resynced")
+    __slots__ = ("_departure", "_expected", "_last", "_next", "_rate", "_timescale", "_tolerance", "resynced")
 
     def __init__(self, rate: int, timescale: int = 1000, *, tolerance: float = 0.040) -> None:
         if rate <= 0 or timescale <= 0:
@@ -169,6 +171,8 @@ class AudioClock:
         self._timescale = timescale
         self._tolerance = int(rate * tolerance)
         self._next: int | None = None
+        self._expected = 0  # the next timestamp, if it follows the last one
+        self._departure = 0.0  # from it, the mean of about eight frames
         self._last = -1
         self.resynced = False
 
@@ -181,12 +185,17 @@ class AudioClock:
         time = self._next
         stamped = dts * self._rate // self._timescale
         tolerance = self._tolerance
+        if self._departure > tolerance / 4:
+            tolerance = min(round(4 * self._departure), 5 * tolerance)
         self.resynced = False
         if time is None:
-            time = stamped
+            time = self._expected = stamped
         elif not (-tolerance <= stamped - time <= tolerance or -3 * samples <= 2 * (stamped - time) <= 0):
             self.resynced = True
             time = max(stamped, self._last + 1)
+        departure = min(abs(stamped - self._expected), 3 * self._tolerance)
+        self._departure += (departure - self._departure) / 8
+        self._expected = stamped + samples
         self._last = time
         self._next = time + samples
         return time

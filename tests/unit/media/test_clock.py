@@ -1,5 +1,6 @@
 """One growing timeline out of 32-bit milliseconds, and audio time out of samples."""
 
+import random
 from itertools import pairwise
 
 import pytest
@@ -191,6 +192,22 @@ def test_audio_time_never_runs_backward() -> None:
     clock = AudioClock(48_000)
     times = [(clock.stamp(dts, 1024), clock.resynced) for dts in (1_000, 1_021, 0, 21, 43)]
     assert times == [(48_000, False), (49_024, False), (49_025, True), (49_026, True), (49_027, True)]
+
+
+@pytest.mark.parametrize(("spread", "frames"), [(20, 1), (40, 1), (0, 8)])
+def test_sound_that_is_stamped_when_it_comes_has_no_gaps(spread: int, frames: int) -> None:
+    """Its timestamps are early or late at random, or several frames have the same one."""
+    clock, draw = AudioClock(48_000), random.Random(3)
+    stamps = [1_000 + n // frames * frames * 1024 / 48 + draw.uniform(-spread, spread) for n in range(2_000)]
+    times = [clock.stamp(round(dts), 1024) for dts in stamps]
+    assert {b - a for a, b in pairwise(times[20:])} == {1024}
+
+
+def test_lost_sound_is_a_gap_again_soon_after_another_one() -> None:
+    clock = AudioClock(48_000)
+    lost = {100, 101, 102, 120, 121, 122}
+    times = [clock.stamp(n * 1024 // 48, 1024) for n in range(140) if n not in lost]
+    assert [n for n, (a, b) in enumerate(pairwise(times)) if b - a != 1024] == [99, 116]
 
 
 def test_a_slow_drift_is_followed_by_small_steps() -> None:
