@@ -262,6 +262,7 @@ class WallClock:
 # then they may be early by the second value, too. From the third and fourth on, media without a step would stay too
 # long in the future or late. `_LATE_FOR` is how long they are late without catching up.
 _JITTER, _MAX_LATE_START, _MAX_LEAD, _MAX_LATE, _LATE_FOR = 0.1, 0.4, 1.0, 1.0, 10.0
+_LOST, _CERTAIN = 2.0, 3  # seconds that are lost at once, and the segments after which that is certain
 _DATE_WINDOW = 20.0  # seconds of media, of which the earliest arrival counts: networks delay, and nothing comes early
 _MAX_SLEW = 0.0005  # of the time that passes; crystals differ by at most 200 ppm
 MAX_STEP = 180  # ticks, 2 ms: less than any picture, and 200 ppm of a segment of 10 s
@@ -335,6 +336,11 @@ class DateCorrection:
         self._last, self._arrived = time, wall
         if error > _MAX_LATE and time - arrivals[0][0] >= _LATE_FOR * VIDEO_CLOCK:
             return True
+        if len(arrivals) > _CERTAIN:
+            # Media that the encoder dropped during an outage. What was only delayed comes faster than it plays.
+            before, first = arrivals[-_CERTAIN - 1][1], arrivals[-_CERTAIN][1]
+            if first - before > _LOST and arrivals[-1][1] + _JITTER > first:
+                return True
         if time - self._begun <= _DATE_WINDOW * VIDEO_CLOCK:
             self._late_start = min(max(self._late_start, -error), _MAX_LATE_START)
         excess = abs(error) - _JITTER - (self._late_start if error < 0 else 0.0)

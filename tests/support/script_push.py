@@ -1,4 +1,4 @@
-"""An RTMP publisher of a film that also sends script data, which ffmpeg does not."""
+"""An RTMP publisher of a film that sends what ffmpeg does not: script data, unusual times, or not all media."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
 from gateway.formats import amf0
@@ -18,6 +18,8 @@ from tests.support.flv_reader import FlvReader, Tag
 from tests.support.gateway import Channel
 from tests.support.media import Film
 from tests.support.rtmp import connected
+
+TimeOf = Callable[[Tag], int | None]
 
 
 def ad_cue(dts: int, section: bytes, *, ahead: int, kind: str, id: str, seconds: float | None = None) -> TimedData:
@@ -35,7 +37,7 @@ def _tags(film: Film, timed: Sequence[TimedData]) -> list[Tag]:
     return sorted([*tags, *script], key=lambda tag: tag.timestamp)
 
 
-async def _publish(channel: Channel, tags: Sequence[Tag], stopped: Future[None]) -> None:
+async def _publish(channel: Channel, tags: Sequence[Tag], time_of: TimeOf, stopped: Future[None]) -> None:
     loop = asyncio.get_running_loop()
     async with connected(channel.gateway.ports["rtmp"]) as peer:
         await peer.publish(f"{channel.id}?sign={channel.key}")
@@ -45,15 +47,21 @@ async def _publish(channel: Channel, tags: Sequence[Tag], stopped: Future[None])
             await asyncio.sleep(max(began + tag.timestamp / 1000 - loop.time(), 0))  # in real time
             if stopped.done():
                 return
-            await peer.body(tag.type_id, tag.payload, tag.timestamp)
+            if (time := time_of(tag)) is not None:
+                await peer.body(tag.type_id, tag.payload, time)
         await peer.settle()
 
 
 @contextlib.contextmanager
-def pushing(channel: Channel, film: Film, timed: Sequence[TimedData]) -> Iterator[None]:
-    """Pushes an FLV film with script data at its times, in a thread, until the block or the film ends."""
+def pushing(
+    channel: Channel, film: Film, timed: Sequence[TimedData] = (), time_of: TimeOf = lambda tag: tag.timestamp
+) -> Iterator[None]:
+    """Pushes an FLV film with script data at its times, in a thread, until the block or the film ends.
+
+    time_of: returns the timestamp that is sent with a tag; None: the tag is left out.
+    """
     stopped: Future[None] = Future()
-    thread = threading.Thread(target=lambda: asyncio.run(_publish(channel, _tags(film, timed), stopped)))
+    thread = threading.Thread(target=lambda: asyncio.run(_publish(channel, _tags(film, timed), time_of, stopped)))
     thread.start()
     try:
         yield

@@ -75,6 +75,12 @@ export function dashEngine(video, url, _, live) {
     if (Math.abs(liveDelay - due) > 0.5) player.updateSettings({ streaming: { delay: { liveDelay } } });
     due = liveDelay;
   });
+  // Where pictures pause and the sound goes on, dash.js 5.2.1 waits for ever at their end, although another Period has begun.
+  on(MediaPlayer.events.MANIFEST_LOADED, ({ data }) => {
+    const begun = Number(data?.Period?.at(-1)?.start);
+    const stands = video.played.length > 0 && !video.paused && video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+    if (stands && video.currentTime < begun) player.seekToOriginalLive();
+  });
   let wanted = AUTO;
   const levels = () => player.isReady() ? player.getRepresentationsByType("video") : [];
   /** Fixes the wanted quality if it exists, else lets dash.js choose. */

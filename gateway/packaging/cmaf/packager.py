@@ -23,6 +23,7 @@ from gateway.packaging.cmaf.manifests import CmafManifests
 from gateway.packaging.cmaf.track import CmafHeader, CmafTrack
 from gateway.packaging.cmaf.video_track_builder import VideoTrackBuilder
 from gateway.packaging.date_ranges import CueTags
+from gateway.packaging.media_holes import MediaHoles
 from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timed_events import TimedEvent, begins_segment, event_message
@@ -85,6 +86,7 @@ class CmafPackager(Packager):
         self._audio = CmafTrack("audio", plan, numbers.audio, self.waiters)
         self.manifests = CmafManifests(self._video, self._audio, plan, alignment, now, metrics)
         self._is_new_epoch = True  # whether nothing of this epoch was packaged yet
+        self._holes = MediaHoles(in_pictures=True)
         self._video_builder: VideoTrackBuilder | None = None
         self._default = AudioPackaging(self._audio, self._video, self.manifests, self._segmenter)
         self._additional: list[AdditionalAudio] = []
@@ -173,18 +175,25 @@ class CmafPackager(Packager):
         self._audio.announced_bitrate = _announced_bitrate(tracks, "audiodatarate")
         if previous is not None and tracks.epoch == previous.epoch:
             return
-        self._end_epoch()
-        self._is_new_epoch = True
-        self._video_builder = None
-        manifests.timing = VideoTiming(VIDEO_CLOCK, None, earlier=manifests.timing)
-        self._segmenters = []
+        self._holes.begin()
+        self._begin_again()
         # Raised at once, before the first frame: players of ISO-BMFF do not read this codec.
         if tracks.video is not None and tracks.video.codec is Codec.VP8:
             raise UnsupportedCodec("HLS and DASH players do not read vp8 from CMAF")
 
+    def _begin_again(self) -> None:
+        """Ends the epoch. The next one begins with the next key frame, or sound of media without pictures."""
+        self._end_epoch()
+        self._is_new_epoch = True
+        self._video_builder = None
+        self.manifests.timing = VideoTiming(VIDEO_CLOCK, None, earlier=self.manifests.timing)
+        self._segmenters = []
+
     def take(self, unit: AccessUnit) -> None:
         """Packages one unit. Hot path."""
         self.manifests.now = unit.wall
+        if self._holes.is_before(unit):
+            self._begin_again()
         try:
             if unit.track.kind is Kind.VIDEO:
                 video = self._video_builder

@@ -20,6 +20,7 @@ from gateway.media.timed_data import AdCue
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
 from gateway.packaging.date_ranges import CueTags, DateRanges
+from gateway.packaging.media_holes import MediaHoles
 from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segment_window import MAX_SEGMENT_BYTES, LazyBytes, Segment, SegmentWindow
 from gateway.packaging.segmenter import Segmenter, target_duration
@@ -144,6 +145,7 @@ class TsPackager(Packager):
         else:
             self._number, self._epoch = number, epoch - 1
             self._name_offset = file_number - number
+        self._holes = MediaHoles(in_pictures=False)  # sound fills segments of its own
         self._tracks_epoch: int | None = None
         self._is_new_epoch = True  # no segment has begun in this epoch
         self._independent = True  # each segment so far can be decoded alone
@@ -241,12 +243,11 @@ class TsPackager(Packager):
         alignment = self._alignment
         if alignment is not None and self._open and alignment.withdraw(self, self._number):
             self._open, self._current = False, None
-        self._finish_segment(None)
+        self._begin_again()
+        self._holes.begin()
         self._tracks_epoch = tracks.epoch
-        self._is_new_epoch = True
         self._tracks = tracks
         self._video = tracks.video
-        self._frames, self._times = [], []
         self._muxer = TsMuxer(tracks.video, tracks.audio) if (tracks.video or tracks.audio) else None
         self._sound = None
         if tracks.video is not None:
@@ -254,10 +255,18 @@ class TsPackager(Packager):
             self._timing = VideoTiming(tracks.video.timescale, hint, earlier=self._timing)
             self._gops = OpenGops(tracks.video)
 
+    def _begin_again(self) -> None:
+        """Ends the epoch. The next one begins with the next key frame, or sound of media without pictures."""
+        self._finish_segment(None)
+        self._is_new_epoch = True
+        self._frames, self._times = [], []
+
     def take(self, unit: AccessUnit) -> None:
         """Packages one unit. Hot path."""
         if self._muxer is None:
             return
+        if self._holes.is_before(unit):
+            self._begin_again()
         try:
             if unit.track.kind is Kind.VIDEO:
                 self._video_frame(unit)

@@ -183,6 +183,25 @@ def test_media_that_stay_late_begin_one_epoch(length: float) -> None:
     assert epochs == 1
 
 
+@pytest.mark.parametrize(("length", "uplink"), [(2.0, None), (10.0, None), (2.0, 1.1), (2.0, 3.0), (10.0, 3.0)])
+def test_media_that_are_lost_in_an_outage_begin_an_epoch_soon(length: float, uplink: float | None) -> None:
+    """Of ten seconds without arrivals, an encoder sends all the later, at the speed of its uplink, or drops them."""
+
+    def arrival(media: float) -> float:
+        since = max(0.0, media - 100)
+        late = 10.0 if since else 0.0
+        return media + (late if uplink is None else max(0.0, late - since * (1 - 1 / uplink)))
+
+    dates, begun = DateCorrection(), []
+    dates.begin(0, WALL)
+    for number in range(1, int(100 / length) + 6):
+        time, wall = round(number * length * VIDEO_CLOCK), WALL + arrival(number * length)
+        if dates.follow(time, wall):
+            begun.append(number * length)
+            dates.begin(time, wall)
+    assert begun == ([100 + 3 * length] if uplink is None else [])
+
+
 @pytest.mark.parametrize("length", [2.0, 10.0, 30.0])
 def test_one_late_segment_begins_no_epoch(length: float) -> None:
     _, epochs = followed(HOUR, length, lambda media: media + (3.0 if 100 < media <= 100 + length else 0.0))

@@ -67,7 +67,12 @@ def test_playlists_of_unusual_sources_keep_the_rules_and_continue(
     feed(packager, table, each=lambda _: follow(packager, seen))
     follow(packager, seen)
     lead = seen["live" if make is ts else "audio" if table.video is None else "video"]
-    paused = table.pause[1] - table.pause[0] if table.pause[0] < math.inf else 0.0
+    paused, (begin, end) = 0.0, table.pause
+    if begin < math.inf:
+        if make is cmaf or table.audio is None:  # an epoch begins behind the hole, with a key frame
+            gop = table.gop[0] / float(table.fps)
+            end = math.ceil(end / gop) * gop
+        paused = end - begin
     assert sum(s.duration for s in lead.segments.values()) > table.seconds - paused - 0.5
     assert packager.broken == 0
 
@@ -101,7 +106,7 @@ def test_segments_of_one_number_begin_at_one_moment_in_picture_and_sound(name: s
     last = {kind: f.last for kind, f in seen.items()}
     assert last["video"] is not None and last["audio"] is not None
     kinds = [{s.discontinuity for s in f.segments.values()} for f in seen.values()]
-    assert kinds[0] == kinds[1] == {0, 1}
+    assert kinds[0] == kinds[1] == ({0, 1, 2, 3} if "pauses" in name else {0, 1})
 
 
 def test_discontinuities_match_where_one_publisher_sent_no_sound() -> None:

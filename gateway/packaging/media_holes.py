@@ -1,0 +1,59 @@
+"""Finds holes in a stream's media. HLS and DASH players halt there, unless a discontinuity or Period begins after them.
+
+Encoders drop media while their network is away. Cameras are switched off while the sound goes on.
+"""
+
+from typing import Final
+
+from gateway.media.clock import MILLISECONDS
+from gateway.media.track import AccessUnit, Kind
+
+# The least holes in all media, and in the pictures alone, in milliseconds. Players skip shorter ones themselves.
+_MEDIA_MS: Final = 1_000
+_PICTURES_MS: Final = 3_000
+_STEPS: Final = 4  # a hole is longer than so many steps between pictures: some streams have few of them
+_VIDEO: Final = Kind.VIDEO
+
+
+class MediaHoles:
+    """Compares the times of one stream's units.
+
+    in_pictures: whether pictures that pause while the sound goes on leave a hole, too.
+    """
+
+    __slots__ = ("_in_pictures", "_picture", "_sound", "_step", "_wall")
+
+    def __init__(self, *, in_pictures: bool) -> None:
+        self._in_pictures = in_pictures
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets all times: an epoch begins."""
+        self._picture: float | None = None  # times of the last units, milliseconds
+        self._sound: float | None = None
+        self._step = 0.0  # between the last two pictures; 0: unknown
+        self._wall = 0.0  # arrival of the last unit, seconds since 1970
+
+    def is_before(self, unit: AccessUnit) -> bool:
+        """Whether a hole is before a unit. Then all times are forgotten. Hot path."""
+        scale = unit.track.timescale
+        time = unit.dts if scale == MILLISECONDS else unit.dts * MILLISECONDS / scale
+        picture, sound, wall, self._wall = self._picture, self._sound, self._wall, unit.wall
+        if unit.track.kind is _VIDEO:
+            self._picture = time
+            if picture is None:
+                return False
+            step, self._step = self._step, time - picture
+            if not step or self._step <= _MEDIA_MS or self._step <= _STEPS * step:
+                return False
+            is_hole = sound is None or time - sound > _MEDIA_MS or (self._in_pictures and self._step > _PICTURES_MS)
+        else:
+            self._sound = time
+            if sound is None or time - sound <= _MEDIA_MS:
+                return False
+            # Without a pause of the arrivals, only the times of the sound have jumped.
+            is_paused = unit.wall - wall > (time - sound) / MILLISECONDS / 2
+            is_hole = picture is None or (is_paused and time - picture > max(_MEDIA_MS, _STEPS * self._step))
+        if is_hole:
+            self.begin()
+        return is_hole
