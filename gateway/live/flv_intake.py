@@ -13,6 +13,7 @@ from gateway.formats.flv.demuxer import MediaDemuxer, track_number
 from gateway.formats.flv.tag import MAX_TRACKS, ScriptTag, TrackMedia, TrackStart, Unsupported
 from gateway.formats.script_data import first_object, read_timed
 from gateway.live.cue_intake import CueIntake
+from gateway.live.presentation_stamps import PresentationStamps
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
 from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
@@ -56,6 +57,7 @@ class FlvIntake(UnitIntake):
         self._pictures: WholePictures | None = None  # of the default track, if its codec has NAL units
         self._header: MediaTrack | None = None  # the last that the encoder sent for the default pictures
         self._times = [-1, -1]  # of the last units of the default tracks, as the encoder sent them, by index
+        self._stamps: PresentationStamps | None = None  # once the encoder has stamped a B-frame so
         self._are_whole: list[Callable[[AccessUnit], bool]] = [_is_whole, _is_whole]  # by index
 
     @property
@@ -86,8 +88,11 @@ class FlvIntake(UnitIntake):
 
     def _take_default(self, item: AccessUnit, index: int, timestamp: int, now: float) -> None:
         """Publishes the unit of a default track, or lets it wait. Hot path."""
-        item.dts = self._stamp(index, timestamp)
         before, self._times[index] = self._times[index], timestamp
+        time = timestamp
+        if index == VIDEO_INDEX and (self._stamps is not None or timestamp < before):
+            time = self._decode_time(item, timestamp, before)
+        item.dts = self._stamp(index, time)
         if index == AUDIO_INDEX and AUDIO_INDEX in self._converters:
             self._converters[AUDIO_INDEX].give(item)
         elif not self._are_whole[index](item):
@@ -122,6 +127,16 @@ class FlvIntake(UnitIntake):
             self._publish(unit, now)
 
     # ---- cold ----
+
+    def _decode_time(self, picture: AccessUnit, timestamp: int, before: int) -> int:
+        """Returns the decode time of a picture whose timestamp may be its presentation time. See PresentationStamps."""
+        if self._stamps is None and PresentationStamps.begins(picture, timestamp, before):
+            log.info("the timestamps are presentation times", stream=self.publisher.stream.name)
+            self._stamps = PresentationStamps(self._pictures.reorder if self._pictures is not None else 0, before)
+        time = self._stamps.decode_time(picture, timestamp, before) if self._stamps is not None else timestamp
+        if time is None:
+            self._stamps, time = None, timestamp
+        return time
 
     def _has_expected(self) -> bool:
         """Whether all tracks are known, and the colors of pictures: ffmpeg sends them just before the first one."""

@@ -1,4 +1,4 @@
-"""Checks whether the slices of H.264 and H.265 can be read: encryption may leave the NAL units whole."""
+"""Reads the first fields of the slices of H.264 and H.265. Encryption may leave the NAL units whole, but not these."""
 
 from typing import Final
 
@@ -10,6 +10,7 @@ from gateway.media.track import Codec, MediaTrack
 
 _HEAD: Final = 16  # bytes with the first fields of a slice
 _FIRST_IRAP: Final = 16
+_B: Final = 1  # slice_type modulo 5, H.264 Table 7-6
 
 
 def has_readable_slice(track: MediaTrack, payload: bytes) -> bool | None:
@@ -17,9 +18,33 @@ def has_readable_slice(track: MediaTrack, payload: bytes) -> bool | None:
 
     None: no slice is found, or its codec has none. About half of encrypted pictures look readable.
     """
+    found = _first_slice(track, payload)
+    if found is None:
+        return None
+    try:
+        return (_is_h264 if track.codec is Codec.H264 else _is_h265)(*found)
+    except InvalidData:
+        return False
+
+
+def is_bidirectional(track: MediaTrack, payload: bytes) -> bool:
+    """Whether a picture of H.264 is a B-frame. Of H.265, B slices are usual in pictures that are not reordered, too."""
+    found = _first_slice(track, payload) if track.codec is Codec.H264 else None
+    if found is None:
+        return False
+    bits, _ = found
+    try:
+        bits.skip(8)
+        return bits.ue() == 0 and bits.ue() % 5 == _B
+    except InvalidData:
+        return False
+
+
+def _first_slice(track: MediaTrack, payload: bytes) -> tuple[BitReader, int] | None:
+    """Returns the begin of a picture's first slice, and the type of its NAL unit; None: there is none."""
     if track.codec not in NAL_CODECS or not track.config:
         return None
-    codec, is_h264 = NAL_CODECS[track.codec], track.codec is Codec.H264
+    codec = NAL_CODECS[track.codec]
     try:
         units = nal.views(payload, (track.config[codec.lengths] & 3) + 1)
     except (InvalidData, IndexError):
@@ -27,11 +52,7 @@ def has_readable_slice(track: MediaTrack, payload: bytes) -> bool | None:
     first = next((unit for unit in units if codec.type_of(unit) in codec.slices), None)
     if first is None:
         return None
-    bits = BitReader(nal.unescape(bytes(first[:_HEAD])), what="slice", error=InvalidData)
-    try:
-        return (_is_h264 if is_h264 else _is_h265)(bits, codec.type_of(first))
-    except InvalidData:
-        return False
+    return BitReader(nal.unescape(bytes(first[:_HEAD])), what="slice", error=InvalidData), codec.type_of(first)
 
 
 def _is_h264(bits: BitReader, kind: int) -> bool:

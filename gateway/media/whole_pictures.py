@@ -68,6 +68,11 @@ class WholePictures:
         self._held: list[bytes] = []  # units without a picture
         self._held_bytes = 0
 
+    @property
+    def reorder(self) -> int:
+        """How many pictures may be decoded before a picture that is shown before them; 0 if not specified."""
+        return self._samples.reorder
+
     def is_whole(self, unit: AccessUnit) -> bool:
         """Whether a unit of this track can be published as it is. Hot path."""
         if not self._has_key or self._joins or self._held or not self._is_usual:

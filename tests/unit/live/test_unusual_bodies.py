@@ -116,6 +116,33 @@ async def test_a_correct_push_is_not_changed_by_a_bit(make: Callable[[], Source]
         ]
 
 
+async def test_pictures_that_are_stamped_with_presentation_times_keep_their_order() -> None:
+    """Some encoders send B-frames with the time at which they are shown, and without an offset."""
+    film = source(*pictures("160x90"), *tone(), "-t", "4", *X264, "-bf", "3", "-x264opts", "b-adapt=0", *AAC)
+    sent = [
+        (index, unit.dts + unit.cts, unit_body(replace(unit, cts=0)))
+        for unit in film.units
+        for index in [VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX]
+    ]
+    sink = await pushed([*bodies(film)[:2], *sent])
+
+    units = of(sink, Kind.VIDEO)
+    assert [u.dts for u in units] == sorted({u.dts for u in units}), "the decode times grow"
+    shown = [u.dts + u.cts for u in units]
+    wanted = [u.dts + u.cts for u in film.units if u.track.kind is Kind.VIDEO]
+    assert [at - shown[0] for at in shown] == [at - wanted[0] for at in wanted]
+    assert all(u.cts >= 0 for u in units[12:])
+
+
+async def test_pictures_without_b_frames_whose_times_go_back_are_not_reordered() -> None:
+    film = source(*pictures("160x90"), *tone(), "-t", "2", *X264, "-bf", "0", *AAC)
+    times = iter(range(1, 10_000))
+    sent = [(i, at - 50 * (i == VIDEO_INDEX and next(times) % 5 == 0), body) for i, at, body in bodies(film)]
+    sink = await pushed([(i, max(0, at), body) for i, at, body in sent])
+
+    assert {u.cts for u in of(sink, Kind.VIDEO)} == {0}
+
+
 async def test_slices_in_several_bodies_are_one_picture() -> None:
     sent = source(*pictures(), "-t", "2", *X264, "-g", "15", "-bf", "0", "-pix_fmt", "yuv420p", "-slices", "3")
     sink = await pushed(bodies(sent, additions_apart))

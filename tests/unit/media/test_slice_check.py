@@ -5,7 +5,7 @@ import random
 import pytest
 
 from gateway.media import nal
-from gateway.media.slice_check import has_readable_slice
+from gateway.media.slice_check import has_readable_slice, is_bidirectional
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from tests.support.sources import X264, pictures, source
 
@@ -55,3 +55,17 @@ def test_other_codecs_and_other_units_are_not_judged() -> None:
     assert has_readable_slice(film.track, nal.join([b"\x09\xf0"])) is None
     assert has_readable_slice(film.track, b"\xff\xff\xff\xff\x65") is None
     assert has_readable_slice(film.track, nal.join([b"\x65"])) is False
+
+
+def test_b_frames_are_those_that_are_shown_before_an_earlier_picture() -> None:
+    film = source(*FILMS["H.264"]).of(Kind.VIDEO)
+    shown = [unit.dts + unit.cts for unit in film]
+    earlier = [n > 0 and at < max(shown[:n]) for n, at in enumerate(shown)]
+    assert [is_bidirectional(unit.track, unit.payload) for unit in film] == earlier
+    assert sum(earlier) > 30
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0\0\0\1\x41", b"\0\0\0\2\x41\0", bytes(40)])
+def test_damaged_pictures_are_no_b_frames(payload: bytes) -> None:
+    track = source(*FILMS["H.264"]).of(Kind.VIDEO)[0].track
+    assert not is_bidirectional(track, payload)
