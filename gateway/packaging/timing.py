@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import deque
 from dataclasses import InitVar, dataclass, field
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from gateway.media import codecs
 from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK, AudioClock
@@ -338,8 +338,8 @@ class DateCorrection:
             return True
         if len(arrivals) > _CERTAIN:
             # Media that the encoder dropped during an outage. What was only delayed comes faster than it plays.
-            before, first = arrivals[-_CERTAIN - 1][1], arrivals[-_CERTAIN][1]
-            if first - before > _LOST and arrivals[-1][1] + _JITTER > first:
+            before, *late = [arrival for _, arrival in islice(reversed(arrivals), _CERTAIN + 1)][::-1]
+            if late[0] - before > _LOST and min(late) + _JITTER > late[0]:
                 return True
         if time - self._begun <= _DATE_WINDOW * VIDEO_CLOCK:
             self._late_start = min(max(self._late_start, -error), _MAX_LATE_START)

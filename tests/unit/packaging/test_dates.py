@@ -202,6 +202,13 @@ def test_media_that_are_lost_in_an_outage_begin_an_epoch_soon(length: float, upl
     assert begun == ([100 + 3 * length] if uplink is None else [])
 
 
+@pytest.mark.parametrize(("length", "burst"), [(3.0, 6.0), (2.0, 6.0), (5.0, 10.0), (2.5, 10.0)])
+def test_media_that_always_come_in_bursts_begin_epochs_in_the_first_burst_only(length: float, burst: float) -> None:
+    """As from a pulled playlist with long segments."""
+    _, epochs = followed(HOUR, length, lambda media: media // burst * burst + burst)
+    assert epochs == burst / length - 1
+
+
 @pytest.mark.parametrize("length", [2.0, 10.0, 30.0])
 def test_one_late_segment_begins_no_epoch(length: float) -> None:
     _, epochs = followed(HOUR, length, lambda media: media + (3.0 if 100 < media <= 100 + length else 0.0))
