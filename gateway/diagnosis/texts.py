@@ -72,9 +72,7 @@ _TEXTS: Final[dict[str, Callable[[Any, Facts], str]]] = {
     "video_missing": lambda value, _: f"No picture for {value:.0f} s: check the camera or the scene in the encoder.",
     "picture_black": lambda value, _: f"The picture has been black for {value:.0f} s: check the camera or the scene.",
     "picture_frozen": lambda value, _: f"The picture has not changed for {value:.0f} s: check the camera.",
-    "clock_wrong": lambda value, _: (
-        f"By the timestamps, {value}, and players stop: correct the clock of the encoder, or restart it."
-    ),
+    "clock_wrong": lambda value, _: f"By the timestamps, {value}: correct the clock of the encoder, or restart it.",
     "arrivals_late": _arrivals_late,
     "arrivals_early": lambda value, _: (
         f"In {EARLY_SECONDS} s, {value:.0f} s of media too much arrived, and viewers cannot follow: "

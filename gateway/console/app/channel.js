@@ -12,7 +12,7 @@ import { unreachable } from "./session.js";
 /** @typedef {{name: string, enabled: boolean, state: string, error: string | null} & Record<string, any>} Output */
 /** A connection of WebRTC: ms, and a share of the packets. @typedef {{roundTrip: number | null, lost: number, jitter: number}} Network */
 /**
- * The connection of a push over SRT; times in ms. links: those that carry it; SRTLA has several.
+ * The connection of an SRT push; times in ms. links: SRTLA has several.
  * @typedef {{rttMs: number | null, lossPercent: number, retransmitted: number, dropped: number, latencyMs: number, bufferMs: number,
  *   links: {peer: string, sharePercent: number, rttMs: number | null, state: "up" | "down"}[]}} Link
  */
@@ -46,7 +46,7 @@ export const nameOf = (channel) => (typeof channel["videoname"] === "string" && 
   || t("channel.unnamed", { id: channel.id.slice(0, 8) });
 
 /**
- * The time until which the channel accepts pushes. Read from the key, which the gateway checks too; observers have none.
+ * The time until which the channel accepts pushes, as its key says; observers have none.
  * @param {Channel} channel
  * @returns {Date | null}
  */
@@ -93,7 +93,7 @@ export function stateOf(channel, session) {
   return channel.expired ? "expired" : "idle";
 }
 
-/** Whether the stream is live and viewers see a slate. @param {{state: string, inputKind?: string | null}} session */
+/** Whether viewers see a slate. @param {{state: string, inputKind?: string | null}} session */
 export const onSlate = (session) => session.state === "live" && session.inputKind === "slate";
 
 /** The tone of each state. @type {Record<State, import("./kit/status.js").Tone>} */
@@ -101,7 +101,7 @@ export const TONES = {
   live: "live", slate: "warn", paused: "idle", lingering: "warn", expired: "bad", idle: "idle", unknown: "idle",
 };
 
-/** The channel's flags in the order of its outputs: the flag, the output's name, the short name on chips. */
+/** In the order of the outputs: the flag, the output's name, the short name on chips. */
 export const OUTPUTS = /** @type {const} */ ([
   ["isFlv", "flv"], ["isHls", "hls"], ["isCMAF", "cmaf"], ["isVideo", "video"], ["isOnDemand", "ondemand"], ["isImage", "image"],
   ["isMotion", "motion"], ["isCodec", "codec"], ["isWaterMark", "watermark"], ["isRelay", "relay"], ["isKvs", "kvs"],

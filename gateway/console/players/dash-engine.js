@@ -29,7 +29,7 @@ const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slo
 
 const CODEC_ERRORS = /MANIFEST_ERROR_ID_NOSTREAMS|MEDIASOURCE_TYPE_UNSUPPORTED|MANIFEST_ERROR_ID_MULTIPLEXED/;
 
-// dash.js 5.2.1 throws at each part of a segment in which it looks for closed captions. The manifest has them as texts, too.
+// dash.js 5.2.1 throws where it looks for closed captions in parts. The manifest has them as texts, too.
 const IN_PICTURES = /<Accessibility schemeIdUri="urn:scte:dash:cc:cea-608:2015"[^>]*>/g;
 
 /** @type {string | null}  the feature that this browser lacks; null: none */
@@ -40,7 +40,7 @@ export function dashEngine(video, url, _, live) {
   const { outcome, settle } = pending();
   const player = MediaPlayer().create();
   player.updateSettings(SETTINGS);
-  // The manifest names its clock (UTCTiming). Without one, the clock of the stream's server is used, never another one.
+  // Without a clock in the manifest (UTCTiming), that of the stream's server is used, never another one.
   player.clearDefaultUTCTimingSources();
   const clock = new URL(url);
   clock.pathname = clock.pathname.replace(/[^/]*$/, "status.json");
@@ -68,18 +68,17 @@ export function dashEngine(video, url, _, live) {
     if (!isFirst) void compare();
     isFirst = false;
   });
-  // dash.js keeps the first delay: where key frames become rarer, it jumped to pictures that do not exist yet.
+  // dash.js keeps the first delay: where key frames become rarer, it jumped to later pictures.
   let due = NaN;
   on(MediaPlayer.events.STREAM_UPDATED, () => {
     const liveDelay = Number(player.getDashAdapter().getSuggestedPresentationDelay());
     if (Math.abs(liveDelay - due) > 0.5) player.updateSettings({ streaming: { delay: { liveDelay } } });
     due = liveDelay;
   });
-  // Where pictures pause and the sound goes on, dash.js 5.2.1 waits for ever at their end, although another Period has begun.
+  // dash.js 5.2.1 stays where the pictures of an earlier Period end before its sound.
   on(MediaPlayer.events.MANIFEST_LOADED, ({ data }) => {
-    const begun = Number(data?.Period?.at(-1)?.start);
-    const stands = video.played.length > 0 && !video.paused && video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
-    if (stands && video.currentTime < begun) player.seekToOriginalLive();
+    const stands = video.played.length && !video.paused && video.readyState < 3;
+    if (stands && video.currentTime < Number(data?.Period?.at(-1)?.start)) player.seekToOriginalLive();
   });
   let wanted = AUTO;
   const levels = () => player.isReady() ? player.getRepresentationsByType("video") : [];
@@ -135,8 +134,8 @@ export function dashEngine(video, url, _, live) {
     close() {
       if (!open) return;
       open = false;
-      // dash.js 5.2.1 leaves rate changes that wait for "canplay" on the element; they throw after it is destroyed.
-      // The next player uses the element too, so they are run now, before this player is destroyed.
+      // dash.js 5.2.1 leaves rate changes that wait for "canplay" on the element. They would throw in the next player, so
+      // they are run now.
       video.dispatchEvent(new Event("canplay"));
       player.destroy();
       empty(video);

@@ -30,7 +30,8 @@ IDLE_SECONDS: Final = 5.0  # without a packet of the peer, after which the conne
 _KEEP_ALIVE: Final = 1.0  # seconds without a packet to the peer
 _LIGHT: Final = 64  # packets after which a light acknowledgement is due, §3.2.4
 _SHORTEST_REPEAT: Final = 0.01  # seconds between two requests for the same packet
-_FIRST_REPEAT: Final = 0.02  # the same before the round trip is known: the shortest interval of libsrt
+# The same before the round trip is known, if so few are missing: the shortest interval of libsrt.
+_FIRST_REPEAT, _FIRST_MISSING = 0.02, 64
 _REQUESTS: Final = 3  # for the same packet, in the time after which an answer counts as lost
 _MAX_LISTS: Final = 16  # loss lists of the peer between two ticks; more are ignored: it repeats them
 _MAX_DROPS: Final = 8  # answers to one loss list
@@ -300,9 +301,10 @@ class SrtConnection:
 
         libsrt sends two in this time (§4.8.2). With three, less time passes from a lost answer to the next one.
         """
-        trip = self.round_trip
-        after = trip.repeat_after / _REQUESTS if trip.is_measured else _FIRST_REPEAT
-        missing = self.received.requests(now, max(_SHORTEST_REPEAT, after))
+        trip, buffer = self.round_trip, self.received
+        is_first = not trip.is_measured and buffer.missing <= _FIRST_MISSING
+        after = _FIRST_REPEAT if is_first else trip.repeat_after / _REQUESTS
+        missing = buffer.requests(now, max(_SHORTEST_REPEAT, after))
         if missing:
             self._send(ControlType.NAK, now, encode_ranges(missing))
 

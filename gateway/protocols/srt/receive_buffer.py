@@ -186,6 +186,11 @@ class ReceiveBuffer:
         due.sort()
         return due
 
+    @property
+    def missing(self) -> int:
+        """Number of packets that are missing."""
+        return len(self._missing)
+
     def settle(self) -> None:
         """Lowers the tolerance a little. Called at each acknowledgement."""
         self.tolerance *= _TOLERANCE_DECAY

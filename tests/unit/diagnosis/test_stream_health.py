@@ -414,9 +414,7 @@ def test_a_clock_that_the_media_contradict_is_found_and_nothing_that_it_explains
     push.send(12)
 
     assert push.codes == ["clock_wrong"]
-    assert push.text("clock_wrong") == (
-        f"By the timestamps, {found}, and players stop: correct the clock of the encoder, or restart it."
-    )
+    assert push.text("clock_wrong") == (f"By the timestamps, {found}: correct the clock of the encoder, or restart it.")
 
 
 @pytest.mark.parametrize("media", [Media(speed=0.1), Media(speed=5.0), Media(fps=240.0), Media(sound_clock=0.5)])

@@ -174,7 +174,7 @@ export default {
   "health.fault.bitrate_high": "The bit rate is {value} kbit/s, above the limit: lower it in the encoder. A push that stays a tenth above it is ended.",
   "health.fault.bitrate_unsteady": "The bitrate changes by a factor of {value} again and again: set a constant bitrate (CBR) in the encoder.",
   "health.fault.captions_late": "Speech to text is {value} s late and skips sound: use a smaller model, or give this machine more cores.",
-  "health.fault.clock_wrong": "By the timestamps, {value}, and players stop: correct the clock of the encoder, or restart it.",
+  "health.fault.clock_wrong": "By the timestamps, {value}: correct the clock of the encoder, or restart it.",
   "health.fault.fps_low": "{value} of {declared} frames arrive: the encoder or the uplink is too slow.",
   "health.fault.gop_long": "Key frame every {value} s: set 2 s in OBS, Output, Keyframe Interval.",
   "health.fault.hevc": "The video is HEVC: browsers without HEVC cannot play it by FLV, HLS or DASH. WebRTC viewers get it transcoded, which costs CPU. Set H.264 in the encoder to reach all viewers.",

@@ -174,7 +174,7 @@ export default {
   "health.fault.bitrate_high": "码率为 {value} kbit/s，超过上限：请在编码器中调低。持续超出上限十分之一的推流会被断开。",
   "health.fault.bitrate_unsteady": "码率反复变化达 {value} 倍：请在编码器中设置固定码率 (CBR)。",
   "health.fault.captions_late": "语音识别落后 {value} 秒，并跳过了部分声音：请使用较小的模型，或为此机器增加处理器核心。",
-  "health.fault.clock_wrong": "时间戳有误（{value}），播放器会停住：请校正编码器的时钟，或重启编码器。",
+  "health.fault.clock_wrong": "时间戳有误（{value}）：请校正编码器的时钟，或重启编码器。",
   "health.fault.fps_low": "{declared} 帧中只到达 {value} 帧：编码器或上行网络太慢。",
   "health.fault.gop_long": "每 {value} 秒才有一个关键帧：请在 OBS 的“输出”中把关键帧间隔设为 2 秒。",
   "health.fault.hevc": "视频是 HEVC：不支持 HEVC 的浏览器无法用 FLV、HLS 或 DASH 播放。WebRTC 观众得到转码后的视频，会占用 CPU。若要所有观众都能看，请在编码器中选用 H.264。",

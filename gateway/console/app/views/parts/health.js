@@ -23,13 +23,13 @@ import { errorText } from "./errors.js";
  * @property {boolean | null} bFrames
  */
 
-/** The faults with a few seconds or percent as their value, which are shown in tenths. */
+/** The faults whose value is shown in tenths. */
 const TENTHS = ["arrivals_late", "link_loss", "timestamps_jump"];
 
 /** @param {unknown} name  of an output, as the API calls it @returns {string} */
 export const outputName = (name) => (hasWords(`output.short.${name}`) ? t(`output.short.${name}`) : String(name));
 
-/** Media cannot fall further behind within the time in which the gateway measures it. */
+/** The time in which the gateway measures lateness. */
 const LATENESS_SECONDS = 10;
 
 /**
