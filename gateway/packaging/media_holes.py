@@ -3,14 +3,16 @@
 Encoders drop media while their network is away. Cameras are switched off while the sound goes on.
 """
 
+import math
 from typing import Final
 
 from gateway.media.clock import MILLISECONDS
 from gateway.media.track import AccessUnit, Kind
 
-# The least holes in all media, and in the pictures alone, in milliseconds. Players skip shorter ones themselves.
-_MEDIA_MS: Final = 1_000
-_PICTURES_MS: Final = 3_000
+# The least hole of one track, and of both, in milliseconds. Players skip shorter ones themselves. Media that both lack
+# are lost, so pictures behind them cannot be decoded up to the next key frame.
+_ONE_MS: Final = 1_000
+_BOTH_MS: Final = 300
 _STEPS: Final = 4  # a hole is longer than so many steps between pictures: some streams have few of them
 _VIDEO: Final = Kind.VIDEO
 
@@ -21,7 +23,7 @@ class MediaHoles:
     in_pictures: whether pictures that pause while the sound goes on leave a hole, too.
     """
 
-    __slots__ = ("_in_pictures", "_picture", "_sound", "_step", "_wall")
+    __slots__ = ("_in_pictures", "_picture", "_resumed", "_sound", "_step", "_wall")
 
     def __init__(self, *, in_pictures: bool) -> None:
         self._in_pictures = in_pictures
@@ -31,6 +33,7 @@ class MediaHoles:
         """Forgets all times: an epoch begins."""
         self._picture: float | None = None  # times of the last units, milliseconds
         self._sound: float | None = None
+        self._resumed = -math.inf  # time of the first sound behind a hole in it
         self._step = 0.0  # between the last two pictures; 0: unknown
         self._wall = 0.0  # arrival of the last unit, seconds since 1970
 
@@ -44,16 +47,20 @@ class MediaHoles:
             if picture is None:
                 return False
             step, self._step = self._step, time - picture
-            if not step or self._step <= _MEDIA_MS or self._step <= _STEPS * step:
+            if not step or self._step <= max(_BOTH_MS, _STEPS * step):
                 return False
-            is_hole = sound is None or time - sound > _MEDIA_MS or (self._in_pictures and self._step > _PICTURES_MS)
+            is_both = sound is not None and (time - sound > _BOTH_MS or self._resumed > picture)
+            is_hole = is_both or (self._step > _ONE_MS and (self._in_pictures or sound is None))
         else:
             self._sound = time
-            if sound is None or time - sound <= _MEDIA_MS:
+            if sound is None or time - sound <= _BOTH_MS:
                 return False
-            # Without a pause of the arrivals, only the times of the sound have jumped.
-            is_paused = unit.wall - wall > (time - sound) / MILLISECONDS / 2
-            is_hole = picture is None or (is_paused and time - picture > max(_MEDIA_MS, _STEPS * self._step))
+            self._resumed = time
+            if picture is None:
+                is_hole = time - sound > _ONE_MS
+            else:  # without a pause of the arrivals, only the times of the sound have jumped
+                is_paused = unit.wall - wall > (time - sound) / MILLISECONDS / 2
+                is_hole = is_paused and time - picture > max(_ONE_MS, _STEPS * self._step)
         if is_hole:
             self.begin()
         return is_hole

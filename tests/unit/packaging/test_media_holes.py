@@ -71,9 +71,21 @@ def test_the_first_unit_behind_a_hole_in_all_media_is_found_once() -> None:
         assert holes(found, media) == [(Kind.VIDEO, 5_200)]
 
 
+@pytest.mark.parametrize("first", [-15, 15])
+@pytest.mark.parametrize(("hole", "is_found"), [(200, False), (500, True)])
+def test_a_short_hole_counts_where_both_tracks_have_it(hole: int, is_found: bool, first: int) -> None:
+    times = [*range(1_000, 4_000, 40), *range(4_000 + hole, 9_000, 40)]
+    media = units(pictures=times, sounds=[time + first for time in times])
+
+    wanted = [(Kind.VIDEO, 4_000 + hole)] if is_found else []
+    for found in (MediaHoles(in_pictures=True), MediaHoles(in_pictures=False)):
+        assert holes(found, media) == wanted
+    assert holes(MediaHoles(in_pictures=True), units(pictures=times, sounds=list(range(0, 9_000, 20)))) == []
+
+
 def test_pictures_that_pause_leave_a_hole_only_where_it_matters() -> None:
     sounds = list(range(0, 12_000, 20))
-    for pause, wanted in ((2_000, []), (5_000, [(Kind.VIDEO, 9_000)])):
+    for pause, wanted in ((900, []), (2_000, [(Kind.VIDEO, 6_000)])):
         media = units(pictures=[*range(0, 4_040, 40), *range(4_000 + pause, 12_000, 40)], sounds=sounds)
         assert holes(MediaHoles(in_pictures=True), media) == wanted
         assert holes(MediaHoles(in_pictures=False), media) == []
