@@ -23,7 +23,7 @@ class MediaHoles:
     in_pictures: whether pictures that pause while the sound goes on leave a hole, too.
     """
 
-    __slots__ = ("_in_pictures", "_picture", "_resumed", "_sound", "_step", "_wall")
+    __slots__ = ("_in_pictures", "_lag", "_picture", "_resumed", "_sound", "_step", "_wall")
 
     def __init__(self, *, in_pictures: bool) -> None:
         self._in_pictures = in_pictures
@@ -34,6 +34,7 @@ class MediaHoles:
         self._picture: float | None = None  # times of the last units, milliseconds
         self._sound: float | None = None
         self._resumed = -math.inf  # time of the first sound behind a hole in it
+        self._lag = 0.0  # of the sound behind the last picture: the usual one, which is no hole
         self._step = 0.0  # between the last two pictures; 0: unknown
         self._wall = 0.0  # arrival of the last unit, seconds since 1970
 
@@ -44,12 +45,13 @@ class MediaHoles:
         picture, sound, wall, self._wall = self._picture, self._sound, self._wall, unit.wall
         if unit.track.kind is _VIDEO:
             self._picture = time
+            lag, self._lag = self._lag, 0.0 if sound is None or sound > time else time - sound
             if picture is None:
                 return False
             step, self._step = self._step, time - picture
             if not step or self._step <= max(_BOTH_MS, _STEPS * step):
                 return False
-            is_both = sound is not None and (time - sound > _BOTH_MS or self._resumed > picture)
+            is_both = sound is not None and (self._lag > lag + _BOTH_MS or self._resumed > picture)
             is_hole = is_both or (self._step > _ONE_MS and (self._in_pictures or sound is None))
         else:
             self._sound = time

@@ -83,6 +83,17 @@ def test_a_short_hole_counts_where_both_tracks_have_it(hole: int, is_found: bool
     assert holes(MediaHoles(in_pictures=True), units(pictures=times, sounds=list(range(0, 9_000, 20)))) == []
 
 
+def test_sound_that_is_always_behind_is_no_hole_where_pictures_pause() -> None:
+    """Transport streams bring sound up to a second after the pictures of its time."""
+    sounds = [(at + 800, sound(at)) for at in range(0, 9_000, 20)]
+    shown = [(at, picture(at)) for at in (*range(1_000, 4_000, 40), *range(4_500, 9_000, 40))]
+    media = [unit for _, unit in sorted([*sounds, *shown], key=lambda pair: pair[0])]
+    assert holes(MediaHoles(in_pictures=True), media) == []
+
+    lost = [unit for at, unit in sorted([*sounds, *shown], key=lambda pair: pair[0]) if not 3_000 <= at < 5_000]
+    assert holes(MediaHoles(in_pictures=False), lost) == [(Kind.AUDIO, 4_200)]
+
+
 def test_pictures_that_pause_leave_a_hole_only_where_it_matters() -> None:
     sounds = list(range(0, 12_000, 20))
     for pause, wanted in ((900, []), (2_000, [(Kind.VIDEO, 6_000)])):
