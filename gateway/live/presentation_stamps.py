@@ -40,6 +40,7 @@ class PresentationStamps:
         """
         if unit.cts or abs(time - before) > _JUMP:
             return None
-        self._last = max(self._times.stamp(time), self._last + 1)
+        if time != before:  # else it is a further part of the same picture
+            self._last = max(self._times.stamp(time), self._last + 1)
         unit.cts = time - self._last
         return self._last

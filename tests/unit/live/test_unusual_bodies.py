@@ -116,15 +116,15 @@ async def test_a_correct_push_is_not_changed_by_a_bit(make: Callable[[], Source]
         ]
 
 
-async def test_pictures_that_are_stamped_with_presentation_times_keep_their_order() -> None:
+@pytest.mark.parametrize("change", [as_it_is, additions_apart])
+async def test_pictures_that_are_stamped_with_presentation_times_keep_their_order(
+    change: Callable[[AccessUnit], list[bytes]],
+) -> None:
     """Some encoders send B-frames with the time at which they are shown, and without an offset."""
-    film = source(*pictures("160x90"), *tone(), "-t", "4", *X264, "-bf", "3", "-x264opts", "b-adapt=0", *AAC)
-    sent = [
-        (index, unit.dts + unit.cts, unit_body(replace(unit, cts=0)))
-        for unit in film.units
-        for index in [VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX]
-    ]
-    sink = await pushed([*bodies(film)[:2], *sent])
+    options = "b-adapt=0:keyint=15:slices=3"
+    film = source(*pictures("160x90"), *tone(), "-t", "4", *X264, "-bf", "3", "-x264opts", options, *AAC)
+    stamped = replace(film, units=tuple(replace(unit, dts=unit.dts + unit.cts, cts=0) for unit in film.units))
+    sink = await pushed(bodies(stamped, change))
 
     units = of(sink, Kind.VIDEO)
     assert [u.dts for u in units] == sorted({u.dts for u in units}), "the decode times grow"
