@@ -25,7 +25,6 @@ class RtspIntake(UnitIntake):
         super().__init__(publisher, {track.kind for track in tracks}, rate=VIDEO_CLOCK)
         self._tracks, self.reports = tracks, SenderReports(tracks)
         self._began = time.monotonic()
-        self._last_picture = -1  # decode time
         self._has_pictures = False
         self._converter: SoundToAac | None = None
         for track in tracks:
@@ -69,8 +68,7 @@ class RtspIntake(UnitIntake):
         super().finish(now)
 
     def _take_picture(self, unit: AccessUnit, now: float) -> None:
-        unit.dts = max(self._stamp(VIDEO_INDEX, unit.dts), self._last_picture + 1)
-        self._last_picture, unit.wall = unit.dts, time.time()
+        unit.dts, unit.wall = self._stamp(VIDEO_INDEX, unit.dts), time.time()
         if unit.track is not self._video:
             self.set_track(unit.track, now)
         self.take(0, unit, now)

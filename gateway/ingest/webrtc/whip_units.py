@@ -31,14 +31,13 @@ class WhipUnits(UnitIntake):
         self._sound = sound
         self._audio = None if sound is None else AAC_TRACK
         self._opus_clock = AudioClock(OPUS_TRACK.timescale, VIDEO_CLOCK)
-        self._last = -1  # decode time of the last picture; -1: none yet
 
     def take_unit(self, unit: AccessUnit, now: float) -> None:
         """Publishes a unit with repaired times, or lets it wait. Raises KeepsChanging. Hot path."""
         if unit.track.kind is Kind.AUDIO:
             unit.dts = self._stamp(AUDIO_INDEX, unit.dts)
         else:
-            self._last = unit.dts = max(self._stamp(VIDEO_INDEX, unit.dts), self._last + 1)
+            unit.dts = self._stamp(VIDEO_INDEX, unit.dts)
             if unit.track is not self._video:
                 self.set_track(unit.track, now)
         self.take(0, unit, now)
