@@ -61,6 +61,7 @@ class Facts:
     rate: see `ActivePublisher`.
     link: the connection of a push by SRT; None: it comes by another protocol.
     unusable: what of the push cannot be used.
+    clock_fault: see `Measurement`.
     damaged: pictures and frames of sound that came damaged in the last DAMAGE_SECONDS.
     captions_late: seconds of sound that wait for speech to text.
     """
@@ -83,6 +84,7 @@ class Facts:
     link: LinkStatistics | None = None
     captions_late: float = 0.0
     damaged: int = 0
+    clock_fault: str = ""
     unusable: UnusableMedia = field(default_factory=UnusableMedia)
 
     @property
@@ -264,7 +266,7 @@ def timestamps_jump(facts: Facts, active: bool) -> float | None:
 
 def clock_wrong(facts: Facts, active: bool) -> str | None:
     """Returns what is wrong with the clock of the timestamps, by the number of pictures and samples between them."""
-    return facts.measurement.clock_fault or None
+    return facts.clock_fault or None
 
 
 def arrivals_late(facts: Facts, active: bool) -> float | None:

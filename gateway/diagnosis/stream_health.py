@@ -166,7 +166,8 @@ class StreamHealth:
             self._overview = facts.black_since = facts.frozen_since = None
         is_stalled = facts.stalled >= rules.STALL_SECONDS
         on_slate = facts.input.kind is InputKind.SLATE
-        explained = _OF_CLOCK if measurement.clock_fault else ()
+        facts.clock_fault = measurement.clock_fault
+        explained = _OF_CLOCK if facts.clock_fault else ()
         for rule, state in self._states:
             if (on_slate and rule.of_media) or rule.code in explained:
                 self._drop(state, now, wall_clock)

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import deque
 from dataclasses import InitVar, dataclass, field
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import pairwise
 
 from gateway.media import codecs
 from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK, AudioClock
@@ -338,7 +338,7 @@ class DateCorrection:
             return True
         if len(arrivals) > _CERTAIN:
             # Media that the encoder dropped during an outage. What was only delayed comes faster than it plays.
-            before, *late = [arrival for _, arrival in islice(reversed(arrivals), _CERTAIN + 1)][::-1]
+            before, *late = [arrivals[at][1] for at in range(-_CERTAIN - 1, 0)]
             if late[0] - before > _LOST and min(late) + _JITTER > late[0]:
                 return True
         if time - self._begun <= _DATE_WINDOW * VIDEO_CLOCK:
