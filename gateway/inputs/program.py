@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from gateway.live.additional_relay import AdditionalRelay
@@ -46,7 +47,9 @@ class Program:
         self._silence_due = False  # it will be like the next frame of the sound
         # The last such frame and its track; a slate may need it after other sound was on air.
         self._silence_like: tuple[MediaTrack, bytes] | None = None
-        self._last_sound: int | None = None  # time of the stream's last frame of sound, since the last announcement
+        # Time of the stream's last frame of sound, since the last announcement. Of silence it is not rounded: otherwise
+        # the errors of many frames would add up.
+        self._last_sound: float | None = None
         self._last_shown = 0  # presentation time of the stream's last picture
         self._sound_due = False  # the first sound of this input is still to come
 
@@ -96,6 +99,7 @@ class Program:
         if received.last_push:
             least = max(last, self._last_shown - first.cts) + ms - first.dts  # reordered pictures have ended, too
             self._shift = self._align(max(last + max(_FRAME_MS * ms, elapsed) - first.dts, least), least, sound)
+            self._fill(first.dts + self._shift, first.wall, now)
         for unit in units:
             self.push(unit, now)
 
@@ -173,7 +177,10 @@ class Program:
         return payload if audio is not None and (audio.codec, audio.config) == (track.codec, track.config) else b""
 
     def _squeeze(self, pictures: Sequence[AccessUnit], begin: int, end: int, now: float) -> None:
-        """Writes pictures between two times of the stream. `end` is the time of the last one."""
+        """Writes pictures between two times of the stream. `end` is the time of the last one.
+
+        Their arrivals are as far apart as their new times. They came earlier, and dates follow arrivals.
+        """
         ms = self._scale // MILLISECONDS
         decoded, times = [unit.dts for unit in pictures], [begin - ms]
         first, last = decoded[0], decoded[-1]
@@ -181,8 +188,12 @@ class Program:
         for dts in decoded:
             times.append(max(times[-1] + ms, begin + round((dts - first) * scale)))
         del times[0]
+        wall = pictures[-1].wall - times[-1] / self._scale  # of the stream's time 0
         for unit, time in zip(pictures, times, strict=True):
-            self._write(unit, time, _interpolate(decoded, times, unit.dts + unit.cts, scale) - time, now)
+            arrival = wall + time / self._scale
+            self._fill(time, arrival, now)
+            cts = _interpolate(decoded, times, unit.dts + unit.cts, scale) - time
+            self._write(replace(unit, wall=arrival), time, cts, now)
         self._shift = max(self._shift, times[-1] - last)
 
     def push(self, unit: AccessUnit, now: float) -> None:
@@ -205,20 +216,27 @@ class Program:
 
     def _join(self, unit: AccessUnit, dts: int, now: float) -> bool:
         """Fills the time before the first sound of the input with silence. Returns False if this sound is too early."""
-        if self._last_sound is None or self._silence is None or self._audio is None:
-            self._sound_due = False
-            return True
-        payload, frame = self._silence
-        missing = round((dts - self._last_sound) / frame) - 1
-        if missing < 0:
-            return False
+        if self._last_sound is not None and self._silence is not None:
+            frame = self._silence[1]
+            if round((dts - self._last_sound) / frame) < 1:
+                return False
+            self._fill(dts + frame / 2, unit.wall, now)
         self._sound_due = False
-        if missing * frame <= _MAX_SILENCE_SECONDS * self._scale:
-            last = self._last_sound
-            for number in range(1, missing + 1):
-                time = last + round(number * frame)
-                self.publisher.push(AccessUnit(self._audio, time, 0, True, unit.wall, payload), now)
         return True
+
+    def _fill(self, time: float, wall: float, now: float) -> None:
+        """Writes silence up to a frame before `time`.
+
+        Silence comes before the pictures that it belongs to: consumers take pictures far ahead of the sound for a hole.
+        """
+        last, audio = self._last_sound, self._audio
+        if last is None or audio is None or self._silence is None or time - last > _MAX_SILENCE_SECONDS * self._scale:
+            return
+        payload, frame = self._silence
+        while last + 2 * frame <= time:
+            last += frame
+            self.publisher.push(AccessUnit(audio, round(last), 0, True, wall, payload), now)
+        self._last_sound = last
 
     def push_additional(self, number: int, unit: AccessUnit, now: float) -> None:
         """Writes the next unit of an additional track. Hot path. number: twice its id, and one more for audio."""

@@ -1,6 +1,7 @@
 """One time line of several inputs."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,12 @@ from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.silent_frames import silent_frame
 from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack, Tracks
+from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.media_holes import MediaHoles
+from gateway.packaging.packager import Packager
 from tests.support import builders
 from tests.support.builders import AUDIO, AVCC, VIDEO, Recorder, picture, sound
+from tests.support.segmented import cmaf, ts
 
 BOTH = Tracks(VIDEO, AUDIO)
 SAME = Tracks(MediaTrack(Kind.VIDEO, Codec.H264, 1000, AVCC), MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10"))
@@ -209,6 +214,47 @@ def test_silence_that_was_made_for_missing_sound_stays_recognizable():
         one.push(MadeSilence(track, 5_100 * scale, 0, True, 0.0, b"silence"), 100.1)
         assert type(recorder.units[-1]) is MadeSilence
     assert recorder.units[-1].track is AUDIO
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_a_late_replacement_leaves_no_hole_in_the_media(count: int):
+    one, recorder = program()
+    one.begin(BOTH, [picture(0, key=True)], 100.0)
+    for number in range(1, 26):
+        one.push(picture(40 * number), 100.0 + number / 25)
+        one.push(sound(40 * number), 100.0 + number / 25)
+    one.begin(SAME, [picture(50_000 + 40 * n, key=not n) for n in range(count)], 101.9, sound=50_000)
+    for number in range(count, count + 25):
+        one.push(picture(50_000 + 40 * number), 102)
+        one.push(sound(50_000 + 40 * number), 102)
+    holes = MediaHoles(in_pictures=True)
+    assert not any(holes.is_before(unit) for unit in recorder.units)
+
+
+@pytest.mark.parametrize("make", [ts, cmaf])
+def test_hls_goes_on_without_a_discontinuity_if_a_replacement_begins_inside_a_long_gop(
+    make: Callable[[float, int], Packager],
+) -> None:
+    """The pictures since the last key frame of the replacement came seconds ago."""
+    one, recorder = program()
+    one.begin(BOTH, [picture(0, key=True)], 100.0)
+    replacement = list[AccessUnit]()
+    for number in range(400):
+        at = 40 * number
+        units = [picture(at, key=number % 100 == 0), sound(at)]
+        if number <= 195:
+            replacement = units[:1] if number % 100 == 0 else replacement + units
+        elif number == 196:
+            one.begin(SAME, replacement, 100 + at / 1000, sound=at)
+        for unit in units:
+            if at:
+                one.push(unit, 100 + at / 1000)
+    packager = make(1.0, 20)
+    packager.take_tracks(recorder.tracks[0])
+    for unit in recorder.units:
+        packager.take(unit)
+    window = (packager._video if isinstance(packager, CmafPackager) else packager).window
+    assert len(window) > 2 and {segment.epoch for segment in window} == {0}
 
 
 def test_a_gap_in_the_sound_that_is_too_long_is_not_filled():

@@ -22,7 +22,7 @@ async def test_a_late_key_frame_is_waited_for_while_pictures_come() -> None:
     tables, middle = data[: 3 * PACKET], data[40_000 // PACKET * PACKET :]
     given: Any = services
     async with ProgramOutput(given, context, "sender") as output:
-        first = time.monotonic()
+        first = float(int(time.monotonic()))  # whole seconds, so that sums are exact
         output.receive(tables + middle[: 20 * PACKET], first)
         for waited in (9, 11, 90):
             output.receive(tables, first + waited)
