@@ -59,7 +59,7 @@ class PushSession:
         self._close_reason: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
         self._intake: Intake | None = None
         self._frames: FramesIntake | None = None
-        self._stopped = False  # the client closed the connection, as a page does whose broadcast is stopped
+        self._stopped = False  # the client said its end or closed the connection, as a page does whose user stops
         self._received = 0  # bytes of binary messages
         self._last_message = time.monotonic()  # when the last message came
         # For each second: monotonic time, bytes and frames received until then.
@@ -122,7 +122,8 @@ class PushSession:
             await intake.run()
         except IntakeFailed as failure:
             self._end_failed(failure)
-        else:
+        else:  # the client has said its end; its close frame may also be read before this
+            self._stopped |= not self._close_reason.done()
             self._end(CloseCode.NORMAL, "the push has ended", tells_client=False)
 
     async def _receive(self, intake: Intake) -> None:

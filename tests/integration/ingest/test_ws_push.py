@@ -396,6 +396,20 @@ async def test_a_reconnecting_push_continues_its_stream() -> None:
         assert all(a < b for a, b in pairwise(lab.viewer().shown))
 
 
+async def test_a_push_is_stopped_by_its_last_message_and_broken_by_a_lost_connection() -> None:
+    """Viewers read that a broadcast has paused, or that its connection broke."""
+    for is_stopped in (True, False):
+        async with contextlib.AsyncExitStack() as stack, rig() as lab:
+            pushing = await live(stack, lab)
+            if is_stopped:
+                await pushing.send(end_text())
+                assert await pushing.closed() == 1000
+            else:
+                pushing.ws.transport.abort()
+            await lab.empty()
+            assert [stream.received.was_stopped for stream in lab.hub] == [is_stopped]
+
+
 @pytest.mark.parametrize("reason", [EndReason.KICKED, EndReason.DELETED, EndReason.EXPIRED])
 async def test_an_evicted_push_is_closed_with_4410(reason: EndReason) -> None:
     async with contextlib.AsyncExitStack() as stack, rig() as lab:
