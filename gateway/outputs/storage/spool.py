@@ -113,7 +113,7 @@ class Spool:
 
     def take(self, key: str) -> Path | None:
         """Returns the file of `key` and marks it as being sent; None if it was removed."""
-        entry = self._waiting.pop(key, None)
+        entry = self._waiting.get(key)
         if entry is None:
             return None
         target = self._path(_SENDING, key)
@@ -121,9 +121,10 @@ class Spool:
             _move(self._path(_QUEUE, key), target)
         except FileNotFoundError:
             log.warning("a file that waited for the object store does not exist any more", object=key)
-            self.bytes -= entry.size
+            self.bytes -= self._waiting.pop(key).size
             return None
-        self._sending[key] = entry
+        self._sending[key] = entry  # after the move: `keys` and `len` may be called meanwhile
+        del self._waiting[key]
         return target
 
     def confirm_sent(self, key: str) -> str | None:
@@ -142,13 +143,15 @@ class Spool:
 
     def give_back(self, key: str) -> None:
         """Moves a file that was not sent back into the queue, unless a newer file with its key waits."""
-        entry = self._sending.pop(key)
+        entry = self._sending[key]
         if key in self._waiting or not self._path(_SENDING, key).exists():
+            del self._sending[key]
             self.bytes -= entry.size
             self._remove(_SENDING, key)
             return
         _move(self._path(_SENDING, key), self._path(_QUEUE, key))
         self._waiting = {key: entry, **self._waiting}
+        del self._sending[key]
 
     def discard(self, keys: Iterable[str]) -> tuple[list[str], list[str]]:
         """Removes waiting files. Returns the keys that are not here, and those that are being sent. Raises OSError."""

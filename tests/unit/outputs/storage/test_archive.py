@@ -221,6 +221,23 @@ def test_the_event_of_a_newer_file_waits_until_that_file_was_sent(tmp_path: Path
     assert spool.confirm_sent("c1/vod.m3u8") == "finished"
 
 
+def test_a_file_is_listed_while_it_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, file, listed = Spool(tmp_path, 1_000), tmp_path / "file", list[tuple[int, list[str]]]()
+    file.write_bytes(b"x")
+    spool.add("c1/a.ts", file, 0, None)
+
+    def move(source: Path, target: Path) -> None:
+        listed.append((len(spool), spool.keys("c1/")))
+        target.parent.mkdir(exist_ok=True, parents=True)
+        source.rename(target)
+
+    monkeypatch.setattr("gateway.outputs.storage.spool._move", move)
+    for _ in range(2):
+        assert spool.take("c1/a.ts") is not None
+        spool.give_back("c1/a.ts")
+    assert listed == [(1, ["c1/a.ts"])] * 4
+
+
 async def test_files_wait_in_order_while_the_store_is_unavailable(tmp_path: Path) -> None:
     remote = Remote()
     remote.away = True
