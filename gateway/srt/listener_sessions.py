@@ -14,6 +14,7 @@ from gateway.lib.metric_table import MetricSample
 from gateway.lib.tasks import Tasks
 from gateway.listeners.datagrams import Address
 from gateway.protocols.srt.connection import Agreement, SrtConnection
+from gateway.protocols.srt.crypto import ciphers_are_loaded, load_ciphers
 from gateway.protocols.srt.listening import (
     Conclusion,
     Cookies,
@@ -220,7 +221,7 @@ class SrtSession:
             if not conclusion.key_material:
                 return self._agree(conclusion, passphrase)
             async with self._server.guesses.turn:
-                await asyncio.sleep(0)
+                await (asyncio.sleep(0) if ciphers_are_loaded() else asyncio.to_thread(load_ciphers))
                 return self._agree(conclusion, passphrase)
         except HandshakeRefused as error:
             request.refuse(str(error))

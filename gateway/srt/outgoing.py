@@ -16,6 +16,7 @@ from gateway.listeners.udp_socket import UdpSocket
 from gateway.ports.errors import OutputError
 from gateway.protocols.srt.calling import REPEAT_SECONDS, Caller
 from gateway.protocols.srt.connection import SrtConnection
+from gateway.protocols.srt.crypto import ciphers_are_loaded, load_ciphers
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.url import LatencyRange, SrtUrl
@@ -106,6 +107,8 @@ async def open_link(
     Raises OutputError, OSError.
     """
     wanted = (latency.least if url.latency is None else url.latency) / 1000
+    if url.passphrase and not ciphers_are_loaded():
+        await asyncio.to_thread(load_ciphers)
     call: _Call | None = None
     failure: OutputError | None = None
     for address in addresses:

@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.srt.connection import Agreement
 from gateway.protocols.srt.crypto import BAD_SECRET, EVEN, KEY_SIZES, NO_SECRET, PayloadCipher, make_keys
@@ -109,7 +107,7 @@ class Caller:
             confirmed = answer.find(HandshakeExtension.KEYS) or b""
             if confirmed in _KEY_FAILURES or not confirmed:
                 raise HandshakeRefused(Reject.BAD_SECRET, _KEY_FAILURES.get(confirmed, "the peer does not encrypt"))
-            receive_keys = ReceiveKeys(self.passphrase, PayloadCipher(keys.salt, {keys.kind: AES(keys.key)}))
+            receive_keys = ReceiveKeys(self.passphrase, PayloadCipher(keys.salt, {keys.kind: keys.key}))
         # Both sides have answered with what they want of each direction: the greater value wins, up to our bound.
         latency, most = round(self.latency * 1000), round(self.longest * 1000)
         self.agreement = Agreement(

@@ -1,17 +1,20 @@
 """Encryption of SRT: the exchange of key material, and AES-CTR over the payloads (§6)."""
 
+from __future__ import annotations
+
 import hashlib
+import importlib
 import os
 import struct
-from dataclasses import dataclass, field
-from typing import Final
-
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CTR
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from gateway.protocols.errors import RemoteProtocolError
+
+if TYPE_CHECKING:  # 7 MB, imported for the first connection with a passphrase
+    from cryptography.hazmat.primitives.ciphers import CipherContext
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 EVEN: Final = 1
 ODD: Final = 2
@@ -27,6 +30,7 @@ _FIRST_BYTE: Final = 0x12
 _SIGNATURE: Final = 0x2029
 _CTR: Final = 2
 _MPEG_TS: Final = 2
+_KEYWRAP: Final = "cryptography.hazmat.primitives.keywrap"
 NO_SECRET: Final = (3).to_bytes(4, "big")  # §3.2.1.2: the answer of a side without a passphrase
 BAD_SECRET: Final = (4).to_bytes(4, "big")
 
@@ -35,33 +39,57 @@ class WrongPassphrase(Exception):
     """The key material was made with another passphrase."""
 
 
-@dataclass(slots=True)
 class PayloadCipher:
     """Encrypts and decrypts payloads: the keys of one direction, even and odd.
 
     salt: 16 bytes. keys: by EVEN and ODD.
     """
 
-    salt: bytes
-    keys: dict[int, AES] = field(default_factory=dict)
-    _prefix: bytes = field(init=False)
-    _number: int = field(init=False)
+    __slots__ = ("_begin", "_keys", "_number", "_prefix", "salt")
 
-    def __post_init__(self) -> None:
+    def __init__(self, salt: bytes, keys: Mapping[int, bytes]) -> None:
+        self.salt = salt
         # §6.1.2: the counter is the salt's first 112 bits XOR the packet number, then the number of the block.
-        self._prefix = self.salt[:10]
-        self._number = int.from_bytes(self.salt[10:14], "big")
+        self._prefix = salt[:10]
+        self._number = int.from_bytes(salt[10:14], "big")
+        self._begin = _aes_ctr()
+        self._keys: dict[int, AES] = {}
+        self.add(keys)
+
+    def add(self, keys: Mapping[int, bytes]) -> None:
+        """Adds keys, which replace others of their kind."""
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES
+
+        self._keys |= {kind: AES(key) for kind, key in keys.items()}
 
     def apply(self, key: int, sequence: int, payload: bytes) -> bytes | None:
         """Encrypts or decrypts a payload, which is the same. None: the key is unknown. Hot path.
 
         key: EVEN or ODD. sequence: the packet's number, 31 bits.
         """
-        cipher = self.keys.get(key)
+        cipher = self._keys.get(key)
         if cipher is None:
             return None
         counter = self._prefix + (self._number ^ sequence).to_bytes(4, "big") + b"\0\0"
-        return Cipher(cipher, CTR(counter)).encryptor().update(payload)
+        return self._begin(cipher, counter).update(payload)
+
+
+def ciphers_are_loaded() -> bool:
+    return _KEYWRAP in sys.modules
+
+
+def load_ciphers() -> None:
+    """Loads what keys need. It takes tens of milliseconds, so a thread calls it before the first key."""
+    _aes_ctr()
+    importlib.import_module(_KEYWRAP)  # last: `ciphers_are_loaded` looks for it
+
+
+def _aes_ctr() -> Callable[[AES, bytes], CipherContext]:
+    """Returns a function that begins an encryption with a key and a counter."""
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+    return lambda key, counter: Cipher(key, CTR(counter)).encryptor()
 
 
 def make_keys(size: int) -> tuple[bytes, bytes]:
@@ -71,6 +99,8 @@ def make_keys(size: int) -> tuple[bytes, bytes]:
 
 def encode_key_material(passphrase: str, salt: bytes, keys: dict[int, bytes]) -> bytes:
     """Returns a key material message. keys: the even key, the odd key, or both; of equal length."""
+    from cryptography.hazmat.primitives.keywrap import aes_key_wrap
+
     which = sum(keys)
     size = len(next(iter(keys.values())))
     head = _KEY_MATERIAL.pack(_FIRST_BYTE, _SIGNATURE, which, 0, _CTR, 0, _MPEG_TS, 0, 0, _SALT // 4, size // 4)
@@ -83,6 +113,8 @@ def decode_key_material(passphrase: str, message: bytes) -> tuple[bytes, dict[in
 
     It takes about one millisecond. So call it only for clients that have shown another key, or seldom.
     """
+    from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+
     if len(message) < _KEY_MATERIAL.size + _SALT:
         raise RemoteProtocolError("SRT: key material that is cut short")
     first, signature, which, _, cipher, authentication, _, _, _, salt_words, key_words = _KEY_MATERIAL.unpack_from(

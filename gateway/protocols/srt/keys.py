@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.srt.crypto import (
     ANNOUNCE_PACKETS,
@@ -38,9 +36,10 @@ class ReceiveKeys:
             salt, keys = decode_key_material(self.passphrase, message)
         except (WrongPassphrase, RemoteProtocolError):
             return False
-        if salt != self.cipher.salt:
-            self.cipher = PayloadCipher(salt)
-        self.cipher.keys |= {kind: AES(key) for kind, key in keys.items()}
+        if salt == self.cipher.salt:
+            self.cipher.add(keys)
+        else:
+            self.cipher = PayloadCipher(salt, keys)
         return True
 
 
@@ -63,7 +62,7 @@ class SendKeys:
     _following: bytes = field(default=b"", init=False)
 
     def __post_init__(self) -> None:
-        self._cipher = PayloadCipher(self.salt, {self.kind: AES(self.key)})
+        self._cipher = PayloadCipher(self.salt, {self.kind: self.key})
 
     @property
     def material(self) -> bytes:
@@ -91,7 +90,7 @@ class SendKeys:
             self._following = os.urandom(len(self.key))
             keys = {self.kind: self.key, other: self._following}
             self.announcement = encode_key_material(self.passphrase, self.salt, keys)
-            self._cipher.keys[other] = AES(self._following)
+            self._cipher.add({other: self._following})
         elif self._used > self.refresh:
             self.kind, self.key = other, self._following
             self._following, self._used = b"", 0
@@ -104,5 +103,4 @@ def keys_of_caller(passphrase: str, message: bytes) -> tuple[ReceiveKeys, SendKe
     """
     salt, keys = decode_key_material(passphrase, message)
     kind = min(keys)
-    cipher = PayloadCipher(salt, {of: AES(key) for of, key in keys.items()})
-    return ReceiveKeys(passphrase, cipher), SendKeys(passphrase, salt, kind, keys[kind])
+    return ReceiveKeys(passphrase, PayloadCipher(salt, keys)), SendKeys(passphrase, salt, kind, keys[kind])
