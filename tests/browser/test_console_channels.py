@@ -190,6 +190,17 @@ async def test_a_copy_button_copies_the_value_beside_it(browser: Browser, gatewa
         assert await page.evaluate("navigator.clipboard.readText()") == channel.item["obsKey"]
 
 
+async def test_a_copy_without_a_clipboard_leaves_the_focus_where_it_was(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Copied by selection")
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        await page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        copy = page.get_by_role("button", name="Copy Stream key")
+        await copy.click()
+        await page.get_by_text("Copied: Stream key").wait_for()
+        await expect(copy).to_be_focused()
+
+
 async def test_a_new_key_replaces_the_old_one_and_keeps_the_expiry(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Renewed")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:

@@ -782,6 +782,7 @@ async def test_all_addresses_follow_a_change_of_the_domains(browser: Browser, ga
         }
         assert not await axe(page)
         await button(page, "Copy Push server (RTMP)").click()
+        await expect(page.get_by_text("Copied: Push server (RTMP)")).to_be_visible()
         await push.fill("")
         await watch.fill("")
         await button(page, "Save").click()

@@ -18,10 +18,11 @@ export async function copyText(text) {
       await navigator.clipboard.writeText(text);
       return true;
     } catch {
-      // Not permitted here; the older way below may work.
+      // Not permitted here.
     }
   }
-  // A page over plain HTTP from another machine has no clipboard object, but selected text can still be copied.
+  // A page over plain HTTP has no clipboard object, but can copy selected text.
+  const before = /** @type {?HTMLElement} */ (document.activeElement);
   const area = document.createElement("textarea");
   area.value = text;
   area.className = "visually-hidden";
@@ -32,11 +33,12 @@ export async function copyText(text) {
     return document.execCommand("copy");
   } finally {
     area.remove();
+    before?.focus();
   }
 }
 
 /**
- * The button is named "Copy <label>".
+ * Its name is "Copy <label>".
  * @param {{label: string, value: string, name?: string}} props  name: replaces the label in the
  *   button's name, if the label is not clear enough
  */
@@ -58,14 +60,14 @@ export function CopyButton({ label, value, name = label }) {
 }
 
 /**
- * A labelled text with a copy button, and a button for a QR code if it is an address.
+ * A labelled text with a copy button, and a QR code of an address.
  * @param {{label: string, value: string, shown?: string, name?: string, hint?: any, after?: any}} props  after: further
  *   buttons. shown: the text on the page, if parts of the value are hidden
  */
 export function CopyField({ label, value, shown = value, name, hint, after }) {
   const select = (/** @type {MouseEvent} */ event) => {
     const selection = getSelection();
-    // Keeps a selection that the user has begun.
+    // Keeps a selection of the user.
     if (selection && selection.isCollapsed) selection.selectAllChildren(/** @type {Element} */ (event.currentTarget));
   };
   return html`<div class="copy-field">
