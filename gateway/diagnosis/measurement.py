@@ -10,7 +10,7 @@ import structlog
 
 from gateway.live.pushed_opus import PushedOpus
 from gateway.live.sink import EndReason, PartialSink
-from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, unusual_pixels, video_size
+from gateway.media.codecs import frame_rate, frame_seconds, unusual_pixels, video_size
 from gateway.media.errors import InvalidData
 from gateway.media.h264_slices import coding_parameters
 from gateway.media.random_access import RandomAccess, random_access_of
@@ -33,12 +33,14 @@ _CHECKED, _SLICES = 8, 32
 # Of the duration of a sound unit. If 8 units share the timestamp of a packet, a wrong rate of 44.1 kHz or 48 kHz makes
 # the step to the next packet longer or shorter by 0.71 units.
 _GAP_SHARE: Final = 0.75
-# Times are wrong by their own speed if pictures come faster than this in them (a second), or sound lasts so many times
-# as long as they do. A header with a wrong sample rate is wrong by 2.
+# Times are wrong by their own speed if pictures come faster than this in them (a second), or this share of them is no
+# later than the one before, or sound lasts so many times as long as they do. A header with a wrong sample rate is wrong
+# by 2.
 _CLOCK_SECONDS: Final = 5
 _MAX_CLOCK_FPS: Final = 400
 _CLOCK_FRAMES: Final = 40
 _CLOCK_SOUND_MS: Final = 2_000
+_REPEATED_SHARE: Final = 0.7
 _CLOCK_FACTOR: Final = 2.5
 _STANDS: Final = 50  # a larger factor is a clock that stands still
 _NEVER: Final = float("inf")
@@ -50,6 +52,7 @@ class Second:
     """The units that arrived between two samples, about one second apart.
 
     seconds: the time between them. frames, sounds: number of units. heard: whether any sound was not silent.
+    repeated: number of pictures with the time of the one before, or one millisecond later.
     delay: smallest wall time minus decode time of a unit, milliseconds; only its changes have a meaning.
     offset: how far the sound's times are ahead of the picture's, milliseconds.
     excess: how far the sound's times are ahead of its samples and gaps, milliseconds; only its changes have a meaning.
@@ -60,6 +63,7 @@ class Second:
 
     seconds: float
     frames: int
+    repeated: int
     sounds: int
     heard: bool
     delay: float | None
@@ -141,7 +145,7 @@ class Measurement(PartialSink):
         self._cell_bytes = 0
 
     def _begin_second(self) -> None:
-        self._frames = self._sounds = 0
+        self._frames = self._repeated = self._sounds = 0
         self._heard = False
         self._video_delay = self._audio_delay = 0.0  # sums of wall time minus decode time, milliseconds
         self._delay = _NEVER
@@ -200,6 +204,8 @@ class Measurement(PartialSink):
                 self._reorders = True
             else:
                 self._shown = shown
+            if dts - self._video_high <= 1:
+                self._repeated += 1
             self._video_high = dts
             self._cell_bytes += len(unit.payload)
         elif type(unit) is not MadeSilence and (self.opus.tracks is None or unit.track.codec is Codec.OPUS):
@@ -277,7 +283,8 @@ class Measurement(PartialSink):
         grown = self._growth(0, frames, self._video_high), self._growth(1, sounds, self._audio_high)
         seconds = now - self._sampled
         gap = self._gap / 1000
-        self.history.append(Second(seconds, frames, sounds, self._heard, delay, offset, excess, *grown, self._gop, gap))
+        units = frames, self._repeated, sounds
+        self.history.append(Second(seconds, *units, self._heard, delay, offset, excess, *grown, self._gop, gap))
         self._bytes.append((now, bytes_in))
         self._sampled = now
         if frames:
@@ -367,11 +374,13 @@ class Measurement(PartialSink):
         Arrivals do not matter: late or early media has times that fit to its frame rate and its samples.
         """
         recent = list(islice(reversed(self.history), _CLOCK_SECONDS))
-        frames = sum(second.frames for second in recent if second.video_ms is not None)
-        shown = sum(second.video_ms or 0 for second in recent)
+        pictures = [second for second in recent if second.video_ms is not None]
+        frames, shown = sum(s.frames for s in pictures), sum(s.video_ms or 0 for s in pictures)
         found = []
         if frames >= _CLOCK_FRAMES and frames * 1000 > _MAX_CLOCK_FPS * shown:
             found.append("the pictures stand still")
+        elif frames >= _CLOCK_FRAMES and sum(s.repeated for s in pictures) > _REPEATED_SHARE * frames:
+            found.append("most pictures have the time of the one before")
         length = sum(second.sounds for second in recent if second.audio_ms is not None) * (self._frame_ms or 0)
         grown = max(1, sum(second.audio_ms or 0 for second in recent))
         arrived = sum(second.seconds for second in recent) * 1000
@@ -427,6 +436,6 @@ def _can_close_gops(video: MediaTrack) -> bool:
 def _frame_ms(unit: AccessUnit) -> float:
     """Returns the duration of a sound unit in milliseconds; 0 if it is not known. Encoders do not change it."""
     try:
-        return samples_per_frame(unit.track, unit.payload) * 1000 / audio_rate(unit.track, unit.payload)
+        return 1000 * frame_seconds(unit.track, unit.payload)
     except InvalidData:
         return 0.0

@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
@@ -19,6 +20,8 @@ from gateway.live.stream import ActivePublisher, Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
 from gateway.live.unusable_media import UnusableMedia
 from gateway.media.clock import MILLISECONDS, PublisherTimeline
+from gateway.media.codecs import frame_seconds
+from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData, Tracks
 
 # Called when the hub takes the right to push away.
@@ -112,6 +115,8 @@ class StreamPublisher:
         self._shift_ms: int | None = 0 if origin.keep_time else None  # None: unknown before the first unit
         self._is_first = True
         self._picture = -1  # decode time of the last picture, on the time of the stream
+        self._sound = -1  # the last time with which sound came, on the time of the stream
+        self._repeated = 0.0  # length of all frames with that time but the last, in ticks of the track
         self._left, self._second = 0, -1  # units that may still come, in this second of the stream's time
         self.end_reason: EndReason | None = None  # the publisher's own reason for its end
         self._changes = None if origin.trusted else TrackChangeLimit()
@@ -179,9 +184,6 @@ class StreamPublisher:
         """Pushes one unit of an announced track. Hot path. now: monotonic seconds."""
         if self._delayed is not None and self._delay(self._delayed, unit, now):
             return
-        self._left -= 1
-        if self._left < 0 and not self._is_in_next_second(unit):
-            return
         if self._shift_ms != 0:  # None: unknown before the first unit
             unit.dts += self.shift(unit, now)
         if unit.track.kind is _VIDEO:
@@ -190,11 +192,27 @@ class StreamPublisher:
             if 0 <= self._picture - unit.dts <= unit.track.timescale:
                 unit.dts = self._picture + max(1, unit.track.timescale // MILLISECONDS)
             self._picture = unit.dts
+        elif unit.dts != self._sound:
+            self._sound, self._repeated = unit.dts, 0.0
+        else:
+            unit.dts += self._repeat(unit)
+        self._left -= 1
+        if self._left < 0 and not self._is_in_next_second(unit):
+            return
         self.last_media = now
         self.stream.received.add(unit, now)
         self.stream.push(unit)
         if self.has_additional and self.additional is not None:
             self.additional.take_default(unit, now)
+
+    def _repeat(self, unit: AccessUnit) -> int:
+        """Returns by how many ticks a frame begins after its time, which is that of the frame before.
+
+        Some encoders send a second of sound with one time, or all of it. Its samples are then its clock.
+        """
+        with suppress(InvalidData):
+            self._repeated += frame_seconds(unit.track, unit.payload) * unit.track.timescale
+        return round(self._repeated)
 
     def _is_in_next_second(self, unit: AccessUnit) -> bool:
         """Whether a unit begins another second of at most _MAX_RATE units. Otherwise it is dropped."""

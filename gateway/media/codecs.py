@@ -185,6 +185,11 @@ def samples_per_frame(track: MediaTrack, payload: bytes) -> int:
     raise InvalidData(f"{track.codec} has no samples")
 
 
+def frame_seconds(track: MediaTrack, payload: bytes) -> float:
+    """Returns the duration of a frame of sound. Raises InvalidData."""
+    return samples_per_frame(track, payload) / audio_rate(track, payload)
+
+
 def checked_config(codec: Codec, config: bytes) -> bytes:
     """Checks a container's decoder configuration and returns it in the form of `MediaTrack`. Raises InvalidData."""
     if codec is Codec.OPUS:

@@ -6,6 +6,7 @@ The § numbers refer to HLS (RFC 8216bis).
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from gateway.packaging.timing import DateCorrection, VideoTiming
 
 _TOLERANCE = 900  # ticks of 90 kHz, 10 ms: times with a larger difference belong to different pictures
 _MAX_BOUNDARIES = 128  # stored boundaries; renditions are seconds late, not minutes
+_LAGS = 4  # parts of sound: one that comes late alone changes nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Alignment:
         self.source: Packager | None = None
         self.length = ListLength()
         self.part_target = 0.0  # the longest Part Target Duration of all tracks, in seconds
+        self._lags = deque[float](maxlen=_LAGS)  # by which the last parts of sound came later than pictures, seconds
+        self._lag = 0.0  # the most by which `_LAGS` parts in a row all came later
         self._next_number = 0
         self._name_offset: int | None = None
         self._target: int | None = None  # seconds
@@ -136,8 +140,25 @@ class Alignment:
         """Whether the source will decide the Target Duration, and has not decided yet."""
         return self._target is None and self.source is not None and not self.source.over
 
+    @property
+    def hold_back(self) -> float:
+        """PART-HOLD-BACK in seconds (§4.4.3.8), the same for all tracks.
+
+        Players begin so far from the last picture. hls.js waits for ever for sound that is not there yet. Lags are
+        rounded to half a second, so that the value rarely changes.
+        """
+        return 3 * self.part_target + max(0, math.ceil(2 * (self._lag - self.part_target))) / 2
+
+    def note_lag(self, seconds: float) -> None:
+        """Notes by how much a part of sound came later than the pictures of its time."""
+        self._lags.append(seconds)
+        if len(self._lags) == _LAGS:
+            self._lag = max(self._lag, min(self._lags))
+
     def begin_epoch(self, decoded: int, shown: int, wall: float) -> EpochOrigin:
         """Begins an epoch without a boundary, for media without pictures. Times and `wall` are of its first frame."""
+        self._lags.clear()
+        self._lag = 0.0
         if self.start_time is None:
             self.start_time = min(decoded, shown)
             self.start_wall = wall

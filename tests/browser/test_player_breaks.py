@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import re
+import subprocess
 from functools import partial
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Route
@@ -88,7 +90,33 @@ async def test_hls_js_holds_its_requests_during_a_break(gateway: Gateway, browse
         await watched.page.wait_for_timeout(5000)
         with push(SMALL_BFRAMES, channel.push, loop=True):
             await shows_what_is_new(watched)
-        assert asked and all("_HLS_part" in url for url in asked), asked
+        assert asked and not [url for url in asked if "_HLS_part" not in url]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("pictures", "sound"), [("5.4", "5.1"), ("5.9", "5.9")], ids=["sound ends before", "one picture behind a key frame"]
+)
+async def test_hls_js_goes_on_behind_a_push_that_breaks_anywhere(
+    pictures: str, sound: str, gateway: Gateway, browser: Browser, tmp_path: Path
+) -> None:
+    """It found no sound where the pictures of the next push begin. The page began anew after nine seconds."""
+    channel, broken, film = gateway.channel("cut", isCMAF=True, isHls=True), tmp_path / "cut.flv", SMALL_BFRAMES.path()
+    cut = ["ffmpeg", "-v", "error", "-t", pictures, "-i", film, "-t", sound, "-i", film, "-map", "0:v", "-map", "1:a"]
+    subprocess.run([*cut, "-c", "copy", broken], check=True, timeout=at_most(30))
+    with push(broken, channel.push) as ended:
+        channel.wait_live()
+        async with opened(browser, channel.url("hls.html")) as watched:
+            await watched.plays(40)
+            await asyncio.to_thread(ended.wait)
+            await watched.comes_to_say("The broadcast has paused", 40)
+            await watched.page.evaluate(LISTEN)
+            before = await watched.page.evaluate("document.querySelector('video').currentTime")
+            with push(SMALL_BFRAMES, channel.push, loop=True):
+                await watched.plays_past(before + 3, within=7)
+                said = set(await watched.page.evaluate("window.said"))
+                assert said <= {"Live", "The broadcast has paused", "Waiting for new pictures"}, said
+            assert not watched.complaints
 
 
 @pytest.mark.nightly

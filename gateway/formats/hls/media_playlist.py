@@ -118,7 +118,7 @@ class LowLatency:
     """The values of a low-latency playlist, all in seconds.
 
     part: Part Target Duration, from `part_target`.
-    hold_back: three times the longest `part` of all renditions (§4.4.3.8), so that it is equal in all of them (§6.2.4).
+    hold_back: at least three times the longest `part` of all renditions (§4.4.3.8), and equal in all of them (§6.2.4).
     skip_until: at least six Target Durations.
     """
 

@@ -13,6 +13,7 @@ from gateway.live.sink import EndReason
 from gateway.media import codecs
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
+from gateway.media.silent_frames import silent_frame
 from gateway.media.track import AccessUnit, MediaTrack, TimedData, Tracks
 from gateway.packaging.cmaf.audio_track_builder import AudioTrackBuilder
 from gateway.packaging.cmaf.dash_manifest import Epoch
@@ -41,6 +42,7 @@ class AudioPackaging:
     waits: bool = False  # its epoch waits for that of the video
     _begin_epoch: Callable[..., None] | None = field(default=None, init=False)
     _timing: AudioTiming | None = field(default=None, init=False)
+    _last: AccessUnit | None = field(default=None, init=False)  # the last unit
 
     def begin(self, unit: AccessUnit, *, alone: bool, is_source: bool) -> Callable[[], None]:
         """Begins with a track's first unit. Returns a function that begins the epoch of this track.
@@ -81,6 +83,7 @@ class AudioPackaging:
     def add(self, unit: AccessUnit) -> None:
         """Adds a unit, after `begin`. Hot path."""
         assert self.builder is not None and self._timing is not None
+        self._last = unit
         self.builder.add(unit.dts, self._timing.length(unit), unit.payload)
 
     def set_slew(self, slew: int) -> None:
@@ -109,6 +112,19 @@ class AudioPackaging:
             audio.restart(time, last=False)
             self.track.number = max(self.track.number, self.video.number)
         audio.cut(time, begin_epoch)
+
+    def fill(self, end: int) -> None:
+        """Adds silence up to `end`, that of the pictures, in ticks of 90 kHz.
+
+        Otherwise hls.js (1.7.4) may find no sound where the next epoch begins, and stops for nine seconds.
+        """
+        unit, timing = self._last, self._timing
+        if self.builder is None or unit is None or timing is None:
+            return
+        silence = silent_frame(unit.track, unit.payload)
+        if silence is not None:
+            length = round(silence.seconds * timing.rate)
+            self.builder.fill(end * timing.rate // VIDEO_CLOCK, length, silence.payload)
 
     def end_epoch(self) -> None:
         """Completes the open segment. The next unit begins the track again."""

@@ -12,6 +12,7 @@ from gateway.packaging.segmenter import Segmenter
 
 _MAX_WAITING = 512  # frames that arrived before the first picture, about ten seconds
 _MAX_CUTS = 64  # segments by which video may be ahead
+_MIN_FILL, _MAX_FILL = 4, 512  # frames by which an epoch's sound may end before its pictures: 0.1 to ten seconds
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -104,6 +105,12 @@ class AudioTrackBuilder:
         """Completes the open segment at the end of the epoch."""
         if self.track.open:
             self._end_segment(self._end, last=True)
+
+    def fill(self, time: int, length: int, payload: bytes) -> None:
+        """Adds frames up to `time`, the end of the pictures, if the open segment misses _MIN_FILL to _MAX_FILL."""
+        if self.track.open and _MIN_FILL * length <= time - self._end <= _MAX_FILL * length:
+            while 2 * (time - self._end) > length:
+                self._add_frame(self._end, length, payload, False)
 
     def _add_frame(self, time: int, length: int, payload: bytes, gap: bool) -> None:
         """Adds a frame to the open part. gap: whether its time does not continue that of the previous frame."""

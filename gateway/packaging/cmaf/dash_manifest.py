@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from gateway.formats.dash.mpd import AdaptationSet, Descriptor, Mpd, Period, Representation, Template, TimelineEntry
+from gateway.lib.rfc3339 import milliseconds
 from gateway.media.caption_track import CaptionTrack
-from gateway.media.clock import VIDEO_CLOCK
+from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
 from gateway.media.colors import VideoSignal
 from gateway.packaging.cmaf.track import MIN_LISTED, CmafHeader, CmafTrack
 from gateway.packaging.segment_window import Segment
@@ -350,8 +351,8 @@ def _latency(epoch: Epoch, part: float) -> float:
 
 
 def _elapsed(start: float, now: float) -> int:
-    """Returns the seconds from `start` to `now` on a clock of whole seconds."""
-    return int(now) - int(start)
+    """Returns the seconds from `start`, as the MPD shows it, to `now` on a clock of whole seconds."""
+    return int(now) - milliseconds(start) // MILLISECONDS
 
 
 def _beginning(tracks: Sequence[CmafTrack], alternates: Sequence[AlternateRendition], start: float) -> float:

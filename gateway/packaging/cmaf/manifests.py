@@ -57,6 +57,7 @@ class CmafManifests:
     ranges: DateRanges = field(default_factory=DateRanges, init=False)
     _epochs: list[Epoch] = field(default_factory=list, init=False)  # with media in a list: a Period each, by time
     _last_noted: dict[str, int] = field(default_factory=dict, init=False)  # number of the last evaluated segment
+    _late: float = field(default=0.0, init=False)  # seconds from the date of the last pictures to their arrival
     # Additional audio tracks of the publisher, and what it says about its default audio track.
     _additional: _Pushed = field(default_factory=list, init=False)
     _default_info: TrackInfo = field(default=NO_INFO, init=False)
@@ -161,9 +162,7 @@ class CmafManifests:
         if report is None:
             report = rendition_reports(track, [(f"{t.kind}/index.m3u8", t) for t in self.tracks], "../")
             report += self.text_reports("../")
-        return track.playlist(
-            3 * self.alignment.part_target, ended=self.ended, report=report, skip=skip, ranges=self.ranges
-        )
+        return track.playlist(self.alignment.hold_back, ended=self.ended, report=report, skip=skip, ranges=self.ranges)
 
     def caption_playlist(self, *, skip: bool = False) -> str:
         """Returns the playlist of each caption track, in its folder; see `playlist`."""
@@ -237,6 +236,10 @@ class CmafManifests:
         epoch, video = self.epoch, self.video
         if epoch is not None and video.open and video.parts:
             epoch.note_start(video.parts[0].independent)
+        if video.new_part_seconds:
+            self._late = self.now - video.end_date
+        if self.audio.new_part_seconds and video.open:
+            self.alignment.note_lag(self.now - self.audio.end_date - self._late)
         for track in self._all():
             if track.dirty and track.number != self._last_noted.get(track.kind) and len(track.window):
                 self._last_noted[track.kind] = track.number

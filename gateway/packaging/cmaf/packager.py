@@ -31,6 +31,10 @@ from gateway.packaging.timing import VideoTiming
 
 _MAX_CUES = 32
 _MAX_RATE = 1_000_000  # thousands of bits a second
+_BREAK_SECONDS = 0.5  # between the media of two epochs, if the publisher was away
+# The least duration of the last segment before such a break, in ticks of 90 kHz: hls.js (1.7.4) does not find a shorter
+# one after it has aligned the sound with the pictures, and stops for nine seconds.
+_LEAST_LAST = 3 * VIDEO_CLOCK // 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +180,17 @@ class CmafPackager(Packager):
         if previous is not None and tracks.epoch == previous.epoch:
             return
         self._holes.begin()
-        self._begin_again()
+        self._begin_again(_LEAST_LAST if time.time() - manifests.now > _BREAK_SECONDS else 0)
         # Raised at once, before the first frame: players of ISO-BMFF do not read this codec.
         if tracks.video is not None and tracks.video.codec is Codec.VP8:
             raise UnsupportedCodec("HLS and DASH players do not read vp8 from CMAF")
 
-    def _begin_again(self) -> None:
-        """Ends the epoch. The next one begins with the next key frame, or sound of media without pictures."""
-        self._end_epoch()
+    def _begin_again(self, least: int) -> None:
+        """Ends the epoch. The next one begins with the next key frame, or sound of media without pictures.
+
+        least: duration of the last segment, in ticks of 90 kHz, to which its last picture is prolonged.
+        """
+        self._end_epoch(least)
         self._is_new_epoch = True
         self._video_builder = None
         self.manifests.timing = VideoTiming(VIDEO_CLOCK, None, earlier=self.manifests.timing)
@@ -193,7 +200,7 @@ class CmafPackager(Packager):
         """Packages one unit. Hot path."""
         self.manifests.now = unit.wall
         if self._holes.is_before(unit):
-            self._begin_again()
+            self._begin_again(_LEAST_LAST)
         try:
             if unit.track.kind is Kind.VIDEO:
                 video = self._video_builder
@@ -337,12 +344,16 @@ class CmafPackager(Packager):
             self.manifests.add_cue(self._early.popleft())
         return epoch
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self, least: int | None = None) -> None:
+        """Completes the open segments. least: duration of the last one; None if players do not go on behind it."""
+        audio = (self._default, *[additional.packaging for additional in self._additional])
         if self._video_builder is not None:
-            self._video_builder.finish()
-        self._default.end_epoch()
-        for additional in self._additional:
-            additional.packaging.end_epoch()
+            end = self._video_builder.finish(least or 0)
+            if least is not None and end is not None:
+                for each in audio:
+                    each.fill(end)
+        for each in audio:
+            each.end_epoch()
         if self._video.dirty or self._audio.dirty:
             self._publish()
 

@@ -98,6 +98,7 @@ class CmafTrack:
         self.open = False
         self.dirty = False  # a part or segment was completed since the last check of the packager
         self.new_part_seconds: list[float] = []  # durations of the parts completed since then
+        self.end_date = 0.0  # of the newest part, seconds since 1970
         self.size = 0  # bytes of the open segment
         self.start = 0  # decode time of the open segment
         self.part_ticks = 1  # maximum duration of a part
@@ -215,6 +216,7 @@ class CmafTrack:
         shift = self.shift + self._slew
         captions = moved(cut(start + shift, end + shift, clock), -self._slew, clock) if cut is not None else None
         part = Part(self.part_number, uri, duration, independent, body, line, captions)
+        self.end_date = self.header.wall.at((end + self.date_shift - self.header.base) / clock)
         self.part_number += 1
         self.parts.append(part)
         self.size += body.size

@@ -172,10 +172,20 @@ class VideoTrackBuilder:
             self._end = dts + step - self.timing.ahead
             self._end_part(self._end)
 
-    def finish(self) -> None:
-        """Completes the open segment at the end of the epoch."""
-        if self.track.open:
-            self._end_segment(self._last + self._step if self._end is None else self._end, last=True)
+    def finish(self, least: int = 0) -> int | None:
+        """Completes the open segment at the end of the epoch.
+
+        least: wanted duration of this segment. A picture that is in no part yet lasts longer, up to that of a part.
+        Returns the end of its presentation, at least `least` after its start, in ticks of 90 kHz; None if no segment
+        was open.
+        """
+        track = self.track
+        if not track.open:
+            return None
+        end = self._last + self._step if self._end is None else self._end
+        wanted = track.start + least
+        self._end_segment(max(end, min(wanted, self._start + track.part_ticks)) if self._samples else end, last=True)
+        return max(end, wanted) + track.date_shift
 
     def _begin_segment(self, dts: int, presentation: int, key: bool) -> None:
         first = presentation

@@ -29,6 +29,7 @@ class Media:
     bitrate: of the video, from its time in seconds. b_frames: sends pictures out of order.
     open_gops: key frames are no IDR pictures.
     picture_clock, sound_clock: seconds of the timestamps in a second of the media.
+    picture_step: the times of pictures are rounded down to multiples of it, in seconds; 0: they are exact.
     """
 
     fps: float = 25.0
@@ -42,6 +43,7 @@ class Media:
     open_gops: bool = False
     picture_clock: float = 1.0
     sound_clock: float = 1.0
+    picture_step: float = 0.0
 
 
 class Push:
@@ -140,7 +142,10 @@ class Push:
             cts = round(wait * 1000 / media.fps)
             size = max(8, round(media.bitrate(at) / media.fps / 8))
             payload = I_SLICE if key and media.open_gops else b"v" * size
-            units.append((at, self._unit(builders.VIDEO, at * media.picture_clock + self._offset, key, payload, cts)))
+            times = at * media.picture_clock + self._offset
+            if media.picture_step:
+                times = int(times / media.picture_step + 1e-9) * media.picture_step
+            units.append((at, self._unit(builders.VIDEO, times, key, payload, cts)))
             self._next_frame, self._frames = at + 1 / media.fps, self._frames + 1
         while self._next_sound < end - 1e-9:
             at = self._next_sound

@@ -400,9 +400,10 @@ def test_a_jump_ahead_is_no_media_that_comes_early():
 @pytest.mark.parametrize(
     ("pictures", "sound", "found"),
     [
-        (0.0, 0.0, "the pictures stand still and the sound stands still"),
+        (0.0, 0.01, "the pictures stand still and the sound stands still"),
         (0.0, 1.0, "the pictures stand still"),
-        (1.0, 0.0, "the sound stands still"),
+        (0.0, 0.0, "the pictures stand still"),
+        (1.0, 0.01, "the sound stands still"),
         (0.1, 0.1, "the sound is 10 times too slow"),
         (10.0, 10.0, "the sound is 10 times too fast"),
     ],
@@ -417,7 +418,21 @@ def test_a_clock_that_the_media_contradict_is_found_and_nothing_that_it_explains
     assert push.text("clock_wrong") == (f"By the timestamps, {found}: correct the clock of the encoder, or restart it.")
 
 
-@pytest.mark.parametrize("media", [Media(speed=0.1), Media(speed=5.0), Media(fps=240.0), Media(sound_clock=0.5)])
+@pytest.mark.parametrize("step", [0.2, 1.0])
+def test_pictures_with_the_time_of_the_one_before_are_found(step: float) -> None:
+    push = Push(Media(picture_step=step))
+    push.send(12)
+    assert "clock_wrong" in push.codes
+    assert push.text("clock_wrong").startswith("By the timestamps, most pictures have the time of the one before:")
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        *(Media(speed=0.1), Media(speed=5.0), Media(fps=240.0), Media(sound_clock=0.5), Media(picture_step=0.1)),
+        Media(sound_clock=0.0),  # its samples are its clock
+    ],
+)
 def test_late_and_early_media_and_many_pictures_have_a_right_clock(media: Media) -> None:
     push = Push(media)
     for _ in range(30):

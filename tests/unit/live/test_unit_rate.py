@@ -1,5 +1,7 @@
 """A push of tiny units fills no memory: its units count by the second of their times."""
 
+import pytest
+
 from gateway.live.gop_cache import GopCache
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture, sound
@@ -10,8 +12,8 @@ async def test_units_whose_times_stand_still_are_dropped_and_counted() -> None:
     publisher.stream.attach(seen)
     publisher.set_tracks(VIDEO, AUDIO, {})
     publisher.push(picture(0, True), 0.0)
-    for _ in range(5_000):
-        publisher.push(sound(40), 0.0)
+    for number in range(5_000):  # of one time, the samples would be the clock
+        publisher.push(sound(40 + number % 2), 0.0)
     assert len(seen.units) == 2_000
     assert publisher.on_air.dropped == {"ingest": 3_001}
     for dts in range(1_000, 61_000, 2):
@@ -30,6 +32,21 @@ async def test_pictures_that_are_stamped_too_early_follow_the_last_one() -> None
         publisher.push(picture(dts), 0.0)
 
     assert [unit.dts for unit in seen.units] == [0, 40, 41, 100, 101, 102, 160, 150, 5_000, 3_000, 3_040]
+
+
+@pytest.mark.parametrize("step", [50, 500, 1_000, 60_000])
+async def test_sound_whose_frames_have_one_time_is_timed_by_its_samples(step: int) -> None:
+    """Some encoders count only whole seconds, or not at all."""
+    publisher, seen = builders.publish(builders.hub()), Recorder()
+    publisher.stream.attach(seen)
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    publisher.push(picture(0, True), 0.0)
+    exact = [1024_000 * n / 44_100 for n in range(300)]
+    for time in exact:
+        publisher.push(sound(int(time) // step * step), 0.0)
+
+    times = [unit.dts for unit in seen.units[1:]]
+    assert max(abs(time - wanted) for time, wanted in zip(times, exact, strict=True)) < 24  # less than a frame
 
 
 async def test_another_clock_is_no_flood() -> None:

@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from dataclasses import replace
+from datetime import datetime
 from fractions import Fraction
 
 import pytest
@@ -332,24 +333,26 @@ def test_segments_of_exactly_three_target_durations_are_long_enough(gop: list[in
         assert all(len(f.segments) >= 6 for f in seen.values())
 
 
+@pytest.mark.parametrize("start", [0.0, 0.4, 0.9997], ids=["on a second", "within a second", "rounded to a second"])
 @pytest.mark.parametrize(("seconds", "least"), [(1.0, 3), (2.0, 3), (4.0, 5)])
 def test_a_manifest_may_be_joined_once_three_whole_seconds_and_its_delay_have_passed(
-    seconds: float, least: int
+    seconds: float, least: int, start: float
 ) -> None:
     """ffmpeg calculates in whole seconds and looks once: the first segment that it computes must exist."""
-    packager = cmaf(seconds)
-    walls: list[float] = []
-
-    def each(unit: AccessUnit) -> None:
-        if packager.manifests.is_playable() and not walls:
-            walls.append(unit.wall - WALL)
-            text = mpd.finish(packager.manifests.manifest()).decode()
-            depth = float(text.partition('timeShiftBufferDepth="PT')[2].partition("S")[0])
-            delay = float(text.partition('suggestedPresentationDelay="PT')[2].partition("S")[0])
-            assert 3 <= depth <= int(walls[0]) and int(delay) <= int(walls[0])
-
-    feed(packager, Timetable(gop=(30,)), each=each, end=False)
-    assert least <= walls[0] < least + 0.6
+    packager, table = cmaf(seconds), Timetable(gop=(30,))
+    packager.take_tracks(Tracks(table.video, table.audio, 0))
+    for unit in table.units():
+        unit.wall += start
+        packager.take(unit)
+        if packager.manifests.is_playable():
+            break
+    text = mpd.finish(packager.manifests.manifest()).decode()
+    printed = datetime.fromisoformat(text.partition('availabilityStartTime="')[2].partition('"')[0])
+    elapsed = unit.wall - int(printed.timestamp())
+    depth = float(text.partition('timeShiftBufferDepth="PT')[2].partition("S")[0])
+    delay = float(text.partition('suggestedPresentationDelay="PT')[2].partition("S")[0])
+    assert 3 <= depth <= int(elapsed) and int(delay) <= int(elapsed)
+    assert least <= elapsed < least + 0.6
 
 
 def test_playlists_of_irregular_streams_are_joined_as_soon_as_they_exist() -> None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
+from gateway.formats.hls.media_playlist import with_suffix
 from gateway.formats.mp4.reader import parse_fragments
 from gateway.formats.ts.reader import TsReader
 from gateway.live.sink import EndReason
-from gateway.media.track import Kind, Tracks
+from gateway.media.silent_frames import silent_frame
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.cmaf.track import CmafTrack
+from gateway.packaging.segment_window import Segment
 from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import AUDIO
+from tests.support.hls_rules import parse
 from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
 
 
@@ -92,3 +98,92 @@ def test_sound_that_begins_just_before_an_epoch_is_in_this_epoch(tenths: int) ->
     pictures = {segment.number: segment.epoch for segment in packager._video.window}
     assert len(set(pictures.values())) == 2
     assert {segment.number: segment.epoch for segment in packager._audio.window}.items() <= pictures.items()
+
+
+@pytest.mark.parametrize(("late", "more"), [(0.0, 0.0), (0.4, 0.0), (2.1, 2.0), (8.0, 7.5)])
+def test_players_begin_where_the_sound_of_a_late_encoder_has_come(late: float, more: float) -> None:
+    """hls.js begins PART-HOLD-BACK before the last picture. It waits for ever if no playlist of sound reaches there."""
+    packager = cmaf(size=50)
+    feed(packager, Timetable(seconds=24, audio_late=late), end=False)
+    part = packager.manifests.alignment.part_target
+    for track in (packager._video, packager._audio):
+        assert hold_back(packager, track) == pytest.approx(3 * part + more)
+    begin = packager._video.end_date - (3 * part + more)
+    assert packager._audio.end_date - begin > part
+
+
+def test_one_part_of_sound_that_comes_late_moves_no_player() -> None:
+    packager, table = cmaf(size=50), Timetable(seconds=24)
+    packager.on_tracks(Tracks(table.video, table.audio, 0))
+
+    def arrival(unit: AccessUnit) -> int:
+        return unit.dts + 3000 * (unit.track.kind is Kind.AUDIO and 12_000 <= unit.dts < 12_600)
+
+    for unit in sorted(table.units(), key=arrival):
+        packager.on_unit(replace(unit, wall=WALL + arrival(unit) / 1000))
+    packager.catch_up()
+    assert hold_back(packager, packager._video) == pytest.approx(3 * packager.manifests.alignment.part_target)
+
+
+def last_segment(track: CmafTrack) -> Segment:
+    """The last segment of the first epoch."""
+    return [segment for segment in track.window if segment.epoch == 0][-1]
+
+
+def hold_back(packager: CmafPackager, track: CmafTrack) -> float:
+    return float(parse(with_suffix(packager.manifests.playlist(track)).decode()).control["PART-HOLD-BACK"])
+
+
+@pytest.mark.parametrize("shifts", [(0,), (2, 4, 1, 1)], ids=["no B-frames", "B-frames"])
+@pytest.mark.parametrize(
+    ("until", "ends"), [(5.2, 5.6), (4.4, 5.6), (5.55, 5.55)], ids=["0.4 s", "1.2 s", "a frame or two"]
+)
+def test_silence_follows_sound_that_a_broken_push_ends_before_its_pictures(
+    until: float, ends: float, shifts: tuple[int, ...]
+) -> None:
+    """Players look for the sound of the next push where the pictures of this one end."""
+    packager, shown = cmaf(1.0, size=20), shifts[0] / 30
+    first = Timetable(seconds=5.6, gop=(30,), audio_until=until + shown, shifts=shifts, audio_at=shown)
+    feed(packager, first, Timetable(gop=(30,), seconds=3, start=20), end=False)
+    pictures, last = last_segment(packager._video), last_segment(packager._audio)
+    assert last.number == pictures.number and last.last
+    assert (last.time + last.length) / last.clock == pytest.approx(ends + shown, abs=0.03)
+    silence = silent_frame(AUDIO)
+    assert silence is not None
+    assert received(packager).count(silence.payload) == pytest.approx((ends - until) * 44_100 / 1024, abs=1)
+
+
+@pytest.mark.parametrize("shifts", [(0,), (2, 4, 1, 1)], ids=["no B-frames", "B-frames"])
+def test_the_last_segment_before_a_break_is_long_enough_for_players(
+    shifts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A push ends one picture behind a key frame. hls.js does not find a segment of 0.03 s."""
+    rate, last, shown = Fraction(32), 5 + 1 / 32, shifts[0] / 32
+    table = Timetable(last + 0.01, rate, (32,), shifts, audio_at=shown, audio_until=last + shown)
+    for away, least in (5.0, 0.3), (0.0, 1 / 32):  # without a break, the next media follow at once
+        packager = cmaf(1.0, size=20)
+        feed(packager, table, end=False)
+        monkeypatch.setattr("gateway.packaging.cmaf.packager.time.time", lambda: WALL + last + away)  # noqa: B023
+        feed(packager, Timetable(3, rate, (32,), start=last + shown + away), epochs=[1], end=False)
+        pictures, sound = last_segment(packager._video), last_segment(packager._audio)
+        assert pictures.duration == pytest.approx(least, abs=0.001) and pictures.last
+        assert not away or (sound.number == pictures.number and sound.duration > 0.25)
+        assert sum(len(fragment.samples) for fragment in parse_fragments(pictures.body())) == 1
+
+
+def test_the_last_picture_lasts_no_longer_than_a_part() -> None:
+    packager = cmaf(1.0, size=20, part=0.2)
+    feed(packager, Timetable(5 + 2 / 30, gop=(30,)), Timetable(3, gop=(30,), start=10), end=False)
+    last = last_segment(packager._video)
+    assert last.duration == pytest.approx(0.2, abs=0.04)
+    assert packager._video.part_target is not None and last.duration <= packager._video.part_target
+
+
+@pytest.mark.parametrize("seconds", [3, 14])
+def test_no_silence_follows_the_last_push_or_sound_that_ended_long_before(seconds: float) -> None:
+    packager = cmaf(1.0, size=30)
+    feed(packager, Timetable(seconds=15, gop=(30,), audio_until=15.0 - seconds), end=seconds == 3)
+    if seconds == 14:
+        feed(packager, Timetable(gop=(30,), seconds=3, start=30), epochs=[1], end=False)
+    ended = last_segment(packager._audio)
+    assert (ended.time + ended.length) / ended.clock == pytest.approx(15 - seconds, abs=0.05)
