@@ -3,12 +3,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# Unit tests compute for less than half of their time, and each worker imports all of them first (4 s). With three workers
+# Unit tests compute for less than half of their time, and each worker imports all of them first (4 s). With two workers
 # more than cores, both cores are busy to the end. Tests of real processes wait more than they compute: with two of them
 # for each core, more than half of the processors' time was idle. With three of them, tests of real time failed now and
 # then. Browsers compute: one of them for each core spreads their work over the whole run.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-COMPUTING := $(shell expr $(CORES) + 3)
+COMPUTING := $(shell expr $(CORES) + 2)
 WORKERS := $(shell expr 2 \* $(CORES))
 WAITING := $(shell expr 5 \* $(CORES) / 2)
 BROWSERS := $(CORES)

@@ -270,7 +270,8 @@ async def test_repeated_metadata_cause_no_discontinuity(gateway: Gateway) -> Non
         await viewer.until(sound(1000))
         for second in range(4):
             await peer.body(DATA, metadata(videocodecid=7.0, audiocodecid=10.0, second=float(second)), second * 1000)
-            await peer.film(range(second * 1000, second * 1000 + 1000, 40), gop=25, number=second * 25, paced=True)
+            times = range(second * 1000 + 40, second * 1000 + 1040, 40)
+            await peer.film(times, gop=25, number=second * 25, paced=True)
         tags = await viewer.until(picture(99))
         assert sum(b"onMetaData" in t.body for t in tags) >= 3
         assert [t.time for t in tags] == sorted(t.time for t in tags)

@@ -53,7 +53,7 @@ def drifting(ppm: int, seconds: float = HOUR, **other: Any) -> Timetable:
 
 
 @pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
-@pytest.mark.parametrize("ppm", [200, -200, 50])
+@pytest.mark.parametrize("ppm", [200, -200, pytest.param(50, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("other", [{}, {"video": None}, {"audio": None}], ids=["both", "sound", "pictures"])
 def test_dates_follow_a_clock_that_drifts(
     make: Callable[[], TsPackager | CmafPackager], ppm: int, other: dict[str, Any]
@@ -67,7 +67,9 @@ def test_dates_follow_a_clock_that_drifts(
 
 
 @pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
-@pytest.mark.parametrize(("ppm", "steps"), [(200, ()), (200, (70, 90, 110)), (-200, (70, 90, 110))])
+@pytest.mark.parametrize(
+    ("ppm", "steps"), [pytest.param(200, (), marks=pytest.mark.nightly), (200, (70, 90, 110)), (-200, (70, 90, 110))]
+)
 def test_long_segments_follow_a_clock_that_drifts(
     make: Callable[[], TsPackager | CmafPackager], ppm: int, steps: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,3 +142,14 @@ async def test_segments_leave_the_playlist_when_their_places_are_forgotten(
         assert rewind.past(stream, int(first.uri.removesuffix(".ts"))) is not None
         oldest = rewind.status(stream)[1]
         assert oldest is not None and rewind.segment_at(stream, oldest) is not None
+
+
+@pytest.mark.parametrize(("query", "is_rewind"), [("", False), ("?rewind=3600", True)])
+async def test_captions_are_those_of_rewind_only_if_the_request_wants_it(
+    query: str, is_rewind: bool, tmp_path: Path
+) -> None:
+    async with live(tmp_path, 20, rewind=1) as channel:
+        answer = channel.rewind.captions(request(f"/c1/captions/en/live.m3u8{query}"), channel.stream)
+        if answer is not None and not isinstance(answer, Response):
+            answer = await answer
+        assert (answer is not None) == is_rewind

@@ -51,7 +51,7 @@ class Pieces:
         return found
 
 
-@pytest.mark.parametrize("ppm", [200, -200])
+@pytest.mark.parametrize("ppm", [200, pytest.param(-200, marks=pytest.mark.nightly)])
 def test_dates_of_a_day_lead_to_the_pictures_that_arrived_then(ppm: int) -> None:
     table = Timetable(seconds=DAY, fps=Fraction(1), gop=(4,), audio=None, size=12, pace=1 + ppm / 1e6)
     packager, pieces, tracks = ts(4.0), Pieces(), Tracks(table.video, None, 0)
