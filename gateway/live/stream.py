@@ -43,6 +43,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +73,10 @@ from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedDat
 log = structlog.get_logger(__name__)
 
 _KEY_FRAME_WAIT: Final = 10.0  # seconds of pictures; some encoders mark no key frame
-FINISH_SECONDS: Final = 3.0  # time for an override to send its last pictures after the end of the original
+# After the end of the original, the owner of an override sends its last pictures: as long as they come, and at most so
+# long. A busy machine may be seconds behind.
+FINISH_SECONDS: Final = 3.0
+_MAX_FINISH_SECONDS: Final = 12.0
 _VIDEO: Final = Kind.VIDEO
 
 
@@ -412,7 +416,7 @@ class Stream(Fanout):
         """Ends the stream for good.
 
         The sinks of the original are informed at once. The other sinks are informed when the override has sent its
-        last units, or after FINISH_SECONDS.
+        last units, or none for FINISH_SECONDS.
         """
         if self.original.ended is not None:
             return
@@ -422,7 +426,19 @@ class Stream(Fanout):
         if override is None or not override.engaged or not override.open:
             self._end_shown(reason)
         else:
-            asyncio.get_running_loop().call_later(FINISH_SECONDS, self._end_shown, reason)
+            self._wait_for_override(override, reason, time.monotonic() + _MAX_FINISH_SECONDS)
+
+    def _wait_for_override(self, override: PictureOverride, reason: EndReason, until: float) -> None:
+        """Ends the shown timeline when no unit of the override comes any more, or at this monotonic time."""
+        before = override.pushed
+
+        def look() -> None:
+            if self.ended is None and override.pushed != before and time.monotonic() < until:
+                self._wait_for_override(override, reason, until)
+            else:
+                self._end_shown(reason)
+
+        asyncio.get_running_loop().call_later(FINISH_SECONDS, look)
 
     def _end_shown(self, reason: EndReason) -> None:
         if self.ended is not None:
@@ -474,12 +490,15 @@ class PictureOverride:
     No unit of the original is shown: if the owner pauses, viewers wait.
     `close` shows the original again.
 
-    When the stream ends, the owner has FINISH_SECONDS to send its last units; `close` ends it sooner.
+    When the stream ends, the owner may send its last units, with pauses below FINISH_SECONDS; `close` ends it sooner.
+
+    pushed: number of units.
     """
 
     def __init__(self, stream: Stream) -> None:
         self._stream: Stream | None = stream
         self.engaged = False
+        self.pushed = 0
 
     @property
     def open(self) -> bool:
@@ -506,6 +525,7 @@ class PictureOverride:
     def push(self, unit: AccessUnit) -> None:
         """Shows a unit of the current tracks. Its dts must not be before that of an earlier unit of its track."""
         if self._stream is not None:
+            self.pushed += 1
             Fanout.push(self._stream, unit)  # to viewers alone
 
     def push_timed(self, timed: TimedData) -> None:

@@ -155,6 +155,37 @@ async def test_the_stream_end_waits_for_an_override_only_for_limited_time(monkey
     await closed(hub)
 
 
+async def test_the_stream_end_waits_while_pictures_of_an_override_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may need longer for the last pictures."""
+    monkeypatch.setattr("gateway.live.stream.FINISH_SECONDS", 0.0)  # looks at each turn of the loop
+    hub, publisher, viewer, _ = live()
+    cover = publisher.stream.override()
+    cover.engage()
+    cover.set_tracks(VIDEO, AUDIO, {}, continuous=False)
+    hub.end("c1", EndReason.PUBLISHER_GONE)
+    for index in range(20):
+        cover.push(picture(40 * index, key=not index))
+        await asyncio.sleep(0)
+    assert viewer.ended is None and len(dts(viewer)) == 20
+    await publisher.stream.over()
+    assert viewer.ended is EndReason.PUBLISHER_GONE and not cover.open
+    await closed(hub)
+
+
+async def test_the_stream_end_waits_for_a_slow_override_only_for_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.live.stream.FINISH_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.live.stream._MAX_FINISH_SECONDS", 0.05)
+    hub, publisher, _, _ = live()
+    cover = publisher.stream.override()
+    cover.engage()
+    cover.set_tracks(VIDEO, AUDIO, {}, continuous=False)
+    hub.end("c1", EndReason.PUBLISHER_GONE)
+    while cover.open:
+        cover.push(picture(0, key=True))
+        await asyncio.sleep(0)
+    await closed(hub)
+
+
 async def test_a_stream_has_only_one_override_at_a_time() -> None:
     hub, publisher, _, _ = live()
     cover = publisher.stream.override()
