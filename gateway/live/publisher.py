@@ -186,6 +186,16 @@ class StreamPublisher:
             return
         if self._shift_ms != 0:  # None: unknown before the first unit
             unit.dts += self.shift(unit, now)
+        if not self._admit(unit):
+            return
+        self.last_media = now
+        self.stream.received.add(unit, now)
+        self.stream.push(unit)
+        if self.has_additional and self.additional is not None:
+            self.additional.take_default(unit, now)
+
+    def _admit(self, unit: AccessUnit) -> bool:
+        """Puts a unit in the order of its track. Returns false if it is dropped: there are too many in a second."""
         if unit.track.kind is _VIDEO:
             # Some encoders stamp a picture when they have it, and so before the last one. Browsers then show no more.
             # A larger step back is another clock.
@@ -197,13 +207,7 @@ class StreamPublisher:
         else:
             unit.dts += self._repeat(unit)
         self._left -= 1
-        if self._left < 0 and not self._is_in_next_second(unit):
-            return
-        self.last_media = now
-        self.stream.received.add(unit, now)
-        self.stream.push(unit)
-        if self.has_additional and self.additional is not None:
-            self.additional.take_default(unit, now)
+        return self._left >= 0 or self._is_in_next_second(unit)
 
     def _repeat(self, unit: AccessUnit) -> int:
         """Returns by how many ticks a frame begins after its time, which is that of the frame before.
@@ -223,8 +227,13 @@ class StreamPublisher:
         self._second, self._left = second, _MAX_RATE - 1
         return True
 
+    def push_own(self, unit: AccessUnit, now: float) -> None:
+        """Pushes one unit of a rendition's own track, which has the time of the stream already. Hot path."""
+        if self._admit(unit):
+            self.push_shifted(unit, now)
+
     def push_shifted(self, unit: AccessUnit, now: float) -> None:
-        """Pushes one unit that has the time of the stream already. Its tracks are never delayed. Hot path."""
+        """Pushes one unit that was pushed into another stream, with its time. Tracks are never delayed. Hot path."""
         self.last_media = now
         self.stream.received.add(unit, now)
         self.stream.push(unit)

@@ -182,7 +182,7 @@ class TrackPublisher:
             source.on_air.dropped["tracks"] += 1
             return
         rendition.last = unit
-        rendition.publisher.push_shifted(unit, now)
+        rendition.publisher.push_own(unit, now)
 
     def take_default(self, unit: AccessUnit, now: float) -> None:
         """Pushes a unit of a default track to the renditions that have it. Hot path. Its dts is in stream time."""

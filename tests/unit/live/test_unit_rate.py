@@ -3,8 +3,14 @@
 import pytest
 
 from gateway.live.gop_cache import GopCache
+from gateway.live.pushed_tracks import TrackInfo
+from gateway.live.sink import SinkNeeds
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture, sound
+
+SMALL = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"small")
+FRENCH = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x08")  # mono, 44.1 kHz
 
 
 async def test_units_whose_times_stand_still_are_dropped_and_counted() -> None:
@@ -68,3 +74,33 @@ def test_the_cache_is_bounded_in_its_number_of_units() -> None:
     gop.add(sound(15_000))
     gop.add(sound(15_000))
     assert gop.units() == []
+
+
+async def test_units_of_additional_tracks_are_put_in_order_and_counted_too() -> None:
+    hub = builders.hub()
+    publisher = builders.publish(hub)
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    publisher.set_additional(1, SMALL, TrackInfo(width=256, height=144), 0.0)
+    publisher.set_additional(1, FRENCH, TrackInfo(language="fr"), 0.0)
+    publisher.push(picture(0, True), 0.0)
+    publisher.push(sound(0), 0.0)
+    seen = {}
+    for name, number, unit in ("144p", 2, picture(0, True, track=SMALL)), ("audio1", 3, sound(0, track=FRENCH)):
+        publisher.push_additional(number, unit, 0.0)
+        rendition = hub.held(f"c1@{name}")
+        assert rendition is not None
+        seen[name] = Recorder()
+        rendition.attach(seen[name], SinkNeeds(cache=False))
+    for dts in (40, 30, 100, 100, 90, 160):
+        publisher.push_additional(2, picture(dts, track=SMALL), 0.0)
+    for number in range(200):
+        publisher.push_additional(3, sound(1024 * number // 44, track=FRENCH), 0.0)
+    for _ in range(100):  # of one time: the samples are the clock
+        publisher.push_additional(3, sound(1024 * 200 // 44, track=FRENCH), 0.0)
+
+    assert [unit.dts for unit in seen["144p"].units] == [40, 41, 100, 101, 102, 160]
+    times = [unit.dts for unit in seen["audio1"].units]
+    assert max(abs(time - 1024_000 * n / 44_100) for n, time in enumerate(times)) < 24 and len(times) == 300
+    for number in range(6_000):
+        publisher.push_additional(3, sound(9_000 + number % 2, track=FRENCH), 0.0)
+    assert len(seen["audio1"].units) <= 2_000 + 2_000
