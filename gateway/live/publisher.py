@@ -187,6 +187,7 @@ class StreamPublisher:
         if self._shift_ms != 0:  # None: unknown before the first unit
             unit.dts += self.shift(unit, now)
         if not self._admit(unit):
+            self.on_air.dropped["ingest"] += 1
             return
         self.last_media = now
         self.stream.received.add(unit, now)
@@ -219,18 +220,22 @@ class StreamPublisher:
         return round(self._repeated)
 
     def _is_in_next_second(self, unit: AccessUnit) -> bool:
-        """Whether a unit begins another second of at most _MAX_RATE units. Otherwise it is dropped."""
+        """Whether a unit begins another second of at most _MAX_RATE units."""
         second = unit.dts // unit.track.timescale
         if -_MAX_BACK <= second - self._second <= 0:
-            self.on_air.dropped["ingest"] += 1
             return False
         self._second, self._left = second, _MAX_RATE - 1
         return True
 
-    def push_own(self, unit: AccessUnit, now: float) -> None:
-        """Pushes one unit of a rendition's own track, which has the time of the stream already. Hot path."""
-        if self._admit(unit):
-            self.push_shifted(unit, now)
+    def push_own(self, unit: AccessUnit, now: float) -> bool:
+        """Pushes one unit of a rendition's own track, which has the time of the stream already. Hot path.
+
+        Returns false if it is dropped.
+        """
+        if not self._admit(unit):
+            return False
+        self.push_shifted(unit, now)
+        return True
 
     def push_shifted(self, unit: AccessUnit, now: float) -> None:
         """Pushes one unit that was pushed into another stream, with its time. Tracks are never delayed. Hot path."""

@@ -182,7 +182,8 @@ class TrackPublisher:
             source.on_air.dropped["tracks"] += 1
             return
         rendition.last = unit
-        rendition.publisher.push_own(unit, now)
+        if not rendition.publisher.push_own(unit, now):
+            source.on_air.dropped["tracks"] += 1
 
     def take_default(self, unit: AccessUnit, now: float) -> None:
         """Pushes a unit of a default track to the renditions that have it. Hot path. Its dts is in stream time."""

@@ -104,3 +104,4 @@ async def test_units_of_additional_tracks_are_put_in_order_and_counted_too() -> 
     for number in range(6_000):
         publisher.push_additional(3, sound(9_000 + number % 2, track=FRENCH), 0.0)
     assert len(seen["audio1"].units) <= 2_000 + 2_000
+    assert publisher.on_air.dropped == {"tracks": 300 + 6_000 - len(seen["audio1"].units)}
