@@ -14,7 +14,7 @@ from gateway.channels.channel import Channel
 from gateway.formats.ts.data_units import DataUnit
 from gateway.formats.ts.packets import unwrapped
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
-from gateway.formats.ts.program_tables import SCRAMBLED, StreamEntry, StreamUse
+from gateway.formats.ts.program_tables import SCRAMBLED, UNNAMED, StreamEntry, StreamUse
 from gateway.live.cue_intake import LONGEST_MS, CueIntake
 from gateway.live.private_intake import PRIVATE_USES, PrivateIntake
 from gateway.live.publisher import StreamPublisher
@@ -42,7 +42,11 @@ def must_be_converted(event: ProgramUnit, channel: Channel) -> bool:
 def lost_streams(program: ProgramTracks) -> dict[str, Kind]:
     """Returns the kinds of a program's streams that cannot be used, by the names of their codecs."""
     lost = [(f"{e.codec} {e.lost}" if e.codec == SCRAMBLED else e.codec, e.lost) for e in program.streams]
-    return {name: kind for name, kind in lost if kind is not None}
+    found = {name: kind for name, kind in lost if kind is not None}
+    kinds = {Kind(entry.use) for entry in program.streams if entry.use in (StreamUse.VIDEO, StreamUse.AUDIO)}
+    if {*kinds, *found.values()} == {Kind.VIDEO} and any(entry.codec == UNNAMED for entry in program.streams):
+        found[UNNAMED] = Kind.AUDIO  # it may be the missing sound
+    return found
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.formats.ts.program_tables import ENCRYPTED, SCRAMBLED
+from gateway.formats.ts.program_tables import ENCRYPTED, SCRAMBLED, UNNAMED
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
 
@@ -21,6 +21,7 @@ HEADLESS: Final = "AAC without its sequence header"
 # By the begin of the name.
 _OTHER_ADVICE: Final = {
     SCRAMBLED: "send it without scrambling",
+    UNNAMED: "choose AAC if they are the sound",
     ENCRYPTED: "send it without encryption",
     HEADLESS: "connect it again",
 }

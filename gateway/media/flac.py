@@ -1,10 +1,15 @@
-"""FLAC: STREAMINFO and the block size of a frame."""
+"""FLAC: STREAMINFO and the headers of frames."""
 
 from dataclasses import dataclass
+from typing import Final
 
+from gateway.media.crc import remainder
 from gateway.media.errors import InvalidData
 
 MAX_CONFIG = 1 << 16
+CRC_8: Final = 0x107  # generator polynomial of a frame's header, RFC 9639 §9.1.8
+_WIDE: Final = {6: 1, 7: 2}  # bytes of the block size behind the coded number, by its code, §9.1.6
+_RATES: Final = {12: 1, 13: 2, 14: 2}  # the same for the rate, §9.1.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,24 @@ def frame_samples(frame: bytes) -> int:
         return 1 << code
     if code == 0:
         raise InvalidData("FLAC frame with the reserved block size")
-    # The coded number (encoded like UTF-8, §9.1.5) is between the fixed header and the block size.
-    first = frame[4]
-    size = 1
+    at = _behind_number(frame)
+    end = at + _WIDE[code]
+    if len(frame) < end:
+        raise InvalidData("FLAC frame header is cut short")
+    return int.from_bytes(frame[at:end], "big") + 1
+
+
+def begins_frame(data: bytes) -> bool:
+    """Whether a frame's header begins the data, by its checksum."""
+    if len(data) < 6 or data[0] != 0xFF or data[1] & 0xFE != 0xF8:
+        return False
+    end = _behind_number(data) + _WIDE.get(data[2] >> 4, 0) + _RATES.get(data[2] & 15, 0)
+    return len(data) > end and remainder(data[:end], CRC_8) == data[end]
+
+
+def _behind_number(frame: bytes) -> int:
+    """Returns the position behind the coded number, which is encoded like UTF-8 (§9.1.5)."""
+    first, size = frame[4], 1
     while size < 8 and first & (0x80 >> size) and first & 0x80:
         size += 1
-    at = 4 + size
-    wide = code == 7  # the block size has two bytes; code 6: one byte
-    if len(frame) < at + 1 + wide:
-        raise InvalidData("FLAC frame header is cut short")
-    return int.from_bytes(frame[at : at + 1 + wide], "big") + 1
+    return 4 + size

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from typing import Final
 
 from gateway.lib.bit_reader import BitReader
 from gateway.media import aac, ac3, flac, mp3, opus
+from gateway.media.crc import remainder
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, MediaTrack
 
@@ -25,9 +25,7 @@ _OPUS_SAMPLES: Final = 960
 LIKE_OTHERS: Final = frozenset((Codec.MP3, Codec.AC3, Codec.EAC3))  # their silent frames have values of the track's own
 _EXPONENTS: Final = "1111" + 6 * "0111110"  # D45: the largest one, and differences of 0 in two bits each
 _MOST_SUBSTREAMS: Final = 9  # ETSI TS 102 366 §E.1.3.1.2: an independent one and eight dependent ones
-# Generator polynomials of checksums.
-_CRC_8: Final = 0x107  # RFC 9639 §9.1.8
-_CRC_16: Final = 0x1_8005  # RFC 9639 §9.3; ETSI TS 102 366 §6.1.8
+_CRC_16: Final = 0x1_8005  # generator polynomial, RFC 9639 §9.3; ETSI TS 102 366 §6.1.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +129,8 @@ def _ac3_syncframe(head: bytes, size: int) -> bytes:
         bits += "1" + "0" * 11 + "1" + "0" * (6 + 7 * (channels + lfe)) + "00"  # bit allocation
     body = _packed(bits).ljust(size - 6, b"\0")
     half = (size // 4 + size // 16) * 2 - 4  # §6.1.8: the first checksum is of 5/8 of the syncframe
-    first = _divided(_remainder(body[:half], _CRC_16), 8 * half + 16)
-    last = _remainder(body[half:], _CRC_16)
+    first = _divided(remainder(body[:half], _CRC_16), 8 * half + 16)
+    last = remainder(body[half:], _CRC_16)
     return b"\x0b\x77" + first.to_bytes(2, "big") + body + last.to_bytes(2, "big")
 
 
@@ -160,7 +158,7 @@ def _eac3_syncframe(head: bytes, size: int) -> bytes:
             bits += "000000" * channels + (_EXPONENTS + "00") * channels + _EXPONENTS[:18] * lfe
         bits += "" if is_dependent else "0"
     body = _packed(bits + "00").ljust(size - 4, b"\0")
-    return b"\x0b\x77" + body + _remainder(body, _CRC_16).to_bytes(2, "big")
+    return b"\x0b\x77" + body + remainder(body, _CRC_16).to_bytes(2, "big")
 
 
 def _channel_map(head: bytes, mode: int) -> str:
@@ -181,32 +179,14 @@ def _flac_frame(info: flac.StreamInfo) -> SilentFrame | None:
         return None
     depth = (int.from_bytes(info.blocks[14:22]) >> 36 & 31) + 1
     head = bytes((0xFF, 0xF8 | (least != samples), 0x70, info.channels - 1 << 4, 0)) + (samples - 1).to_bytes(2, "big")
-    data = head + bytes((_remainder(head, _CRC_8),)) + _packed("0" * (8 + depth) * info.channels)
-    return SilentFrame(data + _remainder(data, _CRC_16).to_bytes(2, "big"), Fraction(samples, info.rate))
+    data = head + bytes((remainder(head, flac.CRC_8),)) + _packed("0" * (8 + depth) * info.channels)
+    return SilentFrame(data + remainder(data, _CRC_16).to_bytes(2, "big"), Fraction(samples, info.rate))
 
 
 def _packed(bits: str) -> bytes:
     """Returns digits as bytes. The last one is filled with zeros."""
     size = (len(bits) + 7) // 8
     return int(bits.ljust(8 * size, "0"), 2).to_bytes(size, "big")
-
-
-def _remainder(data: bytes, polynomial: int) -> int:
-    """Returns the checksum of data."""
-    width, steps, value = polynomial.bit_length() - 1, _steps(polynomial), 0
-    for byte in data:
-        value = (value << 8 ^ steps[value >> width - 8 ^ byte]) & (1 << width) - 1
-    return value
-
-
-@cache
-def _steps(polynomial: int) -> tuple[int, ...]:
-    """Returns the checksum of each byte."""
-    width = polynomial.bit_length() - 1
-    steps = [byte << width - 8 for byte in range(256)]
-    for _ in range(8):
-        steps = [value << 1 ^ (polynomial if value >> width - 1 else 0) for value in steps]
-    return tuple(steps)
 
 
 def _divided(value: int, count: int) -> int:

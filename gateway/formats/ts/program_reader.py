@@ -15,6 +15,7 @@ from gateway.formats.ts.program_tables import (
     MAX_STREAMS,
     NULL_PID,
     SCRAMBLED,
+    UNNAMED,
     ProgramMap,
     StreamEntry,
     StreamUse,
@@ -34,6 +35,7 @@ _MARKED_JUMP: Final = VIDEO_CLOCK  # the same if the program's clock says that i
 _PAUSE: Final = 64  # unusual packets for each event that only changes names, after the first ones
 _FREE_NAMES: Final = 8
 _TRIES: Final = 1_000  # PES packets of a stream without a name that may be key frames
+_FIRST_TRIES: Final = 100  # after so many, users read that it has no name
 # What comes in place of a transport stream, by its first bytes.
 _KINDS: Final = {
     b"FLV": "FLV", b"\x1aE\xdf\xa3": "Matroska", b"\0\0\0\1": "bare H.264 or HEVC", b"\xff\xf1": "bare AAC",
@@ -238,7 +240,7 @@ class _Stream:
         self.told = entry.codec
         self._program = program
         self._scrambled = False
-        self._tries = _TRIES if entry.is_unnamed else 0
+        self._tries = 0
         self._track: _Track | None = None
         if entry.use is StreamUse.VIDEO:
             self._track = PictureTrack(entry, program.counters)
@@ -247,12 +249,16 @@ class _Stream:
         elif entry.use in DATA_USES:
             self._track = DataTrack(entry)
         if self._track is not None:
-            limit = _MAX_UNNAMED if self._tries else _MAX_PES.get(entry.use, MAX_DATA)
+            limit = _MAX_UNNAMED if entry.is_unnamed else _MAX_PES.get(entry.use, MAX_DATA)
             self.reader = PesReader(self, program.counters, program.clock, limit)
 
     @property
     def name(self) -> str:
-        return SCRAMBLED if self._scrambled else self.entry.codec if self._track is None else self._track.name
+        if self._scrambled:
+            return SCRAMBLED
+        if self._tries >= _FIRST_TRIES:
+            return UNNAMED
+        return self.entry.codec if self._track is None else self._track.name
 
     def described(self) -> StreamEntry:
         return self.entry if self.name == self.entry.codec else replace(self.entry, codec=self.name)
@@ -275,8 +281,8 @@ class _Stream:
             self._track.restart()
             return
         self._scrambled = False
-        if self._tries:
-            self._tries -= 1
+        if self.entry.is_unnamed and self._tries < _TRIES:
+            self._tries += 1
             if (found := recognize(payload)) is not None:
                 self._program.identify(self.entry, *found)
                 return

@@ -83,6 +83,7 @@ _LOST: Final = {StreamUse.LOST_VIDEO: Kind.VIDEO, StreamUse.LOST_AUDIO: Kind.AUD
 MPEG_AUDIO: Final = "mpeg audio"  # the layer is in the frames only
 S302M: Final = "s302m"  # PCM of SMPTE 302M; the name of its decoder in libav
 SCRAMBLED: Final = "scrambled"  # in place of the codec
+UNNAMED: Final = "private data without the name of a codec"  # the same, where no media were recognized
 ENCRYPTED: Final = "encrypted"  # before it: SAMPLE-AES of HLS, "MPEG-2 Stream Encryption Format", §2.2
 
 _LOST_VIDEO: Final = {

@@ -4,6 +4,7 @@ from typing import Final
 
 from gateway.formats.ts.program_tables import StreamUse
 from gateway.formats.ts.sound_frames import read_frame
+from gateway.media import flac
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec
 
@@ -25,6 +26,8 @@ def recognize(payload: bytes) -> tuple[StreamUse, str] | None:
     """Returns the use and the codec of a PES packet's payload; None: it is no key frame, or of no known codec."""
     if _is_adts(payload):
         return StreamUse.AUDIO, Codec.AAC
+    if flac.begins_frame(payload):
+        return StreamUse.LOST_AUDIO, "FLAC"
     codec = next((codec for at, begin, codec in _BEGINS if payload.startswith(begin, at)), None)
     return None if codec is None else (StreamUse.LOST_VIDEO, codec)
 

@@ -188,6 +188,17 @@ def test_an_invalid_flac_frame_is_refused(frame: str) -> None:
         flac.frame_samples(bytes.fromhex(frame))
 
 
+def test_the_header_of_a_flac_frame_is_recognized_by_its_checksum() -> None:
+    frames = [take.payload for take in elementary("flac").takes]
+    assert all(flac.begins_frame(frame) for frame in frames)
+    assert flac.begins_frame(bytes.fromhex("fff97000c280 03ff c1")), "a coded number of two bytes"
+    for changed in range(6):
+        data = bytearray(frames[0])
+        data[changed] ^= 4
+        assert not flac.begins_frame(bytes(data))
+    assert not any(flac.begins_frame(frames[0][:size]) for size in range(6))
+
+
 def test_flac_without_streaminfo_is_refused() -> None:
     for config in (b"", b"fLaC" + bytes(10), b"\x84" + bytes(40), bytes(34)):
         with pytest.raises(InvalidData):

@@ -3,6 +3,8 @@
 import pytest
 
 from gateway.formats.ts.data_units import DataUnit
+from gateway.formats.ts.program_tables import UNNAMED
+from gateway.live.program_intake import lost_streams
 from gateway.media.track import Kind
 from tests.support.media import made_once
 from tests.support.tools import need
@@ -30,6 +32,7 @@ BOTH = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25", "-f", "lavfi", "-i
         (["-c:v", "libvpx-vp9", "-cpu-used", "8"], "VP9", "lost video"),
         (["-c:v", "libsvtav1", "-preset", "12"], "AV1", "lost video"),
         (["-c:v", "prores"], "ProRes", "lost video"),
+        (["-map", "1", "-c:a", "flac"], "FLAC", "lost audio"),
         (["-map", "1", "-c:a", "aac", "-mpegts_m2ts_mode", "1"], "aac", "audio"),
     ],
 )
@@ -42,7 +45,37 @@ def test_media_without_a_name_are_recognized(encoder: list[str], codec: str, use
     assert (after.use, after.codec) == (use, codec)
     assert (after.lost is not None) == use.startswith("lost")
     assert not [e for e in events if isinstance(e, DataUnit)]
-    assert len(units_of(events, Kind.AUDIO)) > 30
+    assert use == "lost audio" or len(units_of(events, Kind.AUDIO)) > 30
+
+
+@pytest.mark.parametrize("encoder", ["pcm_s16le", "vorbis", "alac"])
+def test_sound_that_cannot_be_recognized_is_named_so(encoder: str) -> None:
+    need("ffmpeg")
+    sound = ["-strict", "-2", "-ac", "2", "-c:a", encoder]
+    film = made_once("unnamed", ["ffmpeg", *BOTH, "-c:v", "libx264", *sound, "-t", "11", "-f", "mpegts"]).read_bytes()
+    events = read(film)
+    first, *_, last = tracks_of(events)
+    assert [s.codec for s in first.streams] == ["h264", "private"] and not lost_streams(first)
+    assert lost_streams(last) == {UNNAMED: Kind.AUDIO}
+    assert [s.use for s in last.streams] == ["video", "private"]
+    assert len([e for e in events if isinstance(e, DataUnit)]) > 99, "data are passed on as before"
+
+
+@pytest.mark.parametrize(
+    ("others", "lost"),
+    [
+        ([(0x1B, 0x101, b"")], {UNNAMED: Kind.AUDIO}),
+        ([(0x1B, 0x101, b""), (0x0F, 0x102, b"")], {}),
+        ([(0x1B, 0x101, b""), (0x82, 0x102, b"")], {"DTS": Kind.AUDIO}),
+        ([(0x0F, 0x102, b"")], {}),
+    ],
+)
+def test_data_without_a_name_are_taken_for_sound_where_it_is_missing(
+    others: list[tuple[int, int, bytes]], lost: dict[str, Kind]
+) -> None:
+    head = section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, [(0x06, 0x100, b""), *others]))
+    events = read(head + b"".join(data_pes(0x100, b"telemetry %d" % n, 900 * n) for n in range(300)))
+    assert lost_streams(tracks_of(events)[-1]) == lost
 
 
 def test_data_with_a_name_are_not_taken_for_media() -> None:
