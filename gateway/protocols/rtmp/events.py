@@ -7,10 +7,6 @@ from gateway.formats.flv.tag import ScriptTag
 from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.url import RtmpUrl, StreamTarget
 
-Media = Message
-"""One audio (type 8) or video (type 9) message of the published or played stream. Its body is an FLV tag body.
-The message itself is the event, because this is the hot path."""
-
 
 @dataclass(frozen=True, slots=True)
 class Connected:
@@ -107,6 +103,8 @@ class Ended:
     reason: str
 
 
+# A `Message` is audio (type 8) or video (type 9) of the published or played stream. Its body is an FLV tag body. The
+# message itself is the event, because this is the hot path.
 ServerEvent: TypeAlias = (
     "Message | ScriptTag | Connected | PublishRequested | PlayRequested | PublishEnded | PlayEnded | Paused"
     " | CommandIgnored"
