@@ -120,7 +120,7 @@ SEGMENT_SECONDS: Final = _histogram(
 PART_SECONDS: Final = _histogram("millrace_part_duration_seconds", "Duration of LL-HLS parts.", _SECONDS)
 PART_DELAY: Final = _histogram(
     "millrace_ingest_to_part_seconds",
-    "From the arrival of a part's last frame until the part could be fetched.",
+    "From the arrival of a part's last frame until the part could be fetched; 0 while no client waits.",
     _DELAY,
 )
 OUTPUTS: Final = _gauge("millrace_outputs", "Outputs of live streams by name and state.", "output", "state")

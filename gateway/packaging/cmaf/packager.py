@@ -390,7 +390,7 @@ class CmafPackager(Packager):
         return (self._video, self._audio, *(each.track for each in self._additional))
 
     def _measure(self, metrics: Metrics) -> None:
-        # Batches delay parts, but only while no client waits: that delay is not measured.
+        # Batches delay parts, but only while no client waits: then the delay counts as 0.
         delay = time.time() - self.manifests.now if self.waiters.count else 0.0
         for track in (self._video, self._audio):
             for seconds in track.new_part_seconds:
