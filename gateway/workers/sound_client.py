@@ -1,8 +1,8 @@
 """Converts the sound of one stream to AAC or Opus in a worker process. The video does not pass through the worker.
 
 Streams share processes, because one takes 38 MB and the sound of a stream 4 % of a core. If a process dies, its streams
-continue in processes for fewer streams. So one whose sound ends processes is soon alone, and after its third early
-death in a row the sound counts as unusable.
+continue in processes for fewer streams. So one whose sound ends processes is soon alone. After
+the third death in a row `run` fails: see `_MAX_DEATHS`.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _MODULE: Final = "gateway.workers.programs.sound_worker"
 _PLACES: Final = (16, 4, 1)  # streams in one process, by the number of deaths that a stream has seen
 _MAX_UNITS: Final = 1_000  # in the queue to the worker, about 20 s
 _EARLY_SECONDS: Final = 5.0  # if a worker lived longer, its input did not cause its death
-_MAX_DEATHS: Final = 3  # after this many early deaths in a row, the audio counts as unusable
+_MAX_DEATHS: Final = 3  # in a row, all but the first one early: then `run` fails, and a later try may succeed
 _FINISH_SECONDS: Final = 5.0  # for the last units of the worker, which may still start
 _RETRY_SECONDS: Final = 1.0  # before the next try if no worker could be started
 _USUAL_DELAY: Final = 0.1  # seconds in decoder and encoder
@@ -38,7 +38,10 @@ _TO_AAC: Final = SoundSetup()
 
 
 class SoundWorkerFailed(IntakeFailed):
-    """The audio cannot be decoded, or no worker could be started. again: True if a later try may succeed."""
+    """The audio cannot be decoded, no worker could be started, or they died repeatedly.
+
+    again: True if a later try may succeed.
+    """
 
 
 class SoundWorkerClient:
@@ -63,7 +66,7 @@ class SoundWorkerClient:
         self._changed = asyncio.Event()  # set when the queue has an item, and by `finish`
         self._finished = False
         self._died = 0  # number of workers that died
-        self._early_deaths = 0  # in a row
+        self._early_deaths = 0  # in a row, with the death before them
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._source: Tracks | None = None  # the latest source
         self._output: MediaTrack | None = None
