@@ -1,4 +1,4 @@
-"""AWS services other than the stores (IVS, Kinesis, ECS).
+"""AWS services other than the gateway's own stores: IVS, Kinesis, ECS, and buckets of jobs.
 
 They are loaded on first use. A machine without AWS never loads them.
 """

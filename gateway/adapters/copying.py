@@ -254,7 +254,7 @@ def _unversioned(record: Film | StoredJob) -> dict[str, Any]:
 
 
 async def _each(records: Sequence[Record], write: Callable[[Record], Coroutine[Any, Any, object]]) -> None:
-    """Writes records one by one, some at a time."""
+    """Writes each record, `_CONCURRENT` at a time."""
     room = asyncio.Semaphore(_CONCURRENT)
 
     async def bounded(record: Record) -> None:

@@ -11,7 +11,7 @@ from gateway.settings import option_types as option
 
 
 class Section(BaseModel):
-    """The options of one subsystem. A subsystem gets only its own section."""
+    """The options of one subsystem."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -511,7 +511,7 @@ def _is_listener(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, ListenerSettings | TlsListenerSettings)
 
 
-# The names of all listeners. Some are open only with a certificate.
+# The names of all listeners but AGENT. Some are open only with a certificate.
 LISTENERS: Final = (
     *(name for name, info in Settings.model_fields.items() if _is_listener(info.annotation)),
     SRTLA,

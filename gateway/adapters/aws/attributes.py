@@ -1,4 +1,4 @@
-"""Converts between DynamoDB attribute values and the JSON values of a channel's fields."""
+"""Converts between DynamoDB attribute values and the JSON values of stored records."""
 
 import base64
 from collections.abc import Mapping

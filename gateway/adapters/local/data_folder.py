@@ -87,7 +87,8 @@ def replace_file(path: Path, text: str) -> None:
 def write_once(path: Path, text: str) -> bool:
     """Creates the file with mode 0600. Returns False and changes nothing if the file exists already.
 
-    Readers never see a partial file: it is written under another name and then linked.
+    Readers never see a partial file: it is written under another name and then linked. Only a file system without hard
+    links shows it while it is written.
     """
     with _hidden_file(path, text) as hidden:
         try:

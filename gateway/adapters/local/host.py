@@ -21,8 +21,8 @@ PORTS_FILE = "ports.json"
 def shown_host(bind: str) -> str:
     """Returns the host that users enter for a listener bound to `bind`. An IPv6 address has no brackets.
 
-    Loopback, a single address, and a name do not change. "All addresses" becomes the source address of this machine's
-    packets to the internet, else 127.0.0.1. This sends no packet.
+    A single address and a name do not change, but `localhost` becomes 127.0.0.1. "All addresses" becomes the source
+    address of this machine's packets to the internet, else 127.0.0.1. This sends no packet.
     """
     try:
         address = ipaddress.ip_address(bind)

@@ -7,7 +7,8 @@ Texts that are compared or sorted have the collation "C", the order of SQLite an
 
 from typing import Final
 
-# Notifications have the payload `<table>/<id>`. Triggers send them, at the commit of any writer.
+# Notifications have the payload `<table>/<id>`, those of `people` `<table>/<kind>/<key>`. Triggers send them, at the
+# commit of any writer.
 CHANNEL: Final = "millrace"
 
 MIGRATIONS: Final = (

@@ -42,7 +42,7 @@ class StreamEntry:
     """An elementary stream of a program.
 
     codec: the name of a `Codec`, or of something else; for users. language: ISO 639-2, or empty.
-    config: an OpusHead for Opus, otherwise empty. descriptors: of private data.
+    config: an OpusHead for Opus, otherwise empty. descriptors: of KLV and private data.
     is_unnamed: whether it is private data whose descriptors do not name a format. They may be media.
     """
 

@@ -65,9 +65,9 @@ class RewindDeletion:
         playlists = [item async for item in self._objects.list(f"{channel.id}/vod-")]
         for item in playlists:
             parsed = media_keys.parse(item.key)
-            # The playlist of a growing session is stored again after each segment.
             if parsed is None or parsed.kind is not media_keys.MediaKind.ONDEMAND:
                 continue
+            # The playlist of a growing session is stored again after each segment.
             if item.modified >= oldest or item.key in self._kept:
                 continue
             if REWIND_MARK.encode() not in (await read_start(self._objects, item.key, _HEAD_BYTES) or b""):
