@@ -1,4 +1,4 @@
-"""Rule of `gateway/live`: an attribute is written by its own class, and by the class that the docstring names."""
+"""Rule of `gateway/live`: an attribute is written by its own class, and by those that the docstring names."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ def _writes(node: ast.AST) -> Iterator[ast.Attribute]:
     for child in ast.walk(node):
         if isinstance(child, ast.Attribute) and isinstance(child.ctx, ast.Store | ast.Del):
             yield child
+
+
+def _writers(tree: ast.Module) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The classes of a module, and its functions outside them."""
+    yield from (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    yield from (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def _last_name(node: ast.AST) -> str:
@@ -85,8 +91,8 @@ def test_attributes_of_live_are_written_by_the_owner_that_the_docstring_names() 
         if not module.startswith(ROOM) and not any(name.startswith("gateway.live") for name in imports):
             continue
         types = _types(module, classes, of_room)
-        for writer in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
-            names = {writer.name, *map(_last_name, writer.bases)}
+        for writer in _writers(tree):
+            names = {writer.name, *map(_last_name, getattr(writer, "bases", ()))}
             for node in _writes(writer):
                 target = _last_name(node.value)
                 owners = types[target] | (of_room[target] if isinstance(node.value, ast.Attribute) else set())
