@@ -143,6 +143,7 @@ def test_the_protocol_pushes_and_is_in_ports_addresses_and_metrics(start: Start)
         tracks = {track["kind"]: track["codec"] for track in channel.session()["tracks"]}
         assert tracks.keys() == {"video", "audio"}
         assert 'millrace_publishers{protocol="units"} 1' in gateway.api("GET", "/metrics").text
+        assert '"event":"publishing"' in gateway.log and "a task failed" not in gateway.log
         with UnitsPush(channel) as second:
             assert second.answer == units.REFUSED + b"NameInUse"
     with UnitsPush(channel, "1-wrong") as wrong:

@@ -85,7 +85,7 @@ class UnitsSession:
         self._client.accept()
         self._intake = UnitIntake(publisher, (Kind.VIDEO, Kind.AUDIO))
         self._client.send([units.ACCEPTED])
-        push.publishing()
+        push.log_begin()
 
     def _take(self, intake: UnitIntake, message: MediaTrack | units.Part, now: float) -> None:
         try:
