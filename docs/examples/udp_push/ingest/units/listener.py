@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from gateway.ingest.push import Push, PushRequest
+from gateway.ingest.admission import PushRequest
+from gateway.ingest.push import Push
 from gateway.ingest.services import ListenerServices
 from gateway.listeners.datagrams import Address
 from gateway.listeners.port_listener import OpenListeners
