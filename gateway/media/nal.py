@@ -69,7 +69,7 @@ def join(units: Iterable[bytes], length_size: int = 4) -> bytes:
     return b"".join(pieces)
 
 
-def join_annexb(units: Iterable[bytes]) -> bytes:
+def join_annexb(units: Iterable[bytes | memoryview]) -> bytes:
     """Returns one Annex B access unit, with a four-byte start code before each NAL unit."""
     return b"".join([piece for unit in units for piece in (START_CODE, unit)])
 

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from gateway.media import h264, h265, nal
 from gateway.media.errors import InvalidData
-from gateway.media.nal_codec import NAL_CODECS
+from gateway.media.nal_codec import NAL_CODECS, NalCodec
 from gateway.media.track import Codec
 
 _SHORT_START: Final = b"\x00\x00\x01"
@@ -120,7 +120,9 @@ class NalSamples:
             except InvalidData:
                 pass
             return nal.split_annexb(payload), False
-        return nal.views(payload, self.length_size), True
+        units = nal.views(payload, self.length_size)
+        inside = units_inside(self._codec, units)
+        return (inside, False) if inside else (units, True)
 
     def adopt(self, units: NalUnits, kinds: Sequence[int]) -> bool:
         """Adopts the parameter sets of a key frame, and returns whether the record changed. kinds: types of its units.
@@ -140,6 +142,18 @@ class NalSamples:
         config[at] = config[at] & 0xFC | (self.length_size - 1)
         self.config, self._sets = bytes(config), sets
         return True
+
+
+def units_inside(codec: NalCodec, units: NalUnits) -> list[bytes]:
+    """Returns the units between start codes inside of `units`, if these have no slice otherwise; if they have one, [].
+
+    Phones (RootEncoder of 2026) and cameras (V380) take all units of a picture for one. Beside a picture, start codes
+    are left in place, because signed SEI may contain some.
+    """
+    if any(codec.type_of(unit) in codec.slices for unit in units):
+        return []
+    inside = nal.split_annexb(nal.join_annexb(units))
+    return inside if any(codec.type_of(unit) in codec.slices for unit in inside) else []
 
 
 def has_recovery_point(units: NalUnits, kinds: Sequence[int]) -> bool:

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from gateway.media import h264, h265, nal
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
-from gateway.media.nal_samples import has_recovery_point
+from gateway.media.nal_samples import has_recovery_point, units_inside
 from gateway.media.track import Codec
 from gateway.protocols.rtp.packets import RtpPacket
 
@@ -138,6 +138,7 @@ class NalDepacketizer(PictureDepacketizer):
     def lost(self) -> None:
         self._units: list[bytes] = []
         self._fragments: list[bytes] = []
+        self._searched = 0  # number of units that hide no slice
         self._size = 0
 
     def begins_key(self, payload: bytes) -> bool:
@@ -217,13 +218,16 @@ class NalDepacketizer(PictureDepacketizer):
         return [] if self._doubts_marker or self._has_early_marker else self._finish()
 
     def _finish(self) -> list[AssembledFrame]:
-        units, open_unit, size = self._units, self._fragments, self._size
+        units, open_unit, size, searched = self._units, self._fragments, self._size, self._searched
         self.lost()
         if open_unit:
             raise InvalidData("a picture that ends inside a NAL unit")
         first = next(filter(self._is_slice, units), None)
+        if first is None and (inside := units_inside(self._codec, units[searched:])):
+            units[searched:] = inside
+            first = next(filter(self._is_slice, units))
         if first is None:
-            self._units, self._size = units, size
+            self._units, self._size, self._searched = units, size, len(units)
             return []
         kind = self._codec.type_of(first)
         key = _FIRST_IRAP <= kind <= _LAST_IRAP if self._h265 else kind == h264.SLICE_IDR

@@ -90,11 +90,17 @@ def additions_apart(unit: AccessUnit) -> list[bytes]:
     return [nal.join([n]) for n in nal.split(unit.payload)]
 
 
+def start_codes_inside(unit: AccessUnit) -> list[bytes]:
+    """One length before a delimiter and the units of the picture: apps of phones take all of it for one unit."""
+    delimiter = b"\x09\xf0" if unit.track.codec is Codec.H264 else b"\x46\x01\x50"
+    return [nal.join([nal.START_CODE.join([delimiter, *nal.split(unit.payload)])])]
+
+
 def as_it_is(unit: AccessUnit) -> list[bytes]:
     return [unit.payload]
 
 
-CHANGES = [as_it_is, start_codes, empty_units, additions_apart]
+CHANGES = [as_it_is, start_codes, start_codes_inside, empty_units, additions_apart]
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -153,6 +153,17 @@ def test_pictures_with_the_same_timestamp_and_a_marker_stay_apart() -> None:
         assert len(depacketizer.push(packet(b"\x41\x08", marker=True))) == 1
 
 
+def test_a_unit_with_start_codes_inside_is_a_picture() -> None:
+    """V380 cameras send parameter sets and the picture as one unit of the first type."""
+    depacketizer = NalDepacketizer(h265=False)
+    units = [b"\x67sps", b"\x68pps", b"\x65\x88" + bytes(range(1, 200))]
+    *begin, end = fragments(nal.START_CODE.join(units), 60)
+    for payload in begin:
+        assert depacketizer.push(packet(payload)) == []
+    (unit,) = depacketizer.push(packet(end, marker=True))
+    assert (unit.key, nal.split_annexb(unit.payload)) == (True, units)
+
+
 def test_a_picture_with_missing_fragments_is_an_error() -> None:
     begin, middle, end = fragments(b"\x65" + bytes(100), 40)
     depacketizer = NalDepacketizer(h265=False)
