@@ -15,6 +15,9 @@ DEFAULT_CHUNK_SIZE = 128  # §5.4.1: "The maximum chunk size defaults to 128 byt
 MAX_MESSAGE = 8 << 20
 MAX_PENDING = 16 << 20
 MAX_CHUNK_STREAMS = 64
+# From here on, a delta of 24 bits is a step back, of up to 65 s. §5.3.1.2.1 wants a full header there, and VideoCore
+# (apps of iOS) sends the low bits of the difference.
+STEP_BACK = 0xFF0000
 
 _unpack_two_uint32 = struct.Struct(">II").unpack_from
 _EXTENDED_TIMESTAMP = 0xFFFFFF
@@ -149,8 +152,11 @@ class ChunkReader:
                         time = int.from_bytes(extended, "big")
                         header += 4
                         stream.extended = extended
-                    elif stream.extended:
-                        stream.extended = b""
+                    else:
+                        if time >= STEP_BACK and fmt:
+                            time |= 0xFF000000
+                        if stream.extended:
+                            stream.extended = b""
                     stream.delta = time  # §5.3.1.2.4: for fmt 3 after fmt 0, the timestamp is the delta
                     if fmt == 0:
                         stream.timestamp = time

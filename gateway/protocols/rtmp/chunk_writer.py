@@ -4,7 +4,7 @@ import struct
 from dataclasses import dataclass
 
 from gateway.protocols.errors import LocalProtocolError
-from gateway.protocols.rtmp.chunk_reader import DEFAULT_CHUNK_SIZE
+from gateway.protocols.rtmp.chunk_reader import DEFAULT_CHUNK_SIZE, STEP_BACK
 
 # Servers announce it, and ffmpeg adopts it: 3.5 times less work for peer and server than with 128.
 SERVER_CHUNK_SIZE = 65_536
@@ -49,7 +49,7 @@ class ChunkWriter:
         if last is not None and last.stream_id == stream_id:
             delta = (timestamp - last.timestamp) & 0xFFFFFFFF
         # The first message, another stream, a time that goes backwards, or a gap of hours.
-        if last is None or delta >= _EXTENDED_TIMESTAMP:
+        if last is None or delta >= STEP_BACK:
             self._last[csid] = _LastHeader(timestamp, length, type_id, stream_id)
             return _chunks(csid, type_id, timestamp, stream_id, payload, self.chunk_size)
         if length != last.length or type_id != last.type_id:

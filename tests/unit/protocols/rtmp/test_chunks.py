@@ -189,6 +189,13 @@ def test_timestamps_wrap() -> None:
     assert [m.timestamp for m in feed_all_ways(fresh, data)] == [0xFFFFFFF0, 0x10]
 
 
+@pytest.mark.parametrize("back", [same_stream(6, 0xFFFFD0, 1), same_stream(6, 0xFFFFFF, 1) + b"\xff\xff\xff\xd0"])
+def test_a_step_back_may_be_a_delta(back: bytes) -> None:
+    """Of 24 bits (VideoCore), or of 32 (librtmp, meetings of Tencent with one chunk stream for sound and pictures)."""
+    data = full(6, 1000, 1) + b"a" + back + b"b" + same_stream(6, 80, 1) + b"c"
+    assert [m.timestamp for m in feed_all_ways(fresh, data)] == [1000, 952, 1032]
+
+
 def test_empty_messages_come_out() -> None:
     assert feed_all_ways(fresh, full(4, 0, 0, 8) + full(6, 1, 1) + b"v") == [
         Message(8, 0, 1, b""),
@@ -251,6 +258,13 @@ def test_writer_shortens_headers() -> None:
         for time, body in ((100, b"aa"), (120, b"bb"), (140, b"cc"), (161, b"cc"), (182, b"ddd"), (100, b"ddd"))
     ]
     assert sizes == [12, 4, 1, 4, 8, 12]
+
+
+@pytest.mark.parametrize("gap", [0xFEFFFF, 0xFF0000, 0xFFFFFE])
+def test_a_gap_of_hours_is_no_step_back(gap: int) -> None:
+    writer = ChunkWriter()
+    data = b"".join(writer.write(4, 8, time, 1, b"a") for time in (5, 5 + gap, 6 + gap))
+    assert [m.timestamp for m in feed_all_ways(fresh, data)] == [5, 5 + gap, 6 + gap]
 
 
 def test_writer_uses_a_full_header_for_another_message_stream() -> None:
