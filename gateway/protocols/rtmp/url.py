@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 PORTS = {"rtmp": 1935, "rtmps": 443}
 _MAX_PARAMETERS = 32
 _FILE_TYPE: Final = re.compile(r"\A(?:mp4|flv|mp3|f4v):")
+_SERVER: Final = re.compile(r"\Artmps?://[^/]*/", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +100,14 @@ def resolve(app_field: str, tc_url: str, name_field: str) -> StreamTarget:
 
     Known forms: `stream` + `id?sign=…`; `stream?sign=…` + `id`; `stream/inst` + `id?sign=…`; `stream/id?sign=…` as app
     with an empty name. In the last form, the second segment is the name and not an instance. Encoders also write a file
-    type before the name (`mp4:id`), escape its question mark, and end it with a slash.
+    type before the name (`mp4:id`), escape its question mark, end it with a slash, and send the whole address as name.
     """
-    app_path, _, app_query = app_field.partition("?")
     name_field = name_field.strip()
     if "?" not in name_field and "%3F" in name_field.upper():
         name_field = unquote(name_field)
+    if (server := _SERVER.match(name_field)) is not None:
+        app_field, name_field = name_field[server.end() :], ""
+    app_path, _, app_query = app_field.partition("?")
     name, _, name_query = name_field.partition("?")
     name = _FILE_TYPE.sub("", name)
     app, _, instance = app_path.strip("/ ").partition("/")

@@ -81,6 +81,10 @@ def test_an_address_as_text_does_not_show_the_key() -> None:
         ("stream", "", "id%3Fsign=1-a", StreamTarget("stream", "", "id", {"sign": "1-a"})),
         ("stream", "", "id%3fsign%3D1-a", StreamTarget("stream", "", "id", {"sign": "1-a"})),
         ("stream", "", "id?next=a/", StreamTarget("stream", "", "id", {"next": "a/"})),
+        # The whole address: a camera of mediamtx #4309, and owners who paste it as the key.
+        ("stream", "", "rtmp://h:1935/stream/id?sign=1-a", StreamTarget("stream", "", "id", {"sign": "1-a"})),
+        ("stream", "rtmp://h/stream", "RTMPS://h/stream/i/id", StreamTarget("stream", "i", "id", {})),
+        ("stream", "", "rtmp%3A%2F%2Fh%2Fstream%2Fid%3Fsign%3D1-a", StreamTarget("stream", "", "id", {"sign": "1-a"})),
     ],
 )
 def test_targets(app: str, tc_url: str, name: str, wanted: StreamTarget) -> None:
