@@ -331,6 +331,9 @@ class ServerConnection(Connection[ServerEvent]):
     # Commands on a stream
 
     def _on_publish(self, request: Command, message: Message, events: Events) -> None:
+        if request.arguments[:1] == (False,):  # Wirecast and Flash end a publish with publish(false)
+            self._on_close_stream(request, message, events)
+            return
         stream_id = message.stream_id or 1  # some clients send it on stream 0
         if not self._machine.allows(Step.PUBLISH):
             self._send_status_on(stream_id, "error", "NetStream.Publish.BadConnection", "One publish on a connection.")

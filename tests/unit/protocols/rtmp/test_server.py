@@ -237,6 +237,7 @@ def test_second_publish_on_one_connection_is_refused_and_the_first_goes_on() -> 
         ("closeStream", (None,), 1),
         ("deleteStream", (None, 1), 0),
         ("deleteStream", (None,), 0),
+        ("publish", (None, False), 1),  # Wirecast, Flash
     ],
 )
 def test_every_way_to_end_a_publish(name: str, values: tuple[Any, ...], stream: int) -> None:
@@ -247,9 +248,17 @@ def test_every_way_to_end_a_publish(name: str, values: tuple[Any, ...], stream: 
     assert [type(e) for e in peer.command("publish", 9, None, "id", stream=1)] == [PublishRequested]
 
 
+def test_the_end_of_a_publish_may_come_twice() -> None:
+    peer = Scripted().publishing()
+    peer.command("FCUnpublish", 0, None, "id")
+    assert peer.command("publish", 0, None, False, stream=1) == []
+    assert not peer.server.closing
+
+
 def test_deleting_another_stream_ends_nothing() -> None:
     peer = Scripted().publishing()
     assert peer.command("deleteStream", 0, None, 5) == []
+    assert peer.command("publish", 0, None, False, stream=2) == []
     assert peer.server.state is RtmpState.PUBLISHING
 
 
