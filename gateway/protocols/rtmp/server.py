@@ -284,6 +284,8 @@ class ServerConnection(Connection[ServerEvent]):
         listed = tuple(f for f in fourccs if isinstance(f, str)) if isinstance(fourccs, list) else ()
         instance = target.instance or target.name
         flash_ver = text_of(raw, "flashVer")
+        if flash_ver.startswith("Wirecast"):  # it stops at a full window, ours, and announces none
+            self._wire.acknowledge(WINDOW)
         events.append(Connected(target.app, instance, target.query, self._tc_url, flash_ver, listed))
 
     def _answer_connect(self) -> None:

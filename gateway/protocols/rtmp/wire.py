@@ -99,16 +99,21 @@ class Wire:
             raise RemoteProtocolError(f"control message {message.type_id} of {len(payload)} bytes")
         value = int.from_bytes(payload[:4], "big")
         if message.type_id == WINDOW_ACK_SIZE:
-            # Acknowledges every half window, because some peers stop sending at a full window. The minimum prevents
-            # an acknowledgement for every byte. A peer without a window (ffmpeg, OBS) gets none, as of SRS: if one
-            # comes when it has closed its socket, its kernel resets the connection and drops what it has not sent.
-            self._window = max(value & 0x7FFFFFFF, 4096)
-            self._ack_at = min(self._ack_at, self.received + self._window // 2)
+            self.acknowledge(value)
         elif message.type_id == SET_PEER_BANDWIDTH and value != self.announced_window:
             # §5.4.5: "The peer receiving this message SHOULD respond with a Window Acknowledgement Size message if
             # the window size is different from the last one sent"
             self.send_window(value)
         return None
+
+    def acknowledge(self, window: int) -> None:
+        """Acknowledges every half window, because some peers stop sending at a full window.
+
+        A peer without a window (ffmpeg, OBS) gets none, as of SRS: if one comes when it has closed its socket, its
+        kernel resets the connection and drops what it has not sent.
+        """
+        self._window = max(window & 0x7FFFFFFF, 4096)  # the minimum prevents an acknowledgement for every byte
+        self._ack_at = min(self._ack_at, self.received + self._window // 2)
 
     def _user_control(self, payload: bytes) -> CommandIgnored | None:
         if len(payload) < 6:

@@ -533,6 +533,20 @@ def test_a_peer_without_a_window_gets_no_acknowledgement() -> None:
     assert peer.heard() == []
 
 
+def test_wirecast_gets_acknowledgements_although_it_announces_no_window() -> None:
+    """It sends at most the bytes of Set Peer Bandwidth, 5 MB, without one."""
+    peer = Scripted()
+    peer.connect(flashVer="Wirecast/FM 1.0 (compatible; FMSc/1.0)")
+    peer.command("publish", 3, None, "id?sign=1-a", "live", stream=1)
+    peer.server.accept_publish()
+    peer.heard()
+    acks = [0]
+    for _ in range(200):
+        peer.message(9, bytes(100_000), 1)
+        acks += [int.from_bytes(m.payload, "big") for m in peer.heard() if m.type_id == 3]
+    assert all(b - a < 4_000_000 for a, b in itertools.pairwise([*acks, peer.server.received]))
+
+
 def test_a_tiny_window_does_not_cause_many_acknowledgements() -> None:
     peer = Scripted()
     peer.message(5, struct.pack(">I", 1))
