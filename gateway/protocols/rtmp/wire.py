@@ -31,6 +31,8 @@ from gateway.protocols.rtmp.message import (
 
 _AGGREGATE_HEADER = 11  # bytes, in the form of an FLV tag header
 _CONTROLS = (ACKNOWLEDGEMENT, WINDOW_ACK_SIZE, SET_PEER_BANDWIDTH)
+_LAST_SEQUENCE = 0xF0000000
+_SMALL_WINDOW = 1_000_000  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,10 @@ class Wire:
     queued: the bytes to send. The list object never changes.
     """
 
-    __slots__ = ("_ack_at", "_limits", "_reader", "_window", "_writer", "announced_window", "queued", "received")
+    __slots__ = (
+        *("_ack_at", "_acknowledged", "_limits", "_reader", "_sequence", "_window", "_writer"),
+        *("announced_window", "queued", "received"),
+    )
 
     def __init__(self, limits: WireLimits) -> None:
         self._limits = limits
@@ -64,6 +69,7 @@ class Wire:
         self.received = 0
         self._window = 0  # of the peer; 0: it has told none
         self._ack_at: float = math.inf  # the next acknowledgement is sent at this value of `received`
+        self._acknowledged = self._sequence = 0  # of the last acknowledgement: `received`, and what it said
         self.announced_window = 0
 
     # Receiving
@@ -72,8 +78,7 @@ class Wire:
         """Returns the messages that `data` completes, including control messages. Queues acknowledgements."""
         self.received += len(data)
         if self.received >= self._ack_at:
-            self._ack_at = self.received + self._window // 2
-            self.send_control(ACKNOWLEDGEMENT, uint32(self.received))
+            self._send_acknowledgement()
         return self._reader.receive(data)
 
     def release_buffers(self) -> None:
@@ -172,6 +177,18 @@ class Wire:
     def send_command(self, stream_id: int, payload: bytes) -> None:
         """Queues a command message."""
         self.send(CSID_COMMAND, COMMAND, stream_id, payload)
+
+    def _send_acknowledgement(self) -> None:
+        """Counts like Flash Player: above 0xF0000000, from the last acknowledgement. Otherwise FMLE stops there.
+
+        HaishinKit and Moblin, with a window of 100,000, take the number modulo 2³².
+        """
+        new, self._acknowledged = self.received - self._acknowledged, self.received
+        self._ack_at = self.received + self._window // 2
+        self._sequence += new
+        if self._sequence > _LAST_SEQUENCE and self._window >= _SMALL_WINDOW:
+            self._sequence = new
+        self.send_control(ACKNOWLEDGEMENT, uint32(self._sequence))
 
     def send_window(self, window: int) -> None:
         """Sends Window Acknowledgement Size: the peer acknowledges every `window` bytes."""

@@ -25,7 +25,7 @@ from gateway.protocols.rtmp.events import (
 from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.state import RtmpState
-from gateway.protocols.rtmp.wire import WireLimits
+from gateway.protocols.rtmp.wire import Wire, WireLimits
 from tests.support.feeding import feed_all_ways
 from tests.unit.protocols.rtmp.talk import Scripted, a_client, talk
 
@@ -545,6 +545,22 @@ def test_wirecast_gets_acknowledgements_although_it_announces_no_window() -> Non
         peer.message(9, bytes(100_000), 1)
         acks += [int.from_bytes(m.payload, "big") for m in peer.heard() if m.type_id == 3]
     assert all(b - a < 4_000_000 for a, b in itertools.pairwise([*acks, peer.server.received]))
+
+
+@pytest.mark.parametrize(("window", "largest"), [(2_500_000, 0xF0000000), (100_000, 0xFFFFFFFF)])
+def test_acknowledgements_of_more_than_4_gb(window: int, largest: int) -> None:
+    """As Flash Player sent them: 0xEFC806B8, then 0x500EB7. Moblin, with a small window, counts modulo 2³²."""
+    wire = Wire(WireLimits())
+    wire.handle_control(Message(5, 0, 0, struct.pack(">I", window)))
+    for _ in range(30):
+        wire.received += 300_000_000
+        wire.receive(b"")
+    acks = [int.from_bytes(m.payload, "big") for m in ChunkReader().receive(b"".join(wire.queued))]
+    assert len(acks) == 30
+    assert largest - 300_000_000 < max(acks) <= largest
+    for before, after in itertools.pairwise(acks):
+        anew = 300_000_000 if largest == 0xF0000000 else before + 300_000_000 - (1 << 32)
+        assert after in (before + 300_000_000, anew)
 
 
 def test_a_tiny_window_does_not_cause_many_acknowledgements() -> None:
