@@ -17,12 +17,14 @@ _MAX_AMF: Final = 4 * MAX_METADATA
 _MANY: Final = 5  # of metadata in _PERIOD, the same for each way in
 _MANY_CUES: Final = 10
 _PERIOD: Final = VIDEO_CLOCK
-# Script data that is no metadata of the programme: captions, cues, and messages of servers and of Millrace itself.
+# Script data that is no metadata of the programme: captions, cues, messages of servers and of Millrace itself, and the
+# frames of the second sound that OBS sends with "Twitch VOD Track".
 _OTHER: Final = frozenset(
     (
         *(script_data.TEXT_DATA, script_data.CAPTION, script_data.CAPTION_INFO, script_data.CUE_POINT),
         *(script_data.AD_CUE, script_data.METADATA, script_data.PRIVATE_DATA),
         *("onMetaData", "onMillraceClock", "onStatus", "|RtmpSampleAccess", "@setDataFrame"),
+        *("onExpectAdditionalMedia", "additionalMedia"),
     )
 )
 

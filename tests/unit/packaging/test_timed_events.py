@@ -32,7 +32,7 @@ def test_script_data_of_publishers_is_metadata_as_json() -> None:
 
 @pytest.mark.parametrize(
     "name", ["onTextData", "onCaption", "onCaptionInfo", "onMetaData", "onCuePoint", "onPrivateData", "onStatus",
-             "|RtmpSampleAccess", "onMillraceClock"],
+             "|RtmpSampleAccess", "onMillraceClock", "onExpectAdditionalMedia", "additionalMedia"],
 )  # fmt: skip
 def test_other_script_data_is_none(name: str) -> None:
     assert EventReader().read(script(name, {"text": "x"})) is None
