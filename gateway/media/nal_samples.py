@@ -3,6 +3,7 @@
 Recorders, cameras and transport streams write start codes or lengths, and parameter sets inside or outside the samples.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -145,15 +146,21 @@ class NalSamples:
 
 
 def units_inside(codec: NalCodec, units: NalUnits) -> list[bytes]:
-    """Returns the units between start codes inside of `units`, if these have no slice otherwise; if they have one, [].
+    """Returns `units` with those that start codes inside of them divide, or [] if there is nothing to divide.
 
-    Phones (RootEncoder of 2026) and cameras (V380) take all units of a picture for one. Beside a picture, start codes
-    are left in place, because signed SEI may contain some.
+    Phones (RootEncoder of 2026) and cameras (V380) take all units of a picture for one, and phones of 2016 all slices.
+    Beside a slice, only slices are divided (into those of its type), because signed SEI may contain start codes.
     """
-    if any(codec.type_of(unit) in codec.slices for unit in units):
+    slices = [codec.type_of(unit) in codec.slices for unit in units]
+    if not any(slices):
+        inside = nal.split_annexb(nal.join_annexb(units))
+        return inside if any(codec.type_of(unit) in codec.slices for unit in inside) else []
+    if not any(_SHORT_START + bytes(unit[:1]) in bytes(unit) for unit in itertools.compress(units, slices)):
         return []
-    inside = nal.split_annexb(nal.join_annexb(units))
-    return inside if any(codec.type_of(unit) in codec.slices for unit in inside) else []
+    divided: list[bytes] = []
+    for unit, is_slice in zip(units, slices, strict=True):
+        divided += nal.split_annexb(nal.join_annexb([unit])) if is_slice else [bytes(unit)]
+    return divided
 
 
 def has_recovery_point(units: NalUnits, kinds: Sequence[int]) -> bool:

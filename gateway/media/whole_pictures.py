@@ -62,6 +62,7 @@ class WholePictures:
         self._access = random_access_of(track)
         self._has_key = self._has_start = False  # a key frame, and one that its NAL units show
         self._joins = False  # slices of a picture come in several bodies
+        self._divides = False  # pictures have start codes, perhaps behind a length, where `is_whole` does not search
         self._picture: AccessUnit | None = None  # waits for further slices
         self._more: list[bytes] = []  # the further slices
         self._more_bytes = 0
@@ -75,7 +76,7 @@ class WholePictures:
 
     def is_whole(self, unit: AccessUnit) -> bool:
         """Whether a unit of this track can be published as it is. Hot path."""
-        if not self._has_key or self._joins or self._held or not self._is_usual:
+        if not self._has_key or self._joins or self._divides or self._held or not self._is_usual:
             return False
         payload, size, from_bytes = unit.payload, _SIZE, int.from_bytes
         at, end = 0, len(payload)
@@ -108,6 +109,7 @@ class WholePictures:
         Raises InvalidData for a unit that has neither lengths nor start codes.
         """
         units, prefixed = self._samples.split(unit.payload)
+        self._divides = self._divides or not prefixed
         kinds = [self._codec.type_of(one) for one in units]
         first = next((n for n, kind in enumerate(kinds) if kind not in self._additions), None)
         if first is None:

@@ -96,6 +96,14 @@ def start_codes_inside(unit: AccessUnit) -> list[bytes]:
     return [nal.join([nal.START_CODE.join([delimiter, *nal.split(unit.payload)])])]
 
 
+def slices_behind_one_length(unit: AccessUnit) -> list[bytes]:
+    """A start code between the slices of a picture, whose length is that of all: phones of 2016 (Kirin)."""
+    codec = NAL_CODECS[unit.track.codec]
+    units = nal.split(unit.payload)
+    first = next(n for n, one in enumerate(units) if codec.type_of(one) in codec.slices)
+    return [nal.join([*units[:first], nal.START_CODE.join(units[first:])])]
+
+
 def as_it_is(unit: AccessUnit) -> list[bytes]:
     return [unit.payload]
 
@@ -155,6 +163,16 @@ async def test_slices_in_several_bodies_are_one_picture() -> None:
     # The first picture is published before it is known that slices follow in other bodies.
     got, whole = of(sink, Kind.VIDEO)[1:], sent.of(Kind.VIDEO)[1:]
     assert [(u.dts, u.key, nal.split(u.payload)) for u in got] == [(u.dts, u.key, nal.split(u.payload)) for u in whole]
+
+
+@pytest.mark.parametrize(
+    "codec", [X264, ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:slices=3")]
+)
+async def test_slices_behind_one_length_get_their_own(codec: tuple[str, ...]) -> None:
+    """Apple's decoders show only the first slice otherwise."""
+    sent = source(*pictures(), "-t", "2", *codec, "-g", "15", "-bf", "0", "-pix_fmt", "yuv420p", "-slices", "3")
+    assert all(len(nal.split(unit.payload)) >= 3 for unit in sent.of(Kind.VIDEO))
+    same_pictures(await pushed(bodies(sent, slices_behind_one_length)), sent)
 
 
 async def test_the_slices_of_a_picture_are_limited() -> None:
