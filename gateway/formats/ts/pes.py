@@ -14,6 +14,7 @@ _PADDING: Final = 0xBE
 # PES packets of a PID that must end with stuffing, and only there, before stuffing is taken as their end.
 PROOFS: Final = 30
 _REFUTED: Final = -1 << 60
+_CUT: Final = 3  # PES packets shorter than their length, without missing packets, before such ones are taken
 
 
 def parse_pes(data: bytes) -> tuple[int | None, int | None, bytes]:
@@ -88,6 +89,9 @@ class PesReader(PidReader):
     PES packets that had stuffing at their end and nowhere else, a packet with stuffing ends the PES packet. If this
     is wrong once, the PES packet is lost, and the rule is not used for this PID again.
 
+    Some muxers write a wrong length: only 16 bits of a larger one, or too much. The first such PES packets are lost.
+    Then the next one's start ends each.
+
     limit: bytes of a PES packet; a larger one is dropped.
     """
 
@@ -102,6 +106,8 @@ class PesReader(PidReader):
         self._last: bytes | None = None
         self._short = 0  # bytes that the pieces lack to be full packets
         self._wanted = 0  # bytes of the whole PES packet; 0: unknown
+        self._is_exceeded = False  # whether a PES packet went on beyond its length
+        self._cut = 0  # number of PES packets that ended before it
         self._stuffed_at = 0  # number of pieces when a packet had stuffing; 0: none had
         self._proofs = 0
 
@@ -130,8 +136,12 @@ class PesReader(PidReader):
         size = _BODY * len(self._pieces) - self._short
         if size > self._limit:
             self._drop()
-        elif self._wanted and size >= self._wanted:
+        elif self._wanted and size >= self._wanted and not self._is_exceeded:
+            goes_on = size - len(self._pieces[-1]) >= self._wanted
             self._close()
+            self.append = self._exceed
+            if goes_on:
+                self._exceed(b"")
 
     def last_payload(self) -> bytes | None:
         return self._pieces[-1] if self._pieces else self._last
@@ -167,9 +177,27 @@ class PesReader(PidReader):
     def _close(self, *, continues: bool = False) -> None:
         assert self._pieces is not None, "callers have checked it"
         data = b"".join(self._pieces)
+        if self._wanted and len(data) != self._wanted:
+            data = self._corrected(data)
         self._last = self._pieces[-1]
         self._pieces, self.append = None, ignore
         self._target.take_pes(data, self._generation, continues=continues)
+
+    def _corrected(self, data: bytes) -> bytes:
+        """Returns a PES packet, without its length if that is known to be wrong."""
+        more = len(data) - self._wanted
+        self._cut += more < 0
+        is_wrong = self._cut > _CUT if more < 0 else self._is_exceeded and not more & 0xFFFF
+        return data[:4] + bytes(2) + data[6:] if is_wrong else data
+
+    def _exceed(self, payload: bytes) -> None:
+        """Takes what follows a PES packet that was complete by its length, which is wrong."""
+        if self._is_exceeded:
+            return  # the loop over packets has not learnt yet that `append` is another one
+        self._is_exceeded = True
+        self.append = ignore
+        self._counters.damaged += 1
+        self._target.lose()
 
     def _drop(self) -> None:
         self._pieces, self.append = None, ignore

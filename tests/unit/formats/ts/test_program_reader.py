@@ -572,9 +572,16 @@ def test_a_pes_packet_without_end_is_dropped() -> None:
 SLICE = b"\x00\x00\x01"
 
 
-def pes_packets(pid: int, payload: bytes, times: tuple[int, int] | None, counter: int) -> tuple[bytes, int]:
-    """The packets of one video PES packet without length, and the next counter."""
-    pes = b"\0\0\1\xe0\0\0\x80" + (b"\xc0\x0a" + _stamps(*times) if times else b"\0\0") + payload
+def pes_packets(
+    pid: int, payload: bytes, times: tuple[int, int] | None, counter: int, excess: int | None = None
+) -> tuple[bytes, int]:
+    """The packets of one video PES packet, and the next counter.
+
+    excess: bytes by which 16 bits of its length are too many; None: without length.
+    """
+    body = b"\x80" + (b"\xc0\x0a" + _stamps(*times) if times else b"\0\0") + payload
+    length = 0 if excess is None else len(body) + excess & 0xFFFF
+    pes = b"\0\0\1\xe0" + length.to_bytes(2, "big") + body
     out = []
     for at in range(0, len(pes), 184):
         piece = pes[at : at + 184]
@@ -672,6 +679,26 @@ def test_pes_packets_that_stop_to_begin_with_access_units_lose_no_picture(codec:
     reader, events = counters_after(muxed(codec, iter(pieces)))
     assert [u.unit.dts for u in units_of(events, Kind.VIDEO)] == [dts for _, dts, _ in pictures]
     assert reader.counters.damaged == 0
+
+
+@pytest.mark.parametrize("step", [0, 1_316])
+@pytest.mark.parametrize(("excess", "padding"), [(0, 70_000), (0, 140_000), (3, 0), (3, 40_000)])
+def test_wrong_lengths_of_pes_packets_cost_the_first_pictures_only(excess: int, padding: int, step: int) -> None:
+    """MistServer wrote three bytes too many (its issue 25), PeerCastStation 16 bits of any length (its PR 551)."""
+    data = right = muxed("h264", iter(()))
+    pictures, counter = access_units("h264"), 0
+    sets = nal.join_annexb(nal.split_annexb(pictures[0][2])[:2])
+    for n, (pts, dts, annexb) in enumerate(pictures):
+        picture = sets + annexb if n % 25 == 0 else annexb
+        if n % 25 == 0 and padding:
+            picture += b"\0\0\1\x0c" + b"\xff" * (padding + n) + b"\x80"
+        data += pes_packets(0x100, picture, (pts, dts), counter, excess)[0]
+        packets, counter = pes_packets(0x100, picture, (pts, dts), counter)
+        right += packets
+    wanted, got = ([e.unit for e in units_of(events, Kind.VIDEO)] for events in (read(right), read(data, step)))
+    assert len(wanted) == 75 and got[-50].key
+    for ours, unit in zip(got[-50:], wanted[-50:], strict=True):
+        assert (ours.dts, ours.payload) == (unit.dts, unit.payload)
 
 
 def test_pictures_without_decode_times_get_growing_ones() -> None:
