@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.media import h264, h265, nal
+from gateway.media import aac, h264, h265, nal
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.nal_samples import has_recovery_point, units_inside
@@ -243,6 +243,8 @@ class NalDepacketizer(PictureDepacketizer):
 class AacDepacketizer:
     """AAC in mode AAC-hbr or AAC-lbr (RFC 3640). frame_samples: ticks of the timestamps in one frame.
 
+    Some cameras send frames with ADTS headers, also in place of the headers of the mode.
+
     size_bits, index_bits: fields of the header of each frame. Raises InvalidData unless they fill whole bytes.
     """
 
@@ -264,6 +266,8 @@ class AacDepacketizer:
             self._fragment_timestamp = packet.timestamp
         if len(payload) < 2:
             raise InvalidData("an AAC packet without headers")
+        if (found := _without_adts(payload)) != [payload]:
+            return [AssembledFrame(packet.timestamp, f, n * self._frame_samples) for n, f in enumerate(found)]
         header_bytes = ((payload[0] << 8 | payload[1]) + 7) // 8
         at, end = 2, 2 + header_bytes
         data, frames = end, []
@@ -282,11 +286,16 @@ class AacDepacketizer:
                     return []
                 frame = bytes(self._fragment[:size])
                 self._fragment.clear()
-            frames.append(frame)
+            frames += _without_adts(frame)
         return [AssembledFrame(packet.timestamp, f, n * self._frame_samples) for n, f in enumerate(frames) if f]
 
     def lost(self) -> None:
         self._fragment.clear()
+
+
+def _without_adts(data: bytes) -> list[bytes]:
+    """Returns the raw frames of AAC. A raw frame never begins with 0xFF, which would be its end (ID_END)."""
+    return aac.raw_frames(data) if data.startswith(b"\xff") else [data]
 
 
 class FrameDepacketizer:

@@ -53,6 +53,19 @@ def test_a_frame_comes_out_as_it_went_in(name: str, limit: int) -> None:
         assert [joined.payload for joined in found] == [frame]
 
 
+@pytest.mark.parametrize("has_headers", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+def test_aac_with_adts_headers_is_read(count: int, has_headers: bool) -> None:
+    """Cameras of anjvision send it without AU headers (mpv's issue 5669), others with them (go2rtc reads both)."""
+    raw = [b"\x21" + bytes((n,)) * 200 for n in range(count)]
+    header = aac.Adts(aac.parse_asc(b"\x14\x08")).make_header
+    frames = [header(len(frame)) + frame for frame in raw]
+    sizes = b"".join((len(frame) << 3).to_bytes(2, "big") for frame in frames)
+    payload = (len(sizes) * 8).to_bytes(2, "big") + sizes if has_headers else b""
+    found = AacDepacketizer(13, 3, 1024).push(RtpPacket(97, True, 0, 9, payload + b"".join(frames)))
+    assert [(unit.payload, unit.offset) for unit in found] == [(frame, n * 1024) for n, frame in enumerate(raw)]
+
+
 GSTREAMER = bytes.fromhex("40002320adca00")  # its StreamMuxConfig, without the fields behind the configuration
 
 
