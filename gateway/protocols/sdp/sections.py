@@ -68,6 +68,8 @@ class SdpSection:
             if name in ("rtpmap", "fmtp"):
                 word, _, rest = value.partition(" ")
                 format = found.get(decimal(word))
+                if format is None and name == "fmtp" and len(found) == 1:
+                    (format,) = found.values()  # Hikvision's media servers write another number
                 if format is not None:
                     (_read_rtpmap if name == "rtpmap" else _read_fmtp)(format, rest)
         return found

@@ -35,6 +35,16 @@ def test_a_static_payload_type_needs_no_rtpmap() -> None:
     assert (medium.encoding, medium.rate) == ("PCMU", 8000)
 
 
+@pytest.mark.parametrize("number", [97, 40])
+def test_the_parameters_of_the_only_format_may_have_another_number(number: int) -> None:
+    """Hikvision's media servers (issue 658 of gortsplib), and a camera with LATM (issue 3590 of mediamtx)."""
+    text = b"m=audio 0 RTP/AVP 104\na=rtpmap:104 MPEG4-GENERIC/16000\na=fmtp:%d mode=AAC-hbr;config=1408\n" % number
+    (medium,) = parse_description(text).media
+    assert medium.parameters == {"mode": "AAC-hbr", "config": "1408"}
+    (several,) = parse_description(text.replace(b"104\n", b"104 0\n", 1)).media
+    assert several.parameters == {}
+
+
 def test_media_without_payload_types_are_left_out() -> None:
     found = parse_description(b"a=control:*\nm=application 0 UDP/TLS x\na=control:one\nm=audio 0 RTP/AVP 8\n")
     assert [medium.encoding for medium in found.media] == ["PCMA"]
