@@ -1,5 +1,6 @@
 """RTSP messages, and the RTP packets between them on one connection (RFC 2326 §10.12)."""
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ _MAX_NUMBER: Final = 999_999_999
 _DOLLAR: Final = 0x24
 _INTERLEAVED: Final = struct.Struct(">BBH")
 _INTERLEAVED_RTP: Final = struct.Struct(">BBHBBHII")  # with the header of RTP (RFC 3550 §5.1)
+# Some encoders end lines without CR, such as those of YUAN.
+_HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -99,12 +102,12 @@ class RtspReader:
         return found
 
     def _read_message(self, at: int) -> tuple[Received | None, int]:
-        head_end = self._buffer.find(b"\r\n\r\n", at, at + self._head)
-        if head_end < 0:
+        head_end = _HEAD_END.search(self._buffer, at, at + self._head)
+        if head_end is None:
             if len(self._buffer) - at > self._head:
                 raise RemoteProtocolError("a message without end")
             return None, at
-        lines = self._buffer[at:head_end].decode("utf-8", "replace").split("\r\n")
+        lines = self._buffer[at : head_end.start()].decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
         if len(lines) > _MAX_HEADERS:
             raise RemoteProtocolError("a message with too many headers")
         headers: dict[str, str] = {}
@@ -115,7 +118,7 @@ class RtspReader:
         length = read_integer(headers.get("content-length", "0"), self._body)
         if length is None:
             raise RemoteProtocolError("a message with an invalid length")
-        begin = head_end + 4
+        begin = head_end.end()
         end = begin + length
         if len(self._buffer) < end:
             self._wanted = end - at

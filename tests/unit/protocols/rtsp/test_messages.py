@@ -31,6 +31,15 @@ def test_messages_and_packets_are_read_however_they_are_cut() -> None:
     assert empty == Interleaved(1, b"")
 
 
+def test_lines_may_end_without_a_carriage_return() -> None:
+    """As of YUAN's encoders (pull request 1936 of OvenMediaEngine), and of a camera (1922 of Janus)."""
+    mixed = ANSWER.replace(b"\r\n", b"\n").replace(b"OK\n", b"OK\r\n")
+    for data in (ANSWER.replace(b"\r\n", b"\n"), mixed):
+        (response, packet) = feed_all_ways(lambda: RtspReader().receive, data + b"$\x00\x00\x03abc")
+        assert response == RtspResponse(200, {"cseq": "3", "content-length": "5", "www-authenticate": "a\nb"}, b"hello")
+        assert packet == Interleaved(0, b"abc")
+
+
 @pytest.mark.parametrize(
     "data",
     [
