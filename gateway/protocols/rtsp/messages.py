@@ -18,6 +18,11 @@ _INTERLEAVED: Final = struct.Struct(">BBH")
 _INTERLEAVED_RTP: Final = struct.Struct(">BBHBBHII")  # with the header of RTP (RFC 3550 §5.1)
 # Some encoders end lines without CR, such as those of YUAN.
 _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
+# The begin of a message; and where reading goes on after bytes that belong to nothing: a packet of version 2 on a low
+# channel, or an answer.
+_WORD: Final = re.compile(rb"[A-Z_]{3}")
+_NEXT: Final = re.compile(rb"\$[\x00-\x1f]..[\x80-\xbf]|RTSP/1\.", re.DOTALL)
+_NEXT_SIZE: Final = 7  # bytes of the longer one
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -60,6 +65,8 @@ Received: TypeAlias = RtspResponse | RtspRequest | Interleaved
 class RtspReader:
     """Reads a connection in pieces of any size. Holds at most one unfinished message.
 
+    Some cameras send wrong lengths of packets at times. Bytes behind a packet that begin nothing are left out.
+
     head, body: the longest that a message may have, in bytes. peer: of the connection, for errors.
     """
 
@@ -67,6 +74,7 @@ class RtspReader:
         self._head, self._body, self._peer = head, body, peer
         self._buffer = bytearray()
         self._wanted = 0  # bytes of an unfinished message whose head has come
+        self._has_packets = False
 
     @property
     def held(self) -> int:
@@ -88,10 +96,17 @@ class RtspReader:
                 if following > end:
                     break
                 found.append(Interleaved(buffer[at + 1], bytes(buffer[at + 4 : following])))
-                at = following
+                at, self._has_packets = following, True
                 continue
             if buffer[at] in b"\r\n":  # some cameras send empty lines between messages
                 at += 1
+                continue
+            if self._has_packets and _WORD.match(buffer, at) is None:
+                found_next = _NEXT.search(buffer, at)
+                if found_next is None:
+                    at = max(at, end - _NEXT_SIZE + 1)
+                    break
+                at = found_next.start()
                 continue
             message, at = self._read_message(at)
             if message is None:

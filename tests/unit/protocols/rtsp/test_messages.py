@@ -40,6 +40,18 @@ def test_lines_may_end_without_a_carriage_return() -> None:
         assert packet == Interleaved(0, b"abc")
 
 
+@pytest.mark.parametrize("wrong", [-3, 2, 300])
+def test_a_packet_with_a_wrong_length_costs_its_neighbours_only(wrong: int) -> None:
+    """Some cameras send such packets (pull request 10808 of curl)."""
+    packets = [interleaved(2 * (n % 2), b"\x80" + bytes((n,)) * 50) for n in range(40)]
+    packets[11] = b"$\x00" + (51 + wrong).to_bytes(2, "big") + packets[11][4:]
+    found = feed_all_ways(lambda: RtspReader().receive, b"".join(packets) + ANSWER)
+    whole = [Interleaved(2 * (n % 2), b"\x80" + bytes((n,)) * 50) for n in range(40)]
+    assert found[:11] == whole[:11]
+    assert found[-23:-1] == whole[18:]
+    assert isinstance(found[-1], RtspResponse)
+
+
 @pytest.mark.parametrize(
     "data",
     [
