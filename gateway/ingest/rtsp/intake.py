@@ -43,7 +43,7 @@ class RtspIntake(UnitIntake):
 
     def take_packet(self, track: RtspTrack, data: bytes, now: float) -> None:
         """Takes an RTP packet. Raises KeepsChanging. Hot path. now: monotonic seconds."""
-        packet = parse_packet(data)
+        packet = parse_packet(data, empty=True)
         if packet is None:
             return
         self.reports.use()
@@ -52,7 +52,7 @@ class RtspIntake(UnitIntake):
         if track.damaged != damaged:
             self.publisher.on_air.dropped["ingest"] = sum(each.damaged for each in self._tracks)
         is_video = track.kind is Kind.VIDEO
-        self._has_pictures |= is_video
+        self._has_pictures |= is_video and bool(packet.payload)
         for unit in units:
             if is_video:
                 self._take_picture(unit, now)

@@ -81,11 +81,13 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
 
     def take_packet(self, track: RtspTrack, data: bytes) -> None:
         """Takes an RTP packet. Hot path."""
-        packet = parse_packet(data)
+        packet = parse_packet(data, empty=True)
         if packet is None:
             return
-        now = self._last_packet = time.monotonic()
-        self._first_packet = self._first_packet or now
+        now = time.monotonic()
+        if packet.payload:
+            self._last_packet = now
+            self._first_packet = self._first_packet or now
         self._reports.use()
         units = track.receive(packet, (now - self._began) * VIDEO_CLOCK)
         for unit in units:

@@ -141,7 +141,7 @@ class _RtpOrder:
         """Returns the payloads that are in order now. Hot path."""
         ready: list[bytes] = []
         for datagram in datagrams:
-            packet = parse_packet(datagram)
+            packet = parse_packet(datagram, empty=True)
             if packet is None or packet.payload_type != _TRANSPORT_STREAM:
                 continue
             self.has_media = True

@@ -34,8 +34,8 @@ class RtpPacket:
 def parse_packet(data: bytes, *, empty: bool = False) -> RtpPacket | None:
     """Reads a packet. Returns None if the data is no RTP packet, or has no payload. Hot path.
 
-    empty: whether packets without payload are returned, too. Browsers probe the network with packets of padding, which
-    have sequence numbers of their stream.
+    empty: whether packets without payload are returned, too. Browsers probe the network with packets of padding, and
+    others send empty ones as signs of life. They have sequence numbers of their stream.
     """
     size = len(data)
     if size < 12:

@@ -59,8 +59,11 @@ class RtspTrack:
         self._order = PacketOrder()
 
     def receive(self, packet: RtpPacket, arrival: float) -> list[AccessUnit]:
-        """Returns the units that a packet completes. arrival: ticks on the session's clock. Hot path."""
-        if packet.payload_type != self.medium.payload_type:
+        """Returns the units that a packet completes. arrival: ticks on the session's clock. Hot path.
+
+        A packet without payload only has a number. Those before the first packet with payload do not count.
+        """
+        if packet.payload_type != self.medium.payload_type or not (packet.payload or self._sequence is not None):
             return []
         if self._order is None:
             return self._in_order(packet, arrival)
@@ -78,6 +81,8 @@ class RtspTrack:
             self._lost()
         self._sequence = packet.sequence
         units: list[AccessUnit] = []
+        if not packet.payload:
+            return units
         try:
             for assembled in self._depacketizer.push(packet):
                 time = self.clock.stamp(assembled.timestamp, arrival)

@@ -44,6 +44,26 @@ async def test_a_camera_that_sets_its_clock_between_two_reports_keeps_its_sound_
     assert early == [0] * len(early)
 
 
+async def test_packets_of_padding_cost_no_picture_and_are_no_media(monkeypatch: pytest.MonkeyPatch) -> None:
+    context, sets, now = FakeInput(), h264.parse_avcc(AVCC), 1_000
+    monkeypatch.setattr(camera_output, "time", SimpleNamespace(monotonic=lambda: now))
+    video = RtspTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
+    key = b"\x18" + b"".join(b"%c%c%b" % (0, len(unit), unit) for unit in (*sets.sps, *sets.pps, b"\x65\x88key"))
+    workers: Any = SimpleNamespace()
+    async with CameraOutput(workers, context, "camera") as output:
+        await output.begin([video])
+        for n in range(5):
+            head = struct.pack(">BBHII", 0x80, 0xE0, 2 * n, n * 3_600, 1)
+            output.take_packet(video, head + (b"\x41\x88picture" if n else key))
+            padding = struct.pack(">BBHII", 0xA0, 0x60, 2 * n + 1, n * 3_600, 1)
+            output.take_packet(video, padding + bytes(7) + b"\x08")
+        now += 11
+        output.take_packet(video, struct.pack(">BBHII", 0x80, 0x60, 10, 0, 1))
+        with pytest.raises(OutputError, match="no media for 10 s"):
+            output.check(now)
+    assert [unit.key for unit in context.recorder.units] == [True, *[False] * 4]
+
+
 @pytest.mark.parametrize("key_at", [15, None])
 async def test_a_late_key_frame_is_waited_for_while_pictures_come(
     key_at: int | None, monkeypatch: pytest.MonkeyPatch

@@ -61,3 +61,19 @@ def test_pictures_are_whole_wherever_the_camera_sets_the_marker(markers: str, co
     assert h264.parse_avcc(units[0].track.config).sps == (SPS,)
     assert h264.parse_avcc(units[-1].track.config).sps == (OTHER_SPS,)
     assert track.damaged == 0
+
+
+@pytest.mark.parametrize("udp", [False, True])
+def test_packets_without_payload_have_a_number_and_cost_no_picture(udp: bool) -> None:
+    """Padding, and signs of life, also one from before the first packet, which opens a NAT."""
+    track = RtspTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
+    if udp:
+        track.use_udp()
+    units = track.receive(RtpPacket(96, False, 0, 0, b""), 0)
+    for n, packet in enumerate(sent("right", 8, 2)):
+        for number, payload in ((2 * n, packet.payload), (2 * n + 1, b"")):
+            at = 7_000_000 + packet.timestamp
+            units += track.receive(RtpPacket(96, packet.marker and bool(payload), 900 + number, at, payload), at)
+    assert [nal.split(unit.payload) for unit in units] == [slices(n, 2) for n in range(8)]
+    assert units[0].dts + units[0].cts == 7_000_000
+    assert track.damaged == 0
