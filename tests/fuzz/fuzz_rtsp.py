@@ -8,7 +8,7 @@ from gateway.media.errors import InvalidData
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer, NalDepacketizer
 from gateway.protocols.rtp.packets import PacketOrder, parse_packet, parse_sender_report
-from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, Mp3Depacketizer
+from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, MpegAudioDepacketizer
 from gateway.protocols.rtsp.authentication import Credentials
 from gateway.protocols.rtsp.challenge import DigestCheck, basic_password
 from gateway.protocols.rtsp.messages import RtspReader, RtspRequest
@@ -60,7 +60,7 @@ def fuzz(data: bytes) -> None:
     depacketizers: tuple[Depacketizer, ...] = (
         *(NalDepacketizer(h265=h265) for h265 in (False, True)),
         *(AacDepacketizer(*bits, 1024) for bits in ((13, 3), (32, 0))),
-        *(Mp3Depacketizer(), Ac3Depacketizer()),
+        *(MpegAudioDepacketizer(), Ac3Depacketizer()),
     )
     for depacketizer in depacketizers:
         with suppress(InvalidData):

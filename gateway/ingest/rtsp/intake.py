@@ -27,16 +27,23 @@ class RtspIntake(UnitIntake):
         self._began = time.monotonic()
         self._has_pictures = False
         self._converter: SoundToAac | None = None
+        self._make_converter = make_converter
         for track in tracks:
-            sound = track.samples.track if track.kind is Kind.AUDIO else None
-            if sound is None:
-                continue
-            if track.foreign is not None or is_refused_by_browsers(sound, publisher.stream.channel):
+            if track.kind is Kind.AUDIO and track.tells_late:
                 self._sound_ms = CONVERTED_SOUND_MS
-                self._converter = make_converter(self._converted)
-                self._converter.change(sound, track.foreign)
-            else:
-                self._audio = sound
+            elif track.kind is Kind.AUDIO:
+                self._begin_sound(track, self._began)
+
+    def _begin_sound(self, track: RtspTrack, now: float) -> None:
+        """Begins to publish or to convert a track, whose codec is known now."""
+        sound = track.samples.track
+        assert sound is not None, "only pictures tell their track later"
+        if track.foreign is not None or is_refused_by_browsers(sound, self.publisher.stream.channel):
+            self._sound_ms = CONVERTED_SOUND_MS
+            self._converter = self._make_converter(self._converted)
+            self._converter.change(sound, track.foreign)
+        else:
+            self.set_track(sound, now)
 
     def explain(self) -> str:
         return NO_START if self._has_pictures else NONE_CAME
@@ -56,7 +63,10 @@ class RtspIntake(UnitIntake):
         for unit in units:
             if is_video:
                 self._take_picture(unit, now)
-            elif self._converter is not None:
+                continue
+            if self._converter is None and self._audio is None:
+                self._begin_sound(track, now)
+            if self._converter is not None:
                 self._converter.give(unit)
             else:
                 self._take_sound(unit, now)

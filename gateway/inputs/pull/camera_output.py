@@ -12,13 +12,14 @@ from gateway.inputs.descriptor import InputContext
 from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, check_key_frame
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
+from gateway.live.sound_to_aac import is_refused_by_browsers
 from gateway.media.clock import VIDEO_CLOCK, PublisherTimeline
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols.rtp.packets import parse_packet
 from gateway.protocols.rtsp.received_track import RtspTrack, SenderReports
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
-from gateway.workers.sound_protocol import SoundSetup, aac_track
+from gateway.workers.sound_protocol import SoundSetup, aac_track, channels_of
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -27,7 +28,7 @@ _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
 
 
 class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
-    """Takes the packets of a session. A worker encodes sound that no track can carry.
+    """Takes the packets of a session. A worker encodes sound that no track can carry, or that browsers refuse.
 
     Nothing is published before the first key frame. Sound before it is dropped.
     """
@@ -43,6 +44,8 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         self._last_times: dict[Kind, int] = {}
         self._began = self._last_packet = time.monotonic()
         self._first_packet = 0.0
+        self._late: RtspTrack | None = None  # the sound whose first frame tells whether it is converted
+        self._converted: RtspTrack | None = None  # the sound that the encoder gets
         self._encoder: SoundWorkerClient | None = None
         self._encoded: MediaTrack | None = None  # the AAC track of the encoder
         self._tasks = Tasks("camera", self._crashed)
@@ -58,18 +61,42 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         self._output.announce(LeftOut(left_out or {}))
         self._last_packet = time.monotonic()
         for track in tracks:
-            if track.foreign is not None and track.samples.track is not None:
-                encoded = aac_track(track.foreign.channels, VIDEO_CLOCK)
-                encoder = SoundWorkerClient(
-                    self._workers, self._context.channel.id, self._push, SoundSetup(foreign=track.foreign)
-                )
-                self._tasks.start(self._encode(encoder), "sound")
+            if track.tells_late:
+                self._late = track
+            elif self._is_converted(track):
+                encoder, encoded = self._make_encoder(track)
                 try:
                     await encoder.open(track.samples.track, encoded)
                 except SoundWorkerFailed as error:
                     log.warning("sound of a camera is left out", reason=str(error))
                     continue
                 self._encoder, self._encoded = encoder, encoded
+
+    def _is_converted(self, track: RtspTrack) -> bool:
+        """Whether a worker has to make AAC of a track."""
+        sound = track.samples.track if track.kind is Kind.AUDIO else None
+        return sound is not None and (track.foreign is not None or is_refused_by_browsers(sound, self._context.channel))
+
+    def _make_encoder(self, track: RtspTrack) -> tuple[SoundWorkerClient, MediaTrack]:
+        """Starts an encoder. Returns it, and the track that it makes."""
+        self._converted, foreign, sound = track, track.foreign, track.samples.track
+        assert sound is not None, "the sound is known"
+        encoded = aac_track(channels_of(sound) if foreign is None else foreign.channels, VIDEO_CLOCK)
+        encoder = SoundWorkerClient(self._workers, self._context.channel.id, self._push, SoundSetup(foreign=foreign))
+        self._tasks.start(self._encode(encoder), "sound")
+        return encoder, encoded
+
+    def _convert_late(self, track: RtspTrack) -> None:
+        """Begins to convert a track whose first frame has come, if it must be."""
+        self._late = None
+        if not self._is_converted(track):
+            return
+        self._encoder, self._encoded = self._make_encoder(track)
+        self._encoder.change(track.samples.track, self._encoded)
+        video, audio = self._announced
+        if audio is not None:  # the pictures came first, and were announced with the sound of the description
+            self._announced = (video, self._encoded)
+            self._output.announce(Tracks(video, self._encoded))  # the first change, which is never one too many
 
     def synchronize(self, begins: list[int] | None) -> None:
         """Sets the RTP timestamps that the tracks have at the same time, in the order of the tracks. None: unknown."""
@@ -90,8 +117,10 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
             self._first_packet = self._first_packet or now
         self._reports.use()
         units = track.receive(packet, (now - self._began) * VIDEO_CLOCK)
+        if units and track is self._late:
+            self._convert_late(track)
         for unit in units:
-            if track.foreign is None:
+            if track is not self._converted:
                 self._push(unit)
             elif self._encoder is not None and self._output.begun:
                 self._encoder.give(unit)
@@ -128,7 +157,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
             video = unit.track
             if audio is None:
                 audio = self._encoded or next(
-                    (t.samples.track for t in self._tracks if t.kind is Kind.AUDIO and t.foreign is None), None
+                    (t.samples.track for t in self._tracks if t.kind is Kind.AUDIO and t is not self._converted), None
                 )
         elif any(track.kind is Kind.VIDEO for track in self._tracks):
             return False  # the pictures come first

@@ -1,11 +1,13 @@
-"""Joins the payloads of RTP packets to frames of MP3 (RFC 2250 §3.5), AC-3 (RFC 4184) and AAC in LATM (RFC 6416)."""
+"""Joins the payloads of RTP packets to frames of MP2, MP3 (RFC 2250 §3.5), AC-3 (RFC 4184) and LATM (RFC 6416)."""
 
+from collections.abc import Callable
 from typing import Final
 
 from gateway.media import ac3, mp3
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.latm import LatmReader
+from gateway.media.track import ForeignSound
 from gateway.protocols.rtp.depacketizers import AssembledFrame
 from gateway.protocols.rtp.packets import RtpPacket
 
@@ -15,11 +17,15 @@ _MAX_FRAMES: Final = 64  # in one packet
 _MAX_ELEMENT: Final = 65_536  # bytes of LATM that wait for their end
 
 
-class Mp3Depacketizer:
-    """Reads packets with frames, or with a part of one. Timestamps have 90 kHz at any rate (RFC 3551 §4.5.13)."""
+class MpegAudioDepacketizer:
+    """Reads packets with frames, or with a part of one. Timestamps have 90 kHz at any rate (RFC 3551 §4.5.13).
 
-    def __init__(self) -> None:
+    on_layer_2: called before the first frame of Layer II, with its format. Descriptions do not tell the layer.
+    """
+
+    def __init__(self, on_layer_2: Callable[[ForeignSound], None] | None = None) -> None:
         self._part = bytearray()
+        self._on_layer_2 = on_layer_2
 
     def push(self, packet: RtpPacket) -> list[AssembledFrame]:
         payload = packet.payload
@@ -35,13 +41,17 @@ class Mp3Depacketizer:
         at = ticks = 0
         data = bytes(self._part)
         while at < len(data) and len(frames) < _MAX_FRAMES:
-            size = mp3.frame_bytes(data[at : at + 4])
+            layer = max(mp3.LAYER_2, mp3.layer_of(data[at : at + 4]))
+            size = mp3.frame_bytes(data[at : at + 4], layer)
             if at + size > len(data):
                 if at:
                     self._part.clear()
                     raise InvalidData("an MPEG audio packet that is cut short")
                 return []  # the rest of the frame follows
-            header = mp3.parse_header(data[at : at + 4])
+            header = mp3.parse_header(data[at : at + 4], layer)
+            if layer == mp3.LAYER_2 and self._on_layer_2 is not None:
+                self._on_layer_2(ForeignSound("mp2", header.rate, header.channels))
+                self._on_layer_2 = None
             frames.append(AssembledFrame(packet.timestamp, data[at : at + size], ticks))
             ticks += header.samples * VIDEO_CLOCK // header.rate
             at += size

@@ -15,12 +15,13 @@ from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrac
 from gateway.protocols.rtp.av1_depacketizer import Av1Depacketizer
 from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer, FrameDepacketizer, NalDepacketizer
 from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket, parse_sender_report
-from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, LatmDepacketizer, Mp3Depacketizer
+from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, LatmDepacketizer, MpegAudioDepacketizer
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
 from gateway.protocols.rtsp.session_description import RtspMedia
 
 # libav's decoders of the sound codecs that no track has, or few players play. A worker converts their sound to AAC.
 _FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be", "AC3": "ac3"}
+_MPEG_AUDIO: Final = "MPA"  # MP3, which can be published, or MP2
 _FRAMES: Final[dict[str, tuple[Codec, Callable[[], Depacketizer]]]] = {
     "VP8": (Codec.VP8, Vp8Depacketizer),
     "VP9": (Codec.VP9, Vp9Depacketizer),
@@ -32,6 +33,7 @@ class RtspTrack:
     """One medium of a session.
 
     foreign: the codec of sound that a worker converts to AAC; None: the units can be published.
+    tells_late: whether only the first frame tells `foreign`.
     samples: makes access units. damaged: number of losses and of invalid payloads.
     report: the sender report that counts: NTP seconds, and the RTP timestamp of this moment. None: none counts.
     """
@@ -44,6 +46,7 @@ class RtspTrack:
         self.report: tuple[float, int] | None = None
         self._last_report: tuple[float, int] | None = None
         self.foreign: ForeignSound | None = None
+        self.tells_late = medium.encoding == _MPEG_AUDIO
         self.damaged = 0
         self._order: PacketOrder | None = None
         self._sequence: int | None = None
@@ -97,6 +100,9 @@ class RtspTrack:
             self._lost()
         return units
 
+    def _use_foreign(self, foreign: ForeignSound) -> None:
+        self.foreign = foreign
+
     def _lost(self) -> None:
         self.damaged += 1
         self._depacketizer.lost()
@@ -128,8 +134,8 @@ class RtspTrack:
             case Kind.AUDIO, "OPUS":
                 head = opus.OpusHead(2, 0, opus.RATE, 0, 0, b"")
                 return FrameDepacketizer(), _sound(Codec.OPUS, opus.head_bytes(head))
-            case Kind.AUDIO, "MPA":
-                return Mp3Depacketizer(), _sound(Codec.MP3, b"")
+            case Kind.AUDIO, encoding if encoding == _MPEG_AUDIO:
+                return MpegAudioDepacketizer(self._use_foreign), _sound(Codec.MP3, b"")
             case Kind.AUDIO, encoding if encoding in _FOREIGN:
                 self.foreign = ForeignSound(_FOREIGN[encoding], medium.rate, medium.channels)
                 return (Ac3Depacketizer if encoding == "AC3" else FrameDepacketizer)(), _sound(Codec.AAC, b"")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +14,14 @@ import pytest
 from gateway.inputs.pull import camera_output
 from gateway.inputs.pull.camera_output import CameraOutput
 from gateway.media import h264
+from gateway.media.track import AccessUnit, ForeignSound, Kind, MediaTrack
 from gateway.ports.errors import OutputError
 from gateway.protocols.rtsp.received_track import RtspTrack
 from gateway.protocols.rtsp.session_description import RtspMedia
+from gateway.workers.sound_protocol import SoundSetup, aac_track
 from tests.support.builders import AVCC
 from tests.support.inputs import FakeInput
+from tests.unit.ingest.test_rtsp_intake import LAYER_2, LAYER_3
 
 
 def sender_report(ntp: int, timestamp: int) -> bytes:
@@ -62,6 +68,52 @@ async def test_packets_of_padding_cost_no_picture_and_are_no_media(monkeypatch: 
         with pytest.raises(OutputError, match="no media for 10 s"):
             output.check(now)
     assert [unit.key for unit in context.recorder.units] == [True, *[False] * 4]
+
+
+class Encoder:
+    """A double of `SoundWorkerClient`, which makes a frame of each."""
+
+    def __init__(self, workers: Any, stream: str, deliver: Callable[[AccessUnit], None], setup: SoundSetup) -> None:
+        self.deliver, self.foreign, self.output = deliver, setup.foreign, aac_track(2, 90_000)
+
+    def change(self, track: MediaTrack, output: MediaTrack) -> None:
+        self.output = output
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    def give(self, unit: AccessUnit) -> None:
+        self.deliver(replace(unit, track=self.output, payload=b"made by %s" % str(self.foreign).encode()))
+
+
+@pytest.mark.parametrize("sound_first", [True, False])
+@pytest.mark.parametrize(
+    ("frame", "only_aac", "made"),
+    [
+        (LAYER_2, "false", b"made by %s" % str(ForeignSound("mp2", 48_000, 2)).encode()),
+        (LAYER_3, "true", b"made by None"),
+        (LAYER_3, "false", LAYER_3),
+    ],
+)
+async def test_mpeg_audio_that_browsers_do_not_play_is_converted(
+    frame: bytes, only_aac: str, made: bytes, sound_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(camera_output, "SoundWorkerClient", Encoder)
+    context, sets = FakeInput({"isCMAF": only_aac}), h264.parse_avcc(AVCC)
+    video = RtspTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
+    sound = RtspTrack(RtspMedia(14, "MPA", 90_000, 1, {}, "audio", ""))
+    key = b"\x18" + b"".join(b"%c%c%b" % (0, len(unit), unit) for unit in (*sets.sps, *sets.pps, b"\x65\x88key"))
+    workers: Any = SimpleNamespace()
+    async with CameraOutput(workers, context, "camera") as output:
+        await output.begin([video, sound])
+        for n in range(8):
+            packets = [(video, 0x80 | 96, b"\x41\x88picture" if n else key), (sound, 0x80 | 14, bytes(4) + frame)]
+            for track, kind, payload in reversed(packets) if sound_first else packets:
+                output.take_packet(track, struct.pack(">BBHII", 0x80, kind, n, n * 3_600, 1) + payload)
+    tracks, heard = context.recorder.tracks, context.recorder.of(Kind.AUDIO)
+    assert {unit.payload for unit in heard} == {made} and len(heard) >= 6
+    assert tracks[-1].audio == heard[-1].track
+    assert len(tracks) == 1 or (made != frame and not sound_first)
 
 
 @pytest.mark.parametrize("key_at", [15, None])

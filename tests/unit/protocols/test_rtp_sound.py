@@ -13,7 +13,7 @@ from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer
 from gateway.protocols.rtp.packetizers.packetizer import RtpPacketizer
 from gateway.protocols.rtp.packetizers.sound import AacPacketizer, Ac3Packetizer, Mp3Packetizer
 from gateway.protocols.rtp.packets import RtpPacket
-from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, LatmDepacketizer, Mp3Depacketizer
+from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, LatmDepacketizer, MpegAudioDepacketizer
 
 MP3 = bytes.fromhex("fffbe264") + bytes(1_044 - 4)  # MPEG-1 Layer III, 320 kbit/s, 44.1 kHz, padded: 1,045 bytes
 AC3 = bytes.fromhex("0b7700001e4043fe")  # 48 kHz, 448 kbit/s
@@ -25,6 +25,9 @@ def mp3() -> bytes:
     return MP3[:4] + bytes(reader.frame_bytes(MP3) - 4)
 
 
+MP2 = b"\xff\xfd\xa4\x04" + bytes(572)  # MPEG-1 Layer II, 192 kbit/s, 48 kHz
+
+
 def ac3() -> bytes:
     from gateway.media import ac3 as reader
 
@@ -33,7 +36,8 @@ def ac3() -> bytes:
 
 KINDS: dict[str, tuple[RtpPacketizer, Depacketizer, bytes]] = {
     "aac": (AacPacketizer(), AacDepacketizer(13, 3, 1024), bytes(range(256)) * 4),
-    "mp3": (Mp3Packetizer(), Mp3Depacketizer(), mp3()),
+    "mp3": (Mp3Packetizer(), MpegAudioDepacketizer(), mp3()),
+    "mp2": (Mp3Packetizer(), MpegAudioDepacketizer(), MP2),
     "ac3": (Ac3Packetizer(), Ac3Depacketizer(), ac3()),
 }
 
@@ -91,7 +95,7 @@ def test_a_part_of_latm_is_bounded_and_ends_with_its_time() -> None:
 
 
 def test_several_frames_in_a_packet_have_times_of_their_own() -> None:
-    frames = Mp3Depacketizer().push(RtpPacket(97, False, 0, 9, bytes(4) + mp3() * 3))
+    frames = MpegAudioDepacketizer().push(RtpPacket(97, False, 0, 9, bytes(4) + mp3() * 3))
     assert [frame.offset for frame in frames] == [0, 2_351, 4_702]
     frames = Ac3Depacketizer().push(RtpPacket(97, False, 0, 9, b"\x00\x03" + ac3() * 3))
     assert [frame.offset for frame in frames] == [0, 1536, 3072]
@@ -100,16 +104,16 @@ def test_several_frames_in_a_packet_have_times_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("make", "payload"),
     [
-        (Mp3Depacketizer, bytes(4)),
-        (Mp3Depacketizer, bytes(4) + b"no frame at all"),
-        (Mp3Depacketizer, b"\x00\x00\x00\x20" + bytes(40)),
-        (Mp3Depacketizer, bytes(4) + mp3() + mp3()[:50]),
+        (MpegAudioDepacketizer, bytes(4)),
+        (MpegAudioDepacketizer, bytes(4) + b"no frame at all"),
+        (MpegAudioDepacketizer, b"\x00\x00\x00\x20" + bytes(40)),
+        (MpegAudioDepacketizer, bytes(4) + mp3() + mp3()[:50]),
         (Ac3Depacketizer, bytes(2)),
         (Ac3Depacketizer, b"\x03\x02" + bytes(40)),
         (Ac3Depacketizer, b"\x00\x01" + ac3()[:100]),
     ],
 )
-def test_packets_without_whole_frames_are_invalid(make: type[Mp3Depacketizer], payload: bytes) -> None:
+def test_packets_without_whole_frames_are_invalid(make: type[MpegAudioDepacketizer], payload: bytes) -> None:
     with pytest.raises(InvalidData):
         make().push(RtpPacket(97, False, 0, 9, payload))
 
@@ -117,7 +121,7 @@ def test_packets_without_whole_frames_are_invalid(make: type[Mp3Depacketizer], p
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8))
 def test_any_payloads_give_frames_or_the_documented_error(payloads: list[bytes]) -> None:
     latm = LatmDepacketizer(LatmReader(GSTREAMER, is_inside=False), 1024)
-    for depacketizer in (Mp3Depacketizer(), Ac3Depacketizer(), latm):
+    for depacketizer in (MpegAudioDepacketizer(), Ac3Depacketizer(), latm):
         for number, payload in enumerate(payloads):
             try:
                 frames = depacketizer.push(RtpPacket(97, True, number, 9, payload))
