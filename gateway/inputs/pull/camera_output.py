@@ -39,6 +39,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         self._output = UnitOutput(context, peer)
         self._timeline = PublisherTimeline(VIDEO_CLOCK)
         self._tracks: list[RtspTrack] = []
+        self._has_video = False
         self._reports = SenderReports()
         self._announced: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
         self._last_times: dict[Kind, int] = {}
@@ -58,6 +59,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
     async def begin(self, tracks: list[RtspTrack], left_out: Mapping[str, Kind] | None = None) -> None:
         """Sets the tracks. Starts a worker if their sound has to be encoded. left_out: see LeftOut."""
         self._tracks, self._reports = tracks, SenderReports(tracks)
+        self._has_video = any(track.kind is Kind.VIDEO for track in tracks)
         self._output.announce(LeftOut(left_out or {}))
         self._last_packet = time.monotonic()
         for track in tracks:
@@ -122,7 +124,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
         for unit in units:
             if track is not self._converted:
                 self._push(unit)
-            elif self._encoder is not None and self._output.begun:
+            elif self._encoder is not None and (self._output.begun or not self._has_video):
                 self._encoder.give(unit)
 
     def take_report(self, track: RtspTrack, data: bytes) -> None:
@@ -159,7 +161,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
                 audio = self._encoded or next(
                     (t.samples.track for t in self._tracks if t.kind is Kind.AUDIO and t is not self._converted), None
                 )
-        elif any(track.kind is Kind.VIDEO for track in self._tracks):
+        elif self._has_video:
             return False  # the pictures come first
         else:
             audio = unit.track

@@ -79,6 +79,9 @@ class Encoder:
     def change(self, track: MediaTrack, output: MediaTrack) -> None:
         self.output = output
 
+    async def open(self, track: MediaTrack, output: MediaTrack) -> None:
+        self.change(track, output)
+
     async def run(self) -> None:
         await asyncio.Event().wait()
 
@@ -114,6 +117,17 @@ async def test_mpeg_audio_that_browsers_do_not_play_is_converted(
     assert {unit.payload for unit in heard} == {made} and len(heard) >= 6
     assert tracks[-1].audio == heard[-1].track
     assert len(tracks) == 1 or (made != frame and not sound_first)
+
+
+async def test_a_microphone_whose_sound_is_converted_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_output, "SoundWorkerClient", Encoder)
+    context, sound = FakeInput(), RtspTrack(RtspMedia(8, "PCMA", 8_000, 1, {}, "audio", ""))
+    workers: Any = SimpleNamespace()
+    async with CameraOutput(workers, context, "microphone") as output:
+        await output.begin([sound])
+        for n in range(5):
+            output.take_packet(sound, struct.pack(">BBHII", 0x80, 8, n, n * 160, 1) + bytes(160))
+    assert len(context.recorder.of(Kind.AUDIO)) == 5
 
 
 @pytest.mark.parametrize("key_at", [15, None])
