@@ -28,7 +28,7 @@ _SALT: Final = 16
 _KEY_MATERIAL: Final = struct.Struct(">BHBIBBBBHBB")
 _FIRST_BYTE: Final = 0x12
 _SIGNATURE: Final = 0x2029
-_CTR: Final = 2
+_CTR, _GCM = 2, 4
 _MPEG_TS: Final = 2
 _KEYWRAP: Final = "cryptography.hazmat.primitives.keywrap"
 NO_SECRET: Final = (3).to_bytes(4, "big")  # §3.2.1.2: the answer of a side without a passphrase
@@ -120,6 +120,8 @@ def decode_key_material(passphrase: str, message: bytes) -> tuple[bytes, dict[in
     first, signature, which, _, cipher, authentication, _, _, _, salt_words, key_words = _KEY_MATERIAL.unpack_from(
         message
     )
+    if cipher == _GCM:
+        raise RemoteProtocolError("The encoder encrypts SRT with AES-GCM: set AES-CTR.")
     size, kinds = 4 * key_words, [kind for kind in (EVEN, ODD) if which & kind]
     if first != _FIRST_BYTE or signature != _SIGNATURE or cipher != _CTR or authentication or 4 * salt_words != _SALT:
         raise RemoteProtocolError("SRT: key material of an unknown kind")

@@ -4,6 +4,7 @@ import pytest
 
 from gateway.protocols.srt import listening
 from gateway.protocols.srt.calling import Caller
+from gateway.protocols.srt.crypto import encode_key_material
 from gateway.protocols.srt.listening import Cookies, HandshakeRefused, accept, conclusion_of, refuse
 from gateway.protocols.srt.packets import (
     HEAD_SIZE,
@@ -102,6 +103,15 @@ def test_what_cannot_be_served_is_refused_with_its_code(changed: dict[str, objec
     with pytest.raises(HandshakeRefused) as refused:
         accept(conclusion_of(_conclusion(**changed), 100.0), 0.12, "a passphrase", 100.0)
     assert refused.value.code == code
+
+
+def test_a_caller_with_another_cipher_is_told_which_one_is_read() -> None:
+    material = bytearray(encode_key_material("a passphrase", bytes(16), {1: bytes(16)}))
+    material[8:10] = 4, 1  # AES-GCM, as of `cryptomode=2` of libsrt 1.5.2
+    data = _conclusion(extensions={int(HandshakeExtension.KEYS_REQUEST): bytes(material)})
+    with pytest.raises(HandshakeRefused, match="encrypts SRT with AES-GCM: set AES-CTR") as refused:
+        accept(conclusion_of(data, 100.0), 0.12, "a passphrase", 100.0)
+    assert refused.value.code == Reject.CRYPTO
 
 
 def test_a_refusal_reaches_the_caller() -> None:
