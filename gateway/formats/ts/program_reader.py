@@ -131,6 +131,8 @@ class ProgramReader:
         """
         if self._map is None:
             table = "no map of a program (PMT)" if self._selector.programs else "no table of programs (PAT)"
+            if self.counters.crc_errors:
+                return "the tables of the programs (PAT, PMT) have wrong checksums"
             if self._packets.unusual:
                 return f"{table} came in the packets of MPEG-TS"
             head = self._packets.head
@@ -138,6 +140,8 @@ class ProgramReader:
             return f"the data are {kind} instead of MPEG-TS" if head else ""
         for stream in self._streams.values():
             if stream.entry.use is StreamUse.VIDEO:
+                if stream.is_untimed and stream.last is None:
+                    return "they have no presentation times (PTS)"
                 return NONE_CAME if stream.last is None else NO_START
         uses = {stream.entry.use for stream in self._streams.values()}
         return (
@@ -230,6 +234,7 @@ class _Stream:
     """One elementary stream of the program. name: for users. told: the name that was announced.
 
     last: decode time of the last PES packet, for pictures and sound. generation: of the clock at this time.
+    is_untimed: whether the last PES packet had no time.
     """
 
     def __init__(self, entry: StreamEntry, program: ProgramReader) -> None:
@@ -238,6 +243,7 @@ class _Stream:
         self.last: int | None = None
         self.generation = 0
         self.told = entry.codec
+        self.is_untimed = False
         self._program = program
         self._scrambled = False
         self._tries = 0
@@ -286,6 +292,7 @@ class _Stream:
             if (found := recognize(payload)) is not None:
                 self._program.identify(self.entry, *found)
                 return
+        self.is_untimed = pts is None
         if pts is not None and dts is not None:
             times = self._program.begin_times(self, pts, dts, generation)
             if times is None:

@@ -13,6 +13,7 @@ from tests.unit.formats.ts.test_program_reader import (
     counters_after,
     data_pes,
     pat,
+    pes_packets,
     pmt,
     read,
     section_packet,
@@ -92,3 +93,12 @@ def test_a_program_of_private_data_is_explained() -> None:
     head = section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, [(0x06, 0x100, b"")]))
     reader, _ = counters_after(head + data_pes(0x100, b"?", 900) + FILLING)
     assert reader.explain() == "the program has neither pictures nor sound, only private data"
+
+
+def test_wrong_checksums_and_missing_times_are_explained() -> None:
+    """VideoCast-Swift wrote tables with wrong checksums (its issue 47)."""
+    tables = section_packet(0, pat({1: 0x20})[:-1] + b"?") + section_packet(0x20, pmt(1, [(0x1B, 0x100, b"")]))
+    assert counters_after(tables + FILLING)[0].explain() == "the tables of the programs (PAT, PMT) have wrong checksums"
+    tables = section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, [(0x1B, 0x100, b"")]))
+    packets, _ = pes_packets(0x100, b"\0\0\0\1\x65\x88key", None, 0)
+    assert counters_after(tables + packets * 2)[0].explain() == "they have no presentation times (PTS)"
