@@ -78,7 +78,7 @@ async def _read(opener: SourceOpener, followers: list[_Follower], queue: MediaQu
                     if run is None:
                         queue.end()
                         return
-                    sources.append(await opener.open(*run, _PROBE_SECONDS))
+                    sources.append(await opener.open(run, "", _PROBE_SECONDS))
                 async for item in splicer.play(sources):
                     await queue.put(item)
                 for source in sources:
@@ -101,14 +101,13 @@ class _Follower:
         self._pause_until = 0.0  # monotonic time before which the playlist is not loaded again
         self._read_at = -math.inf  # monotonic time at which a segment was last read to its end
 
-    async def next_run(self) -> tuple[AsyncGenerator[bytes], str] | None:
-        """Returns the bytes of a run, and libav's name of their container; "": libav finds the container.
+    async def next_run(self) -> AsyncGenerator[bytes] | None:
+        """Returns the bytes of a run: of the segments up to a discontinuity or a new initialization section.
 
-        A run is the segments up to a discontinuity or a new initialization section.
         Returns None at the end of the playlist. Raises OutputError.
         """
         first = await self._peek()
-        return None if first is None else (self._read_run(first), "mp4" if first.start is not None else "")
+        return None if first is None else self._read_run(first)
 
     @property
     def _limit(self) -> float:

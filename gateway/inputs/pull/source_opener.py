@@ -26,16 +26,12 @@ class SourceOpener(AbstractAsyncContextManager["SourceOpener"]):
         await self._stack.aclose()
 
     async def open(self, chunks: AsyncGenerator[bytes], format: str, probe_seconds: float) -> ItemSource:
-        """Opens a source. format, probe_seconds: see DemuxRequest; "mp4" goes to the worker at once.
-
-        Raises GatewayError.
-        """
-        if format != "mp4":
-            source = ProgramSource(chunks, self._channel)
-            read = await source.probe(probe_seconds)
-            if read is None:
-                return source
-            chunks = chained([*read, source.unread], chunks)
+        """Opens a source. format, probe_seconds: see DemuxRequest. Raises GatewayError."""
+        source = ProgramSource(chunks, self._channel)
+        read = await source.probe(probe_seconds)
+        if read is None:
+            return source
+        chunks = chained([*read, source.unread], chunks)
         if self._demuxer is None:
             self._demuxer = await self._stack.enter_async_context(DemuxClient.started(self._workers, self._channel))
         return await self._demuxer.open(stream_reader(chunks), format=format, probe_seconds=probe_seconds)

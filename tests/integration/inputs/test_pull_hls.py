@@ -158,3 +158,21 @@ async def test_segments_that_stay_away_end_the_input_with_their_reason(tmp_path:
     playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n" + "#EXTINF:1,\nx\n" * 9
     async with origin(a=answering(body=playlist.encode())) as base:
         assert await fails(f"{base}/a") == "there is no stream at this address (404)"
+
+
+@pytest.mark.parametrize("has_tables", [False, True])
+async def test_the_initialization_section_of_mpegts_has_its_tables(tmp_path: Path, has_tables: bool) -> None:
+    """RFC 8216 §3.2. has_tables: whether the segments have PAT and PMT as well."""
+    playlist = converted(tmp_path, "a.m3u8", *HLS)
+    playlist.write_text(playlist.read_text().replace("#EXTINF", '#EXT-X-MAP:URI="init"\n#EXTINF', 1))
+    for path in sorted(tmp_path.glob("*.ts")):
+        data = path.read_bytes()
+        packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+        tables = [packet for packet in packets if (packet[1] & 0x1F) << 8 | packet[2] in (0, 0x1000)]
+        (tmp_path / "init").write_bytes(b"".join(tables[:2]))
+        if not has_tables:
+            path.write_bytes(b"".join(packet for packet in packets if packet not in tables))
+    context = FakeInput()
+    async with origin(tmp_path) as base:
+        assert await fails(f"{base}/files/a.m3u8", context=context) == "the stream has ended"
+    check_media(context)
