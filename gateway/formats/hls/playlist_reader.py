@@ -125,9 +125,10 @@ def _multivariant(lines: list[str]) -> MultivariantPlaylist:
             pending = _attributes(line)
         elif not line.startswith("#") and pending is not None:
             width, _, height = pending.get("RESOLUTION", "").partition("x")
-            pixels = (read_integer(width, _MAX_SIDE) or 0) * (read_integer(height, _MAX_SIDE) or 0)
+            pixels = _size(width, _MAX_SIDE) * _size(height, _MAX_SIDE)
             sound = sounds.get(pending.get("AUDIO", ""), "")
-            variants.append(RemoteVariant(_uri(line), _integer(pending.get("BANDWIDTH", "0")), pixels, sound))
+            bandwidth = _size(pending.get("BANDWIDTH", ""), _MAX_INTEGER)
+            variants.append(RemoteVariant(_uri(line), bandwidth, pixels, sound))
             pending = None
     if not variants:
         raise InvalidData("the playlist has no variants")
@@ -220,6 +221,11 @@ def _attributes(line: str) -> dict[str, str]:
 def _byte_range(text: str) -> tuple[int, int | None]:
     size, _, offset = text.strip().partition("@")
     return _integer(size), _integer(offset) if offset else None
+
+
+def _size(text: str, most: int) -> int:
+    """Returns a number of a variant, which is rounded; 0 for other text, because it only serves to choose one."""
+    return round(read_decimal(text.strip(), most) or 0)
 
 
 def _integer(text: str) -> int:

@@ -71,6 +71,15 @@ def test_an_invalid_resolution_counts_as_0_pixels(side: str) -> None:
     assert [variant.pixels for variant in playlist.variants] == [0, 0]
 
 
+def test_numbers_of_variants_may_be_fractions() -> None:
+    """Some servers write a BANDWIDTH such as 66406.2, and a RESOLUTION such as 640.0x360.0."""
+    playlist = parse_playlist(
+        b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=66406.2,RESOLUTION=640.0x360.0\na\n#EXT-X-STREAM-INF:BANDWIDTH=x\nb\n"
+    )
+    assert isinstance(playlist, MultivariantPlaylist)
+    assert [(variant.bandwidth, variant.pixels) for variant in playlist.variants] == [(66406, 640 * 360), (0, 0)]
+
+
 @pytest.mark.parametrize("damage", ["", "A=" * 4_000 + '",', '"', 'X="', "x=1,", "=,", " "])
 def test_malformed_attributes_are_ignored(damage: str) -> None:
     line = f'#EXT-X-STREAM-INF:BANDWIDTH=7,{damage}RESOLUTION=4x2, AUDIO="a, b"\nv\n'
