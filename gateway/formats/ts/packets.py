@@ -225,6 +225,11 @@ def _packets(data: bytes, stride: int) -> bytes:
     return b"".join([data[at : at + PACKET] for at in range(0, len(data), stride)])
 
 
+def has_packets(data: bytes) -> bool:
+    """Returns whether bytes are a transport stream, which may begin inside of a packet. They are 612 or more."""
+    return _ALIGNED.search(data) is not None
+
+
 def ignore(payload: bytes) -> None:
     """Ignores a payload."""
 

@@ -12,6 +12,7 @@ import aiohttp
 from gateway.formats.flv.demuxer import parse_script
 from gateway.formats.flv.reader import SIGNATURE, FlvReader
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO
+from gateway.formats.ts.packets import has_packets
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import LeadLimiter
 from gateway.inputs.pull.hls_pull import pull_hls
@@ -30,8 +31,7 @@ from gateway.media.track import AccessUnit
 from gateway.ports.errors import OutputError
 from gateway.workers.sound_converter import converters
 
-_HEAD_BYTES: Final = 205  # enough for two sync bytes of a transport stream
-_PACKETS: Final = ((0, 188), (0, 204), (4, 192))  # place of the first sync byte, and size of packets
+_HEAD_BYTES: Final = 612  # enough for three sync bytes of a transport stream that begins inside of a packet
 _READ_BYTES: Final = 16_384  # of FLV in one turn of the event loop; even if all tags are tiny, this takes milliseconds
 _CHUNK_BYTES: Final = 1 << 16  # of a transport stream, in one read
 # Ticks between the tracks of a live stream; more would delay the pictures when the sound has stopped.
@@ -79,7 +79,7 @@ class _Response:
         if head.startswith(SIGNATURE):
             async with Tasks("pull") as tasks:
                 await self._pull_flv(converters(self.services.workers, tasks, self.context.channel.id))
-        elif any(head[at : at + 1] == head[at + size : at + size + 1] == b"\x47" for at, size in _PACKETS):
+        elif has_packets(head):
             await self._pull_ts()
         elif not head:
             raise OutputError("the server sends nothing")

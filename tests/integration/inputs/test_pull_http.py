@@ -107,6 +107,16 @@ async def test_a_stream_is_pulled_unchanged(tmp_path: Path, name: str, how: tupl
     check_media(context)
 
 
+@pytest.mark.parametrize("mode", ["0", "1"])
+async def test_an_mpegts_response_may_begin_inside_of_a_packet(tmp_path: Path, mode: str) -> None:
+    """As from a server that forwards what it receives. mode: 1: packets of 192 bytes."""
+    data = converted(tmp_path, "a.ts", "-c", "copy", "-f", "mpegts", "-mpegts_m2ts_mode", mode).read_bytes()
+    context = FakeInput()
+    async with origin(a=answering(body=data[-100:] + data, content_type="video/mp2t")) as base:
+        assert await fails(f"{base}/a", context=context) == "the stream has ended"
+    check_media(context)
+
+
 @pytest.mark.parametrize(
     ("name", "how", "says"),
     [
