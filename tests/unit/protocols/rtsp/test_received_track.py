@@ -77,3 +77,30 @@ def test_packets_without_payload_have_a_number_and_cost_no_picture(udp: bool) ->
     assert [nal.split(unit.payload) for unit in units] == [slices(n, 2) for n in range(8)]
     assert units[0].dts + units[0].cts == 7_000_000
     assert track.damaged == 0
+
+
+@pytest.mark.parametrize("described", [False, True])
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_a_key_picture_may_be_one_unit_with_start_codes_inside(fragmented: bool, described: bool) -> None:
+    """Cameras with the firmware of V380 send it so: as one unit that begins with the SPS."""
+    sets = ",".join(base64.b64encode(unit).decode() for unit in (SPS, PPS))
+    parameters = {"sprop-parameter-sets": sets} if described else {}
+    track = RtspTrack(RtspMedia(96, "H264", 90_000, 1, parameters, "video", ""))
+    units: list[AccessUnit] = []
+    number = 0
+    for picture in range(3 * GROUP + 1):
+        key = picture % GROUP == 0
+        unit = nal.join_annexb([*([SPS, PPS] if key else []), *slices(picture, 2)])[4:]
+        pieces = [unit[n : n + 20] for n in range(1, len(unit), 20)]
+        last = len(pieces) - 1
+        parts = [
+            bytes((unit[0] & 0xE0 | 28, (n == 0) << 7 | (n == last) << 6 | unit[0] & 0x1F)) + piece
+            for n, piece in enumerate(pieces)
+        ]
+        for n, payload in enumerate(parts if fragmented else [unit]):
+            marker = not fragmented or n == last
+            units += track.receive(RtpPacket(96, marker, number, picture * STEP, payload), 500 + picture * STEP)
+            number += 1
+    assert [nal.split(unit.payload) for unit in units[: 3 * GROUP]] == [slices(n, 2) for n in range(3 * GROUP)]
+    assert [unit.key for unit in units[: 3 * GROUP]] == [n % GROUP == 0 for n in range(3 * GROUP)]
+    assert track.damaged == 0
