@@ -96,7 +96,7 @@ class _NalFormat:
 
     header: bytes of a NAL unit's header. shift, mask: of the type in its first byte. single: types that are sent alone.
     aggregation, fragments: types of packets with several units, and with a part of one.
-    begins: types of the units that begin a key frame, after a `delimiter`.
+    begins: types of the units that begin a key frame, after a `delimiter`. reserved: types without meaning.
     """
 
     header: int
@@ -107,11 +107,14 @@ class _NalFormat:
     fragments: int
     delimiter: int
     begins: tuple[int, ...]
+    reserved: frozenset[int]
 
 
 # RFC 6184 §5.2, table 1: STAP-A and FU-A. RFC 7798 §4.4.
-_H264: Final = _NalFormat(1, 0, 0x1F, frozenset(range(1, 24)), 24, 28, h264.AUD, (h264.SPS,))
-_H265: Final = _NalFormat(2, 1, 0x3F, frozenset(range(48)), 48, 49, h265.AUD, (h265.VPS, h265.SPS))
+_H264: Final = _NalFormat(1, 0, 0x1F, frozenset(range(1, 24)), 24, 28, h264.AUD, (h264.SPS,), frozenset((0, 30, 31)))
+_H265: Final = _NalFormat(
+    2, 1, 0x3F, frozenset(range(48)), 48, 49, h265.AUD, (h265.VPS, h265.SPS), frozenset(range(51, 64))
+)
 
 
 class NalDepacketizer(PictureDepacketizer):
@@ -152,6 +155,11 @@ class NalDepacketizer(PictureDepacketizer):
             if kind == form.delimiter and len(payload) > behind:
                 kind = payload[behind] >> form.shift & form.mask
         return kind in form.begins
+
+    def is_reserved(self, payload: bytes) -> bool:
+        """Whether a packet has a type without meaning. VStarCam cameras send data of their own so."""
+        form = self._format
+        return payload[0] >> form.shift & form.mask in form.reserved
 
     def _add(self, payload: bytes) -> None:
         form = self._format

@@ -64,9 +64,9 @@ class RtspTrack:
     def receive(self, packet: RtpPacket, arrival: float) -> list[AccessUnit]:
         """Returns the units that a packet completes. arrival: ticks on the session's clock. Hot path.
 
-        A packet without payload only has a number. Those before the first packet with payload do not count.
+        A packet without media only has a number. Those before the first packet with media do not count.
         """
-        if packet.payload_type != self.medium.payload_type or not (packet.payload or self._sequence is not None):
+        if packet.payload_type != self.medium.payload_type or (self._sequence is None and not self._has_media(packet)):
             return []
         if self._order is None:
             return self._in_order(packet, arrival)
@@ -84,7 +84,7 @@ class RtspTrack:
             self._lost()
         self._sequence = packet.sequence
         units: list[AccessUnit] = []
-        if not packet.payload:
+        if not self._has_media(packet):
             return units
         try:
             for assembled in self._depacketizer.push(packet):
@@ -99,6 +99,10 @@ class RtspTrack:
         except InvalidData:
             self._lost()
         return units
+
+    def _has_media(self, packet: RtpPacket) -> bool:
+        payload, depacketizer = packet.payload, self._depacketizer
+        return bool(payload) and not (isinstance(depacketizer, NalDepacketizer) and depacketizer.is_reserved(payload))
 
     def _use_foreign(self, foreign: ForeignSound) -> None:
         self.foreign = foreign

@@ -104,3 +104,18 @@ def test_a_key_picture_may_be_one_unit_with_start_codes_inside(fragmented: bool,
     assert [nal.split(unit.payload) for unit in units[: 3 * GROUP]] == [slices(n, 2) for n in range(3 * GROUP)]
     assert [unit.key for unit in units[: 3 * GROUP]] == [n % GROUP == 0 for n in range(3 * GROUP)]
     assert track.damaged == 0
+
+
+@pytest.mark.parametrize("extra", [b"\x1f" + bytes(40), b"\x1e\x01", b"\x00\x01"])
+def test_packets_of_reserved_types_cost_no_picture(extra: bytes) -> None:
+    """VStarCam cameras send data of their own as type 31, with numbers and timestamps of their own choice."""
+    track = RtspTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
+    units: list[AccessUnit] = []
+    for n, packet in enumerate(sent("right", 8, 2)):
+        for number, payload in ((2 * n, extra), (2 * n + 1, packet.payload)):
+            at = packet.timestamp if payload is not extra else 7_000_000
+            marker = packet.marker and payload is not extra
+            units += track.receive(RtpPacket(96, marker, number, at, payload), packet.timestamp)
+    assert [nal.split(unit.payload) for unit in units] == [slices(n, 2) for n in range(8)]
+    assert [unit.dts + unit.cts for unit in units] == [STEP * n for n in range(8)]
+    assert track.damaged == 0
