@@ -165,7 +165,7 @@ class NalDepacketizer(PictureDepacketizer):
         form = self._format
         header = form.header
         kind = payload[0] >> form.shift & form.mask
-        if kind == form.fragments and len(payload) > header + 1:
+        if kind == form.fragments and len(payload) > header:  # some cameras send empty fragments
             flags = payload[header]
             if flags & 0x80:
                 # The type of the unit replaces that of the packet.

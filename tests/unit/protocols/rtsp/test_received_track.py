@@ -119,3 +119,21 @@ def test_packets_of_reserved_types_cost_no_picture(extra: bytes) -> None:
     assert [nal.split(unit.payload) for unit in units] == [slices(n, 2) for n in range(8)]
     assert [unit.dts + unit.cts for unit in units] == [STEP * n for n in range(8)]
     assert track.damaged == 0
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_fragments_may_be_empty(place: int) -> None:
+    """Some cameras send them as the first one, between others, or as the last one."""
+    track = RtspTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
+    units: list[AccessUnit] = []
+    for n, packet in enumerate(sent("right", 8, 1)):
+        head, body = packet.payload[:1], packet.payload[1:]
+        pieces = [body[:2], body[2:]]
+        pieces.insert(place, b"")
+        for m, piece in enumerate(pieces):
+            flags = (m == 0) << 7 | (m == 2) << 6 | head[0] & 0x1F
+            payload = bytes((head[0] & 0xE0 | 28, flags)) + piece
+            marker = packet.marker and m == 2
+            units += track.receive(RtpPacket(96, marker, 3 * n + m, packet.timestamp, payload), packet.timestamp)
+    assert [nal.split(unit.payload) for unit in units[:8]] == [slices(n, 1) for n in range(8)]
+    assert track.damaged == 0
