@@ -20,7 +20,8 @@ from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketi
 from gateway.protocols.rtsp.session_description import RtspMedia
 
 # libav's decoders of the sound codecs that no track has, or few players play. A worker converts their sound to AAC.
-_FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be", "AC3": "ac3"}
+# "PCM" is the name of Hikvision.
+_FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be", "PCM": "pcm_s16le", "AC3": "ac3"}
 _MPEG_AUDIO: Final = "MPA"  # MP3, which can be published, or MP2
 _FRAMES: Final[dict[str, tuple[Codec, Callable[[], Depacketizer]]]] = {
     "VP8": (Codec.VP8, Vp8Depacketizer),

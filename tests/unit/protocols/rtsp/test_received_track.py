@@ -7,10 +7,10 @@ import base64
 import pytest
 
 from gateway.media import h264, nal
-from gateway.media.track import AccessUnit
+from gateway.media.track import AccessUnit, ForeignSound
 from gateway.protocols.rtp.packets import RtpPacket
 from gateway.protocols.rtsp.received_track import RtspTrack
-from gateway.protocols.rtsp.session_description import RtspMedia
+from gateway.protocols.rtsp.session_description import RtspMedia, parse_description
 from tests.support.builders import AVCC
 
 PPS = h264.parse_avcc(AVCC).pps[0]
@@ -137,3 +137,14 @@ def test_fragments_may_be_empty(place: int) -> None:
             units += track.receive(RtpPacket(96, marker, 3 * n + m, packet.timestamp, payload), packet.timestamp)
     assert [nal.split(unit.payload) for unit in units[:8]] == [slices(n, 1) for n in range(8)]
     assert track.damaged == 0
+
+
+@pytest.mark.parametrize(("encoding", "codec"), [("L16", "pcm_s16be"), ("PCM", "pcm_s16le")])
+def test_samples_of_16_bits_are_read_in_both_orders(encoding: str, codec: str) -> None:
+    """Hikvision cameras describe theirs as `PCM/48000` with the payload type of L16, and send little-endian."""
+    text = b"m=audio 0 RTP/AVP 11\na=rtpmap:11 %s/48000\n" % encoding.encode()
+    (medium,) = parse_description(text).media
+    track = RtspTrack(medium)
+    assert track.foreign == ForeignSound(codec, 48_000, 1)
+    (unit,) = track.receive(RtpPacket(11, False, 1, 0, bytes(320)), 0)
+    assert unit.payload == bytes(320)
