@@ -28,7 +28,12 @@ from gateway.protocols.rtp.rtcp import receiver_report
 from gateway.protocols.rtsp.authentication import Credentials
 from gateway.protocols.rtsp.messages import Interleaved, RtspReader, RtspResponse, answer, request
 from gateway.protocols.rtsp.received_track import RtspTrack
-from gateway.protocols.rtsp.session_description import SessionDescription, control_address, parse_description
+from gateway.protocols.rtsp.session_description import (
+    SessionDescription,
+    base_address,
+    control_address,
+    parse_description,
+)
 
 _MAX_REDIRECTS: Final = 3
 _UNSUPPORTED_TRANSPORT: Final = 461
@@ -114,7 +119,8 @@ class _Session:
     async def run(self) -> None:
         """Runs until the connection is lost or no media arrive. Raises OutputError, _Redirected."""
         response = await self._request("DESCRIBE", self._url, {"Accept": "application/sdp"})
-        base = response.headers.get("content-base") or response.headers.get("content-location") or self._url
+        header = response.headers.get("content-base") or response.headers.get("content-location", "")
+        base = base_address(self._url, header)
         try:
             description = parse_description(response.body)
         except RemoteProtocolError as error:

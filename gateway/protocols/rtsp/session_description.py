@@ -33,6 +33,11 @@ def parse_description(data: bytes) -> SessionDescription:
     )
 
 
+def base_address(url: str, header: str) -> str:
+    """Returns the address to which others are relative. url: of the request. header: Content-Base; "": none came."""
+    return urljoin(url, header) if header.startswith("/") else header or url
+
+
 def control_address(base: str, control: str) -> str:
     """Returns the address for SETUP or PLAY (RFC 2326 §C.1.1). base: Content-Base, or the address of the request."""
     if control in ("", "*"):

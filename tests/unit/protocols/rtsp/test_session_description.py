@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.rtsp.session_description import control_address, parse_description
+from gateway.protocols.rtsp.session_description import base_address, control_address, parse_description
 
 HIKVISION = b"""v=0
 o=- 1 1 IN IP4 192.168.1.64
@@ -70,3 +70,11 @@ def test_a_description_that_is_too_large_is_refused() -> None:
 )
 def test_control_addresses(base: str, control: str, expected: str) -> None:
     assert control_address(base, control) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [("", "rtsp://h:8554/a?x=1"), ("rtsp://other/b/", "rtsp://other/b/"), ("/b/", "rtsp://h:8554/b/")],
+)
+def test_the_base_may_have_no_host(header: str, expected: str) -> None:
+    assert base_address("rtsp://h:8554/a?x=1", header) == expected
