@@ -258,14 +258,16 @@ class AacDepacketizer:
 
     Some cameras send frames with ADTS headers, also in place of the headers of the mode.
 
-    size_bits, index_bits: fields of the header of each frame. Raises InvalidData unless they fill whole bytes.
+    size_bits, index_bits: fields of the header of each frame. Raises InvalidData unless they fill whole bytes, or there
+    is no index: some senders leave it out.
     """
 
     def __init__(self, size_bits: int, index_bits: int, frame_samples: int) -> None:
-        if not size_bits or (size_bits + index_bits) % 8 or size_bits + index_bits > 32:
+        header_bits = size_bits + index_bits
+        if not size_bits or (index_bits and header_bits % 8) or header_bits > 32:
             raise InvalidData("AAC headers that are not whole bytes")
-        self._header = (size_bits + index_bits) // 8
-        self._index_bits = index_bits
+        self._header_bits = header_bits
+        self._size_bits = size_bits
         self._frame_samples = frame_samples
         self._fragment = bytearray()
         self._fragment_timestamp = 0
@@ -282,15 +284,14 @@ class AacDepacketizer:
         if (found := _without_adts(payload)) != [payload]:
             return [AssembledFrame(packet.timestamp, f, n * self._frame_samples) for n, f in enumerate(found)]
         header_bytes = ((payload[0] << 8 | payload[1]) + 7) // 8
-        at, end = 2, 2 + header_bytes
-        data, frames = end, []
-        if header_bytes > _MAX_FRAMES * self._header:
+        bits, data, frames = 8 * header_bytes, 2 + header_bytes, []
+        if bits > _MAX_FRAMES * self._header_bits + 7:
             raise InvalidData("an AAC packet with too many frames")
-        while at + self._header <= end:
-            size = int.from_bytes(payload[at : at + self._header], "big") >> self._index_bits
+        headers = int.from_bytes(payload[2:data].ljust(header_bytes, b"\0"), "big")
+        for begin in range(0, bits - self._header_bits + 1, self._header_bits):
+            size = headers >> (bits - begin - self._size_bits) & (1 << self._size_bits) - 1
             if size > _MAX_AAC_FRAME:
                 raise InvalidData(f"an AAC frame of {size} bytes")
-            at += self._header
             frame = payload[data : data + size]
             data += size
             if len(frame) < size:  # a frame over several packets

@@ -265,6 +265,22 @@ def test_aac_frames_and_a_frame_over_several_packets() -> None:
         AacDepacketizer(13, 2, 1024)
 
 
+def test_aac_headers_without_index_may_end_inside_a_byte() -> None:
+    """AMS32 describes a `sizeLength` of 13 and no index, and sends headers of 13 bits."""
+    depacketizer = AacDepacketizer(13, 0, 1024)
+    (frame,) = depacketizer.push(packet(struct.pack(">HH", 13, 3 << 3) + b"abc"))
+    assert frame.payload == b"abc"
+    found = depacketizer.push(packet(struct.pack(">HI", 26, 3 << 19 | 2 << 6) + b"abcde", timestamp=7))
+    assert [(f.payload, f.offset) for f in found] == [(b"abc", 0), (b"de", 1024)]
+    first = struct.pack(">HH", 13, 6 << 3)
+    assert depacketizer.push(packet(first + b"abcd", timestamp=8)) == []
+    (frame,) = depacketizer.push(packet(first + b"ef", marker=True, timestamp=8))
+    assert frame.payload == b"abcdef"
+    assert depacketizer.push(packet(first[:3], timestamp=9)) == []
+    (frame,) = AacDepacketizer(13, 3, 1024).push(packet(struct.pack(">HH", 13, 3 << 3) + b"abc"))
+    assert frame.payload == b"abc"
+
+
 def test_an_aac_frame_in_many_fragments_is_joined_and_a_lost_one_leaves_nothing() -> None:
     depacketizer, frame = AacDepacketizer(32, 0, 1024), bytes(range(256)) * 20
     fragments = [packet(struct.pack(">HI", 32, len(frame)) + frame[at : at + 10]) for at in range(0, len(frame), 10)]
