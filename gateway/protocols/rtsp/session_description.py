@@ -50,8 +50,11 @@ def control_address(base: str, control: str) -> str:
 
 def _medium(section: SdpSection) -> RtspMedia | None:
     for first in section.rtp_formats().values():
+        encoding, names = first.encoding, first.parameters.keys()
+        if encoding == "H265" and "profile-level-id" in names and "sprop-vps" not in names:
+            encoding = "H264"  # Ezviz C6N: it has the parameters of H.264, and sends that
         return RtspMedia(
-            first.payload_type, first.encoding, first.rate, first.channels, first.parameters,
+            first.payload_type, encoding, first.rate, first.channels, first.parameters,
             section.kind, section.value("control") or "",
         )  # fmt: skip
     return None

@@ -45,6 +45,21 @@ def test_the_parameters_of_the_only_format_may_have_another_number(number: int) 
     assert several.parameters == {}
 
 
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("profile-level-id=420029; packetization-mode=1; sprop-parameter-sets=", "H264"),
+        ("packetization-mode=0;profile-id=1;sprop-vps=QAE=;sprop-sps=QgE=;sprop-pps=RAE=", "H265"),
+        ("profile-level-id=420029; sprop-vps=QAE=", "H265"),
+    ],
+)
+def test_h265_with_the_parameters_of_h264_is_h264(parameters: str, expected: str) -> None:
+    """Ezviz C6N cameras, which send H.264 only, describe it so (issue 264 of go2rtc)."""
+    text = f"m=video 0 RTP/AVP 96\na=rtpmap:96 H265/90000\na=fmtp:96 {parameters}\n"
+    (medium,) = parse_description(text.encode()).media
+    assert medium.encoding == expected
+
+
 def test_media_without_payload_types_are_left_out() -> None:
     found = parse_description(b"a=control:*\nm=application 0 UDP/TLS x\na=control:one\nm=audio 0 RTP/AVP 8\n")
     assert [medium.encoding for medium in found.media] == ["PCMA"]
