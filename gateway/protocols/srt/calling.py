@@ -66,7 +66,8 @@ class Caller:
     def receive(self, datagram: bytes, now: float) -> None:
         """Takes a datagram of the peer. Raises HandshakeRefused if the peer refuses."""
         handshake = handshake_of(datagram)
-        if handshake is None or HEAD.unpack_from(datagram)[3] != self._socket:
+        # libsrt 1.3.0 and older answer a conclusion to socket 0.
+        if handshake is None or HEAD.unpack_from(datagram)[3] not in (self._socket, 0 if self._concluding else -1):
             return
         if handshake.refusal:
             raise HandshakeRefused(handshake.refusal, f"reason {handshake.refusal}")

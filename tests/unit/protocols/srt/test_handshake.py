@@ -126,6 +126,27 @@ def test_a_refusal_reaches_the_caller() -> None:
     assert refused.value.code == Reject.CONFLICT
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_listener_of_srt_1_3_0_answers_without_the_id_of_the_caller(is_refused: bool) -> None:
+    """Some cameras have this version. The answer to the induction has the id; that to the conclusion has 0."""
+    cookies, caller = Cookies(), Caller("x", 0.12, 100.0)
+    answer = listening.answer_induction(caller.datagram, cookies.make(ADDRESS, 100.0))
+    assert answer is not None
+    caller.receive(answer, 100.0)
+    if is_refused:
+        told = handshake_of(caller.datagram)
+        assert told is not None
+        data = refuse(told, Reject.CONFLICT, 0)
+        with pytest.raises(HandshakeRefused):
+            caller.receive(data[:12] + bytes(4) + data[16:], 100.1)
+    else:
+        _, data = accept(conclusion_of(caller.datagram, 100.0), 0.12, "", 100.0)
+        caller.receive(data[:12] + b"\0\0\0\1" + data[16:], 100.1)
+        assert caller.agreement is None
+        caller.receive(data[:12] + bytes(4) + data[16:], 100.1)
+        assert caller.agreement is not None
+
+
 def test_a_cookie_is_bound_to_address_and_time() -> None:
     cookies = Cookies()
     cookie = cookies.make(ADDRESS, 1_000.0)
