@@ -335,7 +335,7 @@ class Http2Connection(RequestReads):
     def _end(self, stream: Http2Stream) -> None:
         """Ends a stream behind its whole answer."""
         del self._streams[stream.id]
-        stream.lose(None)
+        self._lose(stream, None)
         if not self._host.stays_open():
             self.drain()
         self._set_deadline()
@@ -355,9 +355,14 @@ class Http2Connection(RequestReads):
         self._transport.close()
         self.deadline = self._host.now() + _LINGER
 
+    def _lose(self, stream: Http2Stream, error: Exception | None) -> None:
+        """Tells a stream its end. Data that it did not read count for the window of the connection (§6.9)."""
+        if unread := stream.lose(error):
+            self.consumed(stream, unread)
+
     def _lose_soon(self, stream: Http2Stream, error: Exception | None) -> None:
         """Ends a stream whose protocol may have begun in this turn of the loop, or is in a call of its transport."""
-        asyncio.get_running_loop().call_soon(stream.lose, error)
+        asyncio.get_running_loop().call_soon(self._lose, stream, error)
         self._set_deadline()
 
     def _set_deadline(self) -> None:

@@ -116,17 +116,19 @@ class Http2Stream:
             self._paused_writing = False
             self.protocol.resume_writing()
 
-    def lose(self, error: Exception | None) -> None:
-        """Tells the protocol the end of the stream. Idempotent."""
+    def lose(self, error: Exception | None) -> int:
+        """Tells the protocol the end of the stream. Returns the bytes that it did not read. Idempotent."""
         if self._is_lost:
-            return
+            return 0
         self._is_lost = self._is_closing = True
+        unread = sum(counted for _, counted in self._inbox)
         self._queue.clear()
         self._inbox.clear()
         self._queued = 0
         if self._deliver_soon is not None:
             self._deliver_soon.cancel()
         self.protocol.connection_lost(error)
+        return unread
 
     @property
     def has_output(self) -> bool:

@@ -246,6 +246,62 @@ async def test_a_stream_can_be_taken_over_and_its_queue_is_bounded_by_the_client
         await until(lambda: len(listener.server) == 1)
 
 
+class Deaf(ScheduledReads):
+    """Takes over a stream and reads only the start of its body."""
+
+    def __init__(self, transport, slot):
+        super().__init__(slot.scheduler, 1024)
+        self._transport, self.slot = transport, slot
+
+    def bytes_received(self, data):
+        self.hold_reading()
+
+    def refuse(self):
+        self._transport.write(b"HTTP/1.1 401 Unauthorized\r\n\r\n")
+        self._transport.close()
+
+    def pause_writing(self):
+        raise AssertionError("the answer is small")
+
+    def connection_lost(self, exc):
+        self.slot.release()
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["the client resets the stream", "the answer ends before the body"])
+async def test_a_body_that_nobody_read_keeps_no_window_of_the_connection(certificate, ends):
+    """RFC 9113 §6.9: the receiver counts all data, also of streams that have ended."""
+
+    deaf = []
+
+    def begin(transport, rest, slot):
+        deaf.append(Deaf(transport, slot))
+        return deaf[-1]
+
+    def answer(request):
+        if request.path == "/deaf":
+            return Takeover(begin)
+        return read_body(request, 100_000, 5, lambda body: text(200, f"{len(body)} bytes"))
+
+    async with serving2(certificate, answer) as (_, client):
+        for times in range(1, 5):
+            body = bytes(16_000)
+            fields = [(":method", "POST"), *PSEUDO[1:3], (":path", "/deaf"), ("content-length", "50000")]
+            id = await client.send_head(fields, body, ended=False)
+            for _ in range(2):
+                client.h2.send_data(id, body)
+            await client.flush()
+            await until(lambda times=times: len(deaf) == times and len(deaf[-1]._transport._inbox) == 2)
+            if ends:
+                deaf[-1].refuse()
+                await client.whole(id)
+            else:
+                client.h2.reset_stream(id)
+                await client.flush()
+            await client.until(lambda: client.h2.outbound_flow_control_window > 48_000)
+            asked = await client.ask("/", "POST", more=[("content-length", "5")], body=b"hello")
+            assert (await client.whole(asked)).text == "5 bytes\n"
+
+
 async def test_a_client_that_opens_no_window_is_disconnected_from_the_answer(certificate):
     async with serving2(certificate, window=10, stall_seconds=0.01) as (listener, client):
         id = await client.ask("/segment.ts")
