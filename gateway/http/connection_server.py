@@ -128,7 +128,7 @@ class ConnectionServer:
         if not self.forwarded.trusts(client):
             if not self.quota.take(client):
                 return False
-            slot.addresses += (client,)
+            slot.client = client
         return True
 
     def exempt(self, slot: ConnectionSlot) -> None:
@@ -140,8 +140,13 @@ class ConnectionServer:
         slot.over_quota = False
 
     def release(self, slot: ConnectionSlot) -> None:
-        """Called when the connection is closed. Idempotent."""
-        if slot in self._slots:
+        """Called at the end of a connection, or of a stream that has its slot. Idempotent."""
+        if slot.client:
+            self.quota.give(slot.client)
+            slot.client = ""
+        if slot.lent_by is not None:
+            slot.transport, slot.lent_by = slot.lent_by, None
+        elif slot in self._slots:
             self._slots.remove(slot)
             self._over_quota -= slot.over_quota
             for address in slot.addresses:

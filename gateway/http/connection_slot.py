@@ -14,7 +14,8 @@ from gateway.lib.tasks import Tasks
 class ConnectionSlot:
     """One TCP connection. The server counts it from accept until `release`, also after a takeover.
 
-    addresses: the peer and the client behind a proxy. The connection uses the quota of each.
+    addresses: the peer, unless it is a trusted proxy. client: behind this proxy, of a connection that is taken over.
+        The connection uses the quota of each.
     over_quota: whether its address already had too many connections.
     scheduler, tasks: of the server, for a protocol that takes over the connection. The server logs the tasks' errors.
     transport: None before the end of the TLS handshake.
@@ -28,10 +29,8 @@ class ConnectionSlot:
     _release: Callable[[ConnectionSlot], None]
     transport: asyncio.Transport | None = None
     lent_by: asyncio.Transport | None = None
+    client: str = ""
 
     def release(self) -> None:
         """Called when the connection is closed. Idempotent."""
-        if self.lent_by is not None:
-            self.transport, self.lent_by = self.lent_by, None
-        else:
-            self._release(self)
+        self._release(self)

@@ -14,7 +14,7 @@ from gateway.http.body import read_body
 from gateway.http.response import Response, Takeover, text
 from gateway.lib.certificates import Certificate
 from gateway.lib.scheduled_reads import ScheduledReads
-from tests.support.http import serving
+from tests.support.http import serving, trusting
 from tests.support.http2 import AUTHORITY, http2_client
 from tests.support.time_outs import at_most
 from tests.support.waiting import until
@@ -192,6 +192,27 @@ async def test_streams_count_as_connections_of_their_address(certificate):
         assert [(await client.whole(id)).status for id in ids[:2]] == [200, 200]
         await until(lambda: len(listener.server) == 1)
         assert (await client.get("/")).status == 200
+
+
+async def test_views_behind_a_proxy_with_http2_count_only_while_they_last(certificate):
+    """The first stream uses the place of the connection, which stays open behind it."""
+
+    def answer(request):
+        flow = Flow.__new__(Flow)
+        flows.append(flow)
+        return Takeover(flow.begin)
+
+    flows = []
+    async with serving2(certificate, answer, forwarded=trusting("127.0.0.1/32"), per_address=2) as (listener, client):
+        for _ in range(4):
+            view = await client.ask("/live.flv", more=[("x-forwarded-for", "192.0.2.7")])
+            await client.until(lambda view=view: client.answers[view].status)
+            assert client.answers[view].status == 200
+            assert listener.server.quota["192.0.2.7"] == 1
+            client.h2.reset_stream(view)
+            await client.flush()
+            await until(lambda: flows[-1].lost)
+            assert listener.server.quota["192.0.2.7"] == 0
 
 
 async def test_a_connection_above_the_limit_of_its_address_ends_behind_one_answer(certificate):
