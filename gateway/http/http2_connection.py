@@ -49,6 +49,7 @@ class Http2Host:
     stays_open: whether connections stay open after an answer.
     answering: returns a new protocol for one request on this connection. It is counted like a connection.
     window: bytes of the body of a request that a client sends before the server reads them.
+    hold_unsent: counts bytes that the client has not read, and returns the end of the count; None: there are too many.
     """
 
     scheduler: ReadScheduler
@@ -60,6 +61,7 @@ class Http2Host:
     stays_open: Callable[[], bool]
     answering: Callable[[], asyncio.BaseProtocol]
     window: int = WINDOW
+    hold_unsent: Callable[[int], Callable[[], None] | None] = lambda size: lambda: None
 
 
 class Http2Connection(RequestReads):
@@ -72,7 +74,7 @@ class Http2Connection(RequestReads):
     # fmt: off
     __slots__ = (
         "_control", "_control_time", "_frames", "_host", "_info", "_is_ending", "_lost", "_processing", "_ready",
-        "_soon", "_streams", "_turn_awaited", "_unsent", "_unwritable", "deadline",
+        "_release_unsent", "_soon", "_streams", "_turn_awaited", "_unsent", "_unwritable", "deadline",
     )
     # fmt: on
 
@@ -92,6 +94,7 @@ class Http2Connection(RequestReads):
         self._is_ending = False  # new streams are refused; the connection closes behind the last one
         self._unwritable = False
         self._unsent = 0  # at the last check
+        self._release_unsent: Callable[[], None] | None = None  # ends the count of the unsent bytes
         self._control = float(_CONTROL_BURST)  # control frames that may come at once
         self._control_time = host.now()
         self.deadline = math.inf
@@ -121,14 +124,19 @@ class Http2Connection(RequestReads):
         self._ready.clear()
         for stream in streams.values():
             stream.lose(exc)
+        self._count_sent()
         self._lost()
 
     def pause_writing(self) -> None:
         self._unwritable = True
         self._limit_stall()
+        self._release_unsent = self._host.hold_unsent(self._unsent)
+        if self._release_unsent is None:
+            self.abort()
 
     def resume_writing(self) -> None:
         self._unwritable = False
+        self._count_sent()
         self._set_deadline()
         self._flush()
 
@@ -375,6 +383,11 @@ class Http2Connection(RequestReads):
             self.deadline = self._host.now() + self._host.keep_alive
         elif not self._transport.is_closing():
             self._close()
+
+    def _count_sent(self) -> None:
+        release, self._release_unsent = self._release_unsent, None
+        if release is not None:
+            release()
 
     def _limit_stall(self) -> None:
         """Limits the time in which the client reads nothing."""

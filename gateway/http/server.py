@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import Final
 
@@ -117,6 +117,11 @@ class HttpServer(ConnectionServer):
             slot.lent_by = transport
             return HttpConnection(self, slot, heads)
 
+        def hold_unsent(size: int) -> Callable[[], None] | None:
+            release = self.unsent.hold(size, None)
+            self.refused += release is None
+            return release
+
         limits, unsent = self.limits, self.unsent
         host = Http2Host(
             self.scheduler,
@@ -127,6 +132,7 @@ class HttpServer(ConnectionServer):
             lambda: unsent.stall_limit(limits.stall_seconds),
             lambda: self.keeps_alive and not slot.over_quota,
             answering,
+            hold_unsent=hold_unsent,
         )
         return Http2Connection(host, slot.release)
 

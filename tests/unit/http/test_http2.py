@@ -14,6 +14,7 @@ from gateway.http.body import read_body
 from gateway.http.response import Response, Takeover, text
 from gateway.lib.certificates import Certificate
 from gateway.lib.scheduled_reads import ScheduledReads
+from gateway.lib.viewer_memory import ViewerMemory
 from tests.support.http import serving, trusting
 from tests.support.http2 import AUTHORITY, http2_client
 from tests.support.time_outs import at_most
@@ -342,6 +343,24 @@ async def test_a_client_that_reads_nothing_is_disconnected(certificate):
         await client.ask("/")
         await until(lambda: listener.server.requests == 1)
         await until(lambda: len(listener.server) == 0)
+
+
+@pytest.mark.parametrize("limit", [100_000_000, 50_000])
+async def test_bytes_that_a_connection_has_not_read_count_in_the_memory_of_all_viewers(certificate, limit):
+    flow, memory = Flow.__new__(Flow), ViewerMemory(limit)
+    takeover = Takeover(flow.begin)
+    async with serving2(certificate, lambda r: takeover, window=2**31 - 1, memory=memory) as (listener, client):
+        id = await client.ask("/live.flv")
+        await client.until(lambda: client.answers[id].status)
+        flow._transport.write(bytes(8_000_000))
+        if limit == 50_000:
+            await until(lambda: not len(listener.server))
+            assert listener.server.refused == 1
+        else:
+            await until(lambda: memory.bytes > 60_000)
+            while not flow._transport.is_closing() and memory.bytes:
+                await client.read()
+        assert memory.bytes == 0
 
 
 async def test_an_idle_connection_ends_after_its_time(certificate):
