@@ -376,6 +376,7 @@ class Http2Protocol:
             raise Http2Error(Code.FRAME_SIZE_ERROR, "malformed settings")
         if flags & ACK:
             return None
+        window = self._initial_window
         for at in range(0, len(payload), 6):
             value = int.from_bytes(payload[at + 2 : at + 6], "big")
             match int.from_bytes(payload[at : at + 2], "big"):
@@ -383,15 +384,16 @@ class Http2Protocol:
                     raise Http2Error(Code.PROTOCOL_ERROR, "malformed setting")
                 case Setting.MAX_FRAME_SIZE if not MAX_PAYLOAD <= value < 2**24:
                     raise Http2Error(Code.PROTOCOL_ERROR, "malformed setting")
+                case Setting.INITIAL_WINDOW_SIZE if value > MAX_WINDOW:
+                    raise Http2Error(Code.FLOW_CONTROL_ERROR, "too large window")
                 case Setting.INITIAL_WINDOW_SIZE:
-                    self._change_windows(value)
+                    window = value
+        self._change_windows(window)  # once: a frame has room for thousands of values
         self.output.append(frame(FrameKind.SETTINGS, ACK, 0))
         return SettingsChanged()
 
     def _change_windows(self, size: int) -> None:
         """Changes the windows of all streams (§6.9.2); they may become negative."""
-        if size > MAX_WINDOW:
-            raise Http2Error(Code.FLOW_CONTROL_ERROR, "too large window")
         more, self._initial_window = size - self._initial_window, size
         for stream in self._streams.values():
             stream.window += more

@@ -64,6 +64,9 @@ class HeaderDecoder:
                         raise HeadersError("change of the table behind a header")  # §4.2
                     limit, at = _integer(block, at, 5)
                     self._resize(limit)
+                    size += _ENTRY  # a block of changes alone costs as much as one of fields
+                    if size > self._max_bytes:
+                        raise HeadersTooLarge("too many changes of the table")
                     continue
                 else:
                     indexed = first & 0x40

@@ -1,5 +1,7 @@
 """HTTP/2 without I/O: frames whole, byte by byte and with trailing data; headers beside those of the library hpack."""
 
+import math
+import time
 from contextlib import suppress
 
 import pytest
@@ -221,6 +223,35 @@ def test_frames_behind_our_reset_mean_nothing_but_their_lengths_count():
     assert read(late, protocol, start=False)[1] == []
     with pytest.raises(Http2Error):
         read(frame(FrameKind.DATA, 0, 1, b"cd"), protocol, start=False)
+
+
+DEAR_FRAMES = {
+    "windows of all streams in each of 2,730 settings": frame(FrameKind.SETTINGS, 0, 0, b"\0\4\0\1\0\0" * 2730),
+    "a table that changes its size 16,000 times": headers(301, block=b"\x20" * 16_000),
+    "priorities": frame(FrameKind.PRIORITY, 0, 1, bytes(5)) * 1000,
+    "windows": frame(FrameKind.WINDOW_UPDATE, 0, 1, BOUND) * 1000,
+    "headers in pieces of one byte": headers(301, 0, b"") + frame(FrameKind.CONTINUATION, 0, 301, b"\x82") * 900,
+}
+
+
+@pytest.mark.parametrize("name", DEAR_FRAMES)
+def test_no_frames_of_16_kb_cost_more_than_requests_of_this_size(name):
+    """So the slices in which connections are served stay short."""
+
+    def cost(data, times=3):
+        best = math.inf
+        for _ in range(times):
+            protocol, _ = read(b"".join(headers(1 + 2 * n) for n in range(MAX_STREAMS)))
+            protocol.receive(data)
+            began = time.process_time()
+            with suppress(Http2Error):
+                for _ in protocol.events():
+                    pass
+            best = min(best, time.process_time() - began)
+        return best
+
+    requests = b"".join(headers(301 + 2 * n) for n in range(1000))
+    assert cost(DEAR_FRAMES[name]) < cost(requests)
 
 
 def test_streams_above_the_limit_are_refused():
