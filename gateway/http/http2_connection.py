@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from gateway.http.http2_stream import Http2Stream
 from gateway.lib.certificates import HTTP2
 from gateway.lib.scheduled_reads import SLICE_SECONDS, ReadScheduler, RequestReads, shared_view
+from gateway.lib.token_bucket import TokenBucket
 from gateway.protocols.http2.connection import (
     Data,
     GoAway,
@@ -36,6 +37,7 @@ _UNSENT_MOST: Final = 128 * 1024  # unsent bytes, with the answers to control fr
 # Frames that are no part of an answer: resets, settings, pings, empty data. Browsers send a few in a second.
 _CONTROL_BURST: Final = 1_000
 _CONTROL_RATE: Final = 100.0  # in a second
+_PAID_BYTES: Final = 64  # of data, for which a client may send one more frame that opens a window or means nothing
 _LINGER: Final = 2.0  # seconds for the last bytes of a connection
 
 
@@ -73,7 +75,7 @@ class Http2Connection(RequestReads):
 
     # fmt: off
     __slots__ = (
-        "_control", "_control_time", "_frames", "_host", "_info", "_is_ending", "_lost", "_processing", "_ready",
+        "_control", "_frames", "_host", "_info", "_is_ending", "_lost", "_minor", "_processing", "_ready",
         "_release_unsent", "_soon", "_streams", "_turn_awaited", "_unsent", "_unwritable", "deadline",
     )
     # fmt: on
@@ -95,8 +97,8 @@ class Http2Connection(RequestReads):
         self._unwritable = False
         self._unsent = 0  # at the last check
         self._release_unsent: Callable[[], None] | None = None  # ends the count of the unsent bytes
-        self._control = float(_CONTROL_BURST)  # control frames that may come at once
-        self._control_time = host.now()
+        self._control = TokenBucket(_CONTROL_RATE, _CONTROL_BURST)
+        self._minor = TokenBucket(_CONTROL_RATE, _CONTROL_BURST)  # frames that open windows or mean nothing
         self.deadline = math.inf
 
     # ---- RequestReads ----
@@ -190,6 +192,9 @@ class Http2Connection(RequestReads):
             return
         finally:
             self._processing = False
+        if self._frames.ignored:
+            self._count(self._minor, self._frames.ignored)
+            self._frames.ignored = 0
         self._flush()
 
     def _on_turn(self) -> None:
@@ -204,28 +209,31 @@ class Http2Connection(RequestReads):
             self._take_data(event)
         elif isinstance(event, WindowOpened):
             self._open_window(event.stream)
+            self._count(self._minor)
         elif isinstance(event, Reset):
             if (stream := self._streams.pop(event.stream, None)) is not None:
                 self._lose_soon(stream, ConnectionResetError("the client has reset the stream"))
-            self._count_control()
+            self._count(self._control)
         elif isinstance(event, GoAway):
             self._is_ending = True
             self._set_deadline()
+            self._count(self._control)
         else:
             if isinstance(event, SettingsChanged):
                 self._open_window(0)
-            self._count_control()
+            self._count(self._control)
 
     def _begin(self, request: RequestHead) -> None:
         id = request.stream
         if self._is_ending:
             self._frames.reset(id, Code.REFUSED_STREAM)
+            self._count(self._control)
             return
         try:
             head, chunked = request_head(request.fields, not request.ended)
         except MalformedRequest:
             self._frames.reset(id, Code.PROTOCOL_ERROR)
-            self._count_control()
+            self._count(self._control)
             return
         stream = self._streams[id] = Http2Stream(self, id, chunked)
         self._set_deadline()
@@ -240,7 +248,7 @@ class Http2Connection(RequestReads):
         if event.ended:
             stream.receive_end()
         elif not event.data:
-            self._count_control()
+            self._count(self._control)
 
     def _open_window(self, id: int) -> None:
         """Handles a larger window of one stream, or of all streams (0)."""
@@ -250,12 +258,9 @@ class Http2Connection(RequestReads):
         elif (one := self._streams.get(id)) is not None:
             self._list(one)
 
-    def _count_control(self) -> None:
-        """Counts a frame that is no part of an answer. Too many of them end the connection."""
-        now = self._host.now()
-        self._control = min(self._control + (now - self._control_time) * _CONTROL_RATE, _CONTROL_BURST) - 1
-        self._control_time = now
-        if self._control < 0 and not self._transport.is_closing():
+    def _count(self, frames: TokenBucket, number: int = 1) -> None:
+        """Counts frames that are no part of an answer. Too many of them end the connection."""
+        if not frames.take(number, self._host.now()) and not self._transport.is_closing():
             self._frames.go_away(Code.ENHANCE_YOUR_CALM)
             self._close()
 
@@ -333,6 +338,7 @@ class Http2Connection(RequestReads):
         pieces, size = stream.take(limit)
         is_last = stream.is_finished
         frames.send_data(id, pieces, size, ended=is_last)
+        self._minor.give(size / _PAID_BYTES)
         if is_last:
             self._end(stream)
         else:

@@ -20,3 +20,7 @@ class TokenBucket:
             return False
         self._tokens -= count
         return True
+
+    def give(self, count: float) -> None:
+        """Adds tokens, as far as the burst allows."""
+        self._tokens = min(self._burst, self._tokens + count)

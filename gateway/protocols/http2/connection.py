@@ -123,18 +123,20 @@ class _Stream:
 class Http2Protocol:
     """The server's side of one connection. `output` collects the frames to send, in pieces.
 
+    ignored: number of frames without an event, since the owner has set it to 0.
     window: bytes that a client may send on a stream, and on the connection, before they are acknowledged.
     """
 
     # fmt: off
     __slots__ = (
         "_block", "_buffer", "_decoder", "_initial_window", "_opened", "_preface_left", "_settings_due", "_streams",
-        "_unacknowledged", "_we_reset", "_window", "_window_in", "_window_size", "output",
+        "_unacknowledged", "_we_reset", "_window", "_window_in", "_window_size", "ignored", "output",
     )
     # fmt: on
 
     def __init__(self, window: int = WINDOW) -> None:
         self.output: list[bytes | memoryview] = []
+        self.ignored = 0
         self._buffer = b""
         self._preface_left = PREFACE
         self._settings_due = True  # §3.4: they are the first frame
@@ -188,6 +190,8 @@ class Http2Protocol:
             event = self._read(kind, flags, stream, buffer[HEAD_BYTES:end])
             if event is not None:
                 yield event
+            else:
+                self.ignored += 1
 
     def _read_preface(self) -> None:
         left = self._preface_left

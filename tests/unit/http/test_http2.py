@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
-from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, SettingsFrame
+from hyperframe.frame import ContinuationFrame, HeadersFrame
 
 from gateway.http.body import read_body
 from gateway.http.response import Response, Takeover, text
 from gateway.lib.certificates import Certificate
 from gateway.lib.scheduled_reads import ScheduledReads
 from gateway.lib.viewer_memory import ViewerMemory
+from gateway.protocols.http2.frames import ACK, END_HEADERS, END_STREAM, PADDED, FrameKind, frame
 from tests.support.http import serving, trusting
 from tests.support.http2 import AUTHORITY, http2_client
 from tests.support.time_outs import at_most
@@ -23,6 +24,7 @@ from tests.support.waiting import until
 BODY = bytes(range(256)) * 4000
 SEGMENT = Response(200, BODY, "video/mp2t")
 PLAYLIST = Response(200, b"#EXTM3U\n" * 200, "application/vnd.apple.mpegurl", compress=True)
+WHOLE = END_HEADERS | END_STREAM
 PSEUDO = [(":method", "GET"), (":scheme", "https"), (":authority", AUTHORITY), (":path", "/")]
 
 
@@ -449,24 +451,88 @@ async def test_a_method_of_proxies_is_refused(certificate):
         assert (await client.whole(id)).status == 405
 
 
-def frames_of(kind):
-    """One frame of a flood."""
-    if kind == "pings":
-        return PingFrame(0, b"12345678").serialize()
-    if kind == "settings":
-        return SettingsFrame(0, {4: 65_535}).serialize()
-    if kind == "unknown frames":
-        return b"\0\0\0\x42\0\0\0\0\0"
-    raise AssertionError(kind)
+def raw(kind, flags, stream, payload=b""):
+    return lambda n: frame(kind, flags, stream, payload)
 
 
-@pytest.mark.parametrize("kind", ["pings", "settings", "unknown frames"])
-async def test_a_flood_of_control_frames_ends_the_connection(certificate, kind):
-    async with serving2(certificate) as (listener, client):
-        client.writer.write(frames_of(kind) * 2000)
+def on_new_streams(*frames, block=b"\x82\x87\x84\x41\x01a", flags=WHOLE):
+    """Requests, each with frames behind it. block: of headers, without an entry for the table."""
+
+    def made(n):
+        id = 3 + 2 * n
+        later = b"".join(frame(kind, flags, id, payload) for kind, flags, payload in frames)
+        return frame(FrameKind.HEADERS, flags, id, block) + later
+
+    return made
+
+
+WINDOW = (1).to_bytes(4, "big")
+CANCEL = (8).to_bytes(4, "big")
+# Frames of a client whose stream 1 is open and sends a body: the first ones, and one of 2,000 that follow.
+FLOODS = {
+    "pings": (b"", raw(FrameKind.PING, 0, 0, b"12345678")),
+    "answers to pings": (b"", raw(FrameKind.PING, ACK, 0, b"12345678")),
+    "settings": (b"", raw(FrameKind.SETTINGS, 0, 0, b"\0\4\0\0\xff\xff")),
+    "answers to settings": (b"", raw(FrameKind.SETTINGS, ACK, 0)),
+    "unknown frames": (b"", raw(0x42, 0, 0)),
+    "priorities": (b"", raw(FrameKind.PRIORITY, 0, 1, bytes(5))),
+    "windows of the connection": (b"", raw(FrameKind.WINDOW_UPDATE, 0, 0, WINDOW)),
+    "windows of a stream": (b"", raw(FrameKind.WINDOW_UPDATE, 0, 1, WINDOW)),
+    "windows of a closed stream": (
+        frame(FrameKind.RST_STREAM, 0, 1, CANCEL),
+        raw(FrameKind.WINDOW_UPDATE, 0, 1, WINDOW),
+    ),
+    "empty data": (b"", raw(FrameKind.DATA, 0, 1)),
+    "padding": (b"", raw(FrameKind.DATA, PADDED, 1, b"\x02\0\0")),
+    "data behind a reset": (frame(FrameKind.WINDOW_UPDATE, 0, 1, bytes(4)), raw(FrameKind.DATA, 0, 1)),
+    "trailers behind a reset": (frame(FrameKind.WINDOW_UPDATE, 0, 1, bytes(4)), raw(FrameKind.HEADERS, WHOLE, 1)),
+    "the end of the connection": (b"", raw(FrameKind.GOAWAY, 0, 0, bytes(8))),
+    "requests behind the end": (frame(FrameKind.GOAWAY, 0, 0, bytes(8)), on_new_streams()),
+    "requests above the limit": (b"", on_new_streams()),
+    "malformed requests": (b"", on_new_streams(block=b"\x82")),
+    "resets": (b"", on_new_streams((FrameKind.RST_STREAM, 0, CANCEL))),  # CVE-2023-44487
+    # The server resets the stream of the client, CVE-2025-8671.
+    "requests and windows of 0": (b"", on_new_streams((FrameKind.WINDOW_UPDATE, 0, bytes(4)))),
+    "requests and huge windows": (b"", on_new_streams((FrameKind.WINDOW_UPDATE, 0, b"\x7f\xff\xff\xff"))),
+    "requests and data behind them": (b"", on_new_streams((FrameKind.DATA, 0, b"x"))),
+    "requests and headers behind them": (b"", on_new_streams((FrameKind.HEADERS, WHOLE, b""))),
+    "requests and short priorities": (b"", on_new_streams((FrameKind.PRIORITY, 0, bytes(4)))),
+    "bodies above their length": (
+        b"",
+        on_new_streams((FrameKind.DATA, 0, b"xx"), block=b"\x83\x87\x84\x41\x01a\x0f\x0d\x011", flags=END_HEADERS),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_a_flood_of_frames_ends_the_connection(certificate, kind):
+    async def never(request):
+        await asyncio.Event().wait()
+
+    first, made = FLOODS[kind]
+    async with serving2(certificate, never) as (listener, client):
+        await client.send_head([(":method", "POST"), *PSEUDO[1:]], b"x", ended=False)
+        client.writer.write(first + b"".join(made(n) for n in range(2000)))
         await client.closed()
         assert client.goaway == ErrorCodes.ENHANCE_YOUR_CALM
+        assert listener.server.requests < 1500
         await until(lambda: len(listener.server) == 0)
+
+
+async def test_windows_of_a_byte_end_the_connection_and_those_of_a_small_buffer_do_not(certificate):
+    """CVE-2019-9511. The client gives back each kilobyte of a large answer, for the stream and for the connection."""
+    answer = Response(200, bytes(4_000_000))
+    async with serving2(certificate, lambda r: answer, window=1024) as (_, client):
+        id = await client.ask()
+        for size in (1024, 1):
+            for count in range(1, 3000):
+                client.h2.increment_flow_control_window(size, id)
+                client.h2.increment_flow_control_window(size)
+                await client.flush()
+                if size == 1024:
+                    await client.until(lambda count=count: len(client.answers[id].body) >= 1024 * count)
+        await client.closed()
+        assert client.goaway == ErrorCodes.ENHANCE_YOUR_CALM
 
 
 async def test_a_flood_of_resets_ends_the_connection(certificate):

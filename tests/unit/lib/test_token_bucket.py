@@ -20,3 +20,13 @@ def test_a_refused_request_takes_no_tokens() -> None:
     rate = TokenBucket(per_second=1, burst=3)
     assert not rate.take(4, 0.0)
     assert rate.take(3, 0.0)
+
+
+def test_given_tokens_never_exceed_the_burst() -> None:
+    rate = TokenBucket(per_second=1, burst=3)
+    assert rate.take(3, 0.0)
+    rate.give(2)
+    assert rate.take(2, 0.0)
+    rate.give(9)
+    assert not rate.take(4, 0.0)
+    assert rate.take(3, 0.0)
