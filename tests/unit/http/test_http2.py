@@ -584,3 +584,59 @@ async def test_other_bytes_end_the_connection(certificate, data):
         await client.closed()
         assert client.goaway in (ErrorCodes.FRAME_SIZE_ERROR, ErrorCodes.PROTOCOL_ERROR)
         await until(lambda: len(listener.server) == 0)
+
+
+QUIET = {
+    "pings": raw(FrameKind.PING, 0, 0, b"12345678"),
+    "half a head": raw(FrameKind.HEADERS, END_STREAM, 3, b"\x82"),
+    "malformed requests": on_new_streams(block=b"\x82"),
+    "windows": raw(FrameKind.WINDOW_UPDATE, 0, 0, WINDOW),
+}
+
+
+@pytest.mark.parametrize("kind", QUIET)
+async def test_no_frames_but_requests_keep_a_connection_open(certificate, kind):
+    async with serving2(certificate, keep_alive=0.01) as (listener, client):
+        assert (await client.get("/a")).status == 200
+
+        async def send():
+            for n in range(30):
+                if n == 0 or kind != "half a head":
+                    client.writer.write(QUIET[kind](n))
+                await asyncio.sleep(0.1)
+
+        sending = asyncio.ensure_future(send())
+        await client.closed()
+        assert not sending.done()
+        sending.cancel()
+        await until(lambda: len(listener.server) == 0)
+
+
+async def test_half_a_body_ends_its_stream_after_its_time(certificate):
+    async with serving2(
+        certificate, lambda request: read_body(request, 100_000, 0.05, lambda body: text(200, "whole"))
+    ) as (listener, client):
+        head = [(":method", "POST"), *PSEUDO[1:]]
+        id = await client.send_head([*head, ("content-length", "9")], b"abcd", ended=False)
+        assert (await client.whole(id)).error == ErrorCodes.INTERNAL_ERROR
+        await until(lambda: len(listener.server) == 1)
+        trailed = await client.send_head([*head, ("content-length", "4")], b"abcd", ended=False)
+        client.h2.send_headers(trailed, [("checksum", "1")], end_stream=True)
+        await client.flush()
+        assert (await client.whole(trailed)).text == "whole\n"
+
+
+@pytest.mark.parametrize("head", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"])
+async def test_a_port_without_tls_speaks_no_http2(head):
+    async with serving(handler) as listener, listener.connect() as wire:
+        await wire.send(head)
+        assert (await wire.reply()).status in (501, 505)
+        assert await wire.rest() == b""
+    async with serving(handler) as listener, listener.connect() as wire:
+        upgrade = {
+            "Connection": "Upgrade, HTTP2-Settings",
+            "Upgrade": "h2c",
+            "HTTP2_Settings": "AAMAAABkAAQAoAAAAAIAAAAA",
+        }
+        for _ in range(2):
+            assert (await wire.get("/a", **upgrade)).status == 200  # RFC 9113 §3.1: the upgrade is deprecated
