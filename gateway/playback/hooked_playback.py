@@ -39,6 +39,8 @@ class HookedPlayback:
         if isinstance(name, Response):
             return name
         if name != question.name:
-            return moved(request, f"/{name}{request.path[1 + len(question.name) :]}", status=307)
+            path = request.raw_path  # the decoded one may have characters that no address may have
+            rendition, below = stream[len(question.name) :], path[path.index("/", 1) :]
+            return moved(request, f"/{name}{rendition}{below}", status=307)
         answer = self.router(request)
         return await answer if inspect.isawaitable(answer) else answer

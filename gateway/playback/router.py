@@ -298,7 +298,8 @@ class PlaybackRouter:
         found = slugs.find(channel)
         if found is None:
             return self._answer(request, name, rest)
-        if found.name != channel and (not rest or rest in self._pages.names):  # an earlier slug
+        # A page below an earlier slug.
+        if found.name != channel and (not rest or rest in self._pages.names) and is_stream_name(name):
             return moved(request, f"/{found.name}{name[len(channel) :]}/{rest}")
         return self._answer(request, found.id + name[len(channel) :], rest)
 

@@ -201,3 +201,18 @@ async def test_a_name_may_pass_to_another_channel():
     answer = rig.router(Request("GET", "/news/live.m3u8", "", {"host": "a"}))
     assert (await answer).status == 404
     rig.viewers.close()
+
+
+async def test_an_earlier_name_leads_to_the_page_of_the_new_one_and_no_other_text_behind_it():
+    rig = Rig(names={"old": NamedChannel("c1", "news")})
+    await rig.slugs.update()
+    found = {
+        path: rig.ask(path)
+        for path in ("/old/", "/old@720p/hls.html", "/old@%E2%98%83/", "/old@%E2%98%83/hls.html", "/old@a%20b/")
+    }
+    assert [answer.headers.get("Location") for answer in found.values()] == [
+        *("/news/", "/news@720p/hls.html", None, None, None),
+    ]
+    for answer in found.values():
+        assert answer.head()
+    rig.viewers.close()

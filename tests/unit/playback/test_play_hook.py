@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.http.request import Request
+from gateway.playback.hooked_playback import HookedPlayback
 from gateway.playback.play_hook import ALLOWED, REMEMBERED, PlayHook
 from gateway.ports.auth_hook import HookAction, HookMode, HookRequest
 from gateway.ports.errors import NoSuchChannel, NotAuthorized
@@ -87,3 +89,27 @@ async def test_only_unknown_names_are_asked_about():
     with pytest.raises(NotAuthorized):
         await rig.allowed("other")
     assert rig.service.asked == ["other"]
+
+
+class Router:
+    def requested_file(self, request):
+        return request.path.split("/")[1]
+
+    async def refusal(self, request, name):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("raw", "location"),
+    [
+        ("/a@720p/live.m3u8", "/b@720p/live.m3u8?x=1"),
+        ("/%61/vod/%E2%98%83%3F.mp4", "/b/vod/%E2%98%83%3F.mp4?x=1"),
+        ("/a/vod/a%20b.mp4", "/b/vod/a%20b.mp4?x=1"),
+    ],
+)
+async def test_an_address_of_another_name_stays_as_it_was_sent(raw, location):
+    rig = Rig()
+    rig.service.answers = {"a": "b"}
+    answer = await HookedPlayback(Router(), rig.hook)(Request("GET", raw, "x=1", {"host": "a"}, "192.0.2.1"))
+    assert (answer.status, answer.headers["Location"]) == (307, location)
+    assert answer.head()
