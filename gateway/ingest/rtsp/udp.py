@@ -43,7 +43,8 @@ class RtspUdp:
             for which, sockets in enumerate((rtp, rtcp))
         ]
         self._is_ipv6 = [opened.family == socket.AF_INET6 for opened in rtp]
-        self._tracks: dict[str, list[UdpTrack]] = {}  # by the client's address
+        # Tracks from whose port nothing came yet, in order, by which port of ours and the client's address.
+        self._tracks: dict[tuple[int, str], dict[UdpTrack, None]] = {}
         self._clients: dict[tuple[int, str, int], UdpTrack] = {}  # by which port of ours, the client's address and port
 
     def start(self) -> None:
@@ -63,17 +64,23 @@ class RtspUdp:
         if any(key in self._clients for key in keys):
             return False
         self._clients |= dict.fromkeys(keys, track)
-        self._tracks.setdefault(track.host, []).append(track)
+        for which in (0, 1):
+            self._tracks.setdefault((which, track.host), {})[track] = None
         return True
 
     def remove(self, track: UdpTrack) -> None:
         """Ends receiving. It was added."""
         for key in self._keys(track):
             del self._clients[key]
-        tracks = self._tracks[track.host]
-        tracks.remove(track)
-        if not tracks:
-            del self._tracks[track.host]
+            self._confirm(track, key[0])
+
+    def _confirm(self, track: UdpTrack, which: int) -> None:
+        """Ends the wait for a track's first packet."""
+        waiting = self._tracks.get((which, track.host))
+        if waiting is not None:
+            waiting.pop(track, None)
+            if not waiting:
+                del self._tracks[which, track.host]
 
     @staticmethod
     def _keys(track: UdpTrack) -> list[tuple[int, str, int]]:
@@ -105,19 +112,19 @@ class RtspUdp:
     def _track_of(self, which: int, host: str, port: int, datagram: bytes) -> UdpTrack | None:
         track = self._clients.get((which, host, port))
         if track is None:
-            track = next((t for t in self._tracks.get(host, ()) if _may_be_of(t, which, datagram)), None)
+            track = next((t for t in self._tracks.get((which, host), ()) if _may_be_of(t, which, datagram)), None)
             if track is None:
                 return None
             del self._clients[which, host, track.ports[which]]
             track.ports[which] = port
             self._clients[which, host, port] = track
-        track.confirmed[which] = True
+        if not track.confirmed[which]:
+            track.confirmed[which] = True
+            self._confirm(track, which)
         return track
 
 
 def _may_be_of(track: UdpTrack, which: int, datagram: bytes) -> bool:
     """Whether a datagram of another port may be the first of a track. A player opens its NAT with any bytes."""
-    if track.confirmed[which]:
-        return False
     known = which == 0 and track.payload_type is not None
     return not known or (len(datagram) > 1 and datagram[1] & 0x7F == track.payload_type)

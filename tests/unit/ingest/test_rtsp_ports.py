@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.ingest.rtsp import udp as udp_module
 from gateway.ingest.rtsp.setups import Setups
 from gateway.ingest.rtsp.udp import RtspUdp, UdpTrack
 from gateway.protocols.rtp.sender import rtp_packet
@@ -108,6 +109,24 @@ async def test_a_confirmed_port_is_not_replaced(udp: tuple[RtspUdp, int, int]) -
         await until(lambda: len(client.got) == 2, "the report came")
         assert client.got == [(b"first", False), (b"report", True)]
         assert client.track.ports == [own.getsockname()[1], other.getsockname()[1]]
+
+
+def test_a_datagram_costs_the_same_however_many_tracks_an_address_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can send datagrams with the address of a network of many players."""
+    looked_at: list[UdpTrack] = []
+    monkeypatch.setattr(udp_module, "_may_be_of", lambda track, *rest: looked_at.append(track) or True)
+    ports = RtspUdp([], [], 5000)
+    clients = [Client(ports, None, [10_000 + 2 * n, 10_001 + 2 * n]) for n in range(50)]
+    for which in (0, 1):
+        for client in clients[:-1]:
+            assert ports._track_of(which, "127.0.0.1", client.track.ports[which], b"x") is client.track
+        assert ports._track_of(which, "127.0.0.1", 9, b"x") is clients[-1].track
+        for _ in range(100):
+            assert ports._track_of(which, "127.0.0.1", 8, b"x") is None
+    assert looked_at == [clients[-1].track] * 2
+    for client in clients:
+        ports.remove(client.track)
+    assert not ports._clients and not ports._tracks
 
 
 async def test_nothing_of_a_removed_track_or_an_unknown_address_is_kept(udp: tuple[RtspUdp, int, int]) -> None:
