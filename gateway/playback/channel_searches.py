@@ -13,7 +13,6 @@ T = TypeVar("T")
 
 _MAX_CHANNELS: Final = 4096  # whose result is cached
 _MAX_SEARCHES: Final = 8  # at the same time
-_TIMEOUT: Final = 2.0  # seconds that a request waits for the store; the next one may get the result
 
 
 class ChannelSearches(Generic[T]):
@@ -21,7 +20,7 @@ class ChannelSearches(Generic[T]):
 
     find(channel, now): searches. now: seconds since 1970. After a StoreUnavailable, the next request searches again.
     tasks: owns the searches. They continue after the end of their request, so that the next request has the result
-    even if the store is slow.
+    even if the store is slow. wait: seconds that a request waits for the store.
     """
 
     def __init__(
@@ -30,8 +29,10 @@ class ChannelSearches(Generic[T]):
         seconds: float,
         tasks: Tasks,
         clock: Callable[[], float] = time.time,
+        wait: float = 2.0,
     ) -> None:
         self._find = find
+        self._wait = wait
         self._seconds = seconds
         self._tasks = tasks
         self._clock = clock
@@ -47,7 +48,7 @@ class ChannelSearches(Generic[T]):
             search = self._running.get(channel)
             if search is None:
                 search = self._running[channel] = self._tasks.start(self._search(channel, now), "search")
-            await asyncio.wait((search,), timeout=_TIMEOUT)  # if it takes longer, the earlier result is used
+            await asyncio.wait((search,), timeout=self._wait)  # if it takes longer, the earlier result is used
             cached = self._cache.get(channel)
         return cached[1] if cached is not None else None
 

@@ -15,6 +15,8 @@ from gateway.http.response import JSON, Response, service_unavailable, text
 from gateway.lib.address_counts import AddressCounts
 from gateway.lib.refusals import Refusals
 from gateway.lib.rfc3339 import rfc3339
+from gateway.lib.tasks import Tasks
+from gateway.playback.channel_searches import ChannelSearches
 from gateway.playback.pages import public_base
 from gateway.ports.errors import StoreUnavailable
 
@@ -25,6 +27,9 @@ PER_MINUTE: Final = 60  # reports that one address may read
 _ATOM: Final = "application/atom+xml; charset=utf-8"
 _ICALENDAR: Final = "text/calendar; charset=utf-8"
 _CACHE: Final = "private, max-age=60"
+_SECONDS: Final = 10.0  # for which the list of shows is used again
+_WAIT: Final = 10.0  # seconds that a request waits for it
+_RETRY: Final = 5  # seconds until a client should ask again
 _MINUTES: Final = 60  # duration of the next show in a calendar: nobody has said how long it lasts
 _NO_SHOW: Final = text(404, "no next show is known")
 _NO_FEED: Final = text(404, "no such channel")
@@ -42,17 +47,19 @@ class ShowFiles:
     listed: Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
     read: Callable[[str, str, str], Awaitable[Mapping[str, Any] | None]]
     refusals: Refusals
+    tasks: Tasks
     public_url: str = ""
     _counts: AddressCounts = field(default_factory=lambda: AddressCounts(PER_MINUTE), init=False)
+    _searches: ChannelSearches[Sequence[Mapping[str, Any]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._searches = ChannelSearches(lambda channel, now: self.listed(channel), _SECONDS, self.tasks, wait=_WAIT)
 
     async def answer(self, request: Request, channel: Channel | None, file: str) -> Response:
         """Answers FEED and CALENDAR. channel: None if it is unknown; it then has neither."""
         if file == CALENDAR:
             return self._calendar(request, channel)
-        try:
-            return await self._feed(request, channel) if channel is not None else _NO_FEED
-        except StoreUnavailable as error:
-            return service_unavailable("the shows cannot be read now", error.retry_after)
+        return await self._feed(request, channel) if channel is not None else _NO_FEED
 
     def _calendar(self, request: Request, channel: Channel | None) -> Response:
         now = time.time()
@@ -66,7 +73,9 @@ class ShowFiles:
 
     async def _feed(self, request: Request, channel: Channel) -> Response:
         page, name = self._page(request, channel), channel.name or channel.id
-        shows = await self.listed(channel.id)
+        shows = await self._searches.latest(channel.id)
+        if shows is None:
+            return service_unavailable("the shows cannot be read now", _RETRY)
         entries = [
             FeedEntry(
                 _urn(channel.id, str(show["id"])),

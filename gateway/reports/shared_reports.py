@@ -14,8 +14,8 @@ from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.rfc3339 import rfc3339
 
 MAX_LISTED: Final = 20  # shows in a feed
-_KEPT: Final = 10.0  # seconds for which an answer is used again
-_MAX_KEPT: Final = 500  # answers
+_KEPT: Final = 10.0  # seconds for which a report is used again
+_MAX_KEPT: Final = 500  # reports
 
 
 @dataclass(slots=True, eq=False)
@@ -40,21 +40,17 @@ class SharedReports:
 
         session: null if viewers do not find it.
         """
-        found: list[Mapping[str, Any]] | None = self._known(channel, "")
-        if found is None:
-            shows = (await self.shows.shows(channel, FRESH))[:MAX_LISTED]
-            found = [
-                {
-                    "id": show.id,
-                    "title": show.title,
-                    "start": rfc3339(show.start),
-                    "end": None if show.end is None else rfc3339(show.end),
-                    "session": show.session if show.session and await self.has_page(channel, show.session) else None,
-                }
-                for show in shows
-            ]
-            self._keep(channel, "", found)
-        return found
+        shows = (await self.shows.shows(channel, FRESH))[:MAX_LISTED]
+        return [
+            {
+                "id": show.id,
+                "title": show.title,
+                "start": rfc3339(show.start),
+                "end": None if show.end is None else rfc3339(show.end),
+                "session": show.session if show.session and await self.has_page(channel, show.session) else None,
+            }
+            for show in shows
+        ]
 
     async def report(self, channel: str, show: str, sign: str) -> Mapping[str, Any] | None:
         """Returns the report of a show, without its address. Raises StoreUnavailable.

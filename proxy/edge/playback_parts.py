@@ -53,6 +53,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
                 edge.site.shows,
                 edge.site.report,
                 Refusals(settings.limits.refusals_per_minute),
+                node.tasks,
                 settings.playback.public_url,
             ),
         ),

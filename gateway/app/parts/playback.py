@@ -96,6 +96,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
                 gateway.reports.listed,
                 gateway.reports.report,
                 Refusals(settings.limits.refusals_per_minute),
+                tasks,
                 settings.playback.public_url,
             ),
         ),

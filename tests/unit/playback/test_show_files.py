@@ -1,6 +1,7 @@
 """Feed, calendar and shared report of a channel: their content, and who gets them."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +18,22 @@ from gateway.diagnosis.show import Show
 from gateway.diagnosis.show_log import KIND, ShowLog
 from gateway.formats.atom import NAMESPACE
 from gateway.lib.refusals import Refusals
+from gateway.lib.tasks import Tasks
 from gateway.playback.show_files import PER_MINUTE, ShowFiles
+from gateway.ports.errors import StoreUnavailable
 from gateway.reports.shared_reports import SharedReports
 from tests.support.builders import channel
+from tests.support.http import request
 from tests.support.playback import SECRETS, Channels, PlaybackServer, playing
 
 START, FAR = 1_800_000_000.123, 4_000_000_000
 UPCOMING = {"title": "Final; the <last>", "at": FAR, "text": "Bring friends"}
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[Tasks]:
+    async with Tasks("test") as tasks:
+        yield tasks
 
 
 async def nothing(query: Any) -> list[Any]:
@@ -46,9 +56,10 @@ async def showing(folder: Path, *stored: Channel, **options: Any) -> AsyncIterat
         log = ShowLog(cast(Any, None), console, 1)
         events = cast(EventLog, SimpleNamespace(newest=nothing))
         reports = SharedReports(Channels(*stored), SECRETS, log, events, has_page)
-        files = ShowFiles(reports.listed, reports.report, Refusals(3), "https://live.example.com")
-        async with playing(*stored, shows=files, **options) as lab:
-            yield lab
+        async with Tasks("shows") as tasks:
+            files = ShowFiles(reports.listed, reports.report, Refusals(3), tasks, "https://live.example.com")
+            async with playing(*stored, shows=files, **options) as lab:
+                yield lab
 
 
 def link(id: str, show: str = "1800000000123", *, key: str | None = None, expires: int = FAR) -> str:
@@ -67,6 +78,31 @@ async def test_a_feed_lists_the_shows_with_their_pages(tmp_path: Path):
         assert found is not None
         assert found.get("href") == "https://live.example.com/club/vod/1800000000123/"
         assert (await lab.listener.get("/nobody/feed.xml")).status == 404
+
+
+async def test_the_shows_are_read_once_however_many_viewers_request_the_feed(tasks: Tasks):
+    """Each read has two requests to the store of recordings for each show."""
+    reads: list[str] = []
+    away = True
+
+    async def listed(channel: str) -> Sequence[Mapping[str, Any]]:
+        reads.append(channel)
+        await asyncio.sleep(0.05)
+        if away:
+            raise StoreUnavailable("away")
+        return []
+
+    files = ShowFiles(listed, cast(Any, None), Refusals(3), tasks)
+
+    async def ask() -> int:
+        return (await files.answer(request("/c1/feed.xml"), channel("c1"), "feed.xml")).status
+
+    assert await asyncio.gather(*(ask() for _ in range(100))) == [503] * 100
+    assert reads == ["c1"]
+    away = False
+    assert await asyncio.gather(*(ask() for _ in range(100))) == [200] * 100
+    assert await ask() == 200
+    assert reads == ["c1", "c1"]
 
 
 async def test_a_feed_names_no_page_of_a_hidden_session(tmp_path: Path):
