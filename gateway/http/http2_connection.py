@@ -76,7 +76,7 @@ class Http2Connection(RequestReads):
     # fmt: off
     __slots__ = (
         "_control", "_frames", "_host", "_info", "_is_ending", "_lost", "_minor", "_processing", "_ready",
-        "_release_unsent", "_soon", "_streams", "_turn_awaited", "_unsent", "_unwritable", "deadline",
+        "_release_unsent", "_send_awaited", "_soon", "_streams", "_turn_awaited", "_unsent", "_unwritable", "deadline",
     )
     # fmt: on
 
@@ -91,6 +91,7 @@ class Http2Connection(RequestReads):
         self._streams: dict[int, Http2Stream] = {}
         self._ready: deque[Http2Stream] = deque()  # streams that may send, in the order of their turns
         self._turn_awaited = False  # frames that have arrived wait for the scheduler
+        self._send_awaited = False  # data that could be sent wait for the scheduler
         self._processing = False  # a flush follows
         self._soon: asyncio.Handle | None = None  # the next flush
         self._is_ending = False  # new streams are refused; the connection closes behind the last one
@@ -298,15 +299,15 @@ class Http2Connection(RequestReads):
             self._soon = asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Sends frames, one of each stream in turn, as far as the client reads."""
+        """Sends frames, one of each stream in turn, as far as the client reads, for one slice."""
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
         if self._transport.is_closing():
             return
         ready = self._ready
-        size = 0
-        while ready and not self._unwritable:
+        began, size = time.perf_counter(), 0
+        while ready and not self._unwritable and not self._send_awaited:
             stream = ready.popleft()
             stream.is_listed = False
             if self._streams.get(stream.id) is stream:
@@ -314,11 +315,18 @@ class Http2Connection(RequestReads):
                 if size >= _UNSENT_HIGH:
                     self._write()
                     size = 0
+                    if (took := time.perf_counter() - began) > SLICE_SECONDS:
+                        self._send_awaited = True
+                        self._scheduler.wait(self._on_send_turn, took)
         self._write()
         if self._turn_awaited or self._transport.get_write_buffer_size() > _UNSENT_MOST:
             self.hold_reading()
         elif self._read_held:
             self.release_reading()
+
+    def _on_send_turn(self) -> None:
+        self._send_awaited = False
+        self._flush()
 
     def _send(self, stream: Http2Stream) -> int:
         """Sends the next frames of a stream. Returns their bytes of data."""

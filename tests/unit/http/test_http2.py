@@ -11,11 +11,12 @@ from h2.settings import SettingCodes
 from hyperframe.frame import ContinuationFrame, HeadersFrame
 
 from gateway.http.body import read_body
+from gateway.http.http2_connection import Http2Connection, Http2Host
 from gateway.http.response import Response, Takeover, text
 from gateway.lib.certificates import Certificate
-from gateway.lib.scheduled_reads import ScheduledReads
+from gateway.lib.scheduled_reads import ReadScheduler, ScheduledReads
 from gateway.lib.viewer_memory import ViewerMemory
-from gateway.protocols.http2.frames import ACK, END_HEADERS, END_STREAM, PADDED, FrameKind, frame
+from gateway.protocols.http2.frames import ACK, END_HEADERS, END_STREAM, PADDED, PREFACE, FrameKind, frame
 from tests.support.http import serving, trusting
 from tests.support.http2 import AUTHORITY, http2_client
 from tests.support.time_outs import at_most
@@ -226,6 +227,63 @@ async def test_a_connection_above_the_limit_of_its_address_ends_behind_one_answe
         assert (await other.get("/")).status == 429
         await other.closed()
         assert other.goaway == ErrorCodes.NO_ERROR
+
+
+class Sink:
+    """The transport of a client that reads everything at once."""
+
+    sent = 0
+
+    def write(self, data):
+        self.sent += len(data)
+
+    def is_closing(self):
+        return False
+
+    def get_write_buffer_size(self):
+        return 0
+
+    def set_write_buffer_limits(self, high):
+        pass
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+    def get_extra_info(self, name, default=None):
+        return default
+
+
+class Large(asyncio.Protocol):
+    """Answers with a megabyte."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1_000_000))
+        self.transport.close()
+
+
+async def test_a_client_that_reads_fast_is_served_in_turns():
+    sink, now = Sink(), asyncio.get_running_loop().time
+    host = Http2Host(ReadScheduler(), set(), now, 9, 9, lambda: 9, lambda: True, Large)
+    connection = Http2Connection(host, lambda: None)
+    connection.connection_made(sink)
+    closed, opened = (frame(FrameKind.SETTINGS, 0, 0, b"\0\4" + size) for size in (bytes(4), b"\x7f\xff\0\0"))
+    requests = b"".join(on_new_streams()(n) for n in range(100))
+    connection.bytes_received(PREFACE + closed + frame(FrameKind.WINDOW_UPDATE, 0, 0, b"\x7f\xff\0\0") + requests)
+    await until(lambda: len(connection._streams) == 100)
+    turns, before = [], sink.sent
+    connection.bytes_received(opened)
+    async with asyncio.timeout(at_most(10)):
+        while not turns or sink.sent < 100_000_000:
+            turns.append(sink.sent - before)
+            before = sink.sent
+            await asyncio.sleep(0)
+    assert max(turns) < 25_000_000
 
 
 class Flow(ScheduledReads):
