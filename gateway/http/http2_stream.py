@@ -13,6 +13,7 @@ from gateway.protocols.http2.heads import encoded_head
 _END: Final = b"\r\n\r\n"
 _MAX_HEAD: Final = 65_536  # bytes; the heads of our answers have a few hundred
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+_PIECE: Final = 16_384  # bytes of input below which a piece that waits gets further ones
 
 
 class StreamOwner(Protocol):
@@ -48,9 +49,8 @@ class Http2Stream:
 
     # fmt: off
     __slots__ = (
-        "_chunked", "_deliver_soon", "_head", "_high", "_inbox", "_is_closing", "_is_lost", "_low", "_owner",
-        "_paused_reading", "_paused_writing", "_queue", "_queued", "headers", "id", "is_listed",
-        "protocol",
+        "_chunked", "_counted", "_deliver_soon", "_head", "_high", "_inbox", "_is_closing", "_is_lost", "_low",
+        "_owner", "_paused_reading", "_paused_writing", "_queue", "_queued", "headers", "id", "is_listed", "protocol",
     )
     # fmt: on
 
@@ -61,7 +61,8 @@ class Http2Stream:
         self._queue: deque[memoryview] = deque()
         self._queued = 0  # bytes
         self._high, self._low = 65_536, 16_384
-        self._inbox: deque[tuple[bytes, int]] = deque()  # input while reading is paused; bytes of flow control
+        self._inbox: deque[bytearray] = deque()  # input while reading is paused …
+        self._counted: deque[int] = deque()  # … and the bytes of flow control of each piece
         self._paused_reading = self._paused_writing = False
         self._deliver_soon: asyncio.Handle | None = None
         self._is_lost = False
@@ -83,8 +84,12 @@ class Http2Stream:
         """Takes input. counted: the bytes that flow control counts for it."""
         if self._chunked and counted and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        if self._paused_reading or self._inbox:
-            self._inbox.append((data, counted))
+        if self._inbox and len(self._inbox[-1]) < _PIECE:
+            self._inbox[-1] += data
+            self._counted[-1] += counted
+        elif self._paused_reading or self._inbox:
+            self._inbox.append(bytearray(data))
+            self._counted.append(counted)
         else:
             self._give(data, counted)
 
@@ -121,7 +126,7 @@ class Http2Stream:
         if self._is_lost:
             return 0
         self._is_lost = self._is_closing = True
-        unread = sum(counted for _, counted in self._inbox)
+        unread = sum(self._counted)
         self._queue.clear()
         self._inbox.clear()
         self._queued = 0
@@ -230,7 +235,7 @@ class Http2Stream:
     def _deliver(self) -> None:
         self._deliver_soon = None
         while self._inbox and not self._paused_reading and not self._is_lost:
-            self._give(*self._inbox.popleft())
+            self._give(bytes(self._inbox.popleft()), self._counted.popleft())
 
     def _give(self, data: bytes, counted: int) -> None:
         if data:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import ssl
+import tracemalloc
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,6 +13,7 @@ from hyperframe.frame import ContinuationFrame, HeadersFrame
 
 from gateway.http.body import read_body
 from gateway.http.http2_connection import Http2Connection, Http2Host
+from gateway.http.http2_stream import Http2Stream
 from gateway.http.response import Response, Takeover, text
 from gateway.lib.certificates import Certificate
 from gateway.lib.scheduled_reads import ReadScheduler, ScheduledReads
@@ -372,7 +374,7 @@ async def test_a_body_that_nobody_read_keeps_no_window_of_the_connection(certifi
             for _ in range(2):
                 client.h2.send_data(id, body)
             await client.flush()
-            await until(lambda times=times: len(deaf) == times and len(deaf[-1]._transport._inbox) == 2)
+            await until(lambda times=times: len(deaf) == times and sum(deaf[-1]._transport._counted) == 32_000)
             if ends:
                 deaf[-1].refuse()
                 await client.whole(id)
@@ -382,6 +384,45 @@ async def test_a_body_that_nobody_read_keeps_no_window_of_the_connection(certifi
             await client.until(lambda: client.h2.outbound_flow_control_window > 48_000)
             asked = await client.ask("/", "POST", more=[("content-length", "5")], body=b"hello")
             assert (await client.whole(asked)).text == "5 bytes\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_small_pieces_of_an_unread_body_use_little_memory(chunked):
+    """Each piece of one byte would use a hundred."""
+
+    class Owner:
+        acknowledged = 0
+
+        def consumed(self, stream, size):
+            self.acknowledged += size
+
+    class Slow(asyncio.Protocol):
+        got = b""
+
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            self.got += data
+            self.transport.pause_reading()
+
+        def connection_lost(self, exc):
+            pass
+
+    owner, slow = Owner(), Slow()
+    stream = Http2Stream(owner, 1, chunked)
+    stream.begin(slow, b"head")
+    tracemalloc.start()
+    for _ in range(60_000):
+        stream.receive(b"x", 1)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert used < 1_000_000
+    while owner.acknowledged < 30_000:
+        stream.resume_reading()
+        await asyncio.sleep(0)
+    assert slow.got.count(b"x") == owner.acknowledged
+    assert stream.lose(None) == 60_000 - owner.acknowledged
 
 
 async def test_a_client_that_opens_no_window_is_disconnected_from_the_answer(certificate):
