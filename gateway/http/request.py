@@ -26,6 +26,7 @@ _PLAIN_LINE = re.compile(
 )
 _MAX_REMEMBERED_BLOCK: Final = 1024  # limit of the header block that a connection remembers, in bytes
 _SINGLE_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding"})
+_MAX_HEADERS: Final = 128  # names; one of two bytes uses a hundred in memory, for as long as the answer takes
 UNCOUNTED: Final = Tally()
 _MAX_CACHED_PATH: Final = 200  # characters; longer paths are decoded each time, because players do not use them
 
@@ -166,6 +167,8 @@ class HeadParser:
         headers = self._headers
         old = headers.get(key)
         if old is None:
+            if len(headers) >= _MAX_HEADERS:
+                raise RequestError(431, "too many headers")
             headers[key] = text
         elif key in _SINGLE_HEADERS:
             raise RequestError(400, f"repeated {key}")

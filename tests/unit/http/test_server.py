@@ -360,6 +360,7 @@ async def test_bytes_after_a_body_are_never_parsed_as_a_request(head, status):
         ("GET /" + "a" * 90_000, 414),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: " + "a" * 17_000 + "\r\n\r\n", 431),
         ("GET / HTTP/1.1\r\nHost: a\r\n" + "X: a\r\n" * 20_000, 431),
+        ("GET / HTTP/1.1\r\nHost: a\r\n" + "".join(f"X{n}:\r\n" for n in range(128)) + "\r\n", 431),
     ],
 )
 async def test_invalid_requests_get_an_error_and_close_the_connection(head, status):
