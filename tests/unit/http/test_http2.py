@@ -498,6 +498,27 @@ async def test_closing_finishes_current_answers_and_refuses_further_ones(certifi
         await closing
 
 
+async def test_a_client_that_opens_no_further_streams_gets_the_open_answers(certificate):
+    """RFC 9113 §6.8. Later requests are refused, and the connection ends behind the last answer."""
+    gate = asyncio.Event()
+
+    async def slow(request):
+        await gate.wait()
+        return text(200, "whole")
+
+    async with serving2(certificate, slow) as (listener, client):
+        id = await client.ask("/")
+        await until(lambda: listener.server.requests == 1)
+        client.writer.write(frame(FrameKind.GOAWAY, 0, 0, bytes(8)))
+        late = await client.ask("/late")
+        assert (await client.whole(late)).error == ErrorCodes.REFUSED_STREAM
+        gate.set()
+        assert (await client.whole(id)).text == "whole\n"
+        await client.closed()
+        assert listener.server.requests == 1
+        await until(lambda: len(listener.server) == 0)
+
+
 async def test_a_retired_server_closes_after_the_next_answer(certificate):
     async with serving2(certificate) as (listener, client):
         listener.server.retire()
