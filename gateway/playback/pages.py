@@ -133,15 +133,15 @@ class Pages:
         }
         return await self._with_head(_HOME, "<title>Channels</title>", site.title, tags)
 
-    async def watch(self, request: Request, name: str, channel: Channel | None) -> Response:
+    async def watch(self, request: Request, name: str, channel: Channel | None, sources: str = "") -> Response:
         """Answers `/<name>/`: a page that chooses the player itself.
 
         channel: its name and description are in the page, for link previews. None: unknown, or the viewer may not see
-        it. Both cases get the same page.
+        it. Both cases get the same page. sources: see `framed`.
         """
         chat = channel.text("chat") if channel is not None else ""
         if channel is None or not (channel.name or chat):
-            return await self._load(request, f"players/{_WATCH}")
+            return await (self.framed_page(_WATCH, sources) if sources else self._load(request, f"players/{_WATCH}"))
         site = await self._site.get() if self._site is not None else Site()
         base = public_base(request, self._public_url)
         query = f"?{request.raw_query}" if request.raw_query else ""
@@ -154,7 +154,7 @@ class Pages:
             "og:url": base and f"{shown}{query}",
             "og:image": base and f"{shown}poster.jpg{query}",
         }
-        return await self._with_head(_WATCH, _TITLE, channel.name or "Live stream", tags, chat)
+        return framed(await self._with_head(_WATCH, _TITLE, channel.name or "Live stream", tags, chat), sources)
 
     async def _with_head(
         self, page: str, title: str, text: str, tags: Mapping[str, object], chat: str = ""
@@ -183,6 +183,14 @@ class Pages:
     def page(self, request: Request, name: str) -> Response | Coroutine[Any, Any, Response]:
         """Answers with a player page. name: one of `names`."""
         return self._serve(request, f"players/{name}")
+
+    async def framed_page(self, name: str, sources: str) -> Response:
+        """Answers with a page for `framed`. It has no ETag: browsers keep the policy of a page that is unchanged."""
+        asset = await self._assets.load(f"players/{name}")
+        if asset is None:
+            return _NO_FILE
+        page = Response(200, asset.data, asset.kind, cache="no-cache", headers=self._headers, compress=True)
+        return framed(page, sources)
 
     def broadcaster(self, request: Request) -> Response | Coroutine[Any, Any, Response]:
         """Answers `/broadcast.html`. The user enters the stream key, or it is in the address after the `#`."""
@@ -241,6 +249,17 @@ def public_base(request: Request, public_url: str) -> str:
     if public_url or not request.host or request.path.startswith("/_node/"):
         return public_url.rstrip("/")
     return f"{request.scheme}://{request.host}"
+
+
+def framed(page: Response, sources: str) -> Response:
+    """Returns a page that only pages of these sources (CSP) may show in a frame; "": all pages may."""
+    policy = page.headers.get(_CSP)
+    if not sources or policy is None:
+        return page
+    headers = {**page.headers, _CSP: policy.replace("frame-ancestors *", f"frame-ancestors {sources}")}
+    return Response(
+        page.status, page.body, page.content_type, cache=page.cache, headers=headers, compress=page.compress
+    )
 
 
 def open_graph(tags: Mapping[str, object]) -> str:

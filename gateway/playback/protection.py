@@ -1,5 +1,6 @@
 """Decides which viewers may play a channel (by play sign or CloudFront signature), and which pages may embed it."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Final
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 _MAX_SIGNS: Final = 10_000
 _MAX_RULES: Final = 4096
 _MAX_WARNINGS: Final = 1024
+_PORT: Final = re.compile(r":[0-9]{1,5}\Z")
 _NEEDS_SIGN: Final = text(403, "a play sign is needed: ?sign=<expiry>-<hash>")
 _INVALID_PROTECTION: Final = text(403, "this channel's protection is not understood: nobody may play it")
 _REFERER_REFUSED: Final = text(403, "this channel may not be embedded by that page")
@@ -131,6 +133,19 @@ class PlaybackProtection:
     def limits_pages(self, channel: Channel | None) -> bool:
         """Whether only some pages may embed the channel."""
         return bool(self._read_rules(channel).referers)
+
+    def frame_ancestors(self, request: Request, channel: Channel | None) -> str:
+        """Returns the sources (CSP) of the pages that may show the channel's pages in a frame; "": all pages may.
+
+        A page in a frame requests its media itself: their Referer does not name the page around it.
+        """
+        referers = self._read_rules(channel).referers
+        if not referers or "*" in referers:
+            return ""
+        own = host_name(f"//{request.host}")
+        hosts = (own, *referers) if own and ":" not in own else referers
+        # CSP 3 §6.7.2: a source with http also matches https; without a port it matches the standard one only.
+        return " ".join(("'self'", *(f"http://{host}" if _PORT.search(host) else f"http://{host}:*" for host in hosts)))
 
     # ---- play signs ----
 

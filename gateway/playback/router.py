@@ -26,7 +26,7 @@ from gateway.playback.http_play import answer_refused, http_play
 from gateway.playback.http_viewers import MEDIA, HttpViewers
 from gateway.playback.media_routes import SNAPSHOT, MediaRoute, MediaRoutes
 from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
-from gateway.playback.pages import Pages
+from gateway.playback.pages import Pages, framed
 from gateway.playback.play import PlayAdmission
 from gateway.playback.play_format import LIVE_FLV, AnswerOrAwaitable
 from gateway.playback.play_hook import refused
@@ -326,7 +326,7 @@ class PlaybackRouter:
         if rest in self._sessions:
             return _NOT_ALLOWED[_SESSION_METHODS]
         if rest in self._pages.names:
-            return self._pages.page(request, rest)
+            return self._page(request, name, rest)
         if rest == "status.json":
             return self._status(request, name)
         if rest == "poster.jpg":
@@ -405,19 +405,28 @@ class PlaybackRouter:
 
     async def _watch_page(self, request: Request, name: str) -> Answer:
         """Answers with the watch page, for every name. It names the channel if this viewer may play it."""
+        found = await self._channel_of_page(name)
+        refusal = self._protection.judge(request, name, found)
+        live = self._live.streams.find_recent(name) is not None
+        shown = found if refusal is None and found is not None and (live or is_watchable(found)) else None
+        return await self._pages.watch(request, name, shown, self._protection.frame_ancestors(request, found))
+
+    async def _page(self, request: Request, name: str, page: str) -> Answer:
+        """Answers with a player page, for every name."""
+        sources = self._protection.frame_ancestors(request, await self._channel_of_page(name))
+        answer = self._pages.framed_page(page, sources) if sources else self._pages.page(request, page)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    async def _channel_of_page(self, name: str) -> Channel | None:
+        """Returns the channel of a stream; None if it is unknown, or the store does not say it soon."""
         stream = self._live.streams.find_recent(name)
-        channel: Channel | Response | None
         if stream is not None:
-            channel = self._protection.judge(request, name, stream.channel) or stream.channel
-        else:
-            try:
-                async with asyncio.timeout(_WATCH_SECONDS):
-                    channel = await self._find_permitted(request, name)
-            except TimeoutError:
-                channel = None
-        if not isinstance(channel, Channel) or (stream is None and not is_watchable(channel)):
-            channel = None
-        return await self._pages.watch(request, name, channel)
+            return stream.channel
+        try:
+            async with asyncio.timeout(_WATCH_SECONDS):
+                return await find_channel(self._channels, channel_of(name))
+        except (TimeoutError, StoreUnavailable):
+            return None
 
     async def _poster(self, request: Request, name: str) -> Answer:
         """Answers with the poster of the channel, else the latest picture, else a neutral one."""
@@ -468,7 +477,10 @@ class PlaybackRouter:
             return owner
         if owner is None or owner.deletes_media:
             return NO_RECORDING
-        return await respond(request, name, rest)
+        answer = await respond(request, name, rest)
+        if not rest.endswith("/") or not isinstance(answer, Response):
+            return answer
+        return framed(answer, self._protection.frame_ancestors(request, owner.channel))
 
     async def _find_owner(self, request: Request, id: str) -> MediaOwner | Response | None:
         """Returns the owner of recordings, or the refusal of this request. None: they have none."""

@@ -10,6 +10,7 @@ from gateway.channels.names import is_channel_id
 from gateway.http.request import Request
 from gateway.http.response import Response, moved, service_unavailable, text
 from gateway.lib.content_types import is_media_name
+from gateway.playback.pages import framed
 from gateway.playback.play_hook import PlayHook
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports import media_keys
@@ -68,8 +69,8 @@ class VodFiles:
             owner = await self._owner(folder)
         except StoreUnavailable as error:
             return service_unavailable("the channels cannot be read now", error.retry_after)
+        channel = owner.channel if owner is not None else None
         if not authorized:
-            channel = owner.channel if owner is not None else None
             refusal = self.protection.judge(request, channel.id if channel else play_name(folder), channel)
             if refusal is None and self.hook is not None:
                 refusal = await self.hook.judge_file(request, channel.id if channel else folder, film=channel is None)
@@ -77,7 +78,10 @@ class VodFiles:
                 return refusal
         if _is_withheld(folder, owner):
             return _NO_VOD
-        return await (self.files.serve(request, path, _CACHE) if file else self.page(request, folder))
+        if file:
+            return await self.files.serve(request, path, _CACHE)
+        page = await self.page(request, folder)
+        return page if authorized else framed(page, self.protection.frame_ancestors(request, channel))
 
     async def _owner(self, folder: str) -> MediaOwner | None:
         """Returns the owner of the folder, if it is below the id of an existing or deleted channel.

@@ -35,6 +35,7 @@ from gateway.playback.router import (
     PlaybackRouter,
     PublisherRoutes,
     StoredPlayback,
+    StoredResponder,
 )
 from gateway.playback.show_files import ShowFiles
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
@@ -118,6 +119,7 @@ async def playing(
     public_channels: Callable[[Request], AnswerOrAwaitable] | None = None,
     publishers: PublisherRoutes | None = None,
     shows: ShowFiles | None = None,
+    recordings: StoredResponder | None = None,
     **server: Any,
 ) -> AsyncIterator[PlaybackServer]:
     specs = [
@@ -141,7 +143,7 @@ async def playing(
         LivePlayback(hub, routes, flv, audience, reports=reports),
         Pages(),
         Health(missing),
-        StoredPlayback(posters=posters, public_channels=public_channels, publishers=publishers, shows=shows),
+        StoredPlayback(recordings, posters, public_channels, publishers, shows=shows),
     )
     async with serving(handler, hidden=OTHER_METHODS, **server) as listener:
         labs.append(PlaybackServer(hub, channels, audience, listener, flv))

@@ -12,7 +12,7 @@ from gateway.http.request import Request
 from gateway.http.response import Response, text
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
-from gateway.playback.pages import Pages
+from gateway.playback.pages import PAGE_HEADERS, Pages
 from gateway.playback.posters import Posters
 from gateway.ports import media_keys
 from gateway.ports.stores import Object
@@ -73,6 +73,40 @@ async def test_a_protected_stream_needs_its_sign_for_everything_except_pages():
         assert (await lab.listener.get("/idle/live.m3u8")).status == 403
         assert (await lab.listener.get(f"/idle/live.m3u8?sign={signs['idle']}")).status == 404
         assert (await lab.listener.get("/c1/hls.html")).status == 200
+
+
+FRAMED = "'self' http://live.example.com:* http://friends.example:* http://*.friends.example:* http://a.example:8443"
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("page", ["", "hls.html", "index.html"])
+async def test_only_pages_that_may_embed_a_channel_may_show_its_pages_in_a_frame(page, live):
+    """A page in a frame requests its media itself, so their Referer is its own address."""
+    fields = {"refererAllow": ["friends.example", "*.friends.example", "a.example:8443"], "videoname": "Club"}
+    async with playing(channel("c1", **fields), channel("open")) as lab:
+        if live:
+            lab.live(**fields)
+        for headers in ({}, {"referer": "https://evil.example/"}):
+            policy = (await lab.listener.get(f"/c1/{page}", **headers)).headers["content-security-policy"]
+            assert policy.endswith(f"; frame-ancestors {FRAMED}")
+        for name in ("open", "nobody"):
+            reply = await lab.listener.get(f"/{name}/{page}")
+            assert reply.headers["content-security-policy"].endswith("; frame-ancestors *")
+        tag = (await lab.listener.get("/open/hls.html")).headers["etag"]
+        assert (await lab.listener.get("/open/hls.html", if_none_match=tag)).status == 304
+        again = await lab.listener.get(f"/c1/{page}", if_none_match=tag)
+        assert (again.status, "etag" in again.headers) == (200, False)  # a 304 would leave another policy as it was
+
+
+async def test_the_page_of_a_recording_is_framed_only_by_pages_that_may_embed_its_channel():
+    async def recordings(asked: Request, id: str, path: str) -> Response:
+        return Response(200, b"page", headers=PAGE_HEADERS)
+
+    async with playing(channel("c1", refererAllow=["friends.example"]), recordings=recordings) as lab:
+        page = await lab.listener.get("/c1/vod/1800000000123/")
+        assert page.headers["content-security-policy"].endswith(
+            "; frame-ancestors 'self' http://live.example.com:* http://friends.example:*"
+        )
 
 
 async def test_unknown_channels_are_answered_like_existing_ones():

@@ -359,3 +359,11 @@ async def test_the_folder_without_a_slash_redirects_to_the_page_with_the_query(m
         answer, _ = await get(served, path, query)
         assert (answer.status, answer.headers["Location"]) == (302, location)
     assert (await get(served, "films/a%20b.mp4"))[0].status == 404  # the source is never served
+
+
+async def test_the_page_of_a_film_is_framed_only_by_pages_that_may_embed_its_channel(media: Path):
+    served, _ = films(media, channel("c1", refererAllow=["friends.example"]))
+    for path, sources in (("c1/holiday/", "http://friends.example:*"), ("films/a%20b/", "*")):
+        answer, _ = await get(served, path)
+        assert answer.status == 200
+        assert answer.headers["Content-Security-Policy"].endswith(f" {sources}")
