@@ -335,7 +335,7 @@ class PlaybackRouter:
             return self._show_file(request, name, rest, self._shows)
         if not rest:
             return self._watch_page(request, name)
-        return self._pages.missing() if _is_browser(request) else _NO_PAGE
+        return self._missing(request, name) if _is_browser(request) else _NO_PAGE
 
     def _other_method(self, request: Request, name: str, below: str | None) -> AnswerOrAwaitable:
         """Answers methods other than GET and HEAD. below: see `_answer`."""
@@ -399,7 +399,7 @@ class PlaybackRouter:
         channel = await self._find_permitted(request, name)
         if isinstance(channel, Response):
             return channel
-        return await self._pages.missing() if _is_browser(request) else not_streaming(name)
+        return await self._missing(request, name) if _is_browser(request) else not_streaming(name)
 
     # ---- pages ----
 
@@ -416,6 +416,10 @@ class PlaybackRouter:
         sources = self._protection.frame_ancestors(request, await self._channel_of_page(name))
         answer = self._pages.framed_page(page, sources) if sources else self._pages.page(request, page)
         return await answer if inspect.isawaitable(answer) else answer
+
+    async def _missing(self, request: Request, name: str) -> Answer:
+        sources = self._protection.frame_ancestors(request, await self._channel_of_page(name))
+        return framed(await self._pages.missing(), sources)
 
     async def _channel_of_page(self, name: str) -> Channel | None:
         """Returns the channel of a stream; None if it is unknown, or the store does not say it soon."""
