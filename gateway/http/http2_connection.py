@@ -273,8 +273,9 @@ class Http2Connection(RequestReads):
         return self._info[name]
 
     def send_soon(self, stream: Http2Stream) -> None:
-        self._list(stream)
-        self._flush_soon()
+        if self._streams.get(stream.id) is stream:
+            self._list(stream)
+            self._flush_soon()
 
     def consumed(self, stream: Http2Stream, size: int) -> None:
         if not self._transport.is_closing():
@@ -384,6 +385,8 @@ class Http2Connection(RequestReads):
 
     def _lose_soon(self, stream: Http2Stream, error: Exception | None) -> None:
         """Ends a stream whose protocol may have begun in this turn of the loop, or is in a call of its transport."""
+        if stream.is_listed:
+            self._ready.remove(stream)
         asyncio.get_running_loop().call_soon(self._lose, stream, error)
         self._set_deadline()
 

@@ -288,6 +288,24 @@ async def test_a_client_that_reads_fast_is_served_in_turns():
     assert max(turns) < 25_000_000
 
 
+async def test_answers_of_reset_streams_do_not_wait_for_a_client_that_reads_slowly():
+    """A client that reads a byte now and then could otherwise collect any number of them."""
+    connection = Http2Connection(
+        Http2Host(ReadScheduler(), set(), lambda: 0.0, 9, 9, lambda: 9, lambda: True, Large), lambda: None
+    )
+    connection.connection_made(Sink())
+    connection.bytes_received(PREFACE + frame(FrameKind.SETTINGS, 0, 0))
+    connection.pause_writing()
+    reset = on_new_streams((FrameKind.RST_STREAM, 0, CANCEL))
+    for n in range(300):
+        connection.bytes_received(reset(n) if n % 2 else on_new_streams()(n))
+        await asyncio.sleep(0)
+        if n % 2 == 0:
+            connection.bytes_received(frame(FrameKind.RST_STREAM, 0, 3 + 2 * n, CANCEL))
+    await asyncio.sleep(0)
+    assert not connection._ready and not connection._streams
+
+
 class Flow(ScheduledReads):
     """Takes over a stream, writes a burst and is told about the client's speed."""
 
