@@ -81,10 +81,8 @@ class Http2Stream:
         self.receive(head, 0)
 
     def receive(self, data: bytes, counted: int) -> None:
-        """Takes input. counted: the bytes that flow control counts for it."""
-        if self._chunked and counted and data:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        if self._inbox and len(self._inbox[-1]) < _PIECE:
+        """Takes input. counted: the bytes that flow control counts for it; 0: it is no part of the body."""
+        if self._inbox and counted and self._counted[-1] and len(self._inbox[-1]) < _PIECE:
             self._inbox[-1] += data
             self._counted[-1] += counted
         elif self._paused_reading or self._inbox:
@@ -94,9 +92,8 @@ class Http2Stream:
             self._give(data, counted)
 
     def receive_end(self) -> None:
-        """Takes the end of the request's body."""
+        """Takes the end of the request's body. Called once."""
         if self._chunked:
-            self._chunked = False
             self.receive(_LAST_CHUNK, 0)
 
     def take(self, limit: int) -> tuple[list[memoryview], int]:
@@ -239,6 +236,8 @@ class Http2Stream:
 
     def _give(self, data: bytes, counted: int) -> None:
         if data:
+            if self._chunked and counted:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
             if isinstance(self.protocol, ScheduledReads):
                 self.protocol.bytes_received(data)
             else:
