@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import moq
+import pytest
+
 from gateway.lib.viewer_memory import ViewerMemory
 from gateway.live.stream import StreamState
-from gateway.playback.moq.listener import MoqSession
+from gateway.playback.moq.listener import MoqListener, MoqSession
 
 BEGIN = 1_000_000.0  # later than any monotonic time of this machine's test run
 
@@ -84,3 +87,27 @@ def test_a_session_of_a_stream_that_lingers_is_kept():
     rig = Rig()
     rig.session.stream.state = StreamState.LINGERING  # type: ignore[misc]
     assert rig.run(100, sent=0, written=0) == 0
+
+
+async def test_sessions_above_the_limit_are_refused_while_others_wait_or_play(monkeypatch: pytest.MonkeyPatch):
+    """The library tells no address, so the limit is for all clients together."""
+    monkeypatch.setattr(moq, "Request", lambda inner: inner)
+    waiting: list[Any] = []
+    refused: list[int] = []
+    arriving = [SimpleNamespace(cancel=lambda n=n: refused.append(n)) for n in range(5)]
+
+    async def accept() -> Any:
+        return arriving.pop(0) if arriving else None
+
+    listener: Any = MoqListener.__new__(MoqListener)
+    listener._server, listener._closing, listener._most, listener._requests = (
+        SimpleNamespace(accept=accept),
+        False,
+        3,
+        0,
+    )
+    listener._services = SimpleNamespace(tasks=SimpleNamespace(start=lambda serving, name: waiting.append(serving)))
+    await listener._accept()
+    assert (len(waiting), refused, listener.connections) == (3, [3, 4], 3)
+    for serving in waiting:
+        serving.close()
