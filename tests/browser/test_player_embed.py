@@ -54,6 +54,24 @@ async def test_the_embed_code_shows_picture_and_controls_in_another_page(browser
             assert not watched.complaints
 
 
+async def test_only_a_page_that_may_embed_the_channel_shows_it_in_a_frame(browser: Browser, gateway: Gateway) -> None:
+    """The frame hides its page, so the gateway cannot know it."""
+    allowed = gateway.channel("allowed", refererAllow=["localhost"])
+    barred = gateway.channel("barred", refererAllow=["good.example"])
+    code = "".join(
+        f'<iframe src="{one.url("?embed=1")}" referrerpolicy="no-referrer" allow="autoplay"></iframe>'
+        for one in (allowed, barred)
+    )
+    with push(SMALL_BFRAMES, allowed.push, loop=True):
+        allowed.wait_live()
+        async with foreign_page(TITLE + code) as url, opened(browser, url) as watched:
+            shown, refused = watched.page.frames[1:]
+            await shown.wait_for_function(PLAYS, timeout=at_most(40_000))
+            assert refused.url.startswith("chrome-error:")
+            assert all("frame-ancestors" in complaint for complaint in watched.complaints)
+            assert watched.complaints
+
+
 @pytest.mark.parametrize("name", [*PAGES[::3], *at_night(*PAGES[1:3])])
 async def test_every_page_shows_only_the_player_in_a_frame(browser: Browser, name: str, gateway: Gateway) -> None:
     channel = gateway.channel("bare")
