@@ -199,6 +199,8 @@ class Webhooks(AbstractAsyncContextManager["Webhooks"]):
             return True, f"no answer within {self._timeout:g} s"
         except aiohttp.InvalidURL:  # its text is the address, which may contain a token
             return False, "the address cannot be used"
+        except aiohttp.ClientResponseError as error:  # as above
+            return True, f"the answer is not HTTP: {' '.join(error.message.split())[:200]}"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return True, f"{type(error).__name__}: {error}"
         except Exception as error:  # the same post would fail again, and the others wait behind it

@@ -232,6 +232,26 @@ async def test_an_invalid_webhook_url_is_not_logged(capsys: pytest.CaptureFixtur
     assert "webhook failed" in logged and "geheim" not in logged
 
 
+async def test_the_address_is_not_logged_if_the_receiver_does_not_speak_http(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+        writer.close()
+
+    monkeypatch.setattr("gateway.adapters.webhooks.MAX_ATTEMPTS", 1)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/services/T0/B0/in-the-path"
+        settings = HooksSettings(url=url, secret=SecretStr(""), timeout=5)
+        async with Webhooks(settings, Counter(HOOKS)) as hooks:
+            hooks.post(event())
+    out = capsys.readouterr().out
+    assert "webhook failed" in out
+    assert "the answer is not HTTP" in out
+    assert "in-the-path" not in out
+
+
 async def test_channels_do_not_wait_for_each_other():
     receiver = Receiver(hold=asyncio.Event())
     async with hooked(receiver) as (hooks, results):
