@@ -59,7 +59,7 @@ class AwsKvs:
         endpoint = self._endpoints.get(stream)
         if endpoint is None:
             endpoint = self._endpoints[stream] = await self._data_endpoint(stream)
-        credentials = await (self._assume() if self._role else self._own_credentials())
+        credentials = await (self._assume() if self._role else self._own_credentials(stream))
         url = f"{endpoint}/putMedia"
         headers, region = put_media_headers(stream, start), _region_of(stream) or self._session.region
         return PutMediaRequest(url, sign(url, headers, credentials.keys, region), credentials.expires)
@@ -95,11 +95,12 @@ class AwsKvs:
     def _not_assumed(self, error: ClientError) -> OutputError:
         return OutputError(f"the role {self._role} cannot be assumed: {error_code(error)}")
 
-    async def _own_credentials(self) -> _Credentials:
-        credentials = await self._session.credentials()
-        if credentials is None:
-            raise OutputError("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role")
-        frozen = await credentials.get_frozen_credentials()
+    async def _own_credentials(self, stream: str) -> _Credentials:
+        async with self._client(stream):  # for its time-out and its errors, because expired ones are renewed here
+            credentials = await self._session.credentials()
+            if credentials is None:
+                raise OutputError("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role")
+            frozen = await credentials.get_frozen_credentials()
         # Only credentials of a role or a container expire. botocore has the time in a private attribute.
         expiry: Any = getattr(credentials, "_expiry_time", None)
         return _Credentials(ReadOnlyCredentials(*frozen[:3]), expiry.timestamp() if expiry is not None else 0.0)

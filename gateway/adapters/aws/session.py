@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import aioboto3
+import aiohttp
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
 
@@ -134,8 +135,13 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
             if (error := errors(e)) is not None:
                 raise error from None
             raise StoreUnavailable(f"{service} ({label}) rejected the request: {error_code(e)}") from e
-        except (BotoCoreError, OSError) as e:
+        except (BotoCoreError, OSError, aiohttp.ClientError) as e:  # the last: an object that breaks off
             raise StoreUnavailable(f"{service} ({label}) is not available: {type(e).__name__}") from e
+        except RuntimeError as e:
+            if "refreshed credentials" not in str(e):
+                raise
+            # botocore raises no error of its own when a role or a program returns credentials that have expired.
+            raise StoreUnavailable(f"{service} ({label}) is not available: new credentials have expired") from e
 
 
 def _has_subdomains(endpoint: str) -> bool:

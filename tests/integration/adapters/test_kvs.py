@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import boto3
 import pytest
 import pytest_asyncio
+from botocore.exceptions import CredentialRetrievalError
 
 from gateway.adapters.aws import kvs as module
 from gateway.adapters.aws.kvs import AwsKvs, put_media_headers
@@ -108,6 +109,23 @@ async def test_without_credentials_the_error_names_the_missing_variable(
         await endpoints.put_media("lobby", 0)
         monkeypatch.setattr(session, "credentials", lambda: asyncio.sleep(0))
         with pytest.raises(OutputError, match="AWS_ACCESS_KEY_ID"):
+            await endpoints.put_media("lobby", 0)
+
+
+async def test_credentials_that_cannot_be_renewed_now_are_an_outage(
+    double: KvsDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage keeps the fragments: any other error would end the sender with them."""
+
+    async def fail() -> None:
+        raise CredentialRetrievalError(provider="iam-role", error_msg="no answer")
+
+    async with AwsSession() as session:
+        endpoints = AwsKvs(session)
+        await endpoints.put_media("lobby", 0)
+        credentials = await session.credentials()
+        monkeypatch.setattr(credentials, "get_frozen_credentials", fail)
+        with pytest.raises(StoreUnavailable, match="CredentialRetrievalError"):
             await endpoints.put_media("lobby", 0)
 
 

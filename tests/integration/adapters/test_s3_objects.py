@@ -231,6 +231,41 @@ async def test_a_missing_bucket_raises_store_unavailable(aws, tmp_path):
                 await call
 
 
+EXPIRED = {"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "b", "Expiration": "2020-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize("program", [f"echo '{json.dumps(EXPIRED)}'", "false"])
+async def test_credentials_that_cannot_be_renewed_raise_store_unavailable(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    script, config = tmp_path / "credentials.sh", tmp_path / "config"
+    script.write_text(program)
+    config.write_text(f"[default]\ncredential_process = sh {script}\n")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    async with AwsSession() as opened:
+        with pytest.raises(StoreUnavailable, match="credentials|Credential"):
+            await S3Objects(opened, BUCKET).put("c1/a.mp4", made(tmp_path))
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_a_connection_that_breaks_within_an_object_raises_store_unavailable(
+    aws: str, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + bytes(100))
+        await writer.drain()
+        getattr(writer.transport, end)()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with AwsSession() as opened:
+            with pytest.raises(StoreUnavailable, match=f"bucket {BUCKET}"):
+                async for _ in S3Objects(opened, BUCKET).read("c1/a.mp4"):
+                    pass
+
+
 async def test_recordings_survive_an_outage_of_the_bucket_and_a_restart(aws, tmp_path, monkeypatch):
     monkeypatch.setattr(archiving.Backoff, "next", lambda self: 0.05)
     monkeypatch.setattr(session, "CALL_TIMEOUT", 0.5)
