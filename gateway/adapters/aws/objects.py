@@ -32,7 +32,9 @@ _MAX_PARTS: Final = 9_000  # S3 allows 10,000
 _DELETE_SECONDS: Final = 60.0  # to delete 1,000 objects
 _PART_SECONDS: Final = 120.0  # for one part of 8 MiB: at least 70 kB/s
 _COPY_BYTES: Final = 1 << 30  # in one request; S3 allows 5 GiB
-_COPY_SECONDS: Final = 300.0
+# Without a byte of an answer: AWS sends spaces while it copies or joins parts, other stores send nothing.
+_COPY_SECONDS: Final = 300
+_JOIN_SECONDS: Final = 120
 _NOT_FOUND_CODES: Final = ("404", "NoSuchKey", "NotFound", "NoSuchUpload")
 _RECORDING_KINDS: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.CLIP, media_keys.MediaKind.SEGMENT)
 
@@ -114,7 +116,7 @@ class S3Objects:
         size: int = source["ContentLength"]
         kept = {"StorageClass": source["StorageClass"]} if "StorageClass" in source else {}
         if size <= _COPY_BYTES:
-            await self._call("copy_object", _COPY_SECONDS, Key=to, CopySource=origin, **kept)
+            await self._call("copy_object", wait=_COPY_SECONDS, Key=to, CopySource=origin, **kept)
         else:
             headers = {name: source[name] for name in ("ContentType", "CacheControl") if name in source}
             await self._copy_parts(origin, to, size, headers | kept)
@@ -149,7 +151,8 @@ class S3Objects:
 
     async def _put_parts(self, key: str, source: BinaryIO, size: int) -> None:
         """Uploads the parts in order. Only one part is in memory. Other uploads can run between two parts."""
-        async with self._parts(key, self._headers(key)) as (arguments, parts):
+        total = os.fstat(source.fileno()).st_size
+        async with self._parts(key, total, self._headers(key)) as (arguments, parts):
             while body := await asyncio.to_thread(source.read, size):
                 number = len(parts) + 1
                 reply = await self._call("upload_part", _PART_SECONDS, **arguments, PartNumber=number, Body=body)
@@ -157,27 +160,44 @@ class S3Objects:
 
     async def _copy_parts(self, origin: dict[str, str], to: str, size: int, headers: dict[str, Any]) -> None:
         """Copies an object that is too large for one request, within the bucket."""
-        async with self._parts(to, headers) as (arguments, parts):
+        async with self._parts(to, size, headers) as (arguments, parts):
             for first in range(0, size, _COPY_BYTES):
                 bounds = f"bytes={first}-{min(first + _COPY_BYTES, size) - 1}"
                 number = len(parts) + 1
                 source: dict[str, Any] = {"CopySource": origin, "CopySourceRange": bounds}
-                reply = await self._call("upload_part_copy", _COPY_SECONDS, **arguments, PartNumber=number, **source)
+                copy = self._call("upload_part_copy", wait=_COPY_SECONDS, **arguments, PartNumber=number, **source)
+                reply = await copy
                 parts.append(_part(number, reply["CopyPartResult"]))
 
     @contextlib.asynccontextmanager
-    async def _parts(self, key: str, headers: dict[str, Any]) -> AsyncIterator[tuple[dict[str, Any], Parts]]:
+    async def _parts(self, key: str, size: int, headers: dict[str, Any]) -> AsyncIterator[tuple[dict[str, Any], Parts]]:
         """Stores an object in parts: yields the arguments of the upload, and the list for its parts."""
         upload = await self._call("create_multipart_upload", Key=key, **headers)
         arguments = {"Key": key, "UploadId": upload["UploadId"]}
         parts: Parts = []
         try:
             yield arguments, parts
-            found = {"Parts": parts}
-            await self._call("complete_multipart_upload", _PART_SECONDS, **arguments, MultipartUpload=found)
+            await self._join(arguments, parts, size)
         except BaseException:
             await self._abort(arguments)
             raise
+
+    async def _join(self, arguments: dict[str, Any], parts: Parts, size: int) -> None:
+        """Completes an upload of `size` bytes."""
+        found = {"Parts": parts}
+        try:
+            await self._call("complete_multipart_upload", wait=_JOIN_SECONDS, **arguments, MultipartUpload=found)
+        except StoreUnavailable as error:
+            # botocore repeats a request without an answer, and most stores beside AWS then have no such upload.
+            gone = isinstance(error.__cause__, ClientError) and error_code(error.__cause__) == "NoSuchUpload"
+            if not gone or not await self._has(arguments["Key"], size):
+                raise
+
+    async def _has(self, key: str, size: int) -> bool:
+        try:
+            return (await self.head(key)).size == size
+        except NoSuchObject:
+            return False
 
     async def _abort(self, arguments: dict[str, Any]) -> None:
         """Aborts an upload, because S3 charges for its parts until then."""
@@ -194,11 +214,15 @@ class S3Objects:
             headers["StorageClass"] = self._storage_class
         return headers
 
-    async def _call(self, operation: str, seconds: float = 0, *, errors: ErrorMap = unmapped, **parameters: Any) -> Any:
-        return await call(self._client(seconds, errors), operation, Bucket=self.bucket, **parameters)
+    async def _call(
+        self, operation: str, seconds: float = 0, *, wait: int = 0, errors: ErrorMap = unmapped, **parameters: Any
+    ) -> Any:
+        return await call(self._client(seconds, errors, wait), operation, Bucket=self.bucket, **parameters)
 
-    def _client(self, seconds: float = 0, errors: ErrorMap = unmapped) -> contextlib.AbstractAsyncContextManager[Any]:
-        return self._session.client_for("s3", self._label, seconds=seconds, errors=errors)
+    def _client(
+        self, seconds: float = 0, errors: ErrorMap = unmapped, wait: int = 0
+    ) -> contextlib.AbstractAsyncContextManager[Any]:
+        return self._session.client_for("s3", self._label, seconds=seconds, wait=wait, errors=errors)
 
 
 def _part(number: int, reply: dict[str, Any]) -> dict[str, Any]:
