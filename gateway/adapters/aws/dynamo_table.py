@@ -21,6 +21,8 @@ _MAX_KEYS: Final = 100  # in one BatchGetItem
 # of a call.
 _RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 _TRANSACTION_FAILED: Final = frozenset({"TransactionCanceledException", "TransactionConflictException"})
+# Of a cancelled transaction: for these it may be repeated at once, after a look at the rows.
+_CHANGED: Final = frozenset({"None", "ConditionalCheckFailed", "TransactionConflict", "DuplicateItem"})
 
 
 class ConditionFailed(Exception):
@@ -42,8 +44,13 @@ def _surely_failed(error: ClientError) -> ConditionFailed | None:
     return None if was_repeated(error.response) else condition_failed(error)
 
 
-def _transaction_failed(error: ClientError) -> ConditionFailed | None:
-    return ConditionFailed() if error_code(error) in _TRANSACTION_FAILED else None
+def _transaction_failed(error: ClientError) -> Exception | None:
+    if error_code(error) not in _TRANSACTION_FAILED:
+        return None
+    reasons = {str(reason.get("Code")) for reason in error.response.get("CancellationReasons", ())}
+    if others := sorted(reasons - _CHANGED):  # such as ThrottlingError
+        return StoreUnavailable(f"dynamodb rejected a transaction: {', '.join(others)}", retry_after=1)
+    return ConditionFailed()
 
 
 class DynamoTable:

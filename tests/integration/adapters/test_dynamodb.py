@@ -1,11 +1,15 @@
 """DynamoDB with items of the original system, and failures of the service."""
 
 import asyncio
+import json
 import socket
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import boto3
 import pytest
+from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
@@ -23,7 +27,7 @@ from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import changes
 from gateway.channels.stream_key import Algorithm, SigningSecrets, Verdict, sign
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
-from gateway.settings import load
+from gateway.settings import Settings, load
 from tests.integration.adapters.conftest import SESSIONS, TABLE, make_table
 from tests.integration.adapters.test_console_store import make_table as make_console_table
 from tests.integration.adapters.test_job_store import job
@@ -222,6 +226,30 @@ async def test_a_lost_answer_to_a_claim_or_an_update_does_no_harm(aws, lose_answ
         lose_answer()
         await channels.update("a", {"videoname": "new"})
         assert (await channels.get("a")).item["videoname"] == "new"
+
+
+@pytest.mark.parametrize("reason", ["ThrottlingError", "ProvisionedThroughputExceeded", "ValidationError"])
+async def test_a_transaction_that_the_table_cannot_make_now_is_an_outage(
+    aws: str, settings: Settings, reason: str
+) -> None:
+    """Its conditions were met, so to repeat it at once would only add to the load."""
+    answers: list[str] = []
+
+    def refuse(**_: Any) -> AioAWSResponse:
+        kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException"
+        body = {"__type": kind, "Message": "cancelled", "CancellationReasons": [{"Code": "None"}, {"Code": reason}]}
+        answers.append(reason)
+        headers = {"content-type": "application/x-amz-json-1.0"}
+        raw = SimpleNamespace(read=lambda: asyncio.sleep(0, json.dumps(body).encode()))
+        return AioAWSResponse(aws, 400, headers, raw)
+
+    async with open_stores(settings) as stores:
+        assert stores.aws is not None
+        client = await stores.aws.client("dynamodb")
+        client.meta.events.register("before-send.dynamodb.TransactWriteItems", refuse)
+        with pytest.raises(StoreUnavailable, match=reason):
+            await stores.channels.add({"id": "a", "slug": "foyer"})
+    assert answers == [reason]
 
 
 async def test_a_missing_table_raises_store_unavailable_with_the_reason(aws, tmp_path):
