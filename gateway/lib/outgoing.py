@@ -78,4 +78,7 @@ class _Outgoing(ScheduledProtocol):
 
 def os_error_text(error: OSError) -> str:
     """Returns the system's error text, without the addresses and numbers that event loops add."""
+    cause = getattr(error, "os_error", error)  # of aiohttp's error
+    if isinstance(cause, ssl.SSLError):  # its number is one of TLS, not of the system
+        return f"TLS failed: {cause.reason or cause}"
     return (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()

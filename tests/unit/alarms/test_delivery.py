@@ -131,6 +131,14 @@ async def test_a_refusal_is_told_in_words_without_secrets_and_is_final(status: i
         assert not chats.received  # a redirect is not followed
 
 
+async def test_a_server_without_tls_is_told_in_words():
+    with chat_server() as chats:
+        async with delivery() as sender:
+            with pytest.raises(DeliveryFailed, match="TLS failed: WRONG_VERSION_NUMBER") as raised:
+                await sender.send(parse(f"https://127.0.0.1:{chats.port}/hook"), message())
+    assert not raised.value.is_final
+
+
 async def test_a_value_of_the_query_that_a_server_repeats_is_masked():
     with chat_server() as chats:
         chats.refuse = 400, {"message": "the token hidden-value is wrong"}
