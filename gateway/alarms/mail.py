@@ -40,9 +40,12 @@ async def send(target: Target, message: AlarmMessage, egress: Egress, tls: ssl.S
         )
         try:
             await client.connect()
-            _, answer = await client.send_message(_mail(target, message))
+            refused, answer = await client.send_message(_mail(target, message))
             with suppress(aiosmtplib.SMTPException):  # the server has the mail already
                 await client.execute_command(b"QUIT")
+            for receiver, reason in refused.items():  # final, because the others have the mail
+                text = f"the server took the mail, but not for {receiver}: {reason.code} {short(reason.message)}"
+                raise DeliveryFailed(text, True)
             return short(answer)
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise _refused(error.recipients[0]) from None

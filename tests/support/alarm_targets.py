@@ -25,7 +25,10 @@ from tests.support.time_outs import at_most
 
 @dataclass
 class Inbox:
-    """What a double received. answer: of a mail server to each mail. wait: seconds before its answer."""
+    """What a double received. answer: of a mail server to each mail. wait: seconds before its answer.
+
+    refused: receivers that it does not know.
+    """
 
     port: int = 0
     mails: list[EmailMessage] = field(default_factory=list)
@@ -34,6 +37,15 @@ class Inbox:
     users: list[str] = field(default_factory=list)
     answer: str = "250 2.0.0 queued as 1"
     wait: float = 0.0
+    refused: set[str] = field(default_factory=set)
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address in self.refused:
+            return "550 5.1.1 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         await asyncio.sleep(self.wait)

@@ -280,6 +280,17 @@ async def test_a_server_that_refuses_a_mail_is_quoted(answer: str, final: bool):
     assert raised.value.is_final is final
 
 
+async def test_a_receiver_that_the_mail_server_does_not_know_is_named():
+    """The other receiver has the mail, so it is not sent again."""
+    with mail_server() as inbox:
+        inbox.refused = {"b@example.com"}
+        async with delivery() as sender:
+            with pytest.raises(DeliveryFailed, match=r"not for b@example\.com: 550 5\.1\.1 no such user") as raised:
+                await sender.send(parse(f"smtp://127.0.0.1:{inbox.port}{MAIL}"), message())
+    assert raised.value.is_final
+    assert inbox.receivers == [["a@example.com"]]
+
+
 async def test_a_slow_or_absent_server_is_an_error_in_words():
     with mail_server() as inbox:
         inbox.wait = 5
