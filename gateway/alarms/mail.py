@@ -27,7 +27,7 @@ async def send(target: Target, message: AlarmMessage, egress: Egress, tls: ssl.S
     """
     host, _, _port = target.host.rpartition(":")
     async with asyncio.timeout(seconds):
-        sock = await _connect(target.host, egress)
+        sock = await _connect(target.host, egress, seconds)
         client = aiosmtplib.SMTP(
             hostname=host.strip("[]"),
             sock=sock,
@@ -75,14 +75,19 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-async def _connect(where: str, egress: Egress) -> socket.socket:
-    """Returns a connected socket to the first allowed address that answers. Raises EgressRefused, OSError."""
+async def _connect(where: str, egress: Egress, seconds: float) -> socket.socket:
+    """Returns a connected socket to the first allowed address that answers. Raises EgressRefused, OSError.
+
+    seconds: each address but the last one gets an equal share of it.
+    """
     failure: OSError = OSError("no address answers")
-    for address in await egress.check(f"smtp://{where}", SMTP):
+    addresses = await egress.check(f"smtp://{where}", SMTP)
+    for address in addresses:
         sock = socket.socket(address.family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
+            async with asyncio.timeout(None if address is addresses[-1] else seconds / len(addresses)):
+                await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
             return sock
         except OSError as error:
             sock.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from gateway.alarms.delivery import MAX_WAITING, Delivery
 from gateway.alarms.fault import AlarmMessage, Fault, FaultKind, describe
 from gateway.channels.message_target import DeliveryFailed, parse
-from gateway.lib.egress import Egress
+from gateway.lib.egress import Address, Egress
 from gateway.lib.metric_table import ALARMS
 from gateway.lib.metrics import Counter
 from tests.support.alarm_targets import Chats, chat_server, mail_server
 from tests.support.authority import Authority
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 
 NAME = "Stage\r\nBcc: evil@example.com @everyone <!channel> **x** [a](http://evil.example)"
@@ -289,6 +291,25 @@ async def test_a_receiver_that_the_mail_server_does_not_know_is_named():
                 await sender.send(parse(f"smtp://127.0.0.1:{inbox.port}{MAIL}"), message())
     assert raised.value.is_final
     assert inbox.receivers == [["a@example.com"]]
+
+
+async def test_a_mail_goes_to_the_next_address_of_a_server_whose_first_one_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a name has an IPv6 address, but this network has no way to it."""
+    with mail_server() as inbox, socket.socket() as full, socket.socket() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting.setblocking(False)
+        waiting.connect_ex(full.getsockname())  # fills the queue, so that the next one gets no answer
+        addresses = [
+            Address(socket.AF_INET, "127.0.0.1", port, "mail.example.com")
+            for port in (full.getsockname()[1], inbox.port)
+        ]
+        monkeypatch.setattr(Egress, "check", lambda *_: asyncio.sleep(0, addresses))
+        async with delivery(seconds=at_most(2)) as sender:
+            await sender.send(parse(f"smtp://mail.example.com{MAIL}"), message())
+    assert len(inbox.mails) == 1
 
 
 async def test_a_slow_or_absent_server_is_an_error_in_words():
