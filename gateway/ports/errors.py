@@ -293,6 +293,14 @@ class StoreUnavailable(GatewayError):
         self.public = public
 
 
+class ObjectArchived(StoreUnavailable):
+    """The bucket has moved an object into an archive class. It can be read when its operator has restored it there."""
+
+    def __init__(self, key: str) -> None:
+        text = "the bucket has archived it: restore it there first"
+        super().__init__(f"{key}: {text}", retry_after=3600, public=text)
+
+
 class UnreadableRow(StoreUnavailable):
     """A row is damaged, or of a newer version. It can only be deleted or replaced."""
 

@@ -21,7 +21,7 @@ import structlog
 from gateway.channels.names import is_object_key
 from gateway.lib.records import read_record
 from gateway.ports.bin_keys import ENTRIES, entry_id, entry_key, files_prefix
-from gateway.ports.errors import NoSuchObject, StoreUnavailable
+from gateway.ports.errors import NoSuchObject, ObjectArchived, StoreUnavailable
 from gateway.ports.media_keys import MediaKind
 from gateway.ports.stores import ObjectStore
 from gateway.vod.temporary_file import temporary_file
@@ -81,7 +81,7 @@ class Bin:
         self.clock = clock
 
     async def put(self, entry: BinEntry, files: Sequence[str]) -> BinEntry | None:
-        """Moves files into the bin, in this order. Returns None if they were deleted at once.
+        """Moves files into the bin, in this order. Returns None if they were deleted at once, as archived files are.
 
         A deletion that a stopped process began continues.
         """
@@ -93,9 +93,15 @@ class Bin:
             entry = await self.get(entry.id)
         except NoSuchObject:
             await self._store(entry)
-        for file in files:
-            with suppress(NoSuchObject):  # another deletion was faster
-                await self._objects.move(file, prefix + file)
+        try:
+            for file in files:
+                with suppress(NoSuchObject):  # another deletion was faster
+                    await self._objects.move(file, prefix + file)
+        except ObjectArchived as error:
+            log.info("a deletion is final", object=entry.key, kind=entry.kind, reason=str(error))
+            await self._delete_files(files)
+            await self.delete(entry)
+            return None
         entry = replace(entry, size=sum([item.size async for item in self._objects.list(prefix)]))
         await self._store(entry)
         return entry

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import structlog
 
 from gateway.lib.backoff import Backoff
-from gateway.ports.errors import StoreUnavailable
+from gateway.ports.errors import ObjectArchived, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -20,14 +20,14 @@ _STORE_TIMEOUT: Final = 900.0  # maximum seconds that a store may be unavailable
 async def wait_for_store(work: Callable[[], Awaitable[T]], **fields: str) -> T:
     """Returns the result of `work`, which is called again while a store is unavailable. fields: of the log line.
 
-    Raises StoreUnavailable after 900 s.
+    Raises StoreUnavailable after 900 s, and at once for what is archived.
     """
     backoff, deadline = Backoff(1, 30), time.monotonic() + _STORE_TIMEOUT
     while True:
         try:
             return await work()
         except StoreUnavailable as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or isinstance(error, ObjectArchived):
                 raise
             log.info("the store is unavailable, a job waits for it", **fields, reason=str(error))
             await asyncio.sleep(backoff.next())

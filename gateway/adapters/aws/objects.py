@@ -16,7 +16,7 @@ from gateway.channels.names import is_object_key
 from gateway.lib.content_types import content_type
 from gateway.lib.disk import open_file
 from gateway.ports import media_keys
-from gateway.ports.errors import NoSuchObject, StoreUnavailable, TooLarge
+from gateway.ports.errors import NoSuchObject, ObjectArchived, StoreUnavailable, TooLarge
 from gateway.ports.stores import DirectUpload, Object
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,7 @@ _COPY_BYTES: Final = 1 << 30  # in one request; S3 allows 5 GiB
 # Without a byte of an answer: AWS sends spaces while it copies or joins parts, other stores send nothing.
 _COPY_SECONDS: Final = 300
 _JOIN_SECONDS: Final = 120
+_ARCHIVED_CODES: Final = ("InvalidObjectState", "ObjectNotInActiveTierError")  # of a read, of a copy
 _NOT_FOUND_CODES: Final = ("404", "NoSuchKey", "NotFound", "NoSuchUpload")
 _RECORDING_KINDS: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.CLIP, media_keys.MediaKind.SEGMENT)
 
@@ -116,7 +117,8 @@ class S3Objects:
         size: int = source["ContentLength"]
         kept = {"StorageClass": source["StorageClass"]} if "StorageClass" in source else {}
         if size <= _COPY_BYTES:
-            await self._call("copy_object", wait=_COPY_SECONDS, Key=to, CopySource=origin, **kept)
+            errors = partial(_archived, key)
+            await self._call("copy_object", wait=_COPY_SECONDS, errors=errors, Key=to, CopySource=origin, **kept)
         else:
             headers = {name: source[name] for name in ("ContentType", "CacheControl") if name in source}
             await self._copy_parts(origin, to, size, headers | kept)
@@ -160,13 +162,14 @@ class S3Objects:
 
     async def _copy_parts(self, origin: dict[str, str], to: str, size: int, headers: dict[str, Any]) -> None:
         """Copies an object that is too large for one request, within the bucket."""
+        errors = partial(_archived, origin["Key"])
         async with self._parts(to, size, headers) as (arguments, parts):
             for first in range(0, size, _COPY_BYTES):
                 bounds = f"bytes={first}-{min(first + _COPY_BYTES, size) - 1}"
                 number = len(parts) + 1
                 source: dict[str, Any] = {"CopySource": origin, "CopySourceRange": bounds}
-                copy = self._call("upload_part_copy", wait=_COPY_SECONDS, **arguments, PartNumber=number, **source)
-                reply = await copy
+                source |= {"PartNumber": number}
+                reply = await self._call("upload_part_copy", wait=_COPY_SECONDS, errors=errors, **arguments, **source)
                 parts.append(_part(number, reply["CopyPartResult"]))
 
     @contextlib.asynccontextmanager
@@ -240,6 +243,13 @@ def _not_found(key: str, error: ClientError) -> NoSuchObject | None:
     return NoSuchObject(key) if error_code(error) in _NOT_FOUND_CODES else None
 
 
+def _archived(key: str, error: ClientError) -> ObjectArchived | None:
+    """Returns ObjectArchived if the bucket has archived the object, otherwise None. See ErrorMap."""
+    return ObjectArchived(key) if error_code(error) in _ARCHIVED_CODES else None
+
+
 def _unreadable(key: str, error: ClientError) -> Exception | None:
-    """Returns _NoBytes if the object has no bytes in the range, otherwise as `_not_found`. See ErrorMap."""
-    return _NoBytes() if error_code(error) == "InvalidRange" else _not_found(key, error)
+    """Returns _NoBytes if the object has no bytes in the range, otherwise as `_archived` and `_not_found`."""
+    if error_code(error) == "InvalidRange":
+        return _NoBytes()
+    return _archived(key, error) or _not_found(key, error)

@@ -28,7 +28,7 @@ from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.stores import open_stores
 from gateway.outputs.storage import archive as archiving
 from gateway.ports import media_keys
-from gateway.ports.errors import StoreUnavailable
+from gateway.ports.errors import ObjectArchived, StoreUnavailable
 from gateway.settings import SettingsError, load
 from tests.integration.adapters.conftest import BUCKET
 from tests.support.recording import RunningArchive, record, settings, stream_of
@@ -101,6 +101,22 @@ async def test_an_object_that_is_too_large_for_one_copy_is_moved_in_parts(aws, t
         assert after[name] == before[name]
     assert after["ETag"].endswith('-3"')
     assert stored() == [to]
+
+
+@pytest.mark.parametrize("copy", [1 << 30, 5 << 20])
+async def test_an_object_that_the_bucket_has_archived_is_no_outage(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: int
+) -> None:
+    monkeypatch.setattr(s3, "_COPY_BYTES", copy)
+    key = media_keys.video_key("c1", MS)
+    client().put_object(Bucket=BUCKET, Key=key, Body=bytes(6 << 20), StorageClass="DEEP_ARCHIVE")
+    async with AwsSession() as opened:
+        store = S3Objects(opened, BUCKET)
+        with pytest.raises(ObjectArchived, match="restore it there first"):
+            await store.fetch(key, tmp_path / "film.mp4")
+        if copy > 6 << 20:  # moto copies parts of such objects
+            with pytest.raises(ObjectArchived):
+                await store.move(key, "bin/film.mp4")
 
 
 async def test_a_large_file_is_uploaded_part_by_part(aws, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from gateway.outputs.recording.on_demand_session import RecordedSegment, playlis
 from gateway.outputs.storage.recording_index import RecordingIndex
 from gateway.ports import media_keys
 from gateway.ports.bin_keys import in_bin
-from gateway.ports.errors import NoSuchObject, StoreUnavailable
+from gateway.ports.errors import NoSuchObject, ObjectArchived, StoreUnavailable
 from gateway.vod.bin import Bin, BinEntry
 
 NOW = 1_790_000_000.0
@@ -22,11 +22,12 @@ FILES = ["c1/vod-1.m3u8", "c1/720p/1.ts", "c1/720p/2.ts"]
 class Folder(LocalObjects):
     """A local store in which the moves after the first `moves` fail. moved: the order of the moves.
 
-    deletions: the number of calls that delete several objects, before they fail.
+    deletions: the number of calls that delete several objects, before they fail. archived: a key that cannot be copied.
     """
 
     moves = 100
     deletions = 100
+    archived = ""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -35,6 +36,8 @@ class Folder(LocalObjects):
     async def move(self, key: str, to: str) -> int:
         if len(self.moved) >= self.moves:
             raise StoreUnavailable("the disk is away")
+        if key == self.archived:
+            raise ObjectArchived(key)
         size = await super().move(key, to)
         self.moved.append(key)
         return size
@@ -153,6 +156,24 @@ async def test_without_a_bin_or_with_a_key_that_is_too_long_files_are_deleted_at
     store.add(long)
     assert await bin_of(store).put(BinEntry("film", long, NOW), [long]) is None
     assert store.keys == {"c1/720p/3.ts"}
+
+
+@pytest.mark.parametrize(("kind", "archived"), [("film", FILES[0]), ("film", FILES[2]), ("video", "c1/mp4/a.mp4")])
+async def test_what_the_store_has_archived_is_deleted_at_once(store: Folder, kind: str, archived: str) -> None:
+    """Its files cannot be copied into the bin until an operator restores them."""
+    files = FILES if kind == "film" else [archived]
+    store.add(archived)
+    store.archived = archived
+    assert await bin_of(store).put(BinEntry(kind, files[0], NOW), files) is None
+    assert store.keys == {"c1/720p/3.ts"} | ({*FILES} if kind == "video" else set())
+
+
+async def test_a_session_with_an_archived_segment_is_deleted_at_once(store: Folder) -> None:
+    entry, files = await session(store)
+    store.archived = files[3]
+    others = store.keys - {*files}
+    assert await bin_of(store).put(entry, files) is None
+    assert store.keys == others
 
 
 async def test_damaged_and_foreign_entries_are_left_out(store: Folder) -> None:
