@@ -32,7 +32,11 @@ _CONFIG: Final = Config(
 )
 # S3 may need more time for a large object. Signature version 4 also applies to presigned URLs.
 _TRANSFERS: Final = _CONFIG.merge(Config(read_timeout=20, signature_version="s3v4"))
-
+# Other stores may not know the checksums that boto adds since 2025.
+_NO_CHECKSUMS: Final = Config(
+    request_checksum_calculation="when_required", response_checksum_validation="when_required"
+)
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 # The operations of S3 that Millrace calls and that require a checksum.
 _WITH_CHECKSUM: Final = ("DeleteObjects", "PutBucketLifecycleConfiguration")
@@ -86,6 +90,11 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
         endpoint = self._s3.endpoint if self._s3 is not None else ""
         return not endpoint or (endpoint.startswith("https:") and _has_subdomains(endpoint))
 
+    @property
+    def _has_other_store(self) -> bool:
+        """Whether S3 has an address of its own: mostly a store that is not of AWS."""
+        return bool(self._s3 is not None and self._s3.endpoint) or any(map(os.environ.get, _ENDPOINTS))
+
     async def credentials(self) -> Any:
         """Returns the botocore credentials of this process, or None. botocore refreshes credentials that expire."""
         return await self._session.get_credentials()
@@ -100,6 +109,9 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
             if name not in self._clients:
                 try:
                     config = _TRANSFERS if service == "s3" else _CONFIG
+                    is_other_store = service == "s3" and self._has_other_store
+                    if is_other_store:
+                        config = config.merge(_NO_CHECKSUMS)
                     if wait:
                         config = config.merge(Config(read_timeout=wait + READ_TIMEOUT))
                     options = {"region_name": region or None, "config": config}
@@ -107,7 +119,7 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
                         options = _s3_options(self._s3, config)
                     context = self._session.client(service, **options)
                     client = self._clients[name] = await self._stack.enter_async_context(context)
-                    if options.get("endpoint_url"):
+                    if is_other_store:
                         for operation in _WITH_CHECKSUM:
                             client.meta.events.register(f"before-call.s3.{operation}", _send_md5)
                 except (NoRegionError, ValueError) as e:
@@ -155,10 +167,6 @@ def _s3_options(s3: S3Settings, config: Config) -> dict[str, Any]:
     if s3.path_style or s3.endpoint:  # without a style, boto uses the path at any address but that of AWS
         style = "path" if s3.path_style or not _has_subdomains(s3.endpoint) else "virtual"
         config = config.merge(Config(s3={"addressing_style": style}))
-    if s3.endpoint:  # other stores may not know the checksums that boto adds since 2025
-        config = config.merge(
-            Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
-        )
     keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key.get_secret_value()}
     return {
         "config": config,

@@ -282,6 +282,28 @@ async def test_s3_can_have_an_endpoint_of_its_own(aws, tmp_path, monkeypatch):
     assert stored() == ["a/b.ts"]
 
 
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MILLRACE_S3__ENDPOINT"])
+async def test_another_store_gets_no_checksums_that_it_may_not_know(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Those that boto adds since 2025: Backblaze and R2 refused each upload with them."""
+    sent: list[set[str]] = []
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    environ = {"MILLRACE_DATA": str(tmp_path), "MILLRACE_OBJECTS": f"s3://{BUCKET}"}
+    if variable.startswith("AWS"):
+        monkeypatch.setenv(variable, aws)
+    else:
+        environ[variable] = aws
+    async with open_stores(load(environ=environ)) as stores:
+        assert stores.aws is not None
+        events = (await stores.aws.client("s3")).meta.events
+        events.register("before-send.s3", lambda request, **_: sent.append({name.lower() for name in request.headers}))
+        await stores.objects.put("a/b.ts", made(tmp_path))
+        await stores.objects.delete_many(["a/b.ts"])
+    assert [name for names in sent for name in names if "checksum" in name or "trailer" in name] == []
+    assert ["content-md5" in names for names in sent] == [False, True]
+
+
 @pytest.mark.parametrize("call", ["head", "put", "read", "list", "delete", "fetch", "check"])
 async def test_an_unreachable_service_raises_store_unavailable(aws, tmp_path, monkeypatch, call):
     monkeypatch.setattr(session, "CALL_TIMEOUT", 1.0)
