@@ -64,7 +64,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
         session: AwsSession | None = None
         queues = (settings.vod.queue, settings.kvs.queue, settings.ecs.events, settings.ecs.addresses)
         if remote := [url for url in (*settings.store_urls(), *queues) if _in_cloud(url)]:
-            session = await stack.enter_async_context(open_aws(remote[0], settings.s3))
+            session = await stack.enter_async_context(open_aws(remote[0], settings.s3, settings.tls.ca))
         database = await _connect(settings, settings.store_urls(), stack)
         places = _Places(stack, session, database)
         channels: ChannelStore = await places.open("channels", settings.channels, required=True)
@@ -207,16 +207,16 @@ def _buckets(session: AwsSession, storage_class: str = "") -> Callable[[str], Ob
 
 
 @asynccontextmanager
-async def open_bucket(bucket: str, s3: S3Settings) -> AsyncIterator[ObjectStore]:
+async def open_bucket(bucket: str, s3: S3Settings, ca: Path | None = None) -> AsyncIterator[ObjectStore]:
     """Opens any bucket, for a command. Raises StoreUnusable if AWS is not available."""
-    async with open_aws(f"s3://{bucket}", s3) as session:
+    async with open_aws(f"s3://{bucket}", s3, ca) as session:
         yield _buckets(session)(bucket)
 
 
-def open_aws(user: str, s3: S3Settings | None = None) -> AwsSession:
+def open_aws(user: str, s3: S3Settings | None = None, ca: Path | None = None) -> AwsSession:
     """Returns a session for `async with`. user: the feature or URL that needs it, for the message.
 
-    s3: the server of buckets; None: AWS.
+    s3: the server of buckets; None: AWS. ca: see AwsSession.
 
     Raises StoreUnusable if AWS is not installed or has no region.
     """
@@ -224,7 +224,7 @@ def open_aws(user: str, s3: S3Settings | None = None) -> AwsSession:
         from gateway.adapters.aws.session import AwsSession
     except ModuleNotFoundError as e:
         raise StoreUnusable(f"{user} needs the AWS libraries ({e.name}): {INSTALL_AWS}") from None
-    return AwsSession(s3)
+    return AwsSession(s3, ca)
 
 
 def _in_cloud(url: str) -> bool:

@@ -441,7 +441,7 @@ def check_bucket(settings: Settings) -> Sequence[CheckResult]:
     bucket = settings.objects.removeprefix("s3://")
 
     async def tries() -> list[tuple[str, str]]:
-        async with open_aws(settings.objects, settings.s3) as aws:
+        async with open_aws(settings.objects, settings.s3, settings.tls.ca) as aws:
             return [found async for found in BucketCheck(aws, bucket).run()]
 
     try:

@@ -40,7 +40,7 @@ async def _open_context(sources: common.Sources) -> AsyncIterator[_CommandContex
     settings = sources.settings()
     if not settings.objects.startswith("s3://"):
         common.fail(common.FAILED, f"objects is {settings.objects}: a folder has no lifecycle rules")
-    async with open_aws("this", settings.s3) as session:
+    async with open_aws("this", settings.s3, settings.tls.ca) as session:
         yield _CommandContext(session, settings.objects.removeprefix("s3://"), settings)
 
 

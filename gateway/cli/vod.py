@@ -193,7 +193,7 @@ class _VodCommand:
         if not self._source.startswith(_S3):
             return _absolute(self._source)
         bucket, _, key = self._source.removeprefix(_S3).partition("/")
-        async with open_bucket(bucket, self._settings.s3) as store:
+        async with open_bucket(bucket, self._settings.s3, self._settings.tls.ca) as store:
             path = scratch / f"film{os.path.splitext(key)[1][:10]}"
             await asyncio.to_thread(bounds.check_space, scratch, (await store.head(key)).size)
             await store.fetch(key, path)
@@ -212,7 +212,7 @@ class _VodCommand:
         bucket, _, prefix = self._out.removeprefix(_S3).partition("/")
         prefix = prefix.strip("/")
         names = names_in(f"{prefix}/{self._names.base}" if prefix else self._names.base)
-        async with open_bucket(bucket, self._settings.s3) as store:
+        async with open_bucket(bucket, self._settings.s3, self._settings.tls.ca) as store:
             keys = await publish(store, names, folder, result)
         return {name: f"{_S3}{bucket}/{key}" for name, key in keys.items()}
 

@@ -89,9 +89,10 @@ class BucketCheck:
         put = {"Bucket": self._bucket, "Key": key, "ContentType": "text/plain", "IfNoneMatch": "*"}
         url = await client.generate_presigned_url("put_object", put, ExpiresIn=60, HttpMethod="PUT")
         statuses = []
+        tls = self._aws.tls or True
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as session:
             for _ in range(2):
-                async with session.put(url, data=_BODY, headers=self._headers) as response:
+                async with session.put(url, data=_BODY, headers=self._headers, ssl=tls) as response:
                     statuses.append(response.status)
         await client.delete_object(Bucket=self._bucket, Key=key)
         if statuses[0] != 200:

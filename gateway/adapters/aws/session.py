@@ -5,16 +5,22 @@ import base64
 import contextlib
 import hashlib
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import aioboto3
 import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
 
+from gateway.lib.certificates import outgoing_tls
+from gateway.lib.sockets import ListenError
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.settings.models import S3Settings
 
@@ -54,10 +60,15 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
     """Clients by service name; use as `async with`.
 
     The standard environment variables set region, credentials and endpoints. s3: those of the service "s3" alone.
+    ca: a file of authorities that are trusted besides boto's and the system's. `tls`: the context with them, or None.
     """
 
-    def __init__(self, s3: S3Settings | None = None) -> None:
+    def __init__(self, s3: S3Settings | None = None, ca: Path | None = None) -> None:
         self._s3 = s3
+        try:
+            self.tls = outgoing_tls(ca)
+        except ListenError as error:
+            raise StoreUnusable(str(error)) from None
         self._stack = contextlib.AsyncExitStack()
         self._clients: dict[str, Any] = {}
         self._create_lock = asyncio.Lock()
@@ -114,9 +125,12 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
                         config = config.merge(_NO_CHECKSUMS)
                     if wait:
                         config = config.merge(Config(read_timeout=wait + READ_TIMEOUT))
-                    options = {"region_name": region or None, "config": config}
+                    options: dict[str, Any] = {"region_name": region or None, "config": config}
                     if service == "s3" and self._s3 is not None and not region:
                         options = _s3_options(self._s3, config)
+                    if self.tls is not None:
+                        options["config"] = AioConfig().merge(options["config"])
+                        options["config"].http_session_cls = _session_with(self.tls)
                     context = self._session.client(service, **options)
                     client = self._clients[name] = await self._stack.enter_async_context(context)
                     if is_other_store:
@@ -148,12 +162,30 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
                 raise error from None
             raise StoreUnavailable(f"{service} ({label}) rejected the request: {error_code(e)}") from e
         except (BotoCoreError, OSError, aiohttp.ClientError) as e:  # the last: an object that breaks off
-            raise StoreUnavailable(f"{service} ({label}) is not available: {type(e).__name__}") from e
+            raise StoreUnavailable(f"{service} ({label}) is not available: {_reason(e)}") from e
         except RuntimeError as e:
             if "refreshed credentials" not in str(e):
                 raise
             # botocore raises no error of its own when a role or a program returns credentials that have expired.
             raise StoreUnavailable(f"{service} ({label}) is not available: new credentials have expired") from e
+
+
+def _reason(error: Exception) -> str:
+    """Returns the name of an error, or why a certificate was refused."""
+    refused = getattr(error.__context__, "certificate_error", None)
+    if refused is None:
+        return type(error).__name__
+    return f"its certificate is not trusted: {getattr(refused, 'verify_message', refused)}"
+
+
+def _session_with(tls: ssl.SSLContext) -> type[AIOHTTPSession]:
+    """Returns the HTTP sessions of clients that trust the authorities of `tls` besides boto's."""
+
+    class Session(AIOHTTPSession):  # type: ignore[misc]
+        def _get_ssl_context(self) -> ssl.SSLContext:  # no argument of a client adds to boto's authorities
+            return tls
+
+    return Session
 
 
 def _has_subdomains(endpoint: str) -> bool:

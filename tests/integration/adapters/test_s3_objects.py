@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError
 from gateway.__main__ import main
 from gateway.adapters.aws import lifecycle, session
 from gateway.adapters.aws import objects as s3
+from gateway.adapters.aws.bucket_check import BucketCheck
 from gateway.adapters.aws.objects import S3Objects
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.stores import open_stores
@@ -31,6 +32,7 @@ from gateway.ports import media_keys
 from gateway.ports.errors import ObjectArchived, StoreUnavailable
 from gateway.settings import SettingsError, load
 from tests.integration.adapters.conftest import BUCKET
+from tests.support.authority import Authority
 from tests.support.recording import RunningArchive, record, settings, stream_of
 from tests.support.segmented import Timetable
 from tests.support.time_outs import at_most
@@ -229,6 +231,41 @@ async def test_a_store_may_think_for_a_while_when_it_joins_or_copies(
         await asyncio.gather(*filter(None, forwarded))
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", aws)
     assert stored() == ["c1/moved.mp4"]
+
+
+async def test_a_store_has_a_certificate_of_an_own_authority(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    forwarded: list[asyncio.Task[Any] | None] = []
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        forwarded.append(asyncio.current_task())
+        answers, upstream = await asyncio.open_connection("127.0.0.1", int(aws.rpartition(":")[2]))
+
+        async def pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                while data := await source.read(65536):
+                    target.write(data)
+            target.close()
+
+        await asyncio.gather(pass_on(reader, upstream), pass_on(answers, writer))
+
+    async with await asyncio.start_server(forward, "127.0.0.1", 0, ssl=authority.server("127.0.0.1")) as server:
+        other = {"ENDPOINT": f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", "PATH_STYLE": "true"}
+        environ = {f"MILLRACE_S3__{name}": value for name, value in other.items()}
+        environ |= {"MILLRACE_DATA": str(tmp_path), "MILLRACE_OBJECTS": f"s3://{BUCKET}"}
+        environ["MILLRACE_TLS__CA"] = str(authority.file)
+        async with open_stores(load(environ=environ)) as stores:
+            await stores.objects.put("a/b.ts", made(tmp_path))
+            assert stores.aws is not None
+            found = [reason async for name, reason in BucketCheck(stores.aws, BUCKET).run() if name != "lifecycle"]
+            assert found == [""] * 5
+        del environ["MILLRACE_TLS__CA"]
+        async with open_stores(load(environ=environ)) as stores:
+            with pytest.raises(StoreUnavailable, match="certificate is not trusted: unable to get local issuer"):
+                await stores.objects.check()
+        await asyncio.gather(*filter(None, forwarded))
 
 
 async def test_an_upload_in_parts_that_is_cancelled_is_aborted(aws, tmp_path, monkeypatch):
