@@ -28,6 +28,13 @@ _STARTS = {RtmpState.PUBLISH_PENDING: "NetStream.Publish.Start", RtmpState.PLAY_
 _ENDED_CODES = frozenset(  # of the play, or of the publish
     {"NetStream.Play.UnpublishNotify", "NetStream.Play.Stop", "NetStream.Play.Complete", "NetStream.Unpublish.Success"}
 )
+# Answers to `publish` that refuse it, whatever their level: OBS knows them by their code, too.
+_REFUSALS = frozenset(
+    {
+        *("NetStream.Publish.BadName", "NetStream.Publish.Denied", "NetStream.Publish.Rejected"),
+        *("NetStream.Publish.Failed", "NetStream.Failed", "NetStream.Play.Failed", "NetStream.Play.StreamNotFound"),
+    }
+)
 _Events = list[ClientEvent]
 
 
@@ -204,6 +211,8 @@ class ClientConnection(Connection[ClientEvent]):
         elif _STARTS.get(state) == code:
             self._machine.on_peer_step(Step.ACCEPT)
             events.append(Accepted())
+        elif state is RtmpState.PUBLISH_PENDING and code in _REFUSALS:
+            self._reject(code, description, events)
         elif code in _ENDED_CODES and state in (RtmpState.PLAYING, RtmpState.PUBLISHING):
             self._end(code, events)
         elif code.startswith("NetConnection.Connect.") and code != "NetConnection.Connect.Success":

@@ -111,6 +111,13 @@ def test_refused_stream(role: ClientRole) -> None:
     assert server.status("NetStream.Something.BadName", "error") == [Rejected("NetStream.Something.BadName", "why")]
 
 
+@pytest.mark.parametrize("level", ["status", "warning", ""])
+@pytest.mark.parametrize("code", ["NetStream.Publish.Denied", "NetStream.Play.StreamNotFound"])
+def test_a_refused_publish_without_the_level_error(code: str, level: str) -> None:
+    assert FakeServer(a_client()).created().status(code, level) == [Rejected(code, "why")]
+    assert FakeServer(a_client()).publishing().status("NetStream.Publish.Idle", level) == []
+
+
 def test_the_server_may_end_a_running_publish() -> None:
     assert FakeServer(a_client()).publishing().status("NetStream.Publish.Idle", "error") == [
         Rejected("NetStream.Publish.Idle", "why")
