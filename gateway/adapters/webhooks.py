@@ -19,6 +19,7 @@ import structlog
 
 from gateway.lib.backoff import Backoff
 from gateway.lib.metrics import Counter
+from gateway.lib.numbers import read_integer
 from gateway.lib.rfc3339 import rfc3339
 from gateway.lib.tasks import Tasks
 from gateway.ports.events import LOG_ONLY, Event, EventType
@@ -36,6 +37,7 @@ GIVE_UP_AFTER: Final = 120.0  # seconds since an event's first attempt
 MAX_CONCURRENT: Final = 8  # channels whose posts are sent concurrently
 FLUSH: Final = 5.0  # seconds for sending the waiting events at shutdown
 _RETRY_STATUSES: Final = frozenset({408, 425, 429})  # besides 5xx: the receiver asks for a retry
+_MAX_PAUSE: Final = 30  # seconds between two attempts, also if the receiver names more
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,23 +170,26 @@ class Webhooks(AbstractAsyncContextManager["Webhooks"]):
 
     async def _deliver(self, post: Post, queue: deque[Post]) -> str:
         """Sends the first post of a queue until an attempt succeeds or retries end. Returns a label of `results`."""
-        backoff, began, reason = Backoff(self._backoff_first, 30), time.monotonic(), ""
+        backoff, began, reason = Backoff(self._backoff_first, _MAX_PAUSE), time.monotonic(), ""
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            retry, reason = await self._send(post)
+            wait, reason = await self._send(post)
             if not reason:
                 self._quiet = False
                 return "delivered"
-            pause = backoff.next()
-            if not retry or attempt == MAX_ATTEMPTS or time.monotonic() + pause - began > GIVE_UP_AFTER:
+            pause = max(backoff.next(), wait or 0)
+            if wait is None or attempt == MAX_ATTEMPTS or time.monotonic() + pause - began > GIVE_UP_AFTER:
                 break
             await asyncio.sleep(pause)
             if not queue or queue[0] is not post:
                 return "dropped"
         log.warning("webhook failed", host=self._host, type=str(post.type), channel=post.channel, reason=reason)
-        return "failed" if retry else "rejected"
+        return "rejected" if wait is None else "failed"
 
-    async def _send(self, post: Post) -> tuple[bool, str]:
-        """Sends a post once. Returns whether to retry, and the error, or "" if the post succeeded."""
+    async def _send(self, post: Post) -> tuple[int | None, str]:
+        """Sends a post once. Returns the least seconds before a retry, and the error, or "" if the post succeeded.
+
+        None: no retry.
+        """
         import aiohttp  # imported only if webhooks are used
 
         from gateway.adapters.operator_http import open_session
@@ -194,18 +199,21 @@ class Webhooks(AbstractAsyncContextManager["Webhooks"]):
         try:
             request = self._session.post(self._url, data=post.body, headers=post.headers, allow_redirects=False)
             async with request as response:
-                status = response.status
+                status, named = response.status, response.headers.get("Retry-After", "")
         except TimeoutError:
-            return True, f"no answer within {self._timeout:g} s"
+            return 0, f"no answer within {self._timeout:g} s"
         except aiohttp.InvalidURL:  # its text is the address, which may contain a token
-            return False, "the address cannot be used"
+            return None, "the address cannot be used"
         except aiohttp.ClientResponseError as error:  # as above
-            return True, f"the answer is not HTTP: {' '.join(error.message.split())[:200]}"
+            return 0, f"the answer is not HTTP: {' '.join(error.message.split())[:200]}"
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return True, f"{type(error).__name__}: {error}"
+            return 0, f"{type(error).__name__}: {error}"
         except Exception as error:  # the same post would fail again, and the others wait behind it
             log.error("a webhook cannot be sent", host=self._host, type=str(post.type), exc_info=error)
-            return False, type(error).__name__
+            return None, type(error).__name__
         if 200 <= status < 300:
-            return False, ""
-        return status >= 500 or status in _RETRY_STATUSES, f"status {status}"
+            return None, ""
+        if status < 500 and status not in _RETRY_STATUSES:
+            return None, f"status {status}"
+        pause = read_integer(named or "0", _MAX_PAUSE)  # RFC 9110 §10.2.3; a date counts as the longest pause
+        return _MAX_PAUSE if pause is None else pause, f"status {status}"

@@ -214,6 +214,24 @@ async def test_an_event_that_the_receiver_rejects_is_not_retried():
     assert results.values == {("rejected",): 2, ("delivered",): 1}
 
 
+async def test_a_receiver_that_names_a_pause_is_asked_after_it():
+    begun: list[float] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        now = asyncio.get_running_loop().time()
+        begun.append(now)
+        if now - begun[0] < 1:
+            return web.Response(status=429, headers={"Retry-After": "1"})
+        return web.Response()
+
+    receiver = Receiver()
+    receiver.handle = answer  # type: ignore[method-assign]
+    async with hooked(receiver, flush=at_most(5)) as (hooks, results):
+        hooks.post(event())
+    assert results.values == {("delivered",): 1}
+    assert len(begun) == 2
+
+
 async def test_an_event_is_dropped_after_repeated_server_errors():
     receiver = Receiver(status=lambda body: 500)
     async with hooked(receiver) as (hooks, results):
