@@ -98,6 +98,11 @@ class S3Objects:
         async for reply in pages(ask, "ContinuationToken", "NextContinuationToken"):
             for item in reply.get("Contents", ()):
                 yield Object(item["Key"], item["Size"], item["LastModified"].timestamp())
+            token = reply.get("NextContinuationToken")
+            if not reply.get("IsTruncated", token):  # some stores give a token although nothing follows
+                return
+            if not token:
+                raise StoreUnavailable(f"s3 ({self._label}) does not say how its list continues")
 
     async def delete(self, key: str) -> None:
         await self._call("delete_object", Key=key)

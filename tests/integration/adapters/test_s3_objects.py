@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from aiohttp import web
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -35,6 +36,7 @@ from tests.integration.adapters.conftest import BUCKET
 from tests.support.authority import Authority
 from tests.support.recording import RunningArchive, record, settings, stream_of
 from tests.support.segmented import Timetable
+from tests.support.served_app import served_app
 from tests.support.time_outs import at_most
 
 MS = 1_767_323_045_678
@@ -372,6 +374,33 @@ async def test_a_missing_bucket_raises_store_unavailable(aws, tmp_path):
         for call in (store.check(), store.put("a/b", made(tmp_path))):
             with pytest.raises(StoreUnavailable, match="no-such-bucket"):
                 await call
+
+
+@pytest.mark.parametrize(
+    ("truncated", "token"), [("false", "<NextContinuationToken>c1/a</NextContinuationToken>"), ("true", "")]
+)
+async def test_a_list_of_another_store_ends(
+    aws: str, monkeypatch: pytest.MonkeyPatch, truncated: str, token: str
+) -> None:
+    """Some give a token although nothing follows; others give none although something does."""
+    item = "<Contents><Key>c1/a</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
+    requests: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        requests.append(request.query_string)
+        text = f"<ListBucketResult>{item}<IsTruncated>{truncated}</IsTruncated>{token}</ListBucketResult>"
+        return web.Response(text=text if len(requests) < 5 else "", content_type="application/xml")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with served_app(app) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+        async with AwsSession() as opened:
+            listed = S3Objects(opened, BUCKET).list("c1/")
+            assert (await anext(listed)).key == "c1/a"
+            with pytest.raises(StopAsyncIteration if token else StoreUnavailable):
+                await anext(listed)
+    assert len(requests) == 1
 
 
 EXPIRED = {"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "b", "Expiration": "2020-01-01T00:00:00Z"}
