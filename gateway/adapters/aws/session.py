@@ -17,7 +17,7 @@ import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
 
 from gateway.lib.certificates import outgoing_tls
 from gateway.lib.sockets import ListenError
@@ -131,6 +131,8 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
                     if self.tls is not None:
                         options["config"] = AioConfig().merge(options["config"])
                         options["config"].http_session_cls = _session_with(self.tls)
+                    if "aws_access_key_id" not in options and await self.credentials() is None:
+                        raise NoCredentialsError  # a client that is made now would never find those that come later
                     context = self._session.client(service, **options)
                     client = self._clients[name] = await self._stack.enter_async_context(context)
                     if is_other_store:

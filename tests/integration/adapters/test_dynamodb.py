@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -287,6 +288,21 @@ async def test_missing_credentials_raise_store_unavailable(monkeypatch, aws, set
     async with open_stores(settings) as stores:
         with pytest.raises(StoreUnavailable, match="NoCredentialsError"):
             await stores.channels.check()
+
+
+async def test_credentials_that_come_later_are_found(
+    aws: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metadata service of a machine that starts may be late."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    async with open_stores(settings) as stores:
+        with pytest.raises(StoreUnavailable, match="NoCredentialsError"):
+            await stores.channels.check()
+        file.write_text("[default]\naws_access_key_id = AKIATEST\naws_secret_access_key = test\n")
+        await stores.channels.check()
 
 
 numbers = st.integers(-(10**38) + 1, 10**38 - 1) | st.floats(
