@@ -36,8 +36,9 @@ _CONFIG: Final = Config(
     max_pool_connections=50,
     tcp_keepalive=True,
 )
-# S3 may need more time for a large object. Signature version 4 also applies to presigned URLs.
-_TRANSFERS: Final = _CONFIG.merge(Config(read_timeout=20, signature_version="s3v4"))
+# S3 may need more time for a large object. Signature version 4 also applies to presigned URLs. A slow viewer of an
+# object keeps its connection for minutes, and other calls must not wait for that.
+_TRANSFERS: Final = _CONFIG.merge(Config(read_timeout=20, signature_version="s3v4", max_pool_connections=10_000))
 # Other stores may not know the checksums that boto adds since 2025.
 _NO_CHECKSUMS: Final = Config(
     request_checksum_calculation="when_required", response_checksum_validation="when_required"

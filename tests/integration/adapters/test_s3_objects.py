@@ -403,6 +403,20 @@ async def test_a_list_of_another_store_ends(
     assert len(requests) == 1
 
 
+async def test_slow_readers_delay_no_other_call(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A viewer who downloads a recording slowly holds a connection to the store for minutes."""
+    client().put_object(Bucket=BUCKET, Key="c1/a.mp4", Body=bytes(8 << 20))
+    monkeypatch.setattr(session, "CALL_TIMEOUT", at_most(3))
+    async with AwsSession() as opened:
+        store = S3Objects(opened, BUCKET)
+        readers = [store.read("c1/a.mp4") for _ in range(60)]
+        for reader in readers:
+            await anext(reader)
+        assert (await store.head("c1/a.mp4")).size == 8 << 20
+        for reader in readers:
+            await reader.aclose()  # type: ignore[attr-defined]
+
+
 EXPIRED = {"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "b", "Expiration": "2020-01-01T00:00:00Z"}
 
 
