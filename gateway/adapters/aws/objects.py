@@ -76,22 +76,33 @@ class S3Objects:
         if end is not None and start >= end:
             await self.head(key)
             return
-        bounds = f"bytes={start}-{'' if end is None else end - 1}"
-        range_: dict[str, Any] = {"Range": bounds} if start or end is not None else {}
-        try:
-            reply = await self._call("get_object", Key=key, errors=partial(_unreadable, key), **range_)
-        except _NoBytes:
-            return
-        remaining: int = reply["ContentLength"]
-        body = reply["Body"]
-        async with body:  # closes the connection if the caller stops reading
-            while remaining > 0:
-                async with self._client(_PART_SECONDS):
-                    chunk = await body.read(min(_CHUNK_BYTES, remaining))
-                if not chunk:
-                    raise StoreUnavailable(f"s3 ({self._label}) closed the connection while sending {key}")
-                remaining -= len(chunk)
-                yield chunk
+        same: dict[str, Any] = {}
+        while True:
+            bounds = f"bytes={start}-{'' if end is None else end - 1}"
+            range_: dict[str, Any] = {"Range": bounds} if start or end is not None else {}
+            try:
+                reply = await self._call("get_object", Key=key, errors=partial(_unreadable, key), **range_, **same)
+            except _NoBytes:
+                return
+            begin, remaining, body = start, int(reply["ContentLength"]), reply["Body"]
+            if same and not reply.get("ContentRange", "").startswith(f"bytes {start}-"):
+                body.close()
+                raise StoreUnavailable(f"s3 ({self._label}) does not continue {key} where it broke off")
+            same = {"IfMatch": reply["ETag"]} if "ETag" in reply else {}
+            try:
+                async with body:  # closes the connection if the caller stops reading
+                    while remaining > 0:
+                        async with self._client(_PART_SECONDS):
+                            chunk = await body.read(min(_CHUNK_BYTES, remaining))
+                        if not chunk:
+                            raise StoreUnavailable(f"s3 ({self._label}) closed the connection while sending {key}")
+                        remaining -= len(chunk)
+                        start += len(chunk)
+                        yield chunk
+                return
+            except StoreUnavailable:  # the rest of the same object follows, as long as something of it comes
+                if start == begin or not same:
+                    raise
 
     async def list(self, prefix: str) -> AsyncIterator[Object]:
         ask = partial(self._call, "list_objects_v2", Prefix=prefix, MaxKeys=PAGE)

@@ -11,6 +11,7 @@ import socket
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -415,6 +416,54 @@ async def test_slow_readers_delay_no_other_call(aws: str, tmp_path: Path, monkey
         assert (await store.head("c1/a.mp4")).size == 8 << 20
         for reader in readers:
             await reader.aclose()  # type: ignore[attr-defined]
+
+
+@contextlib.asynccontextmanager
+async def breaking_store(
+    data: bytes, most: int, monkeypatch: pytest.MonkeyPatch, *, has_ranges: bool = True
+) -> AsyncIterator[list[str]]:
+    """A store that closes each connection after `most` bytes of an object. Yields the ranges that were requested."""
+    ranges: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in head.splitlines()[1:])}
+        if head.startswith("GET"):
+            ranges.append(headers.get("range", ""))
+            assert headers.get("if-match") in (None, '"tag"')
+        start = int(headers.get("range", "bytes=0-")[6:-1]) if has_ranges else 0
+        status = (
+            f"206 Partial Content\r\nContent-Range: bytes {start}-{len(data) - 1}/{len(data)}" if start else "200 OK"
+        )
+        date = "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT"
+        length = f"Content-Length: {len(data) - start}"
+        writer.write(f'HTTP/1.1 {status}\r\n{length}\r\n{date}\r\nETag: "tag"\r\nConnection: close\r\n\r\n'.encode())
+        if head.startswith("GET"):
+            writer.write(data[start : start + most])
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        yield ranges
+
+
+async def test_a_download_continues_where_its_connection_broke(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, to = os.urandom(250_000), tmp_path / "film.mp4"
+    async with breaking_store(data, 100_000, monkeypatch) as ranges, AwsSession() as opened:
+        store = S3Objects(opened, BUCKET)
+        await store.fetch("c1/a.mp4", to)
+        assert ranges == ["", "bytes=100000-", "bytes=200000-"]
+        assert b"".join([chunk async for chunk in store.read("c1/a.mp4", 120_000)]) == data[120_000:]
+    assert to.read_bytes() == data
+    async with breaking_store(data, 0, monkeypatch) as ranges, AwsSession() as opened:
+        with pytest.raises(StoreUnavailable):
+            await S3Objects(opened, BUCKET).fetch("c1/a.mp4", to)
+    assert ranges == [""]
+    async with breaking_store(data, 100_000, monkeypatch, has_ranges=False), AwsSession() as opened:
+        with pytest.raises(StoreUnavailable, match="does not continue"):
+            await S3Objects(opened, BUCKET).fetch("c1/a.mp4", to)
 
 
 EXPIRED = {"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "b", "Expiration": "2020-01-01T00:00:00Z"}
