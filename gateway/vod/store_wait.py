@@ -24,9 +24,12 @@ async def wait_for_store(work: Callable[[], Awaitable[T]], **fields: str) -> T:
     """
     backoff, deadline = Backoff(1, 30), time.monotonic() + _STORE_TIMEOUT
     while True:
+        began = time.monotonic()
         try:
             return await work()
         except StoreUnavailable as error:
+            if time.monotonic() - began > _STORE_TIMEOUT:  # no call lasts so long: the store was there for a while
+                backoff, deadline = Backoff(1, 30), time.monotonic() + _STORE_TIMEOUT
             if time.monotonic() > deadline or isinstance(error, ObjectArchived):
                 raise
             log.info("the store is unavailable, a job waits for it", **fields, reason=str(error))
