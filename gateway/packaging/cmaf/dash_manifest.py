@@ -66,7 +66,7 @@ class Epoch:
     A Period that was listed keeps its addressing and its contents: shaka-player (5.2.12) fails on other updates. If
     something must change, another Period of the epoch begins with the next segment, with the same file names.
 
-    period: number of the Period in its epoch.
+    period: number of the Period in its epoch. change: number of those in it that begin with other renditions.
     origin: its first presentation time, ticks of 90 kHz.
     prefix: the start of its file names.
     typical: duration of a segment, ticks of 90 kHz; None until the first one is complete.
@@ -74,6 +74,8 @@ class Epoch:
     regular: whether each segment's time is its number times the duration.
     first: by track, the number of a segment at the origin; the main track comes first.
     contents: what the MPD lists; None before it is listed. is_outdated: whether that has changed.
+    renditions: as they were last written, by name, and whether each has the codec and range of the source; None before
+    it is listed.
     """
 
     number: int
@@ -87,6 +89,8 @@ class Epoch:
     first: dict[str, int] = field(default_factory=dict)
     contents: Contents | None = None
     is_outdated: bool = False
+    change: int = 0
+    renditions: dict[str, tuple[Representation, bool]] | None = None
     _latest: int = field(init=False)  # start of the latest segment of the main track
     _is_steady: bool = field(default=True, init=False)  # whether the segment before `_latest` has the typical length
 
@@ -96,7 +100,8 @@ class Epoch:
     @property
     def id(self) -> str:
         """The id of its Period. It is unique also after another node has continued the stream."""
-        return f"{self.number + 1}.{self.period}" if self.period else f"{self.number + 1}"
+        change = f".{self.change}" if self.change else ""
+        return f"{self.number + 1}.{self.period}{change}" if self.period or change else f"{self.number + 1}"
 
     def is_after(self, segment: Segment) -> bool:
         """Whether most of a segment is before this Period."""
@@ -105,7 +110,8 @@ class Epoch:
 
     def has(self, segment: Segment) -> bool:
         """Whether a segment of this or an earlier Period is in this one. The first one has all before the second."""
-        return segment.epoch == self.number and (not self.period or not self.is_after(segment))
+        is_first = not self.period and not self.change
+        return segment.epoch == self.number and (is_first or not self.is_after(segment))
 
     def ends_at(self, time: int, number: int) -> bool:
         """Whether segment `number` of the main track needs another Period. It begins at `time`, ticks of 90 kHz."""
@@ -132,6 +138,13 @@ class Epoch:
             typical = self.typical
         regular = regular and self.by_number is not False
         return Epoch(self.number, time, self.wall, self.prefix, period, typical, None, regular, {kind: number})
+
+    def next_change(self, segment: Segment) -> Epoch:
+        """Returns the Period for other renditions that begins with a complete segment of the main track."""
+        time = (segment.time + segment.leading) * VIDEO_CLOCK // segment.clock
+        following = self.next_period(time, self.period, segment.number)
+        following.change, following._latest = self.change + 1, self._latest
+        return following
 
     def note(self, kind: str, is_main: bool, segment: Segment) -> None:
         """Evaluates a complete segment. is_main: whether its track decides the typical duration."""
@@ -288,6 +301,13 @@ class MpdSnapshot:
                 found.append((epoch, own_tracks))
         return found
 
+    @property
+    def renditions_changed(self) -> bool:
+        """Whether there are other renditions than the last Period lists."""
+        epoch, source = self.epochs[-1], self.tracks[0]
+        names = {a.name for a in self.alternates if a.covers(source) and epoch.number in a.track.headers}
+        return epoch.renditions is not None and epoch.renditions.keys() != names
+
     def _sets(
         self,
         e: Epoch,
@@ -317,8 +337,9 @@ class MpdSnapshot:
                     # segment.
                     grid = min(grid, (segments[-1].number - template.start_number + 1) * (e.typical or 0) / VIDEO_CLOCK)
             main = representation(track, header, frame_rate)
-            set_alternates = alternates if not index else ()
-            same_codec, other_codecs = _renditions(set_alternates, track, e, segments, by_number, self.part, header)
+            same_codec, other_codecs = (
+                _renditions(alternates, track, e, segments, by_number, self.part, header) if not index else ([], [])
+            )
             if same_codec:
                 main = replace(main, template=template)
             sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
@@ -370,31 +391,39 @@ def _renditions(
     part: float,
     like: CmafHeader,
 ) -> tuple[list[Representation], list[Representation]]:
-    """Returns the renditions that have the source's segments of a Period.
+    """Returns the renditions of a Period.
 
     The first list has those with the source's codec and range, the second the others, which need another
     AdaptationSet. like: the source. Renditions have the numbers of their source, so they share its grid.
+
+    A Period that was listed keeps its renditions: Media3 (1.11) and ffmpeg's DASH demuxer count them. For one that is
+    lost, the answers are empty segments. alternates: those that are not lost.
     """
-    same_codec: list[Representation] = []
-    other_codecs: list[Representation] = []
-    for alternate in alternates:
-        track = alternate.track
-        header = track.headers.get(epoch.number)
-        if header is None:
+    listed, written = epoch.renditions, dict[str, tuple[Representation, bool]]()
+    by_name = {a.name: a for a in alternates if epoch.number in a.track.headers}
+    for name in by_name if listed is None else listed:
+        alternate = by_name.get(name)
+        if alternate is None:
+            assert listed is not None
+            lost, is_same = listed[name]
+            if not by_number and lost.template is not None:
+                template = replace(lost.template, start_number=segments[0].number, timeline=_entries(segments))
+                lost = replace(lost, template=template)
+            written[name] = lost, is_same
             continue
-        folder = f"{alternate.name}/{track.kind}"
+        track = alternate.track
+        header, folder = track.headers[epoch.number], f"{name}/{track.kind}"
         if by_number:
             template = _by_number(source, header, epoch, part + alternate.delay, folder)
         else:
-            rendition_segments = [s for s in track.window if segments[0].number <= s.number <= segments[-1].number]
-            if not rendition_segments or rendition_segments[-1].number < segments[-1].number - 1:
-                continue
-            template = _by_time(header, epoch, rendition_segments, folder)
-        r = replace(representation(track, header, alternate.frame_rate), id=alternate.name, template=template)
+            own = [s for s in track.window if segments[0].number <= s.number <= segments[-1].number]
+            is_late = not own or own[-1].number < segments[-1].number - 1  # the answers to requests wait for it
+            template = _by_time(header, epoch, segments if is_late else own, folder)
+        r = replace(representation(track, header, alternate.frame_rate), id=name, template=template)
         is_same = header.codec.partition(".")[0] == like.codec.partition(".")[0]
-        is_same = is_same and header.signal.range == like.signal.range
-        (same_codec if is_same else other_codecs).append(r)
-    return same_codec, other_codecs
+        written[name] = r, is_same and header.signal.range == like.signal.range
+    epoch.renditions = written
+    return [r for r, is_same in written.values() if is_same], [r for r, is_same in written.values() if not is_same]
 
 
 def representation(track: CmafTrack, header: CmafHeader, frame_rate: Fraction | None = None) -> Representation:
@@ -444,9 +473,12 @@ def _by_time(
 ) -> Template:
     """Returns a template with a SegmentTimeline. Entries never change, because none depends on the next segment."""
     initialization, media = _names(header, folder)
-    entries = tuple(TimelineEntry(s.time, s.length) for s in segments)
     offset = epoch.origin * header.clock // VIDEO_CLOCK
-    return Template(header.clock, initialization, media, segments[0].number, offset, timeline=entries)
+    return Template(header.clock, initialization, media, segments[0].number, offset, timeline=_entries(segments))
+
+
+def _entries(segments: Sequence[Segment]) -> tuple[TimelineEntry, ...]:
+    return tuple(TimelineEntry(s.time, s.length) for s in segments)
 
 
 def _longest(tracks: Sequence[CmafTrack]) -> float:

@@ -179,7 +179,10 @@ class CmafManifests:
 
         alternates: additional renditions; listed if they cover this stream.
         """
-        return mpd.mpd(self._snapshot(alternates).manifest(ended=self.ended, frame_rate=self.frame_rate))
+        snapshot = self._snapshot(alternates)
+        if not self.ended and snapshot.renditions_changed:
+            self._begin_other_renditions()
+        return mpd.mpd(snapshot.manifest(ended=self.ended, frame_rate=self.frame_rate))
 
     def is_playable(self, alternates: Sequence[AlternateRendition] = ()) -> bool:
         """Whether every DASH player can start with the current manifest, and it lists all of `alternates`.
@@ -223,6 +226,19 @@ class CmafManifests:
         assert self.epoch is not None
         self.epoch = self.epoch.next_period(origin.time - self.base_of(VIDEO_CLOCK), origin.period, number)
         self._epochs.append(self.epoch)
+
+    def _begin_other_renditions(self) -> None:
+        """Begins another Period with the newest segment that all tracks have complete, if the Period is not new."""
+        epoch, tracks = self._epochs[-1], self._current_tracks()
+        own = [s for s in tracks[0].window if s.epoch == epoch.number and s.number > next(iter(epoch.first.values()))]
+        for following in map(epoch.next_change, reversed(own[-2:])):
+            if all(following.has(track.window[-1]) for track in tracks):
+                for track in self.tracks:
+                    for segment in filter(following.has, track.window):
+                        following.note(track.kind, False, segment)
+                self.epoch = following
+                self._epochs.append(following)
+                return
 
     def add_cue(self, cue: AdCue) -> bool:
         """Adds an ad cue, in ticks of 90 kHz. Returns False before the first epoch, which has the dates."""

@@ -33,6 +33,11 @@ async def asked(lab: LadderStream, path: str) -> asyncio.Task[str]:
     return task
 
 
+def _representations(text: str) -> list[list[str]]:
+    """Returns the ids of the Representations of each Period."""
+    return [re.findall('<Representation id="([^"]+)"', period) for period in text.split("<Period ")[1:]]
+
+
 def uris(text: str) -> list[str]:
     return re.findall(r"^([^#\n]+)$", text, re.MULTILINE)
 
@@ -76,12 +81,14 @@ async def test_a_missing_rendition_is_waited_for_only_a_limited_time(path: str) 
 async def test_viewers_do_not_wait_for_renditions_that_were_lost() -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin().play(14)
-        await lab.text("manifest.mpd")
+        before = _representations(await lab.text("manifest.mpd"))
         for r in RUNGS:
             lab.hub.end(f"c1@{r.name}", EndReason.NO_MEDIA)
         lab.play(16)
-        for path in ("manifest.mpd", "master.m3u8"):
-            assert "360p" not in await lab.text(path)
+        assert "360p" not in await lab.text("master.m3u8")
+        # What a listed Period has stays.
+        assert _representations(await lab.text("manifest.mpd")) == [*before, ["video", "audio"]]
+        assert before == [["video", *(r.name for r in RUNGS), "audio"]]
 
 
 async def test_renditions_stay_listed_while_their_streams_linger() -> None:

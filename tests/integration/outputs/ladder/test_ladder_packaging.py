@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import xml.etree.ElementTree as ET
@@ -16,11 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.media.track import Codec, Kind, MediaTrack
+from tests.support.clock import Clock
 from tests.support.hls_rules import Follower, Playlist, check, parse
 from tests.support.ladder import LadderStream, ladder
 from tests.support.segmented import Timetable
 from tests.support.time_outs import at_most
 from tests.support.tools import need
+from tests.support.waiting import until
 
 NS = "{urn:mpeg:dash:schema:mpd:2011}"
 TABLE = Timetable(seconds=75)
@@ -386,6 +389,42 @@ async def test_the_mpd_omits_a_rendition_with_a_gap_until_it_is_complete() -> No
         back = templates(await lab.play(70).text("manifest.mpd"))
         assert list(back) == ["video", *NAMES]
         assert back["480p"].get("startNumber") == back["video"].get("startNumber")
+
+
+@pytest.mark.parametrize("gop", [(60,), (60, 66, 63, 60, 69)], ids=["by number", "by time"])
+async def test_a_listed_period_keeps_its_renditions(gop: tuple[int, ...]) -> None:
+    """Media3 counts them: with another list it ends with an error, or reads the media of one as those of another."""
+    table, clock = replace(TABLE, gop=gop), Clock(0.0)
+    async with ladder(table, dict.fromkeys(NAMES, table), clock=clock) as lab:
+        listed: dict[str | None, list[str | None]] = {}
+        starts: dict[str | None, float] = {}
+
+        async def check_until(end: int) -> list[str | None]:
+            for time in range(int(lab.reached) + 1, end):
+                text = await lab.play(time).text("manifest.mpd")
+                for period in ET.fromstring(text).iter(NS + "Period"):
+                    names = [r.get("id") for r in period.iter(NS + "Representation")]
+                    assert listed.setdefault(period.get("id"), names) == names, (time, period.get("id"))
+                    starts[period.get("id")] = float(str(period.get("start"))[2:-1])
+                    entries = [len(list(t.iter(NS + "S"))) for t in period.iter(NS + "SegmentTimeline")]
+                    assert all(entries)
+            return names
+
+        lab.begin("", "360p", "720p").play(12)
+        first = asyncio.create_task(lab.text("manifest.mpd"))
+        await until(lambda: len(lab.ladders._waiting_since), "the request waits")
+        clock.now = 10.0
+        lab.play(13)
+        await asyncio.wait_for(first, at_most(10))
+        assert await check_until(16) == ["video", "360p", "720p", "audio"]
+        lab.publish("480p")
+        assert await check_until(60) == ["video", *NAMES, "audio"]
+        lab.leave("480p")
+        assert await check_until(70) == ["video", "360p", "720p", "audio"]
+        assert list(listed.values()) == [
+            ["video", "360p", "720p", "audio"], ["video", *NAMES, "audio"], ["video", "360p", "720p", "audio"]
+        ]  # fmt: skip
+        assert list(starts.values()) == sorted(starts.values())
 
 
 async def test_the_time_shift_buffer_starts_after_the_first_segment_of_every_rendition() -> None:
