@@ -188,20 +188,24 @@ class AlternateRendition:
     frame_rate: Fraction | None
     delay: float = RENDITION_DELAY
 
-    def covers(self, source: CmafTrack) -> bool:
-        """Whether it has all listed segments of the source. Then a player that switches finds no gap."""
+    def covers(self, source: CmafTrack, number: int = 0) -> bool:
+        """Whether it has all listed segments of the source from `number` on. Players that switch then find no gap."""
         source_window, window = source.window, self.track.window
         if not len(source_window) or not len(window):
             return False
-        first = max(source_window[0].number, source.first_number + _MAX_LATE_START)
+        first = max(source_window[0].number, source.first_number + _MAX_LATE_START, number)
         return window[0].number <= first and not lags_too_far(source, self.track)
 
 
 def lags_too_far(source: CmafTrack, rendition: CmafTrack) -> bool:
-    """Whether a rendition is farther behind the source than a late worker can be. Both must list segments."""
+    """Whether a rendition is farther behind the source than a late worker can be. Both must list segments.
+
+    The time for which the publisher was away does not count.
+    """
     newest_source, newest_rendition = source.window[-1], rendition.window[-1]
-    lag = newest_source.wall + newest_source.duration - newest_rendition.wall - newest_rendition.duration
-    return lag > source.window.longest + _MAX_WORKER_DELAY
+    begin = next(s.wall for s in source.window if s.epoch == newest_source.epoch)
+    end = max(newest_rendition.wall + newest_rendition.duration, begin)
+    return newest_source.wall + newest_source.duration - end > source.window.longest + _MAX_WORKER_DELAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +233,7 @@ class MpdSnapshot:
         ended: whether the stream has ended. frame_rate: of the video; None if it is not regular.
         """
         tracks, start, now, part = self.tracks, self.start, self.now, self.part
-        alternates = [a for a in self.alternates if a.covers(tracks[0])]
-        for track in (*tracks, *(a.track for a in alternates)):
+        for track in (*tracks, *(a.track for a in self.alternates)):
             track.window.show(MIN_LISTED)
         longest = _longest(tracks)
         depth = max(track.window.seconds for track in tracks)
@@ -239,13 +242,13 @@ class MpdSnapshot:
         low_latency = bool(epoch.by_number) and not ended
         if low_latency:
             # Before segments leave the list, all media since the start are available, even the incomplete segment.
-            depth = min(max(depth, _MIN_DEPTH), max(_elapsed(_beginning(tracks, alternates, start), now), 1))
+            depth = min(max(depth, _MIN_DEPTH), max(_elapsed(self._beginning(), now), 1))
         periods: list[Period] = []
         presentation = 0.0
         for index, (e, by_track) in enumerate(listed):
             following = listed[index + 1][0] if index + 1 < len(listed) else None
             begin = e.wall.at(e.origin / VIDEO_CLOCK) - start
-            sets, end = self._sets(e, by_track, alternates, frame_rate)
+            sets, end = self._sets(e, by_track, frame_rate)
             if following is not None:
                 distance = following.wall.at(following.origin / VIDEO_CLOCK) - start - begin
                 end = distance if following.number == e.number else min(end, distance)
@@ -304,15 +307,26 @@ class MpdSnapshot:
     @property
     def renditions_changed(self) -> bool:
         """Whether there are other renditions than the last Period lists."""
-        epoch, source = self.epochs[-1], self.tracks[0]
-        names = {a.name for a in self.alternates if a.covers(source) and epoch.number in a.track.headers}
-        return epoch.renditions is not None and epoch.renditions.keys() != names
+        epoch = self.epochs[-1]
+        own = [segment for segment in self.tracks[0].window if epoch.has(segment)]
+        listed = epoch.renditions
+        return listed is not None and bool(own) and listed.keys() != self._covering(epoch, own).keys()
+
+    def _covering(self, epoch: Epoch, segments: Sequence[Segment]) -> dict[str, AlternateRendition]:
+        """Returns the renditions, by name, that have the source's segments of a Period."""
+        source, first = self.tracks[0], segments[0].number
+        return {a.name: a for a in self.alternates if epoch.number in a.track.headers and a.covers(source, first)}
+
+    def _beginning(self) -> float:
+        """Returns the first time at which all listed tracks have media: `start`, or the start of a later rendition."""
+        source = self.tracks[0]
+        listed = [a.track.window[0] for a in self.alternates if a.covers(source)]
+        return max([self.start, *(s.wall for s in listed if s.number > source.window[0].number)])
 
     def _sets(
         self,
         e: Epoch,
         by_track: Mapping[str, Sequence[Segment]],
-        alternates: Sequence[AlternateRendition],
         frame_rate: Fraction | None,
     ) -> tuple[tuple[AdaptationSet, ...], float]:
         """Returns the AdaptationSets of a Period, and its length in seconds."""
@@ -338,7 +352,9 @@ class MpdSnapshot:
                     grid = min(grid, (segments[-1].number - template.start_number + 1) * (e.typical or 0) / VIDEO_CLOCK)
             main = representation(track, header, frame_rate)
             same_codec, other_codecs = (
-                _renditions(alternates, track, e, segments, by_number, self.part, header) if not index else ([], [])
+                _renditions(self._covering(e, segments), track, e, segments, by_number, self.part, header)
+                if not index
+                else ([], [])
             )
             if same_codec:
                 main = replace(main, template=template)
@@ -362,7 +378,7 @@ class MpdSnapshot:
         epoch = self._listed_periods(False)[-1][0]
         if not all(a.covers(self.tracks[0]) for a in self.alternates):
             return False
-        elapsed = _elapsed(_beginning(self.tracks, self.alternates, self.start), self.now)
+        elapsed = _elapsed(self._beginning(), self.now)
         return not epoch.by_number or elapsed >= max(_MIN_DEPTH, int(_latency(epoch, self.part)))
 
 
@@ -376,14 +392,8 @@ def _elapsed(start: float, now: float) -> int:
     return int(now) - milliseconds(start) // MILLISECONDS
 
 
-def _beginning(tracks: Sequence[CmafTrack], alternates: Sequence[AlternateRendition], start: float) -> float:
-    """Returns the first time at which all listed tracks have media: `start`, or the start of a later rendition."""
-    first = tracks[0].window[0].number
-    return max([start, *(a.track.window[0].wall for a in alternates if a.track.window[0].number > first)])
-
-
 def _renditions(
-    alternates: Sequence[AlternateRendition],
+    alternates: Mapping[str, AlternateRendition],
     source: CmafTrack,
     epoch: Epoch,
     segments: Sequence[Segment],
@@ -397,12 +407,11 @@ def _renditions(
     AdaptationSet. like: the source. Renditions have the numbers of their source, so they share its grid.
 
     A Period that was listed keeps its renditions: Media3 (1.11) and ffmpeg's DASH demuxer count them. For one that is
-    lost, the answers are empty segments. alternates: those that are not lost.
+    lost, the answers are empty segments. alternates: those that are not lost, by name.
     """
     listed, written = epoch.renditions, dict[str, tuple[Representation, bool]]()
-    by_name = {a.name: a for a in alternates if epoch.number in a.track.headers}
-    for name in by_name if listed is None else listed:
-        alternate = by_name.get(name)
+    for name in alternates if listed is None else listed:
+        alternate = alternates.get(name)
         if alternate is None:
             assert listed is not None
             lost, is_same = listed[name]

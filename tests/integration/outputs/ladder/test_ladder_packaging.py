@@ -182,6 +182,22 @@ async def test_a_returning_publisher_causes_one_discontinuity_for_source_and_ren
         agree(await media(lab, *TS), 3)
 
 
+async def test_renditions_stay_listed_when_a_publisher_returns() -> None:
+    """What they have not yet sent of the new epoch is no more than a segment, however long the publisher was away."""
+    async with ladder(TABLE, RUNGS) as lab:
+        lab.begin().play(14.1)
+        await lab.text("manifest.mpd")
+        lab.leave("", *NAMES)
+        lab.play(21.95)
+        for name in ("", *NAMES):
+            lab.publish(name)
+        for step in range(60):
+            lab.play(22 + step / 10)
+            assert (await lab.get("360p/video/index.m3u8")).status == 200, lab.reached
+            assert list(templates(await lab.text("manifest.mpd"))) == ["video", *NAMES], lab.reached
+        assert (await lab.text("manifest.mpd")).count("<Period ") == 2
+
+
 times = st.lists(st.floats(3, 30), min_size=1, max_size=3, unique=True).map(sorted)
 
 
