@@ -3,6 +3,8 @@
 The § numbers refer to HLS (RFC 8216bis).
 """
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -168,6 +170,15 @@ class SegmentWindow:
         A shorter segment alone does not count: a few frames after a key frame have a far higher bitrate.
         """
         return self._peak or self.average
+
+    def lead(self, other: SegmentWindow) -> float:
+        """Returns the seconds by which this list ends after another one. Neither may be empty.
+
+        What was before the newest epoch does not count: the publisher was away.
+        """
+        newest, last = self[-1], other[-1]
+        begin = next(s.wall for s in self if s.epoch == newest.epoch)
+        return newest.wall + newest.duration - max(last.wall + last.duration, begin)
 
     def find(self, uri: str) -> Segment | None:
         return self._by_uri.get(uri)

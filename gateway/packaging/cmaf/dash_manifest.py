@@ -198,14 +198,8 @@ class AlternateRendition:
 
 
 def lags_too_far(source: CmafTrack, rendition: CmafTrack) -> bool:
-    """Whether a rendition is farther behind the source than a late worker can be. Both must list segments.
-
-    The time for which the publisher was away does not count.
-    """
-    newest_source, newest_rendition = source.window[-1], rendition.window[-1]
-    begin = next(s.wall for s in source.window if s.epoch == newest_source.epoch)
-    end = max(newest_rendition.wall + newest_rendition.duration, begin)
-    return newest_source.wall + newest_source.duration - end > source.window.longest + _MAX_WORKER_DELAY
+    """Whether a rendition is farther behind the source than a late worker can be. Both must list segments."""
+    return source.window.lead(rendition.window) > source.window.longest + _MAX_WORKER_DELAY
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,14 +144,11 @@ class CmafManifests:
         if not self._additional or not self.tracks:
             return []
         window = self.main.window
-        end = window[-1].wall + window[-1].duration
-        listed: _Pushed = []
-        for track, pushed in self._additional:
-            if track in self.tracks:
-                last = track.window[-1]
-                if end - last.wall - last.duration <= window.longest + _MAX_BEHIND:
-                    listed.append((track, pushed))
-        return listed
+        return [
+            (track, pushed)
+            for track, pushed in self._additional
+            if track in self.tracks and window.lead(track.window) <= window.longest + _MAX_BEHIND
+        ]
 
     def playlist(self, track: CmafTrack, *, skip: bool = False, report: str | None = None, whole: bool = False) -> str:
         """Returns a track's playlist with media_playlist.MARK after its URIs.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import xml.etree.ElementTree as ET
+from collections import deque
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
@@ -14,13 +15,17 @@ import pytest
 
 from gateway.formats.dash import mpd
 from gateway.formats.dash.mpd import TimelineEntry
+from gateway.live.fanout import Fanout
+from gateway.live.gop_cache import GopCache
+from gateway.live.pushed_tracks import PushedTrack, TrackInfo
 from gateway.live.sink import EndReason
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.clock import VIDEO_CLOCK
-from gateway.media.track import AccessUnit, Tracks
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.packaging.cmaf.dash_manifest import Epoch
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.timing import WallClock
+from tests.support.builders import AUDIO, stream
 from tests.support.segmented import WALL, Timetable, cmaf, feed
 
 NS = "{urn:mpeg:dash:schema:mpd:2011}"
@@ -254,6 +259,32 @@ def test_captions_that_begin_later_are_listed_in_another_period() -> None:
     assert [a.get("contentType") for a in one] == ["video", "audio"]
     assert [a.get("contentType") for a in two] == ["video", "audio", "text"]
     assert all(s.by_number for s in found[-1][1])
+
+
+def test_languages_stay_listed_when_a_publisher_returns() -> None:
+    """Their first segment is complete a little later than that of the pictures."""
+    packager, source, swedish = cmaf(size=20), stream(), Fanout(GopCache(1_000_000, 10.0))
+    track = replace(AUDIO, timescale=2000)
+    source.pushed_tracks.add(PushedTrack(1, Kind.AUDIO, "audio1", swedish, track, TrackInfo("sv")))
+    packager.follow_tracks(source)
+    late: deque[AccessUnit] = deque()
+    found = []
+
+    def each(unit: AccessUnit) -> None:
+        if unit.track.kind is Kind.AUDIO:
+            late.append(replace(unit, track=track, dts=2 * unit.dts))
+        while late and late[0].wall < unit.wall - 0.1:
+            swedish.push(late.popleft())
+        packager.catch_up()
+        if packager.ready and "seen" not in packager.cache:
+            packager.cache["seen"] = True
+            periods = manifest(packager)[0].findall(NS + "Period")
+            found.append([[a.get("lang") for a in p if a.get("contentType") == "audio"] for p in periods])
+            assert 'LANGUAGE="sv"' in packager.manifests.master() or unit.wall < WALL + 5
+
+    feed(packager, Timetable(), Timetable(start=20), each=each, end=False)
+    assert found[-1] == [[None, "sv"], [None, "sv"]]
+    assert all(periods[-1] == [None, "sv"] for periods in found if len(periods) > 1)
 
 
 def test_a_discontinuity_starts_a_period_and_ends_the_previous_one() -> None:
