@@ -136,6 +136,11 @@ class Alignment:
         return max(self._target, target)
 
     @property
+    def target(self) -> int | None:
+        """The Target Duration of the ladder, in seconds; None until it is decided."""
+        return self._target
+
+    @property
     def is_target_undecided(self) -> bool:
         """Whether the source will decide the Target Duration, and has not decided yet."""
         return self._target is None and self.source is not None and not self.source.over

@@ -296,7 +296,9 @@ class CmafManifests:
                 return False
             if not is_source and self.alignment.is_target_undecided:
                 return False
-            target = target_duration(self.plan.seconds, max(track.window.longest for track in complete), forced)
+            longest = max(track.window.longest for track in complete)
+            decided = self.alignment.target is not None
+            target = int(longest + 0.5) if decided else target_duration(self.plan.seconds, longest, forced)
             self.target = self.alignment.fix_target(target)
         assert self.target is not None
         for track in complete:

@@ -359,8 +359,10 @@ class CmafPackager(Packager):
 
     def _segmenter(self, clock: int) -> Segmenter:
         segmenter = Segmenter(clock, self._plan.seconds, self._splices)
-        if self.manifests.target is not None:
-            segmenter.fix(self.manifests.target)
+        # One that begins late must be cut where the others had to be cut without a key frame.
+        target = self.manifests.target or self._alignment.target
+        if target is not None:
+            segmenter.fix(target)
         if not self.ready:
             self._segmenters.append(segmenter)  # until the target duration is known
         return segmenter

@@ -142,6 +142,9 @@ class TsPackager(Packager):
         if alignment is not None:
             self._number, self._epoch = first[0], first[1] - 1
             self._name_offset = alignment.count_from(number, epoch, file_number)
+            if alignment.target is not None:
+                self.window.target = alignment.target
+                self.segmenter.fix(alignment.target)
         else:
             self._number, self._epoch = number, epoch - 1
             self._name_offset = file_number - number

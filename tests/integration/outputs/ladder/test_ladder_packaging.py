@@ -108,6 +108,17 @@ async def test_a_rendition_that_begins_later_has_the_numbers_of_the_others() -> 
         agree(await media(lab, *CMAF), 8)
 
 
+async def test_a_late_rendition_is_cut_like_the_others_where_groups_of_pictures_are_longer_than_the_first() -> None:
+    table = Timetable(seconds=75, gop=(60, 45, 75, 54, 66))
+    async with ladder(table, dict.fromkeys(NAMES, table)) as lab:
+        lab.begin("", "360p", "480p").play(16)
+        await media(lab, CMAF[0])
+        lab.publish("720p")
+        lab.play(60)
+        agree(await media(lab, *CMAF), 8)
+        agree(await media(lab, *TS), 4)
+
+
 async def test_renditions_without_a_packaged_source_are_aligned_with_each_other() -> None:
     async with ladder(TABLE, RUNGS, isCMAF=False, isHls=False, codec="libx265") as lab:
         lab.begin().play(9.1)
