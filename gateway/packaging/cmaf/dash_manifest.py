@@ -410,7 +410,11 @@ def _renditions(
             assert listed is not None
             lost, is_same = listed[name]
             if not by_number and lost.template is not None:
-                template = replace(lost.template, start_number=segments[0].number, timeline=_entries(segments))
+                gone = max(segments[0].number - lost.template.start_number, 0)
+                first, timeline = lost.template.start_number + gone, lost.template.timeline[gone:]
+                if not timeline:
+                    first, timeline = segments[0].number, _entries(segments)
+                template = replace(lost.template, start_number=first, timeline=timeline)
                 lost = replace(lost, template=template)
             written[name] = lost, is_same
             continue
@@ -420,8 +424,7 @@ def _renditions(
             template = _by_number(source, header, epoch, part + alternate.delay, folder)
         else:
             own = [s for s in track.window if segments[0].number <= s.number <= segments[-1].number]
-            is_late = not own or own[-1].number < segments[-1].number - 1  # the answers to requests wait for it
-            template = _by_time(header, epoch, segments if is_late else own, folder)
+            template = _by_time(header, epoch, own or segments, folder)  # an answer waits for the first segment
         r = replace(representation(track, header, alternate.frame_rate), id=name, template=template)
         is_same = header.codec.partition(".")[0] == like.codec.partition(".")[0]
         written[name] = r, is_same and header.signal.range == like.signal.range
