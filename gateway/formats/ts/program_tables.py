@@ -83,7 +83,7 @@ _LOST: Final = {StreamUse.LOST_VIDEO: Kind.VIDEO, StreamUse.LOST_AUDIO: Kind.AUD
 MPEG_AUDIO: Final = "mpeg audio"  # the layer is in the frames only
 S302M: Final = "s302m"  # PCM of SMPTE 302M; the name of its decoder in libav
 SCRAMBLED: Final = "scrambled"  # in place of the codec
-UNNAMED: Final = "private data without the name of a codec"  # the same, where no media were recognized
+UNNAMED: Final = "private data without the name of a codec"  # in place of the codec, for data that are no known media
 ENCRYPTED: Final = "encrypted"  # before it: SAMPLE-AES of HLS, "MPEG-2 Stream Encryption Format", §2.2
 
 _LOST_VIDEO: Final = {
