@@ -124,8 +124,7 @@ class NalDepacketizer(PictureDepacketizer):
 
     Units without a slice wait for the next picture: Reolink cameras send parameter sets with their own marker, or with
     the timestamp of the picture before. After a marker inside a picture, all pictures end where the timestamp changes:
-    OpenIPC cameras set it on each slice. V380 cameras put a key frame and its parameter sets into one unit, with start
-    codes between them.
+    OpenIPC cameras set it on each slice.
 
     doubts_marker: whether the first picture also ends so. It is whole then, even if it has such markers.
     """
@@ -189,10 +188,6 @@ class NalDepacketizer(PictureDepacketizer):
         if self._marked == self._timestamp and self._is_slice(unit):
             self._has_early_marker |= not self._is_first(unit)
             self._marked = None  # pictures of GStreamer may have the same timestamp
-        if not self._is_slice(unit) and nal.SHORT_START in unit:
-            for part in nal.split_annexb(nal.SHORT_START + unit):
-                self._add_unit(part)
-            return
         self._units.append(unit)
 
     def _is_slice(self, unit: bytes) -> bool:
