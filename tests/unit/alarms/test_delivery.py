@@ -133,7 +133,7 @@ async def test_a_refusal_is_told_in_words_without_secrets_and_is_final(status: i
         assert not chats.received  # a redirect is not followed
 
 
-async def test_a_server_without_tls_is_told_in_words():
+async def test_a_server_without_tls_is_named():
     with chat_server() as chats:
         async with delivery() as sender:
             with pytest.raises(DeliveryFailed, match="TLS failed: WRONG_VERSION_NUMBER") as raised:

@@ -119,7 +119,7 @@ async def test_mpeg_audio_that_browsers_do_not_play_is_converted(
     assert len(tracks) == 1 or (made != frame and not sound_first)
 
 
-async def test_a_microphone_whose_sound_is_converted_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_microphone_whose_sound_is_converted_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera_output, "SoundWorkerClient", Encoder)
     context, sound = FakeInput(), RtspTrack(RtspMedia(8, "PCMA", 8_000, 1, {}, "audio", ""))
     workers: Any = SimpleNamespace()

@@ -159,7 +159,7 @@ async def test_without_a_bin_or_with_a_key_that_is_too_long_files_are_deleted_at
 
 
 @pytest.mark.parametrize(("kind", "archived"), [("film", FILES[0]), ("film", FILES[2]), ("video", "c1/mp4/a.mp4")])
-async def test_what_the_store_has_archived_is_deleted_at_once(store: Folder, kind: str, archived: str) -> None:
+async def test_archived_files_are_deleted_at_once(store: Folder, kind: str, archived: str) -> None:
     """Its files cannot be copied into the bin until an operator restores them."""
     files = FILES if kind == "film" else [archived]
     store.add(archived)

@@ -105,7 +105,7 @@ def test_what_cannot_be_served_is_refused_with_its_code(changed: dict[str, objec
     assert refused.value.code == code
 
 
-def test_a_caller_with_another_cipher_is_told_which_one_is_read() -> None:
+def test_a_caller_with_another_cipher_reads_the_right_one() -> None:
     material = bytearray(encode_key_material("a passphrase", bytes(16), {1: bytes(16)}))
     material[8:10] = 4, 1  # AES-GCM, as of `cryptomode=2` of libsrt 1.5.2
     data = _conclusion(extensions={int(HandshakeExtension.KEYS_REQUEST): bytes(material)})
