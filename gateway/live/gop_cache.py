@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gateway.media.track import AccessUnit, Kind
 
-_MAX_UNITS = 30_000  # 15 s of the most that a publisher may send
+_MAX_UNITS = 30_000  # 15 s of the most that a publisher may send (`_MAX_RATE` of `publisher.py`)
 AUDIO_ONLY_SECONDS = 1.0  # of sound in the cache of a stream without video
 _VIDEO = Kind.VIDEO
 

@@ -1,6 +1,6 @@
 """A job: long work on a VOD or a recording, which continues after its client has disconnected.
 
-The states are those of MediaConvert. A table has the state changes. COMPLETE, CANCELED and ERROR are final.
+The states are those of MediaConvert. `TRANSITIONS` has the state changes. COMPLETE, CANCELED and ERROR are final.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class S3Objects:
             try:
                 async with body:  # closes the connection if the caller stops reading
                     while remaining > 0:
-                        async with self._client(_PART_SECONDS):
+                        async with self._client(_PART_SECONDS):  # for its time-out and its errors
                             chunk = await body.read(min(_CHUNK_BYTES, remaining))
                         if not chunk:
                             raise StoreUnavailable(f"s3 ({self._label}) closed the connection while sending {key}")

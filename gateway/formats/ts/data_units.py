@@ -30,7 +30,7 @@ class DataUnit:
 class DataTrack:
     """Makes a data unit of each PES packet of one stream."""
 
-    format = None
+    format = None  # as `SoundTrack.format`: nothing is converted
 
     def __init__(self, entry: StreamEntry) -> None:
         self.name = entry.codec

@@ -59,7 +59,7 @@ class StreamEntry:
     def lost(self) -> Kind | None:
         """The kind of the track that cannot be used; None: nothing is lost."""
         if self.use in (StreamUse.VIDEO, StreamUse.AUDIO) and (self.codec == SCRAMBLED or ": " in self.codec):
-            return Kind(self.use)
+            return Kind(self.use)  # ": ": the reason that `SoundTrack` adds to its name
         return _LOST.get(self.use)
 
 

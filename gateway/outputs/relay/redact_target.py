@@ -1,4 +1,4 @@
-"""Masks a relay target's secrets in logs and errors. Servers repeat stream keys in error messages."""
+"""Masks the secrets in addresses of relays and pulls. Servers repeat stream keys in error messages."""
 
 import re
 from collections.abc import Iterable

@@ -58,7 +58,7 @@ class LockedFile:
 
 
 def release(lock: int | None) -> None:
-    """Closes a descriptor of `take_abandoned`, for a caller that is gone."""
+    """Closes a descriptor of `take_abandoned`, where its caller was cancelled meanwhile."""
     if lock is not None:
         os.close(lock)
 

@@ -37,7 +37,7 @@ class RoundTrip:
 
     @property
     def resend_after(self) -> float:
-        """Seconds within which a packet is not sent again twice, as in libsrt."""
+        """Seconds that must pass before a packet is repeated once more, as in libsrt."""
         return max(self.seconds / 2, self.seconds - 4 * self.variance)
 
     @property
