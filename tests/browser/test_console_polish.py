@@ -129,6 +129,7 @@ async def test_outputs_that_cannot_work_here_cannot_be_switched_on(gateway: Gate
             await photo(page, f"cannot{view[:5].replace('/', '-')}")
             assert await axe(page) == []
         await page.goto(page.url.partition("#")[0] + f"#/channels/{already.id}")
+        await expect(captions).to_be_checked()  # the other channel's switch is shown until then, and is off
         await captions.uncheck()
         await expect(captions).to_be_disabled()
         assert not watched.complaints
