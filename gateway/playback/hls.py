@@ -97,16 +97,12 @@ def _media_playlist(
     if isinstance(wanted, Response):
         return wanted
     number, part_index, skip = wanted.segment, wanted.part, wanted.skip
-    # Kodi (inputstream.adaptive 22.1) sends no directives. It takes a discontinuity before the first complete segment
-    # as an error, and plays all listed segments again.
-    whole = number is None
-    key = kind, above, reports is not None, skip, whole
+    key = kind, above, reports is not None, skip
 
     def make() -> str:
         if kind == CAPTIONS_FOLDER:
-            return manifests.caption_playlist(skip=skip, whole=whole)
-        report = reports(track) if reports is not None else None
-        return manifests.playlist(track, skip=skip, report=report, whole=whole)
+            return manifests.caption_playlist(skip=skip)
+        return output.manifests.playlist(track, skip=skip, report=reports(track) if reports is not None else None)
 
     if number is None:
         return cached_playlist(output.cache, key, suffix, make)

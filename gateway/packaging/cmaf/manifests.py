@@ -150,22 +150,21 @@ class CmafManifests:
             if track in self.tracks and window.lead(track.window) <= window.longest + _MAX_BEHIND
         ]
 
-    def playlist(self, track: CmafTrack, *, skip: bool = False, report: str | None = None, whole: bool = False) -> str:
+    def playlist(self, track: CmafTrack, *, skip: bool = False, report: str | None = None) -> str:
         """Returns a track's playlist with media_playlist.MARK after its URIs.
 
-        skip, whole: see `CmafTrack.playlist`.
+        skip: whether to make a delta update, if it is shorter.
         report: rendition reports of the other renditions of its ladder; None: only the other track of this stream.
         """
         if report is None:
             report = rendition_reports(track, [(f"{t.kind}/index.m3u8", t) for t in self.tracks], "../")
             report += self.text_reports("../")
-        hold_back, ended = self.alignment.hold_back, self.ended
-        return track.playlist(hold_back, ended=ended, report=report, skip=skip, ranges=self.ranges, whole=whole)
+        return track.playlist(self.alignment.hold_back, ended=self.ended, report=report, skip=skip, ranges=self.ranges)
 
-    def caption_playlist(self, *, skip: bool = False, whole: bool = False) -> str:
+    def caption_playlist(self, *, skip: bool = False) -> str:
         """Returns the playlist of each caption track, in its folder; see `playlist`."""
         report = rendition_reports(None, [(f"{t.kind}/index.m3u8", t) for t in self.tracks], "../../")
-        return caption_playlist(self.playlist(self.main, skip=skip, report=report, whole=whole))
+        return caption_playlist(self.playlist(self.main, skip=skip, report=report))
 
     def text_reports(self, path: str) -> str:
         """Returns the rendition reports of the caption tracks. path: to the stream's folder."""

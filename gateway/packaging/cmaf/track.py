@@ -382,14 +382,7 @@ class CmafTrack:
         return True
 
     def playlist(
-        self,
-        hold_back: float,
-        *,
-        ended: bool,
-        report: str = "",
-        skip: bool = False,
-        ranges: DateRanges | None = None,
-        whole: bool = False,
+        self, hold_back: float, *, ended: bool, report: str = "", skip: bool = False, ranges: DateRanges | None = None
     ) -> str:
         """Returns the Media Playlist with media_playlist.MARK after its URIs. `fix_durations` must come first.
 
@@ -397,7 +390,6 @@ class CmafTrack:
         report: rendition reports of other tracks.
         skip: whether to make a delta update, if it is shorter. It has all date ranges (§6.2.5.1).
         ranges: of the stream.
-        whole: whether an epoch is listed from its first complete segment on, not from its first part.
         """
         window, target = self.window, self.window.target
         assert self.part_target is not None
@@ -416,9 +408,7 @@ class CmafTrack:
             head += ranges.lines(window[0].wall)
         # Also counts epochs without this track: §6.2.4 requires the same discontinuities in all renditions.
         body: list[str] = []
-        header = self.header
-        is_unlisted = self.is_unlisted or (whole and header is not None and header.epoch != window[-1].epoch)
-        parts = self.parts if not is_unlisted else []
+        parts = self.parts if not self.is_unlisted else []
         open_seconds = sum([p.duration for p in parts])
         remaining = window.seconds + open_seconds  # from the start of the current segment to the end of the playlist
         skipped = 0
@@ -444,13 +434,14 @@ class CmafTrack:
             body.append(segment.lines)
         tail: list[str] = []
         if not ended:
+            header = self.header
             if parts and header is not None:
                 tail.append(media_playlist.DISCONTINUITY * (header.epoch - epoch))
                 if header.uri != map_uri:
                     tail.append(media_playlist.media_map(header.uri))
                 tail.append(media_playlist.program_date_time(self._date(header)))
                 tail.extend([p.line for p in parts])
-            if not is_unlisted:
+            if not self.is_unlisted:
                 tail.append(media_playlist.preload_hint(self.part_uri(self.part_number)))
             tail.append(report)
         return media_playlist.playlist(head, body, ended=ended, tail=tail)

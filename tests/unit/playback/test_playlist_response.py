@@ -241,22 +241,6 @@ async def test_a_very_short_final_part_of_an_ended_stream_is_given_at_once() -> 
         assert "ENDLIST" in (await task).body.decode()  # type: ignore[union-attr]
 
 
-async def test_a_playlist_without_directives_lists_an_epoch_from_its_first_complete_segment() -> None:
-    async with Origin() as o:
-        o.play(8.3)
-        o.stream.set_tracks(o.table.video, o.table.audio, {}, False)
-        o.play(10.9)
-        for kind in ("video", "audio"):
-            plain = check(parse(await o.text(f"{kind}/index.m3u8")))
-            assert plain.open is None and plain.hint is None and plain.reports
-            assert "#EXT-X-DISCONTINUITY\n" not in plain.text
-            blocking = check(parse(await o.text(f"{kind}/index.m3u8?_HLS_msn={plain.last + 1}&_HLS_part=0")))
-            assert blocking.open is not None and "#EXT-X-DISCONTINUITY\n" in blocking.text
-        o.play(12.9)
-        after = check(parse(await o.text("video/index.m3u8")))
-        assert after.open is not None and "#EXT-X-DISCONTINUITY\n" in after.text
-
-
 NONSENSE = (
     "_HLS_msn=103",
     "_HLS_msn=6",
