@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from gateway.http.forwarded import plain_address
@@ -26,7 +26,6 @@ class UdpTrack:
     ports: list[int]
     payload_type: int | None
     take: Callable[[bytes, bool], None]
-    confirmed: list[bool] = field(default_factory=lambda: [False, False])  # whether a packet came from the port
 
 
 class RtspUdp:
@@ -44,7 +43,7 @@ class RtspUdp:
         ]
         self._is_ipv6 = [opened.family == socket.AF_INET6 for opened in rtp]
         # Tracks from whose port nothing came yet, in order, by which port of ours and the client's address.
-        self._tracks: dict[tuple[int, str], dict[UdpTrack, None]] = {}
+        self._waiting: dict[tuple[int, str], dict[UdpTrack, None]] = {}
         self._clients: dict[tuple[int, str, int], UdpTrack] = {}  # by which port of ours, the client's address and port
 
     def start(self) -> None:
@@ -65,7 +64,7 @@ class RtspUdp:
             return False
         self._clients |= dict.fromkeys(keys, track)
         for which in (0, 1):
-            self._tracks.setdefault((which, track.host), {})[track] = None
+            self._waiting.setdefault((which, track.host), {})[track] = None
         return True
 
     def remove(self, track: UdpTrack) -> None:
@@ -76,11 +75,11 @@ class RtspUdp:
 
     def _confirm(self, track: UdpTrack, which: int) -> None:
         """Ends the wait for a track's first packet."""
-        waiting = self._tracks.get((which, track.host))
+        waiting = self._waiting.get((which, track.host))
         if waiting is not None:
             waiting.pop(track, None)
             if not waiting:
-                del self._tracks[which, track.host]
+                del self._waiting[which, track.host]
 
     @staticmethod
     def _keys(track: UdpTrack) -> list[tuple[int, str, int]]:
@@ -112,14 +111,13 @@ class RtspUdp:
     def _track_of(self, which: int, host: str, port: int, datagram: bytes) -> UdpTrack | None:
         track = self._clients.get((which, host, port))
         if track is None:
-            track = next((t for t in self._tracks.get((which, host), ()) if _may_be_of(t, which, datagram)), None)
+            track = next((t for t in self._waiting.get((which, host), ()) if _may_be_of(t, which, datagram)), None)
             if track is None:
                 return None
             del self._clients[which, host, track.ports[which]]
             track.ports[which] = port
             self._clients[which, host, port] = track
-        if not track.confirmed[which]:
-            track.confirmed[which] = True
+        if self._waiting:
             self._confirm(track, which)
         return track
 

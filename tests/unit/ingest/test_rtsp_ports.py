@@ -126,7 +126,7 @@ def test_a_datagram_costs_the_same_however_many_tracks_an_address_has(monkeypatc
     assert looked_at == [clients[-1].track] * 2
     for client in clients:
         ports.remove(client.track)
-    assert not ports._clients and not ports._tracks
+    assert not ports._clients and not ports._waiting
 
 
 async def test_nothing_of_a_removed_track_or_an_unknown_address_is_kept(udp: tuple[RtspUdp, int, int]) -> None:
@@ -137,4 +137,4 @@ async def test_nothing_of_a_removed_track_or_an_unknown_address_is_kept(udp: tup
         ports.remove(client.track)
         own.sendto(b"y", ("127.0.0.1", rtp))
         await asyncio.sleep(0.05)
-    assert not client.got and not ports._clients and not ports._tracks
+    assert not client.got and not ports._clients and not ports._waiting
