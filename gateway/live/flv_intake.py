@@ -16,7 +16,7 @@ from gateway.live.cue_intake import CueIntake
 from gateway.live.presentation_stamps import PresentationStamps
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
-from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac, becomes_aac
 from gateway.live.track_changes import MAX_BURST, IntervalLimiter, KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import HEADLESS, NOT_READABLE
@@ -160,8 +160,7 @@ class FlvIntake(UnitIntake):
     def _convert(self, track: MediaTrack, number: int) -> bool:
         """Begins or ends the conversion of sound. Returns whether it is converted. Raises KeepsChanging."""
         foreign = self._demux.foreign if number == AUDIO_INDEX else None
-        is_refused = foreign is not None or is_refused_by_browsers(track, self.publisher.stream.channel)
-        if self._make_converter is None or not is_refused:
+        if self._make_converter is None or not becomes_aac(track, foreign, self.publisher.stream.channel):
             if number in self._converters:
                 self._converters.pop(number).close()
             self._converted.pop(number, None)

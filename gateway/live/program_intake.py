@@ -19,7 +19,7 @@ from gateway.live.cue_intake import LONGEST_MS, CueIntake
 from gateway.live.private_intake import PRIVATE_USES, PrivateIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
-from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac, becomes_aac
 from gateway.live.track_changes import MAX_BURST, IntervalLimiter, KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.live.unusable_media import NOT_READABLE
@@ -36,7 +36,7 @@ _CONVERTED: Final = frozenset((Codec.AC3, Codec.EAC3))
 def must_be_converted(event: ProgramUnit, channel: Channel) -> bool:
     """Whether a unit is sound that only a worker can make into a track that players of the channel play."""
     track = event.unit.track
-    return event.foreign is not None or track.codec in _CONVERTED or is_refused_by_browsers(track, channel)
+    return track.codec in _CONVERTED or becomes_aac(track, event.foreign, channel)
 
 
 def lost_streams(program: ProgramTracks) -> dict[str, Kind]:

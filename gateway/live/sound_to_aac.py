@@ -9,8 +9,13 @@ from gateway.media.codecs import SILENT_IN_FRAGMENTS
 from gateway.media.track import AccessUnit, Codec, ForeignSound, MediaTrack
 
 
-def is_refused_by_browsers(track: MediaTrack, channel: Channel) -> bool:
-    """Whether browsers refuse this sound: unusual AAC, and in LL-HLS and DASH of the channel also other codecs."""
+def becomes_aac(track: MediaTrack, foreign: ForeignSound | None, channel: Channel) -> bool:
+    """Whether sound has to be converted. foreign: its format, if no track can describe it.
+
+    Browsers refuse unusual AAC, and in LL-HLS and DASH of the channel also other codecs.
+    """
+    if foreign is not None:
+        return True
     if track.codec is Codec.AAC:
         return aac.is_unusual(track.config)
     return track.codec in SILENT_IN_FRAGMENTS and channel.flag("isCMAF")

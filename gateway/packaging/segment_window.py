@@ -174,7 +174,7 @@ class SegmentWindow:
     def lead(self, other: SegmentWindow) -> float:
         """Returns the seconds by which this list ends after another one. Neither may be empty.
 
-        What was before the newest epoch does not count: the publisher was away.
+        The time before the newest epoch began does not count, because the publisher was away then.
         """
         newest, last = self[-1], other[-1]
         begin = next(s.wall for s in self if s.epoch == newest.epoch)

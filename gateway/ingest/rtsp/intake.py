@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from gateway.live.publisher import StreamPublisher
-from gateway.live.sound_to_aac import MakeConverter, SoundToAac, is_refused_by_browsers
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac, becomes_aac
 from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.framed_units import NO_START, NONE_CAME
@@ -38,7 +38,7 @@ class RtspIntake(UnitIntake):
         """Begins to publish or to convert a track, whose codec is known now."""
         sound = track.samples.track
         assert sound is not None, "only pictures tell their track later"
-        if track.foreign is not None or is_refused_by_browsers(sound, self.publisher.stream.channel):
+        if becomes_aac(sound, track.foreign, self.publisher.stream.channel):
             self._sound_ms = CONVERTED_SOUND_MS
             self._converter = self._make_converter(self._converted)
             self._converter.change(sound, track.foreign)

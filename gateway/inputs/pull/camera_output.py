@@ -12,7 +12,7 @@ from gateway.inputs.descriptor import InputContext
 from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, check_key_frame
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
-from gateway.live.sound_to_aac import is_refused_by_browsers
+from gateway.live.sound_to_aac import becomes_aac
 from gateway.media.clock import VIDEO_CLOCK, PublisherTimeline
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
@@ -77,7 +77,7 @@ class CameraOutput(AbstractAsyncContextManager["CameraOutput"]):
     def _is_converted(self, track: RtspTrack) -> bool:
         """Whether a worker has to make AAC of a track."""
         sound = track.samples.track if track.kind is Kind.AUDIO else None
-        return sound is not None and (track.foreign is not None or is_refused_by_browsers(sound, self._context.channel))
+        return sound is not None and becomes_aac(sound, track.foreign, self._context.channel)
 
     def _make_encoder(self, track: RtspTrack) -> tuple[SoundWorkerClient, MediaTrack]:
         """Starts an encoder. Returns it, and the track that it makes."""
