@@ -364,6 +364,10 @@ async def test_after_an_outage_nothing_is_called_out_of_date_any_more(browser: B
         await expect(stale).to_have_count(0)
 
 
+async def abort(route: Route) -> None:
+    await route.abort()
+
+
 async def test_a_device_without_a_network_is_named_instead_of_the_gateway(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway, "wall") as watched:
         page = watched.page
@@ -372,8 +376,13 @@ async def test_a_device_without_a_network_is_named_instead_of_the_gateway(browse
             await go(page, view)
             await expect(page.get_by_role("alert").filter(has_text="Your device is offline.")).to_be_visible()
         await expect(page.get_by_text("The gateway does not answer")).to_have_count(0)
-        await page.context.set_offline(False)
+        # The browser says that there is a network before the first requests arrive.
+        await page.route("**/status", abort)
+        async with page.expect_event("requestfailed"):
+            await page.context.set_offline(False)
+        await page.unroute("**/status", abort)
         await expect(page.get_by_role("alert")).to_have_count(0)
+        await expect(page.get_by_role("heading", name="Live", exact=True)).to_be_visible()
     home = f"http://127.0.0.1:{gateway.ports['http']}/"
     async with opened(browser, home, **SIMPLE) as watched:
         page = watched.page

@@ -16,7 +16,8 @@ import { unreachable, user } from "./session.js";
  * @typedef {import("@preact/signals").Signal<Polled<T>>} PolledSignal
  */
 
-const LONGEST = 30_000; // ms; longest pause while the gateway does not answer
+const FIRST = 2_000;    // ms; the pauses after failures are 4 s, 8 s and so on, less for paths that are asked more often
+const LONGEST = 30_000; // ms; longest pause after a failure
 const KEEPS = 60_000;   // ms that an answer is kept after its view was closed
 
 /** The value without any request. */
@@ -60,6 +61,12 @@ class Poller {
     };
   }
 
+  /** Like `ask()`, and the pauses after failures are short again. */
+  askAnew() {
+    this.#failures = 0;
+    this.ask();
+  }
+
   /** Sends a request now. If one is running, sends another after it, because its answer may be older than the change. */
   ask() {
     clearTimeout(this.#timer);
@@ -69,7 +76,7 @@ class Poller {
 
   async #ask() {
     this.#asking = true;
-    let pause = 0;
+    let pause;
     try {
       const data = await api.get(this.path);
       this.#failures = 0;
@@ -80,7 +87,8 @@ class Poller {
       this.#failures += 1;
       this.state.value = { ...this.state.peek(), error };
       const wanted = "retryAfter" in error ? Number(error.retryAfter) * 1000 : 0;
-      pause = Math.max(Number.isFinite(wanted) ? wanted : 0, Math.min(LONGEST, this.#every * 2 ** this.#failures));
+      const own = Math.min(LONGEST, Math.min(FIRST, this.#every) * 2 ** this.#failures);
+      pause = Math.max(Number.isFinite(wanted) ? wanted : 0, own);
     } finally {
       this.#asking = false;
     }
@@ -88,7 +96,7 @@ class Poller {
     this.#again = false;
     if (this.idle) return;
     if (again) this.ask();
-    else this.#schedule(Math.max(pause, this.#every));
+    else this.#schedule(pause ?? this.#every);
   }
 
   get #every() { return Math.min(...[...this.#shown].map((one) => one.every)); }
@@ -101,7 +109,8 @@ class Poller {
   }
 }
 
-const askAll = () => { if (!document.hidden) for (const poller of pollers.values()) if (!poller.idle) poller.ask(); };
+// "online" may come before requests arrive again, so the first one may still fail.
+const askAll = () => { if (!document.hidden) for (const poller of pollers.values()) if (!poller.idle) poller.askAnew(); };
 document.addEventListener("visibilitychange", askAll);
 addEventListener("online", askAll);
 

@@ -185,10 +185,15 @@ function Viewed({ load, name, parts }) {
     }, () => { if (!gone) setFailed(true); });
     return () => { gone = true; };
   }, [key, again]);
+  // Loaded again when the gateway answers again.
+  useEffect(() => {
+    let away = false;
+    return failed ? unreachable.subscribe((is) => { if (!is && away) setAgain((n) => n + 1); away = is; }) : undefined;
+  }, [failed]);
   if (!load) return html`<${Empty} icon="search" title=${t("lost.title")} text=${t("lost.text")}>
     <a href="#/channels">${t("nav.channels")}</a><//>`;
   if (failed) return html`<${Empty} icon="warning" title=${t("view.failed")} text=${t("view.failed.text")}>
-    <${Button} icon="refresh" onClick=${() => setAgain(again + 1)}>${t("retry")}<//><//>`;
+    <${Button} icon="refresh" onClick=${() => setAgain((n) => n + 1)}>${t("retry")}<//><//>`;
   if (!shown) return html`<${Skeleton} lines=${8} />`;
   const view = html`<${Guarded} key=${shown.key} view=${shown.view} parts=${shown.parts} />`;
   if (!observes.value || !FORMS.includes(shown.key.split("/", 1)[0] ?? "")) return view; // the view before, until this one is there
