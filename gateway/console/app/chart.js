@@ -4,6 +4,7 @@ import { html } from "./html.js";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { localeFor, NOTHING, timeOfDay } from "./format.js";
 import { language, t } from "./i18n.js";
+import { loadStyle } from "./load_style.js";
 
 /** @typedef {import("uplot")} UPlot */
 /** @typedef {import("uplot").Options} Options */
@@ -33,11 +34,7 @@ let library = null;
 /** Loads the library and its style when the first chart is shown. */
 function load() {
   library ??= (async () => {
-    const style = document.createElement("link");
-    style.rel = "stylesheet";
-    style.href = new URL("../vendor/uplot/uPlot.css", import.meta.url).href;
-    const styled = new Promise((done) => { style.onload = style.onerror = done; });
-    document.head.append(style);
+    const styled = loadStyle("/console/vendor/uplot/uPlot.css");
     const file = new URL("../vendor/uplot/uPlot.js", import.meta.url).href;
     const [{ default: uPlot }] = await Promise.all([/** @type {Promise<{default: typeof import("uplot")}>} */ (import(file)), styled]);
     return uPlot;

@@ -7,6 +7,7 @@ import { reportView } from "../../report/report.js";
 import { Dialog } from "../dialog.js";
 import { moment } from "../format.js";
 import { language, t } from "../i18n.js";
+import { loadStyle } from "../load_style.js";
 import { usePoll } from "../poll.js";
 import { channelHref } from "../router.js";
 import { Button, CopyField, html, LinkButton, PageHead, Skeleton } from "../ui.js";
@@ -15,6 +16,8 @@ import { attempt, Trouble } from "./parts/trouble.js";
 export { default as words } from "../words/show.js";
 
 /** @typedef {import("../../report/report.js").Report & {url: string | null}} Report */
+
+await loadStyle("/console/report/report.css");
 
 const EVERY = 15_000; // ms; an ended show changes only while its recordings become ready
 
