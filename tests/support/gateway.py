@@ -15,13 +15,15 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from tests.support import fork_server
 from tests.support.time_outs import at_most
 
 START_WITHIN = 60.0  # seconds; it takes one or two, but a test machine may be busy
 FAR = "2035-12-31"
+# For a program of its own: a default port that another test uses would be said in its log.
+ANY_PORTS: Final = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN", "WEBRTC", "SRT")}
 _FAULT = re.compile(
     r"^.*(?:(?:Runtime|Resource)Warning: (?!Enable)|Exception ignored in|was never retrieved|Task was destroyed).*$",
     re.MULTILINE,
@@ -153,7 +155,7 @@ class Gateway:
         self.token = secrets.token_urlsafe(24)
         self.ports: dict[str, int] = {}
         env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-        env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN", "WEBRTC", "SRT")}
+        env |= ANY_PORTS
         env["MILLRACE_SRT__SRTLA_PORT"] = "0"
         env |= {f"MILLRACE_{name}__HOST": "127.0.0.1" for name in ("RTMP", "HTTP", "WS", "WEBRTC", "SRT")}
         env |= {"MILLRACE_DATA": str(self.data), "MILLRACE_ADMIN__TOKEN": self.token, **settings}

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.clients import until
 from tests.support.command_line import run
-from tests.support.gateway import Channel, Gateway, http
+from tests.support.gateway import ANY_PORTS, Channel, Gateway, http
 from tests.support.rtmp import VIDEO, Peer, all_tls_ports, connected, picture, self_signed
 from tests.support.time_outs import at_most
 
@@ -177,8 +177,7 @@ def _ends(
 ) -> subprocess.CompletedProcess[str]:
     """Runs the program, which must end by itself."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
-    env |= {"MILLRACE_DATA": str(folder), **settings}
+    env |= ANY_PORTS | {"MILLRACE_DATA": str(folder), **settings}
     if not command:
         return run("serve", *arguments, env=env)
     program = [sys.executable, *command, *arguments]

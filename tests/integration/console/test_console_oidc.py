@@ -20,7 +20,7 @@ from tests.support import oidc
 from tests.support.admin import Admin, admin
 from tests.support.clock import Clock
 from tests.support.command_line import run
-from tests.support.gateway import http, running
+from tests.support.gateway import ANY_PORTS, http, running
 from tests.support.oidc import CLIENT, SECRET, Provider
 
 
@@ -430,9 +430,8 @@ async def test_a_user_can_sign_in_to_the_running_program(idp: Provider):
 
 def test_a_provider_without_a_client_id_gives_a_one_line_error_at_start(tmp_path: Path):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    ports = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
     options = {"MILLRACE_DATA": str(tmp_path), "MILLRACE_OIDC__ISSUER": "https://id.example.com"}
-    found = run("serve", env=kept | ports | options)
+    found = run("serve", env=kept | ANY_PORTS | options)
     assert found.returncode == 1
     assert found.stderr.splitlines()[-1].startswith("millrace: oidc.issuer is set: oidc.client_id")
     assert "Traceback" not in found.stderr

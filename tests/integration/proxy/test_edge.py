@@ -21,7 +21,7 @@ from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from tests.support.clients import Program, probe, pull, push, so_far, take_of, until
 from tests.support.cloudfront import Signer
 from tests.support.command_line import run
-from tests.support.gateway import Channel, Edge, Gateway, Reply, http
+from tests.support.gateway import ANY_PORTS, Channel, Edge, Gateway, Reply, http
 from tests.support.media import FRAMES_PER_SECOND, Film, judge
 from tests.support.rtmp import connected
 from tests.support.time_outs import at_most
@@ -482,14 +482,13 @@ def test_an_edge_without_required_settings_gives_a_one_line_error(
 
 
 def test_a_port_in_use_gives_a_one_line_error(tmp_path: Path, lab: Farm) -> None:
-    taken = {"MILLRACE_HTTP__PORT": str(lab.edge.ports["http"]), "MILLRACE_HTTP__HOST": "127.0.0.1"}
-    free = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "ADMIN")}
+    taken = ANY_PORTS | {"MILLRACE_HTTP__PORT": str(lab.edge.ports["http"]), "MILLRACE_HTTP__HOST": "127.0.0.1"}
     secret = {
         "MILLRACE_CLUSTER__SECRET": "x" * 16,
         "MILLRACE_SIGNING__SECRET": "y" * 16,
         "MILLRACE_DATA": str(tmp_path),
     }
-    found = said_by(**taken, **free, **secret, MILLRACE_EDGE__UPSTREAM="127.0.0.1:9")
+    found = said_by(**taken, **secret, MILLRACE_EDGE__UPSTREAM="127.0.0.1:9")
     assert found.returncode == 1
     words = r"millrace: http: 127\.0\.0\.1:\d+ is in use by .+, pid \d+; choose another with --set http\.port=…\n"
     assert re.fullmatch(words, found.stderr), found.stderr
