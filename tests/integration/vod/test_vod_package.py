@@ -123,6 +123,18 @@ def test_sound_is_copied_if_possible(tmp_path: Path) -> None:
     assert len(own) - len(kept) <= 1  # the encoder's priming, which the film's edit list hides
 
 
+def test_sound_in_latm_is_converted(tmp_path: Path) -> None:
+    """Broadcasts carry AAC so; its frames are not those of ADTS."""
+    source = films.copied("latm.ts", films.plain(), "-mpegts_flags", "latm")
+    result = make(source, tmp_path)
+    said = subprocess.run(
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(result.master), "-map", "0:a", "-f", "null", "-"],
+        capture_output=True, text=True,
+    ).stderr  # fmt: skip
+    assert said == ""
+    assert abs(int(films.probe(result.master)["audio"]["nb_read_frames"]) * 1024 / 48000 - 3) < 0.1
+
+
 @pytest.mark.parametrize("container", ["mkv", "mov", "ts", "flv", "avi"])
 def test_every_picture_is_kept_for_any_container(container: str, tmp_path: Path) -> None:
     result = make(films.copied(f"plain.{container}", films.plain()), tmp_path)

@@ -169,7 +169,7 @@ def _chain(first: Any, rest: Iterator[Any], flush: bool = False) -> Iterator[Any
 
 def _copyable_config(stream: Any, payload: bytes) -> bytes | None:
     """Returns the AudioSpecificConfig of AAC LC (also with SBR) that ADTS supports; None for other audio."""
-    if stream.codec_context.name not in ("aac", "aac_latm", "aac_fixed"):
+    if stream.codec_context.name not in ("aac", "aac_fixed"):
         return None
     config = bytes(stream.codec_context.extradata or b"")
     try:
