@@ -75,6 +75,25 @@ async def test_text_tracks_of_the_file_become_subtitles(name: str, coding: str, 
         assert [(c.start // 90, c.text) for c in read_caption_file(text)] == [(500, "Grüß Gott <3"), (2000, "שלום")]
 
 
+ASS = """[Script Info]
+ScriptType: v4.00+
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Dialogue: 0,0:00:00.50,0:00:01.00,Default,,0,0,0,,{\\an7\\pos(10,10)\\p1}m 0 0 l 100 0 100 100 0 100
+Dialogue: 0,0:00:01.00,0:00:01.50,Default,,0,0,0,,{\\i1}Before{\\i0}\\N{\\p2}m 0 0 b 1 2 3 4 5 6{\\p0}after
+"""
+
+
+async def test_drawings_of_a_text_track_are_left_out(tmp_path: Path) -> None:
+    """Typesetters of ASS draw signs and frames beside the words."""
+    text = films.scratch_file("drawings.ass", ASS.encode())
+    how = ("-i", str(text), "-map", "0", "-map", "1", "-c", "copy")
+    async with bench(tmp_path) as at:
+        await made(at, films.film("drawings.mkv", "-i", str(films.plain()), *how))
+        assert [c.text for c in read_caption_file((at.root / "a/acc_und.vtt").read_bytes())] == ["Before\nafter"]
+
+
 async def test_closed_captions_stay_in_the_pictures_and_are_listed(tmp_path: Path) -> None:
     source = captioned(SILENT, [(10, "THE FIRST LINE"), (60, "A SECOND ONE"), (110, "NUMBER THREE")])
     async with bench(tmp_path) as at:

@@ -22,6 +22,8 @@ from gateway.ports.vod_names import MAX_LANGUAGE, VodNames, reference
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
 
 _OVERRIDE: Final = re.compile(r"\{[^}]*\}")
+# Of ASS: the tag \p with a scale above 0 begins a drawing, with 0 it ends it.
+_DRAWING: Final = re.compile(r"\{[^{}]*\\p[1-9][^{}]*\}.*?(?=\{[^{}]*\\p0|$)", re.DOTALL)
 _BREAK: Final = re.compile(r"\\[Nn]")
 _TEXT_FIELD: Final = 8  # of an ASS event of libav: ReadOrder, Layer, Style, Name, three margins, Effect, Text
 _MAX_LABEL: Final = 64
@@ -83,7 +85,8 @@ def _decode(packet: Any, start: int) -> list[CaptionCue]:
         return []
     length = ticks(packet.duration, packet.time_base) or decoded.end_display_time * VIDEO_CLOCK // 1000
     events = (rect.ass.decode("utf-8", "replace").split(",", _TEXT_FIELD) for rect in decoded.rects)
-    texts = [_BREAK.sub("\n", _OVERRIDE.sub("", event[-1])).replace("\\h", " ") for event in events]
+    words = (_OVERRIDE.sub("", _DRAWING.sub("", event[-1])) for event in events)
+    texts = [_BREAK.sub("\n", text).replace("\\h", " ") for text in words]
     return [CaptionCue(start, start + length, "\n".join(texts))]
 
 
