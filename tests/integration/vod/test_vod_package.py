@@ -520,6 +520,20 @@ def test_sound_with_too_close_times_is_named(codec: tuple[str, ...], tmp_path: P
     assert re.fullmatch(r"the sound lasts 1\.\d s, but its samples 3\.\d s: its times are too close", made.warning)
 
 
+@pytest.mark.parametrize("codec", [b"A_XYZ", b"A_DTS"])
+def test_sound_that_cannot_be_decoded_is_named(codec: bytes, tmp_path: Path) -> None:
+    """The file names an unknown codec, or another one than that of its sound."""
+    data = films.copied("plain.mkv", films.plain()).read_bytes()
+    made = make(films.scratch_file(f"{codec.decode()}.mkv", data.replace(b"A_AAC", codec)), tmp_path).made
+    assert made.warning == "its sound is left out: it cannot be decoded"
+
+
+def test_a_film_with_pictures_of_an_unknown_codec_does_not_become_a_song(tmp_path: Path) -> None:
+    data = films.copied("plain.mkv", films.plain()).read_bytes()
+    with pytest.raises(UnusableFilm, match="no picture of the file can be decoded"):
+        make(films.scratch_file("unknown.mkv", data.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/ISO/AVC")), tmp_path)
+
+
 def test_damage_in_the_middle_removes_only_the_damaged_part(tmp_path: Path) -> None:
     source = films.copied("long.ts", films.long())
     data = bytearray(source.read_bytes())

@@ -112,7 +112,8 @@ class _Packaging:
         self._find_closed(b"", end, end)
         is_cut = film.lacks_packets(film.video) or (audio is not None and audio_film.lacks_packets(audio_film.audio))
         missing = self._missing_seconds(end, is_cut)
-        result = replace(self._conclude(segments, pictures, audio, end), warning=_warning(pictures, audio, missing))
+        warning = _warning(pictures, audio, missing, is_mute=audio is None and audio_film.has_sound)
+        result = replace(self._conclude(segments, pictures, audio, end), warning=warning)
         audio_film.close()
         return result
 
@@ -226,12 +227,12 @@ class _Packaging:
         return missing if missing > (_SHORT if is_cut else 1.0) else 0.0
 
 
-def _warning(pictures: VideoTranscoder | None, audio: AudioTranscoder | None, missing: float) -> str:
-    """Returns sentences about what of the file was decoded and is not in the VOD, or is damaged; "" without that.
+def _warning(pictures: VideoTranscoder | None, audio: AudioTranscoder | None, missing: float, *, is_mute: bool) -> str:
+    """Returns sentences about what of the file is not in the VOD, or is damaged; "" without that.
 
-    missing: seconds at the end.
+    missing: seconds at the end. is_mute: whether the file has sound that was not decoded.
     """
-    said, damaged = [], 0
+    said, damaged = ["its sound is left out: it cannot be decoded"] if is_mute else [], 0
     if pictures is not None:
         damaged, count = pictures.source.damaged, pictures.source.decoded
         if pictures.made < count:

@@ -36,6 +36,7 @@ _MAX_BOXES: Final = 10_000  # of an MP4 file, among which its index is sought
 _MAX_INDEX: Final = 1 << 20  # bytes of an index that are searched
 _TAG: Final = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
 _ENCRYPTED_ENTRY: Final = re.compile(rb"stsd.{12}enc[va]", re.DOTALL)
+NO_PICTURE: Final = "no picture of the file can be decoded"
 _ENCRYPTED: Final = "the film is encrypted"
 _DAMAGED: Final = "the index (moov) of the MP4 file is damaged"
 _PROBE: Final = {"probesize": "20000000", "analyzeduration": "10000000"}
@@ -81,6 +82,8 @@ class MediaFile:
                 raise UnusableFilm(_ENCRYPTED)  # Matroska
             if self.video is None and self.audio is None:
                 raise UnusableFilm("the file has no video or audio that can be decoded")
+            if self.video is None and any(v.codec_context is None for v in self._container.streams.video):
+                raise UnusableFilm(NO_PICTURE)
             if self.video is not None:
                 width, height = self.video.codec_context.width, self.video.codec_context.height
                 if width * height > _MAX_PIXELS:
@@ -131,6 +134,11 @@ class MediaFile:
         # Without them, other tracks may be longer, such as captions.
         others = len(self._container.streams) > sum(s is not None for s in (self.video, self.audio))
         return max(tracks, default=0.0 if others else self.duration)
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether packets of the selected sound were read, or no sound has a decoder."""
+        return self._read > 0 if self.audio is not None else bool(self._container.streams.audio)
 
     def lacks_packets(self, stream: Any) -> bool:
         """Whether the index of an MP4 file has more packets of this stream, the only one that was read."""

@@ -26,7 +26,7 @@ from gateway.workers.programs.codec import DecodedPicture, VideoEncoder, VideoRe
 from gateway.workers.programs.filters import Scaler
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
-from gateway.workers.programs.vod.media_file import MediaFile, failure_text
+from gateway.workers.programs.vod.media_file import NO_PICTURE, MediaFile, failure_text
 from gateway.workers.vod_bounds import UnusableFilm, format_duration
 
 _KEY_TICKS: Final = 2 * VIDEO_CLOCK  # distance of key frames
@@ -62,7 +62,7 @@ class EncodedVideo:
                 next_key = at + _KEY_TICKS
             yield from self._encoder.encode(self._scaler.scale(frame), DecodedPicture(frame, at, key, 0, 0.0))
         if self._encoder is None:
-            raise UnusableFilm("no picture of the file can be decoded")
+            raise UnusableFilm(NO_PICTURE)
         yield from self._encoder.flush()
 
     def _open(self, frame: Any, aspect: Fraction) -> tuple[VideoEncoder, Scaler]:

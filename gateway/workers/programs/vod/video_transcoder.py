@@ -23,7 +23,7 @@ from gateway.workers.programs.codec import COLOR_PROPERTIES, encoder_config
 from gateway.workers.programs.filters import FULL_RANGE, Chain
 from gateway.workers.programs.hdr import to_sdr
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
-from gateway.workers.programs.vod.media_file import MediaFile
+from gateway.workers.programs.vod.media_file import NO_PICTURE, MediaFile
 from gateway.workers.vod_bounds import UnusableFilm
 
 _KEY_TICKS: Final = 2 * VIDEO_CLOCK  # distance of key frames
@@ -99,7 +99,7 @@ class VideoTranscoder:
             self._on_picture(frame, at - self.first)
             yield from self._encode(frame, at)
         if self._encoder is None:
-            raise UnusableFilm("no picture of the file can be decoded")
+            raise UnusableFilm(NO_PICTURE)
         self.end = self._end_of_last()
         yield from self._packets(None)
 
