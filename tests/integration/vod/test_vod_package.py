@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -14,6 +15,8 @@ import pytest
 from PIL import Image
 
 from gateway.formats.mkv.ebml import element
+from gateway.formats.ts.reader import TsReader
+from gateway.outputs.clips.joiner import Joiner
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
 from gateway.workers.programs.vod.hls_package import package
 from gateway.workers.vod_bounds import Bounds, UnusableFilm
@@ -22,6 +25,14 @@ from tests.support.media import VP8
 
 COLOURS = "color=red:size=160x80:rate=25,pad=160:160:0:0:blue,drawbox=0:60:40:40:lime:fill"
 NONE = Bounds()
+
+
+def tone(*how: str, name: str = "tone.mp4") -> Path:
+    """A film of three seconds with a tone of 1,000 Hz."""
+    sound = ("-f", "lavfi", "-i", "sine=1000:sample_rate=48000")
+    return films.film(name, "-f", "lavfi", "-i", films.PICTURE, *sound, "-t", "3", *films.H264, *how)
+
+
 # After an error the packaging closes nothing: its worker ends.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 HOW = VodEncoding(crf=23, preset="superfast", max_bits=5_000_000, segment=10)
@@ -556,6 +567,41 @@ def test_a_jump_in_time_causes_no_gap_and_sound_stays_in_sync(tmp_path: Path) ->
     pictures, sounds = films.times(first, "v"), films.times(first, "a")
     assert max(b - a for a, b in pairwise(pictures)) < 0.2
     assert abs(pictures[-1] - sounds[-1]) < 0.2
+
+
+def joined(folder: Path, *parts: Path) -> bytes:
+    """The MP4 of a trim over two pushes, in which the sound of each has its own sample entry."""
+    media = io.BytesIO()
+    joiner = Joiner(media, 1e9, 1e9 + 60)
+    for n, part in enumerate(parts):
+        segment = Result(part, folder / f"{n}").folder / "filmstream_00001.ts"
+        reader = TsReader()
+        joiner.begin_piece(1e9 + 3 * n, False)
+        joiner.add(reader.receive(segment.read_bytes()) + reader.finish(), reader.has_video)
+    head = joiner.finish()
+    assert head is not None
+    return head.data + media.getvalue()
+
+
+@pytest.mark.parametrize("container", ["ts", "mp4"])
+@pytest.mark.parametrize(("name", "how"), [("rate", ("-ar", "44100")), ("surround", ("-ac", "6"))])
+def test_sound_that_changes_keeps_the_first_rate_and_channels(
+    name: str, how: tuple[str, ...], container: str, tmp_path: Path
+) -> None:
+    one = films.copied("tone.ts", tone("-c:a", "aac"))
+    two = films.copied(f"{name}.ts", tone(*how, "-c:a", "aac", name=f"{name}.mp4"), "-output_ts_offset", "3")
+    data = joined(tmp_path, one, two) if container == "mp4" else one.read_bytes() + two.read_bytes()
+    result = make(films.scratch_file(f"{name}.{container}", data), tmp_path)
+    heard = subprocess.run(
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(result.master), "-f", "s16le", "-ac", "1", "-"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    assert heard.stderr == b""
+    samples = memoryview(heard.stdout).cast("h")
+    assert abs(len(samples) / 48_000 - 6) < 0.2
+    for second in (1, 4):  # a tone of 1,000 Hz passes zero 2,000 times a second
+        part = samples[second * 48_000 : (second + 1) * 48_000]
+        assert abs(sum((a < 0) != (b < 0) for a, b in pairwise(part)) - 2_000) < 20, second
 
 
 def test_pictures_that_change_size_are_scaled_to_the_first_size(tmp_path: Path) -> None:

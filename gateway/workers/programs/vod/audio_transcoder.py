@@ -48,11 +48,11 @@ class AudioTranscoder:
         first = next((p for p in packets if p.size), None)
         own_config = None if first is None else _copyable_config(self._stream, bytes(first))
         if own_config is None:
-            self._encoder: _Encoder | None = _Encoder(self._stream)
+            self._encoder: _Encoder | None = _Encoder(*_rate_and_channels(self._stream))
             config = self._encoder.config
         else:
             self._encoder, config = None, own_config
-        asc = aac.parse_asc(config)
+        asc = self._asc = aac.parse_asc(config)
         self.track = MediaTrack(Kind.AUDIO, Codec.AAC, VIDEO_CLOCK, config)
         self._length = Fraction(asc.core_samples * VIDEO_CLOCK, asc.core_rate)
         self._frames = self._read(first, packets)
@@ -90,12 +90,19 @@ class AudioTranscoder:
             yield expected, payload
 
     def _copy(self, first: Any, packets: Iterator[Any]) -> Iterator[AacFrame]:
+        """Yields the frames as they are. If rate or channels change, the rest is encoded with the first ones."""
         length = round(self._length)
+        header, _ = _split_adts(bytes(first or b""))
         for packet in _chain(first, packets):
+            payload = bytes(packet)
+            config, size = _split_adts(payload)
+            if (config and config != header) or _new_config(packet, self.track.config):
+                rate, channels = self._asc.core_rate, self._asc.channel_config
+                yield from self._encode(_Encoder(rate, 8 if channels == 7 else channels), packet, packets)
+                return
             self.damaged += packet.is_corrupt
             at = ticks(packet.pts, packet.time_base)
-            payload = bytes(packet)
-            payload = payload[_adts_header(payload) :]
+            payload = payload[size:]
             if not payload or (packet.is_discard and at is not None and at < 0):
                 continue
             self.heard += length
@@ -128,17 +135,13 @@ class AudioTranscoder:
 
 
 class _Encoder:
-    """Encodes decoded audio as AAC LC with at most two channels. Fills gaps with silence."""
+    """Encodes decoded audio as AAC LC with this rate (Hz) and number of channels. Fills gaps with silence."""
 
-    def __init__(self, stream: Any) -> None:
-        context = stream.codec_context
-        rate = context.sample_rate if context.sample_rate in (32_000, 44_100, 48_000) else 48_000
-        channels = 1 if context.channels == 1 else 2
-        layout = "mono" if channels == 1 else "stereo"
+    def __init__(self, rate: int, channels: int) -> None:
         self._encoder = SampleEncoder(partial(open_aac, _BITS_PER_CHANNEL * channels, channels, rate))
         self.config = bytes(self._encoder.context.extradata or b"")
         # async: fills gaps with silence, and compresses audio that is too early.
-        form = f"aformat=sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
+        form = f"aformat=sample_fmts=fltp:sample_rates={rate}:channel_layouts={self._encoder.context.layout.name}"
         self._chain = Chain((f"aresample={rate}:async=1000", form), VIDEO_CLOCK)
 
     @property
@@ -174,7 +177,7 @@ def _copyable_config(stream: Any, payload: bytes) -> bytes | None:
     config = bytes(stream.codec_context.extradata or b"")
     try:
         config = config or aac.split_adts(payload)[0]
-        if _adts_header(payload) and payload[6] & 3:  # several raw blocks after one header
+        if _split_adts(payload)[1] and payload[6] & 3:  # several raw blocks after one header
             return None
         asc = aac.parse_asc(config)
         aac.Adts(asc)
@@ -185,12 +188,24 @@ def _copyable_config(stream: Any, payload: bytes) -> bytes | None:
     return config
 
 
-def _adts_header(payload: bytes) -> int:
-    """Returns the bytes of an ADTS header; 0 if the frame has none."""
+def _split_adts(payload: bytes) -> tuple[bytes, int]:
+    """Returns configuration and size of an ADTS header; (b"", 0) if the frame has none."""
     try:
-        return aac.split_adts(payload)[1]
+        return aac.split_adts(payload)
     except InvalidData:
-        return 0
+        return b"", 0
+
+
+def _new_config(packet: Any, config: bytes) -> bool:
+    """Whether the container has another configuration from this packet on, such as the next sample entry of an MP4."""
+    return packet.has_sidedata("new_extradata") and bytes(packet.get_sidedata("new_extradata")) != config
+
+
+def _rate_and_channels(stream: Any) -> tuple[int, int]:
+    """Returns the rate and the channels, at most two, with which a stream is encoded."""
+    context = stream.codec_context
+    rate = context.sample_rate if context.sample_rate in (32_000, 44_100, 48_000) else 48_000
+    return rate, 1 if context.channels == 1 else 2
 
 
 def open_audio(
