@@ -192,6 +192,22 @@ async def test_a_film_with_other_tracks_announces_them(store: Store) -> None:
     assert all(step > 0 for step in growing(context.recorder.of(Kind.VIDEO)))
 
 
+async def test_a_film_whose_tracks_change_announces_them(store: Store) -> None:
+    """A recorder of FLV writes new sequence headers when its publisher returns with other settings."""
+    small, large = film("small.flv", 0.5), film("large.flv", 0.5, "-ar", "22050", size="640x360")
+    later = films.copied("later.flv", large, "-output_ts_offset", "0.5")
+    tags = later.read_bytes()[13:]  # after the header
+    (store.root / "a.flv").write_bytes(small.read_bytes() + tags)
+    source, context = store.playlist("a.flv"), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    wanted = [sources.read(path) for path in (small, large)]
+    for kind in Kind:
+        played = [(u.track.config, u.payload) for u in context.recorder.of(kind)]
+        assert played == [(u.track.config, u.payload) for read in wanted for u in read.of(kind)], kind
+
+
 async def test_a_film_deleted_while_on_air_is_named_and_the_next_one_plays(store: Store) -> None:
     # Noise: so large that it is not read whole before it is deleted.
     noisy = films.film(

@@ -10,7 +10,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter
-from gateway.workers.programs.vod.media_file import ticks
+from gateway.workers.programs.vod.media_file import new_config, ticks
 from gateway.workers.sound_protocol import BITRATES
 
 _FASTER: Final = 8  # times, at which hidden pictures are shown; each still has a millisecond of its own
@@ -53,21 +53,25 @@ class PictureCopy:
     """
 
     def __init__(self, codec: Codec, stream: Any) -> None:
-        config = bytes(stream.codec_context.extradata or b"")
         self.track: MediaTrack | None = None
         self._codec = codec
         self._samples: NalSamples | None = None
         self._times: DecodeTimes | None = None
         self._begun = self._hides = False
+        self._set_config(bytes(stream.codec_context.extradata or b""))
+
+    def _set_config(self, config: bytes) -> None:
         # In transport streams, parameter sets have start codes and are repeated in the pictures.
         if config.startswith((b"\x00\x00\x00\x01", b"\x00\x00\x01")):
             config = b""
-        if codec in (Codec.H264, Codec.H265):
-            self._samples = NalSamples(codec, config)
+        if self._codec in (Codec.H264, Codec.H265):
+            self._samples = NalSamples(self._codec, config)
         else:
-            self.track = MediaTrack(Kind.VIDEO, codec, VIDEO_CLOCK, codecs.checked_config(codec, config))
+            self.track = MediaTrack(Kind.VIDEO, self._codec, VIDEO_CLOCK, codecs.checked_config(self._codec, config))
 
     def take(self, packet: Any, wall: float) -> list[AccessUnit]:
+        if config := new_config(packet):
+            self._set_config(config)
         payload, key = bytes(packet), bool(packet.is_keyframe)
         if self._samples is not None:
             sample = self._samples.take(payload, key)
@@ -103,14 +107,18 @@ class SoundCopy:
         """Raises InvalidData."""
         config = bytes(stream.codec_context.extradata or b"")
         self.track: MediaTrack | None = None
+        self._codec = codec
         self._has_headers = codec is Codec.AAC and not config
         if not self._has_headers:
-            needed = config if codec in (Codec.AAC, Codec.OPUS, Codec.FLAC) else b""
-            self.track = MediaTrack(
-                Kind.AUDIO, codec, VIDEO_CLOCK, codecs.checked_config(codec, _flac_blocks(codec, needed))
-            )
+            self._set_config(config)
+
+    def _set_config(self, config: bytes) -> None:
+        needed = _flac_blocks(self._codec, config) if self._codec in (Codec.AAC, Codec.OPUS, Codec.FLAC) else b""
+        self.track = MediaTrack(Kind.AUDIO, self._codec, VIDEO_CLOCK, codecs.checked_config(self._codec, needed))
 
     def take(self, packet: Any, wall: float) -> list[AccessUnit]:
+        if not self._has_headers and (config := new_config(packet)):
+            self._set_config(config)
         payload, at = bytes(packet), ticks(packet.pts, packet.time_base)
         if self._has_headers:
             config, size = aac.split_adts(payload)

@@ -17,7 +17,7 @@ from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import SampleEncoder, open_aac
 from gateway.workers.programs.filters import Chain
 from gateway.workers.programs.vod.continuous_timeline import ContinuousTimeline
-from gateway.workers.programs.vod.media_file import MediaFile, ticks
+from gateway.workers.programs.vod.media_file import MediaFile, new_config, ticks
 from gateway.workers.vod_bounds import UnusableFilm
 
 _MAX_DRIFT: Final = VIDEO_CLOCK * 40 // 1000  # if the counted time differs more from the container's, it is reset
@@ -96,7 +96,7 @@ class AudioTranscoder:
         for packet in _chain(first, packets):
             payload = bytes(packet)
             config, size = _split_adts(payload)
-            if (config and config != header) or _new_config(packet, self.track.config):
+            if config not in (b"", header) or new_config(packet) not in (b"", self.track.config):
                 rate, channels = self._asc.core_rate, self._asc.channel_config
                 yield from self._encode(_Encoder(rate, 8 if channels == 7 else channels), packet, packets)
                 return
@@ -194,11 +194,6 @@ def _split_adts(payload: bytes) -> tuple[bytes, int]:
         return aac.split_adts(payload)
     except InvalidData:
         return b"", 0
-
-
-def _new_config(packet: Any, config: bytes) -> bool:
-    """Whether the container has another configuration from this packet on, such as the next sample entry of an MP4."""
-    return packet.has_sidedata("new_extradata") and bytes(packet.get_sidedata("new_extradata")) != config
 
 
 def _rate_and_channels(stream: Any) -> tuple[int, int]:

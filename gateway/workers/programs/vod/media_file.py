@@ -260,3 +260,11 @@ def _select_stream(streams: Iterator[Any]) -> Any:
 def ticks(time: int | None, base: Fraction | None) -> int | None:
     """Converts a time of libav to ticks."""
     return None if time is None or base is None else round(time * base * VIDEO_CLOCK)
+
+
+def new_config(packet: Any) -> bytes:
+    """Returns the configuration that a container has from this packet on; b"" if it is the same as before.
+
+    FLV repeats sequence headers, and an MP4 may have several sample entries.
+    """
+    return bytes(packet.get_sidedata("new_extradata")) if packet.has_sidedata("new_extradata") else b""
