@@ -285,6 +285,19 @@ async def test_sound_of_a_film_that_cannot_be_used_is_left_out_while_the_film_pl
         await task
 
 
+async def test_a_second_sound_track_of_an_unknown_codec_is_no_problem(store: Store) -> None:
+    """Phones record a second track with spatial sound."""
+    made = films.film("spatial.mkv", "-i", str(film("one.mp4", 1)), "-map", "0:v", "-map", "0:a", "-map", "0:a",
+                      "-c", "copy", "-c:a:1", "ac3")  # fmt: skip
+    (store.root / "a.mkv").write_bytes(made.read_bytes().replace(b"A_AC3", b"A_XYZ"))
+    source, context = store.playlist("a.mkv"), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.AUDIO)) > 5)
+        assert not source.problem
+        await task
+
+
 async def test_after_the_death_of_the_worker_the_next_item_plays(store: Store) -> None:
     keys = [store.put(film("two.mp4", 2), "a.mp4"), store.put(film("half.mp4", 0.5), "b.mp4")]
     source, context = store.playlist(*keys, loop=True), FakeInput()

@@ -137,8 +137,8 @@ class OpenSource:
                     refused.setdefault(str(stream.codec_context.codec.canonical_name), str(error))
             if kind == "video" and refused:
                 raise NotCarried(f"{next(iter(refused.values()))} cannot be carried without decoding")
-            unknown = len(found) - sum(s.codec_context is not None for s in found)
-            if kind == "audio" and unknown:
+            is_copied = any(stream.type == kind for stream, _ in copies.values())
+            if kind == "audio" and not is_copied and any(s.codec_context is None for s in found):
                 refused.setdefault("sound of an unknown codec", "sound of an unknown codec")
         for name, what in refused.items():
             self._leave_out(f"its {what} cannot be played", name)
