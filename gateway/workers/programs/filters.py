@@ -32,6 +32,10 @@ _TURNS: Final = {90: ("transpose=cclock",), 180: ("hflip", "vflip"), 270: ("tran
 
 # The names of matrices that FFmpeg can convert, by their numbers in ITU-T H.273.
 MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020"}
+# The primaries and transfer functions that FFmpeg's scaler accepts; for others it fails.
+_PRIMARIES: Final = frozenset((1, 2, *range(4, 13), 22))
+_TRANSFERS: Final = frozenset((1, 2, *range(4, 9), *range(11, 19)))
+_UNSPECIFIED: Final = 2
 FULL_RANGE: Final = 2  # of FFmpeg
 _BT709, _SMPTE170M, _BT2020, _BT2020_CONSTANT = 1, 6, 9, 10
 _HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
@@ -71,6 +75,7 @@ def add_source(graph: Graph, frame: _Frame, timescale: int) -> list[FilterContex
     """Adds the source of a chain for frames like this one. Returns it, and the filter that must follow it, if any.
 
     That filter sets the matrix of YUV pictures to the one that players use: FFmpeg cannot convert every declared one.
+    Primaries and transfer functions that FFmpeg does not know become unspecified.
     """
     if isinstance(frame, av.AudioFrame):
         form = f"sample_rate={frame.sample_rate}:sample_fmt={frame.format.name}:channel_layout={frame.layout.name}"
@@ -78,7 +83,12 @@ def add_source(graph: Graph, frame: _Frame, timescale: int) -> list[FilterContex
     matrix = f"colorspace={shown_matrix(frame.colorspace, frame.height)}"
     form = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:pixel_aspect=1/1"
     source = graph.add("buffer", f"time_base=1/{timescale}:{form}:{matrix}:range={frame.color_range}")
-    return [source] if frame.format.is_rgb else [source, graph.add("setparams", matrix)]
+    colors = [] if frame.format.is_rgb else [matrix]
+    if frame.color_primaries not in _PRIMARIES:
+        colors.append(f"color_primaries={_UNSPECIFIED}")
+    if frame.color_trc not in _TRANSFERS:
+        colors.append(f"color_trc={_UNSPECIFIED}")
+    return [source, graph.add("setparams", ":".join(colors))] if colors else [source]
 
 
 def shown_matrix(declared: int, height: int) -> int:
@@ -125,7 +135,8 @@ class Chain:
         """Returns the frames that are ready. A frame of another form first flushes the chain."""
         input_format: tuple[object, ...]
         if isinstance(frame, av.VideoFrame):
-            input_format = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+            form = frame.width, frame.height, frame.format.name
+            input_format = (*form, frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)
         else:
             input_format = (frame.format.name, frame.layout.name, frame.sample_rate)
         out: list[Any] = []

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gateway.media.track import Kind
 from gateway.workers.programs.codec import COLOR_PROPERTIES, DecodedPicture, VideoDecoder
-from gateway.workers.programs.filters import Preparation, Scaler
+from gateway.workers.programs.filters import Chain, Preparation, Scaler
 from tests.support.sources import X264, Source, pictures, source
 
 
@@ -188,6 +188,26 @@ def test_pictures_of_every_matrix_are_scaled(form: str, matrix: int) -> None:
     assert (int(scaled.colorspace), int(given.colorspace)) == (expected, matrix)
     red = RED.get(expected, [82, 90, 240]) if form == "gbrp" else [82, 90, 240]  # FFmpeg made YUV with BT.601
     assert [bytes(plane)[0] for plane in scaled.planes] == pytest.approx(red, abs=1)
+
+
+@pytest.mark.parametrize("form", ["yuv420p", "yuv422p10le", "gbrp"])
+@pytest.mark.parametrize(("primaries", "transfer"), [(0, 0), (3, 3), (1, 9), (1, 10), (40, 40)])
+def test_pictures_whose_colors_ffmpeg_does_not_know_are_scaled(primaries: int, transfer: int, form: str) -> None:
+    """ProRes without information has zeros."""
+    given = still("color=red:size=64x36", form)
+    given.color_primaries, given.color_trc = primaries, transfer
+    scaled = Scaler(32, 18).scale(given)
+    assert (int(scaled.color_primaries), int(scaled.color_trc)) == (1 if primaries == 1 else 2, 2)
+    assert [bytes(plane)[0] for plane in scaled.planes] == pytest.approx([82, 90, 240], abs=1)
+
+
+def test_colors_may_change_between_pictures_of_one_form() -> None:
+    chain = Chain(("scale=32:18",))
+    for primaries in (1, 0, 9):
+        given = still("color=red:size=64x36")
+        given.color_primaries = primaries
+        (scaled,) = chain.push(given)
+        assert int(scaled.color_primaries) == (primaries or 2)
 
 
 @pytest.mark.parametrize("matrix", [2, 8, 9, 10])

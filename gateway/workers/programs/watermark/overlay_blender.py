@@ -16,7 +16,7 @@ from gateway.workers.programs.watermark.overlay_image import Overlay
 
 _TIME: Final = Fraction(1, 1000)
 
-_Format: TypeAlias = tuple[int, int, str, int, int]
+_Format: TypeAlias = tuple[int, int, str, int, int, int, int]
 
 
 class OverlayBlender:
@@ -35,7 +35,7 @@ class OverlayBlender:
 
     def apply(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Returns a new picture with the overlay; `frame` may still be used. The caller must set the times."""
-        colors = int(frame.colorspace), int(frame.color_range)
+        colors = int(frame.colorspace), int(frame.color_range), int(frame.color_primaries), int(frame.color_trc)
         input_format: _Format = (frame.width, frame.height, frame.format.name, *colors)
         if self._graph is None or input_format != self._input_format:
             self._graph, self._input_format = self._build(frame), input_format
