@@ -8,6 +8,8 @@ from typing import TypeAlias
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAX_HOPS = 32
+# Traefik writes ws and wss for WebSockets.
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 def plain_address(text: str) -> str:
@@ -62,8 +64,7 @@ class Forwarded:
         """Returns the scheme that the client uses: http or https of the nearest trusted proxy, otherwise `scheme`."""
         if self.trusts(peer):
             forwarded = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
-            if forwarded in ("http", "https"):
-                return forwarded
+            return _SCHEMES.get(forwarded, scheme)
         return scheme
 
     def host(self, peer: str, headers: Mapping[str, str], host: str) -> str:

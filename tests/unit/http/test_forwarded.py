@@ -45,7 +45,15 @@ def test_a_proxy_without_forwarded_headers_counts_as_the_client():
 
 @pytest.mark.parametrize(
     ("said", "scheme"),
-    [("https", "https"), ("HTTP", "http"), ("http, https", "https"), ("gopher", "http"), ("", "http")],
+    [
+        ("https", "https"),
+        ("HTTP", "http"),
+        ("http, https", "https"),
+        ("gopher", "http"),
+        ("", "http"),
+        ("ws", "http"),
+        ("wss", "https"),
+    ],
 )
 def test_the_scheme_comes_from_the_nearest_proxy(said, scheme):
     assert PROXIES.scheme("2001:db8:1::5", {"x-forwarded-proto": said}, "http") == scheme
