@@ -29,7 +29,7 @@ from gateway.lib.extras import INSTALL_AWS, INSTALL_MOQ
 from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
 from gateway.lib.process import with_python_path
-from gateway.lib.sockets import MOVABLE_PORTS, ListenError
+from gateway.lib.sockets import MOVABLE_PORTS, ListenError, is_absent
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
 from gateway.settings.models import PortSharing, Transport
@@ -392,13 +392,18 @@ def _bindings(settings: Settings) -> Iterator[tuple[str, str, int, Transport]]:
 def _cannot_bind(host: str, port: int, transport: Transport) -> OSError | None:
     kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
     try:
-        family, _, protocol, _, address = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            if kind is socket.SOCK_STREAM:  # for UDP, the option would also allow a port that is in use
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
     except OSError as error:
         return error
+    for family, _, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                if kind is socket.SOCK_STREAM:  # for UDP, the option would also allow a port that is in use
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            if len(found) == 1 or not is_absent(address[0], error):
+                return error
     return None
 
 

@@ -122,7 +122,12 @@ def _listen(
         try:
             chosen = port
             for family, address in addresses:
-                sockets.append(_open(family, (address[0], chosen, *address[2:]), transport, sharing))
+                try:
+                    sockets.append(_open(family, (address[0], chosen, *address[2:]), transport, sharing))
+                except OSError as error:
+                    if len(addresses) == 1 or not is_absent(address[0], error):
+                        raise
+                    continue
                 chosen = port_of(sockets)
         except OSError as error:
             _close_all(sockets)
@@ -136,6 +141,11 @@ def _listen(
             raise
         return sockets
     raise AssertionError("the last attempt returns or raises")
+
+
+def is_absent(address: object, error: OSError) -> bool:
+    """Whether this is the IPv6 loopback of a machine without IPv6. In most containers, localhost is this one, too."""
+    return address == "::1" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def _close_all(sockets: Iterable[socket.socket]) -> None:

@@ -20,6 +20,7 @@ from gateway.app import doctor
 from gateway.app.doctor import CheckResult, CheckState
 from gateway.settings import Settings, load
 from tests.support.authority import Authority
+from tests.support.no_ipv6 import remove_ipv6
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -142,6 +143,12 @@ def test_udp_ports_of_rtsp_that_are_in_use_leave_tcp(tmp_path: Path):
 def test_an_address_of_another_machine_is_reported(tmp_path: Path):
     findings = doctor.check_ports(settings(tmp_path, MILLRACE_HTTP__HOST="192.0.2.1"))
     assert next(f for f in findings if f.name == "port http").state is CheckState.MISSING
+
+
+def test_localhost_is_free_on_a_machine_without_ipv6(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    remove_ipv6(monkeypatch)
+    findings = doctor.check_ports(settings(tmp_path, MILLRACE_HTTP__HOST="localhost"))
+    assert next(f for f in findings if f.name == "port http").state is CheckState.OK
 
 
 def test_a_file_in_place_of_the_data_folder_is_reported(tmp_path: Path):

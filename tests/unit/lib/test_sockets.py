@@ -6,6 +6,7 @@ import pytest
 
 from gateway.lib.certificates import Certificate
 from gateway.lib.sockets import MOVABLE_PORTS, UNSENT, ListenError, listen, listen_shared, port_of
+from tests.support.no_ipv6 import remove_ipv6
 
 
 @pytest.fixture
@@ -59,6 +60,20 @@ def test_an_unknown_host_name_gives_a_one_line_error():
 def test_a_name_with_several_addresses_has_one_port(opened):
     opened += listen("http", "localhost", 0)
     assert len({s.getsockname()[1] for s in opened}) == 1
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_localhost_is_the_loopback_that_exists(opened, monkeypatch, transport):
+    remove_ipv6(monkeypatch)
+    opened += listen("admin", "localhost", 0, transport)
+    opened += (one for share in listen_shared("http", "localhost", 0, 2, transport) for one in share)
+    assert [one.getsockname()[0] for one in opened] == ["127.0.0.1"] * 3
+
+
+def test_the_loopback_of_ipv6_alone_is_an_error_where_it_is_absent(monkeypatch):
+    remove_ipv6(monkeypatch)
+    with pytest.raises(ListenError, match=r"admin: \[::1\]:0 is not an address of this machine"):
+        listen("admin", "::1", 0)
 
 
 def test_an_ipv6_wildcard_listener_accepts_ipv4(opened):
