@@ -55,7 +55,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
       data = given('MILLRACE_DATA') or own.get('data', '/var/lib/millrace'); \
       host = given('MILLRACE_HTTP__HOST') or own.get('http', {}).get('host', '0.0.0.0'); \
       port = json.load(open(f'{data}/ports.json'))['http']; \
-      asked = http.client.HTTPConnection(host, port, timeout=3); \
+      asked = http.client.HTTPConnection({'::': '127.0.0.1'}.get(host, host), port, timeout=3); \
       asked.request('GET', '/healthcheck'); \
       sys.exit(asked.getresponse().status != 200)"]
 # Exec form: SIGTERM reaches the program, which then drains (serve.drain, 30 s): give it longer than that.

@@ -26,7 +26,7 @@ from typing import Final
 from gateway.adapters.local.host import certificate_files
 from gateway.lib.certificates import is_complete
 from gateway.lib.extras import INSTALL_AWS, INSTALL_MOQ
-from gateway.lib.network import url_host
+from gateway.lib.network import own_listener, url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
 from gateway.lib.process import with_python_path
 from gateway.lib.sockets import MOVABLE_PORTS, ListenError, is_absent
@@ -409,11 +409,10 @@ def _cannot_bind(host: str, port: int, transport: Transport) -> OSError | None:
 
 def _is_millrace(settings: Settings) -> bool:
     """Returns whether the program on the admin port answers like a gateway."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.admin.host, settings.admin.host)
     scheme = "https" if settings.admin.tls else "http"
     context = ssl._create_unverified_context() if settings.admin.tls else None  # noqa: S323 (nothing secret is sent)
     try:
-        url = f"{scheme}://{url_host(host)}:{settings.admin.port}/healthcheck"
+        url = f"{scheme}://{url_host(own_listener(settings.admin.host))}:{settings.admin.port}/healthcheck"
         handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
         with urllib.request.build_opener(*handlers).open(url, timeout=2) as reply:
             return bool(reply.read(16) == b"OK")

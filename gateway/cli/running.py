@@ -61,10 +61,10 @@ def open_api(sources: common.Sources, url: str | None, token: str | None) -> Api
 
 def _local_address(settings: Settings) -> str:
     from gateway.adapters.local.host import known_ports
-    from gateway.lib.network import url_host
+    from gateway.lib.network import own_listener, url_host
 
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.admin.host, settings.admin.host)
-    return f"{'https' if settings.admin.tls else 'http'}://{url_host(host)}:{known_ports(settings)['admin']}"
+    host = url_host(own_listener(settings.admin.host))
+    return f"{'https' if settings.admin.tls else 'http'}://{host}:{known_ports(settings)['admin']}"
 
 
 def _tls(settings: Settings, base: str, *, local: bool) -> ssl.SSLContext | None:

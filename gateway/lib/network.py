@@ -30,6 +30,11 @@ def url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def own_listener(host: str) -> str:
+    """Returns the address at which this machine reaches its listener on a host. One on `::` accepts IPv4, too."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine: a loopback address or localhost."""
     try:

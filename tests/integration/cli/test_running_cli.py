@@ -17,6 +17,7 @@ import pytest
 
 from gateway.cli import running as running_commands
 from gateway.cli.api_client import Api, Refused, Unavailable
+from gateway.cli.common import Sources
 from gateway.lib.rfc3339 import rfc3339
 from tests.support.authority import Authority
 from tests.support.clients import Program, push, until
@@ -174,6 +175,18 @@ def test_an_answer_that_may_change_soon_is_told_from_a_refusal(status: int, kind
             Api(f"http://127.0.0.1:{server.server_port}", "token", None).ask("GET", "/events")
         thread.join()
     assert type(refused.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"), [("::", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("10.1.2.3", "10.1.2.3")]
+)
+def test_a_gateway_on_all_addresses_is_asked_over_ipv4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, asked: str
+) -> None:
+    """Containers without IPv6 have no ::1, but a listener on `::` also takes IPv4."""
+    monkeypatch.setenv("MILLRACE_DATA", str(tmp_path))
+    sources = Sources(None, None, [f"admin.host={host}"])
+    assert running_commands.open_api(sources, None, "a token").base == f"http://{asked}:8000"
 
 
 def test_any_request_can_be_sent_to_the_api(gateway: Gateway) -> None:

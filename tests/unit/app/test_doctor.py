@@ -83,7 +83,10 @@ def test_a_port_in_use_makes_the_doctor_exit_with_1(tmp_path: Path, capsys: pyte
     assert f"127.0.0.1:{port} is in use by " in capsys.readouterr().out
 
 
-def test_ports_of_a_running_gateway_are_ok_and_no_proxy_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("host", ["127.0.0.1", "::"])
+def test_ports_of_a_running_gateway_are_ok_and_no_proxy_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+):
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
@@ -102,7 +105,8 @@ def test_ports_of_a_running_gateway_are_ok_and_no_proxy_is_asked(tmp_path: Path,
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            findings = list(doctor.check_ports(settings(tmp_path, MILLRACE_ADMIN__PORT=str(server.server_port))))
+            admin_port = {"MILLRACE_ADMIN__HOST": host, "MILLRACE_ADMIN__PORT": str(server.server_port)}
+            findings = list(doctor.check_ports(settings(tmp_path, **admin_port)))
         finally:
             server.shutdown()
             thread.join()

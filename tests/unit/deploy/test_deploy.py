@@ -338,8 +338,18 @@ def test_the_image_runs_without_root_and_without_a_shell():
     assert health_check()[0] == "python"
 
 
-@pytest.mark.parametrize("way", ["variables", "file"])
-def test_the_health_check_asks_the_listener_of_the_settings_without_a_proxy(tmp_path: Path, way: str):
+@pytest.mark.parametrize(
+    ("way", "host", "asked"),
+    [
+        ("variables", "127.0.0.2", "127.0.0.2"),
+        ("file", "127.0.0.2", "127.0.0.2"),
+        ("variables", "::", "127.0.0.1"),  # containers without IPv6 have no ::1
+        ("variables", "", "127.0.0.1"),
+    ],
+)
+def test_the_health_check_asks_the_listener_of_the_settings_without_a_proxy(
+    tmp_path: Path, way: str, host: str, asked: str
+):
     class Health(BaseHTTPRequestHandler):
         status = 200
 
@@ -353,15 +363,15 @@ def test_the_health_check_asks_the_listener_of_the_settings_without_a_proxy(tmp_
     environ = {"HTTP_PROXY": "http://127.0.0.1:1"}
     if way == "file":
         environ["MILLRACE_CONFIG"] = str(tmp_path / "own.toml")
-        (tmp_path / "own.toml").write_text(f'data = "{tmp_path}"\n[http]\nhost = "127.0.0.2"\n')
+        (tmp_path / "own.toml").write_text(f'data = "{tmp_path}"\n[http]\nhost = "{host}"\n')
     else:
-        environ |= {"MILLRACE_DATA": str(tmp_path), "MILLRACE_HTTP__HOST": "127.0.0.2"}
+        environ |= {"MILLRACE_DATA": str(tmp_path), "MILLRACE_HTTP__HOST": host}
 
     def check() -> int:
         command = [sys.executable, *health_check()[1:]]
         return subprocess.run(command, env=environ, capture_output=True, timeout=at_most(30)).returncode
 
-    with HTTPServer(("127.0.0.2", 0), Health) as server:
+    with HTTPServer((asked, 0), Health) as server:
         assert check() == 1  # the ports are not open yet
         (tmp_path / "ports.json").write_text(json.dumps({"http": server.server_port}))
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
