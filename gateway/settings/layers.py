@@ -315,7 +315,10 @@ def merge(
 def _put_fleet(merged: MergedOptions) -> None:
     """Adds the settings that `millrace join` stored in the data folder. Files and the environment override them."""
     data = merged.values["data"].value
-    file = Path(expand_home(data), FLEET) if isinstance(data, str) else None
+    try:
+        file = Path(expand_home(data), FLEET) if isinstance(data, str) else None
+    except ValueError:  # the check of the option `data` reports this problem
+        return
     if file is None or not os.path.exists(file):
         return
     own = {name: value for name, value in merged.values.items() if value.source != DEFAULTS}

@@ -2,6 +2,7 @@
 
 import functools
 import ipaddress
+import json
 import os
 import re
 import tomllib
@@ -560,6 +561,14 @@ def test_names_for_acme_open_the_ports_that_an_authority_checks():
     assert (found.http.port, found.https.port, found.has_tls) == (80, 443, True)
     chosen = load(environ=environ | {"MILLRACE_HTTP__PORT": "8080", "MILLRACE_HTTPS__PORT": "8443"})
     assert (chosen.http.port, chosen.https.port) == (8080, 8443)
+
+
+@pytest.mark.parametrize("data", ["~no-such-user/data", "a\0b"])
+def test_a_data_folder_that_cannot_be_named_gives_a_one_line_error(monkeypatch, tmp_path, data):
+    for name in [name for name in os.environ if name.startswith("MILLRACE_")]:
+        monkeypatch.delenv(name)
+    text = f"data = {json.dumps(data)}"
+    assert refused(environ=None, config=toml(tmp_path, text)).endswith("expected the path of a folder")
 
 
 def test_the_settings_of_a_fleet_are_below_those_of_the_machine(tmp_path, monkeypatch):
