@@ -1,5 +1,6 @@
 """The command line: the commands of `millrace`, and its exit codes."""
 
+import io
 import itertools
 import sys
 from collections.abc import Callable, Sequence
@@ -211,6 +212,8 @@ def run(arguments: list[str]) -> int:
 
     The code of a mistake is 2 for usage and configuration, else 1.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # LANG=en_US, for example, has no Chinese names
     completion_init()  # for the requests of the shells' scripts, which `millrace completion` prints
     try:
         code = app(args=arguments, prog_name="millrace", standalone_mode=False)

@@ -47,8 +47,14 @@ def fail(code: int, *lines: str) -> NoReturn:
     raise typer.Exit(code)
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Returns JSON for stdout. It is in ASCII if the encoding of the locale does not have all characters."""
+    unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    return json.dumps(value, ensure_ascii=not unicode, indent=indent)
+
+
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    typer.echo(json_text(value, 2))
 
 
 def print_table(lines: Iterable[tuple[str, str]]) -> None:

@@ -265,7 +265,7 @@ def _since(asked: float, found: Sequence[dict[str, Any]]) -> float:
 def _print_events(found: Iterable[dict[str, Any]], as_json: bool) -> None:
     for event in found:
         if as_json:
-            typer.echo(json.dumps(event, ensure_ascii=False))
+            typer.echo(common.json_text(event))
             continue
         data = " ".join(f"{name}={value}" for name, value in event["data"].items() if name != "stream")
         typer.echo(common.plain(f"{event['time']}  {event['type']:<17}  {event['channel'] or '-'}  {data}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -121,7 +120,7 @@ def reset_second_factor(sources: common.Sources, name: NameArgument, as_json: co
 
     if removed := asyncio.run(main()):
         _record(sources, "changed", name, "secondFactor")
-    text = json.dumps({"name": name, "removed": removed}, ensure_ascii=False)
+    text = common.json_text({"name": name, "removed": removed})
     plain = f"removed the second factor of {name}" if removed else f"{name} had no second factor"
     typer.echo(text if as_json else common.plain(plain))
 
@@ -131,7 +130,7 @@ def delete(sources: common.Sources, name: NameArgument, as_json: common.JsonOpti
     """Delete a user with the second factor. The user's sessions end."""
     _run(sources, lambda users: users.delete(name))
     _record(sources, "deleted", name)
-    text = json.dumps({"name": name, "deleted": True}, ensure_ascii=False)
+    text = common.json_text({"name": name, "deleted": True})
     typer.echo(text if as_json else common.plain(f"deleted {name}"))
 
 
@@ -194,7 +193,7 @@ def _record(sources: common.Sources, change: Change, name: str, *fields: str) ->
 
 def _report(user: ConsoleUser, verb: str, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(_to_json(user), ensure_ascii=False))
+        typer.echo(common.json_text(_to_json(user)))
     else:
         typer.echo(common.plain(f"{verb} {user.name}"))
 

@@ -333,6 +333,15 @@ class TestChannels:
         assert one.endswith("  2030-01-01T00:00:00Z  flv,hls,cmaf  one")
         assert two.endswith("  2031-01-01T12:00:00Z  flv,hls,cmaf  two\N{REPLACEMENT CHARACTER}[31m")
 
+    def test_a_locale_without_all_characters_gets_escapes(self, millrace, tmp_path):
+        millrace("channel", "create", "--name", "Zoë 直播 🎉", "--expires", "2030-01-01")
+        env = os.environ | {"MILLRACE_DATA": str(tmp_path / "var"), "PYTHONIOENCODING": "latin-1"}
+        done = command_line.run_bytes("channel", "list", env=env)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.decode("latin-1").endswith("  Zoë \\u76f4\\u64ad \\U0001f389\n")
+        (listed,) = json.loads(command_line.run_bytes("channel", "list", "--json", env=env).stdout)
+        assert listed["videoname"] == "Zoë 直播 🎉"
+
     def test_a_terminal_gets_a_header(self, monkeypatch, capsys):
         rows = [("c1", "never", "Hall"), ("c23", "2030-01-01T00:00:00Z", "")]
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
