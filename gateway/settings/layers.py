@@ -408,6 +408,9 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
                 # The value is not printed: it may be the secret itself.
                 merged.problems.append(f"{name} names a file that cannot be read: {getattr(e, 'strerror', 'not text')}")
                 continue
+            if not text.strip():  # a command such as openssl failed; the secret must not become another one
+                merged.problems.append(f"{name} names an empty file")
+                continue
             merged.put(secret_files[name], re.sub(r"\r?\n\Z", "", text), f"file {environ[name]}")
     for name in variables:
         if name in options:

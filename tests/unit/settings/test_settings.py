@@ -528,6 +528,13 @@ def test_the_error_for_a_wrong_separator_hides_the_value(override):
     assert ("admin.token" in line) == ("admin.token" in override)
 
 
+@pytest.mark.parametrize("text", ["", "\n", " \r\n", "\ufeff"])
+def test_an_empty_secret_file_gives_a_one_line_error(tmp_path, text):
+    (tmp_path / "secret").write_text(text)
+    line = refused(environ={"MILLRACE_ADMIN__TOKEN_FILE": str(tmp_path / "secret")})
+    assert line == "MILLRACE_ADMIN__TOKEN_FILE names an empty file"
+
+
 def test_a_secret_given_instead_of_a_file_path_is_hidden():
     line = refused(environ={"MILLRACE_ADMIN__TOKEN_FILE": "geheim-0123456789"})
     assert line == "MILLRACE_ADMIN__TOKEN_FILE names a file that cannot be read: No such file or directory"
