@@ -52,6 +52,12 @@ def test_systemd_accepts_the_unit_and_finds_little_exposure(tmp_path: Path) -> N
     assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in unit
 
 
+def test_the_service_survives_a_worker_that_the_kernel_ends(tmp_path: Path) -> None:
+    """systemd.service(5): by default, the unit is stopped when the kernel kills one of its processes for its memory."""
+    done(tmp_path)
+    assert "\nOOMPolicy=continue\n" in (tmp_path / UNIT).read_text()
+
+
 def test_the_service_has_a_user_and_private_folders(tmp_path: Path) -> None:
     done(tmp_path, "--user", "streamer", "--data", "/var/lib/shows/live")
     (entry,) = [line.split(":") for line in (tmp_path / "etc/passwd").read_text().splitlines() if "streamer" in line]
