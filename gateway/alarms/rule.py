@@ -4,12 +4,12 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from gateway.alarms.fault import Fault, FaultKind
 from gateway.channels import message_target as target
+from gateway.channels.schedule import time_zone
 from gateway.ports.errors import InvalidField
 
 MAX_RULES, MAX_CHANNELS, MAX_AFTER, MAX_GIGABYTES = 50, 1_000, 86_400, 1e9
@@ -29,15 +29,12 @@ class QuietHours(BaseModel):
     @field_validator("zone")
     @classmethod
     def _check_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("expected the name of a time zone, such as Europe/Berlin") from None
+        time_zone(zone)
         return zone
 
     @property
     def tzinfo(self) -> tzinfo:
-        return ZoneInfo(self.zone)
+        return time_zone(self.zone)
 
     def contains(self, now: float) -> bool:
         """Whether it is quiet. now: seconds since 1970."""

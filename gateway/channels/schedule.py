@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW = re.compile(
@@ -18,6 +19,27 @@ _WINDOW = re.compile(
 _ZONE = re.compile(r"(?P<windows>.*[0-9])\s+(?P<zone>[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2})", re.ASCII)
 _MAX_WINDOWS: Final = 50
 MAX_LENGTH: Final = 1_000
+# Names that Chromium gives (CLDR), and that Debian 13 and Ubuntu 24.04 have in the package tzdata-legacy only.
+_RENAMED: Final = {
+    "Africa/Asmera": "Africa/Asmara",
+    "America/Buenos_Aires": "America/Argentina/Buenos_Aires",
+    "America/Catamarca": "America/Argentina/Catamarca",
+    "America/Cordoba": "America/Argentina/Cordoba",
+    "America/Godthab": "America/Nuuk",
+    "America/Indianapolis": "America/Indiana/Indianapolis",
+    "America/Jujuy": "America/Argentina/Jujuy",
+    "America/Louisville": "America/Kentucky/Louisville",
+    "America/Mendoza": "America/Argentina/Mendoza",
+    "Asia/Calcutta": "Asia/Kolkata",
+    "Asia/Katmandu": "Asia/Kathmandu",
+    "Asia/Rangoon": "Asia/Yangon",
+    "Asia/Saigon": "Asia/Ho_Chi_Minh",
+    "Atlantic/Faeroe": "Atlantic/Faroe",
+    "Europe/Kiev": "Europe/Kyiv",
+    "Pacific/Enderbury": "Pacific/Kanton",
+    "Pacific/Ponape": "Pacific/Pohnpei",
+    "Pacific/Truk": "Pacific/Chuuk",
+}
 EXPECTED: Final = 'windows such as "mon-fri 08:00-18:00, sat 22:00-02:00 Europe/Berlin" (without a zone: UTC)'
 
 
@@ -114,7 +136,10 @@ def _minutes(text: str) -> int:
 
 def time_zone(name: str) -> tzinfo:
     """Returns the time zone of this name. Raises ValueError with a description of the expected form."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"expected a time zone such as Europe/Berlin, not {name}") from None
+    for known in (name, _RENAMED.get(name, name)):
+        with suppress(ZoneInfoNotFoundError, ValueError, OSError):
+            return ZoneInfo(known)
+    if name == "UTC":  # needs no file
+        return UTC
+    hint = "" if available_timezones() else ": this machine has none (Debian: tzdata)"
+    raise ValueError(f"expected a time zone such as Europe/Berlin, not {name}{hint}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import zoneinfo
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.alarms.rule import QuietHours
 from gateway.channels.channel import Channel
 from gateway.channels.fields import check
 from gateway.channels.schedule import Schedule
@@ -39,6 +43,41 @@ def test_a_schedule_is_active_only_inside_its_windows(text: str, inside: list[st
     schedule = Schedule.parse(text)
     assert all(schedule.active(at(t)) for t in inside)
     assert not any(schedule.active(at(t)) for t in outside)
+
+
+@pytest.fixture
+def zones(tmp_path: Path) -> Iterator[Path]:
+    """The folder of the machine's time zones. It is empty."""
+    ZoneInfo.clear_cache()
+    zoneinfo.reset_tzpath(to=[tmp_path])
+    yield tmp_path
+    zoneinfo.reset_tzpath()
+    ZoneInfo.clear_cache()
+
+
+@pytest.mark.parametrize(
+    ("of_chromium", "of_debian"),
+    [
+        ("Asia/Calcutta", "Asia/Kolkata"),
+        ("Asia/Saigon", "Asia/Ho_Chi_Minh"),
+        ("Europe/Kiev", "Europe/Kyiv"),
+        ("America/Buenos_Aires", "America/Argentina/Buenos_Aires"),
+    ],
+)
+def test_a_zone_that_a_browser_names_by_its_earlier_name_is_known(
+    zones: Path, of_chromium: str, of_debian: str
+) -> None:
+    (zones / of_debian).parent.mkdir(parents=True)
+    (zones / of_debian).write_bytes(Path("/usr/share/zoneinfo", of_debian).read_bytes())
+    assert str(Schedule.parse(f"08:00-18:00 {of_chromium}").zone) == of_debian
+    assert str(QuietHours.model_validate({"from": "22:00", "to": "07:00", "zone": of_chromium}).tzinfo) == of_debian
+
+
+def test_utc_needs_no_files_and_other_zones_say_what_is_missing(zones: Path) -> None:
+    assert Schedule.parse("08:00-18:00 UTC").zone is UTC
+    assert QuietHours.model_validate({"from": "22:00", "to": "07:00"}).contains(at("2026-11-16T23:00"))
+    with pytest.raises(ValueError, match=r"not Europe/Berlin: this machine has none \(Debian: tzdata\)"):
+        Schedule.parse("08:00-18:00 Europe/Berlin")
 
 
 def test_windows_use_the_time_zone_of_the_schedule() -> None:
