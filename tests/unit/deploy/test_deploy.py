@@ -432,3 +432,9 @@ def test_the_build_context_contains_only_copied_files():
     assert "*" in ignore and not any(fnmatch.fnmatch("deploy/secrets/admin_token", f"{a}*") for a in allowed)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["readme"] in allowed
+
+
+def test_the_debian_package_recommends_authorities_and_time_zones():
+    """Small systems have none. Then no webhook over https is trusted, and no schedule has a zone."""
+    recommended = re.search("^Recommends: (.*)$", (ROOT / "deploy/debian/control").read_text(), re.M)
+    assert recommended and {"ca-certificates", "tzdata"} <= set(recommended[1].split(", "))
