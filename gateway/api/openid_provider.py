@@ -151,7 +151,7 @@ class OpenIdProvider:
             key = self._keys.get(kid)
         if key is None:
             raise TokenRefused("the token is signed by a key that the provider does not publish")
-        return verified(token, key, self._rules)
+        return verified(token, key, self._rules, self._document["issuer"])
 
     async def _fetch_keys(self) -> None:
         document = await self._configuration()
@@ -180,17 +180,26 @@ class OpenIdProvider:
                 return self._document
             issuer = self._oidc.issuer
             status, document = await self._get(issuer.rstrip("/") + "/.well-known/openid-configuration")
-            endpoints = ("authorization_endpoint", "token_endpoint", "jwks_uri")
-            if (
-                status != 200
-                or document.get("issuer") != issuer
-                or not all(self._is_allowed(document.get(n)) for n in endpoints)
-            ):
+            if reason := self._problem(status, document):
                 self._failed_at = self._clock()
-                log.warning("the sign-in provider's configuration is not usable", issuer=issuer, status=status)
+                log.warning("the sign-in provider's configuration is not usable", issuer=issuer, reason=reason)
                 raise _unavailable("the sign-in provider's configuration is not usable")
             self._document, self._document_expires = document, self._clock() + _CACHE_SECONDS
             return document
+
+    def _problem(self, status: int, document: Mapping[str, Any]) -> str:
+        """Returns why a configuration cannot be used; "" if it can.
+
+        A slash at the end of the issuer may differ. That of Authentik and Auth0 is easily left out of the settings.
+        """
+        if status != 200:
+            return f"status {status}"
+        issuer = document.get("issuer")
+        if not isinstance(issuer, str) or issuer.rstrip("/") != self._oidc.issuer.rstrip("/"):
+            return f"its issuer is {str(issuer)[:200]}"
+        endpoints = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        wrong = [name for name in endpoints if not self._is_allowed(document.get(name))]
+        return f"{', '.join(wrong)}: missing, or without TLS" if wrong else ""
 
     async def _get(self, url: str) -> tuple[int, dict[str, Any]]:
         if self._clock() - self._failed_at < _RETRY_SECONDS:

@@ -151,8 +151,11 @@ def parse_jwks(document: Mapping[str, Any]) -> dict[str, PyJWK]:
     return keys
 
 
-def verified(token: str, key: PyJWK, rules: TokenRules) -> dict[str, Any]:
-    """Returns the claims of a token, after checking its signature, issuer, times and audience. Raises TokenRefused."""
+def verified(token: str, key: PyJWK, rules: TokenRules, issuer: str = "") -> dict[str, Any]:
+    """Returns the claims of a token, after checking its signature, issuer, times and audience. Raises TokenRefused.
+
+    issuer: as the provider writes it; "": as the settings do.
+    """
     import jwt
 
     try:
@@ -160,7 +163,7 @@ def verified(token: str, key: PyJWK, rules: TokenRules) -> dict[str, Any]:
             token,
             key,
             algorithms=[str(key.algorithm_name)],
-            issuer=rules.oidc.issuer,
+            issuer=issuer or rules.oidc.issuer,
             leeway=_LEEWAY,
             options={"require": ["exp", "iss", "sub"], "verify_aud": False},
         )

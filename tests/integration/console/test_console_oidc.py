@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.api import oidc as sign_in
 from gateway.api.auth import COOKIE
@@ -269,6 +270,37 @@ async def test_known_keys_and_the_admin_token_work_while_the_provider_is_unavail
     lab.clock.now += 100
     assert await lab.bearer(lab.idp.token()) == 200
     assert (await lab.api.call("GET", "/profile")).status == 200
+
+
+@pytest.mark.parametrize(("written", "named"), [("", "/"), ("/", ""), ("/", "/"), ("", "")])
+async def test_the_slash_at_the_end_of_an_issuer_may_differ(idp: Provider, tmp_path: Path, written: str, named: str):
+    issuer = idp.issuer
+    idp.configuration, idp.claims["iss"] = {"issuer": issuer + named}, issuer + named
+    async with admin(tmp_path, provider=client(issuer + written)) as api:
+        lab = Lab(idp, api, Clock(0.0))
+        assert (await lab.sign_in()).status == 303
+        assert (await lab.state())["user"]["kind"] == "oidc"
+        assert await lab.bearer(idp.token()) == 200
+        assert await lab.bearer(idp.token(iss=f"{issuer}/other")) == 401
+
+
+@pytest.mark.parametrize(
+    ("configuration", "reason"),
+    [
+        ({"issuer": "https://elsewhere.example/"}, "its issuer is https://elsewhere.example/"),
+        ({"issuer": None}, "its issuer is None"),
+        ({"token_endpoint": None, "jwks_uri": "http://a.b/"}, "token_endpoint, jwks_uri: missing, or without TLS"),
+    ],
+)
+async def test_the_log_has_the_reason_why_a_configuration_is_not_usable(
+    idp: Provider, configuration: dict[str, Any], reason: str
+):
+    idp.configuration = configuration
+    provider = client(idp.issuer)
+    with capture_logs() as logged, pytest.raises(StoreUnavailable):
+        await provider.start("http://here/oidc/callback", "s", "n", "v")
+    await provider.close()
+    assert [entry["reason"] for entry in logged] == [reason]
 
 
 async def test_the_page_of_a_failed_sign_in_has_no_words_of_the_store(lab: Lab, monkeypatch: pytest.MonkeyPatch):
