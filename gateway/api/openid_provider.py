@@ -154,22 +154,23 @@ class OpenIdProvider:
         return verified(token, key, self._rules, self._document["issuer"])
 
     async def _fetch_keys(self) -> None:
-        document = await self._configuration()
+        """Fetches the keys. While the provider does not answer, the known ones stay for another minute each time."""
         started = self._clock()
-        async with self._lock:
-            if self._keys_at >= started:
-                return  # another request fetched them meanwhile
-            try:
+        try:
+            document = await self._configuration()
+            async with self._lock:
+                if self._keys_at >= started:
+                    return  # another request fetched them meanwhile
                 status, answer = await self._get(document["jwks_uri"])
-            except StoreUnavailable:
-                if not self._keys:
-                    raise
-                status, answer = 0, {}
-            if status == 200:
-                self._keys = parse_jwks(answer)
-            else:
-                log.warning("the sign-in provider returns no keys", status=status)
-            self._keys_at = self._clock()
+                if status == 200:
+                    self._keys = parse_jwks(answer)
+                else:
+                    log.warning("the sign-in provider returns no keys", status=status)
+                self._keys_at = self._clock()
+        except StoreUnavailable:
+            if not self._keys:
+                raise
+            self._keys_at = self._clock() - _CACHE_SECONDS + _UNKNOWN_KEY_SECONDS
 
     async def _configuration(self) -> dict[str, Any]:
         """Returns the configuration of OpenID Connect Discovery 1.0, checked as in its §4.3."""

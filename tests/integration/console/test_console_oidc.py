@@ -272,6 +272,22 @@ async def test_known_keys_and_the_admin_token_work_while_the_provider_is_unavail
     assert (await lab.api.call("GET", "/profile")).status == 200
 
 
+async def test_known_keys_stay_valid_while_the_provider_is_unavailable_for_hours(lab: Lab):
+    assert await lab.bearer(lab.idp.token()) == 200
+    for broken in ({"/keys": 500}, dict.fromkeys(("/keys", "/.well-known/openid-configuration"), 500)):
+        lab.idp.broken = broken
+        lab.clock.now += 3601
+        assert [await lab.bearer(lab.idp.token()) for _ in range(3)] == [200] * 3
+    asked = len(lab.idp.asked)
+    lab.clock.now += 30
+    assert await lab.bearer(lab.idp.token()) == 200
+    assert len(lab.idp.asked) == asked
+    lab.idp.broken, lab.idp.keys = {}, {"second": oidc.ec_key()}
+    lab.clock.now += 31
+    assert await lab.bearer(lab.idp.token(kid="second")) == 200
+    assert await lab.bearer(lab.idp.token(kid="first", key=oidc.ec_key())) == 401
+
+
 @pytest.mark.parametrize(("written", "named"), [("", "/"), ("/", ""), ("/", "/"), ("", "")])
 async def test_the_slash_at_the_end_of_an_issuer_may_differ(idp: Provider, tmp_path: Path, written: str, named: str):
     issuer = idp.issuer
