@@ -99,17 +99,18 @@ class OpenIdProvider:
         verifier: the PKCE code verifier of RFC 7636.
         """
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        document = await self._configuration()
         query = {
             "response_type": "code",
             "client_id": self._oidc.client_id,
             "redirect_uri": redirect_uri,
-            "scope": "openid email profile",
+            "scope": " ".join(("openid", "email", "profile", *self._own_scopes(document))),
             "state": state,
             "nonce": nonce,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
-        endpoint = (await self._configuration())["authorization_endpoint"]
+        endpoint = document["authorization_endpoint"]
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
     async def finish(self, redirect_uri: str, code: str, nonce: str, verifier: str) -> ApiUser:
@@ -138,7 +139,30 @@ class OpenIdProvider:
         claims = await self._verified(token)
         if not self._rules.is_sign_in(claims, nonce):
             raise TokenRefused("the provider's answer is for another sign-in")
+        if self._rules.lacks_claims(claims) and (endpoint := document.get("userinfo_endpoint")):
+            claims = await self._with_user_info(claims, endpoint, str(answer.get("access_token")))
         return self._rules.user(claims)
+
+    def _own_scopes(self, document: Mapping[str, Any]) -> list[str]:
+        """Returns the scopes with the names of our claims. Authelia, Dex and Pocket ID need one for groups."""
+        supported = document.get("scopes_supported")
+        wanted = {self._oidc.claim, self._oidc.channels_claim} - {"openid", "email", "profile"}
+        return sorted(scope for scope in wanted if isinstance(supported, list) and scope in supported)
+
+    async def _with_user_info(self, claims: dict[str, Any], endpoint: Any, token: str) -> dict[str, Any]:
+        """Returns the claims of an ID token and of the UserInfo endpoint. OpenID Connect Core 1.0 §5.3.
+
+        Raises TokenRefused, StoreUnavailable: an observer without a list of channels would see all of them.
+        """
+        status, found = await self._request("GET", endpoint, headers={"Authorization": f"Bearer {token}"})
+        if status != 200:
+            log.warning("the sign-in provider does not describe a user", status=status)
+            raise _unavailable("the sign-in provider does not describe this user")
+        if found.get("sub") != claims["sub"]:  # §5.3.2: then its values "MUST NOT be used"
+            raise TokenRefused("the provider describes another user")
+        if "email" in claims and found.get("email") != claims["email"]:
+            found.pop("email_verified", None)  # it is about the other address
+        return {**found, **claims}
 
     # ---- keys and configuration ----
 

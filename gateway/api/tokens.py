@@ -64,6 +64,13 @@ class TokenRules:
         name = next(n for n in names if isinstance(n, str) and n)
         return ApiUser("oidc", "".join(c for c in name if c.isprintable())[:64] or "?", subject, rights)
 
+    def lacks_claims(self, claims: Mapping[str, Any]) -> bool:
+        """Whether an ID token lacks a claim that decides. Authelia and Zitadel have them only in their UserInfo."""
+        wanted = {self.oidc.claim, *(("email_verified",) if self.oidc.claim == "email" else ())}
+        if self.oidc.broadcasters or self.oidc.observers:
+            wanted.add(self.oidc.channels_claim)
+        return not wanted <= claims.keys()
+
     def _matches(self, claims: Mapping[str, Any], accepted: Sequence[str]) -> bool:
         """Whether the claim has one of the accepted values."""
         if "*" in accepted:

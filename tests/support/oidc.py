@@ -52,7 +52,8 @@ def public(kid: str, key: Any, **members: Any) -> dict[str, Any]:
 class Provider:
     """The state of the provider. claims: of the user; keys: by kid; asked: requested paths, in order.
 
-    broken: error status by path. drop: members missing in its configuration.
+    broken: error status by path. drop: members missing in its configuration. told: the claims that only its UserInfo
+    endpoint has; None: it has no such endpoint.
     """
 
     issuer: str = ""
@@ -65,6 +66,8 @@ class Provider:
     broken: dict[str, int] = field(default_factory=dict)
     configuration: dict[str, Any] = field(default_factory=dict)
     nonce: str | None = None  # replaces the nonce of the request
+    told: dict[str, Any] | None = None
+    access_tokens: list[str] = field(default_factory=list)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def token(self, *, kid: str = "first", key: Any = None, algorithm: str | None = None, **claims: Any) -> str:
@@ -87,6 +90,7 @@ class Provider:
             "/keys": self._keys,
             "/authorize": self._authorize,
             "/token": self._token,
+            "/userinfo": self._user_info,
         }.get(request.path)
         return await answer(request) if answer is not None else web.Response(status=404)
 
@@ -96,12 +100,18 @@ class Provider:
             "authorization_endpoint": f"{self.issuer}/authorize",
             "token_endpoint": f"{self.issuer}/token",
             "jwks_uri": f"{self.issuer}/keys",
+            **({} if self.told is None else {"userinfo_endpoint": f"{self.issuer}/userinfo"}),
             **self.configuration,
         }
         return web.json_response(told)
 
     async def _keys(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"keys": [public(kid, key) for kid, key in self.keys.items()]})
+
+    async def _user_info(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") not in {f"Bearer {token}" for token in self.access_tokens}:
+            return web.json_response({"error": "invalid_token"}, status=401)
+        return web.json_response({"sub": self.claims["sub"], **(self.told or {})})
 
     async def _authorize(self, request: web.Request) -> web.StreamResponse:
         """Redirects back at once, because every user is already signed in."""
@@ -127,7 +137,8 @@ class Provider:
             return web.json_response({"error": "invalid_grant"}, status=400)
         nonce = self.nonce if self.nonce is not None else asked["nonce"]
         token = self.token(nonce=nonce)
-        return web.json_response({"access_token": self.token(), "id_token": token, "token_type": "Bearer"})
+        self.access_tokens.append(self.token())
+        return web.json_response({"access_token": self.access_tokens[-1], "id_token": token, "token_type": "Bearer"})
 
     def _is_client(self, request: web.Request, form: Any) -> bool:
         methods = self.configuration.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])

@@ -188,6 +188,75 @@ async def test_a_token_that_the_rules_refuse_opens_no_session(lab: Lab, claims: 
     assert (await lab.state())["user"] is None
 
 
+EVA = {"email": "eva@example.com", "email_verified": True, "preferred_username": "eva"}
+
+
+@pytest.mark.parametrize(
+    ("options", "claims", "told", "user"),
+    [
+        ({}, {}, EVA, ("eva", "administrator")),  # Authelia 4.39
+        ({"claim": "groups", "allow": ["staff"]}, EVA, {"groups": ["staff"]}, ("eva", "administrator")),
+        ({"claim": "groups", "allow": ["staff"]}, EVA, {"groups": ["guests"]}, None),
+        ({"claim": "groups", "allow": ["staff"]}, {**EVA, "groups": ["guests"]}, {"groups": ["staff"]}, None),
+        ({"observers": ["*"], "allow": []}, EVA, {"channels": ["one"]}, ("eva", "observer")),
+        ({}, {}, {**EVA, "sub": "somebody else"}, None),
+        ({}, {}, {**EVA, "email_verified": False}, None),
+        ({}, {"email": "eva@example.com"}, {**EVA, "email": "adam@example.com"}, None),  # it confirms another address
+        ({}, {}, {}, None),
+    ],
+)  # fmt: skip
+async def test_claims_that_are_missing_in_the_token_come_from_the_user_info(
+    idp: Provider,
+    tmp_path: Path,
+    options: dict[str, Any],
+    claims: dict[str, Any],
+    told: dict[str, Any],
+    user: tuple[str, str] | None,
+):
+    idp.claims, idp.told = {"sub": "subject-1", **claims}, told
+    async with admin(tmp_path, provider=client(idp.issuer, **options)) as api:
+        lab = Lab(idp, api, Clock(0.0))
+        assert (await lab.sign_in()).status == (403 if user is None else 303)
+        found = (await lab.state())["user"]
+        assert (None if found is None else (found["name"], found["role"])) == user
+        assert found is None or found.get("channels", []) == told.get("channels", [])
+
+
+async def test_the_user_info_is_not_requested_for_a_complete_token(lab: Lab):
+    lab.idp.told = EVA
+    assert (await lab.sign_in()).status == 303
+    assert "/userinfo" not in lab.idp.asked
+
+
+@pytest.mark.parametrize("status", [401, 500])
+async def test_without_an_answer_of_the_user_info_nobody_gets_more_rights(idp: Provider, tmp_path: Path, status: int):
+    idp.told, idp.broken = {"channels": ["one"]}, {"/userinfo": status}
+    async with admin(tmp_path, provider=client(idp.issuer, allow=[], observers=["*"])) as api:
+        lab = Lab(idp, api, Clock(0.0))
+        assert (await lab.sign_in()).status == 503
+        assert (await lab.state())["user"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "supported", "more"),
+    [
+        ({"claim": "groups"}, ["openid", "email", "profile", "groups", "offline_access"], " groups"),
+        ({"claim": "groups"}, ["openid", "email"], ""),
+        ({"claim": "groups"}, None, ""),
+        ({"claim": "groups", "channels_claim": "streams"}, ["streams", None, {}, "groups"], " groups streams"),
+        ({}, ["email", "profile"], ""),
+    ],
+)
+async def test_a_scope_with_the_name_of_a_claim_is_requested(
+    idp: Provider, options: dict[str, Any], supported: list[Any] | None, more: str
+):
+    idp.configuration = {} if supported is None else {"scopes_supported": supported}
+    provider = client(idp.issuer, **options)
+    url = await provider.start("http://here/oidc/callback", "s", "n", "v")
+    await provider.close()
+    assert parse_qs(urlsplit(url).query)["scope"] == [f"openid email profile{more}"]
+
+
 async def test_the_answer_to_another_sign_in_opens_no_session(lab: Lab):
     lab.idp.nonce = "of-another-sign-in"
     assert (await lab.sign_in()).status == 403
