@@ -58,6 +58,8 @@ class TokenRules:
                     raise TokenRefused(f"the claim {self.oidc.channels_claim} lists no channel for the observer")
                 rights = Rights(UserRole.OBSERVER, channels)
             else:
+                if self.oidc.claim == "email" and claims.get("email") and not _is_email_verified(claims):
+                    raise TokenRefused("the provider does not confirm the user's e-mail address (email_verified)")
                 options = "oidc.allow, oidc.broadcasters, oidc.observers"
                 raise TokenRefused(f"no value of {self.oidc.claim} is allowed ({options})")
         names = (claims.get(name) for name in _NAME_CLAIMS)
@@ -79,12 +81,8 @@ class TokenRules:
         values = {v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str)}
         if self.oidc.claim != "email":
             return bool(values & set(accepted))
-        # With an unverified address a user could pretend to be somebody else. OpenID Connect Core 1.0 §5.1 defines a
-        # JSON boolean. Apple documents "either a String ("true") or a Boolean (true)", and sends both. No other value
-        # is accepted.
-        email_verified = claims.get("email_verified")
-        verified = email_verified is True or email_verified == "true"
-        return verified and bool({v.casefold() for v in values} & {a.casefold() for a in accepted})
+        # With an unverified address a user could pretend to be somebody else.
+        return _is_email_verified(claims) and bool({v.casefold() for v in values} & {a.casefold() for a in accepted})
 
     def has_our_audience(self, claims: Mapping[str, Any]) -> bool:
         """Whether the token's audience is this gateway.
@@ -107,6 +105,12 @@ class TokenRules:
         value = claims.get("nonce")
         same_nonce = isinstance(value, str) and bool(nonce) and hmac.compare_digest(_bytes(value), _bytes(nonce))
         return same_nonce and (single_audience or authorized_party)
+
+
+def _is_email_verified(claims: Mapping[str, Any]) -> bool:
+    # OpenID Connect Core 1.0 §5.1 defines a JSON boolean. Apple documents "either a String ("true") or a Boolean
+    # (true)", and sends both. No other value is accepted.
+    return claims.get("email_verified") is True or claims.get("email_verified") == "true"
 
 
 def _listed(claim: Any) -> tuple[str, ...]:

@@ -199,6 +199,25 @@ def test_users_not_on_the_allow_list_are_refused(claim: str, allow: list[str], c
         person(rules_of(claim=claim, allow=allow), **claims)
 
 
+@pytest.mark.parametrize(
+    ("lists", "claims", "reason"),
+    [
+        ({"allow": ["eva@example.com"]}, {"email_verified": None}, "does not confirm"),  # Entra
+        ({"allow": [], "broadcasters": ["Eva@example.com"]}, {"email_verified": False}, "does not confirm"),  # Keycloak
+        ({"allow": [], "observers": ["eva@example.com"]}, {"email_verified": "no"}, "does not confirm"),
+        ({"allow": ["adam@example.com"]}, {"email_verified": False}, "does not confirm"),
+        ({"allow": ["adam@example.com"]}, {}, "no value of email is allowed"),
+        ({"allow": ["eva@example.com"]}, {"email": None}, "no value of email is allowed"),
+        ({"allow": ["x"], "claim": "groups"}, {"email_verified": False}, "no value of groups is allowed"),
+    ],
+)
+def test_the_refusal_names_an_address_that_the_provider_does_not_confirm(
+    lists: dict[str, Any], claims: dict[str, Any], reason: str
+):
+    with pytest.raises(TokenRefused, match=reason):
+        person(rules_of(**lists), **claims)
+
+
 def test_a_display_name_is_truncated_and_printable():
     rules = rules_of(allow=["*"])
     assert person(rules, preferred_username="<b>\u202eeva\n").name == "<b>eva"
