@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import time
+import unicodedata
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,6 +17,7 @@ from gateway.ports.users import SECOND_FACTOR as _KIND
 
 _USED: Final = "usedcode"  # kind of the entries of codes that were used
 _RECOVERY_CODES: Final = 10
+_RECOVERY_LENGTH: Final = 10  # characters without the hyphen
 _USED_SECONDS: Final = 86_400.0  # for which a used code is kept; its entry is needed for less
 # With a known password, this many codes can be tried: one in 300 is right after a day.
 _MAX_WRONG: Final = 10
@@ -54,9 +56,9 @@ class SecondFactors:
         """Makes the new secret count, if this is its code. Returns new recovery codes; None for a wrong code."""
         factor = await self._store.get(_KIND, name)
         secret = factor.get("next", "") if factor is not None else ""
-        if not secret or not await self._uses_code(name, secret, code):
+        if not secret or not await self._uses_code(name, secret, _plain(code)):
             return None
-        codes = [f"{text[:5]}-{text[5:]}" for text in (secrets.token_hex(5) for _ in range(_RECOVERY_CODES))]
+        codes = [_plain(secrets.token_hex(_RECOVERY_LENGTH // 2)) for _ in range(_RECOVERY_CODES)]
         hashes = [_hash(name, code) for code in codes]
         await self._store.put(_KIND, name, {"secret": secret, "recovery": hashes, "confirmed": True})
         return codes
@@ -66,7 +68,7 @@ class SecondFactors:
         factor = await self._factor(name)
         if factor is None:
             return False
-        code = code.strip().replace(" ", "").lower()
+        code = _plain(code)
         if await self._uses_code(name, factor["secret"], code):
             return True
         hashed = _hash(name, code)
@@ -105,6 +107,12 @@ def _confirmed(factor: dict[str, Any]) -> dict[str, Any] | None:
     if not isinstance(factor["secret"], str) or not isinstance(factor["recovery"], list):
         raise ValueError("its secret or its recovery codes are missing")
     return factor if factor["confirmed"] else None
+
+
+def _plain(code: str) -> str:
+    """Returns a code without its spaces and hyphens, as apps show it. A recovery code has one hyphen, in the middle."""
+    text = "".join(c for c in unicodedata.normalize("NFKC", code) if c.isalnum()).lower()
+    return f"{text[:5]}-{text[5:]}" if len(text) == _RECOVERY_LENGTH else text
 
 
 def _hash(name: str, code: str) -> str:

@@ -130,6 +130,31 @@ async def test_sign_in_needs_a_code_that_was_not_used(api: Admin, clock: Clock):
     assert users[0]["secondFactor"] is True and secret not in str(users)
 
 
+def spellings(code: str) -> list[str]:
+    """A code as apps show it, as people copy it, and as Chinese keyboards write it."""
+    half, wide = len(code) // 2, code.translate({ord("0") + n: ord("\uff10") + n for n in range(10)})
+    parts = code[:half], code[half:]
+    return [" ".join(parts), "-".join(parts), "\u00a0".join(parts), f" {code}\n", wide]
+
+
+@pytest.mark.parametrize("number", range(5))
+async def test_a_code_may_be_written_with_spaces_wherever_it_is_asked_for(api: Admin, clock: Clock, number: int):
+    browser, off = Browser(api), "/account/second-factor/off"
+    await browser.sign_in()
+    _, made = await browser.call("POST", "/account/second-factor", {"password": OLD})
+
+    def code() -> str:
+        clock.now += STEP
+        return spellings(code_at(made["secret"], int(clock.now) // STEP))[number]
+
+    status, said = await browser.call("PUT", "/account/second-factor", {"code": code()})
+    assert status == 200
+    assert (await Browser(api).sign_in(code=code()))[0] == 200
+    recovery = said["recoveryCodes"][0].replace("-", "").upper()
+    assert (await Browser(api).sign_in(code=spellings(recovery)[number]))[0] == 200
+    assert (await browser.call("POST", off, {"password": OLD, "code": code()}))[0] == 200
+
+
 async def test_wrong_codes_are_limited_also_for_a_right_one(api: Admin, clock: Clock):
     _, secret, _ = await with_factor(api, clock)
     clock.now += 10 * STEP
