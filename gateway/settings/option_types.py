@@ -218,9 +218,14 @@ def _passphrase(value: SecretStr) -> SecretStr:
 
 
 def _database_url(value: SecretStr) -> SecretStr:
+    """Refuses an address that a sign of the password cuts, too: messages would show the rest of the password."""
     parts = urlsplit(value.get_secret_value())
-    if value.get_secret_value() and not (parts.scheme in ("postgresql", "postgres") and parts.path.strip("/")):
+    is_cut = "@" in parts.path or bool(parts.fragment) or parts.netloc.count("@") > 1
+    is_address = parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/"))
+    if value.get_secret_value() and (is_cut or not is_address):
         raise ValueError("not an address of PostgreSQL")
+    for host in parts.netloc.rpartition("@")[2].split(","):
+        _ = urlsplit(f"//{host}").port  # raises ValueError if it is no number
     return value
 
 
@@ -391,7 +396,9 @@ PrivateKeyOrReference = Annotated[
     Expected("the path of a PEM file, or a reference: ssm:/path, secretsmanager:<name or ARN>, file:/path"),
 ]
 DatabaseUrl = Annotated[
-    SecretStr, AfterValidator(_database_url), Expected("postgresql://user:password@host/name, or empty")
+    SecretStr,
+    AfterValidator(_database_url),
+    Expected("postgresql://user:password@host/name with %40 for @, %2F for / and %23 for # in the password, or empty"),
 ]
 ChannelsUrl = Annotated[
     str,

@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -463,6 +464,25 @@ def test_short_secrets_of_other_services_give_only_a_warning():
     environ |= {"MILLRACE_HOOKS__SECRET": "sixteen letters!", "MILLRACE_CLOUDFRONT__ORIGIN_SECRET": "s"}
     assert short_secrets(load(environ=environ)) == ["cloudfront.origin_secret"]
     assert short_secrets(load(environ={})) == []
+
+
+@pytest.mark.parametrize(
+    "password", ["geheim/1", "12/geheim", "geheim#1", "geheim@1", "geheim?1", "/geheim", "[geheim"]
+)
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_password_with_signs_of_an_address_has_to_be_escaped(scheme: str, password: str):
+    address = f"{scheme}://millrace:{password}@db.example.com:5432/millrace"
+    for sources in ({"environ": {"MILLRACE_DATABASE": address}}, {"environ": {}, "overrides": [f"database={address}"]}):
+        line = refused(**sources)
+        assert "%40 for @" in line and "geheim" not in line
+    escaped = f"{scheme}://millrace:{quote(password, safe='')}@[2001:db8::1]:5432,db2/millrace?application_name=a@b"
+    assert load(environ={"MILLRACE_DATABASE": escaped}).database.get_secret_value() == escaped
+
+
+@pytest.mark.parametrize("host", ["db:port", "db1:5432,db2:x", "[::1]:x", "db:70000"])
+def test_the_port_of_a_database_is_a_number(host: str):
+    line = refused(environ={"MILLRACE_DATABASE": f"postgresql://millrace@{host}/millrace"})
+    assert "expected postgresql://" in line
 
 
 def test_all_errors_are_reported_at_once():
