@@ -393,10 +393,13 @@ def _put_key(merged: MergedOptions, name: str, value: object, source: str) -> No
 
 
 def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
-    """Adds the environment. An option's own variable overrides aliases and secret files, which are added first."""
+    """Adds the environment. An option's own variable overrides aliases and secret files, which are added first.
+
+    Line ends after a value are removed: `echo secret | base64` puts one into a secret of Kubernetes.
+    """
     for alias, option in ALIASES.items():
         if environ.get(alias):
-            merged.put(option, environ[alias], alias)
+            merged.put(option, environ[alias].rstrip("\r\n"), alias)
     options = {variable(name): name for name in OPTIONS}
     secret_files = {f"{variable(name)}_FILE": name for name in OPTIONS if is_secret(name)}
     variables = sorted(name for name in environ if name.startswith(PREFIX) and name not in (PROFILE, CONFIG))
@@ -411,10 +414,10 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
             if not text.strip():  # a command such as openssl failed; the secret must not become another one
                 merged.problems.append(f"{name} names an empty file")
                 continue
-            merged.put(secret_files[name], re.sub(r"\r?\n\Z", "", text), f"file {environ[name]}")
+            merged.put(secret_files[name], text.rstrip("\r\n"), f"file {environ[name]}")
     for name in variables:
         if name in options:
-            merged.put(options[name], environ[name], name)
+            merged.put(options[name], environ[name].rstrip("\r\n"), name)
         elif name not in secret_files and not _OF_KUBERNETES.match(f"{name}={environ[name]}"):
             merged.problems.append(
                 f"unknown variable {name}{nearest(name, [*options, *secret_files, PROFILE, CONFIG])}"

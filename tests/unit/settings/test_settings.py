@@ -149,6 +149,20 @@ class TestLayers:
             == "from the variable"
         )
 
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", ""])
+    def test_line_ends_are_no_part_of_a_value(self, tmp_path, end):
+        file, names = tmp_path / "secret", [name for name in OPTIONS if is_secret(name) and name != "database"]
+        file.write_bytes(f"0123456789abcdef {end}".encode())
+        for given in (
+            {variable(n): file.read_bytes().decode() for n in names},
+            {f"{variable(n)}_FILE": file for n in names},
+        ):
+            settings = merge(
+                environ={**{k: str(v) for k, v in given.items()}, "MILLRACE_HOOKS__URL": f"https://a/{end}"}
+            )
+            assert {settings.values[name].value for name in names} == {"0123456789abcdef "}
+            assert settings.values["hooks.url"].value == "https://a/"
+
     def test_a_byte_order_mark_is_no_part_of_a_file(self, tmp_path):
         (tmp_path / "own.toml").write_bytes(b"\xef\xbb\xbf[rtmp]\r\nport = 1936\r\n")
         (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfsecret of an editor\r\n")
