@@ -12,7 +12,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote_plus, unquote_plus, urlencode, urlsplit
 
 import structlog
@@ -42,9 +42,10 @@ _NO_ANSWER: Final = "no answer"
 class HttpAuthHook(AbstractAsyncContextManager["HttpAuthHook"]):
     """An AuthHook: use it with `async with`.
 
-    Clients with the same question share one request. A request without an answer, or with a status of 5xx, is repeated
-    once. Redirects are not followed: in nginx-rtmp's form they name another stream. `results` counts the answers by
-    action and result. A service that does not answer is logged once until it answers.
+    Clients with the same question share one request. A request without an answer, with a status of 5xx or with an
+    answer of another program is repeated once. Redirects are not followed: in nginx-rtmp's form they name another
+    stream. `results` counts the answers by action and result. A service that does not answer is logged once until it
+    answers.
     The operator sets the addresses, so they may be private.
     """
 
@@ -126,13 +127,18 @@ class HttpAuthHook(AbstractAsyncContextManager["HttpAuthHook"]):
             async with self._session.post(url, data=body.encode(), headers=headers, allow_redirects=False) as response:
                 if response.status >= 500:
                     return None, f"status {response.status}"
+                name = None if self._is_srs else nginx_answer(response.status, response.headers, request.name)
+                if name is None and 300 <= response.status < 400:  # mostly that of a proxy, to https or to a login
+                    return None, f"status {response.status}: a redirect to no stream"
                 if not self._is_srs:
-                    return nginx_answer(response.status, response.headers, request.name), ""
+                    return name, ""
                 answer = await _read(response)
         except TimeoutError:
             return None, f"no answer within {self._timeout:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return None, type(error).__name__  # the text may have the address, which may contain a token
+        if response.status == 200 and _json(answer) is None:
+            return None, "its answer is not JSON"
         return (request.name if is_srs_permission(response.status, answer) else None), ""
 
 
@@ -212,9 +218,14 @@ def is_srs_permission(status: int, answer: bytes) -> bool:
     """Whether SRS would take the answer as a permission: status 200 with `0`, or with an object whose `code` is 0."""
     if status != 200:
         return False
-    try:
-        value = json.loads(answer)
-    except (ValueError, RecursionError):
-        return False
+    value = _json(answer)
     code = value.get("code") if isinstance(value, dict) else value
     return type(code) is int and code == 0
+
+
+def _json(text: bytes) -> Any:
+    """Returns the value; None if it is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

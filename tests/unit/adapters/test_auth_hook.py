@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from gateway.adapters.auth_hook import (
     MAX_ANSWER,
@@ -149,6 +150,30 @@ async def test_a_service_that_is_silent_or_gone_permits_nothing():
     async with hook(service, metrics) as asked:
         assert await asked.ask(question("gone")) is None
     assert metrics.auth_hook.values == {("publish", "no answer"): 2}
+
+
+@pytest.mark.parametrize(
+    ("format", "answer", "reason"),
+    [
+        ("nginx-rtmp", (301, "https://a.example/hook?token=geheim"), "status 301: a redirect to no stream"),
+        ("nginx-rtmp", (302, "/login"), "status 302: a redirect to no stream"),
+        ("nginx-rtmp", (404, ""), ""),
+        ("srs", (301, "https://a.example/hook?token=geheim"), "status 301: a redirect to no stream"),
+        ("srs", (200, "<html>Sign in</html>"), "its answer is not JSON"),
+        ("srs", (200, ""), "its answer is not JSON"),
+        ("srs", (200, '{"code": 1}'), ""),
+        ("srs", (200, "1"), ""),
+        ("srs", (403, "<html>Forbidden</html>"), ""),
+    ],
+)
+async def test_an_answer_that_is_none_of_the_service_is_logged(format: str, answer: tuple[int, str], reason: str):
+    metrics = Metrics("1")
+    with hook_service() as service, capture_logs() as logged:
+        service.answers = {"a": answer}
+        async with hook(service, metrics, format) as asked:
+            assert [await asked.ask(question("a", f"192.0.2.{n}")) for n in range(3)] == [None] * 3
+    assert [entry["reason"] for entry in logged] == ([reason] if reason else [])
+    assert metrics.auth_hook.values == {("publish", "no answer" if reason else "refused"): 3}
 
 
 async def test_a_long_answer_of_srs_permits_nothing():
