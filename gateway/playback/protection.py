@@ -240,7 +240,10 @@ def embeddable(request: Request, allowed: Sequence[str]) -> bool:
     Allowed are pages on the list, pages on this host (for example the console, at another port), and unknown pages.
     Players outside browsers send no Referer and are allowed (like nginx's `valid_referers none`).
     A page that hides its Referer still sends an Origin with cross-origin requests. `Origin: null` is refused.
+    A link to one of the channel's pages embeds nothing. Browsers say which request is one, and pages cannot.
     """
+    if request.path.endswith("/") and request.headers.get("sec-fetch-dest") == "document":
+        return True
     referer = request.headers.get("referer") or request.headers.get("origin")
     if not referer:
         return True

@@ -112,6 +112,27 @@ async def test_the_page_of_a_recording_is_framed_only_by_pages_that_may_embed_it
         )
 
 
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize(
+    ("destination", "opens"), [("document", True), ("iframe", False), ("video", False), ("empty", False), (None, False)]
+)
+async def test_a_link_of_any_site_opens_the_pages_of_a_channel_and_embeds_nothing(destination, opens, live):
+    async def recordings(asked: Request, id: str, path: str) -> Response:
+        return Response(200, b"Club", headers=PAGE_HEADERS)
+
+    fields = {"refererAllow": ["friends.example"], "videoname": "Club", "isHls": True}
+    async with playing(channel("c1", **fields), recordings=recordings) as lab:
+        if live:
+            lab.live(**fields)
+        headers = {"referer": "https://social.example/"} | ({"sec-fetch-dest": destination} if destination else {})
+        for page in ("", "vod/1800000000123/", "vod/vod-1800000000123.m3u8/"):
+            reply = await lab.listener.get(f"/c1/{page}", accept="text/html", **headers)
+            assert ("Club" in reply.text) is opens
+            assert reply.status == (200 if opens or not page else 403)
+        for file in ("status.json", "live.m3u8", "vod/vod-1800000000123.m3u8", "vod/720p/1.ts", "vod/mp4/a.mp4"):
+            assert (await lab.listener.get(f"/c1/{file}", **headers)).status == 403
+
+
 async def test_unknown_channels_are_answered_like_existing_ones():
     async with playing(channel("c1"), auth="sign") as lab:
         for name in ("c1", "nobody"):
