@@ -28,7 +28,9 @@ from gateway.api.tokens import TokenRefused
 from gateway.channels.channel import create_item
 from gateway.channels.expiry import NEVER_DATE
 from gateway.channels.stream_key import SigningSecrets
+from gateway.http.origin_policy import host_name
 from gateway.lib.attempt_limiter import AttemptLimiter, TooManyAttempts
+from gateway.lib.network import is_loopback
 from gateway.ports.errors import AtCapacity, ChannelExists, StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -248,7 +250,12 @@ def _provider(request: web.Request) -> OpenIdProvider:
 def _redirect_uri(request: web.Request) -> str:
     """Returns the address to which the provider sends the browser. It has to be registered there."""
     client = request[CLIENT]
-    return f"{client.scheme}://{client.host if _HOST.fullmatch(client.host) else 'localhost'}/oidc/callback"
+    host = client.host if _HOST.fullmatch(client.host) else "localhost"
+    name = host_name(f"//{host}")
+    # A proxy may terminate TLS without a forwarded header. Browsers send this header only over TLS and to this machine.
+    is_local = is_loopback(name) or name.endswith(".localhost")
+    scheme = "https" if "Sec-Fetch-Site" in request.headers and not is_local else client.scheme
+    return f"{scheme}://{host}/oidc/callback"
 
 
 def _printable(text: str) -> str:

@@ -98,6 +98,28 @@ async def test_the_authorization_request_carries_pkce_state_and_nonce(lab: Lab):
         assert len(asked[secret][0]) >= 43 and asked[secret] != again[secret]
 
 
+@pytest.mark.parametrize(
+    ("host", "headers", "expected"),
+    [
+        ("console.example.com", {"Sec-Fetch-Site": "same-origin"}, "https://console.example.com"),
+        ("console.example.com:8443", {"Sec-Fetch-Site": "none"}, "https://console.example.com:8443"),
+        ("console.example.com", {}, "http://console.example.com"),
+        ("10.0.0.1:8000", {}, "http://10.0.0.1:8000"),
+        *(
+            (host, {"Sec-Fetch-Site": "same-origin"}, f"http://{host}")
+            for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000", "console.localhost")
+        ),
+    ],
+)
+async def test_the_provider_returns_to_https_also_behind_a_proxy_without_forwarded_headers(
+    lab: Lab, host: str, headers: dict[str, str], expected: str
+):
+    """Browsers send Sec-Fetch-Site only over TLS, and to the machine itself (Fetch Metadata §2)."""
+    page = await lab.get("/oidc/start", headers={"Host": host, **headers})
+    (address,) = parse_qs(urlsplit(page.headers["Location"]).query)["redirect_uri"]
+    assert address == f"{expected}/oidc/callback"
+
+
 async def test_the_sign_in_cookie_is_limited_to_the_callback(lab: Lab):
     cookie = (await lab.get("/oidc/start")).cookies["millrace_oidc"]
     assert (cookie["path"], cookie["samesite"], cookie["httponly"], cookie["max-age"]) == ("/oidc", "Lax", True, "600")
