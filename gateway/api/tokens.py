@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jwt import PyJWK
 
 ALGORITHMS: Final = ("RS256", "ES256")  # asymmetric only: no shared secrets
-MAX_LENGTH: Final = 8_192
+MAX_LENGTH: Final = 65_536  # Entra ID puts up to 200 groups into a token of 11,000 characters
 _LEEWAY: Final = 30.0  # seconds by which clocks may differ
 _MAX_KEYS: Final = 64
 _NAME_CLAIMS: Final = ("preferred_username", "cognito:username", "email", "username", "name", "sub")

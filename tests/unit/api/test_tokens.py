@@ -115,6 +115,14 @@ def test_unsigned_and_malformed_tokens_are_refused(token: str):
         judged(token)
 
 
+def test_a_user_may_have_as_many_groups_as_entra_puts_into_a_token():
+    groups = [f"{n:08x}-0000-4000-8000-000000000000" for n in range(200)]
+    rules = rules_of(claim="groups", allow=[groups[-1]])
+    assert rules.user(judged(signed(groups=groups), rules)).id == "s1"
+    with pytest.raises(TokenRefused, match="too long"):
+        judged(signed(groups=groups * 10), rules)
+
+
 def test_a_token_with_an_hmac_of_the_public_key_is_refused():
     """The classic algorithm confusion attack: HMAC with the public key's text as its secret."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
