@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 COOKIE: Final = "millrace_session"
 _UNAUTHORIZED: Final = "a token is required: send the header Authorization: Bearer <admin token>"
 _SAFE_METHODS: Final = ("GET", "HEAD")
+_PORT: Final = re.compile(r":([0-9]{1,5})\Z")
 
 
 class AccessRefused(Exception):
@@ -48,7 +49,7 @@ async def _authenticate(request: web.Request) -> tuple[ApiUser, LoginSession | N
         return await _bearer(request), None
     login = await login_of(request)
     if login is None:
-        message = "the session has ended: sign in again" if COOKIE in request.cookies else _UNAUTHORIZED
+        message = "the session has ended: sign in again" if session_cookie(request) else _UNAUTHORIZED
         raise AccessRefused(_unauthorized(message), "missing")
     if request.method not in _SAFE_METHODS:
         _check_own_page(request, login)
@@ -92,7 +93,7 @@ def _check_own_page(request: web.Request, login: LoginSession) -> None:
 
 async def login_of(request: web.Request) -> LoginSession | None:
     """Returns the login of the request's cookie; None if it has no valid cookie. Raises StoreUnavailable."""
-    cookie = request.cookies.get(COOKIE)
+    cookie = session_cookie(request)
     authenticators = request.app[CONTEXT].authenticators
     return await authenticators.logins.get(cookie, authenticators.clock()) if cookie else None
 
@@ -131,6 +132,21 @@ def set_cookie(
     """Sets a cookie that scripts cannot read, and that is sent over TLS only if the client uses it now."""
     secure = request[CLIENT].scheme == "https"
     response.set_cookie(name, value, max_age=max_age, path=path, secure=secure, httponly=True, samesite=same_site)
+
+
+def cookie_name(request: web.Request) -> str:
+    """Returns the name of the session's cookie in browsers, with the scheme and the port that the client uses.
+
+    Browsers share cookies between the ports of a host, and a page without TLS cannot replace one of a page with TLS.
+    """
+    client = request[CLIENT]
+    port = _PORT.search(client.host)
+    return f"{client.scheme}{port[1] if port else ''}_{COOKIE}"
+
+
+def session_cookie(request: web.Request) -> str:
+    """Returns the session's cookie; "" without one. Scripts may leave out what browsers need in its name."""
+    return request.cookies.get(cookie_name(request)) or request.cookies.get(COOKIE, "")
 
 
 def _unauthorized(message: str) -> web.Response:

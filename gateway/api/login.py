@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.api import console_schemas
 from gateway.api.answers import Conflict, answer, refusal
-from gateway.api.auth import COOKIE, foreign_page, login_of, set_cookie
+from gateway.api.auth import cookie_name, foreign_page, login_of, session_cookie, set_cookie
 from gateway.api.authenticators import ADMIN, LOGIN, USER
 from gateway.api.body import json_object, text_of
 from gateway.api.context import CLIENT, CONTEXT
@@ -99,13 +99,13 @@ async def _verify(request: web.Request, name: str, password: str, address: str) 
 async def open_session(request: web.Request, user: ApiUser, credential_mark: str, respond: Any) -> web.Response:
     """Opens a session in the client's browser. respond: makes the response from the JSON value of GET /login."""
     context = request.app[CONTEXT]
-    if old_cookie := request.cookies.get(COOKIE):
+    if old_cookie := session_cookie(request):
         await _close(request, old_cookie)
     cookie, login = await context.authenticators.logins.open(user, credential_mark, context.authenticators.clock())
     log.info("signed in", user=user.name, kind=user.kind, peer=request[CLIENT].address)
     response: web.Response = respond(await _state(request, login))
     max_age = int(context.authenticators.logins.limits.max_age)
-    set_cookie(request, response, COOKIE, cookie, max_age, path="/", same_site="Strict")
+    set_cookie(request, response, cookie_name(request), cookie, max_age, path="/", same_site="Strict")
     return response
 
 
@@ -117,10 +117,10 @@ async def sign_out(request: web.Request) -> web.Response:
     """
     login = request.get(LOGIN)
     if login is not None:
-        await request.app[CONTEXT].authenticators.logins.close(request.cookies[COOKIE])
+        await request.app[CONTEXT].authenticators.logins.close(session_cookie(request))
         log.info("signed out", user=login.user.name, kind=login.user.kind)
     response = answer(await _state(request, None))
-    response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+    response.del_cookie(cookie_name(request), path="/", httponly=True, samesite="Strict")
     return response
 
 

@@ -65,7 +65,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
                     "type": "apiKey",
                     "in": "cookie",
                     "name": "millrace_session",
-                    "description": "The session that POST /login opens.",
+                    "description": "The session that POST /login opens. Scheme and port precede this name in browsers.",
                 },
                 "csrf": {
                     "type": "apiKey",

@@ -61,7 +61,7 @@ class Browser:
         response = await self.ask("POST", "/login", body, **headers)
         if response.status == 200:
             self.set_cookie = response.headers["Set-Cookie"]
-            self.cookie = response.cookies[COOKIE].value
+            (self.cookie,) = (morsel.value for name, morsel in response.cookies.items() if name.endswith(COOKIE))
             self.csrf = (await response.json())["csrf"]
             self.headers = {"X-CSRF-Token": self.csrf}
         return response
@@ -145,7 +145,8 @@ async def test_signing_out_ends_the_session_on_the_server(api: Admin):
     browser = await signed_in(api)
     response = await browser.ask("POST", "/logout")
     assert (response.status, (await response.json())["user"]) == (200, None)
-    assert response.cookies[COOKIE].value == "" and response.cookies[COOKIE]["max-age"] == "0"
+    (ended,) = (morsel for name, morsel in response.cookies.items() if name.endswith(COOKIE))
+    assert ended.value == "" and ended["max-age"] == "0"
     assert not await browser.opens()
     refused = await browser.ask("GET", "/domains")
     assert (await refused.json())["error"] == "the session has ended: sign in again"
@@ -264,6 +265,36 @@ async def test_over_tls_the_cookie_is_secure(tmp_path: Path):
         own = {"X_Forwarded_Proto": "https", "Host": "console.example.com"}
         assert (await browser.ask("PUT", "/domains", {}, Origin="https://console.example.com", **own)).status == 200
         assert (await browser.ask("PUT", "/domains", {}, Origin="http://console.example.com", **own)).status == 403
+
+
+@pytest.mark.parametrize("way", ["ports", "schemes"])
+async def test_two_consoles_of_one_host_keep_their_sessions(tmp_path: Path, way: str):
+    """Browsers send cookies to all ports of a host, and let no page without TLS replace a Secure one (RFC 6265bis)."""
+    own: list[dict[str, str]] = [{"Host": "h.example:8000"}, {"Host": "h.example:8001"}]
+    if way == "schemes":
+        own = [{"Host": "h.example", "X_Forwarded_Proto": scheme} for scheme in ("https", "http")]
+    jar: dict[str, str] = {}
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    async with (
+        admin(tmp_path / "first", proxies=trusting("127.0.0.0/8")) as first,
+        admin(tmp_path / "second", proxies=trusting("127.0.0.0/8")) as second,
+    ):
+        consoles = [Browser(first), Browser(second)]
+        for browser, headers in zip(consoles, own, strict=True):
+            await browser.sign_in(TOKEN, Cookie=cookies(jar), **headers)
+            name, _, value = browser.set_cookie.partition(";")[0].partition("=")
+            assert name not in jar
+            jar[name], browser.cookie = value, ""
+        for browser, headers in zip(consoles, own, strict=True):
+            assert (await browser.ask("GET", "/domains", Cookie=cookies(jar), **headers)).status == 200
+        assert (await consoles[0].ask("POST", "/logout", Cookie=cookies(jar), **own[0])).status == 200
+        assert (await consoles[0].ask("GET", "/domains", Cookie=cookies(jar), **own[0])).status == 401
+        assert (await consoles[1].ask("GET", "/domains", Cookie=cookies(jar), **own[1])).status == 200
+
+
+def cookies(jar: dict[str, str]) -> str:
+    return "; ".join(f"{name}={value}" for name, value in jar.items())
 
 
 async def test_forwarded_headers_of_an_untrusted_proxy_are_ignored(tmp_path: Path):
