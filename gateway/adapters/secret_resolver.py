@@ -51,6 +51,7 @@ class SecretResolver:
         self._values: dict[str, SecretValue] = {}
         self._failing: set[str] = set()
         self._short: set[str] = set()  # options whose previous value is too short; each is logged once
+        self._json: set[str] = set()  # options whose value is JSON; likewise
         self.settings = settings
         self.cluster = ClusterSecret(settings.cluster.secret.get_secret_value())
         self._signing: SigningSecrets | None = None
@@ -126,6 +127,10 @@ class SecretResolver:
 
     async def _read(self, reference: _Reference) -> SecretValue:
         value = await self._stores[reference.kind].read(reference.name)
+        if value.current.startswith("{") and reference.option not in self._json:
+            # The console of AWS stores a secret with a key of its own, unless one chooses plain text there.
+            self._json.add(reference.option)
+            log.warning("a secret is JSON: all of its text is the secret, keys included", option=reference.option)
         if is_short(value.current):
             raise StoreUnusable(f"{reference.option}: {reference.name} holds fewer than {MIN_SECRET_LENGTH} characters")
         if value.previous and is_short(value.previous):

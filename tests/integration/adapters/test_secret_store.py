@@ -327,6 +327,18 @@ async def test_a_short_previous_value_is_not_accepted(aws: str, tmp_path: Path, 
         assert [line["log_level"] for line in logs] == ["warning"]
 
 
+@KINDS
+async def test_a_secret_with_the_keys_of_the_aws_console_gives_one_warning(aws: str, tmp_path: Path, kind: str) -> None:
+    async with kept(kind, tmp_path) as at:
+        at.put('{"token":"one-secret-of-keys"}')
+        with structlog.testing.capture_logs() as logs:
+            async with SecretResolver(settings(tmp_path, MILLRACE_ADMIN__TOKEN=at.reference)) as vault:
+                await vault.refresh()
+        assert vault.settings.admin.token.get_secret_value() == '{"token":"one-secret-of-keys"}'
+        assert [(line["log_level"], line["option"]) for line in logs] == [("warning", "admin.token")]
+        assert "one-secret-of-keys" not in str(logs)
+
+
 async def test_refreshing_an_unchanged_secret_counts_no_rotation(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("one-secret-of-keys")
