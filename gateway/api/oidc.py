@@ -22,7 +22,7 @@ from gateway.api.auth import set_cookie
 from gateway.api.context import CLIENT, CONTEXT, Context
 from gateway.api.login import open_session
 from gateway.api.login_sessions import ApiUser
-from gateway.api.openid_provider import OpenIdProvider
+from gateway.api.openid_provider import OpenIdProvider, said
 from gateway.api.route import operation
 from gateway.api.tokens import TokenRefused
 from gateway.channels.channel import create_item
@@ -232,7 +232,9 @@ def _refuse(request: web.Request, message: str) -> web.Response:
         context.metrics.refused.add("login", "limited")
         return _page(429, "too many wrong attempts: wait a moment", seconds)
     context.metrics.refused.add("login", "oidc")
-    log.info("sign-in refused", reason=message, peer=address)
+    # The description is only in the log: a link could show any text on the page.
+    told = {"provider": text} if (text := said(request.query)) else {}
+    log.info("sign-in refused", reason=message, peer=address, **told)
     return _page(403, message)
 
 

@@ -133,8 +133,7 @@ class OpenIdProvider:
         status, answer = await self._request("POST", document["token_endpoint"], data=form, headers=headers)
         token = answer.get("id_token")
         if status != 200 or not isinstance(token, str):
-            reason = str(answer.get("error", "no ID token"))
-            log.warning("the sign-in provider refuses the code", status=status, reason=reason[:100])
+            log.warning("the sign-in provider refuses the code", status=status, reason=said(answer) or "no ID token")
             raise TokenRefused("the provider does not confirm this sign-in")
         claims = await self._verified(token)
         if not self._rules.is_sign_in(claims, nonce):
@@ -278,6 +277,12 @@ def _accepts_basic(document: Mapping[str, Any]) -> bool:
     """Whether the provider accepts `client_secret_basic`, the default of RFC 8414 §2."""
     methods = document.get("token_endpoint_auth_methods_supported")
     return not isinstance(methods, list) or "client_secret_basic" in methods
+
+
+def said(answer: Mapping[str, Any]) -> str:
+    """Returns the error of a provider's answer for the log, RFC 6749 §4.1.2.1 and §5.2; "" without one."""
+    parts = (str(answer.get(name) or "") for name in ("error", "error_description"))
+    return " ".join(": ".join(filter(None, parts)).split())[:300]
 
 
 def _unavailable(text: str) -> StoreUnavailable:

@@ -127,7 +127,8 @@ class Provider:
         asked = self.codes.pop(str(form.get("code")), None)
         digest = hashlib.sha256(str(form.get("code_verifier")).encode()).digest()
         if not self._is_client(request, form):
-            return web.json_response({"error": "invalid_client"}, status=401)
+            said = {"error": "invalid_client", "error_description": "E7000215: this is the id\nof the secret"}
+            return web.json_response(said, status=401)
         if (
             asked is None
             or form.get("grant_type") != "authorization_code"

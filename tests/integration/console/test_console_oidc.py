@@ -193,6 +193,21 @@ async def test_an_error_of_the_provider_is_shown_as_plain_text(lab: Lab):
     assert "script-src" not in response.headers["Content-Security-Policy"]
 
 
+async def test_the_log_has_what_the_provider_says_about_a_refusal(lab: Lab):
+    start = await lab.get("/oidc/start")
+    state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
+    with capture_logs() as logged:
+        query = f"state={state}&error=access_denied&error_description=E50105:%20not%0Aassigned"
+        page = await lab.get(f"/oidc/callback?{query}")
+        lab.idp.secret = "another one"
+        other = await lab.sign_in()
+    assert (page.status, other.status) == (403, 403)
+    assert "E50105" not in await page.text() and "E7000215" not in await other.text()
+    assert [entry["provider"] for entry in logged if "provider" in entry] == ["access_denied: E50105: not assigned"]
+    (refused,) = (entry for entry in logged if entry["event"] == "the sign-in provider refuses the code")
+    assert refused["reason"] == "invalid_client: E7000215: this is the id of the secret"
+
+
 async def test_a_code_works_once(lab: Lab):
     start = await lab.get("/oidc/start")
     jar = dict(start.cookies)["millrace_oidc"].value
