@@ -5,6 +5,7 @@ Ingest" (limits of 2026).
 """
 
 from collections import deque
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from gateway.media import codecs
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputUnsupported
+from gateway.protocols.rtmp.url import RtmpUrl
 
 _DOMAIN: Final = ".live-video.net"
 _VIDEO: Final = Kind.VIDEO
@@ -27,6 +29,12 @@ def is_ivs_address(target: str) -> bool:
         return (urlsplit(target).hostname or "").lower().rstrip(".").endswith(_DOMAIN)
     except ValueError:
         return False
+
+
+def with_app(url: RtmpUrl) -> RtmpUrl:
+    """Returns an ingest endpoint of IVS with its app `app`. Kick and the API of IVS give the server without it."""
+    key, mark, query = url.name.partition("?")
+    return url if key else replace(url, app="app", name=f"{url.app}{mark}{query}")
 
 
 def is_realtime(host: str) -> bool:

@@ -29,7 +29,7 @@ from gateway.media.clock import MILLISECONDS
 from gateway.media.timed_data import PrivateData
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, TimedData, Tracks
 from gateway.outputs.relay import redact_target, srt_push
-from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
+from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime, with_app
 from gateway.outputs.relay.rtmp_push import PushRefused, RtmpPush, open_push
 from gateway.outputs.relay.srt_push import SrtRelayPush
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
@@ -230,8 +230,9 @@ class RelayTarget:
             return _TargetAddress(url, address, (*redact_target.target_secrets(address, url), ingest.key), rules)
         if relay_urls.is_srt(self._text):
             return _TargetAddress(_parse_srt(self._text), self._text, (), None)  # its errors have no text of the server
-        url = _parse(self._text)
-        known = IvsRules(realtime=is_realtime(url.host)) if is_ivs_address(self._text) else None
+        url, known = _parse(self._text), None
+        if is_ivs_address(self._text):
+            url, known = with_app(url), IvsRules(realtime=is_realtime(url.host))
         return _TargetAddress(url, self._text, redact_target.target_secrets(self._text, url), known)
 
     async def _relay(

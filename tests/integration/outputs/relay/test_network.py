@@ -40,6 +40,20 @@ async def test_a_failed_name_resolution_is_reported_and_retried(monkeypatch: pyt
         assert on.targets[0]["attempts"] >= 2
 
 
+async def test_a_key_behind_the_bare_server_of_kick_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def found(name: str, port: int) -> Any:
+        return [(socket.AF_INET, ipaddress.ip_address("127.0.0.1"))]
+
+    monkeypatch.setattr(egress, "_resolve", found)
+    async with RtmpTarget(app="app") as target:
+        server = f"rtmp://fa723fc1b171.global-contribute.live-video.net:{target.port}"
+        async with live(f"{server}/sk_us-west-2_secret") as on:
+            on.film(range(0, 400, 40))
+            session = await target.session(media=20)
+            assert (session.app, session.name) == ("app", "sk_us-west-2_secret")
+            assert on.targets[0]["url"] == f"{server}/********"
+
+
 async def test_rtmps_verifies_the_server_with_the_configured_authorities(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     tls = authority.server("127.0.0.1", "localhost")

@@ -6,8 +6,9 @@ import pytest
 
 from gateway.media import h264
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
+from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime, with_app
 from gateway.ports.errors import OutputUnsupported
+from gateway.protocols.rtmp.url import parse_url
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
 HD = Tracks(VIDEO, AUDIO)  # 1280x720
@@ -112,3 +113,18 @@ def test_addresses_of_ivs_are_recognised() -> None:
     assert is_ivs_address("rtmps://a1b2.global-contribute.live-video.net:443/app/sk_x")
     assert not is_ivs_address("rtmps://live-video.net.example/app/x")
     assert is_realtime("a1b2.global-realtime-contribute.live-video.net")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/sk_us-west-2_x", "sk_us-west-2_x"),
+        ("/sk_x?bandwidthtest=true", "sk_x?bandwidthtest=true"),
+        ("/app/sk_x", "sk_x"),
+        ("//sk_x", "sk_x"),
+    ],
+)
+def test_a_key_behind_the_server_of_kick_gets_the_app_that_kick_does_not_name(path: str, name: str) -> None:
+    url = with_app(parse_url(f"rtmps://fa723fc1b171.global-contribute.live-video.net{path}"))
+    assert (url.app, url.name) == ("app", name)
+    assert url.tc_url == "rtmps://fa723fc1b171.global-contribute.live-video.net/app"
