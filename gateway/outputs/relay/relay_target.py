@@ -31,6 +31,7 @@ from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, T
 from gateway.outputs.relay import redact_target, srt_push
 from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime, with_app
 from gateway.outputs.relay.rtmp_push import PushRefused, RtmpPush, open_push
+from gateway.outputs.relay.silent_track import wants_sound, with_silence, with_track
 from gateway.outputs.relay.srt_push import SrtRelayPush
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.ports.events import Events
@@ -246,6 +247,9 @@ class RelayTarget:
             self._logged_error = ""
             if isinstance(push, SrtRelayPush):
                 await push.send_stream(tracks, iterator)
+            elif wants_sound(target.url.host):
+                async with contextlib.aclosing(with_silence(tracks, iterator)) as audible:  # type: ignore[type-var]
+                    await self._send_items(push, with_track(tracks), audible)
             else:
                 await self._send_items(push, tracks, iterator)
         finally:

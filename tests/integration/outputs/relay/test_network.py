@@ -6,19 +6,24 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.formats.flv import muxer
+from gateway.formats.flv.tag import AUDIO, VIDEO
 from gateway.lib import egress
+from gateway.media.silent_frames import silent_frame
 from gateway.media.track import Kind
+from gateway.workers.stream_form import DEFAULT_AUDIO
 from tests.support import builders
 from tests.support.authority import Authority
 from tests.support.clients import pull, take_of
 from tests.support.media import BFRAMES, PLAIN, judge
 from tests.support.nginx_rtmp import nginx_rtmp
-from tests.support.relaying import filming, live, play, relays
+from tests.support.relaying import Live, filming, live, play, relays
 from tests.support.rtmp_target import RtmpTarget
 from tests.support.tools import need
 
@@ -40,11 +45,18 @@ async def test_a_failed_name_resolution_is_reported_and_retried(monkeypatch: pyt
         assert on.targets[0]["attempts"] >= 2
 
 
-async def test_a_key_behind_the_bare_server_of_kick_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def each_name_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resolves all names to 127.0.0.1."""
+
     async def found(name: str, port: int) -> Any:
         return [(socket.AF_INET, ipaddress.ip_address("127.0.0.1"))]
 
     monkeypatch.setattr(egress, "_resolve", found)
+
+
+@pytest.mark.usefixtures("each_name_is_here")
+async def test_a_key_behind_the_bare_server_of_kick_is_published() -> None:
     async with RtmpTarget(app="app") as target:
         server = f"rtmp://fa723fc1b171.global-contribute.live-video.net:{target.port}"
         async with live(f"{server}/sk_us-west-2_secret") as on:
@@ -52,6 +64,45 @@ async def test_a_key_behind_the_bare_server_of_kick_is_published(monkeypatch: py
             session = await target.session(media=20)
             assert (session.app, session.name) == ("app", "sk_us-west-2_secret")
             assert on.targets[0]["url"] == f"{server}/********"
+
+
+def pictures(on: Live, times: range) -> None:
+    for n, at in enumerate(times):
+        on.publisher.push(builders.picture(at, key=n % 10 == 0), time.monotonic())
+
+
+@pytest.mark.usefixtures("each_name_is_here")
+@pytest.mark.parametrize("host", ["a.rtmps.youtube.com", "live-api-s.facebook.com"])
+async def test_a_camera_without_sound_is_silent_for_services_that_want_sound(host: str) -> None:
+    silence = b"\xaf\x01" + silent_frame(DEFAULT_AUDIO).payload  # type: ignore[union-attr]
+    async with RtmpTarget() as target, live(target.url(host=host), tracks=False) as on:
+        on.publisher.set_tracks(builders.VIDEO, None, {})
+        pictures(on, range(0, 2000, 40))
+        pictures(on, range(9_000, 9_400, 40))
+        session = await target.session(media=60 + 109)
+        assert [t.payload for t in session.headers] == [
+            muxer.track_body(builders.VIDEO),
+            muxer.track_body(DEFAULT_AUDIO),
+        ]
+        assert session.scripts[0].values[0]["audiocodecid"] == 10
+        sounds = [t for t in session.media if t.type_id == AUDIO]
+        assert {t.payload for t in sounds} == {silence}
+        assert [t.timestamp for t in sounds[:4]] == [0, 21, 42, 64]
+        assert (sounds[91].timestamp, sounds[92].timestamp) == (1941, 9000), "a break of the pictures is not filled"
+        on.publisher.set_tracks(builders.VIDEO, builders.AUDIO, {})
+        on.film(range(10_000, 10_400, 40))
+        await target.session(media=60 + 109 + 20)
+        assert session.media[-1].payload == muxer.unit_body(builders.sound(10_360))
+        assert silence not in [t.payload for t in session.media[-20:]]
+
+
+@pytest.mark.usefixtures("each_name_is_here")
+async def test_other_servers_get_a_stream_without_sound_unchanged() -> None:
+    async with RtmpTarget() as target, live(target.url(host="youtube.com.example"), tracks=False) as on:
+        on.publisher.set_tracks(builders.VIDEO, None, {})
+        pictures(on, range(0, 2000, 40))
+        session = await target.session(media=50)
+        assert {t.type_id for t in session.tags} == {VIDEO}
 
 
 async def test_rtmps_verifies_the_server_with_the_configured_authorities(tmp_path: Path) -> None:
