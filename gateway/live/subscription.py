@@ -1,6 +1,8 @@
 """A queue with limits between a Fanout and one consumer that waits for disks or networks."""
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ class Subscription:
 
     The queue is limited in bytes and in seconds. Above a limit it drops the waiting items, up to the next key frame.
     It drops whole GOPs. The last Tracks and the End are never dropped. `dropped` counts units.
+    overflowed: monotonic seconds when it last dropped the waiting items; -inf: never.
 
     `async with Subscription(stream) as items:` yields what viewers get; with `stream.original`, what was pushed.
     """
@@ -53,6 +56,7 @@ class Subscription:
         self._wake: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self.dropped = 0
+        self.overflowed = -math.inf
 
     async def __aenter__(self) -> Self:
         self._stream.attach(self)
@@ -143,6 +147,7 @@ class Subscription:
         tracks = [i for i in self._items if isinstance(i, Tracks)]
         ends = [i for i in self._items if isinstance(i, End)]
         self.dropped += sum(isinstance(i, AccessUnit | AdditionalUnit) for i in self._items)
+        self.overflowed = time.monotonic()
         self._decodable.clear()
         self._items = deque([*tracks[-1:], *ends])
         self._bytes = 0

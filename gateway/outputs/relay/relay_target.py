@@ -47,6 +47,7 @@ log = structlog.get_logger(__name__)
 BACKLOG_SECONDS: Final = 10.0  # seconds of media that wait for a slow server; then whole groups of pictures are dropped
 _FIRST_PAUSE: Final = 1.0
 _STABLE_SECONDS: Final = 30.0  # seconds; a target that was live this long is tried again after the shortest pause
+_SLOW_SECONDS: Final = 60.0  # seconds for which a warning follows each loss of media
 _REVOKED_KEY_SECONDS: Final = 10.0  # seconds; an IVS connection that ends earlier may have had a revoked key
 _PLAIN: Final = frozenset({Codec.H264, Codec.AAC, Codec.MP3})  # codecs without Enhanced RTMP
 _VIDEO: Final = Kind.VIDEO
@@ -138,9 +139,11 @@ class RelayTarget:
 
     @property
     def _warnings(self) -> list[str]:
-        if isinstance(self._push, SrtRelayPush):
-            return self._push.warnings
-        return self._rules.warnings if self._rules is not None else []
+        warnings = self._push.warnings if isinstance(self._push, SrtRelayPush) else []
+        warnings = warnings or (self._rules.warnings if self._rules is not None else [])
+        if self._items is not None and time.monotonic() - self._items.overflowed < _SLOW_SECONDS:
+            warnings = [*warnings, "frames are dropped: the server or the link to it is too slow for the stream"]
+        return warnings
 
     def begin(self) -> None:
         """Subscribes to the stream, before `run`."""

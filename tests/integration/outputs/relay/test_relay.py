@@ -244,6 +244,27 @@ async def test_a_slow_target_loses_whole_gops_which_are_counted(monkeypatch: pyt
         assert len(target.sessions) == 1
 
 
+async def test_a_target_that_is_too_slow_for_the_stream_has_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.outputs.relay.rtmp_push.STALL_SECONDS", 60.0)
+    monkeypatch.setattr("gateway.outputs.relay.relay_target.BACKLOG_SECONDS", 2.0)
+    async with RtmpTarget() as target, RtmpTarget() as other, live(target.url(), other.url()) as on:
+        on.film(range(0, 400, 40))
+        await target.session(media=20)
+        assert on.targets[0]["warnings"] == []
+        target.reading.clear()
+        at = 400
+        while not on.targets[0]["dropped"]:
+            on.film(range(at, at + 400, 40), size=60_000)
+            at += 400
+            await other.session(media=at // 20)
+        warning = "frames are dropped: the server or the link to it is too slow for the stream"
+        assert [t["warnings"] for t in on.targets] == [[warning], []]
+        target.reading.set()
+        monkeypatch.setattr("gateway.outputs.relay.relay_target._SLOW_SECONDS", 0.0)
+        assert on.targets[0]["warnings"] == []
+        assert [t["state"] for t in on.targets] == ["live", "live"]
+
+
 async def test_a_target_that_reads_nothing_is_reconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.outputs.relay.rtmp_push.STALL_SECONDS", 0.3)
     async with RtmpTarget() as target, live(target.url()) as on:
