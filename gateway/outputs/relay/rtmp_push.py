@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from gateway.settings.models import RelaySettings
 # Servers send only short replies.
 _LIMITS: Final = WireLimits(message=1 << 16, pending=1 << 17, chunk_streams=64, aggregate=64)
 STALL_SECONDS: Final = 15.0  # in which a server must read something, else the relay connects again
+_SOON_SECONDS: Final = 10.0  # after the publish; servers that check the key late, like IVS, close without a reason
 _CHUNK: Final = 4_096  # bytes of a chunk: common encoders send so, and all servers read it
 _COLLECT_BYTES: Final = 1 << 16  # bytes that are collected within one loop iteration before they are written
 _HIGH_WATER: Final = 1 << 18  # bytes in the transport above which the caller must wait
@@ -106,6 +108,7 @@ class RtmpPush(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._accepted: asyncio.Future[None] = self._loop.create_future()
+        self._accepted_at = -math.inf  # by the loop's clock
         self._closed = asyncio.Event()
         self._writable = asyncio.Event()  # or the connection is lost
         self._collected = 0  # bytes that wait for the next flush
@@ -205,6 +208,7 @@ class RtmpPush(asyncio.Protocol):
             return
         for event in events:
             if isinstance(event, Accepted):
+                self._accepted_at = self._loop.time()
                 if not self._accepted.done():
                     self._accepted.set_result(None)
             elif isinstance(event, Rejected):
@@ -245,6 +249,8 @@ class RtmpPush(asyncio.Protocol):
             reason = f"the connection broke: {os_error_text(error)}"
         if self.state is RtmpState.PUBLISH_PENDING:
             self._lose(PushRefused(f"{reason} when asked to publish (is the key right?)"))
+        elif self._loop.time() - self._accepted_at < _SOON_SECONDS:
+            self._lose(OutputError(f"{reason} soon after the publish (is the key right?)"))
         else:
             self._lose(OutputError(f"{reason} during {pending}" if pending else reason))
 

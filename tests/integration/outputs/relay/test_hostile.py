@@ -116,6 +116,20 @@ async def test_a_missing_answer_to_publish_and_a_disconnection_give_different_er
             assert words == "the server closed the connection when asked to publish (is the key right?)"
 
 
+@pytest.mark.parametrize("soon", [10.0, 0.0])
+async def test_a_target_that_closes_soon_after_the_publish_has_an_error_about_the_key(
+    soon: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.outputs.relay.rtmp_push._SOON_SECONDS", soon)
+    async with RtmpTarget(watch=lambda session, message: False) as target, live(target.url()) as on:
+        on.film(range(0, 400, 40))
+        error = (await on.state("retrying"))["error"]
+        # A close becomes a reset if the other side has unread bytes.
+        reason = error.removesuffix(" soon after the publish (is the key right?)")
+        assert reason in ("the connection was reset", "the server closed the connection")
+        assert (error != reason) is bool(soon)
+
+
 async def test_a_target_over_tls_that_reads_nothing_is_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
