@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
+from gateway.formats.flv.tag import AUDIO_FOURCC, VIDEO_FOURCC
 from gateway.lib.egress import Address
 from gateway.lib.outgoing import CLOSING_SECONDS, ConnectFailed, connect, os_error_text
 from gateway.lib.scheduled_reads import ReadScheduler
@@ -70,7 +71,7 @@ async def open_push(
     def make() -> RtmpPush:
         role = ClientRole.PUBLISH
         connection = ClientConnection(url, role, chunk_size=_CHUNK, features=features, limits=_LIMITS)
-        return RtmpPush(connection)
+        return RtmpPush(connection, features.fourccs)
 
     end = loop.time() + relay.timeout
     try:
@@ -101,10 +102,12 @@ class RtmpPush(asyncio.Protocol):
     Queues are bounded: data goes to the transport within one loop iteration, and the caller stops at the high-water
     mark.
     on_lost: called once when the connection is lost; `send` and `drain` also raise the reason.
+    fourccs: codecs that only Enhanced RTMP has; not every server takes them.
     """
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, fourccs: Sequence[str]) -> None:
         self._connection = connection
+        self._fourccs = fourccs
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._accepted: asyncio.Future[None] = self._loop.create_future()
@@ -250,7 +253,9 @@ class RtmpPush(asyncio.Protocol):
         if self.state is RtmpState.PUBLISH_PENDING:
             self._lose(PushRefused(f"{reason} when asked to publish (is the key right?)"))
         elif self._loop.time() - self._accepted_at < _SOON_SECONDS:
-            self._lose(OutputError(f"{reason} soon after the publish (is the key right?)"))
+            codecs = ", ".join((VIDEO_FOURCC | AUDIO_FOURCC)[fourcc.encode()] for fourcc in self._fourccs)
+            about_codec = f"{reason} soon after the publish (does it take {codecs}?)"
+            self._lose(OutputError(about_codec if codecs else f"{reason} soon after the publish (is the key right?)"))
         else:
             self._lose(OutputError(f"{reason} during {pending}" if pending else reason))
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from tests.support import builders
 from tests.support.authority import Authority
 from tests.support.relaying import live, relays
 from tests.support.rtmp import command
@@ -128,6 +131,15 @@ async def test_a_target_that_closes_soon_after_the_publish_has_an_error_about_th
         reason = error.removesuffix(" soon after the publish (is the key right?)")
         assert reason in ("the connection was reset", "the server closed the connection")
         assert (error != reason) is bool(soon)
+
+
+async def test_a_target_that_closes_when_it_gets_a_codec_of_enhanced_rtmp_has_an_error_about_the_codec() -> None:
+    video = MediaTrack(Kind.VIDEO, Codec.AV1, 1000, b"\x81\0\x0c\0")
+    async with RtmpTarget(watch=lambda session, message: False) as target, live(target.url(), tracks=False) as on:
+        on.publisher.set_tracks(video, builders.AUDIO, {})
+        on.publisher.push(AccessUnit(video, 0, 0, True, 1.7e9, b"\x12\0"), time.monotonic())
+        error = (await on.state("retrying"))["error"]
+        assert error.endswith(" soon after the publish (does it take av1?)")
 
 
 async def test_a_target_over_tls_that_reads_nothing_is_detected(
