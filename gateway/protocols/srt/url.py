@@ -11,6 +11,14 @@ from gateway.protocols.srt.packets import MAX_STREAM_ID
 MAX_LATENCY: Final = 60_000  # milliseconds
 DEFAULT_LATENCY: Final = 120  # milliseconds, as of libsrt
 _FIELDS: Final = frozenset(("streamid", "latency", "passphrase", "pbkeylen", "mode"))
+# Options of ffmpeg, OBS and libsrt in addresses that people copy. We do what their usual values say.
+_IGNORED: Final = frozenset(
+    {
+        *("pkt_size", "payload_size", "payloadsize", "transtype", "timeout", "connect_timeout", "conntimeo", "linger"),
+        *("tlpktdrop", "nakreport", "messageapi", "smoother", "congestion", "lossmaxttl", "minversion", "tsbpd"),
+        *("maxbw", "inputbw", "oheadbw", "sndbuf", "rcvbuf", "send_buffer_size", "recv_buffer_size", "ffs", "mss"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,8 @@ def parse_url(text: str) -> SrtUrl:
     fields: dict[str, str] = {}
     for pair in query.split("&") if query else ():
         name, _, value = pair.partition("=")
+        if name in _IGNORED:
+            continue
         if name not in _FIELDS:
             raise ValueError(f"{name[:32]} is not a field of an SRT address")
         fields[name] = unquote(value)
@@ -56,7 +66,7 @@ def parse_url(text: str) -> SrtUrl:
     stream_id = fields.get("streamid", "")
     if len(stream_id.encode()) > MAX_STREAM_ID:
         raise ValueError(f"a stream id has at most {MAX_STREAM_ID} bytes")
-    latency = _number(fields["latency"], "latency", MAX_LATENCY) if fields.get("latency") else None
+    latency = _number(fields["latency"], "latency (milliseconds)", MAX_LATENCY) if fields.get("latency") else None
     return SrtUrl(parts.hostname, parts.port, stream_id, latency, passphrase, key_size)
 
 

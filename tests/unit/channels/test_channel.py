@@ -147,6 +147,14 @@ class TestCreate:
         assert field.startswith(refused.value.field)
         assert str(refused.value).encode()
 
+    @pytest.mark.parametrize(
+        ("parameter", "reason"),
+        [("passphrase=short", "10 to 79"), ("latency=200000", "milliseconds"), ("steamid=a", "steamid is not a field")],
+    )
+    def test_a_target_of_srt_is_refused_with_the_reason(self, parameter, reason):
+        with pytest.raises(InvalidField, match=reason):
+            new(relayURL=["rtmp://a/b/c", f"srt://h:9000?{parameter}"])
+
     def test_values_nested_too_deeply_are_refused(self):
         deep: object = 1
         for _ in range(40):
@@ -166,6 +174,7 @@ class TestCreate:
             "rtmp://a/b/c",
             "rtmps://u:p@a:443/b/c?x=y,rtmp://[::1]/d",
             ["rtmp://a/b/c"],
+            "srt://h:9000?mode=caller&pkt_size=1316&transtype=live",
             "arn:aws:ivs:us-east-1:123456789012:channel/abcDEF",
         ],
     )

@@ -13,6 +13,7 @@ from gateway.protocols.srt.url import SrtUrl, parse_url
         ("srt://h:1?streamid=#!::r=a,m=publish", SrtUrl("h", 1, "#!::r=a,m=publish")),
         ("srt://h:1?passphrase=0123456789&pbkeylen=32", SrtUrl("h", 1, passphrase="0123456789", key_size=32)),
         ("srt://[::1]:9/?mode=caller", SrtUrl("::1", 9)),
+        ("srt://h:1?pkt_size=1316&transtype=live&streamid=a&timeout=5000000&tlpktdrop=1", SrtUrl("h", 1, "a")),
     ],
 )
 def test_the_parts(text: str, expected: SrtUrl) -> None:
@@ -31,3 +32,8 @@ def test_other_addresses_are_refused_without_their_secrets(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w") as error:
         parse_url(text)
     assert "short" not in str(error.value)
+
+
+def test_a_latency_in_the_microseconds_of_obs_is_refused_with_our_unit() -> None:
+    with pytest.raises(ValueError, match="milliseconds"):
+        parse_url("srt://host:1?latency=200000")

@@ -154,7 +154,8 @@ export function AddTarget({ channel, onChanged, onClose }) {
       onChanged();
       onClose();
     } catch (error) {
-      wrong.value = error instanceof ApiError && error.field === "relayURL" ? t("simulcast.wrong") : reason(error);
+      const isSrt = /^srt:\/\//i.test(base); // then the gateway's reason names the parameter
+      wrong.value = error instanceof ApiError && error.field === "relayURL" && !isSrt ? t("simulcast.wrong") : reason(error);
       busy.value = false;
     }
   };
