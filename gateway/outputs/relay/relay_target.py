@@ -139,9 +139,11 @@ class RelayTarget:
 
     @property
     def _warnings(self) -> list[str]:
-        warnings = self._push.warnings if isinstance(self._push, SrtRelayPush) else []
-        warnings = warnings or (self._rules.warnings if self._rules is not None else [])
-        if self._items is not None and time.monotonic() - self._items.overflowed < _SLOW_SECONDS:
+        push, now = self._push, time.monotonic()
+        warnings = [] if self._rules is None else self._rules.warnings
+        if isinstance(push, SrtRelayPush):
+            warnings = [*push.warnings, *([push.loss] if now - push.lost_at < _SLOW_SECONDS else [])]
+        if self._items is not None and now - self._items.overflowed < _SLOW_SECONDS:
             warnings = [*warnings, "frames are dropped: the server or the link to it is too slow for the stream"]
         return warnings
 

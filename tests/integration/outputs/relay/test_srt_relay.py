@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from tests.support.at_night import at_night
 from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_of, take_of_cut, until
 from tests.support.free_ports import free_port
 from tests.support.gateway import Channel, Gateway, running
+from tests.support.link_conditions import Conditions
 from tests.support.media import BFRAMES, PLAIN, Film, Take, judge
 from tests.support.srt import PATIENT
+from tests.support.srt_link import udp_link
 from tests.support.time_outs import at_most
 from tests.support.tools import need
 
@@ -212,6 +215,27 @@ def test_opus_is_left_out_with_a_warning_and_av1_is_refused(gateways: tuple[Gate
         here.wait_live()
         report = reaches(here, "failed")
         assert report["error"] == "SRT carries H.264 and H.265 video in a transport stream, and this is av1"
+
+
+def test_a_latency_that_is_too_short_for_the_link_has_a_warning_with_the_latency_it_needs() -> None:
+    with (
+        running(MILLRACE_EGRESS__ALLOW="127.0.0.0/8") as near,
+        running() as far,
+        udp_link(far.ports["srt"], Conditions(loss=3, delay=100)) as thin,
+    ):
+        there = far.channel("there")
+        address = srt(there).replace(str(far.ports["srt"]), str(thin.port))
+        here = near.channel("here", isRelay=True, relayURL=[address])
+        with push(PLAIN, here.push, loop=True):
+            here.wait_live()
+            report = reaches(here, "live", lambda t: bool(t["warnings"]))
+            text, needed = re.fullmatch(r"(.*, and this link needs )(\d+) ms", report["warnings"][0]).groups()  # type: ignore[union-attr]
+            assert text == "lost packets come too late: the latency is 120 ms, and this link needs "
+            assert 800 <= int(needed) < 2_000
+            changed = {"relayURL": [f"{address}&latency={needed}"]}
+            assert near.api("PUT", f"/videostream/{here.id}", changed).status == 200
+            before = reaches(here, "live", lambda t: not t["warnings"])["sent"]
+            assert reaches(here, "live", lambda t: t["sent"] > before + 300_000)["warnings"] == []
 
 
 def test_an_address_outside_the_policy_is_not_called(gateways: tuple[Gateway, Gateway]) -> None:
