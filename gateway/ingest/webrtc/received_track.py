@@ -85,8 +85,8 @@ class ReceivedTrack:
         self._smaller_since = self._smaller_last = 0.0  # when packets of smaller layers came, without the one in use
         self._unit_maker: NalPictures | CodedPictures | FramedSound
         if parameters.kind is Kind.VIDEO:
-            codec = _CODECS[parameters.codec.name]
-            self._unit_maker = NalPictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
+            codec, config = _CODECS[parameters.codec.name], parameters.codec.config
+            self._unit_maker = NalPictures(codec, config) if codec in _NAL_CODECS else CodedPictures(codec)
         else:
             self._unit_maker = FramedSound(replace(opus_track(2), timescale=VIDEO_CLOCK))
 

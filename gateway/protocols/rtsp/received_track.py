@@ -1,12 +1,10 @@
 """The received tracks of an RTSP session, a pull or a push: RTP packets in, access units out."""
 
-import base64
-import binascii
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.lib.numbers import read_integer
-from gateway.media import aac, h264, h265, nal, opus
+from gateway.media import aac, opus
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.framed_units import CodedPictures, FramedSound, NalPictures
@@ -18,6 +16,7 @@ from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket, pars
 from gateway.protocols.rtp.sound_depacketizers import Ac3Depacketizer, LatmDepacketizer, MpegAudioDepacketizer
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
 from gateway.protocols.rtsp.session_description import RtspMedia
+from gateway.protocols.sdp.parameter_sets import described_config
 
 # libav's decoders of the sound codecs that no track has, or few players play. A worker converts their sound to AAC.
 # "PCM" is the name of Hikvision.
@@ -116,11 +115,12 @@ class RtspTrack:
 
     def _open(self) -> tuple[Depacketizer, NalPictures | CodedPictures | FramedSound]:
         medium = self.medium
+        sets = described_config(medium.encoding, medium.parameters)
         match self.kind, medium.encoding:
             case Kind.VIDEO, "H264":
-                return NalDepacketizer(h265=False, doubts_marker=True), NalPictures(Codec.H264, _avcc(medium))
+                return NalDepacketizer(h265=False, doubts_marker=True), NalPictures(Codec.H264, sets)
             case Kind.VIDEO, "H265":
-                return NalDepacketizer(h265=True, doubts_marker=True), NalPictures(Codec.H265, _hvcc(medium))
+                return NalDepacketizer(h265=True, doubts_marker=True), NalPictures(Codec.H265, sets)
             case Kind.VIDEO, encoding if encoding in _FRAMES:
                 codec, make = _FRAMES[encoding]
                 return make(), CodedPictures(codec)
@@ -194,34 +194,3 @@ def _synchronize(video: RtspTrack, audio: RtspTrack) -> bool:
     if sound_at is None or VIDEO_CLOCK // 100 < abs(wanted - sound_at) < 10 * VIDEO_CLOCK:
         audio.clock.anchor(audio.report[1], wanted)
     return True
-
-
-def _avcc(medium: RtspMedia) -> bytes:
-    """Returns the avcC record of sprop-parameter-sets (RFC 6184 §8.1); b"" without them."""
-    units = _base64_units(medium.parameters.get("sprop-parameter-sets", ""))
-    return _record(h264.build_avcc, *([u for u in units if u[0] & 0x1F == kind] for kind in (h264.SPS, h264.PPS)))
-
-
-def _hvcc(medium: RtspMedia) -> bytes:
-    """Returns the hvcC record of sprop-vps, -sps and -pps (RFC 7798 §7.1); b"" without them."""
-    names = ("sprop-vps", "sprop-sps", "sprop-pps")
-    return _record(h265.build_hvcc, *(_base64_units(medium.parameters.get(name, "")) for name in names))
-
-
-def _record(build: Callable[..., bytes], *sets: list[bytes]) -> bytes:
-    """Returns the record of parameter sets; b"" if some are missing or damaged: the pictures bring them too."""
-    try:
-        return build(*sets) if all(sets) else b""
-    except InvalidData:
-        return b""
-
-
-def _base64_units(text: str) -> list[bytes]:
-    units: list[bytes] = []
-    for part in text.split(",")[:16]:
-        try:
-            unit = base64.b64decode(part.strip(), validate=False)
-        except (binascii.Error, ValueError):
-            continue
-        units += [u for u in (nal.split_annexb(unit) if unit.startswith(nal.START_CODE) else [unit]) if len(u) > 2]
-    return units

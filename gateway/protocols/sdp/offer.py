@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.sdp.parameter_sets import described_config
 from gateway.protocols.sdp.sections import RtpFormat, SdpSection, decimal, parse_sections
 
 TRANSPORT_CC: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
@@ -57,6 +58,7 @@ class OfferedCodec:
 
     name: in upper case. parameters: of its format (fmtp), those of PARAMETERS. feedback: values of rtcp-fb, those of
     FEEDBACK. rtx: the payload type of its retransmissions (RFC 4588).
+    config: the record of the parameter sets that the offer has (H.264, H.265); b"": only the pictures bring them.
     """
 
     payload_type: int
@@ -66,6 +68,7 @@ class OfferedCodec:
     parameters: Mapping[str, str]
     feedback: frozenset[str]
     rtx: int | None
+    config: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +267,8 @@ def _codec(format: RtpFormat, rtx: Mapping[int, int], feedback: Mapping[str, Ite
     number, name, all_parameters = format.payload_type, format.encoding, format.parameters
     parameters = {n: all_parameters[n] for n in PARAMETERS.get(name, ()) if n in all_parameters}
     kinds = frozenset((*feedback.get(str(number), ()), *feedback.get("*", ())))
-    return OfferedCodec(number, name, format.rate, format.channels, parameters, kinds, rtx.get(number))
+    config = described_config(name, all_parameters)
+    return OfferedCodec(number, name, format.rate, format.channels, parameters, kinds, rtx.get(number), config)
 
 
 def _extensions(section: SdpSection) -> dict[str, Extension]:

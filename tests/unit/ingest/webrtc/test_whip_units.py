@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from itertools import count
 
@@ -11,14 +12,15 @@ from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK
 from gateway.ingest.webrtc.whip_units import OPUS_TRACK
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
+from gateway.media import h264, nal
 from gateway.media.track import Kind
 from gateway.protocols.rtp.packetizers.nal_units import H264Packetizer
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD
 from gateway.protocols.rtp.sender import rtp_packet
-from gateway.protocols.sdp.offer import OfferedCodec
+from gateway.protocols.sdp.offer import OfferedCodec, parse_offer
 from gateway.settings.layers import load
 from gateway.workers.worker_pool import WorkerPool
-from tests.support import builders
+from tests.support import builders, sdp
 from tests.support.builders import Recorder
 from tests.support.rtp_viewers import coded
 
@@ -26,14 +28,15 @@ VIDEO, AUDIO = 96, 111
 SETTINGS = load(environ={})
 PACKETIZER = H264Packetizer(builders.VIDEO.config)
 OPUS = b"\xf8\xff\xfe"  # 20 ms of silence
+H264 = OfferedCodec(VIDEO, "H264", 90_000, 1, {}, frozenset(), None)
 
 
 class Push:
     """An intake of pictures and sound without a connection, and what it publishes."""
 
-    def __init__(self, *, video: bool = True) -> None:
+    def __init__(self, *, video: bool = True, codec: OfferedCodec = H264) -> None:
         parameters = [
-            TrackParameters(Kind.VIDEO, OfferedCodec(VIDEO, "H264", 90_000, 1, {}, frozenset(), None), 0),
+            TrackParameters(Kind.VIDEO, codec, 0),
             TrackParameters(Kind.AUDIO, OfferedCodec(AUDIO, "OPUS", 48_000, 2, {}, frozenset(), None), 0),
         ]
         self.publisher, errors = builders.publish(builders.hub()), list[str]()
@@ -46,7 +49,10 @@ class Push:
 
     def picture(self, ms: int, *, key: bool = False, late: int = 0) -> None:
         """Sends a picture. late: ticks of 90 kHz after `ms`."""
-        parts = PACKETIZER.split(coded(ms, key, 300).payload, MAX_PAYLOAD, key)
+        self.payloads(ms, PACKETIZER.split(coded(ms, key, 300).payload, MAX_PAYLOAD, key), late=late)
+
+    def payloads(self, ms: int, parts: list[bytes], *, late: int = 0) -> None:
+        """Sends the packets of a picture."""
         for part in parts:
             self._send(ms, rtp_packet(VIDEO, part is parts[-1], next(self._numbers[0]), ms * 90 + late, 1, part))
 
@@ -115,3 +121,17 @@ async def test_pictures_keep_their_times_to_the_tick() -> None:
     times = [unit.dts + unit.cts for unit in push.seen.units]
     assert [time - times[0] for time in times] == [33 * 90 * number + late for number, late in enumerate(lateness)]
     assert push.seen.units[0].track.timescale == 90_000
+
+
+async def test_parameter_sets_may_stand_in_the_offer_only() -> None:
+    """`x264enc ! rtph264pay` of GStreamer sends pictures without them."""
+    record = h264.parse_avcc(builders.VIDEO.config)
+    sets = ",".join(base64.b64encode(unit).decode() for unit in (*record.sps, *record.pps))
+    offer = sdp.offer(sdp.VIDEO.replace("42e01f", f"64001f;sprop-parameter-sets={sets}"))
+    push = Push(codec=parse_offer(offer).media[0].codecs[0])
+    for ms in (0, 40):  # a receiver cannot know that the first picture is whole
+        units = [bytes(unit) for unit in nal.views(coded(ms, True, 300).payload, 4)]
+        push.payloads(ms, [unit for unit in units if unit[0] & 0x1F == h264.SLICE_IDR])
+    (track,) = [tracks.video for tracks in push.seen.tracks]
+    assert track is not None and h264.parse_avcc(track.config).sps == record.sps
+    assert len(push.seen.units) == 1
