@@ -18,6 +18,7 @@ MAX_PATHS: Final = 8  # of one peer; a new path replaces the one that was silent
 _RESEND_SECONDS: Final = 0.1  # between two copies of a check, doubled with each
 _MAX_TRIES: Final = 7  # RFC 8489 §6.2.1
 CHECK_INTERVAL: Final = 5.0  # seconds; each time 20 % more or less, at random (RFC 7675 §5.1)
+_SILENT_INTERVALS: Final = 2  # checks; a path is silent if another one was heard so much later
 _STALE_SECONDS: Final = 30.0  # after its last answer, an unused path must answer again before it is used
 # RFC 8445 §5.1.2.1: type preference of a peer-reflexive candidate, component 1.
 _PRIORITY: Final = ((110 << 24) | (65_535 << 8) | 255).to_bytes(4, "big")
@@ -87,9 +88,9 @@ class IceAgent:
             # RFC 8445 §7.3.1.1. A lite agent is always controlled, whatever the tie-breakers are.
             return self._error(message, 487, "Role Conflict", [], password)
         self.heard = path.heard = now
+        if path is not self.selected and path.protocol == "udp" and now >= path.proved + _STALE_SECONDS:
+            path.verified = False  # another host may have the peer's address by now
         if Attribute.USE_CANDIDATE in message.attributes:
-            if path is not self.selected and path.protocol == "udp" and now >= path.proved + _STALE_SECONDS:
-                path.verified = False  # another host may have the peer's address by now
             self._nominated = path
         self._select()
         address = xor_address(path.address, path.port, message.transaction)
@@ -161,12 +162,17 @@ class IceAgent:
             path.check = b""
 
     def _select(self) -> None:
-        """Chooses the path to send on: the nominated one, but verified paths before unverified ones."""
+        """Chooses the path to send on: the nominated one, but verified paths before others, and silent ones last.
+
+        Checks of Firefox and pion nominate once. If a NAT changes the address, later ones come on another path.
+        """
         nominated, selected = self._nominated, self.selected
-        if nominated is not None and nominated.verified:
+        heard = max((path.heard for path in self.paths if path.verified), default=0.0)
+        alive = heard - _SILENT_INTERVALS * self._interval
+        if nominated is not None and nominated.verified and nominated.heard >= alive:
             self.selected = nominated
-        elif selected is None or not selected.verified:
-            ranks = {path: (path.verified, path is nominated, path is selected, path.heard) for path in self.paths}
+        elif selected is None or not selected.verified or selected.heard < alive:
+            ranks = {p: (p.verified, p.heard >= alive, p is nominated, p is selected, p.heard) for p in self.paths}
             self.selected = max(ranks, key=ranks.__getitem__, default=None)
         if self.selected is not None:
             self.consented = max(self.consented, self.selected.proved)

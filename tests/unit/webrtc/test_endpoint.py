@@ -141,6 +141,21 @@ async def test_a_new_nominated_address_takes_over_after_its_answer() -> None:
     assert client.rtp == [rtp_packet(1)]
 
 
+async def test_a_client_behind_a_nat_that_changes_its_address_keeps_its_media() -> None:
+    wire = Wire()
+    client, peer, recorder = await wire.connect()
+    client.address = ("192.0.2.78", 6000)
+    for _ in range(5):
+        wire.clock.now += 4
+        client.send_check(nominate=False)
+        for _ in range(10):
+            wire.endpoint.tick(wire.clock())
+        await wire.exchange()
+    peer.send([rtp_packet(1)])
+    await wire.exchange()
+    assert client.rtp == [rtp_packet(1)] and not recorder.ends
+
+
 async def test_addresses_of_one_peer_are_bounded() -> None:
     wire = Wire()
     client, peer, _ = await wire.connect()

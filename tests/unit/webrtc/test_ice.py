@@ -190,6 +190,22 @@ def test_only_answers_on_the_path_in_use_are_consent() -> None:
     assert ice.selected is other and ice.consented == 12.1, "the other path has time to answer"
 
 
+def test_a_path_that_fell_silent_is_left_for_one_that_the_client_uses() -> None:
+    """Checks of Firefox and pion nominate once. Later ones come from another address if a NAT has changed it."""
+    ice = agent()
+    before, after = with_path(ice), with_path(ice, 2)
+    ice.handle_request(request(nominates=True), before, 0.0)
+    ice.mark_verified(before, 0.0)
+    for now in (4.0, 9.0):
+        ice.handle_request(request(), after, now)
+        ice.mark_verified(after, now)
+        assert ice.selected is before, "it may be late"
+    ice.handle_request(request(), after, 14.0)
+    assert ice.selected is after
+    ice.handle_request(request(), before, 15.0)
+    assert ice.selected is before, "nominated, and alive"
+
+
 def test_a_path_that_was_not_used_for_long_answers_again_before_it_is_used() -> None:
     ice = agent()
     used, left = with_path(ice), with_path(ice, 2)
