@@ -251,9 +251,9 @@ class Peer:
 
     def handle_request(self, message: StunMessage, path: Path, now: float) -> None:
         """Answers an authentic check. Then sends waiting handshake datagrams, as far as the path allows it."""
-        if (self._remote.passive or self._remote.active) and not path.verified:
-            # After our answer to its check, ffmpeg 8 sends and answers no checks. So we verify its address first:
-            # it answers our check, and repeats its own.
+        if self._sender is None and (self._remote.passive or self._remote.active) and not path.verified:
+            # Between our answer to its check and the end of the handshake, ffmpeg 8 sends no checks, and from then on
+            # it answers none. So we verify its address first: it answers our check, and repeats its own.
             self._send_check(path, now)
             return
         path.send((self.ice.handle_request(message, path, now),))

@@ -156,6 +156,18 @@ async def test_a_client_behind_a_nat_that_changes_its_address_keeps_its_media() 
     assert client.rtp == [rtp_packet(1)] and not recorder.ends
 
 
+async def test_ffmpeg_behind_a_nat_that_changes_its_address_goes_on() -> None:
+    """It answers no check while it sends, and ends itself if none of its own is answered."""
+    wire = Wire()
+    client, _, recorder = await wire.connect(Client(server=True), has_key=True)
+    client.answers, client.address, answered = False, ("192.0.2.78", 6000), len(client.responses)
+    client.send_check()
+    client.send_rtp(rtp_packet(1))
+    await wire.exchange()
+    assert len(client.responses) == answered + 1
+    assert recorder.rtp_packets == [rtp_packet(1)]
+
+
 async def test_addresses_of_one_peer_are_bounded() -> None:
     wire = Wire()
     client, peer, _ = await wire.connect()
