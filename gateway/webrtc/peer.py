@@ -26,6 +26,7 @@ from gateway.webrtc.srtp import SrtpReceiver, SrtpSender
 log = structlog.get_logger(__name__)
 
 _MAX_QUEUED: Final = 8  # handshake datagrams of one peer in the queue
+_MAX_EARLY: Final = 16  # reads of media, each of at most 64 packets, that wait for these datagrams
 _MAX_HANDSHAKE_BYTES: Final = 65_536  # received; a handshake with a certificate takes 1 to 5 kB
 # Seconds after the handshake until its DTLS session is freed at the latest. Until then, the session repeats our last
 # flight if it was lost (RFC 6347 §4.2.4).
@@ -62,7 +63,7 @@ class Peer:
     """
 
     __slots__ = (
-        "_alerts", "_dtls", "_flight", "_flight_path", "_free_dtls_at", "_handler", "_handshake_bytes",
+        "_alerts", "_dtls", "_early", "_flight", "_flight_path", "_free_dtls_at", "_handler", "_handshake_bytes",
         "_host", "_queued", "_receiver", "_remote", "_resend_at", "_rtcp", "_sender", "client", "has_ended",
         "has_key", "ice", "opened", "ufrags",
     )  # fmt: skip
@@ -86,6 +87,7 @@ class Peer:
         self._receiver: SrtpReceiver | None = None
         self.has_ended = False
         self._queued = 0  # our datagrams in the queue of handshakes
+        self._early: list[tuple[Sequence[bytes], Sequence[float]]] = []  # media that came while these wait
         self._handshake_bytes = 0
         self._flight: list[bytes] = []  # handshake datagrams that the path does not allow yet
         self._flight_path: Path | None = None
@@ -210,7 +212,11 @@ class Peer:
         receiver = self._receiver
         dropped = self._host.counters.dropped
         if receiver is None:
-            dropped[Dropped.EARLY] += len(packets)
+            # A DTLS server, such as ffmpeg, sends its first key frame right after its last flight, which waits here.
+            if self.has_key and self._queued and len(self._early) < _MAX_EARLY:
+                self._early.append((packets, arrivals))
+            else:
+                dropped[Dropped.EARLY] += len(packets)
             return
         opened = receiver.unprotect_all(packets)
         plain: Sequence[bytes]
@@ -348,6 +354,9 @@ class Peer:
             self._connect(dtls, path, now)
         else:
             self._schedule_resend(dtls, now)
+        early, self._early = self._early, []
+        for packets, arrivals in early:
+            self.receive_rtp(packets, arrivals)
 
     def _connect(self, dtls: DtlsSession, path: Path, now: float) -> None:
         try:

@@ -495,6 +495,22 @@ async def test_a_client_that_ignores_checks_during_its_handshake_is_verified_bef
     assert recorder.was_connected == 1
 
 
+async def test_media_that_come_together_with_the_end_of_the_handshake_are_kept() -> None:
+    """ffmpeg is the DTLS server, and its first key frame follows its last flight at once."""
+
+    class Eager(Client):
+        def _flush(self) -> None:
+            super()._flush()
+            if self.connected and not self.rtcp:
+                self.rtcp = [b"once"]
+                for number in range(3):
+                    self.send_rtp(rtp_packet(number))
+
+    wire = Wire()
+    _, _, recorder = await wire.connect(Eager(server=True), has_key=True)
+    assert recorder.rtp_packets == [rtp_packet(number) for number in range(3)]
+
+
 async def test_a_forged_packet_does_not_spoil_those_that_came_with_it() -> None:
     wire = Wire()
     client, _, recorder = await wire.connect()
