@@ -17,6 +17,7 @@ from gateway.protocols.sdp.answer import (
     LocalTransport,
     remote_transport,
     restart_parts,
+    with_tagged,
     write_answer,
     write_restart,
 )
@@ -147,6 +148,7 @@ class Signalling:
         folder: of its resource: /<id>/whip, or /<id or slug>/whep. `forget` must be called at the end of the peer.
         has_key: see `WebRtcEndpoint.open_peer`.
         """
+        accepted = with_tagged(offer, accepted)
         transport = remote_transport(offer, accepted)
         peer = self.endpoint.open_peer(transport, handler, request.peer, has_key=has_key)
         path = f"{folder}/{secrets.token_urlsafe(16)}"

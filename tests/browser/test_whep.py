@@ -12,7 +12,7 @@ from tests.support.browser import Watched, opened
 from tests.support.clients import push, until
 from tests.support.gateway import Channel, Gateway
 from tests.support.lossy_udp import lossy_udp
-from tests.support.media import SMALL
+from tests.support.media import SMALL, VIDEO_ONLY
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
 
@@ -27,11 +27,26 @@ SOUND = """async () => { for (const s of (await window.all.at(-1).getStats()).va
   if (s.type === "inbound-rtp" && s.kind === "audio") return [s.jitterBufferDelay, s.jitterBufferEmittedCount]; }"""
 # How long each receiver holds media back, in ms; null: as the browser likes.
 TARGETS = "() => window.all.at(-1).getReceivers().map((receiver) => receiver.jitterBufferTarget)"
+# A player by RFC 9725 §4.4.1, which asks for sound first. It returns when it has shown some pictures.
+MAX_BUNDLE = """async (url) => { const c = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+  for (const kind of ["audio", "video"]) c.addTransceiver(kind, { direction: "recvonly" });
+  await c.setLocalDescription();
+  const { sdp } = c.localDescription;
+  const reply = await fetch(url, { method: "POST", headers: { "Content-Type": "application/sdp" }, body: sdp });
+  await c.setRemoteDescription({ type: "answer", sdp: await reply.text() });
+  for (;;) {
+    for (const s of (await c.getStats()).values()) if (s.framesDecoded > 5) return c.close();
+    await new Promise((done) => { setTimeout(done, 100); });
+  } }"""
 BROKEN = "The broadcaster's connection broke, waiting"
 
 
 gateway = shared_gateway(
-    "chromium", "ffmpeg", films=[SMALL], MILLRACE_STREAM__LINGER="3", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1"
+    "chromium",
+    "ffmpeg",
+    films=[SMALL, VIDEO_ONLY],
+    MILLRACE_STREAM__LINGER="3",
+    MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1",
 )
 
 
@@ -101,6 +116,15 @@ async def test_a_refusal_is_shown_and_retried_only_on_request(browser: Browser, 
             await page.unroute("**/whep")
             await page.get_by_role("button", name="Try again").click()
             await watched.plays()
+
+
+async def test_a_player_with_one_transport_plays_a_stream_without_sound(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("silent", isHls=False, isCMAF=False)
+    with push(VIDEO_ONLY, channel.push, loop=True):
+        channel.wait_live()
+        async with opened(browser, channel.url("whep.html")) as watched:
+            async with asyncio.timeout(at_most(20)):
+                await watched.page.evaluate(MAX_BUNDLE, channel.url("whep"))
 
 
 async def test_a_broken_network_path_is_replaced_without_a_new_session(browser: Browser, gateway: Gateway) -> None:

@@ -37,7 +37,6 @@ export class WebRtcSession {
   constructor(url, on) {
     this.#url = url;
     this.#on = on;
-    // With the policy max-bundle, Chromium refuses the answer of a stream without pictures, which come first in the offer.
     const connection = this.connection = new RTCPeerConnection();
     connection.addEventListener("connectionstatechange", () => this.#changed(connection.connectionState));
   }

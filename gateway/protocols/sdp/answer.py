@@ -53,14 +53,28 @@ class AcceptedMedia:
     """How an accepted medium is used.
 
     sent: the track that we send; None: we receive. rids: the layers that we receive; (): no simulcast.
+    inactive: whether nothing is sent or received.
     """
 
     codec: OfferedCodec
     sent: SentTrack | None = None
     rids: tuple[Rid, ...] = ()
+    inactive: bool = False
 
 
 Accepted: TypeAlias = Mapping[int, AcceptedMedia]  # by the index of the medium
+
+
+def with_tagged(offer: Offer, accepted: Accepted) -> Accepted:
+    """Returns the accepted media, with the first one of BUNDLE as inactive if it is not accepted.
+
+    RFC 9725 §4.4.1 wants the policy max-bundle. With it, Chromium and Safari open only the transport of this medium,
+    and refuse an answer that rejects it.
+    """
+    for index, media in enumerate(offer.media):
+        if media.mid and (media.mid,) == offer.bundle[:1] and index not in accepted and media.codecs:
+            return {**accepted, index: AcceptedMedia(media.codecs[0], inactive=True)}
+    return accepted
 
 
 def write_answer(offer: Offer, accepted: Accepted, local: LocalTransport, session_id: int) -> str:
@@ -166,7 +180,7 @@ def _media_lines(media: OfferedMedia, chosen: AcceptedMedia) -> Iterator[str]:
     yield "a=rtcp-mux"
     if media.reduced_rtcp:
         yield "a=rtcp-rsize"
-    yield "a=sendonly" if sent is not None else "a=recvonly"
+    yield "a=inactive" if chosen.inactive else "a=sendonly" if sent is not None else "a=recvonly"
     name = "opus" if codec.name == "OPUS" else codec.name  # the usual spelling
     yield f"a=rtpmap:{number} {name}/{codec.clock}" + (f"/{codec.channels}" if codec.channels > 1 else "")
     parameters = ";".join(f"{name}={value}" for name, value in codec.parameters.items())

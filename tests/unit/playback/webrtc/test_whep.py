@@ -18,7 +18,7 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
-from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.packaging.feed import FeedCounts
 from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_SSRC
 from gateway.packaging.rtp.output import KIND, RtpOutput
@@ -28,6 +28,7 @@ from gateway.playback.services import PlayServices
 from gateway.playback.webrtc.whep import WhepPlayback
 from gateway.ports.errors import AtCapacity, OutputError
 from gateway.protocols.rtp import rtcp
+from gateway.protocols.sdp.sections import parse_sections
 from gateway.settings.layers import load
 from gateway.webrtc.signalling import SDP, Signalling
 from tests.support import builders
@@ -37,7 +38,7 @@ from tests.support.playback import SECRETS, Channels
 from tests.support.rtp_viewers import coded
 from tests.support.waiting import until
 from tests.support.webrtc import Client, Wire
-from tests.support.whip_client import offer
+from tests.support.whip_client import AUDIO_TYPE, offer
 
 PATH = "/c1/whep"
 OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 48_000, b"")
@@ -220,6 +221,23 @@ async def test_rejected_media_of_an_offer_stay_rejected() -> None:
         reply = await lab.post(Client(), more=data)
         lines = [line for line in reply.text.split("\r\n") if line.startswith("m=")]
         assert [line.split()[1] for line in lines] == ["9", "0", "0"], "pictures; no sound; no data"
+
+
+async def test_the_first_medium_of_a_bundle_is_kept_for_its_transport() -> None:
+    """Chromium and Safari with the policy max-bundle refuse an answer that rejects it."""
+    async with serving_viewers() as lab:
+        publisher, client = lab.live(OPUS, video=None), Client()
+        await until(lambda: publisher.stream.output(KIND))
+        reply = await lab.post(client)
+        session, video, audio = parse_sections(reply.text.encode())
+        assert session.value("group") == "BUNDLE 0 1"
+        assert (video.port, video.value("inactive"), video.value("msid")) == (9, "", None)
+        assert (audio.port, audio.value("sendonly")) == (9, "")
+        assert [section.value("candidate") is not None for section in (video, audio)] == [True, False]
+        await lab.connect(client, reply)
+        publisher.push(AccessUnit(OPUS, 0, 0, True, 0.0, b"\xf8\xff\xfe"), time.monotonic())
+        await lab.wire.exchange()
+        assert [data[1] & 0x7F for data in client.rtp] == [AUDIO_TYPE]
 
 
 @pytest.mark.parametrize("reason", [EndReason.KICKED, EndReason.PUBLISHER_GONE])
