@@ -19,6 +19,7 @@ from gateway.media.h264_slices import CodingParameters, SliceRewriter, coding_pa
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import FULL_RANGE, MATRICES, Chain, shown_matrix
+from gateway.workers.programs.hdr import to_sdr
 
 # By chroma_format_idc and bits of a sample.
 _PIXELS: Final = {
@@ -133,7 +134,10 @@ class ContinuedForm:
 
 
 class Letterbox:
-    """Converts pictures of any size and format into a form, with black bars where their shape differs."""
+    """Converts pictures of any size and format into a form, with black bars where their shape differs.
+
+    Pictures in HDR become SDR in a form of SDR.
+    """
 
     def __init__(self, form: ContinuedForm) -> None:
         self._form = form
@@ -142,11 +146,15 @@ class Letterbox:
 
     def convert(self, frame: av.VideoFrame, aspect: Fraction = Fraction(1)) -> av.VideoFrame:
         """Returns a new picture. aspect: width of a pixel of `frame` divided by its height. Raises av.FFmpegError."""
-        given = frame.width, frame.height, aspect
+        transfer, full_range = int(frame.color_trc), frame.color_range == FULL_RANGE
+        given = frame.width, frame.height, aspect, transfer, full_range
         if self._chain is None or given != self._input:
             self._input = given
             box = self._form.fit(max(1, round(frame.width * aspect)), frame.height)
-            self._chain = Chain(self._form.letterbox(box))
+            is_sdr = self._form.signal.range == "SDR"
+            steps, table = to_sdr(transfer, full_range) if is_sdr else ((), None)
+            smaller = (f"scale={box[2]}:{box[3]}:flags=bicubic",) if steps else ()  # because SDR costs time by pixels
+            self._chain = Chain((*smaller, *steps, *self._form.letterbox(box)), table=table)
         converted: av.VideoFrame = self._chain.push(frame)[0]
         self._form.set_colors(converted)
         return converted

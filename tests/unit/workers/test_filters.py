@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from av.filter.graph import Graph
 from PIL import Image
 
+from gateway.media.colors import VideoSignal
 from gateway.media.track import Kind
 from gateway.workers.programs.codec import COLOR_PROPERTIES, DecodedPicture, VideoDecoder
+from gateway.workers.programs.continued_video import ContinuedForm, Letterbox
 from gateway.workers.programs.filters import Chain, Preparation, Scaler
 from tests.support.sources import X264, Source, pictures, source
 
@@ -166,6 +169,21 @@ def test_hdr_becomes_bt709_with_all_its_light(transfer: int, white: float) -> No
     assert levels == sorted(levels)
     assert levels[0] == 16
     assert 215 < levels[2] <= levels[-1] <= 236
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_becomes_sdr_where_it_continues_a_stream_in_sdr(transfer: int) -> None:
+    """A film of a phone, as a slate or a backup of a usual push."""
+    white = 0.58 if transfer == 16 else 0.75
+    sdr, hdr = VideoSignal(False, 1, 1, 1), VideoSignal(False, 9, transfer, 9)
+    form = ContinuedForm("libx264", 64, 72, Fraction(1), Fraction(30), "yuv420p", sdr)
+    shown = Letterbox(form).convert(_gray(white, transfer))
+    assert [int(getattr(shown, name)) for name in COLOR_PROPERTIES] == [1, 1, 1, 1]
+    line = shown.planes[0].line_size
+    assert (bytes(shown.planes[0])[0], bytes(shown.planes[0])[36 * line]) == (16, pytest.approx(220, abs=5))
+    kept = Letterbox(replace(form, pixels="yuv420p10le", signal=hdr)).convert(_gray(white, transfer))
+    code = int.from_bytes(bytes(kept.planes[0])[36 * kept.planes[0].line_size :][:2], "little")
+    assert code == round(64 + white * 876)
 
 
 def test_other_pictures_keep_their_colors() -> None:
