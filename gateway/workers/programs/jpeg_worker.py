@@ -19,7 +19,7 @@ from gateway.protocols.wire import StreamMessage
 from gateway.workers.jpeg_protocol import GRID, JpegAction, JpegMessage, JpegReply, JpegRequest, PictureDifference
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder
-from gateway.workers.programs.filters import Scaler, shown_matrix
+from gateway.workers.programs.filters import Chain, Scaler, shown_matrix
 from gateway.workers.programs.hdr import to_sdr
 
 _MOTION_SCALE: Final = 6  # the old system detects motion at a sixth of the width and height
@@ -61,11 +61,11 @@ def _decode_units(decoder: VideoDecoder, units: Sequence[AccessUnit]) -> Decoded
 
 
 def encode_jpeg(picture: DecodedPicture, quality: int, longest: int = 0) -> bytes:
-    """Returns the picture as JPEG with square pixels.
+    """Returns the picture as JPEG with square pixels, progressive.
 
     longest: maximum pixels of the longer side; a larger picture is scaled down. 0: the height is unchanged.
     """
-    frame, aspect = picture.frame, picture.aspect
+    frame, aspect = _progressive(picture.frame), picture.aspect
     width, height = frame.width, frame.height
     if Fraction(1, 8) <= aspect <= 8:  # another value is an error of the encoder
         width = min(_MAX_WIDTH, max(1, round(width * aspect)))
@@ -79,6 +79,15 @@ def encode_jpeg(picture: DecodedPicture, quality: int, longest: int = 0) -> byte
         out, "JPEG", quality=quality, optimize=True
     )
     return out.getvalue()
+
+
+def _progressive(frame: av.VideoFrame) -> av.VideoFrame:
+    """Returns an interlaced picture made of one of its fields: what moves is elsewhere in the other one."""
+    if not frame.interlaced_frame:
+        return frame
+    chain = Chain(("estdif=mode=frame",))
+    made: av.VideoFrame = [*chain.push(frame), *chain.flush()][0]
+    return made
 
 
 def convert_file(data: bytes, request: JpegRequest) -> bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
+from gateway.media.track import Kind
 from gateway.workers.programs.codec import DecodedPicture
-from gateway.workers.programs.jpeg_worker import encode_jpeg
+from gateway.workers.programs.jpeg_worker import decode_last_picture, encode_jpeg
+from tests.support.sources import X264, source
 from tests.unit.workers.test_filters import still
 
 
@@ -22,3 +24,15 @@ def test_pictures_of_every_matrix_become_jpeg(size: str, matrix: int) -> None:
         _, green, _ = image.getpixel((30, 20))  # type: ignore[misc]
     is_bt709 = matrix in (1, 7) or (size == "64x720" and matrix not in (4, 5, 6, 9, 10))
     assert green == pytest.approx(23 if is_bt709 else 9 if matrix in (9, 10) else 1, abs=3)
+
+
+def test_moving_pictures_of_an_interlaced_source_become_jpeg_without_lines() -> None:
+    bars = "smptebars=size=320x180:rate=50,scroll=h=0.05,interlace"
+    film = source("-f", "lavfi", "-i", bars, "-t", "1", *X264, "-x264-params", "tff=1", "-g", "12")
+    assert film.tracks.video is not None
+    picture = decode_last_picture(film.tracks.video, film.of(Kind.VIDEO)[:10])
+    assert picture.frame.interlaced_frame
+    with Image.open(io.BytesIO(encode_jpeg(picture, 95))) as image:
+        gray = image.convert("L")
+    upper, lower = gray.crop((0, 0, 320, 179)), gray.crop((0, 1, 320, 180))
+    assert ImageStat.Stat(ImageChops.difference(upper, lower)).mean[0] < 3, "with both fields it is 20"
