@@ -24,6 +24,7 @@ from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks
 log = structlog.get_logger(__name__)
 
 STILL_SECONDS: Final = 5.0  # after this time without a picture an input counts as silent, although sound arrives
+_SLOW_SECONDS: Final = 2.5  # between two pictures of a source without sound; a longer distance is a break
 START_SECONDS: Final = 3.0  # an input that starts on demand must deliver within this time
 EXCLUDED_SECONDS: Final = 10.0  # until an input that delivered nothing in START_SECONDS is tried again
 KEY_FRAME_SECONDS: Final = 10.0  # from the first media without a key frame until the input has an error
@@ -78,6 +79,7 @@ class ChannelInput:
         # Monotonic seconds; 0: none yet.
         self._first_unit = self._last_unit = self._last_picture = 0.0
         self._ended_unit = 0.0  # `_last_unit` of the previous publisher
+        self._slowest = 0.0  # the longest distance of two pictures, seconds; 0: unknown
         self._sound: int | None = None  # decode time (ms) of the last sound before it went on air; None: no sound
         self.was_stopped = False  # its last push said that it stops
         self._since = 0.0  # since when media arrive without a gap; 0: no key frame has come yet
@@ -105,6 +107,7 @@ class ChannelInput:
             self._additional.attach(self, time.monotonic())
         self._ended_unit = self.last_media
         self._first_unit = self._last_unit = self._last_picture = self._since = 0.0
+        self._slowest = 0.0
         self._sound = None
         if self._floor is not None:
             self._floor.begin()
@@ -135,9 +138,14 @@ class ChannelInput:
 
     @property
     def silent_at(self) -> float:
-        """The monotonic time at which it counts as silent if no more media arrive."""
-        silent_at = self._last_unit + self._silence
+        """The monotonic time at which it counts as silent if no more media arrive.
+
+        Pictures without sound may be far apart: a shared screen that stands still has one a second.
+        """
         tracks = self.tracks
+        if tracks is not None and tracks.audio is None:
+            return self._last_unit + max(self._silence, 2 * self._slowest or _SLOW_SECONDS)
+        silent_at = self._last_unit + self._silence
         if tracks is not None and tracks.video is not None:
             silent_at = min(silent_at, self._last_picture + max(self._silence, STILL_SECONDS))
         return silent_at
@@ -251,6 +259,7 @@ class ChannelInput:
         if self._program is not None and self._begun:
             self._last_unit = now
             if is_picture:
+                self._note_distance(now)
                 self._last_picture = now
             self._program.push(unit, now)
         else:
@@ -259,6 +268,8 @@ class ChannelInput:
     def _observe(self, unit: AccessUnit, is_picture: bool, now: float) -> None:
         """Takes a unit before the input has begun on air."""
         tracks = self.tracks
+        if is_picture:
+            self._note_distance(now)
         if self._since and now >= self.silent_at:
             self._since = 0.0  # there was a gap
         self._first_unit = self._first_unit or now
@@ -274,6 +285,12 @@ class ChannelInput:
             self._begin(tracks, [unit], now)
         else:
             self._listener.input_starts(self, unit)
+
+    def _note_distance(self, now: float) -> None:
+        """Notes how long after the previous picture another one has come."""
+        distance = now - self._last_picture
+        if self._slowest < distance <= _SLOW_SECONDS:
+            self._slowest = distance
 
     def on_timed(self, timed: TimedData) -> None:
         if self._program is not None and self._begun:

@@ -205,6 +205,31 @@ async def test_a_silent_push_is_left_and_returns(monkeypatch: pytest.MonkeyPatch
         await sending
 
 
+async def test_a_push_of_few_pictures_without_sound_stays_on_air(monkeypatch: pytest.MonkeyPatch):
+    """A camera of one picture a second, or a shared screen that stands still, beside a slate."""
+    async with studio(monkeypatch) as one:
+        main = one.push(channel(PUSH, SLATE))
+        main.set_tracks(VIDEO, None, {})
+        for number in range(6):
+            main.push(picture(number * 300, key=number % 2 == 0), time.monotonic())
+            await asyncio.sleep(0.3)  # longer than inputs.silence
+        assert (one.on_air(), one.switches()) == ("main", [])
+        await one.until_on_air("slate")
+        assert one.switches() == [("main", "slate", "silent")]
+        main.close()
+
+
+async def test_a_push_without_sound_that_becomes_slow_returns_and_stays(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main = one.push(channel(PUSH, SLATE))
+        main.set_tracks(VIDEO, None, {})
+        for number in range(14):
+            main.push(picture(number * 300, key=True), time.monotonic())
+            await asyncio.sleep(0.02 if number < 5 else 0.3)
+        assert one.switches() == [("main", "slate", "silent"), ("slate", "main", "better")]
+        main.close()
+
+
 async def test_a_push_that_pauses_stays_on_air_if_nothing_else_delivers(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         main = one.push(channel(PUSH, BACKUP))
