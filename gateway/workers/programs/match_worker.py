@@ -159,7 +159,7 @@ class _VideoMatcher:
 
 
 class _AudioMatcher:
-    """Copies or converts sound. missing: whether no sound can be made from the source; then it is silent."""
+    """Copies or converts sound. missing: whether the source has none; then it is silent."""
 
     def __init__(self, source: MediaTrack | None, target: MediaTrack) -> None:
         self.track = target
@@ -168,9 +168,9 @@ class _AudioMatcher:
         self._converter: SoundConverter | None = None
         asc = encodable_aac(target)
         is_equal = source is not None and (source.codec, source.config) == (target.codec, target.config)
-        self.missing = source is None or (asc is None and not is_equal)
-        if self.missing and self._silence is None and source is not None:
-            self.track, self.missing = source, False  # copied; players get the new track
+        self.missing = source is None
+        if source is not None and asc is None:
+            self.track = source  # nothing encodes sound like the target's, so players get another track
         elif source is not None and asc is not None and not is_equal:
             decoder = AudioDecoder(source, asc.channels, form=SampleForm(asc.core_rate))
             bitrate = _BITS_PER_CHANNEL * asc.channels

@@ -49,3 +49,23 @@ def test_a_source_of_twice_the_declared_rate_gets_a_new_encoder(monkeypatch: pyt
     assert [unit.dts for unit in pictures] == [unit.dts // 2 for unit in backup.units]
     assert all(before.dts < after.dts for before, after in pairwise(pictures))
     assert [tracks.video for tracks in link.tracks] == [push.tracks.video], "players continue with the same decoder"
+
+
+@pytest.mark.parametrize("codec", ["-c:a aac -ac 6", "-c:a libopus -ar 48000", "-c:a flac"])
+def test_sound_is_heard_although_nothing_encodes_it_like_that_of_the_push(codec: str) -> None:
+    push = sources.source(*sources.tone(48_000), "-t", "1", *codec.split(), "-b:a", "128k").tracks
+    backup = sources.source(*sources.tone(), "-t", "1", *sources.AAC)
+    form = StreamForm.of(push)
+
+    def frames() -> Iterator[tuple[int, bytes]]:
+        yield WorkerMessage.SETUP, wire.write_json({**form.to_json(), "preset": "ultrafast", "threads": 1})
+        yield StreamMessage.TRACKS, wire.encode_tracks(Tracks(None, form.audio))
+        yield StreamMessage.TRACKS, wire.encode_tracks(backup.tracks)
+        for unit in backup.units:
+            yield StreamMessage.UNIT, wire.encode_unit(unit)
+        yield StreamMessage.END, wire.encode_end()
+
+    link = RecordingLink(frames())
+    match_worker.work(link)
+    assert [unit.payload for unit in link.units] == [unit.payload for unit in backup.units]
+    assert [tracks.audio for tracks in link.tracks] == [backup.tracks.audio]
