@@ -2,9 +2,10 @@
 
 import asyncio
 import contextvars
+import re
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import ClientRequest, ClientTimeout
@@ -12,9 +13,30 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
+from yarl import URL
 
 from gateway.lib.egress import HTTP, PORTS, Address, Egress, EgressRefused, unsupported
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledProtocol
+
+_WRITTEN: Final = re.compile(r"(?:[!#$&-;=?-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})+", re.ASCII)  # RFC 3986 appendix A
+
+
+def written(address: str) -> URL:
+    """Returns an address as it is written, because servers compare signed addresses byte by byte.
+
+    yarl would write `%2f` of a path as `%2F`, and of a query as `/`. Characters that are not allowed are quoted.
+    """
+    return URL(address, encoded=_WRITTEN.fullmatch(address) is not None)
+
+
+class _WrittenRequest(ClientRequest):
+    """A request of a redirect to an address as it is written."""
+
+    def __init__(self, method: str, url: URL, *args: Any, **options: Any) -> None:
+        super().__init__(method, written(str(url)), *args, **options)
+
+
+AS_WRITTEN: Final[dict[str, Any]] = {"requote_redirect_url": False, "request_class": _WrittenRequest}  # for a session
 
 
 class _Resolver(AbstractResolver):

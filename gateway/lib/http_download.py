@@ -34,7 +34,7 @@ class HttpDownloader:
         """Yields the file in chunks. Raises DownloadFailed."""
         import aiohttp  # imported here, because it takes 8 MB
 
-        from gateway.lib.egress_connector import EgressConnector
+        from gateway.lib.egress_connector import AS_WRITTEN, EgressConnector, written
 
         host = _host(url)
         timeout = aiohttp.ClientTimeout(total=self.timeout)
@@ -42,8 +42,8 @@ class HttpDownloader:
         connector = EgressConnector(self.egress, ssl=self.tls or True)
         try:
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
-                session.get(url, max_redirects=_MAX_REDIRECTS, headers={"Accept": self.accept}) as response,
+                aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, **AS_WRITTEN) as session,
+                session.get(written(url), max_redirects=_MAX_REDIRECTS, headers={"Accept": self.accept}) as response,
             ):
                 if response.status != 200:
                     raise DownloadFailed(f"{host} answers {response.status}")

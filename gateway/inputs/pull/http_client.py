@@ -12,7 +12,7 @@ from gateway.channels.names import PULL_HEADER, pull_mark
 from gateway.inputs.descriptor import InputServices
 from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, REFUSALS, SILENCE_SECONDS, USER_AGENT
 from gateway.lib.egress import EgressRefused
-from gateway.lib.egress_connector import EgressConnector
+from gateway.lib.egress_connector import AS_WRITTEN, EgressConnector, written
 from gateway.lib.http_download import reason_of
 from gateway.ports.errors import OutputError
 
@@ -28,7 +28,7 @@ def open_session(services: InputServices, id: str, url: str) -> aiohttp.ClientSe
 
     async def authorize(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         source = URL(url)
-        if source.user is not None and request.url.origin() == source.origin():
+        if source.user is not None and URL(str(request.url)).origin() == source.origin():
             known = aiohttp.encode_basic_auth(source.user, source.password or "", "latin1")  # as aiohttp encodes them
             request.headers.setdefault(AUTHORIZATION, known)
         return await send(request)
@@ -37,7 +37,12 @@ def open_session(services: InputServices, id: str, url: str) -> aiohttp.ClientSe
     connector = EgressConnector(services.egress, ssl=services.tls or True)
     headers = {"User-Agent": USER_AGENT, PULL_HEADER: pull_mark(id)}
     return aiohttp.ClientSession(
-        connector=connector, timeout=timeout, trust_env=False, headers=headers, middlewares=[authorize]
+        connector=connector,
+        timeout=timeout,
+        trust_env=False,
+        headers=headers,
+        middlewares=[authorize],
+        **AS_WRITTEN,
     )
 
 
@@ -50,7 +55,7 @@ async def open_response(
     Raises OutputError, also if the connection breaks while the response is read.
     """
     try:
-        response = await session.get(url, max_redirects=_MAX_REDIRECTS, headers=headers)
+        response = await session.get(written(url), max_redirects=_MAX_REDIRECTS, headers=headers)
     except EgressRefused as error:
         raise OutputError(str(error)) from None
     except TimeoutError:

@@ -23,6 +23,7 @@ from gateway.inputs.pull import hls_pull, http_pull
 from gateway.inputs.pull.pull_source import PullSource
 from gateway.inputs.splicer import Splicer
 from gateway.lib.egress import Egress
+from gateway.lib.http_download import DownloadFailed, HttpDownloader
 from gateway.media import nal
 from gateway.media.track import Codec, Kind
 from gateway.ports.errors import OutputError
@@ -74,6 +75,45 @@ async def fails(url: str, allow: tuple[str, ...] = LOOPBACK, context: FakeInput 
         async with asyncio.timeout(at_most(60)):
             await pull(url, allow).run(context or FakeInput())
     return str(caught.value)
+
+
+SIGNED = "/exp=1~acl=%2f*~hmac=%28a%29/live.m3u8?Policy=a%2Fb%7E%3D&s=%2b"
+
+
+@pytest.mark.parametrize("redirects", [False, True])
+@pytest.mark.parametrize("kind", ["pull", "picture"])
+async def test_signed_addresses_are_requested_as_they_are_written(kind: str, redirects: bool) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.raw_path)
+        if request.path == "/begin":
+            return web.Response(status=302, headers={"Location": SIGNED})
+        return web.Response(status=403)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with served_app(app) as port:
+        url = f"http://127.0.0.1:{port}{'/begin' if redirects else SIGNED}"
+        if kind == "pull":
+            assert await fails(url) == "the server refuses (403)"
+        else:
+            with pytest.raises(DownloadFailed, match="403"):
+                await anext(HttpDownloader(Egress(LOOPBACK), 10.0, 1_000).chunks(url))
+    assert asked[-1] == SIGNED
+
+
+async def test_addresses_with_other_characters_are_quoted() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/begin":
+            return web.Response(status=302, headers={"Location": "/ä b"})
+        return web.Response(status=403 if request.path == "/ä b" else 404)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with served_app(app) as port:
+        for path in ("ä b", "begin"):
+            assert await fails(f"http://127.0.0.1:{port}/{path}") == "the server refuses (403)", path
 
 
 def slices(payload: bytes) -> list[bytes]:
