@@ -10,7 +10,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.track_publisher import TrackPublisher
 from gateway.media.clock import MILLISECONDS
 from gateway.media.silent_frames import LIKE_OTHERS, silent_frame
-from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks, have_same_media
+from gateway.media.track import AccessUnit, Kind, MadeSilence, MediaTrack, TimedData, Tracks, have_same_media
 
 _FRAME_MS: Final = 33  # from the last unit of an input to the first of the next one, if no time has passed
 _MAX_SILENCE_SECONDS: Final = 5  # a longer gap in the sound is not filled
@@ -24,7 +24,8 @@ class Program:
     An input begins at a key frame. Its times are moved, so that the stream's time goes on as the clock does. Audio and
     video are moved alike, so they stay in sync. If two inputs have the same audio configuration, the sound has no gap:
     frames of silence fill the time between the inputs. The second input then moves by at most half a frame of sound, so
-    that its frames follow directly.
+    that its frames follow directly. An input without sound gets silence in the form of the sound before it, because
+    browsers stop where one of two tracks ends.
 
     Additional tracks are moved like the default ones. If an input lacks one, the track has the default media
     (`TrackPublisher`). The program announces a discontinuity at this change, so that all renditions have it together.
@@ -52,6 +53,7 @@ class Program:
         self._last_sound: float | None = None
         self._last_shown = 0  # presentation time of the stream's last picture
         self._sound_due = False  # the first sound of this input is still to come
+        self._is_mute = False  # this input has no sound, and gets silence
 
     def begin(
         self,
@@ -139,6 +141,7 @@ class Program:
         begins: whether another input begins. Then renditions may change their tracks.
         """
         original = self.publisher.stream.original.tracks
+        tracks = self._with_sound(tracks)
         if self._is_new or original is None or not have_same_media(original, tracks):
             self._is_new = False
             self.publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata)
@@ -147,6 +150,15 @@ class Program:
             self._use(original)  # units refer to the track objects that consumers know
         if begins and original is not None and self.publisher.stream.original.tracks is original:
             self._discontinue()
+
+    def _with_sound(self, tracks: Tracks) -> Tracks:
+        """Returns the tracks of an input; for pictures alone, with the sound of the stream, which is then silent."""
+        audio, video = self._audio, tracks.video
+        if audio is None or video is None or tracks.audio is not None or not silent_frame(audio, self.silence(audio)):
+            self._is_mute = False
+            return tracks
+        self._is_mute = True
+        return replace(tracks, audio=replace(audio, timescale=video.timescale))
 
     def _discontinue(self) -> None:
         """Announces a discontinuity, if renditions change their tracks now."""
@@ -160,9 +172,9 @@ class Program:
         self._scale = next((track.timescale for track in tracks), before)
         self._last_shown = self._last_shown * self._scale // before
         self._silence, audio = None, tracks.audio
-        self._silence_due = audio is not None and audio.codec in LIKE_OTHERS
+        self._silence_due = audio is not None and audio.codec in LIKE_OTHERS and not self._is_mute
         if audio is not None and not self._silence_due:
-            self._make_silence(audio)
+            self._make_silence(audio, self.silence(audio) if self._is_mute else b"")
 
     def _make_silence(self, audio: MediaTrack, frame: bytes = b"") -> None:
         """Makes the silent frame, which may be like one of the track's."""
@@ -204,6 +216,8 @@ class Program:
             if self._additional_due and unit.key:
                 self._additional_due = False
                 self._discontinue()
+            if self._is_mute:
+                self._accompany(unit.dts + self._shift, unit.wall, now)
             self._write(unit, unit.dts + self._shift, unit.cts, now)
         elif unit.dts >= self._sound_from:
             dts = unit.dts + self._shift
@@ -235,8 +249,16 @@ class Program:
         payload, frame = self._silence
         while last + 2 * frame <= time:
             last += frame
-            self.publisher.push(AccessUnit(audio, round(last), 0, True, wall, payload), now)
+            self.publisher.push(MadeSilence(audio, round(last), 0, True, wall, payload), now)
         self._last_sound = last
+
+    def _accompany(self, dts: int, wall: float, now: float) -> None:
+        """Writes silence up to a picture of an input without sound."""
+        assert self._silence is not None, "otherwise the input has no track of sound"
+        frame, last = self._silence[1], self._last_sound
+        if last is None or dts - last > _MAX_SILENCE_SECONDS * self._scale:
+            self._last_sound = dts - frame
+        self._fill(dts + frame, wall, now)
 
     def push_additional(self, number: int, unit: AccessUnit, now: float) -> None:
         """Writes the next unit of an additional track. Hot path. number: twice its id, and one more for audio."""

@@ -71,7 +71,7 @@ def test_the_stream_counts_as_its_input_to_the_tick():
     one.begin(Tracks(fine, None), [AccessUnit(fine, 900_001, 3_754, True, 0.0, b"key")], 100.5)
     for number in range(1, 4):
         one.push(AccessUnit(fine, 900_001 + 3_003 * number, 3_754, False, 0.0, b"picture"), 100.5 + number / 30)
-    shown = [unit.dts + unit.cts for unit in recorder.units[1:]]
+    shown = [unit.dts + unit.cts for unit in recorder.units[1:] if unit.track.kind is Kind.VIDEO]
     assert [time - shown[0] for time in shown] == [0, 3_003, 6_006, 9_009]
     assert recorder.units[1].dts == 5_500 * 90 + 89, "half a second after all media before it"
     one.begin(BOTH, [picture(77_000, key=True)], 101.0)
@@ -205,6 +205,37 @@ def test_sound_whose_silence_is_like_its_own_frames_continues_without_a_gap(code
     known = silent_frame(track, payload)
     assert known is not None and one.silence(replace(track, timescale=90_000)) == known.payload
     assert one.silence(AUDIO) == b""
+
+
+@pytest.mark.parametrize(
+    ("codec", "payload", "frame"),
+    [(Codec.AAC, b"aac", FRAME), (Codec.MP3, b"\xff\xfb\x90\x64" + bytes(413), 1152 / 44.1)],
+)
+@pytest.mark.parametrize("other", [VIDEO, OTHER.video])
+def test_an_input_without_sound_is_silent(codec: Codec, payload: bytes, frame: float, other: MediaTrack):
+    """Browsers stop where the sound of a stream ends and its pictures go on."""
+    track = AUDIO if codec is Codec.AAC else MediaTrack(Kind.AUDIO, codec, 1000, b"")
+    one, recorder = program()
+    one.begin(Tracks(VIDEO, track), [picture(0, key=True)], 100.0)
+    for number in range(40):
+        one.push(AccessUnit(track, round(number * frame), 0, True, 0.0, payload), 101.0)
+    one.begin(Tracks(other, None), [picture(0, key=True, track=other)], 101.5)
+    for number in range(1, 100):
+        one.push(picture(40 * number, track=other), 101.5 + number / 25)
+    before = len(recorder.tracks)
+    assert before == (1 if other is VIDEO else 2)
+    assert all(
+        (tracks.audio, tracks.video) == (track, VIDEO if n == 0 else other) for n, tracks in enumerate(recorder.tracks)
+    )
+    one.begin(Tracks(other, track), [picture(0, key=True, track=other)], 105.5, sound=0)
+    for number in range(40):
+        one.push(AccessUnit(track, round(number * frame), 0, True, 0.0, payload), 106.0)
+    assert len(recorder.tracks) == before
+    heard = times(recorder, Kind.AUDIO)
+    steps = [b - a for a, b in itertools.pairwise(heard)]
+    assert max(abs(step - frame) for step in steps if step < 300) <= 1
+    assert sum(step > frame + 1 for step in steps) == (0 if other is VIDEO else 1), "at the announcement"
+    assert sum(type(unit) is MadeSilence for unit in recorder.units) > 140
 
 
 def test_silence_that_was_made_for_missing_sound_stays_recognizable():
