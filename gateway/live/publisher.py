@@ -15,6 +15,7 @@ from gateway.channels.inputs import InputKind
 from gateway.live.network_quality import Quality, unknown_quality
 from gateway.live.on_air import OnAir
 from gateway.live.pushed_tracks import TrackInfo
+from gateway.live.silent_sound import SilentSound
 from gateway.live.sink import EndReason, SoundSource
 from gateway.live.stream import ActivePublisher, Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
@@ -22,6 +23,7 @@ from gateway.live.unusable_media import UnusableMedia
 from gateway.media.clock import MILLISECONDS, PublisherTimeline
 from gateway.media.codecs import frame_seconds
 from gateway.media.errors import InvalidData
+from gateway.media.silent_frames import silent_frame
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData, Tracks
 
 # Called when the hub takes the right to push away.
@@ -79,6 +81,7 @@ class StreamPublisher:
     Otherwise the units of a returning publisher are shifted: the stream's time continues. The gap is as long as the
     time without units. The first publisher is shifted only if its times begin late (_LATEST_START_MS).
     Of more than 2,000 units in a second of their times, the others are dropped.
+    Pictures that come without sound after an epoch with sound have silence: open players stop otherwise.
     trusted: does not limit the changes of its tracks (`gateway.live.track_changes`). Another node has limited the
     changes, or the units come from one of our workers.
 
@@ -122,6 +125,7 @@ class StreamPublisher:
         self._changes = None if origin.trusted else TrackChangeLimit()
         self._metadata_limiter = IntervalLimiter()  # for changes of the metadata only
         self._requested: tuple[MediaTrack | None, MediaTrack | None] | None = None  # by the last `set_tracks`
+        self._silence: SilentSound | None = None  # beside pictures without sound
         self._delayed: DelayedChange | None = None
 
     def set_tracks(
@@ -144,6 +148,9 @@ class StreamPublisher:
         changed = not first and (not continuous or (video, audio) != self._requested)
         self._requested = video, audio
         stream, continuous = self.stream, continuous and not first
+        self._silence = None
+        if audio is None and video is not None:
+            audio = self._earlier_sound(video.timescale)
         if self._changes is None:
             return stream.set_tracks(video, audio, dict(metadata), continuous)
         now = time.monotonic() if now is None else now
@@ -158,6 +165,17 @@ class StreamPublisher:
         else:
             self._delayed = None  # a delayed change of the metadata was undone
         return stream.original.tracks
+
+    def _earlier_sound(self, timescale: int) -> MediaTrack | None:
+        """Returns the sound that the stream has had, which is silent from now on; None: it had none."""
+        earlier = self.stream.original.tracks
+        if earlier is None or earlier.audio is None or not self.stream.is_source:
+            return None
+        if (frame := silent_frame(earlier.audio)) is None:
+            return None
+        track = replace(earlier.audio, timescale=timescale)
+        self._silence = SilentSound(track, frame)
+        return track
 
     def _announce(self, change: DelayedChange, limiter: IntervalLimiter, now: float) -> None:
         """Announces a change now, or as soon as the limiter allows it."""
@@ -189,6 +207,12 @@ class StreamPublisher:
         if not self._admit(unit):
             self.on_air.dropped["ingest"] += 1
             return
+        if self._silence is not None and unit.track.kind is _VIDEO:
+            for frame in self._silence.until(unit.dts, unit.wall, now):
+                self._publish(frame, now)
+        self._publish(unit, now)
+
+    def _publish(self, unit: AccessUnit, now: float) -> None:
         self.last_media = now
         self.stream.received.add(unit, now)
         self.stream.push(unit)

@@ -105,7 +105,7 @@ async def test_an_output_that_could_not_carry_the_tracks_starts_again_with_other
     publisher.set_tracks(VIDEO, AUDIO, {})
     await asyncio.sleep(0)
     assert (output.runs, outputs.states()) == (2, [("hls", "failed")])
-    publisher.set_tracks(VIDEO, None, {})
+    publisher.set_tracks(None, AUDIO, {})
     while outputs.states() != [("hls", "running")]:
         await asyncio.sleep(0)
     assert (output.runs, seen) == (3, ["output.failed", "output.recovered"])
