@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,6 +72,7 @@ class RtmpTarget:
 
     judge: returns a code and description to refuse a publish, or None. watch: called for each message; false
     disconnects. guard: returns the description to refuse a `connect` by its tcUrl; "": none.
+    receive_buffer: bytes that the kernel may keep unread; 0: as many as it likes.
     """
 
     def __init__(
@@ -83,7 +85,9 @@ class RtmpTarget:
         judge: Judge | None = None,
         watch: Callable[[Session, Message], bool] | None = None,
         guard: Callable[[str], str] = lambda tc_url: "",
+        receive_buffer: int = 0,
     ) -> None:
+        self._receive_buffer = receive_buffer
         self._guard = guard
         self._host, self._tls, self._app = host, tls, app
         self._judge, self._watch = judge, watch
@@ -109,6 +113,8 @@ class RtmpTarget:
         """Listens, on the previous port after `close`."""
         self._server = await asyncio.start_server(self._serve, self._host, self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
+        if self._receive_buffer:
+            self._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
 
     async def close(self) -> None:
         """Closes the port and resets all connections."""

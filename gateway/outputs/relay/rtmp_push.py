@@ -14,6 +14,7 @@ from gateway.formats.flv.tag import AUDIO_FOURCC, VIDEO_FOURCC
 from gateway.lib.egress import Address
 from gateway.lib.outgoing import CLOSING_SECONDS, ConnectFailed, connect, os_error_text
 from gateway.lib.scheduled_reads import ReadScheduler
+from gateway.lib.sockets import UNSENT
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole, ConnectFeatures
@@ -195,9 +196,12 @@ class RtmpPush(asyncio.Protocol):
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         sock = transport.get_extra_info("socket")
         if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Without this, the kernel would send to a dead server for a quarter of an hour.
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000))
+                # Without this, the kernel would send to a dead server for a quarter of an hour. `drain` gives a better
+                # reason, so it comes first.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000) + 1000)
+                # Otherwise 4 MB wait in the kernel for a slow server, which is half a minute of 1 Mbit/s.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -248,11 +252,12 @@ class RtmpPush(asyncio.Protocol):
         reason = (
             "the connection was reset" if isinstance(error, ConnectionError) else "the server closed the connection"
         )
+        soon = self._loop.time() - self._accepted_at < _SOON_SECONDS
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
-            reason = f"the connection broke: {os_error_text(error)}"
+            reason, soon = f"the connection broke: {os_error_text(error)}", False
         if self.state is RtmpState.PUBLISH_PENDING:
             self._lose(PushRefused(f"{reason} when asked to publish (is the key right?)"))
-        elif self._loop.time() - self._accepted_at < _SOON_SECONDS:
+        elif soon:
             codecs = ", ".join((VIDEO_FOURCC | AUDIO_FOURCC)[fourcc.encode()] for fourcc in self._fourccs)
             about_codec = f"{reason} soon after the publish (does it take {codecs}?)"
             self._lose(OutputError(about_codec if codecs else f"{reason} soon after the publish (is the key right?)"))

@@ -265,6 +265,19 @@ async def test_a_target_that_is_too_slow_for_the_stream_has_a_warning(monkeypatc
         assert [t["state"] for t in on.targets] == ["live", "live"]
 
 
+async def test_little_media_waits_in_the_kernel_for_a_slow_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.outputs.relay.rtmp_push.STALL_SECONDS", 60.0)
+    async with RtmpTarget(receive_buffer=16_384) as target, live(target.url()) as on:
+        on.film(range(0, 400, 40))
+        await target.session(media=20)
+        target.reading.clear()
+        before = on.targets[0]["sent"]
+        await on.film_on(range(400, 8_400, 40), size=30_000)  # 6 MB, of which the kernel would take 4
+        assert 300_000 < on.targets[0]["sent"] - before < 900_000
+        assert on.targets[0]["dropped"] == 0, "the rest waits here, where its age is known"
+        target.reading.set()
+
+
 async def test_a_target_that_reads_nothing_is_reconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.outputs.relay.rtmp_push.STALL_SECONDS", 0.3)
     async with RtmpTarget() as target, live(target.url()) as on:
