@@ -249,9 +249,7 @@ def _open(family: int, address: tuple[object, ...], transport: Transport, sharin
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
         if transport == "tcp":
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-                with suppress(OSError):  # saves memory if the kernel supports it
-                    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+            limit_unsent(opened)
         opened.bind(address)
         if sharing is _Sharing.FIRST:  # after bind, which else would accept a shared port of another program
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -261,6 +259,13 @@ def _open(family: int, address: tuple[object, ...], transport: Transport, sharin
         opened.close()
         raise
     return opened
+
+
+def limit_unsent(opened: socket.socket) -> None:
+    """Sets UNSENT, if the kernel supports it. Otherwise up to 4 MB wait there, in which nothing can be dropped."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with suppress(OSError):
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
 
 def _reason(error: OSError) -> str:

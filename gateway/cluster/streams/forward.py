@@ -19,6 +19,7 @@ from gateway.cluster.members.peers import Peers
 from gateway.cluster.streams.pull import MAY_CONTINUE, FrameLink, reason_of
 from gateway.cluster.streams.remote_sink import RemoteSink
 from gateway.lib.metrics import Counter
+from gateway.lib.sockets import limit_unsent
 from gateway.live.network_quality import quality_fields
 from gateway.live.next_numbers import OutputNumbers
 from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
@@ -162,6 +163,7 @@ class PushLink(FrameLink):
         self.numbers: OutputNumbers = {}
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
+        limit_unsent(transport.get_extra_info("socket"))
         self._writer = RemoteSink(transport, self._dropped, self._send_quality)
         self._writer.begin()
         super().opened(transport, rest)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -14,6 +15,8 @@ from gateway.protocols.nodes import LinkMessage
 from gateway.protocols.wire import StreamMessage
 
 BACKLOG: Final = 8_000_000  # unsent bytes; beyond that, whole GOPs are dropped
+_LATE_SECONDS: Final = 10.0  # of unsent media; more than a link may be silent. Beyond that, whole GOPs are dropped
+_MARK_SECONDS: Final = 1.0
 STALL_SECONDS: Final = 15.0  # a connection that accepts no data for this time is closed
 
 
@@ -53,6 +56,8 @@ class RemoteSink:
         self._incomplete: set[int] = set()  # numbers of additional tracks that can continue only with a key frame
         self._written = 0  # bytes given to the transport
         self._sent = 0  # those of them that the transport had sent at the last tick
+        # Of units that wait, one for each second: the bytes written before it, and its time in seconds.
+        self._marks: deque[tuple[int, float]] = deque()
         self._stalled_seconds = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -73,23 +78,37 @@ class RemoteSink:
     # ---- Sink ----
 
     def on_tracks(self, tracks: Tracks) -> None:
+        self._marks.clear()  # times may jump
         self._has_video = tracks.video is not None
         self._write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._map_tracks(tracks))))
 
     def on_unit(self, unit: AccessUnit) -> None:
         """Writes a unit. Hot path. Bytes in the kernel's buffers do not count as unsent."""
-        transport = self._transport
+        unsent = self._transport.get_write_buffer_size()
+        late = self._seconds_late(unit, unsent)
         if self._dropping:
             can_resume = unit.key and (unit.track.kind is Kind.VIDEO or not self._has_video)
-            if not can_resume or transport.get_write_buffer_size() > BACKLOG // 2:
+            if not can_resume or unsent > BACKLOG // 2 or late > _LATE_SECONDS / 2:
                 self._dropped.add("node")
                 return
             self._dropping = False
-        elif transport.get_write_buffer_size() > self._max_bytes:
+        elif unsent > self._max_bytes or late > _LATE_SECONDS:
             self._dropping = True
             self._dropped.add("node")
             return
         self._write(wire.unit_head(unit), unit.payload)
+
+    def _seconds_late(self, unit: AccessUnit, unsent: int) -> float:
+        """Returns by how much the oldest unsent media are older than this unit. Media of the replay have no age."""
+        if not unsent or self._max_bytes == sys.maxsize:
+            self._marks.clear()
+            return 0.0
+        marks, sent, seconds = self._marks, self._written - unsent, unit.dts / unit.track.timescale
+        while len(marks) > 1 and marks[1][0] <= sent:
+            marks.popleft()
+        if not marks or seconds - marks[-1][1] >= _MARK_SECONDS:
+            marks.append((self._written, seconds))
+        return seconds - marks[0][1]
 
     def on_timed(self, timed: TimedData) -> None:
         if not self._dropping:

@@ -14,7 +14,7 @@ from gateway.formats.flv.tag import AUDIO_FOURCC, VIDEO_FOURCC
 from gateway.lib.egress import Address
 from gateway.lib.outgoing import CLOSING_SECONDS, ConnectFailed, connect, os_error_text
 from gateway.lib.scheduled_reads import ReadScheduler
-from gateway.lib.sockets import UNSENT
+from gateway.lib.sockets import limit_unsent
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole, ConnectFeatures
@@ -200,8 +200,8 @@ class RtmpPush(asyncio.Protocol):
                 # Without this, the kernel would send to a dead server for a quarter of an hour. `drain` gives a better
                 # reason, so it comes first.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000) + 1000)
-                # Otherwise 4 MB wait in the kernel for a slow server, which is half a minute of 1 Mbit/s.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        if sock is not None:
+            limit_unsent(sock)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
