@@ -28,10 +28,9 @@ from gateway.live.subscription import AdditionalUnit, End, Item, Subscription
 from gateway.media.clock import MILLISECONDS
 from gateway.media.timed_data import PrivateData
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, TimedData, Tracks
-from gateway.outputs.relay import redact_target, srt_push
+from gateway.outputs.relay import redact_target, silent_track, srt_push
 from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime, with_app
 from gateway.outputs.relay.rtmp_push import PushRefused, RtmpPush, open_push
-from gateway.outputs.relay.silent_track import wants_sound, with_silence, with_track
 from gateway.outputs.relay.srt_push import SrtRelayPush
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.ports.events import Events
@@ -210,6 +209,8 @@ class RelayTarget:
                     target.rules.check_tracks(first)
                 if isinstance(target.url, SrtUrl):
                     srt_push.check_tracks(first)
+                elif silent_track.wants_sound(target.url.host):
+                    silent_track.check_tracks(first)
                 began = time.monotonic()
                 try:
                     await self._relay(target, first, iterator, items)
@@ -252,9 +253,10 @@ class RelayTarget:
             self._logged_error = ""
             if isinstance(push, SrtRelayPush):
                 await push.send_stream(tracks, iterator)
-            elif wants_sound(target.url.host):
-                async with contextlib.aclosing(with_silence(tracks, iterator)) as audible:  # type: ignore[type-var]
-                    await self._send_items(push, with_track(tracks), audible)
+            elif silent_track.wants_sound(target.url.host):
+                audible = silent_track.with_silence(tracks, iterator)
+                async with contextlib.aclosing(audible):  # type: ignore[type-var]
+                    await self._send_items(push, silent_track.with_track(tracks), audible)
             else:
                 await self._send_items(push, tracks, iterator)
         finally:

@@ -1,4 +1,4 @@
-"""Silent sound beside pictures, for services that show no stream without sound."""
+"""Silent sound beside pictures, for services that show no stream without both."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -8,6 +8,7 @@ from typing import Final
 from gateway.live.subscription import Item
 from gateway.media.silent_frames import silent_frame
 from gateway.media.track import AccessUnit, Tracks
+from gateway.ports.errors import OutputUnsupported
 from gateway.workers.stream_form import DEFAULT_AUDIO
 
 _SERVICES: Final = (".youtube.com", ".facebook.com")
@@ -17,6 +18,12 @@ _JUMP: Final = 1  # seconds; beyond that the times are not filled
 def wants_sound(host: str) -> bool:
     """Whether the service at this host shows no stream without sound."""
     return host.lower().rstrip(".").endswith(_SERVICES)
+
+
+def check_tracks(tracks: Tracks) -> None:
+    """Raises OutputUnsupported for sound without pictures."""
+    if tracks.video is None:
+        raise OutputUnsupported("YouTube and Facebook take no stream without video")
 
 
 def with_track(tracks: Tracks) -> Tracks:

@@ -97,6 +97,19 @@ async def test_a_camera_without_sound_is_silent_for_services_that_want_sound(hos
 
 
 @pytest.mark.usefixtures("each_name_is_here")
+async def test_sound_without_pictures_is_refused_for_services_that_want_both_until_pictures_come() -> None:
+    async with RtmpTarget() as target, live(target.url(host="a.youtube.com"), target.url(), tracks=False) as on:
+        on.publisher.set_tracks(None, builders.AUDIO, {})
+        on.publisher.push(builders.sound(0), time.monotonic())
+        report = await on.state("failed")
+        assert report["error"] == "YouTube and Facebook take no stream without video"
+        assert (await on.state("live", 1))["error"] is None
+        on.publisher.set_tracks(builders.VIDEO, builders.AUDIO, {})
+        on.film(range(40, 400, 40))
+        await on.state("live")
+
+
+@pytest.mark.usefixtures("each_name_is_here")
 async def test_other_servers_get_a_stream_without_sound_unchanged() -> None:
     async with RtmpTarget() as target, live(target.url(host="youtube.com.example"), tracks=False) as on:
         on.publisher.set_tracks(builders.VIDEO, None, {})
