@@ -151,7 +151,7 @@ class WsListener(PortListener[PushSession]):
             return busy
         if request.path.partition("?")[0] == HEALTH:
             return connection.respond(HTTPStatus.OK, "OK")
-        if not self._services.origins.allows(headers.get_all("Origin"), headers.get_all("Host")):
+        if not self._services.origins.allows(headers.get_all("Origin"), self._hosts(connection, headers)):
             self._refused(address, request, "pages of this origin may not push")
             return connection.respond(HTTPStatus.FORBIDDEN, "Pages of this origin may not push here (ws.origins).\n")
         if request.path.startswith(STREAM):
@@ -176,6 +176,11 @@ class WsListener(PortListener[PushSession]):
         chain = ",".join(headers.get_all("X-Forwarded-For"))
         address = forwarded.client(peer, {"x-forwarded-for": chain} if chain else {})
         return address, forwarded.trusts(address)
+
+    def _hosts(self, connection: ServerConnection, headers: Headers) -> list[str]:
+        """Returns the hosts that the client asks for, also behind a trusted proxy: one, or the request is malformed."""
+        peer, named = peer_address(connection.remote_address), ",".join(headers.get_all("X-Forwarded-Host"))
+        return [self._services.forwarded.host(peer, {"x-forwarded-host": named}, h) for h in headers.get_all("Host")]
 
     # ---- pushes ----
 
@@ -206,7 +211,7 @@ class WsListener(PortListener[PushSession]):
             return PushSession(services, connection, push_to(unquote(id), _parameters(query)), PushMessages())
         parsed, compatible = push_original.parse_path(path), services.compatible
         assert parsed is not None and compatible is not None, "others are not upgraded"
-        host = next(iter(connection.request.headers.get_all("Host")), "")
+        host = next(iter(self._hosts(connection, connection.request.headers)), "")
         local = compatible.local_stream(parsed.target, host_name(f"ws://{host}"))
         if local is not None:
             return PushSession(services, connection, push_to(local.name, local.query), CompatiblePushMessages())

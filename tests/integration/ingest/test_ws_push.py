@@ -360,6 +360,28 @@ async def test_limits_behind_a_proxy_apply_to_the_client() -> None:
             await again.wait("accepted")
 
 
+@pytest.mark.parametrize(
+    ("networks", "origin", "forwarded", "allowed"),
+    [
+        (("127.0.0.0/8",), "https://live.example.com", "live.example.com", True),
+        (("127.0.0.0/8",), "https://live.example.com", "forged.example, live.example.com:443", True),
+        (("127.0.0.0/8",), "https://evil.example", "live.example.com", False),
+        (("127.0.0.0/8",), "http://127.0.0.1:8000", "live.example.com", False),
+        (("10.0.0.0/8",), "https://live.example.com", "live.example.com", False),
+        ((), "http://127.0.0.1:8000", "live.example.com", True),
+    ],
+)
+async def test_the_own_pages_are_those_of_the_host_that_a_listed_proxy_forwards(
+    networks: tuple[str, ...], origin: str, forwarded: str, allowed: bool
+) -> None:
+    """Apache puts the address of the gateway into Host, and the host of its client into X-Forwarded-Host."""
+    headers = {"additional_headers": {"X-Forwarded-Host": forwarded}}
+    async with rig(forwarded=trusting(*networks)) as lab:
+        with contextlib.nullcontext() if allowed else pytest.raises(InvalidStatus, match="403"):
+            async with page(lab.url(), origin=origin, **headers) as pushing:
+                await pushing.wait("accepted")
+
+
 async def test_the_forwarded_header_of_an_unlisted_peer_is_ignored() -> None:
     async with rig() as lab, page(lab.url(), additional_headers={"X-Forwarded-For": "192.0.2.1"}) as first:
         await first.wait("accepted")
