@@ -95,6 +95,8 @@ class BucketCheck:
                 async with session.put(url, data=_BODY, headers=self._headers, ssl=tls) as response:
                     statuses.append(response.status)
         await client.delete_object(Bucket=self._bucket, Key=key)
+        if statuses[0] == 501:
+            raise _Lacks("no conditional writes: browsers upload films to the gateway, not to the store")
         if statuses[0] != 200:
             raise _Lacks(f"an upload by a signed address got {statuses[0]}")
         if statuses[1] not in (409, 412):

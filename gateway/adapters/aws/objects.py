@@ -35,6 +35,7 @@ _COPY_BYTES: Final = 1 << 30  # in one request; S3 allows 5 GiB
 # Without a byte of an answer: AWS sends spaces while it copies or joins parts, other stores send nothing.
 _COPY_SECONDS: Final = 300
 _JOIN_SECONDS: Final = 120
+_PROBE: Final = ".millrace-conditions"  # an empty object that exists for a moment
 _ARCHIVED_CODES: Final = ("InvalidObjectState", "ObjectNotInActiveTierError")  # of a read, of a copy
 _NOT_FOUND_CODES: Final = ("404", "NoSuchKey", "NotFound", "NoSuchUpload")
 _RECORDING_KINDS: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.CLIP, media_keys.MediaKind.SEGMENT)
@@ -55,6 +56,7 @@ class S3Objects:
         self._session, self.bucket = session, bucket
         self._storage_class = storage_class
         self._label = f"bucket {bucket}"
+        self._conditional: bool | None = None  # whether the store knows conditional writes; None: it was not tried
 
     async def put(self, key: str, file: Path) -> None:
         if not is_object_key(key):
@@ -152,7 +154,7 @@ class S3Objects:
                 await asyncio.to_thread(target.write, chunk)
 
     async def upload(self, key: str, seconds: int) -> DirectUpload | None:
-        if not self._session.browsers_reach_s3:
+        if not self._session.browsers_reach_s3 or not await self._takes_conditions():
             return None
         kind = content_type(key)
         async with self._client() as client:
@@ -166,6 +168,22 @@ class S3Objects:
         await self._call("head_bucket")
 
     # ---- details ----
+
+    async def _takes_conditions(self) -> bool:
+        """Whether the store may know conditional writes. Backblaze refuses each upload with a condition.
+
+        Other stores than that of AWS are tried once.
+        """
+        if self._conditional is None and self._session.has_other_store:
+            try:
+                await self._call("put_object", Key=_PROBE, Body=b"", IfNoneMatch="*", errors=_not_implemented)
+                self._conditional = True
+                await self.delete(_PROBE)
+            except _NotImplementedThere:
+                self._conditional = False
+            except StoreUnavailable as error:  # the next upload tries again
+                log.debug("a store was not tried", store=self._label, reason=str(error))
+        return self._conditional is not False
 
     async def _put_parts(self, key: str, source: BinaryIO, size: int) -> None:
         """Uploads the parts in order. Only one part is in memory. Other uploads can run between two parts."""
@@ -248,6 +266,14 @@ def _part(number: int, reply: dict[str, Any]) -> dict[str, Any]:
     """Returns a part of a finished upload as S3 wants it listed."""
     checksums = {name for name in reply if name.startswith("Checksum")} - {"ChecksumType"}
     return {"PartNumber": number, **{name: reply[name] for name in ("ETag", *checksums)}}
+
+
+class _NotImplementedThere(Exception):
+    """The store has not what the request needs."""
+
+
+def _not_implemented(error: ClientError) -> _NotImplementedThere | None:
+    return _NotImplementedThere() if error_code(error) == "NotImplemented" else None
 
 
 class _NoBytes(Exception):

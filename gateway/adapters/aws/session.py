@@ -103,7 +103,7 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
         return not endpoint or (endpoint.startswith("https:") and _has_subdomains(endpoint))
 
     @property
-    def _has_other_store(self) -> bool:
+    def has_other_store(self) -> bool:
         """Whether S3 has an address of its own: mostly a store that is not of AWS."""
         return bool(self._s3 is not None and self._s3.endpoint) or any(map(os.environ.get, _ENDPOINTS))
 
@@ -121,7 +121,7 @@ class AwsSession(AbstractAsyncContextManager["AwsSession"]):
             if name not in self._clients:
                 try:
                     config = _TRANSFERS if service == "s3" else _CONFIG
-                    is_other_store = service == "s3" and self._has_other_store
+                    is_other_store = service == "s3" and self.has_other_store
                     if is_other_store:
                         config = config.merge(_NO_CHECKSUMS)
                     if wait:

@@ -309,6 +309,43 @@ async def test_a_client_can_upload_once_with_a_presigned_address(aws):
     assert "X-Amz-Expires=60" in upload.url
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "direct", "puts"),
+    [
+        (501, "NotImplemented", False, 1),  # Backblaze: a condition is "a header … not implemented"
+        (200, "", True, 1),
+        (412, "PreconditionFailed", True, 2),
+        (503, "SlowDown", True, 4),
+    ],
+)
+async def test_a_store_without_conditional_writes_gets_uploads_from_the_gateway(
+    aws: str, monkeypatch: pytest.MonkeyPatch, status: int, code: str, direct: bool, puts: int
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((request.method, request.headers.get("If-None-Match", "")))
+        if request.method == "DELETE" or not code:
+            return web.Response(status=204 if request.method == "DELETE" else 200)
+        return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>", content_type="application/xml")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with served_app(app) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+        async with AwsSession() as opened:
+            store = S3Objects(opened, BUCKET)
+            assert [await store.upload(f"{n}.mp4", 60) is not None for n in range(2)] == [direct] * 2
+    assert [condition for method, condition in asked if method == "PUT"] == ["*"] * puts
+
+
+async def test_uploads_to_aws_need_no_probe(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    async with AwsSession() as opened:
+        upload = await S3Objects(opened, BUCKET).upload("a.mp4", 60)  # nothing answers there
+    assert upload is not None and ".amazonaws.com/" in upload.url
+
+
 async def test_s3_can_have_an_endpoint_of_its_own(aws, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", aws)
