@@ -15,7 +15,15 @@ from gateway.settings.models import OidcSettings
 if TYPE_CHECKING:
     from jwt import PyJWK
 
-ALGORITHMS: Final = ("RS256", "ES256")  # asymmetric only: no shared secrets
+_RSA_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_CURVES: Final = {  # RFC 7518 §3.4, RFC 8037 §3.1. Logto signs with ES384, Rauthy with EdDSA.
+    ("EC", "P-256"): "ES256",
+    ("EC", "P-384"): "ES384",
+    ("EC", "P-521"): "ES512",
+    ("OKP", "Ed25519"): "EdDSA",
+}
+ALGORITHMS: Final = (*_RSA_ALGORITHMS, *_CURVES.values())  # asymmetric only: no shared secrets
+_SHARED_SECRET: Final = ("HS256", "HS384", "HS512")
 MAX_LENGTH: Final = 65_536  # Entra ID puts up to 200 groups into a token of 11,000 characters
 _LEEWAY: Final = 30.0  # seconds by which clocks may differ
 _MAX_KEYS: Final = 64
@@ -133,8 +141,12 @@ def key_id(token: str) -> str:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError:
         raise TokenRefused("the token is not from the provider") from None
-    kid = header.get("kid")
-    if header.get("alg") not in ALGORITHMS or not isinstance(kid, str):
+    kid, algorithm = header.get("kid"), header.get("alg")
+    if algorithm in _SHARED_SECRET:  # Authentik and Auth0 do this for a client without a signing key
+        raise TokenRefused(
+            f"the token is signed with {algorithm}: choose a signing key for this client at the provider"
+        )
+    if algorithm not in ALGORITHMS or not isinstance(kid, str):
         raise TokenRefused("the token is not signed by a key of the provider")
     return kid
 
@@ -148,18 +160,24 @@ def parse_jwks(document: Mapping[str, Any]) -> dict[str, PyJWK]:
     for entry in entries[:_MAX_KEYS] if isinstance(entries, list) else ():
         if not isinstance(entry, dict) or not isinstance(kid := entry.get("kid"), str):
             continue
-        algorithm = {"RSA": "RS256", "EC": "ES256"}.get(str(entry.get("kty")))
-        if algorithm is None or entry.get("use", "sig") != "sig" or entry.get("alg", algorithm) != algorithm:
-            continue
-        if algorithm == "ES256" and entry.get("crv") != "P-256":  # RFC 7518 §3.4; the library accepts any curve
+        if entry.get("use", "sig") != "sig" or (algorithm := _algorithm(entry)) is None:
             continue
         try:
             key = jwt.PyJWK(entry, algorithm)
         except (jwt.PyJWTError, ValueError, TypeError):  # malformed
             continue
-        if algorithm == "ES256" or key.key.key_size >= 2048:
+        if algorithm not in _RSA_ALGORITHMS or key.key.key_size >= 2048:
             keys[kid] = key
     return keys
+
+
+def _algorithm(entry: Mapping[str, Any]) -> str | None:
+    """Returns the only algorithm that a JSON Web Key may be used with, or None. An RSA key without one is for RS256."""
+    said = entry.get("alg")
+    if entry.get("kty") == "RSA":
+        return "RS256" if said is None else next((a for a in _RSA_ALGORITHMS if a == said), None)
+    algorithm = _CURVES.get((str(entry.get("kty")), str(entry.get("crv"))))  # the library accepts any curve
+    return algorithm if said in (None, algorithm) else None
 
 
 def verified(token: str, key: PyJWK, rules: TokenRules, issuer: str = "") -> dict[str, Any]:

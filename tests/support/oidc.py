@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlencode
 import jwt
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gateway.settings.models import OidcSettings
 
@@ -44,7 +44,8 @@ def ec_key() -> Any:
 
 def public(kid: str, key: Any, **members: Any) -> dict[str, Any]:
     """A public key as a JSON Web Key."""
-    algorithm: Any = jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
+    kinds = {rsa.RSAPrivateKey: jwt.algorithms.RSAAlgorithm, ed25519.Ed25519PrivateKey: jwt.algorithms.OKPAlgorithm}
+    algorithm: Any = next((a for kind, a in kinds.items() if isinstance(key, kind)), jwt.algorithms.ECAlgorithm)
     return {**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid, "use": "sig", **members}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +53,40 @@ def test_a_token_signed_with_an_elliptic_curve_key_is_accepted():
     keys = parse_jwks({"keys": [public("e", key)]})
     token = signed(key, "ES256", "e")
     assert verified(token, keys[key_id(token)], RULES)["sub"] == "s1"
+
+
+OTHER_ALGORITHMS = {
+    "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),  # Logto
+    "ES512": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,  # Rauthy
+    **dict.fromkeys(("RS384", "RS512", "PS256", "PS384", "PS512"), rsa_key),
+}
+
+
+@pytest.mark.parametrize("algorithm", OTHER_ALGORITHMS)
+def test_the_algorithms_that_providers_choose_are_accepted(algorithm: str):
+    key = OTHER_ALGORITHMS[algorithm]()
+    keys = parse_jwks({"keys": [public("k", key, alg=algorithm), public("k1", KEY)]})
+    token = signed(key, algorithm, "k")
+    assert verified(token, keys[key_id(token)], RULES)["sub"] == "s1"
+    with pytest.raises(TokenRefused):
+        verified(token, keys["k1"], RULES)
+    with pytest.raises(TokenRefused):
+        verified(signed(), keys["k"], RULES)
+
+
+@pytest.mark.parametrize(("algorithm", "said"), [("HS256", "HS256"), ("HS512", "HS512"), ("x\ny", None), (5, None)])
+def test_a_refusal_names_the_algorithm_of_a_client_without_a_signing_key(algorithm: Any, said: str | None):
+    """Authentik and Auth0 sign with the client's secret where the client has no signing key."""
+    with pytest.raises(TokenRefused) as refused:
+        key_id(unsigned(alg=algorithm, kid="k1"))
+    expected = f"the token is signed with {said}" if said else "the token is not signed by a key of the provider"
+    assert str(refused.value).startswith(expected)
+
+
+def test_a_token_of_an_authentik_without_a_signing_key_is_refused_with_the_reason():
+    with pytest.raises(TokenRefused, match=r"HS256.*choose a signing key"):
+        key_id(jwt.encode(GOOD, "s" * 64, algorithm="HS256"))  # its header has no key id
 
 
 @pytest.mark.parametrize(
@@ -107,6 +141,7 @@ def unsigned(**header: Any) -> str:
     [
         "", "a.b.c", "..", "x" * 9000, unsigned(alg="none", kid="k1"), unsigned(alg="HS256", kid="k1"),
         unsigned(alg="RS256"), unsigned(alg="RS256", kid=5), unsigned(alg="RS512", kid="k1"),
+        unsigned(alg={}, kid="k1"),
         unsigned(alg=["RS256"], kid="k1"), unsigned(alg="RS256", kid="k1", crit=["b64"]), "é.é.é",
     ],
 )  # fmt: skip
@@ -144,8 +179,11 @@ def test_weak_and_unsupported_keys_are_ignored():
     weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     document = {
         "keys": [
-            public("good", KEY), public("weak", weak), public("curve", ec.generate_private_key(ec.SECP384R1())),
-            public("encryption", KEY) | {"use": "enc"}, public("other", KEY) | {"alg": "PS256"},
+            public("good", KEY), public("weak", weak), public("curve", ec.generate_private_key(ec.SECP256K1())),
+            public("encryption", KEY) | {"use": "enc"}, public("other", KEY) | {"alg": "RSA-OAEP"},
+            public("another", ec_key()) | {"alg": "ES384"}, public("list", KEY) | {"alg": ["RS256"]},
+            public("ed", ed25519.Ed25519PrivateKey.generate()) | {"crv": "X25519"},
+            public("rsa", KEY) | {"alg": "EdDSA"},
             {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"}, {"kty": "RSA", "kid": "empty"}, {"kty": "RSA"}, "text",
             None, 5, {k: v for k, v in public("x", KEY).items() if k != "kid"},
             {"kty": "RSA", "n": "!", "e": "AQAB", "kid": "bad"},
