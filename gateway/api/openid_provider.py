@@ -16,7 +16,7 @@ import aiohttp
 import structlog
 
 from gateway.api.login_sessions import ApiUser
-from gateway.api.tokens import TokenRefused, TokenRules, key_id, parse_jwks, verified
+from gateway.api.tokens import TokenRefused, TokenRules, is_signed_by, key_id, parse_jwks, verified
 from gateway.lib.egress import Egress
 from gateway.lib.network import is_loopback
 from gateway.ports.errors import StoreUnavailable
@@ -169,7 +169,9 @@ class OpenIdProvider:
         kid = key_id(token)
         key = self._keys.get(kid)
         age = self._clock() - self._keys_at
-        if age >= _CACHE_SECONDS or (key is None and age >= _UNKNOWN_KEY_SECONDS):
+        # A signature of another key may be of a new one with the same id.
+        unknown = age >= _UNKNOWN_KEY_SECONDS and (key is None or not is_signed_by(token, key))
+        if age >= _CACHE_SECONDS or unknown:
             await self._fetch_keys()
             key = self._keys.get(kid)
         if key is None:

@@ -132,7 +132,7 @@ def _bytes(text: str) -> bytes:
 
 
 def key_id(token: str) -> str:
-    """Returns the key id in the header of a token. Raises TokenRefused if the token is malformed or unsigned."""
+    """Returns the key id in the header of a token, "" for none. Raises TokenRefused if it is malformed or unsigned."""
     import jwt
 
     if len(token) > MAX_LENGTH:
@@ -141,7 +141,7 @@ def key_id(token: str) -> str:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError:
         raise TokenRefused("the token is not from the provider") from None
-    kid, algorithm = header.get("kid"), header.get("alg")
+    kid, algorithm = header.get("kid", ""), header.get("alg")
     if algorithm in _SHARED_SECRET:  # Authentik and Auth0 do this for a client without a signing key
         raise TokenRefused(
             f"the token is signed with {algorithm}: choose a signing key for this client at the provider"
@@ -152,13 +152,16 @@ def key_id(token: str) -> str:
 
 
 def parse_jwks(document: Mapping[str, Any]) -> dict[str, PyJWK]:
-    """Returns the signing keys of a JSON Web Key Set by their id, without unsupported and weak keys."""
+    """Returns the signing keys of a JSON Web Key Set by their id, without unsupported and weak keys.
+
+    The only key has the id "" too: OpenID Connect Core 1.0 §10.1 asks for an id only where there are several.
+    """
     import jwt
 
-    keys: dict[str, PyJWK] = {}
+    found: list[tuple[str, PyJWK]] = []
     entries = document.get("keys")
     for entry in entries[:_MAX_KEYS] if isinstance(entries, list) else ():
-        if not isinstance(entry, dict) or not isinstance(kid := entry.get("kid"), str):
+        if not isinstance(entry, dict) or not isinstance(kid := entry.get("kid", ""), str):
             continue
         if entry.get("use", "sig") != "sig" or (algorithm := _algorithm(entry)) is None:
             continue
@@ -167,8 +170,9 @@ def parse_jwks(document: Mapping[str, Any]) -> dict[str, PyJWK]:
         except (jwt.PyJWTError, ValueError, TypeError):  # malformed
             continue
         if algorithm not in _RSA_ALGORITHMS or key.key.key_size >= 2048:
-            keys[kid] = key
-    return keys
+            found.append((kid, key))
+    keys = {kid: key for kid, key in found if kid}
+    return keys | {"": found[0][1]} if len(found) == 1 else keys
 
 
 def _algorithm(entry: Mapping[str, Any]) -> str | None:
@@ -178,6 +182,17 @@ def _algorithm(entry: Mapping[str, Any]) -> str | None:
         return "RS256" if said is None else next((a for a in _RSA_ALGORITHMS if a == said), None)
     algorithm = _CURVES.get((str(entry.get("kty")), str(entry.get("crv"))))  # the library accepts any curve
     return algorithm if said in (None, algorithm) else None
+
+
+def is_signed_by(token: str, key: PyJWK) -> bool:
+    """Whether the token has the signature of this key, whatever its claims are."""
+    import jwt
+
+    try:
+        jwt.PyJWS().decode(token, key, algorithms=[str(key.algorithm_name)])
+    except jwt.PyJWTError:
+        return False
+    return True
 
 
 def verified(token: str, key: PyJWK, rules: TokenRules, issuer: str = "") -> dict[str, Any]:

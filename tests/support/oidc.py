@@ -51,7 +51,7 @@ def public(kid: str, key: Any, **members: Any) -> dict[str, Any]:
 
 @dataclass
 class Provider:
-    """The state of the provider. claims: of the user; keys: by kid; asked: requested paths, in order.
+    """The state of the provider. claims: of the user; keys: by kid, "" for none; asked: requested paths, in order.
 
     broken: error status by path. drop: members missing in its configuration. told: the claims that only its UserInfo
     endpoint has; None: it has no such endpoint.
@@ -71,14 +71,14 @@ class Provider:
     access_tokens: list[str] = field(default_factory=list)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def token(self, *, kid: str = "first", key: Any = None, algorithm: str | None = None, **claims: Any) -> str:
-        """Signs a token. Claims of None are omitted."""
-        key = key if key is not None else self.keys[kid]
+    def token(self, *, kid: str | None = "first", key: Any = None, algorithm: str | None = None, **claims: Any) -> str:
+        """Signs a token. Claims of None are omitted, and a key id of None."""
+        key = key if key is not None else self.keys[kid or ""]
         algorithm = algorithm or ("RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256")
         now = int(time.time())
         said = {"iss": self.issuer, "aud": CLIENT, "iat": now, "exp": now + 600, **self.claims, **claims}
         said = {name: value for name, value in said.items() if value is not None}
-        return jwt.encode(said, key, algorithm=algorithm, headers={"kid": kid})
+        return jwt.encode(said, key, algorithm=algorithm, headers={} if kid is None else {"kid": kid})
 
     # ---- answers ----
 
@@ -107,7 +107,8 @@ class Provider:
         return web.json_response(told)
 
     async def _keys(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"keys": [public(kid, key) for kid, key in self.keys.items()]})
+        keys = [public(kid, key) for kid, key in self.keys.items()]
+        return web.json_response({"keys": [{k: v for k, v in key.items() if v != ""} for key in keys]})
 
     async def _user_info(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") not in {f"Bearer {token}" for token in self.access_tokens}:

@@ -371,6 +371,38 @@ async def test_a_new_key_of_the_provider_is_fetched_but_not_too_often(lab: Lab):
     assert lab.idp.asked.count("/keys") == 2
 
 
+@pytest.mark.parametrize("kid", ["", "first"])
+async def test_the_only_key_of_a_provider_needs_no_id(lab: Lab, kid: str):
+    """OpenID Connect Core 1.0 §10.1 asks for an id only where there are several keys."""
+    lab.idp.keys = {kid: oidc.rsa_key()}
+    assert await lab.bearer(lab.idp.token(kid=None, key=lab.idp.keys[kid])) == 200
+    for other in (lab.idp.token(kid=None, key=oidc.rsa_key()), lab.idp.token(kid="other", key=lab.idp.keys[kid])):
+        assert await lab.bearer(other) == 401
+    lab.idp.keys["second"] = oidc.rsa_key()
+    lab.clock.now += 3601
+    for key in lab.idp.keys.values():
+        assert await lab.bearer(lab.idp.token(kid=None, key=key)) == 401
+    assert await lab.bearer(lab.idp.token(kid="second")) == 200
+
+
+@pytest.mark.parametrize(("kid", "said"), [("", None), ("first", None), ("first", "first")])
+async def test_a_new_key_with_the_id_of_the_old_one_is_fetched_but_not_too_often(lab: Lab, kid: str, said: str | None):
+    lab.idp.keys = {kid: oidc.rsa_key()}
+    assert await lab.bearer(lab.idp.token(kid=said, key=lab.idp.keys[kid])) == 200
+    lab.idp.keys = {kid: oidc.ec_key()}
+    fresh = lab.idp.token(kid=said, key=lab.idp.keys[kid])
+    assert await lab.bearer(fresh) == 401
+    assert lab.idp.asked.count("/keys") == 1
+    lab.clock.now += 61
+    assert await lab.bearer(fresh) == 200
+    for _ in range(5):
+        assert await lab.bearer(lab.idp.token(kid=said, key=oidc.ec_key())) == 401
+    assert lab.idp.asked.count("/keys") == 2
+    lab.clock.now += 61
+    assert [await lab.bearer(fresh) for _ in range(3)] == [200] * 3
+    assert lab.idp.asked.count("/keys") == 2
+
+
 async def test_a_key_that_the_provider_withdrew_is_forgotten(lab: Lab):
     token = lab.idp.token()
     assert await lab.bearer(token) == 200

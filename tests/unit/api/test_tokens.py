@@ -193,6 +193,19 @@ def test_weak_and_unsupported_keys_are_ignored():
     assert set(parse_jwks(document)) == {"good", "said"}
 
 
+@pytest.mark.parametrize(
+    ("keys", "ids"),
+    [
+        (["a"], {"a", ""}), ([""], {""}), (["a", "b"], {"a", "b"}), (["a", ""], {"a"}), (["", ""], set()),
+        (["", "weak"], {""}), ([5], set()), ([None], set()),
+    ],
+)  # fmt: skip
+def test_the_only_key_has_the_empty_id_too(keys: list[Any], ids: set[str]):
+    listed = [public(k, KEY) | ({"use": "enc"} if k == "weak" else {}) for k in keys]
+    document = {"keys": [{name: v for name, v in key.items() if v != ""} for key in listed]}
+    assert set(parse_jwks(document)) == ids
+
+
 @pytest.mark.parametrize("document", [{}, {"keys": None}, {"keys": {}}, {"keys": "abc"}, {"keys": []}])
 def test_a_jwks_document_without_keys_gives_an_empty_set(document: dict[str, Any]):
     assert parse_jwks(document) == {}
