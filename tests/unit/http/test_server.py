@@ -838,8 +838,9 @@ async def test_a_repeated_head_is_answered_anew():
         assert all(query == {"b": "c"} for *_, query in seen)
 
 
-async def test_a_repeated_head_names_the_client_behind_the_proxy_again():
-    proxied = {"X-Forwarded-For": "192.0.2.9", "X-Forwarded-Proto": "https"}
+@pytest.mark.parametrize("said", ["https", "wss"])  # Traefik says "wss" for WebSockets
+async def test_a_repeated_head_names_the_client_behind_the_proxy_again(said: str):
+    proxied = {"X-Forwarded-For": "192.0.2.9", "X-Forwarded-Proto": said}
     async with serving(handler, forwarded=trusting("127.0.0.0/8")) as listener, listener.connect() as wire:
         for _ in range(3):
             assert (await wire.get("/a", **proxied)).text == "GET /a  192.0.2.9 https\n"
