@@ -127,7 +127,7 @@ def _is_origin(origin: str, scheme: str, host: str) -> bool:
 
 
 def set_cookie(
-    request: web.Request, response: web.Response, name: str, value: str, max_age: int, path: str, same_site: str
+    request: web.Request, response: web.StreamResponse, name: str, value: str, max_age: int, path: str, same_site: str
 ) -> None:
     """Sets a cookie that scripts cannot read, and that is sent over TLS only if the client uses it now."""
     secure = request[CLIENT].scheme == "https"

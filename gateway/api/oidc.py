@@ -38,7 +38,8 @@ log = structlog.get_logger(__name__)
 LIFETIME_SECONDS: Final = 600  # time in which the user must sign in on the provider's pages
 _MAX_USED: Final = 10_000  # used sign-ins that are remembered
 _MAX_CONCURRENT: Final = 4  # codes that are being checked at the provider
-_COOKIE: Final = "millrace_oidc"
+_MAX_TABS: Final = 4  # sign-ins in one browser at a time: its header stays short
+_COOKIE: Final = "millrace_oidc"  # the sign-ins with ~ between them, oldest first
 _COOKIE_VALUE: Final = re.compile(
     r"([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{43})\.([0-9]{1,12})\.([0-9a-f]{64})"
 )
@@ -148,8 +149,7 @@ async def start(request: web.Request) -> web.StreamResponse:
     except StoreUnavailable as error:
         return _page(503, error.public)
     response = web.Response(status=302, headers={"Location": url})
-    # Lax, because the browser returns from the provider's page. Only the callback receives it.
-    set_cookie(request, response, _COOKIE, cookie, LIFETIME_SECONDS, path="/oidc", same_site="Lax")
+    _keep(request, response, [*_started(request), cookie])
     return response
 
 
@@ -167,9 +167,12 @@ async def callback(request: web.Request) -> web.StreamResponse:
     """
     context = request.app[CONTEXT]
     provider = _provider(request)
+    started, state = _started(request), request.query.get("state", "")
+    redeemed = ((text, request.app[_PENDING].redeem(text, state, context.clock())) for text in started)
+    used, sign_in = next((found for found in redeemed if found[1] is not None), ("", None))
     response: web.StreamResponse
     try:
-        response = await _finish(request, provider)
+        response = await _finish(request, provider, sign_in)
     except TokenRefused as refused:
         response = _refuse(request, str(refused))
     except TooManyAttempts:
@@ -180,14 +183,27 @@ async def callback(request: web.Request) -> web.StreamResponse:
     except StoreUnavailable as error:
         log.warning("nobody can sign in with the provider now", reason=str(error))
         response = _page(503, error.public)  # the store's own message has paths and table names
-    response.del_cookie(_COOKIE, path="/oidc")
+    _keep(request, response, [text for text in started if text != used])  # those of other tabs
     return response
 
 
-async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamResponse:
+def _started(request: web.Request) -> list[str]:
+    """Returns the sign-ins that the tabs of a browser have started, as its cookie has them, oldest first."""
+    return [text for text in request.cookies.get(_COOKIE, "").split("~") if _COOKIE_VALUE.fullmatch(text)][-_MAX_TABS:]
+
+
+def _keep(request: web.Request, response: web.StreamResponse, started: list[str]) -> None:
+    if started:
+        # Lax, because the browser returns from the provider's page. Only these paths receive it.
+        value = "~".join(started[-_MAX_TABS:])
+        set_cookie(request, response, _COOKIE, value, LIFETIME_SECONDS, path="/oidc", same_site="Lax")
+    else:
+        response.del_cookie(_COOKIE, path="/oidc")
+
+
+async def _finish(request: web.Request, provider: OpenIdProvider, sign_in: SignIn | None) -> web.StreamResponse:
     context = request.app[CONTEXT]
-    state, code, error = (request.query.get(name, "") for name in ("state", "code", "error"))
-    sign_in = request.app[_PENDING].redeem(request.cookies.get(_COOKIE, ""), state, context.clock())
+    code, error = (request.query.get(name, "") for name in ("code", "error"))
     if sign_in is None:
         raise TokenRefused("this sign-in was not started here, or took too long: try again")
     if error or not code:

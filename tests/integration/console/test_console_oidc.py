@@ -130,8 +130,37 @@ async def test_the_provider_returns_to_https_also_behind_a_proxy_without_forward
 async def test_the_sign_in_cookie_is_limited_to_the_callback(lab: Lab):
     cookie = (await lab.get("/oidc/start")).cookies["millrace_oidc"]
     assert (cookie["path"], cookie["samesite"], cookie["httponly"], cookie["max-age"]) == ("/oidc", "Lax", True, "600")
+    lab.api.client.session.cookie_jar.clear()
     back = await lab.sign_in()
     assert back.cookies["millrace_oidc"]["max-age"] == "0"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
+async def test_sign_ins_in_several_tabs_of_a_browser_succeed_in_any_order(lab: Lab, order: tuple[int, ...]):
+    tabs = [await lab.get("/oidc/start") for _ in order]
+    for n in order:
+        there = await lab.get(tabs[n].headers["Location"])
+        back = await lab.get(there.headers["Location"])
+        assert (back.status, back.headers.get("Location")) == (303, "/")
+        assert (await lab.get(there.headers["Location"])).status == 403, "each of them once"
+    assert back.cookies["millrace_oidc"]["max-age"] == "0"
+
+
+@pytest.mark.parametrize("query", ["code=c&state=wrong", "error=access_denied&state=x", ""])
+async def test_a_callback_that_was_not_started_here_leaves_the_sign_in_of_another_tab(lab: Lab, query: str):
+    start = await lab.get("/oidc/start")
+    assert (await lab.get(f"/oidc/callback?{query}")).status == 403
+    there = await lab.get(start.headers["Location"])
+    assert (await lab.get(there.headers["Location"])).status == 303
+
+
+@pytest.mark.parametrize("other", ["of another program", "x" * 5000, "a.b~c.d~" * 100, "é"])
+async def test_the_cookie_of_many_sign_ins_stays_short(lab: Lab, other: str):
+    lab.api.client.session.cookie_jar.update_cookies({"millrace_oidc": other}, lab.api.client.make_url("/oidc"))
+    tabs = [await lab.get("/oidc/start") for _ in range(20)]
+    assert len(tabs[-1].cookies["millrace_oidc"].value) < 1000
+    answers = [await lab.get((await lab.get(tab.headers["Location"])).headers["Location"]) for tab in tabs]
+    assert [answer.status for answer in answers] == [403] * 16 + [303] * 4
 
 
 @pytest.mark.parametrize(
