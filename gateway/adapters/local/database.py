@@ -14,6 +14,7 @@ import structlog
 
 from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.sql.sql_store import SqlStore, Value, storable_values
+from gateway.lib.disk import network_file_system
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
 log = structlog.get_logger(__name__)
@@ -63,10 +64,14 @@ class Database(SqlStore):
             await self._prepare_with_retries(self._database)
         except sqlite3.Error as e:
             await self._close()
-            raise StoreUnusable(f"the database {self._path} cannot be used: {e}") from None
+            hint = await asyncio.to_thread(_network_hint, self._path)
+            raise StoreUnusable(f"the database {self._path} cannot be used: {e}{hint}") from None
         except BaseException:
             await self._close()
             raise
+        if kind := await asyncio.to_thread(network_file_system, self._path):
+            event = "a database is on a network file system, which may damage it: take a local disk, or PostgreSQL"
+            log.warning(event, path=str(self._path), file_system=kind)
         return self
 
     async def open_if_usable(self, stack: contextlib.AsyncExitStack) -> Self:
@@ -152,9 +157,9 @@ class Database(SqlStore):
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_WAIT)) as database:
                 facts = [database.execute(statement).fetchone()[0] for statement in _FACTS]
         except sqlite3.Error as e:
-            raise StoreUnusable(f"the database {path} cannot be used: {e}") from None
+            raise StoreUnusable(f"the database {path} cannot be used: {e}{_network_hint(path)}") from None
         version = cls._check(path, facts)
-        return f"{path} will be upgraded" if version < cls.SCHEMA else f"{path} can be read"
+        return (f"{path} will be upgraded" if version < cls.SCHEMA else f"{path} can be read") + _network_hint(path)
 
     async def rows(self, statement: str, *values: Value) -> Sequence[Any]:
         """Returns the rows of a query. Raises StoreUnavailable."""
@@ -208,6 +213,12 @@ class Database(SqlStore):
             raise StoreUnavailable(f"the database {self._path} does not answer") from None
         except sqlite3.Error as e:
             raise StoreUnavailable(f"the database {self._path} is not available: {e}") from e
+
+
+def _network_hint(path: Path) -> str:
+    """Returns what to do where SQLite's locks and shared memory may fail (sqlite.org/wal.html); "" elsewhere."""
+    kind = network_file_system(path)
+    return f"; it is on a network file system ({kind}): take a local disk, or PostgreSQL" if kind else ""
 
 
 def _text(stored: bytes) -> str:

@@ -8,10 +8,12 @@ import stat
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.adapters.local import database as adapter
 from gateway.adapters.local.stores import SqliteChannels
 from gateway.adapters.stores import sqlite_path
+from gateway.lib import disk
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from tests.support.time_outs import at_most
 
@@ -85,6 +87,34 @@ async def test_a_newer_schema_is_refused(tmp_path):
         newer.execute("PRAGMA user_version = 99")
     newer.close()
     assert "newer Millrace" in await said(tmp_path / "m.db")
+
+
+def mounted(tmp_path, monkeypatch, kind: str) -> None:
+    """The folder seems to be on another file system: there is none on the network here."""
+    line = f"36 35 98:0 / {str(tmp_path).replace(' ', chr(92) + '040')} rw - {kind} server:/share rw\n"
+    (tmp_path / "mounts").write_text(f"1 0 0:1 / / rw - ext4 /dev/sda1 rw\n{line}")
+    monkeypatch.setattr(disk, "_MOUNTS", tmp_path / "mounts")
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "ext4", "fuse.lxcfs"])
+async def test_an_error_names_the_network_file_system_of_a_database(tmp_path, monkeypatch, kind):
+    mounted(tmp_path, monkeypatch, kind)
+    (tmp_path / "m.db").write_bytes(b"this is no database, " * 100)
+    hint = f"it is on a network file system ({kind})"
+    assert (hint in await said(tmp_path / "m.db")) == (kind in ("nfs4", "cifs", "fuse.sshfs"))
+    with pytest.raises(StoreUnusable) as unusable:
+        SqliteChannels.inspect(tmp_path / "m.db")
+    assert (hint in str(unusable.value)) == (kind in ("nfs4", "cifs", "fuse.sshfs"))
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("nfs4", True), ("cifs", True), ("ext4", False)])
+async def test_a_database_on_a_network_file_system_is_used_with_a_warning(tmp_path, monkeypatch, kind, warned):
+    mounted(tmp_path, monkeypatch, kind)
+    with capture_logs() as logged:
+        async with SqliteChannels(tmp_path / "m.db") as store:
+            await store.add(ITEM)
+    assert [entry["file_system"] for entry in logged if "network file system" in entry["event"]] == [kind] * warned
+    assert ("network file system" in SqliteChannels.inspect(tmp_path / "m.db")) == warned
 
 
 async def test_a_folder_in_place_of_the_database_file_is_refused(tmp_path):
