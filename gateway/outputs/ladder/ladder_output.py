@@ -18,6 +18,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
 from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
+from gateway.outputs.dropped_units import DroppedUnits
 from gateway.outputs.ladder.published_rendition import MAX_TIMED, PublishedRendition
 from gateway.ports.errors import AtCapacity, NameInUse, OutputError
 from gateway.protocols import wire
@@ -106,15 +107,14 @@ class LadderOutput:
         self._workers = workers
         self._kind = kind
         self._fanout: Fanout = stream if kind.for_viewers else stream.original
-        self._dropped = dropped
+        self._dropped = DroppedUnits(dropped)
         self._slots: dict[str, int] = {}
         self._renditions: dict[int, PublishedRendition] = {}
         self._plan: LadderPlan | None = None
         self._plan_error: str | None = None
         self._error: str | None = None
         self._active_renditions: frozenset[str] = frozenset()  # names of the renditions that the worker encodes
-        self._lost = 0  # dropped units of all subscriptions
-        self._counted = 0  # the part of `_lost` from the current subscription
+        self._counted = 0  # dropped units of the current subscription
         self._damaged = 0  # damaged units of the current worker
         self._damaged_before = 0  # those of earlier workers
         self._restarts = 0
@@ -174,16 +174,16 @@ class LadderOutput:
 
         `renditions`: name, size, and seconds behind the source. `larger`: names of renditions that are omitted, because
         they are larger than the source. `dropped` and `damaged`: units.
-        `restarts`: of the worker. `error`: set if a rendition is missing.
+        `restarts`: of the worker. `error`: set if a rendition is missing, or if the worker is too slow.
         """
         active, plan = self._active_renditions, self._plan
         return {
             "larger": [step.name for step in plan.rungs if step.name not in active] if plan and active else [],
             "renditions": [r.report() for r in sorted(self._renditions.values(), key=lambda r: r.bitrate)],
-            "dropped": self._lost,
+            "dropped": self._dropped.count,
             "damaged": self._damaged_before + self._damaged,
             "restarts": self._restarts,
-            "error": self._plan_error or self._error,
+            "error": self._plan_error or self._error or self._dropped.error,
         }
 
     def channel_changed(self, channel: Channel) -> None:
@@ -243,8 +243,7 @@ class LadderOutput:
 
     def _count_drops(self, items: Subscription) -> None:
         if items.dropped != self._counted:
-            self._lost += items.dropped - self._counted
-            self._dropped.add("output", amount=items.dropped - self._counted)
+            self._dropped.add(items.dropped - self._counted)
             self._counted = items.dropped
 
     def _subscribe(self) -> Subscription:

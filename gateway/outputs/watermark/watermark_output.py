@@ -29,6 +29,7 @@ from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import PictureOverride, Stream
 from gateway.live.subscription import Subscription
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, TimedData, Tracks
+from gateway.outputs.dropped_units import DroppedUnits
 from gateway.outputs.watermark.override_writer import OverrideWriter, milliseconds
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets
@@ -110,7 +111,7 @@ class WatermarkOutput:
         self._failure: Exception | None = None
         self._worker: WorkerProcess | None = None
         self._error: str | None = None
-        self._dropped = 0
+        self._dropped = DroppedUnits(factory.dropped)
         self._restarts = 0
 
     # ---- Output ----
@@ -140,11 +141,11 @@ class WatermarkOutput:
         notes = self._assets.notes
         writer = self._writer
         return {
-            "error": self._error or (notes[0] if notes else None),
+            "error": self._error or (notes[0] if notes else self._dropped.error),
             "notes": notes,
             "shown": writer is not None and writer.last >= 0,
             "delayMs": round(writer.delay * 1000) if writer is not None else 0,
-            "dropped": self._dropped + (writer.interleave.dropped if writer is not None else 0),
+            "dropped": self._dropped.count + (writer.interleave.dropped if writer is not None else 0),
             "restarts": self._restarts,
         }
 
@@ -356,8 +357,7 @@ class WatermarkOutput:
             dropped = self._queue.dropped
             self._queue.on_unit(unit)
             if self._queue.dropped != dropped:
-                self._dropped += self._queue.dropped - dropped
-                self._factory.dropped.add("output", amount=self._queue.dropped - dropped)
+                self._dropped.add(self._queue.dropped - dropped)
         writer.add(unit)
 
     def on_timed(self, timed: TimedData) -> None:

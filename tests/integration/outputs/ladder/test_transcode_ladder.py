@@ -17,6 +17,7 @@ from gateway.live.sink import EndReason
 from gateway.media import aac, codecs
 from gateway.media.timed_data import Script
 from gateway.media.track import Codec, Kind, TimedData, Tracks
+from gateway.outputs import dropped_units
 from gateway.outputs.ladder import ladder_output
 from gateway.workers.programs.codec import VideoDecoder
 from tests.support import builders
@@ -622,6 +623,29 @@ async def test_a_slow_worker_drops_whole_gops_and_counts_the_pictures() -> None:
         for key, following in pairwise(viewer.keys):
             group = [t for t in viewer.shown if key <= t < following]
             assert len(group) >= 14, "no group begins and is then cut short"
+
+
+async def test_a_worker_that_is_too_slow_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dropped_units, "_PAUSE_SECONDS", 0.7)  # drops are counted twice a second
+    film = h264("854x480", 4, rate=15, gop=15, bframes=0)
+    errors: list[object] = []
+    async with ladder(backlog=1) as rig:
+        publisher = rig.publish()
+        rig.announce(publisher, film.tracks)
+        await rig.until(worker_pids)
+        (pid,) = worker_pids()
+        for first in (0, 6):
+            before = rig.report["dropped"]
+            os.kill(pid, signal.SIGSTOP)
+            for turn in range(first, first + 5):
+                rig.push(publisher, film.shifted(turn * film.end).units)
+            os.kill(pid, signal.SIGCONT)
+            rig.push(publisher, film.shifted((first + 5) * film.end).units[:30])
+            await rig.until(lambda before=before: rig.report["dropped"] > before)
+            await asyncio.sleep(1.5)
+            errors.append(rig.report["error"])
+        await rig.finish()
+    assert errors == [None, dropped_units.TOO_SLOW]
 
 
 async def test_a_hanging_worker_is_killed_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
