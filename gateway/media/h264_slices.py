@@ -18,6 +18,7 @@ from gateway.media.h264 import SpsCoding
 
 _P: Final = 0  # slice_type modulo 5
 _I: Final = 2
+_REGISTERED: Final = bytes((h264.SEI, 4))  # begin of user data such as closed captions (§D.1.6)
 _ESCAPED: Final = re.compile(rb"\x00\x00(?=[\x00-\x03])")
 
 
@@ -145,12 +146,14 @@ class SliceRewriter:
         self._frame = 0  # pictures since the last IDR picture
 
     def rewrite(self, payload: bytes) -> bytes:
-        """Returns the access unit, without units that are not slices. Raises InvalidData."""
-        slices = [unit for unit in nal.split(payload) if unit[0] & 0x1F in (1, h264.SLICE_IDR)]
+        """Returns the access unit: its slices, and its closed captions before them. Raises InvalidData."""
+        units = nal.split(payload)
+        captions = [unit for unit in units if unit.startswith(_REGISTERED)]
+        slices = [unit for unit in units if unit[0] & 0x1F in (1, h264.SLICE_IDR)]
         if not slices:
             raise InvalidData("an access unit without slices")
         self._frame = 0 if slices[0][0] & 0x1F == h264.SLICE_IDR else self._frame + 1
-        return nal.join([self._rewrite_slice(unit) for unit in slices])
+        return nal.join([*captions, *(self._rewrite_slice(unit) for unit in slices)])
 
     def _rewrite_slice(self, unit: bytes) -> bytes:
         own, target = self._own, self.target

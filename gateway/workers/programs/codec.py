@@ -336,6 +336,7 @@ def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodec
         options |= {"maxrate": str(recipe.maxrate), "bufsize": str(recipe.maxrate)}
     if recipe.encoder == "libx265":
         pool = "none" if recipe.threads == 1 else str(recipe.threads)
+        options["a53cc"] = "1"
         options["x265-params"] = f"log-level=none:scenecut=0:frame-threads=1:pools={pool}:repeat-headers=0"
     else:
         # With force-cfr=0, x264 uses the real frame durations, and delays the output by one frame. Without it, a source
