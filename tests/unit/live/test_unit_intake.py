@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from gateway.live.unit_intake import PICTURES_MS, PREROLL_BYTES, PREROLL_MS, PREROLL_UNITS, SOUND_MS, UnitIntake
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
 
@@ -158,4 +158,27 @@ async def test_the_end_publishes_units_that_still_wait():
     rig.push(AUDIO, 0)
     rig.intake.finish(1.0)
     assert rig.times() == [0]
+    await rig.close()
+
+
+async def test_a_publisher_that_returns_without_sound_is_silent():
+    """A phone that is muted. Browsers show no pictures where the sound has ended."""
+    rig = Rig(set(Kind))
+    rig.intake.set_track(VIDEO, 1.0)
+    rig.intake.set_track(AUDIO, 1.0)
+    rig.push(VIDEO, 0)
+    rig.push(AUDIO, 5)
+    rig.publisher.close()
+    again = UnitIntake(publish(rig.hub))
+    again.set_track(VIDEO, 2.0)
+    for at in range(0, 8_000, 40):
+        unit = AccessUnit(VIDEO, again.timeline.stamp(0, at), 0, at % 1000 == 0, 0.0, b"\0\0\0\1x")
+        again.take(0, unit, 2.0 + at / 1000)
+    assert {tracks.audio for tracks in rig.sink.tracks} == {AUDIO}
+    silence = [unit.dts for unit in rig.sink.units if type(unit) is MadeSilence]
+    assert len(silence) > 100
+    assert max(after - before for before, after in pairwise(silence)) <= 25
+    again.set_track(AUDIO, 10.0)
+    assert {tracks.audio for tracks in rig.sink.tracks} == {AUDIO}
+    again.publisher.close()
     await rig.close()
