@@ -91,3 +91,42 @@ def test_a_sender_may_change_its_clock() -> None:
     timeline.report(SOUND, report(55.2, 144_000))
     assert timeline.stamp(VIDEO, 1_080_000, 90 * 3_000) == 90 * 3_000
     assert timeline.stamp(SOUND, 144_000, 90 * 3_000) == 90 * 3_200
+
+
+def play(timeline: RtpTimeline, begin: int, end: int, *, sound: int | None = 0, delay: int = 0) -> list[int]:
+    """Sends both tracks of `begun` in real time, in milliseconds. Returns the times of the sound, each less its own.
+
+    sound: by how much its timestamps are too early; None: it pauses. delay: of all packets.
+    """
+    found = []
+    for now in range(begin, end, 20):
+        timeline.stamp(VIDEO, 900_000 + 90 * (now - 1_000), 90 * (now + delay))
+        if sound is not None:
+            at = timeline.stamp(SOUND, 48_000 + 48 * (now - sound - 1_000), 90 * (now + delay))
+            found.append(at // 90 - now)
+    return found
+
+
+def test_sound_whose_timestamps_stand_still_in_a_pause_goes_on_at_its_arrival() -> None:
+    """Chromium 156 stamps sound so, when a page takes the microphone away and gives it back (`replaceTrack`)."""
+    timeline = begun()
+    assert set(play(timeline, 1_020, 3_000)) == {0}
+    timeline.report(VIDEO, report(50.0, 900_000 + 90 * 2_000))
+    timeline.report(SOUND, report(50.0, 48_000 + 48 * 2_000))
+    play(timeline, 3_000, 6_000, sound=None)
+    late = play(timeline, 6_000, 8_000, sound=3_000)
+    assert set(late) == {-3_000, 0} and late.index(0) <= 11, "within 0.2 s"
+    timeline.report(VIDEO, report(55.0, 900_000 + 90 * 7_000))
+    assert set(play(timeline, 8_000, 9_000, sound=3_000)) == {0}, "the reports of the time before count no more"
+
+
+def test_delayed_packets_and_sound_that_counts_its_pause_are_no_pause() -> None:
+    timeline = begun()
+    play(timeline, 1_020, 3_000)
+    play(timeline, 3_000, 5_000, sound=None)
+    assert set(play(timeline, 5_000, 6_000)) == {0}
+    assert set(play(timeline, 6_000, 9_000, delay=1_500)) == {0}, "the network holds all packets back"
+    for now in range(9_000, 12_000, 20):  # it holds the sound back, which then comes at once
+        timeline.stamp(VIDEO, 900_000 + 90 * (now - 1_000), 90 * now)
+    for number, now in enumerate(range(9_000, 12_000, 20)):
+        assert timeline.stamp(SOUND, 48_000 + 48 * (now - 1_000), 90 * (12_000 + number)) == 90 * now
