@@ -21,8 +21,14 @@ _SALT: Final = 4  # implicit part of the nonce, RFC 5288 §3
 _OVERHEAD: Final = _EXPLICIT_NONCE + 16  # nonce and tag
 _ALERT_SIZE: Final = 2
 
-# Hash of the PRF and bytes of a key, by the cipher names of OpenSSL.
-SUITES: Final = {"ECDHE-ECDSA-AES128-GCM-SHA256": ("sha256", 16), "ECDHE-ECDSA-AES256-GCM-SHA384": ("sha384", 32)}
+# Hash of the PRF and bytes of a key, by the cipher names of OpenSSL. Those with RSA are for clients that wait for the
+# handshake and have such a key, as `openssl req -newkey rsa` makes it for ffmpeg.
+SUITES: Final = {
+    "ECDHE-ECDSA-AES128-GCM-SHA256": ("sha256", 16),
+    "ECDHE-ECDSA-AES256-GCM-SHA384": ("sha384", 32),
+    "ECDHE-RSA-AES128-GCM-SHA256": ("sha256", 16),
+    "ECDHE-RSA-AES256-GCM-SHA384": ("sha384", 32),
+}
 
 
 class DtlsAlerts:

@@ -19,7 +19,7 @@ from gateway.listeners.framing import FrameReader, framed
 from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.protocols.stun.message import Attribute, StunKind, StunMessage, parse, write, xor_address
 from gateway.settings.models import WebRtcSettings
-from gateway.webrtc.certificate import fingerprint_of, make_certificate
+from gateway.webrtc.certificate import DtlsCertificate, fingerprint_of, make_certificate
 from gateway.webrtc.dtls import datagrams_of
 from gateway.webrtc.endpoint import WebRtcEndpoint
 from gateway.webrtc.handler import PeerEnd
@@ -91,10 +91,17 @@ class Recorder:
 class Client:
     """A full ICE agent and DTLS client. `out`: datagrams to send. answers: whether it answers our checks.
 
-    server: it waits for the handshake of the endpoint, as ffmpeg does.
+    server: it waits for the handshake of the endpoint, as ffmpeg does. certificate: its own; None: a new one.
     """
 
-    def __init__(self, profiles: bytes = GCM, *, answers: bool = True, server: bool = False) -> None:
+    def __init__(
+        self,
+        profiles: bytes = GCM,
+        *,
+        answers: bool = True,
+        server: bool = False,
+        certificate: DtlsCertificate | None = None,
+    ) -> None:
         self.ufrag, self.password = os.urandom(4).hex(), os.urandom(12).hex()
         self.out: list[bytes] = []
         self.rtp: list[bytes] = []
@@ -107,7 +114,7 @@ class Client:
         self.received_bytes = self.sent_bytes = 0
         self.address = ("192.0.2.77", 5000)
         self.remote = ("", "")
-        self._certificate = make_certificate()
+        self._certificate = certificate or make_certificate()
         context = SSL.Context(SSL.DTLS_METHOD)
         context.use_privatekey(self._certificate.key)
         context.use_certificate(self._certificate.certificate)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +19,7 @@ from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.protocols.stun.message import Attribute, StunKind, parse, write
+from gateway.webrtc.certificate import DtlsCertificate, fingerprint_of
 from gateway.webrtc.counters import Dropped
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.handshakes import MAX_WAITING
@@ -46,6 +52,23 @@ async def test_gcm_with_128_bits_is_preferred() -> None:
     offered = b"SRTP_AES128_CM_SHA1_80:SRTP_AEAD_AES_256_GCM:SRTP_AEAD_AES_128_GCM"
     client, _, _ = await Wire().connect(Client(offered))
     assert client._dtls.get_selected_srtp_profile() == GCM
+
+
+async def test_a_client_that_waits_for_the_handshake_may_have_an_rsa_key() -> None:
+    """As `openssl req -x509 -newkey rsa` makes it, for `-cert_file` of ffmpeg."""
+    key = rsa.generate_private_key(65537, 2048)
+    name, now = x509.Name([]), datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    certificate = builder.sign(key, hashes.SHA256())
+    own = DtlsCertificate(cast(Any, key), certificate, fingerprint_of(certificate, "sha-256"))
+    wire = Wire()
+    client, _, recorder = await wire.connect(Client(server=True, certificate=own))
+    client.send_rtp(rtp_packet(1))
+    await wire.exchange()
+    client.close()
+    await wire.exchange()
+    assert recorder.rtp_packets == [rtp_packet(1)] and recorder.ends == [PeerEnd.CLOSED_BY_PEER]
 
 
 async def test_a_wrong_fingerprint_ends_the_peer_before_media() -> None:
