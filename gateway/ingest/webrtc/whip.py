@@ -69,7 +69,8 @@ class WhipPushes:
 
     def respond(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers a request. name: of the channel in the path; "": the bearer token has it."""
-        if request.path != f"/{PROTOCOL}" and request.path.split("/")[2:] != [PROTOCOL]:
+        path = request.path.removesuffix("/")  # addresses of SRS end so
+        if path != f"/{PROTOCOL}" and path.split("/")[2:] != [PROTOCOL]:
             return self.services.sessions.answer_request(request, request.path)
         if request.method != "POST":
             return NOT_ALLOWED

@@ -61,7 +61,7 @@ class WhepPlayback:
 
     def respond(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers a request for the viewers of a stream, or for one of its sessions."""
-        if request.path.split("/")[2:] != [KIND]:  # the first part of the path may be a slug
+        if request.path.removesuffix("/").split("/")[2:] != [KIND]:  # the first part of the path may be a slug
             return self._sessions.answer_request(request, request.path)
         if request.method != "POST":
             return NOT_ALLOWED
@@ -130,7 +130,7 @@ class WhepPlayback:
             video.codec.rtx if video is not None and video.codec.rtx is not None else -1,
             audio.codec.payload_type if audio is not None else -1,
         )
-        folder = request.path  # perhaps with the slug: a proxy may choose the server by this part
+        folder = request.path.removesuffix("/")  # perhaps with the slug: a proxy may choose the server by this part
         session.peer, response = self._sessions.open(request, folder, offer, accepted, session, has_key=False)
         log.info("WHEP viewer joins", stream=stream.name, peer=request.peer)
         return response

@@ -300,6 +300,15 @@ async def test_a_new_push_replaces_a_silent_one() -> None:
         assert lab.admission.connections["127.0.0.1"] == 1
 
 
+async def test_a_slash_at_the_end_of_the_address_changes_nothing() -> None:
+    """Addresses of SRS have one."""
+    async with serving_pushes() as lab:
+        reply = await lab.post(Client(), f"{PATH}/?sign={KEY}")
+        assert reply.status == 201, reply.text
+        assert reply.headers["location"].startswith(f"{PATH}/") and "//" not in reply.headers["location"]
+        assert await lab.ask("DELETE", reply.headers["location"]) == 200
+
+
 async def test_a_push_to_a_stream_in_use_is_409_and_takes_no_quota() -> None:
     async with serving_pushes(takeover=60.0) as lab:
         lab.admission.connections._limit = 2

@@ -213,6 +213,15 @@ async def test_a_viewer_uses_the_stream_from_its_offer_to_its_end() -> None:
         assert playback.uses == 0
 
 
+async def test_a_slash_at_the_end_of_the_address_changes_nothing() -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live()
+        await until(lambda: publisher.stream.output(KIND))
+        reply = await lab.post(Client(), "/")
+        assert reply.status == 201, reply.text
+        assert reply.headers["location"].startswith(f"{PATH}/") and "//" not in reply.headers["location"]
+
+
 async def test_rejected_media_of_an_offer_stay_rejected() -> None:
     async with serving_viewers() as lab:
         publisher = lab.live()
