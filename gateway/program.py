@@ -28,6 +28,7 @@ from gateway.cli import (
     vod,
 )
 from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
+from gateway.lib import log as logs
 from gateway.lib.redact import mask
 
 if TYPE_CHECKING:
@@ -214,6 +215,7 @@ def run(arguments: list[str]) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # LANG=en_US, for example, has no Chinese names
+    logs.configure("warning")  # of the stores, on stderr: stdout may be JSON. Servers set their own level and format
     completion_init()  # for the requests of the shells' scripts, which `millrace completion` prints
     try:
         code = app(args=arguments, prog_name="millrace", standalone_mode=False)

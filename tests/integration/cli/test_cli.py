@@ -1,8 +1,10 @@
 """The command line, as a process: what it prints, its exit codes, and one line for every mistake."""
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -332,6 +334,15 @@ class TestChannels:
         one, two = millrace("channel", "list").stdout.splitlines()
         assert one.endswith("  2030-01-01T00:00:00Z  flv,hls,cmaf  one")
         assert two.endswith("  2031-01-01T12:00:00Z  flv,hls,cmaf  two\N{REPLACEMENT CHARACTER}[31m")
+
+    def test_a_row_that_cannot_be_read_is_named_beside_the_json(self, millrace, tmp_path):
+        for name in ("broken", "sound"):
+            millrace("channel", "create", "--name", name, "--expires", "2030-01-01")
+        with contextlib.closing(sqlite3.connect(tmp_path / "var" / "millrace.db", isolation_level=None)) as database:
+            database.execute("UPDATE channels SET item = '{' WHERE json_extract(item, '$.videoname') = 'broken'")
+        done = millrace("channel", "list", "--json")
+        assert [channel["videoname"] for channel in json.loads(done.stdout)] == ["sound"]
+        assert json.loads(done.stderr)["event"] == "a row of the store is skipped, it cannot be read"
 
     def test_a_locale_without_all_characters_gets_escapes(self, millrace, tmp_path):
         millrace("channel", "create", "--name", "Zoë 直播 🎉", "--expires", "2030-01-01")
