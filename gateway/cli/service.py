@@ -1,6 +1,7 @@
 """`millrace install-service`: Millrace as a service of systemd, with a user and folders of its own."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ FILES: Final = {
     "millrace.toml": (_SETTINGS, 0o640),
 }
 _HIDDEN: Final = tuple(f"/{folder}/" for folder in ("home", "root", "tmp", "var/tmp"))  # by the unit
+_PATH: Final = re.compile(r"[A-Za-z0-9._+@/-]+")  # blanks, quotes and % mean something in a unit
 _SYSTEMD: Final = Path("/run/systemd/system")  # exists if systemd runs
 
 
@@ -41,6 +43,9 @@ def install_service(
     """Install a service of systemd that starts on boot. Run it again after an upgrade."""
     if not data.is_absolute() or (purge and not remove):
         common.fail(common.USAGE, "--data needs an absolute path, and --purge needs --remove")
+    if not remove and (not _PATH.fullmatch(str(data)) or f"{data}/".startswith(_HIDDEN)):
+        expected = f"expected letters, digits and ._+@-/, outside of {', '.join(_HIDDEN)}"
+        common.fail(common.USAGE, f"--data {data}: {expected}")
     here, program = root == Path("/"), Path(sysconfig.get_path("scripts"), "millrace")
     at = [] if here else [f"--root={root}"]
     make_user = [["systemd-sysusers", *at, "millrace.conf"], ["systemd-tmpfiles", *at, "--create", "millrace.conf"]]
