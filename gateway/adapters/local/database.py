@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ _OPEN_AGAIN: Final = 30.0  # seconds after which a file that could not be used i
 # Seconds for an operation and its wait for earlier ones. An unavailable store must be detected within 8 s, and the
 # caller needs the remaining time.
 _TIMEOUT: Final = 6.0
+_LEAST_FREE: Final = 65_536  # bytes; the index of the log has 32 kB
 _NO_TEXT: Final = "\N{REPLACEMENT CHARACTER}"  # in place of a stored text that is not UTF-8
 
 
@@ -64,8 +66,8 @@ class Database(SqlStore):
             await self._prepare_with_retries(self._database)
         except sqlite3.Error as e:
             await self._close()
-            hint = await asyncio.to_thread(_network_hint, self._path)
-            raise StoreUnusable(f"the database {self._path} cannot be used: {e}{hint}") from None
+            reason = await asyncio.to_thread(_cause, self._path, e)
+            raise StoreUnusable(f"the database {self._path} cannot be used: {reason}") from None
         except BaseException:
             await self._close()
             raise
@@ -157,7 +159,7 @@ class Database(SqlStore):
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_WAIT)) as database:
                 facts = [database.execute(statement).fetchone()[0] for statement in _FACTS]
         except sqlite3.Error as e:
-            raise StoreUnusable(f"the database {path} cannot be used: {e}{_network_hint(path)}") from None
+            raise StoreUnusable(f"the database {path} cannot be used: {_cause(path, e)}") from None
         version = cls._check(path, facts)
         return (f"{path} will be upgraded" if version < cls.SCHEMA else f"{path} can be read") + _network_hint(path)
 
@@ -212,7 +214,20 @@ class Database(SqlStore):
         except TimeoutError:
             raise StoreUnavailable(f"the database {self._path} does not answer") from None
         except sqlite3.Error as e:
-            raise StoreUnavailable(f"the database {self._path} is not available: {e}") from e
+            raise StoreUnavailable(f"the database {self._path} is not available: {_reason(self._path, e)}") from e
+
+
+def _reason(path: Path, error: sqlite3.Error) -> str:
+    """Returns the text of an error. SQLite says "disk I/O error" if the index of its log has no room on a full disk."""
+    is_io = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+    with contextlib.suppress(OSError):  # the folder is gone
+        if is_io and shutil.disk_usage(path.parent).free < _LEAST_FREE:
+            return "the disk is full"
+    return str(error)
+
+
+def _cause(path: Path, error: sqlite3.Error) -> str:
+    return _reason(path, error) + _network_hint(path)
 
 
 def _network_hint(path: Path) -> str:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import os
+import resource
+import shutil
 import sqlite3
 import stat
 import threading
@@ -153,6 +155,20 @@ async def test_a_database_that_is_locked_at_start_is_refused(tmp_path, monkeypat
     holder.execute("BEGIN EXCLUSIVE")
     assert "locked" in await said(tmp_path / "m.db")
     holder.close()
+
+
+@pytest.mark.parametrize(("free", "reason"), [(4096, "the disk is full"), (10**9, "disk I/O error")])
+async def test_a_disk_without_room_for_the_log_is_named_at_the_start(tmp_path, monkeypatch, free, reason):
+    async with SqliteChannels(tmp_path / "m.db"):
+        pass
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - free, free))
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, unlimited[1]))  # no file may grow, as on a full disk
+    try:
+        found = await said(tmp_path / "m.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert found.endswith(f"cannot be used: {reason}")
 
 
 async def test_a_full_disk_makes_writes_unavailable_and_loses_nothing(tmp_path):
