@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import select
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
@@ -107,9 +108,14 @@ class Logger(structlog.BoundLoggerBase):
 
 
 class _Lines:
-    """Writes lines to the configured stream. Ignores write errors: disk full, reader closed."""
+    """Writes lines to the configured stream. Ignores write errors: disk full, reader closed.
+
+    A line for which a pipe or terminal has no room is dropped: a write would wait for its reader, and all streams with
+    it. A program that collects logs may hang, and a terminal may be paused.
+    """
 
     out: TextIO | None = None
+    unread = 0  # lines that were dropped
 
     def __init__(self, *names: object) -> None:
         pass
@@ -117,12 +123,30 @@ class _Lines:
     def msg(self, line: str) -> None:
         out = _Lines.out or sys.stderr
         try:
+            if not _has_room(out):
+                _Lines.unread += 1
+                return
             out.write(line + "\n")
             out.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed. The log cannot report its own error
             return
+        if _Lines.unread:
+            unread, _Lines.unread = _Lines.unread, 0
+            structlog.get_logger(__name__).warning("nobody read the log for some time", left_out=unread)
+            if _Lines.unread:  # this line was dropped, too
+                _Lines.unread = unread
 
     debug = info = warning = error = critical = msg
+
+
+def _has_room(out: TextIO) -> bool:
+    try:
+        number = out.fileno()
+    except OSError:  # it is in memory
+        return True
+    waiting = select.poll()
+    waiting.register(number, select.POLLOUT)
+    return bool(waiting.poll(0))
 
 
 _processors: list[Any] = []  # changed in place, because cached loggers refer to it

@@ -1,9 +1,12 @@
 """Logs: one line per event, levels per channel, and no secrets."""
 
+import contextlib
 import io
 import json
 import logging
+import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gateway.lib import log, redact
+from tests.support.time_outs import at_most
 
 HEX = "0123456789abcdef"
 KEYS = st.builds(
@@ -378,6 +382,29 @@ def test_a_log_that_cannot_be_written_raises_no_error():
     closed.close()
     structlog.get_logger().info("x")
     log.configure("info", "json")
+
+
+def test_a_reader_that_hangs_delays_nobody_and_loses_only_lines(out: io.StringIO):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"\n" * 4096)
+    os.set_blocking(writing, True)
+    with os.fdopen(reading) as reader, os.fdopen(writing, "w") as pipe:
+        log.configure("info", "json", pipe)
+        writer = threading.Thread(target=lambda: [structlog.get_logger().info("lost") for _ in range(3)], daemon=True)
+        writer.start()
+        writer.join(at_most(5))
+        waits = writer.is_alive()
+        os.read(reading, 1 << 20)
+        writer.join(at_most(5))
+        assert not waits
+        structlog.get_logger().info("read")
+        assert json.loads(reader.readline())["event"] == "read"
+        last = json.loads(reader.readline())
+        assert (last["event"], last["left_out"]) == ("nobody read the log for some time", 3)
+        log.configure("info", "json")
 
 
 def test_an_unknown_level_is_refused():
