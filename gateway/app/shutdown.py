@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import structlog
 
 from gateway.lib import held_signals
+from gateway.lib.terminal import Terminal
 from gateway.processes.link_protocol import ProcessMessage
 from gateway.processes.worker_link import WorkerLink
 
@@ -23,13 +23,14 @@ class ShutdownSignals:
     """Handles signals, and the master's commands if there is a master.
 
     The first SIGTERM or SIGINT requests the shutdown; a second one ends the process at once. SIGHUP from a closed
-    terminal counts like these. Any other SIGHUP reads the certificate again and asks for new processes; a single
+    terminal requests it, too. Any other SIGHUP reads the certificate again and asks for new processes; a single
     process cannot replace itself and logs that. A process with a master ignores SIGINT and SIGHUP, because a terminal
     sends them to its master too.
     """
 
     def __init__(self, link: WorkerLink | None = None) -> None:
         loop = asyncio.get_running_loop()
+        self._terminal = Terminal()
         self.on_reload: Callable[[], object] | None = None  # called at SIGHUP in a single process
         self._signalled_once = False
         self._starting: asyncio.Timeout | None = None  # of the start; has no limit until the process must end
@@ -48,8 +49,8 @@ class ShutdownSignals:
         held_signals.deliver()
 
     def _hung_up(self) -> None:
-        if sys.stdin is not None and sys.stdin.isatty():
-            self._signalled(signal.SIGHUP)
+        if self._terminal.is_closed:
+            self.stop()  # the shell sends a second SIGHUP
         elif self.on_reload is not None:
             log.info("SIGHUP reads only the certificate again; restart this process for other options")
             self.on_reload()

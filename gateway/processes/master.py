@@ -32,6 +32,7 @@ from gateway.lib import log as logs
 from gateway.lib.process import describe_exit
 from gateway.lib.sockets import ListenError, listen, listen_shared, port_of
 from gateway.lib.tasks import Tasks
+from gateway.lib.terminal import Terminal
 from gateway.lib.tuning import make_files_private
 from gateway.processes import rolling_restart
 from gateway.processes.child import Child
@@ -144,6 +145,7 @@ class Master:
         self._children: dict[WorkerInstance, Child] = {}
         self._started_at = time.monotonic()
         self._signalled_once = False
+        self._terminal = Terminal()
         self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> int:
@@ -173,7 +175,14 @@ class Master:
             self._exit_code.set_result(128 + number)
 
     def _reload(self) -> None:
-        """Starts a rolling restart with the new configuration. An unusable configuration changes nothing."""
+        """Starts a rolling restart with the new configuration. An unusable configuration changes nothing.
+
+        SIGHUP of a closed terminal ends the master. The shell sends a second one.
+        """
+        if self._terminal.is_closed:
+            if not self._signalled_once:
+                self._on_stop_signal(signal.SIGHUP)
+            return
         try:
             settings = self._service.load()
         except SettingsError as error:

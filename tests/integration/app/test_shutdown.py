@@ -19,6 +19,7 @@ from tests.support.command_line import run
 from tests.support.gateway import ANY_PORTS, Channel, Gateway, http
 from tests.support.rtmp import VIDEO, Peer, all_tls_ports, connected, picture, self_signed
 from tests.support.time_outs import at_most
+from tests.support.tools import need
 
 STARTED = "NetStream.Publish.Start"
 ROOT = Path(__file__).resolve().parents[3]
@@ -120,6 +121,30 @@ def test_a_reload_of_a_single_process_is_refused_with_an_explanation(start) -> N
     assert gateway.stop() == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_closed_terminal_ends_the_program_and_a_reload_in_a_terminal_does_not(tmp_path: Path, workers: int) -> None:
+    need("setsid")
+    udp = {f"MILLRACE_{name}": "0" for name in ("SRT__PORT", "SRT__SRTLA_PORT", "WEBRTC__PORT")}
+    env = _environment(tmp_path / "data", **udp, MILLRACE_SERVE__WORKERS=str(workers))
+    command = ["setsid", "--ctty", sys.executable, "-m", "gateway", "serve"]
+    outer, inner = os.openpty()
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        gateway = subprocess.Popen(command, env=env, cwd=ROOT, stdin=inner, stdout=output, stderr=output)
+    os.close(inner)
+    try:
+        until((tmp_path / "data" / "ports.json").exists, "it is ready", 60)
+        gateway.send_signal(signal.SIGHUP)
+        until(lambda: "SIGHUP replaces" in log.read_text() or '"event":"reloaded"' in log.read_text(), "it says so", 60)
+        assert gateway.poll() is None
+        os.close(outer)
+        gateway.send_signal(signal.SIGHUP)  # as a shell does
+        assert gateway.wait(at_most(60)) == 0
+    finally:
+        gateway.kill()
+        gateway.wait()
+
+
 def test_a_stop_signal_before_the_imports_is_not_lost(tmp_path: Path) -> None:
     program = "import os, signal, sys; from gateway import __main__ as program; hold = program.held_signals.hold; "
     program += "program.held_signals.hold = lambda: (hold(), os.kill(os.getpid(), signal.SIGTERM)); "
@@ -172,12 +197,16 @@ def test_ports_json_contains_the_open_ports(start, tmp_path: Path) -> None:  # t
     assert http("GET", f"http://127.0.0.1:{plain.ports['http']}/healthcheck").text == "OK"
 
 
+def _environment(folder: Path, **settings: str) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    return env | ANY_PORTS | {"MILLRACE_DATA": str(folder), **settings}
+
+
 def _ends(
     folder: Path, *arguments: str, command: Sequence[str] = (), **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs the program, which must end by itself."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    env |= ANY_PORTS | {"MILLRACE_DATA": str(folder), **settings}
+    env = _environment(folder, **settings)
     if not command:
         return run("serve", *arguments, env=env)
     program = [sys.executable, *command, *arguments]
