@@ -245,7 +245,7 @@ function options(uPlot, host, props, ink, small, point) {
       // A value between two gaps has no line, so it is shown as a point.
       points: { show: !small, size: 4, filter: (/** @type {UPlot} */ made, /** @type {number} */ at) => lonely(made.data[at] ?? []) },
       stroke: () => ink(`--chart-${line.ink ?? i + 1}`),
-      ...(fill && { fill: () => ink(`--chart-${line.ink ?? i + 1}-soft`) }),
+      ...(fill && { fill: () => ink(`--chart-${line.ink ?? i + 1}`).replace(")", ", .13)") }),
       paths: uPlot.paths.linear?.(),
     }))],
     hooks: point === null ? {} : { setCursor: [(made) => point(made.cursor.idx ?? null)] },
