@@ -98,6 +98,7 @@ class Page {
   #seenLive = 0;
   /** The start of a session that cannot be played here. */
   #unplayable = 0;
+  #rested = false; // whether the browser has paused it, hidden and without sound
 
   /** @param {Ways} ways @param {View} view @param {boolean} [replays]  whether it plays recorded sessions */
   constructor(ways, view, replays = false) {
@@ -116,8 +117,10 @@ class Page {
     });
     document.addEventListener("keydown", (event) => pressed(event, this.view, () => this.#toLive()));
     document.addEventListener("visibilitychange", () => {
+      if (document.hidden || this.#date !== null) return;
       // A tab in the background is slowed down, so its buffer is old.
-      if (!document.hidden && !view.video.paused && this.#date === null) this.#toLive();
+      if (!view.video.paused) this.#toLive();
+      else if (this.#rested && view.state === "blocked") this.#wake.abort();
     });
     this.#report.follow(view.video);
     addEventListener("pagehide", () => this.#engine?.close());
@@ -377,8 +380,7 @@ class Page {
     video.addEventListener("canplay", () => void view.play(), { signal, once: true });
     try {
       const end = await Promise.race([engine.outcome, another, this.#stalled(signal, stood, isNew)]);
-      // What the viewer paused starts only by a click. Browsers pause a hidden tab without sound by themselves.
-      const left = view.state === "paused" && !(document.hidden && video.muted);
+      const left = view.state === "paused" && !this.#rested; // what the viewer paused starts only by a click
       const outcome = left && end !== "another" ? "left" : end;
       if (typeof outcome === "object" && outcome.why === "lost") this.#report.stalled();
       else this.#report.resting();
@@ -487,6 +489,7 @@ class Page {
     video.addEventListener("canplay", wait, { signal, once: true });
     video.addEventListener("pause", () => {
       pausedAt = performance.now();
+      this.#rested = document.hidden && video.muted;
       wait();
     }, { signal });
     video.addEventListener("play", () => {

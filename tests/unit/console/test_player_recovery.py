@@ -232,6 +232,32 @@ def test_a_hidden_tab_that_the_browser_paused_is_opened_again() -> None:
     assert told == ["a,a", "live"]
 
 
+def test_a_hidden_tab_that_the_browser_paused_for_long_plays_when_it_is_seen_again() -> None:
+    told = player_page("""
+        const hides = (hidden) => {
+          Object.assign(document, { hidden });
+          document.dispatchEvent(new Event("visibilitychange"));
+        };
+        open("a");
+        video.muted = true;
+        await plays(6);
+        hides(true);
+        video.pause();
+        await pass(60);
+        const left = [opened(), engines[0].closed];
+        hides(false);
+        await plays(1);
+        const back = [opened(), view.state];
+        video.pause();
+        hides(true);
+        await pass(60);
+        hides(false);
+        await plays(1);
+        out({ left, back, paused: [opened(), view.state] });
+    """)
+    assert told == {"left": ["a", True], "back": ["a,a", "live"], "paused": ["a,a", "blocked"]}
+
+
 def test_a_paused_stream_is_not_opened_again_in_a_faster_way() -> None:
     told = player_page("""
         const { ways: all } = open();
