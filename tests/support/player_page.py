@@ -5,7 +5,7 @@ from typing import Any
 from tests.support.node import CONSOLE, run
 
 # The globals of a browser that the modules use, and modules that need a real document.
-_WORLD = """
+WORLD = """
 const { registerHooks } = await import("node:module");
 const anything = () => new Proxy({}, { get: () => () => undefined });
 let now = 0;
@@ -136,7 +136,7 @@ fakes["./hls-engine.js"] = "export const rewindEngine = (date) => globalThis.ope
 def player_page(script: str, query: str = "") -> Any:
     """Runs `script` for a channel that has the ways "a" and "b" and can be rewound. Returns the value given to `out`.
 
-    The script opens the page with `open()`. It has the names of `_WORLD`. query: of the address of the page.
+    The script opens the page with `open()`. It has the names of `WORLD`. query: of the address of the page.
     """
     begin = (
         f'const {{ Ways }} = await import("{(CONSOLE / "players/ways.js").as_uri()}");\n'
@@ -146,4 +146,4 @@ def player_page(script: str, query: str = "") -> Any:
         "  return { ways: all, restart: (id) => { all.wanted = id; restart(); } };\n"
         "};\n"
     )
-    return run("players/page.js", "startBest", begin + script, {"query": query}, before=_WORLD)
+    return run("players/page.js", "startBest", begin + script, {"query": query}, before=WORLD)

@@ -286,7 +286,8 @@ export class StreamPlayer {
         const { shown } = this.#engine?.times?.() ?? { shown: video.currentTime, newest: newest(video) };
         this.#offer();
         if (shown !== last && !video.paused && video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) this.#show("live");
-        if (shown !== last || (video.paused && this.#played) || document.hidden) [last, moved] = [shown, now];
+        const unseen = document.hidden && (video.muted || this.state === "starting");
+        if (shown !== last || (video.paused && this.#played) || unseen) [last, moved] = [shown, now];
         if (now - moved > STILL && this.state === "live") this.#show("stalled");
         if (now - moved <= STILL) next = moved + STILL + Math.random() * AGAIN;
         if (now < next || asking) return;

@@ -422,7 +422,10 @@ class Page {
       const timer = setInterval(async () => {
         const now = performance.now();
         const { shown: at, newest: end } = this.#times();
-        const rests = (video.paused && !video.ended && !opening() && !waits(view.state)) || document.hidden;
+        // A hidden picture may rest. Its sound, or picture in picture, does not.
+        const unseen = document.hidden
+          && (opening() || this.#engine?.times || (video.muted && !document.pictureInPictureElement));
+        const rests = (video.paused && !video.ended && !opening() && !waits(view.state)) || unseen;
         if (rests || at !== last) moved = now;
         if (end !== came) {
           if (moved === now && !rests) beat = Math.max(beat, now - arrived);

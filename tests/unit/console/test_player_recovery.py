@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.support.player_page import player_page
+import pytest
+
+from tests.support.node import CONSOLE, run
+from tests.support.player_page import WORLD, player_page
 
 
 def test_an_engine_that_hangs_after_a_lost_connection_is_given_up() -> None:
@@ -256,6 +259,61 @@ def test_a_hidden_tab_that_the_browser_paused_for_long_plays_when_it_is_seen_aga
         out({ left, back, paused: [opened(), view.state] });
     """)
     assert told == {"left": ["a", True], "back": ["a,a", "live"], "paused": ["a,a", "blocked"]}
+
+
+@pytest.mark.parametrize(("muted", "expected"), [("false", "a,b"), ("true", "a")])
+def test_a_tab_that_is_only_heard_notices_that_nothing_comes(muted: str, expected: str) -> None:
+    told = player_page(f"""
+        open();
+        await settled();
+        delete engines[0].times;
+        await plays(6);
+        video.muted = {muted};
+        Object.assign(document, {{ hidden: true }});
+        await pass(20);
+        out(opened());
+    """)
+    assert told == expected
+
+
+def test_a_tab_that_was_opened_in_the_background_waits_for_its_viewer() -> None:
+    told = player_page("""
+        Object.assign(document, { hidden: true });
+        open();
+        await settled();
+        delete engines[0].times;
+        await pass(60);
+        out(opened());
+    """)
+    assert told == "a"
+
+
+@pytest.mark.parametrize(("muted", "expected"), [("false", True), ("true", False)])
+def test_an_element_that_is_only_heard_notices_that_nothing_comes(muted: str, expected: bool) -> None:
+    told = run(
+        "element/stream-player.js",
+        "StreamPlayer",
+        f"""
+        const {{ WAYS }} = await import(`{(CONSOLE / "players/ways.js").as_uri()}`);
+        for (const one of WAYS) one.load = way(one.id).load;
+        globalThis.RTCPeerConnection = globalThis.MediaSource = class {{ static isTypeSupported() {{ return true; }} }};
+        gateway.status.outputs = gateway.status.ready = ["flv"];
+        const player = new StreamPlayer(video, "http://media.test/channel/", "", {{
+          state() {{}}, about() {{}}, qualities() {{}},
+        }});
+        player.begin(true);
+        await settled();
+        delete engines[0].times;
+        await plays(6);
+        video.muted = {muted};
+        Object.assign(document, {{ hidden: true }});
+        await pass(20);
+        out(engines[0].closed);
+        """,
+        {},
+        before=WORLD,
+    )
+    assert told == expected
 
 
 def test_a_paused_stream_is_not_opened_again_in_a_faster_way() -> None:
