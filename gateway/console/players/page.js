@@ -33,6 +33,7 @@ const LATE_SECONDS = 4; // seconds of delay beyond the usual from which "Go live
 const MAX_SEGMENT_WAIT = 30; // maximum seconds to wait for long segments
 const STABLE_PLAYBACK = 5; // seconds of playback after which an error counts as a new one
 const OLDEST_AGAIN = 2; // seconds until the status is requested again, if it did not say how far one can go back
+const RELOAD = 30_000; // ms between reloads of a page without a player
 const NO_PICTURE = "no picture arrives";
 
 /**
@@ -255,7 +256,9 @@ class Page {
     if ("state" in choice) {
       view.show(choice.state, choice.state === "codec" ? codecsOf(answer.status) : "");
       if (choice.state === "starting") this.#waiting.reset();
-      await this.#pause(choice.state === "lost" ? this.#trouble : this.#waiting);
+      const lost = choice.state === "lost";
+      await this.#pause(lost ? this.#trouble : this.#waiting);
+      if (lost && performance.now() > RELOAD) location.reload(); // Firefox before 155 never loads a failed module again
       return null;
     }
     this.#waiting.reset();

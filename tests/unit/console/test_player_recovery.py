@@ -58,6 +58,21 @@ def test_the_page_plays_live_if_the_player_that_rewinds_does_not_load() -> None:
     assert told == {"opened": "a,a", "state": "live"}
 
 
+def test_the_page_is_loaded_again_if_no_player_can_be_loaded() -> None:
+    """Firefox before 155 keeps the failure of a module for the page."""
+    told = player_page("""
+        let reloads = 0;
+        location.reload = () => { reloads++; };
+        for (const one of ways) one.load = () => Promise.reject(new TypeError("error loading a module"));
+        open();
+        await pass(20);
+        const early = reloads;
+        await pass(30);
+        out({ early, reloads: reloads > 0, state: view.state });
+    """)
+    assert told == {"early": 0, "reloads": True, "state": "lost"}
+
+
 def test_another_way_is_tried_if_an_engine_cannot_be_made() -> None:
     told = player_page("""
         ways[0].load = async () => ({ open() { throw new Error("broken"); }, unsupported: null });
