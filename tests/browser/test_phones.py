@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.support.at_night import at_night
 from tests.support.browser import axe, opened
@@ -90,6 +90,30 @@ async def test_the_picture_is_as_large_as_the_screen_allows(
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert await axe(page) == []
         assert not watched.complaints
+
+
+@pytest.mark.parametrize("kind", ["undefined", "'mouse'"], ids=["Safari before 18.2", "Safari before 18.4"])
+async def test_a_tap_shows_and_hides_the_bar_and_does_not_pause(
+    kind: str, channels: dict[Film, Channel], browser: Browser
+) -> None:
+    async def prepare(context: BrowserContext) -> None:
+        told = (
+            f'addEventListener("click", (tap) => Object.defineProperty(tap, "pointerType", {{ value: {kind} }}), true)'
+        )
+        await context.add_init_script(told)
+
+    address = channels[WIDE].url("")
+    async with opened(browser, address, viewport=UPRIGHT, has_touch=True, is_mobile=True, prepare=prepare) as watched:
+        await watched.plays(40)
+        stage, video = watched.page.locator("#stage"), watched.page.locator("#video")
+        await watched.page.evaluate("document.activeElement.blur()")
+        await expect(stage).to_have_attribute("data-asleep", "")
+        await video.tap(position={"x": 40, "y": 40})
+        await expect(stage).not_to_have_attribute("data-asleep", "")
+        assert not (await watched.video())["paused"]
+        await video.tap(position={"x": 40, "y": 40})
+        await expect(stage).to_have_attribute("data-asleep", "", timeout=1000)
+        assert not (await watched.video())["paused"]
 
 
 async def test_the_home_page_shows_the_whole_picture_of_a_portrait_channel(

@@ -191,10 +191,12 @@ export class Controls {
     document.addEventListener("keydown", () => this.#stir());
     this.#stage.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") this.#leave(); });
     // A touch shows the bar. With a mouse the bar is visible already, so a click acts on the picture.
-    let asleep = false;
-    video.addEventListener("pointerdown", () => { asleep = this.#stage.dataset.asleep !== undefined; }, { capture: true });
-    video.addEventListener("click", (event) => {
-      if (/** @type {PointerEvent} */ (event).pointerType !== "touch") this.#does.toggle();
+    let [asleep, by] = [false, ""]; // a click of Safari before 18.4 does not tell that it was a touch
+    video.addEventListener("pointerdown", ({ pointerType }) => {
+      [asleep, by] = [this.#stage.dataset.asleep !== undefined, pointerType];
+    }, { capture: true });
+    video.addEventListener("click", () => {
+      if (by !== "touch") this.#does.toggle();
       else if (!asleep) this.#leave();
     });
     video.addEventListener("dblclick", () => void this.toggleFull());
