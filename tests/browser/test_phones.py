@@ -14,6 +14,7 @@ from tests.support.at_night import at_night
 from tests.support.browser import axe, opened
 from tests.support.clients import push
 from tests.support.console import signed_in
+from tests.support.foreign_page import foreign_page
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import SMALL, Film
 from tests.support.shared_gateway import shared_gateway
@@ -114,6 +115,34 @@ async def test_a_tap_shows_and_hides_the_bar_and_does_not_pause(
         await video.tap(position={"x": 40, "y": 40})
         await expect(stage).to_have_attribute("data-asleep", "", timeout=1000)
         assert not (await watched.video())["paused"]
+
+
+async def test_pages_play_in_a_browser_that_makes_no_style_sheets_by_script(gateway: Gateway, browser: Browser) -> None:
+    """Safari has these constructors since 16.4."""
+
+    async def prepare(context: BrowserContext) -> None:
+        await context.add_init_script(
+            """for (const owner of [Document, ShadowRoot]) delete owner.prototype.adoptedStyleSheets;
+            globalThis.CSSStyleSheet = class { constructor() { throw new TypeError("Illegal constructor"); } };"""
+        )
+
+    channel = gateway.channel(videoname="On an old phone", color="#c8102e", isPublic=True)
+    home = f"http://127.0.0.1:{gateway.ports['http']}"
+    element = f'<script type="module" src="{home}/player.js"></script>'
+    element += f'<millrace-player channel="{channel.id}" autoplay muted></millrace-player>'
+    with push(WIDE, channel.push, loop=True):
+        channel.wait_live()
+        async with opened(browser, channel.url(""), prepare=prepare) as watched:
+            await watched.plays(40)
+            assert not watched.complaints
+        async with opened(browser, f"{home}/", prepare=prepare) as watched:
+            await expect(watched.page.get_by_text("On an old phone")).to_be_visible()
+            assert not watched.complaints
+        async with foreign_page(element) as url, opened(browser, url, prepare=prepare) as watched:
+            player = watched.page.locator("millrace-player")
+            await watched.comes_true("async () => document.querySelector('millrace-player').state === 'live'")
+            await expect(player).to_have_css("display", "block")
+            assert not watched.complaints
 
 
 async def test_the_home_page_shows_the_whole_picture_of_a_portrait_channel(

@@ -66,9 +66,11 @@ export class MillracePlayer extends HTMLElement {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    const sheet = new CSSStyleSheet(); // not a style element: the page's policy may forbid them
-    sheet.replaceSync(STYLE);
-    root.adoptedStyleSheets = [sheet];
+    if ("adoptedStyleSheets" in document) {
+      const sheet = new CSSStyleSheet(); // not a style element: the page's policy may forbid them
+      sheet.replaceSync(STYLE);
+      root.adoptedStyleSheets = [sheet];
+    } else root.append(h("style", {}, STYLE)); // Safari before 16.4
     root.append(this.#poster, this.#video, this.#words);
     for (const name of EVENTS) this.#video.addEventListener(name, () => this.dispatchEvent(new Event(name)));
     this.#poster.addEventListener("load", () => this.#draw());

@@ -57,10 +57,11 @@ export function tokens(color, theme) {
   };
 }
 
-const sheet = new CSSStyleSheet();
+const sheet = "adoptedStyleSheets" in document ? new CSSStyleSheet() : null; // none in Safari before 16.4
 
 /** Shows the page in a colour; "": in its own. @param {string} color */
 export function accent(color) {
+  if (!sheet) return;
   const rgb = rgbOf(color);
   const rules = (/** @type {keyof typeof THEMES} */ theme) => rgb
     && Object.entries(tokens(rgb, theme)).map(([name, parts]) => `${name}:rgb(${parts.join(" ")})`).join(";");
