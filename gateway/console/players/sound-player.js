@@ -166,7 +166,7 @@ class Output {
   volume(volume) {
     this.#volume = volume;
     this.#gain.gain.setTargetAtTime(volume, this.#context.currentTime, 0.01);
-    if (volume > 0 && this.#context.state === "suspended") this.#context.resume().catch(() => undefined); // after the next gesture
+    if (volume > 0 && this.#context.state !== "running") this.#context.resume().catch(() => undefined); // after the next gesture
     if (volume === 0) {
       this.clear();
       if (this.#context.state === "running") void this.#context.suspend();

@@ -366,3 +366,36 @@ def test_decoded_sound_is_read_in_each_form(form: str, channels: int, only: bool
     for found in told["found"]:
         assert [pytest.approx(one, abs=1e-6) for one in plain] == found
     assert (form in told["asked"]) is (only and form == "f32-planar")
+
+
+_INTERRUPTED = """
+const calls = [];
+globalThis.document = new EventTarget();
+globalThis.GainNode = class { gain = { setTargetAtTime() {} }; connect() {} };
+globalThis.AudioContext = class {
+  state = "interrupted"; currentTime = 0; audioWorklet = { addModule: async () => undefined };
+  async resume() { calls.push("resume"); }
+};
+globalThis.AudioWorkletNode = class { port = {}; connect() {} };
+globalThis.EncodedAudioChunk = class {};
+globalThis.AudioDecoder = class {
+  decodeQueueSize = 0;
+  constructor({ output }) { this.output = output; }
+  configure() {}
+  decode() {
+    const form = { format: "f32-planar", sampleRate: 48000, numberOfChannels: 1, numberOfFrames: 4 };
+    this.output({ ...form, copyTo() {}, close() {} });
+  }
+};
+const player = new SoundPlayer({ ready() {}, delay: () => 0, failed() {}, broken(error) { throw error; } });
+player.configure({});
+player.volume(1);
+player.push({ pts: 0, data: null });
+document.dispatchEvent(new Event("pointerdown"));
+out(calls);
+"""
+
+
+def test_a_tap_lets_sound_go_on_that_a_phone_call_has_interrupted() -> None:
+    """Safari's state of the context is `interrupted` then, and stays so without a gesture."""
+    assert run("players/sound-player.js", "SoundPlayer", _INTERRUPTED) == ["resume"]
