@@ -1,7 +1,7 @@
 """The player pages embedded in another page show only the picture and its controls."""
 
 import pytest
-from playwright.async_api import Browser, Frame
+from playwright.async_api import Browser, BrowserContext, Frame
 
 from tests.support.at_night import at_night
 from tests.support.browser import Watched, opened
@@ -52,6 +52,25 @@ async def test_the_embed_code_shows_picture_and_controls_in_another_page(browser
                     box = await frame.get_by_role("button", name=name, exact=True).bounding_box()
                     assert box is not None, name
             assert not watched.complaints
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_a_frame_offers_to_send_its_address_only_where_the_browser_allows_it(
+    browser: Browser, gateway: Gateway, allowed: bool
+) -> None:
+    async def prepare(context: BrowserContext) -> None:
+        can_share = f"navigator.canShare = ({{ url }}) => Boolean(url) && {str(allowed).lower()};"
+        await context.add_init_script(f"navigator.share = async () => undefined; {can_share}")
+
+    channel = gateway.channel("sent")
+    with push(SMALL_BFRAMES, channel.push, loop=True):
+        channel.wait_live()
+        async with opened(browser, channel.url("?embed=1"), prepare=prepare) as watched:
+            await watched.plays()
+            await watched.page.locator("#stage").hover()
+            await watched.page.get_by_role("button", name="Share").click()
+            await watched.page.get_by_role("button", name="Copy: This page").wait_for()
+            assert await watched.page.get_by_role("button", name="Send to").is_visible() == allowed
 
 
 async def test_only_a_page_that_may_embed_the_channel_shows_it_in_a_frame(browser: Browser, gateway: Gateway) -> None:

@@ -23,7 +23,7 @@ export class Share {
     const title = h("h2", { id: "share-title" });
     const close = h("button", { type: "button", class: "control", onclick: () => this.element.close() }, icon("close"));
     const note = h("p", { class: "note", hidden: query === "" });
-    const send = h("button", { type: "button", hidden: typeof navigator.share !== "function" });
+    const send = h("button", { type: "button", hidden: !navigator.canShare?.({ url: page }) });
     send.addEventListener("click", () => {
       // The viewer may cancel, which is not an error.
       navigator.share({ title: document.title, url: page }).catch(() => undefined);
