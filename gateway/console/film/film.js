@@ -4,6 +4,7 @@ import { titleBar } from "../players/bar.js";
 import { ChapterList } from "../players/chapters.js";
 import { Controls } from "../players/controls.js";
 import { h, icon } from "../players/dom.js";
+import { keyOf } from "../players/keyboard.js";
 import { languageTag, speak, speaks } from "../players/language.js";
 import { showShape } from "../players/media.js";
 import { answerMessages } from "../players/messages.js";
@@ -164,7 +165,7 @@ class Page {
     const busy = target instanceof Element && target.closest("button, a, input, select") !== null;
     const onSound = target instanceof Element && target.closest(".volume") !== null;
     const at = this.#video.currentTime;
-    const key = event.key.toLowerCase();
+    const key = keyOf(event);
     if (/^[0-9]$/.test(key)) this.#seek((this.#bar.length * Number(key)) / 10);
     else if (key === "k" || (key === " " && !busy)) this.#toggle();
     else if (key === "m") this.#volume.toggle();

@@ -2,6 +2,9 @@
 
 /** @typedef {import("./view.js").View} View */
 
+/** The key in small letters, by its place on layouts without Latin ones. @param {KeyboardEvent} event */
+export const keyOf = ({ key, code }) => (key > "~" && code.startsWith("Key") ? code.slice(3) : key).toLowerCase();
+
 /**
  * @param {KeyboardEvent} event
  * @param {View} view
@@ -13,7 +16,7 @@ export function pressed(event, view, toLive) {
   // A focused control handles most keys itself.
   const busy = target instanceof Element && target.closest("button, a, input, select, dialog") !== null;
   if (target instanceof Element && target.closest("dialog, textarea, input[type=text], input[type=password]")) return;
-  switch (event.key.toLowerCase()) {
+  switch (keyOf(event)) {
     case " ":
     case "k":
       if (busy && event.key === " ") return;

@@ -1,6 +1,7 @@
 /** Plays the last recorded session of a channel on its watch page, while nobody pushes. */
 
 import { ChapterList } from "./chapters.js";
+import { keyOf } from "./keyboard.js";
 import { open } from "./recorded-source.js";
 import { Speed } from "./speed.js";
 import { neighbour } from "./status.js";
@@ -104,7 +105,7 @@ export class Replay {
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.target instanceof Element && event.target.closest("dialog, select, .volume")) return;
-    const key = event.key.toLowerCase();
+    const key = keyOf(event);
     const step = STEPS.get(key);
     if (step !== undefined) this.#view.video.currentTime = Math.max(0, this.#view.video.currentTime + step);
     else if (key === "c") this.#captions.toggle();

@@ -368,3 +368,18 @@ out([plays, video.muted, video.volume, recall(input.leaves ? "volume" : "muted")
 def test_only_muting_by_the_viewer_is_remembered(given: dict[str, Any], expected: list[Any]) -> None:
     memory = (CONSOLE / "players/memory.js").as_uri()
     assert run("players/volume.js", "Volume", _VOLUME, given | {"memory": memory}) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "expected"),
+    [
+        ("M", "KeyM", "m"),
+        ("ь", "KeyM", "m"),  # Russian
+        ("m", "Semicolon", "m"),  # French
+        ("é", "Digit2", "é"),
+        (" ", "Space", " "),
+        ("ArrowUp", "ArrowUp", "arrowup"),
+    ],
+)
+def test_keys_of_layouts_without_latin_letters_count_by_their_place(key: str, code: str, expected: str) -> None:
+    assert run("players/keyboard.js", "keyOf", "out(keyOf(input));", {"key": key, "code": code}) == expected

@@ -2,6 +2,7 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
+import { keyOf } from "../../../players/keyboard.js";
 import { showTheme } from "../../../players/theme.js";
 import { onSlate, sessionState } from "../../channel.js";
 import { number } from "../../format.js";
@@ -71,7 +72,7 @@ export default function Wall() {
     const press = (/** @type {KeyboardEvent} */ event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const by = KEYS[event.key];
-      if (event.key === "f") void fill();
+      if (keyOf(event) === "f") void fill();
       else if (by !== undefined && pages > 1) turn(by);
       else return;
       event.preventDefault();
