@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, BrowserContext, expect
 
 from tests.support.browser import axe, opened
 from tests.support.clients import push, until
@@ -60,6 +60,18 @@ async def test_an_operator_plans_a_show_and_viewers_see_the_countdown(browser: B
             await expect(shown.locator(".countdown")).to_have_text(re.compile(r"^1:\d\d:\d\d后开始$"))
             assert await watched.page.evaluate("document.documentElement.scrollWidth") <= 390
             assert await axe(watched.page) == []
+
+
+async def test_a_wrong_clock_of_the_device_does_not_change_the_countdown(browser: Browser, gateway: Gateway) -> None:
+    async def late(context: BrowserContext) -> None:
+        await context.add_init_script("const { now } = Date; Date.now = () => now() + 3 * 3_600_000;")
+
+    show = {"title": "Match", "at": time.time() + 2 * 3600}
+    channel = gateway.channel(videoname="Other club", isPublic=True, upcoming=show)
+    for address in (channel.url(""), channel.url("../")):
+        async with opened(browser, address, prepare=late) as watched:
+            shown = watched.page.locator(".next", has_text="Match").locator(".countdown")
+            await expect(shown).to_have_text(re.compile(r"^in (1:59|2:00):\d\d$"))
 
 
 async def test_a_past_show_is_no_longer_on_the_page(browser: Browser, gateway: Gateway) -> None:

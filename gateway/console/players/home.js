@@ -24,6 +24,7 @@ const cards = new Map();
 let channels = null;
 let title = "";
 let failed = false;
+let ahead = 0; // of the gateway's clock, ms in whole minutes
 
 class Card {
   #picture = h("img", { alt: "", loading: "lazy", width: "320", height: "180" });
@@ -47,7 +48,7 @@ class Card {
 
   /** @param {Channel} channel */
   show({ id, name, description, live, viewers, upcoming }) {
-    this.#next.show(live ? null : upcoming);
+    this.#next.show(live ? null : upcoming, Date.now() + ahead);
     if (failed) [live, viewers] = [false, 0]; // not known
     if (live && !this.#live) this.#picture.src = `${this.#src}?at=${Math.round(Date.now() / 1000)}`; // not the stored one
     this.#live = live;
@@ -84,6 +85,7 @@ async function load() {
   try {
     const reply = await fetch("/channels.json");
     failed = !reply.ok;
+    ahead = Math.round((Date.parse(reply.headers.get("Date") ?? "") - Date.now()) / 6e4) * 6e4 || 0;
     if (reply.ok) channels = (await reply.json()).channels;
   } catch {
     failed = true; // the gateway does not answer; the next request may
