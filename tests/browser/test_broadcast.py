@@ -136,6 +136,19 @@ async def test_a_push_address_can_be_pasted_as_the_key(browser: Browser, gateway
         assert not studio.complaints
 
 
+async def test_a_key_is_used_where_the_browser_forbids_to_store(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("nothing stored")
+    script = """for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(globalThis, name,
+      { get() { throw new DOMException("Access is denied for this document.", "SecurityError"); } });"""
+    async with from_key(browser, channel, script=script, usual=True) as studio:
+        await studio.page.get_by_text("Sending to channel").wait_for()
+        await studio.go_live()
+        await studio.stop()
+        await studio.press("Use another key")
+        await studio.page.get_by_label("Stream key").wait_for()
+        assert not studio.complaints
+
+
 async def test_a_link_to_another_server_needs_a_confirmation(browser: Browser, gateway: Gateway) -> None:
     channel, connected = gateway.channel("phished"), asyncio.Event()
 

@@ -22,6 +22,7 @@ import { fillWords, t } from "./words.js";
 const KEPT = "millrace.broadcast.key"; // kept while this tab is open, so that a reload uses the same key
 const AGREED = "millrace.broadcast.server"; // the other server that the user agreed to, kept as long
 
+const tab = tabStorage();
 let keeper = new Keeper(false);
 /** @type {Relay | null} */
 let relay = null;
@@ -38,6 +39,20 @@ const monitor = element("monitor", HTMLAudioElement);
 link.away = () => t("key.silent");
 // Here the page is a part of the console, which has a start page of its own.
 if (inConsole()) element("manifest", HTMLLinkElement).href = "/console/app/manifest.webmanifest";
+
+/** @returns {Pick<Storage, "getItem" | "setItem" | "removeItem">} of this tab; without permission, of this page */
+function tabStorage() {
+  try {
+    return sessionStorage;
+  } catch {
+    /** @type {Map<string, string>} */
+    const kept = new Map();
+    return {
+      getItem: (name) => kept.get(name) ?? null, setItem: (name, value) => void kept.set(name, value),
+      removeItem: (name) => void kept.delete(name),
+    };
+  }
+}
 
 /** @param {(keyof Settings)[]} names  of the changed settings */
 async function chosen(names) {
@@ -100,7 +115,7 @@ function wire() {
   button("key-decline").addEventListener("click", () => { input("key").value = ""; forgetKey(); });
   button("key-agree").addEventListener("click", () => {
     if (asked === null) return;
-    sessionStorage.setItem(AGREED, asked.foreign);
+    tab.setItem(AGREED, asked.foreign);
     take(asked);
   });
   button("language").addEventListener("click", changeLanguage);
@@ -129,7 +144,7 @@ async function count() {
 /** Reads the target from the page's address. */
 async function find() {
   const said = decoded(location.hash.slice(1));
-  const key = parseKey(said) ? said : sessionStorage.getItem(KEPT) ?? "";
+  const key = parseKey(said) ? said : tab.getItem(KEPT) ?? "";
   if (parseKey(key)) {
     // Removes the key, because addresses are visible on screens, kept in histories, and copied.
     history.replaceState(null, "", location.pathname + location.search);
@@ -168,7 +183,7 @@ async function useChannel(id) {
 }
 
 function forgetKey() {
-  sessionStorage.removeItem(KEPT);
+  tab.removeItem(KEPT);
   asked = controller.target = null;
   showWatch(null);
   showKey();
@@ -182,7 +197,7 @@ async function useKey() {
   } catch (error) {
     return refused(error);
   }
-  if (!target.foreign || target.foreign === sessionStorage.getItem(AGREED)) return take(target);
+  if (!target.foreign || target.foreign === tab.getItem(AGREED)) return take(target);
   asked = target;
   controller.target = null;
   controller.notice = null;
@@ -196,7 +211,7 @@ async function useKey() {
 function take(target) {
   asked = null;
   controller.target = target;
-  sessionStorage.setItem(KEPT, input("key").value.trim());
+  tab.setItem(KEPT, input("key").value.trim());
   controller.notice = null;
   showWatch(inConsole() || target.foreign ? null : target);
   showKey();
