@@ -399,6 +399,31 @@ async def test_unavailable_devices_are_explained(gateway: Gateway, browser: Brow
     assert channel.session()["state"] == "idle"
 
 
+async def test_a_server_that_does_not_answer_is_not_called_a_fault_of_the_devices(
+    browser: Browser, gateway: Gateway
+) -> None:
+    channel = gateway.channel("away")
+    # Routes of the test do not reach worklets.
+    script = """window.away = true;
+    const { addModule } = AudioWorklet.prototype;
+    AudioWorklet.prototype.addModule = async function (url) {
+      if (away) throw new DOMException("Unable to load a worklet's module.", "AbortError");
+      return addModule.call(this, url);
+    };"""
+    async with from_key(browser, channel, script=script) as studio:
+        await studio.notices("The server does not answer.")
+        await studio.press("Go live")
+        await studio.notices("The server does not answer.")
+        await studio.says("Not live")
+        await studio.page.evaluate("away = false")
+        await studio.press("Try again")
+        await studio.page.locator("#notice").wait_for(state="hidden")
+        await studio.page.context.route("**/worker.js", lambda route: route.abort())
+        await studio.press("Go live")
+        await studio.notices("The server cannot be reached")
+        await studio.says("Not live")
+
+
 async def test_a_denied_permission_is_explained(browsers: Browsers, gateway: Gateway) -> None:
     channel = gateway.channel("denied")
     browser = await browsers.get(CAMERAS[0], whole=True)

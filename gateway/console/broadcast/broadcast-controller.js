@@ -101,13 +101,23 @@ export class BroadcastController {
       this.#fail({ word: isSecureContext ? "fault.missing" : "fault.insecure" }, false);
       return false;
     }
-    await this.openSound();
+    if (!await this.openSound()) return false;
     await this.inputs.open();
     this.#inputsChanged();
     return this.inputs.picture !== null || this.#choices.settings.camera === "none";
   }
 
-  async openSound() { this.sound ??= await Sound.open(); }
+  /** @returns {Promise<boolean>} whether there is sound; a part of it comes from the server */
+  async openSound() {
+    try {
+      this.sound ??= await Sound.open();
+      return true;
+    } catch (error) {
+      const away = error instanceof DOMException && error.name === "AbortError";
+      this.#fail(away ? { word: "key.silent" } : deviceErrorMessage(error, "microphone"), true);
+      return false;
+    }
+  }
 
   async live() {
     if (this.phase !== "off") return;

@@ -42,7 +42,8 @@ export class Broadcast {
     this.#worker.onmessage = (/** @type {MessageEvent<Report>} */ event) => this.#hear(event.data);
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      on.progress({ phase: "over", why: "encoder", code: 0, reason: event.message });
+      const { message: reason = "" } = event; // none: its script was not loaded
+      on.progress({ phase: "over", why: reason ? "encoder" : "unreachable", code: 0, reason });
     };
     const frames = start.transport === "frames";
     const tap = this.#tap = frames ? sound.tap() : null;

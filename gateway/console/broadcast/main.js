@@ -100,8 +100,7 @@ function wire() {
   button("hide").addEventListener("click", () => controller.hide(!controller.hidden));
   button("share").addEventListener("click", async () => {
     if (controller.inputs.screen) return controller.inputs.unshareScreen();
-    await controller.openSound();
-    await controller.inputs.shareScreen();
+    if (await controller.openSound()) await controller.inputs.shareScreen();
   });
   button("flip").addEventListener("click", () => {
     choices.choose({ camera: "", facing: choices.settings.facing === "user" ? "environment" : "user" });
