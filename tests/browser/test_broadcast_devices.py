@@ -89,6 +89,22 @@ async def test_an_unplugged_camera_is_not_replaced_but_comes_back(browser: Brows
         await expect(studio.page.locator("#notice")).to_be_hidden()
 
 
+async def test_devices_that_the_system_has_paused_are_named(browser: Browser, gateway: Gateway) -> None:
+    """As by the lid of a laptop, a key of its keyboard, or a switch of the browser."""
+    script = """window.paused = false;
+    Object.defineProperty(MediaStreamTrack.prototype, "muted", { get: () => paused });"""
+    async with from_key(browser, gateway.channel("paused"), script=script) as studio:
+        await studio.go_live()
+        await studio.page.evaluate("paused = true")
+        words = studio.page.locator("#warning", has_text="The system or this browser has paused the camera.")
+        await words.wait_for()
+        await expect(studio.page.locator("#meter-hint")).to_have_text("Microphone is muted")
+        await studio.page.evaluate("paused = false")
+        await words.wait_for(state="hidden")
+        await expect(studio.page.locator("#meter-hint")).not_to_have_text("Microphone is muted")
+        await studio.stop()
+
+
 async def test_a_screen_that_is_asked_for_twice_is_shared_once(browser: Browser, gateway: Gateway) -> None:
     async with from_key(browser, gateway.channel("screens"), script=LATE_SCREENS) as studio:
         share = studio.page.get_by_role("button", name="Share screen")

@@ -266,15 +266,15 @@ export class BroadcastController {
       this.#slow = figures.slow;
       note(t(figures.slow ? "details.slower" : "details.full", { now: bitrate(figures.wanted), wanted: bitrate(wanted) }));
     }
-    const frameRate = this.inputs.screen === null && !this.hidden ? this.#start?.picture.frameRate ?? 0 : 0;
+    const seen = this.inputs.screen === null && !this.hidden;
+    const paused = seen && this.inputs.picture?.muted === true; // by the system or in the browser
+    const frameRate = seen && !paused ? this.#start?.picture.frameRate ?? 0 : 0;
     const problem = this.health.judge(figures, wanted, this.#start?.transport ?? "frames", frameRate);
-    const advice = this.#advice();
+    /** @type {Message | null} */
+    const advice = paused ? { word: "warn.paused" } : this.#broadcast?.needsSight ? { word: "warn.hidden" } : null;
     this.warning = this.phase !== "live" ? null : document.hidden ? advice ?? problem : problem ?? advice;
     this.#changed();
   }
-
-  /** @returns {Message | null} */
-  #advice() { return this.#broadcast?.needsSight ? { word: "warn.hidden" } : null; }
 
   /** @param {import("./types.js").ServerLine} line */
   #hear(line) {

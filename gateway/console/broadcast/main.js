@@ -122,7 +122,8 @@ function wire() {
   navigator.mediaDevices?.addEventListener("devicechange", () => void choices.refresh());
   addEventListener("hashchange", () => { if (controller.phase === "off") finding = find(); });
   new Meter(() => ({
-    level: controller.sound?.level() ?? -Infinity, muted: controller.muted, missing: controller.inputs.microphone === null,
+    level: controller.sound?.level() ?? -Infinity, missing: controller.inputs.microphone === null,
+    muted: controller.muted || controller.inputs.microphone?.getTracks()[0]?.muted === true, // the second by the system
     asleep: !controller.sound?.running,
   }));
   for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => void controller.sound?.resume());

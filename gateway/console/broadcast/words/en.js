@@ -175,6 +175,7 @@ export default {
   "warn.behind.frames": "The server is too busy. Its sound is {seconds} s behind.",
   "warn.dropped": "The server's encoder is too slow. The server drops pictures.",
   "warn.few": "Only {now} of {wanted} pictures a second are made. The camera needs more light, or this device is too slow.",
+  "warn.paused": "The system or this browser has paused the camera. Viewers see no new pictures.",
   "warn.hidden": "Keep this tab visible. This browser slows hidden tabs down.",
 
   "trouble.key": "The stream key is wrong, expired or replaced by a new one. Copy it again from the channel.",

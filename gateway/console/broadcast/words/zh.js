@@ -175,6 +175,7 @@ export default {
   "warn.behind.frames": "服务器过于繁忙，声音滞后 {seconds} 秒。",
   "warn.dropped": "服务器编码太慢，服务器正在丢弃画面。",
   "warn.few": "每秒只有 {now} 帧（应为 {wanted} 帧）。摄像头光线不足，或设备太慢。",
+  "warn.paused": "系统或浏览器已暂停摄像头，观众看不到新的画面。",
   "warn.hidden": "请保持本标签页可见：此浏览器会减慢隐藏的标签页。",
 
   "trouble.key": "推流密钥有误、已过期或已被新的密钥替换。请从频道重新复制。",
