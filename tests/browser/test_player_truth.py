@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, BrowserContext, expect
 
 from tests.support.broadcaster import from_key
 from tests.support.browser import opened
@@ -106,3 +106,22 @@ async def test_a_rewound_picture_keeps_its_captions(browser: Browser, live: Chan
         await expect(watched.page.locator("#stage")).to_have_attribute("data-rewound", "")
         await expect(watched.page.locator("button[aria-label=Captions]")).not_to_have_attribute("hidden", "")
         assert not watched.complaints
+
+
+async def test_dash_asks_for_new_manifests_after_a_long_pause(browser: Browser, live: Channel) -> None:
+    """dash.js 5.2.1 asks for them only after a `play` event. A click on the empty element comes too early for it."""
+    asked = "performance.getEntriesByType('resource').filter(({ name }) => name.includes('manifest.mpd')).length"
+
+    async def prepare(context: BrowserContext) -> None:
+        await context.add_init_script(
+            """const { setTimeout: later } = window;
+            window.setTimeout = (run, ms, ...more) => later(run, ms === 30000 ? 300 : ms, ...more);"""
+        )
+
+    async with opened(browser, live.url("dash.html"), prepare=prepare) as watched:
+        await watched.plays()
+        await watched.page.evaluate("document.querySelector('video').pause()")
+        await watched.page.locator("#start").click()
+        await watched.comes_to_say("Live")
+        before = await watched.page.evaluate(asked)
+        await watched.comes_true(f"async (before) => {asked} > before + 2", before)

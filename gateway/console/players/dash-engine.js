@@ -101,6 +101,7 @@ export function dashEngine(video, url, _, live) {
     if (heard) speak();
   });
   const texts = textsOf(player, video);
+  video.pause(); // else there is no "play" event after a click, and dash.js never loads the manifest again
   player.initialize(video, url, true);
   let open = true;
   return {

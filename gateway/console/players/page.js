@@ -378,8 +378,7 @@ class Page {
     video.addEventListener("pause", () => {
       if ((view.state === "live" || waits(view.state)) && !video.ended && !video.error) view.show("paused");
     }, { signal });
-    // Not earlier: after a play() before the source is set, dash.js gets no "play" event and never loads the
-    // manifest again (5.2.1).
+    // Not earlier, because of dash.js
     video.addEventListener("canplay", () => void view.play(), { signal, once: true });
     try {
       const end = await Promise.race([engine.outcome, another, this.#stalled(signal, stood, isNew)]);
