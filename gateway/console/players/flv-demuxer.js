@@ -1,8 +1,6 @@
 /** Reads track headers and frames from the tags of a live FLV stream. Uses no I/O. */
 
-import { AUDIO, compositionAt, FlvTags, fourCC, shownAt, u8, VIDEO } from "./flv-tags.js";
-
-export { FlvError } from "./flv-tags.js";
+import { AUDIO, compositionAt, fourCC, shownAt, u8, VIDEO } from "./flv-tags.js";
 
 /**
  * The codec of a track: the FourCC of Enhanced RTMP V2, also for the codecs with older numbers.
@@ -25,19 +23,6 @@ export { FlvError } from "./flv-tags.js";
  *
  * Sources: "Adobe Flash Video File Format Specification" 10.1, Annex E; "Enhanced RTMP (V2)". Tags of other codecs and
  * packet types are left out, because the gateway sends each frame in one form only.
- */
-export class FlvDemuxer {
-  #tags = new FlvTags();
-
-  /**
-   * Returns the events that these bytes complete. Throws FlvError; after that the object must not be used.
-   * @param {Uint8Array<ArrayBuffer>} data
-   * @returns {FlvEvent[]}
-   */
-  push(data) { return eventsOf(this.#tags.push(data)); }
-}
-
-/**
  * @param {import("./flv-tags.js").Tag[]} tags
  * @returns {FlvEvent[]}
  */

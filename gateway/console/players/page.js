@@ -33,6 +33,7 @@ const LATE_SECONDS = 4; // seconds of delay beyond the usual from which "Go live
 const MAX_SEGMENT_WAIT = 30; // maximum seconds to wait for long segments
 const STABLE_PLAYBACK = 5; // seconds of playback after which an error counts as a new one
 const OLDEST_AGAIN = 2; // seconds until the status is requested again, if it did not say how far one can go back
+const BY_BROWSER = 1000; // ms after a tab was hidden, in which not the viewer but the browser pauses it
 const RELOAD = 30_000; // ms between reloads of a page without a player
 const NO_PICTURE = "no picture arrives";
 
@@ -99,7 +100,8 @@ class Page {
   #seenLive = 0;
   /** The start of a session that cannot be played here. */
   #unplayable = 0;
-  #rested = false; // whether the browser has paused it, hidden and without sound
+  #rested = false; // whether the browser has paused it, because nobody saw it
+  #hidden = 0; // performance.now() at which the tab was hidden
 
   /** @param {Ways} ways @param {View} view @param {boolean} [replays]  whether it plays recorded sessions */
   constructor(ways, view, replays = false) {
@@ -118,6 +120,7 @@ class Page {
     });
     document.addEventListener("keydown", (event) => pressed(event, this.view, () => this.#toLive()));
     document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.#hidden = performance.now();
       if (document.hidden || this.#date !== null) return;
       // A tab in the background is slowed down, so its buffer is old.
       if (!view.video.paused) this.#toLive();
@@ -494,7 +497,8 @@ class Page {
     video.addEventListener("canplay", wait, { signal, once: true });
     video.addEventListener("pause", () => {
       pausedAt = performance.now();
-      this.#rested = document.hidden && video.muted;
+      // Android pauses it with its sound, too. Later, the viewer may have done it from outside.
+      this.#rested = document.hidden && (video.muted || pausedAt - this.#hidden < BY_BROWSER);
       wait();
     }, { signal });
     video.addEventListener("play", () => {

@@ -13,7 +13,7 @@ from gateway.media import codecs
 from gateway.media.timed_data import Script
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
 from tests.support.builders import AVCC
-from tests.support.node import run
+from tests.support.node import CONSOLE, run
 
 OPUS_HEAD = b"OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00"
 HVCC = b"\x01" + bytes.fromhex("0408000000" + "9d0800000000" + "78") + b"\xf0\0\xfc\xfd\xf8\xf8\0\0\x0f\x00"
@@ -34,6 +34,7 @@ def b64(data: bytes) -> str:
 
 # ---- FLV ---------------------------------------------------------------------------------------
 
+_EVENTS = f'const {{ eventsOf }} = await import("{(CONSOLE / "players/flv-demuxer.js").as_uri()}");'
 _DEMUX = """
 const bytes = (text) => new Uint8Array(Buffer.from(text, "base64"));
 const plain = (event) => event.kind === "head" ? event : event.kind === "config"
@@ -41,9 +42,9 @@ const plain = (event) => event.kind === "head" ? event : event.kind === "config"
   : { ...event, data: Buffer.from(event.data).toString("base64") };
 const all = bytes(input.data);
 out(input.cuts.map((cut) => {
-  const demuxer = new FlvDemuxer();
+  const tags = new FlvTags();
   const events = [];
-  for (let at = 0; at < all.length; at += cut) events.push(...demuxer.push(all.slice(at, at + cut)));
+  for (let at = 0; at < all.length; at += cut) events.push(...eventsOf(tags.push(all.slice(at, at + cut))));
   return events.map(plain);
 }));
 """
@@ -87,14 +88,14 @@ def stream(*pairs: tuple[str, str], begin: int = 0) -> tuple[bytes, list[dict[st
 def test_the_demuxer_reads_the_gateways_flv_in_pieces_of_any_size(pairs: list[tuple[str, str]]) -> None:
     data, events = stream(*pairs)
     cuts = [len(data), 1, 7, 64]
-    told = run("players/flv-demuxer.js", "FlvDemuxer", _DEMUX, {"data": b64(data), "cuts": cuts})
+    told = run("players/flv-tags.js", "FlvTags", _EVENTS + _DEMUX, {"data": b64(data), "cuts": cuts})
     for cut, read in zip(cuts, told, strict=True):
         assert read == events, cut
 
 
 def test_timestamps_continue_after_the_32_bit_wrap() -> None:
     data, events = stream(("avc1", "mp4a"), begin=2**32 - 40)
-    read = run("players/flv-demuxer.js", "FlvDemuxer", _DEMUX, {"data": b64(data), "cuts": [len(data)]})[0]
+    read = run("players/flv-tags.js", "FlvTags", _EVENTS + _DEMUX, {"data": b64(data), "cuts": [len(data)]})[0]
     # The sequence headers come first, so the counting begins below the limit.
     assert [event["pts"] for event in read if event["kind"] == "frame"] == [e["pts"] for e in events if "pts" in e]
 
@@ -103,9 +104,9 @@ _HOSTILE = """
 let [read, refused] = [0, 0];
 for (const text of input) {
   const data = new Uint8Array(Buffer.from(text, "base64"));
-  const demuxer = new FlvDemuxer();
+  const tags = new FlvTags();
   try {
-    for (let at = 0; at < data.length; at += 97) read += demuxer.push(data.slice(at, at + 97)).length;
+    for (let at = 0; at < data.length; at += 97) read += eventsOf(tags.push(data.slice(at, at + 97))).length;
   } catch (error) {
     if (!(error instanceof FlvError)) throw error;
     refused++;
@@ -126,7 +127,7 @@ def test_invalid_flv_raises_only_an_flv_error() -> None:
         inputs.append(bytes(broken[: chance.randrange(len(broken))]))
     # A tag that claims 16 MB and never comes.
     inputs.append(data + b"\x09\xff\xff\xff" + bytes(7) + bytes(2000))
-    told = run("players/flv-demuxer.js", "FlvDemuxer, FlvError", _HOSTILE, [b64(one) for one in inputs])
+    told = run("players/flv-tags.js", "FlvTags, FlvError", _EVENTS + _HOSTILE, [b64(one) for one in inputs])
     assert told["refused"] > 200
     assert told["read"] > 1000
 
