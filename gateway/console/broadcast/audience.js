@@ -24,5 +24,5 @@ export async function countViewers({ id, ours, media }) {
  */
 export async function statusOf(url) {
   const reply = await fetch(new URL("status.json", url), { cache: "no-store" }).catch(() => null);
-  return reply?.ok ? await reply.json() : null;
+  return reply?.ok ? await reply.json().catch(() => null) : null; // a page of a proxy is no answer
 }

@@ -150,6 +150,7 @@ async function ownPorts() {
 async function servers(list) {
   /** @type {{address: string, ports: Record<string, number | null>}[]} */
   const nodes = await api.get(list, { quiet: true }).catch(() => []); // even if this request fails, the server can accept a push
+  if (!Array.isArray(nodes)) return []; // a proxy has answered with a page of its own
   const secure = location.protocol === "https:";
   return nodes.flatMap(({ address, ports: { ws = null, wss = null } }) => {
     const host = address.includes(":") && !address.startsWith("[") ? `[${address}]` : address;

@@ -236,6 +236,7 @@ const servers = [given.standby, "live.example.com"].map((address) => ({ address,
 globalThis.fetch = async (path) => {
   asked.push(path);
   if (path === "/broadcast.json") return Response.json({ host: given.host ?? "", ws: 8081, wss: null });
+  if (given.page) return new Response("<html>Welcome</html>");
   return given.refused ? Response.json({ error: "no" }, { status: 403 }) : Response.json(servers);
 };
 out({ urls: (await fromKey(given.key)).urls, asked });
@@ -250,6 +251,7 @@ def test_the_page_finds_all_push_servers_with_a_key() -> None:
     status = f"http://live.example.com/{id}/status.json"  # has the channel's name
     assert told == {"urls": [own, standby], "asked": ["/broadcast.json", f"/_servers/{id}?sign={sign}", status]}
     assert run("target.js", "fromKey", _FROM_KEY, {**given, "refused": True})["urls"] == [own]
+    assert run("target.js", "fromKey", _FROM_KEY, {**given, "page": True})["urls"] == [own]  # of a proxy
     elsewhere = run("target.js", "fromKey", _FROM_KEY, {**given, "host": "push.example.com"})
     assert elsewhere["urls"] == [f"ws://push.example.com:8081/stream/{KEY}", standby, own]
     foreign = f"ws://elsewhere.example:8081/stream/{KEY}"
