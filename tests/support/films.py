@@ -52,6 +52,19 @@ def plain(name: str = "plain.mp4", seconds: float = 3, *more: str) -> Path:
     )
 
 
+def uneven(name: str, pictures: tuple[int, int], sound: tuple[int, int], *how: str) -> Path:
+    """A small film whose tracks do not last equally long.
+
+    pictures, sound: seconds of their begin and end. how: the coding of the sound.
+    """
+    small = f"testsrc2=size=160x90:rate=10:duration={pictures[1] - pictures[0]}"
+    tone = f"sine=440:sample_rate=48000:duration={sound[1] - sound[0]}"
+    return film(
+        name, "-itsoffset", str(pictures[0]), "-f", "lavfi", "-i", small, "-itsoffset", str(sound[0]), "-f", "lavfi",
+        "-i", tone, *H264, *(how or ("-c:a", "aac")),
+    )  # fmt: skip
+
+
 def silent(name: str, picture: str, *how: str, seconds: float = 3) -> Path:
     """A film with pictures only, from a libavfilter source."""
     return film(name, "-f", "lavfi", "-i", picture, "-t", str(seconds), *(how or H264))

@@ -392,6 +392,40 @@ def test_sound_stored_far_from_its_pictures_stays_in_sync(tmp_path: Path) -> Non
     assert abs(films.times(first, "v")[-1] - films.times(first, "a")[-1]) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "pictures", "sound", "how"),
+    [
+        ("late-sound.mp4", (0, 14), (12, 14), ()),
+        ("late-sound.mkv", (0, 14), (12, 14), ("-c:a", "libopus")),
+        ("short-sound.mp4", (0, 14), (0, 2), ()),
+        ("late-pictures.mp4", (12, 14), (0, 14), ()),
+        ("short-pictures.mp4", (0, 2), (0, 14), ()),
+    ],
+)
+def test_sound_and_pictures_last_from_the_begin_to_the_end(
+    name: str, pictures: tuple[int, int], sound: tuple[int, int], how: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Players halt where one of the tracks has no media."""
+    result = make(films.uneven(name, pictures, sound, *how), tmp_path)
+    assert abs(sum(result.durations) - 14) < 0.2 and not result.made.warning
+    segments = sorted(result.folder.glob("*.ts"))
+    for kind, step in (("v", 1.001), ("a", 0.045)):
+        found = [films.times(segment, kind) for segment in segments]
+        assert len(found) == 2 and all(found), kind
+        moments = [moment for part in found for moment in part]
+        assert max(b - a for a, b in pairwise(moments)) < step, kind
+        assert moments[-1] - moments[0] > 14 - 1.1, kind
+
+
+def test_a_pause_of_copied_sound_is_silent(tmp_path: Path) -> None:
+    one, two = films.copied("one.ts", films.plain()), films.copied("two.ts", films.plain(), "-output_ts_offset", "6")
+    mute = films.copied("mute.ts", films.plain(), "-an", "-output_ts_offset", "3")
+    data = one.read_bytes() + mute.read_bytes() + two.read_bytes()
+    result = make(films.scratch_file("pause.ts", data), tmp_path)
+    moments = films.times(result.folder / "filmstream_00001.ts", "a")
+    assert max(b - a for a, b in pairwise(moments)) < 0.045 and moments[-1] - moments[0] > 8.8
+
+
 def test_the_bitrate_stays_below_the_limit(tmp_path: Path) -> None:
     source = films.silent(
         "noise.mkv", "color=gray:size=320x180:rate=25,noise=alls=100:allf=t", "-c:v", "ffv1", seconds=12

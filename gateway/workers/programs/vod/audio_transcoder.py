@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
@@ -54,27 +55,38 @@ class AudioTranscoder:
             self._encoder, config = None, own_config
         asc = self._asc = aac.parse_asc(config)
         self.track = MediaTrack(Kind.AUDIO, Codec.AAC, VIDEO_CLOCK, config)
-        self._length = Fraction(asc.core_samples * VIDEO_CLOCK, asc.core_rate)
+        self.length = Fraction(asc.core_samples * VIDEO_CLOCK, asc.core_rate)  # of a frame, in ticks
         self._frames = self._read(first, packets)
-        self._next: AacFrame | None = None  # the next frame, if it has been read
+        self._ahead: deque[AacFrame] = deque()  # the next frames, as far as they have been read
 
     def first(self) -> int | None:
         """Returns the time of the first frame in ticks; None if no audio can be decoded."""
-        frame = self._peek()
-        return None if frame is None else frame[0]
+        return self.next_time
+
+    @property
+    def next_time(self) -> int | None:
+        """The time of the next frame in ticks; None at the end."""
+        return self._ahead[0][0] if self._ahead or self._read_one() else None
 
     def until(self, time: float) -> Iterator[AacFrame]:
         """Yields the next frames before `time` (ticks)."""
-        while (frame := self._peek()) is not None and frame[0] < time:
-            self._next = None
-            self.begin = frame[0] if self.begin is None else self.begin
-            self.end = frame[0] + round(self._length)
-            yield frame
+        while (at := self.next_time) is not None and at < time:
+            self.begin = at if self.begin is None else self.begin
+            self.end = at + round(self.length)
+            yield self._ahead.popleft()
 
-    def _peek(self) -> AacFrame | None:
-        if self._next is None:
-            self._next = next(self._frames, None)
-        return self._next
+    def reach(self, time: int) -> int:
+        """Reads ahead to `time` (ticks). Returns the end of the last frame before it."""
+        while (not self._ahead or self._ahead[-1][0] < time) and self._read_one():
+            pass
+        return self._ahead[-1][0] + round(self.length) if self._ahead else self.end
+
+    def _read_one(self) -> bool:
+        """Reads the next frame. Returns False at the end."""
+        frame = next(self._frames, None)
+        if frame is not None:
+            self._ahead.append(frame)
+        return frame is not None
 
     def _read(self, first: Any, packets: Iterator[Any]) -> Iterator[AacFrame]:
         """Yields frames with times counted in samples, because containers round times to milliseconds."""
@@ -83,7 +95,7 @@ class AudioTranscoder:
         start: int | None = None
         count = 0
         for at, payload in frames:
-            expected = None if start is None else start + round(count * self._length)
+            expected = None if start is None else start + round(count * self.length)
             if expected is None or abs(at - expected) > _MAX_DRIFT:
                 start, count, expected = at, 0, at
             count += 1
@@ -91,7 +103,7 @@ class AudioTranscoder:
 
     def _copy(self, first: Any, packets: Iterator[Any]) -> Iterator[AacFrame]:
         """Yields the frames as they are. If rate or channels change, the rest is encoded with the first ones."""
-        length = round(self._length)
+        length = round(self.length)
         header, _ = _split_adts(bytes(first or b""))
         for packet in _chain(first, packets):
             payload = bytes(packet)

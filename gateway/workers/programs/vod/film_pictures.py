@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import av.error
@@ -85,22 +86,28 @@ class FilmPictures:
         yield from preparation.flush()
 
 
-def fill_pauses(pictures: Iterable[tuple[T, int]], end: Callable[[], int]) -> Iterator[tuple[T, int]]:
+def fill_pauses(
+    pictures: Iterable[tuple[T, int]], end: Callable[[], int], begin: int | None = None
+) -> Iterator[tuple[T, int]]:
     """Yields pictures with their times, in ticks. Repeats a picture once for each second of a pause after it.
 
-    end: called after the last picture; returns its end.
+    end: called after the last picture, until it returns the end of all pictures. begin: from then on, the first picture
+    is shown; None: from its own time on.
     """
     last: tuple[T, int] | None = None
     for picture, at in pictures:
+        if last is None and begin is not None and at - begin > _MAX_DURATION:
+            last = picture, begin
+            yield last
         if last is not None:
-            yield from _repeat(*last, at)
+            yield from _repeat(*last, partial(int, at))
         last = picture, at
         yield last
     if last is not None:
-        yield from _repeat(*last, end())
+        yield from _repeat(*last, end)
 
 
-def _repeat(picture: T, at: int, until: int) -> Iterator[tuple[T, int]]:
-    while until - at > _MAX_DURATION:
+def _repeat(picture: T, at: int, until: Callable[[], int]) -> Iterator[tuple[T, int]]:
+    while until() - at > _MAX_DURATION:
         at += _MAX_DURATION
         yield picture, at

@@ -1,6 +1,6 @@
 """Converts one media file to HLS segments, playlists and a poster in a folder. Reads video and audio alternately."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import ceil, inf
 from pathlib import Path
@@ -17,10 +17,11 @@ from gateway.media.closed_captions import ClosedCaptions
 from gateway.media.track import AccessUnit
 from gateway.ports.vod_names import VodNames
 from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY, PackageRequest, PackageResult
-from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
+from gateway.workers.programs.vod.audio_transcoder import AacFrame, AudioTranscoder, open_audio
 from gateway.workers.programs.vod.film_texts import FilmTexts
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.programs.vod.ts_segment_writer import TsSegmentWriter, master_playlist, vod_playlist
+from gateway.workers.programs.vod.unbroken_sound import UnbrokenSound
 from gateway.workers.programs.vod.video_transcoder import VideoTranscoder
 from gateway.workers.vod_bounds import Allowance, UnusableFilm
 
@@ -80,7 +81,7 @@ class _Packaging:
         if pictures is None:
             audio = open_audio(audio_film, None, self._advance)
         else:
-            audio = open_audio(audio_film, pictures.source.timeline, lambda time: None)
+            audio = pictures.sound = open_audio(audio_film, pictures.source.timeline, lambda time: None)
         encoded = iter(pictures or ())
         picture = next(encoded, None)
         starts = (None if pictures is None else pictures.first, None if audio is None else audio.first())
@@ -94,10 +95,11 @@ class _Packaging:
         allowance = Allowance(request.bounds.output_limit(film.size))
         muxer, length = TsMuxer(*tracks), round(request.encoding.segment * VIDEO_CLOCK)
         segments = TsSegmentWriter(self._folder, self._names, muxer, zero + shift, length, allowance)
+        sound = None if audio is None else UnbrokenSound(audio, zero)
         while picture is not None:
-            if audio is not None:
+            if sound is not None:
                 until = picture.pts if segments.cuts(picture.pts + shift, picture.key) else picture.dts
-                self._write_audio(segments, audio, until, picture.dts)
+                self._write_audio(segments, sound.until(until), picture.dts)
             self._set_output_time(picture.dts)
             if tracks[0] is not None:
                 cts = picture.pts - picture.dts
@@ -105,8 +107,9 @@ class _Packaging:
                 self._find_closed(self._closed.look(unit), picture.pts, picture.dts)
             segments.add_picture(picture.dts + shift, picture.pts + shift, picture.key, picture.payload)
             picture = next(encoded, None)
-        if audio is not None:
-            self._write_audio(segments, audio, inf, None)
+        if sound is not None:
+            self._write_audio(segments, sound.until(0 if pictures is None else pictures.end), None)
+            self._write_audio(segments, sound.until(inf, fills=False), None)
         end = max(part.end for part in (pictures, audio) if part is not None)
         segments.finish(end + shift)
         self._find_closed(b"", end, end)
@@ -155,11 +158,9 @@ class _Packaging:
         pictures = VideoTranscoder(self._film, encoding, self._save_poster, offer, self._advance)
         return pictures
 
-    def _write_audio(
-        self, segments: TsSegmentWriter, audio: AudioTranscoder, until: float, next_picture: int | None
-    ) -> None:
-        """Writes the audio before `until`. next_picture: its decode time; None if there are no more pictures."""
-        for pts, payload in audio.until(until):
+    def _write_audio(self, segments: TsSegmentWriter, frames: Iterable[AacFrame], next_picture: int | None) -> None:
+        """Writes audio. next_picture: its decode time; None if there are no more pictures."""
+        for pts, payload in frames:
             alone = next_picture is None or next_picture - pts > _LONG_GAP
             self._set_output_time(pts)
             segments.add_audio(pts + self._shift, payload, alone)

@@ -22,6 +22,7 @@ from gateway.workers.package_protocol import VodEncoding
 from gateway.workers.programs.codec import COLOR_PROPERTIES, encoder_config
 from gateway.workers.programs.filters import FULL_RANGE, Chain
 from gateway.workers.programs.hdr import to_sdr
+from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.media_file import NO_PICTURE, MediaFile
 from gateway.workers.vod_bounds import UnusableFilm
@@ -48,6 +49,9 @@ class VideoTranscoder:
     on_first: called with the first upright picture, a libav frame, and its display size.
     on_picture: called with every upright picture and its time in ticks since the first one.
     advance: called sometimes with the time in the file, in ticks.
+
+    sound: that of the film. The first picture is shown from its begin on, and the last one to its end: players halt
+    where one of two tracks has no media.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class VideoTranscoder:
         self.first: int | None = None  # ticks of the first picture
         self.end = 0  # end of the last picture, in ticks
         self.made = 0  # number of encoded pictures, without those that repeat one
+        self.sound: AudioTranscoder | None = None
         self._encoding = encoding
         self._on_first = on_first
         self._on_picture = on_picture
@@ -88,7 +93,8 @@ class VideoTranscoder:
 
     def __iter__(self) -> Iterator[EncodedPicture]:
         last = None
-        for (frame, aspect), at in fill_pauses(read_ahead(self._frames(), _MAX_AHEAD), self._end_of_last):
+        begin = None if self.sound is None else self.sound.first()
+        for (frame, aspect), at in fill_pauses(read_ahead(self._frames(), _MAX_AHEAD), self._end_of_last, begin):
             self.made -= frame is last
             last = frame
             if self._encoder is None:
@@ -100,11 +106,12 @@ class VideoTranscoder:
             yield from self._encode(frame, at)
         if self._encoder is None:
             raise UnusableFilm(NO_PICTURE)
-        self.end = self._end_of_last()
+        self.end = max(self.end, self.source.timeline.end)
         yield from self._packets(None)
 
     def _end_of_last(self) -> int:
-        return max(self.end, self.source.timeline.end)
+        end = max(self.end, self.source.timeline.end)
+        return end if self.sound is None else max(end, self.sound.reach(end + _KEY_TICKS))
 
     # ---- in another thread, which uses `source` and `_size` ----
 
