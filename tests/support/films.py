@@ -75,6 +75,14 @@ def copied(name: str, source: Path, *how: str) -> Path:
     return film(name, "-i", str(source), "-c", "copy", *how)
 
 
+def own_order(surround: Path) -> Path:
+    """A QuickTime film of 5.1 that lists its channels as L, R, Ls, Rs, C, LFE (MPEG_5_1_B of Core Audio)."""
+    data = bytearray(surround.read_bytes())
+    tag = data.index(b"chan") + 8
+    data[tag : tag + 4] = bytes.fromhex("007a0006")
+    return scratch_file(f"own-{surround.name}", bytes(data))
+
+
 def scratch_file(name: str, data: bytes) -> Path:
     """A file that is no film, or a part of one."""
     path = _folder / name

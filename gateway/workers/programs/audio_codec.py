@@ -19,8 +19,9 @@ from gateway.workers.programs.codec import CodecFailed, cause, make_packet, open
 from gateway.workers.sound_protocol import BITRATES, OPUS_BITRATES, SoundSetup, channels_of, opus_track
 
 RATE: Final = 48_000
-# libav's names of the channel configurations of AAC, by the number of channels (ISO/IEC 14496-3 Table 1.19).
-_LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+# libav's names of the usual layouts, those of AAC's channel configurations (ISO/IEC 14496-3 Table 1.19), by the number
+# of channels.
+LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 _FRAME_SAMPLES: Final = {Codec.AAC: 1024, Codec.OPUS: 960}  # 20 ms of Opus
 _OPUS_COMPLEXITY: Final = "5"  # of 10, libopus's measure of processor time
 _MAX_FILL: Final = 1.0  # seconds; a longer gap is not filled. Chromium pauses Opus for at most 0.4 s
@@ -172,7 +173,7 @@ def _open_encoder(
     context = av.CodecContext.create(codec, "w")
     assert isinstance(context, AudioCodecContext)
     context.bit_rate, context.sample_rate, context.format = bitrate, form.rate, form.format
-    context.layout = _LAYOUTS[channels]
+    context.layout = LAYOUTS[channels]
     context.time_base = Fraction(1, form.rate)
     context.flags |= Flags.global_header
     context.options = dict(options or {})

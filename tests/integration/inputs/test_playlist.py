@@ -285,6 +285,15 @@ async def test_sound_of_a_film_that_cannot_be_used_is_left_out_while_the_film_pl
         await task
 
 
+async def test_sound_with_channels_in_an_order_of_its_own_is_played(store: Store) -> None:
+    path = films.own_order(film("surround.mov", 1, "-ac", "6", "-c:a", "pcm_s16le"))
+    source, context = store.playlist(store.put(path, "a.mov")), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    assert abs(len(context.recorder.of(Kind.AUDIO)) * 1024 / 48_000 - 1) < 0.1
+
+
 async def test_a_second_sound_track_of_an_unknown_codec_is_no_problem(store: Store) -> None:
     """Phones record a second track with spatial sound."""
     made = films.film("spatial.mkv", "-i", str(film("one.mp4", 1)), "-map", "0:v", "-map", "0:a", "-map", "0:a",

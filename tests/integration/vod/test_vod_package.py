@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import subprocess
+from contextlib import closing
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from gateway.formats.ts.reader import TsReader
 from gateway.outputs.clips.joiner import Joiner
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
 from gateway.workers.programs.vod.hls_package import package
+from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.vod_bounds import Bounds, UnusableFilm
 from tests.support import films
 from tests.support.media import VP8
@@ -371,6 +373,14 @@ def test_a_long_still_picture_is_repeated_in_every_segment(tmp_path: Path) -> No
     )  # fmt: skip
     result = make(source, tmp_path)
     assert [round(d) for d in result.durations] == [10, 10, 5]
+
+
+def test_sound_with_channels_in_an_order_of_its_own_is_heard(tmp_path: Path) -> None:
+    source = films.own_order(tone("-ac", "6", "-c:a", "pcm_s16le", name="surround.mov"))
+    with closing(MediaFile(source)) as film:
+        assert film.audio.codec_context.layout.name == "5.1"
+    audio = films.probe(make(source, tmp_path).master)["audio"]
+    assert audio["channels"] == 2 and abs(int(audio["nb_read_frames"]) * 1024 / 48000 - 3) < 0.1
 
 
 def test_the_default_sound_track_is_used(tmp_path: Path) -> None:

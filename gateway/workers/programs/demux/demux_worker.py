@@ -24,7 +24,7 @@ from gateway.workers.programs.demux.presentation_times import PresentationTimes
 from gateway.workers.programs.demux.source_file import SourceClosed, SourceFile
 from gateway.workers.programs.demux.track_copy import NotCarried, TrackCopy, copy_of
 from gateway.workers.programs.unit_writer import UnitWriter
-from gateway.workers.programs.vod.media_file import CONTAINERS, lacks_presentation_times
+from gateway.workers.programs.vod.media_file import CONTAINERS, lacks_presentation_times, set_usual_layout
 
 _MAX_ORIENTATION: Final = 40  # packets that are decoded for the rotation of a file
 _PRIMING: Final = 0.1  # seconds of sound before the begin of a film that are needed to decode it
@@ -126,6 +126,8 @@ class OpenSource:
         """Returns the copies of the video and the audio track, by stream index."""
         copies: dict[int, tuple[Any, TrackCopy]] = {}
         refused: dict[str, str] = {}  # reasons by the name of the codec
+        for sound in container.streams.audio:
+            set_usual_layout(sound)
         for kind, found in (("video", container.streams.video), ("audio", container.streams.audio)):
             usable = [s for s in found if s.codec_context is not None and not s.disposition & Disposition.attached_pic]
             usable.sort(key=lambda s: not s.disposition & Disposition.default)

@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from gateway.media.clock import VIDEO_CLOCK
+from gateway.workers.programs.audio_codec import LAYOUTS
 from gateway.workers.programs.codec import CodecFailed
 from gateway.workers.vod_bounds import UnusableFilm
 
@@ -75,6 +76,8 @@ class MediaFile:
         self._container = _open(path)
         self._position = 0
         self._read = 0  # number of packets that `packets` has yielded
+        for stream in self._container.streams.audio:
+            set_usual_layout(stream)
         try:
             self.video = _select_stream(v for v in self._container.streams.video if not _is_cover(v) and _has_codec(v))
             self.audio = _select_stream(a for a in self._container.streams.audio if _has_codec(a))
@@ -244,6 +247,19 @@ def lacks_presentation_times(container: str, stream: Any) -> bool:
     """Whether libav gives pictures of this stream no presentation times, or those of other pictures."""
     is_reordered = stream.type == "video" and stream.codec_context.has_b_frames
     return container in ("h264", "hevc") or (container in ("avi", "asf") and bool(is_reordered))
+
+
+def set_usual_layout(stream: Any) -> None:
+    """Gives the channels of sound the usual order of their number, if they have one of their own, as in QuickTime.
+
+    Call it before anything else reads the layout: PyAV 18.1 frees the list of such channels with each object for it.
+    """
+    context = stream.codec_context
+    if context is None:
+        return
+    layout = context.layout
+    if "(" in layout.name or "+" in layout.name:
+        context.layout = LAYOUTS.get(layout.nb_channels, f"{layout.nb_channels}C")
 
 
 def _has_codec(stream: Any) -> bool:
