@@ -114,6 +114,25 @@ async def test_pictures_that_an_edit_list_hides_pass_in_an_instant(store: Store)
     assert 0 <= times[20] - sound <= 110, "sound begins at the cut, with what its decoder needs"
 
 
+async def test_pictures_that_an_edit_list_hides_at_the_end_are_not_shown(store: Store) -> None:
+    """Phones shorten a film by its edit list (ISO/IEC 14496-12 §8.6.6) and keep all samples."""
+    whole = film("two.mp4", 2)
+    data = bytearray(whole.read_bytes())
+    at = -1
+    while (at := data.find(b"elst", at + 1)) >= 0:
+        shown_for = int.from_bytes(data[at + 12 : at + 16], "big")
+        data[at + 12 : at + 16] = (shown_for // 4).to_bytes(4, "big")
+    (store.root / "a.mp4").write_bytes(data)
+    source, context = store.playlist("a.mp4"), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    shown = sorted(map(shown_at, context.recorder.of(Kind.VIDEO)))
+    assert 480 <= shown[-1] - shown[0] <= 600, shown  # the reordered ones that end the film may come after its end
+    expected = sources.read(whole).of(Kind.VIDEO)
+    assert [u.payload for u in context.recorder.of(Kind.VIDEO)] == [u.payload for u in expected][: len(shown)]
+
+
 async def test_a_playlist_plays_at_the_speed_of_the_clock(store: Store) -> None:
     source, context = store.playlist(store.put(film("two.mp4", 2), "a.mp4")), FakeInput()
     context.take_air()

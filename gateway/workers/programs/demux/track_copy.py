@@ -14,6 +14,7 @@ from gateway.workers.programs.vod.media_file import new_config, ticks
 from gateway.workers.sound_protocol import BITRATES
 
 _FASTER: Final = 8  # times, at which hidden pictures are shown; each still has a millisecond of its own
+_MAX_HIDDEN: Final = 300  # pictures; more do not precede a shown one of the same group of pictures
 # Codecs that are copied, by libav's names.
 _VIDEO: Final = {"h264": Codec.H264, "hevc": Codec.H265, "av1": Codec.AV1, "vp9": Codec.VP9, "vp8": Codec.VP8}
 _AUDIO: Final = {str(codec): codec for codec in (Codec.AAC, Codec.MP3, Codec.OPUS, Codec.FLAC, Codec.AC3, Codec.EAC3)}
@@ -49,7 +50,8 @@ def copy_of(stream: Any, *, for_fragments: bool) -> TrackCopy:
 class PictureCopy:
     """Copies pictures, from a key frame on. Only the NAL framing changes. Raises InvalidData.
 
-    Pictures that an edit list hides at the beginning are needed to decode others. They last 1/8 of their time.
+    Pictures that an edit list hides at the beginning are needed to decode others. They last 1/8 of their time. Later
+    ones are left out, unless a shown picture follows: that may need them.
     """
 
     def __init__(self, codec: Codec, stream: Any) -> None:
@@ -57,7 +59,8 @@ class PictureCopy:
         self._codec = codec
         self._samples: NalSamples | None = None
         self._times: DecodeTimes | None = None
-        self._begun = self._hides = False
+        self._begun = self._hides = self._shows = False
+        self._hidden: list[AccessUnit] = []  # since the last shown picture, or the last key frame
         self._set_config(bytes(stream.codec_context.extradata or b""))
 
     def _set_config(self, config: bytes) -> None:
@@ -97,7 +100,13 @@ class PictureCopy:
         self._hides = self._hides or (packet.is_discard and dts < 0)
         if self._hides:
             pts, dts = (at if at >= 0 else at // _FASTER for at in (pts, dts))
-        return [AccessUnit(self.track, dts, pts - dts, key, wall, payload)]
+        unit = AccessUnit(self.track, dts, pts - dts, key, wall, payload)
+        if packet.is_discard and self._shows:
+            self._hidden = [] if key or len(self._hidden) >= _MAX_HIDDEN else self._hidden
+            self._hidden.append(unit)
+            return []
+        hidden, self._hidden, self._shows = self._hidden, [], not packet.is_discard
+        return [*hidden, unit]
 
 
 class SoundCopy:
