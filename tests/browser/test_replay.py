@@ -2,14 +2,20 @@
 
 import asyncio
 import re
+import shutil
+from pathlib import Path
 
 from playwright.async_api import Browser, expect
 
+from gateway.live.sink import EndReason
+from tests.support import films, sources
 from tests.support.browser import Watched, axe, opened
 from tests.support.clients import probe, push
 from tests.support.console import signed_in
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import SMALL_BFRAMES
+from tests.support.recording import RunningArchive, stream_of
+from tests.support.recording import push as push_units
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
 
@@ -141,3 +147,26 @@ async def test_a_session_is_renamed_hidden_and_trimmed_in_the_console(browser: B
     (film,) = gateway.api("GET", "/films").json()
     assert film["title"] == "The first minute"
     assert 4.4 <= film["duration"] <= 6.5
+
+
+async def test_a_session_whose_sound_stops_plays_to_its_end(browser: Browser, gateway: Gateway, tmp_path: Path) -> None:
+    """A call interrupts the microphone of a phone, while its pictures go on."""
+    film = sources.read(films.uneven("stopped.flv", (0, 60), (0, 12), "-c:a", "aac", "-g", "10"))
+    async with RunningArchive(tmp_path).open() as archive:
+        stream = stream_of(ondemand_time=1)
+        output = archive.on_demand(stream)
+        output.begin(stream)
+        running = asyncio.ensure_future(output.run(stream))
+        stream.set_tracks(film.tracks.video, film.tracks.audio, {}, False)
+        await push_units(stream, film.units)
+        stream.end(EndReason.PUBLISHER_GONE)
+        await running
+        (session,) = archive.files("c1/vod-*.m3u8")
+    channel = recorded(gateway)
+    shutil.copytree(session.parent, gateway.data / "media" / channel.id)
+    start = session.stem.removeprefix("vod-")
+    async with opened(browser, channel.url(f"vod/{start}/")) as watched:
+        await watched.page.locator("#start").click()
+        await watched.page.locator("video").evaluate("(video) => { video.playbackRate = 4; }")
+        await watched.page.wait_for_function("() => document.querySelector('video').ended", timeout=at_most(40_000))
+        assert not watched.complaints

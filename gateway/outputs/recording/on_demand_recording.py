@@ -15,6 +15,7 @@ from gateway.media import codecs
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
+from gateway.media.silent_frames import silent_frame
 from gateway.media.timed_data import AdCue, CueType
 from gateway.media.track import MediaTrack, TimedData, Tracks
 from gateway.outputs.recording.cutter import PieceStart
@@ -36,6 +37,8 @@ from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject, OutputUnsupported
 
 _FRAMES_PER_PES: Final = 5  # about 100 ms of AAC, to avoid most padding of packets
+_STOPPED: Final = 3 * VIDEO_CLOCK // 2  # ticks without sound at the end of a piece, after which it has stopped
+_LATE: Final = VIDEO_CLOCK // 2  # ticks before a piece, in which its sound may begin
 _MAX_BYTES: Final = 2_000_000  # of packets that wait for the disk; at high bitrates less than a second
 _LARGE: Final = 4_000  # segments of a large playlist, about 200 kB
 _LARGE_INTERVAL: Final = 60.0  # seconds between two writes of a large playlist
@@ -50,9 +53,13 @@ class TsPiece:
     `seconds`: its duration so far. `dropped` counts frames that MPEG-TS does not support.
     `begin`: presentation time of its first frame, ticks of 90 kHz. `length`: ticks so far.
     `points`: the times and offsets at which players may begin, see RecordedPoints. `pop_data` returns them too.
+    `sound_end`: end of the sound so far, ticks of 90 kHz. If the sound stops, silence follows it to the end of the
+    piece, because players halt where one of two tracks has no media.
+
+    before: the piece that this one continues, which may get late sound.
     """
 
-    def __init__(self, muxer: TsMuxer, start: PieceStart) -> None:
+    def __init__(self, muxer: TsMuxer, start: PieceStart, before: "TsPiece | None" = None) -> None:
         self.wall_clock = start.wall_clock
         self.discontinuity = not start.continues
         self.closed = False
@@ -70,6 +77,11 @@ class TsPiece:
         self._frames: list[bytes] = []  # audio frames of the open PES packet
         self._frames_at = 0
         self._frames_end = 0  # ticks of the audio rate
+        self._before = before
+        self._last_sound: bytes = b"" if before is None else before._last_sound
+        self.sound_end = 0
+        self._is_silent = False  # it ends with silence
+        self._is_late: bool = before is not None and before._is_late  # sound comes after its piece was closed
         self.points: list[tuple[int, int]] = []
         self._point = 0  # time of the last point
         self._data: list[bytes] = [muxer.write_tables()]
@@ -104,11 +116,14 @@ class TsPiece:
         if not self._frames_end and self._audio is not None:
             self._rate = codecs.audio_rate(self._audio, payload)
         time = ticks * VIDEO_CLOCK // self._rate
+        if self._before is not None and time < (self._start or 0) - _LATE:
+            self._is_late = True
         if self._frames and ticks != self._frames_end:
             self.flush()  # a gap
         if not self._frames:
             self._frames_at = time
         self._frames.append(payload)
+        self._last_sound = payload
         self._frames_end = ticks + samples
         if not self._has_picture and self._start is None:
             self._start = self._popped_until = self.begin = time
@@ -120,7 +135,27 @@ class TsPiece:
         self.flush()
         if end is not None:
             self._end = end
+        before, self._before = self._before, None
+        self.sound_end, continues = (self.begin, False) if before is None else (before.sound_end, before._is_silent)
+        if self._frames_end:
+            self.sound_end, continues = self._frames_end * VIDEO_CLOCK // self._rate, False
+        stopped = self._end - self.sound_end >= _STOPPED // (3 if continues else 1)
+        if stopped and self._has_picture and self._last_sound and self._audio is not None and not self._is_late:
+            self._add_silence(self._audio)
         self.closed = True
+
+    def _add_silence(self, audio: MediaTrack) -> None:
+        """Adds silence up to the end of the piece, if it is known for this codec."""
+        silence = silent_frame(audio, self._last_sound)
+        if silence is None:
+            return
+        length, at = silence.seconds * VIDEO_CLOCK, self.sound_end
+        count = int((self._end - at) / length)
+        for number in range(0, count, _FRAMES_PER_PES):
+            self._frames = [silence.payload] * min(_FRAMES_PER_PES, count - number)
+            self._frames_at = at + round(number * length)
+            self.flush()
+        self.sound_end, self._is_silent = at + round(count * length), True
 
     @property
     def seconds(self) -> float:
@@ -318,7 +353,8 @@ class OnDemandRecording(SegmentedRecording):
             self._kept = _is_kept(self._channel)
         else:
             self._number = self._finalizer.claim(SCRATCH_FOLDER, self._stream.name, self._number + 1)
-        piece = TsPiece(self._muxer, start)
+        before = self._open[-1].piece if self._open and start.continues else None
+        piece = TsPiece(self._muxer, start, before)
         self._open.append(_OpenSegment(piece, self._number))
         return piece
 

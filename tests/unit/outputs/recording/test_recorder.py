@@ -20,6 +20,7 @@ from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.schedule import Schedule
 from gateway.formats.captions.caption_file import read_caption_file
 from gateway.formats.ts.muxer import TsMuxer
+from gateway.formats.ts.reader import TsReader
 from gateway.live.sink import EndReason
 from gateway.media.colors import Colors, VideoSignal
 from gateway.media.timed_data import CaptionText
@@ -407,6 +408,34 @@ async def test_a_session_is_segments_and_a_playlist_that_names_them(tmp_path: Pa
         (event,) = studio.events
         assert event.data == {"kind": "ondemand", "start": 1.7e9, "seconds": 22.0, "bytes": sum(sizes),
                               "key": "c1/vod-1700000000000.m3u8"}  # fmt: skip
+
+
+async def test_silence_follows_sound_that_stops_because_players_halt_without_it(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=4)
+        await record(studio.on_demand(stream), stream, Timetable(seconds=32, audio_until=9))
+        heard = [sound_of(file) for file in studio.files("**/*.ts")]
+    times = [time for times in heard for time in times]
+    assert len(heard) == 8 and all(heard)
+    assert max(b - a for a, b in itertools.pairwise(times)) < 0.05
+    assert times[-1] - times[0] == pytest.approx(32, abs=0.1)
+
+
+@pytest.mark.parametrize("late", [0.0, 4.0])
+async def test_no_silence_is_recorded_where_sound_comes(late: float, tmp_path: Path) -> None:
+    table = Timetable(seconds=24, audio_late=late)
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=2)
+        await record(studio.on_demand(stream), stream, table)
+        heard = sorted(time for file in studio.files("**/*.ts") for time in sound_of(file))
+    assert len(heard) == len(sent(table)[1])
+
+
+def sound_of(segment: Path) -> list[float]:
+    """The times of the sound in a segment, in seconds."""
+    reader = TsReader()
+    units = reader.receive(segment.read_bytes()) + reader.finish()
+    return sorted(unit.dts / unit.track.timescale for unit in units if unit.track.kind is Kind.AUDIO)
 
 
 async def test_the_playlist_grows_with_each_segment_and_is_always_whole(tmp_path: Path) -> None:
