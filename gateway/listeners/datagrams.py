@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -26,12 +27,37 @@ _MAX_ADDRESSES: Final = 4_096  # addresses that are cached in the form of recvfr
 _MAX_WAITED: Final = 1.0  # seconds; an older arrival means that the wall clock was set
 _SO_TIMESTAMPNS: Final = 35  # asm-generic/socket.h; also the type of the control message
 _NAME_SIZE: Final = 32  # of sockaddr_in6, and more
-_CONTROL: Final = struct.Struct("@NiiqQ")  # cmsghdr, timespec
+# cmsghdr, timespec; cmsghdr, in_pktinfo or in6_pktinfo. The kernel writes them in this order.
+_CONTROL: Final = struct.Struct("@NiiqQNii20s4x")
+_STAMP_SIZE: Final = struct.calcsize("@NiiqQ")
+# By the family of a socket: the level and the option that tell which address of ours was reached, and the type of the
+# control message that has it (linux/in.h, linux/in6.h).
+_REACHED: Final = {socket.AF_INET: (socket.IPPROTO_IP, 8, 8), socket.AF_INET6: (socket.IPPROTO_IPV6, 49, 50)}
 # struct mmsghdr: name, its length, buffers, their number, control, its length, flags, and the length of the datagram.
 _HEADER: Final = struct.Struct("@PIPNPNi0PI0P")
 _LENGTHS: Final = struct.Struct("@8xI28xN4x4xI4x")  # of the name, of the control message, of the datagram
 _BUFFER: Final = struct.Struct("@PN")  # struct iovec
 _TRANSIENT: Final = frozenset({errno.EAGAIN, errno.EINTR})
+
+
+class ReachedFrom(tuple[Any, ...]):
+    """An address of `recvfrom` that has reached one of our addresses. It equals the plain address.
+
+    source: the control message with which `sendmsg` sends from this address of ours. A machine may have several, of
+    which the kernel would choose one by the route. Clients drop answers of an address that they have not called.
+    """
+
+    source: tuple[int, int, bytes]
+
+
+def reached_from(address: Address, own: str) -> Address:
+    """Returns an address with its `source`. own: the address of ours, of the same family."""
+    family = socket.AF_INET6 if ":" in own else socket.AF_INET
+    packed, (level, _, kind) = socket.inet_pton(family, own), _REACHED[family]
+    found = ReachedFrom(address)
+    # in6_pktinfo: address, interface; in_pktinfo: interface, own address, destination. 0: the route decides.
+    found.source = level, kind, packed + bytes(4) if family == socket.AF_INET6 else bytes(4) + packed + bytes(4)
+    return found
 
 
 @dataclass(slots=True)
@@ -102,6 +128,10 @@ class KernelBatchReader:
         self._recvmmsg: Any = ctypes.CDLL(None, use_errno=True).recvmmsg
         self._recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
         opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        if opened.getsockname()[0] in ("0.0.0.0", "::"):
+            level, option, _ = _REACHED[opened.family]
+            with suppress(OSError):  # without it, answers come from the address that the kernel chooses
+                opened.setsockopt(level, option, 1)
         sizes = (MAX_READ * MAX_DATAGRAM, MAX_READ * _NAME_SIZE, MAX_READ * _CONTROL.size, MAX_READ * _BUFFER.size)
         buffers = [ctypes.create_string_buffer(size) for size in (*sizes, MAX_READ * _HEADER.size)]
         data, names, control, vectors, head = map(ctypes.addressof, buffers)
@@ -144,20 +174,29 @@ class KernelBatchReader:
         at, name_at = 0, 0
         stamps = _CONTROL.iter_unpack(self._control)
         for (name_size, control_size, size), stamp in zip(_LENGTHS.iter_unpack(headers), stamps, strict=False):
-            arrival = now
-            if control_size == _CONTROL.size and stamp[2] == _SO_TIMESTAMPNS:
+            arrival, own = now, b""
+            if control_size >= _STAMP_SIZE and stamp[2] == _SO_TIMESTAMPNS:
                 arrival = stamp[3] + stamp[4] * 1e-9 + to_monotonic
                 if not earliest < arrival < now:
                     arrival = now
+                if control_size > _STAMP_SIZE:
+                    own = stamp[8]
             name = names[name_at : name_at + name_size].tobytes()
-            yield self._addresses.get(name) or self._new_address(name), data[at : at + size].tobytes(), arrival
+            address = self._addresses.get(name + own) or self._new_address(name, own)
+            yield address, data[at : at + size].tobytes(), arrival
             at += MAX_DATAGRAM
             name_at += _NAME_SIZE
 
-    def _new_address(self, name: bytes) -> Address:
+    def _new_address(self, name: bytes, own: bytes) -> Address:
+        """Returns the address of a datagram. own: its `in_pktinfo` or `in6_pktinfo`; b"": not known."""
         if len(self._addresses) >= _MAX_ADDRESSES:
             self._addresses.clear()
-        address = self._addresses[name] = plain_sockaddr(name)
+        address = plain_sockaddr(name)
+        if own and len(address) == 2:
+            address = reached_from(address, socket.inet_ntop(socket.AF_INET, own[4:8]))
+        elif own:
+            address = reached_from(address, socket.inet_ntop(socket.AF_INET6, own[:16]))
+        self._addresses[name + own] = address
         return address
 
 

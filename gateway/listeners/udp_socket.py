@@ -170,7 +170,7 @@ class UdpSocket:
         count = len(packets)
         if count == 1 or not self.segments:
             return self._send_each(packets, address)
-        sendmsg = self._socket.sendmsg
+        sendmsg, source = self._socket.sendmsg, getattr(address, "source", None)
         sent = 0
         while sent < count:
             size = len(packets[sent])
@@ -181,7 +181,7 @@ class UdpSocket:
                 end += 1
             control = self._control.get(size) or self._new_control(size)
             try:
-                sendmsg(packets[sent:end], control, 0, address)
+                sendmsg(packets[sent:end], control if source is None else [*control, source], 0, address)
             except OSError as error:
                 if error.errno not in _NO_SEGMENTS:
                     return sent
@@ -199,13 +199,11 @@ class UdpSocket:
         """
         total = len(run)
         if total <= size:
-            try:
-                self._socket.sendto(run, address)
-            except OSError:
-                return 0
-            return 1
+            return self._send_each([run], address)
         if self.segments:
             control = self._control.get(size) or self._new_control(size)
+            if (source := getattr(address, "source", None)) is not None:
+                control = [*control, source]
             try:
                 self._socket.sendmsg((run,), control, 0, address)
                 return -(-total // size)
@@ -222,10 +220,13 @@ class UdpSocket:
             log.warning("the network device cannot segment UDP packets: they are sent one by one")
 
     def _send_each(self, packets: Sequence[bytes | memoryview], address: Address) -> int:
-        sendto = self._socket.sendto
+        sendto, source = self._socket.sendto, getattr(address, "source", None)
         for number, packet in enumerate(packets):
             try:
-                sendto(packet, address)
+                if source is None:
+                    sendto(packet, address)
+                else:
+                    self._socket.sendmsg((packet,), (source,), 0, address)
             except OSError:  # no buffer, no route, or forbidden: the caller counts the packets
                 return number
         return len(packets)

@@ -17,6 +17,7 @@ import structlog
 from gateway.channels.inputs import backup_subject
 from gateway.channels.names import PULL_HEADER
 from gateway.channels.stores import find_channel
+from gateway.http.forwarded import plain_address
 from gateway.ingest.admission import PushRequest
 from gateway.ingest.rtsp.media import RtspPlay, RtspPush
 from gateway.ingest.rtsp.refusals import NO_BANDWIDTH, UNAUTHORIZED, play_refusal, push_refusal
@@ -89,7 +90,7 @@ class RtspSession(TcpSession):
         self._state = State.INIT
         self._id = secrets.token_hex(8)
         self._media: RtspPlay | RtspPush | None = None
-        self._setups = Setups(udp, lambda: self.address, self._take_datagram)
+        self._setups = Setups(udp, lambda: self.address, self._take_datagram, self._own_address)
         self._takers: dict[int, Callable[[bytes], None]] = {}  # of packets of a push, by channel
         self._challenged: PushRequest | None = None  # a push without a key, until one comes
         self._waiting: deque[RtspRequest] = deque()
@@ -262,12 +263,16 @@ class RtspSession(TcpSession):
     async def _describe(self, request: RtspRequest, target: RtspTarget) -> bool:
         if not await self._open_play(request, target):
             return False
-        assert isinstance(self._media, RtspPlay) and self._transport is not None
+        assert isinstance(self._media, RtspPlay)
         described = self._media.described
-        host = str(self._transport.get_extra_info("sockname")[0])
-        body = write_description(described.tracks, host, self._media.name, described.version)
+        body = write_description(described.tracks, self._own_address(), self._media.name, described.version)
         self._reply(request, _OK, {"Content-Type": "application/sdp", "Content-Base": f"{target.base}/"}, body)
         return True
+
+    def _own_address(self) -> str:
+        """Returns our address that the client has called."""
+        assert self._transport is not None, "it has sent a request"
+        return plain_address(str(self._transport.get_extra_info("sockname")[0]))
 
     async def _open_play(self, request: RtspRequest, target: RtspTarget) -> bool:
         """Finds the stream of a player. Refuses the request if it may not play. Raises TooManyRefusals."""

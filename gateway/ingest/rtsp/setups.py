@@ -16,16 +16,21 @@ class Setups:
     """The tracks that a client has set up. All of them go one way.
 
     udp: the UDP ports; None: there are none. address: returns the client's.
-    take: gets the number of a track, one of its datagrams, and whether that is RTCP.
+    take: gets the number of a track, one of its datagrams, and whether that is RTCP. own: returns our address that the
+    client has called; "": any.
     channels: that of RTP by the number of the track; RTCP has the next one. Over UDP, they only number the tracks.
     udp_tracks: by the number of the track; {}: they go on the connection.
     """
 
     def __init__(
-        self, udp: RtspUdp | None, address: Callable[[], str], take: Callable[[int, bytes, bool], None]
+        self,
+        udp: RtspUdp | None,
+        address: Callable[[], str],
+        take: Callable[[int, bytes, bool], None],
+        own: Callable[[], str] = lambda: "",
     ) -> None:
         self.udp = udp
-        self._address, self._take = address, take
+        self._address, self._take, self._own = address, take, own
         self.channels: dict[int, int] = {}
         self.udp_tracks: dict[int, UdpTrack] = {}
 
@@ -60,7 +65,7 @@ class Setups:
         udp = self.udp
         if udp is None or not all(offer.ports) or len(self.channels) != len(self.udp_tracks):
             return ""
-        track = UdpTrack(self._address(), list(offer.ports), payload_type, partial(self._take, number))
+        track = UdpTrack(self._address(), list(offer.ports), payload_type, partial(self._take, number), self._own())
         if not udp.add(track):
             return ""
         self.udp_tracks[number], self.channels[number] = track, 2 * number

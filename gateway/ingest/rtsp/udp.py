@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.http.forwarded import plain_address
-from gateway.listeners.datagrams import Address
+from gateway.listeners.datagrams import Address, reached_from
 from gateway.listeners.udp_socket import UdpSocket
 
 
@@ -20,12 +20,14 @@ class UdpTrack:
     ports: of the client, for RTP and RTCP. If a NAT changes them, they become those from which its packets come.
     payload_type: of the packets that the client sends; None: it sends none.
     take: gets each datagram, and whether it is RTCP.
+    own: our address that the client has called, from which it expects packets; "": any.
     """
 
     host: str
     ports: list[int]
     payload_type: int | None
     take: Callable[[bytes, bool], None]
+    own: str = ""
 
 
 class RtspUdp:
@@ -87,16 +89,17 @@ class RtspUdp:
 
     def send(self, track: UdpTrack, which: int, packets: Sequence[bytes]) -> None:
         """Sends packets: 0: of RTP, 1: of RTCP. What the kernel does not take is lost. Hot path."""
-        udp, host = self._socket_for(which, track.host)
-        udp.send(packets, (host, track.ports[which]))
+        udp, mapped = self._socket_for(which, track.host)
+        address = mapped + track.host, track.ports[which]
+        udp.send(packets, reached_from(address, mapped + track.own) if track.own else address)
 
     def _socket_for(self, which: int, host: str) -> tuple[UdpSocket, str]:
-        """Returns the socket of the address family of a client, and the form of its address there."""
+        """Returns the socket of the address family of a client, and what is before addresses there."""
         wants_ipv6 = ":" in host
         for udp, is_ipv6 in zip(self._sockets[which], self._is_ipv6, strict=True):
             if is_ipv6 == wants_ipv6:
-                return udp, host
-        return self._sockets[which][0], host if wants_ipv6 else f"::ffff:{host}"
+                return udp, ""
+        return self._sockets[which][0], "" if wants_ipv6 else "::ffff:"
 
     def _receive(
         self, which: int, udp: UdpSocket, address: Address, datagrams: Sequence[bytes], arrivals: Sequence[float]

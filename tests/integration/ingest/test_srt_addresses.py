@@ -47,6 +47,17 @@ def test_ffmpeg_pushes_and_plays_by_the_addresses_with_a_passphrase() -> None:
         assert other.item["pushUrls"]["srt"].endswith(f"&passphrase={SECRET}")
 
 
+def test_ffmpeg_pushes_and_plays_by_any_address_of_the_machine() -> None:
+    """libsrt drops answers that come from another address than the one that it has called."""
+    need("ffmpeg")
+    with running(MILLRACE_SRT__HOST="0.0.0.0") as gateway:
+        channel = gateway.channel()
+        with push_srt(channel.item["pushUrls"]["srt"].replace("127.0.0.1", "127.0.0.2")):
+            channel.wait_live()
+            with play_srt(channel.item["playUrls"]["srt"].replace("127.0.0.1", "127.0.0.3")) as player:
+                assert "frame=25" in player.wait()
+
+
 def test_ffmpeg_pushes_a_backup_by_its_address() -> None:
     need("ffmpeg")
     with running() as gateway:

@@ -16,8 +16,10 @@ from tests.support.waiting import until
 
 
 def opened(host: str = "127.0.0.1") -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     made.setblocking(False)
+    if ":" in host:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     made.bind((host, 0))
     return made
 
@@ -96,6 +98,20 @@ async def test_packets_of_tracks_behind_a_nat_go_by_their_payload_type(
         assert video.track.ports[0] == two.getsockname()[1]
         one.sendto(rtp_packet(97, True, 2, 0, 7, b"more"), ("127.0.0.1", rtp))
         await until(lambda: len(audio.got) == 2, "its port is known")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_packets_come_from_the_address_that_the_client_has_called(host: str) -> None:
+    """Also before any packet of its own: firewalls and some players drop those of another address of the machine."""
+    with opened(host) as rtp, opened(host) as rtcp, opened("127.0.0.1") as player:
+        ports = RtspUdp([rtp], [rtcp], rtp.getsockname()[1])
+        made = Setups(ports, lambda: "127.0.0.1", lambda number, data, is_report: None, lambda: "127.0.0.2")
+        number = player.getsockname()[1]
+        assert made.set_up(0, f"RTP/AVP;unicast;client_port={number}-{number}", None)
+        ports.send(made.udp_tracks[0], 0, [b"packet"])
+        player.setblocking(True)
+        assert player.recvfrom(99) == (b"packet", ("127.0.0.2", rtp.getsockname()[1]))
+        await ports.finish()
 
 
 async def test_a_confirmed_port_is_not_replaced(udp: tuple[RtspUdp, int, int]) -> None:

@@ -116,11 +116,39 @@ def test_a_refusal_of_the_kernel_drops_the_remaining_packets(refusal: int) -> No
 
 
 @contextmanager
-def bound() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+def bound(host: str = "127.0.0.1") -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as opened:
         opened.setblocking(False)
-        opened.bind(("127.0.0.1", 0))
+        if opened.family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        opened.bind((host, 0))
         yield opened
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells the address only on Linux")
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("way", ["one", "several", "run", "no segments"])
+async def test_answers_come_from_the_address_that_the_client_has_called(host: str, way: str) -> None:
+    """Of several addresses of a machine the kernel would choose another one (mediamtx #5243, libsrt #431)."""
+    packets = [b"first", b"other", b"end"][: 1 if way == "one" else 3]
+
+    def receive(udp: UdpSocket, address: Any, datagrams: Sequence[bytes], arrivals: Sequence[float]) -> bool:
+        udp.segments &= way != "no segments"
+        if way == "several":
+            udp.send(packets, address)
+        else:
+            udp.send_run(memoryview(b"".join(packets)), 5, address)
+        return True
+
+    with bound(host) as opened, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        udp = UdpSocket(opened, receive)
+        udp.start()
+        client.settimeout(at_most(5))
+        client.connect(("127.0.0.2", opened.getsockname()[1]))  # only answers of this address arrive
+        for _ in range(2):
+            client.send(b"call")
+            assert [await asyncio.to_thread(client.recv, 99) for _ in packets] == packets
+        udp.pause()
 
 
 async def test_one_turn_reads_at_most_64_datagrams() -> None:
