@@ -29,7 +29,7 @@ PUSH_IDLE: Final = 30.0  # seconds without media after which a push ends
 
 
 class RtspPlay:
-    """A play: `open` finds the stream, `begin` sends it. `end` must be called."""
+    """A play: `open` finds the stream, `begin` and `start` send it. `end` must be called."""
 
     def __init__(self, services: ListenerServices, play: Play, address: str) -> None:
         self._services, self._play, self._address = services, play, address
@@ -79,11 +79,15 @@ class RtspPlay:
         if self._playback is not None:
             self._playback.check()
 
-    def end(self) -> None:
-        """Ends the play. Idempotent."""
+    def pause(self) -> None:
+        """Sends nothing, until `begin` and `start`. Idempotent."""
         playback, self._playback = self._playback, None
         if playback is not None:
             playback.leave()
+
+    def end(self) -> None:
+        """Ends the play. Idempotent."""
+        self.pause()
         self._play.end()
 
 

@@ -150,9 +150,10 @@ class RtspSession(TcpSession):
             reason = "sends too much and pushes nothing"
         elif self._task is not None:
             return  # waiting has its own time limits
-        elif self._state is State.PLAYING and isinstance(media, RtspPlay):
+        elif self._state in (State.PLAYING, State.PAUSED) and isinstance(media, RtspPlay):
             media.check()
-            if self._setups.udp_tracks and now - self._last_data > 2 * TIMEOUT:
+            is_silent = now - self._last_data > 2 * TIMEOUT
+            if is_silent and (self._setups.udp_tracks or self._state is State.PAUSED):
                 reason = "no sign of life"
         elif self._state is State.RECORDING and isinstance(media, RtspPush):
             reason = media.overdue(now)
@@ -228,6 +229,8 @@ class RtspSession(TcpSession):
                 is_done = await self._set_up(request, target)
             case "PLAY":
                 is_done = await self._play(request, target)
+            case "PAUSE":
+                is_done = self._pause(request)
             case _:
                 is_done = await self._record(request, target)
         if is_done:
@@ -311,6 +314,12 @@ class RtspSession(TcpSession):
         self._leave_pending()
         self._reply(request, _OK, {"Range": "npt=0.000-"})
         media.start(self._setups, transport, self._play_ended)
+        return True
+
+    def _pause(self, request: RtspRequest) -> bool:
+        if isinstance(self._media, RtspPlay):
+            self._media.pause()
+        self._reply(request, _OK)
         return True
 
     def _play_ended(self, reason: EndReason) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -40,15 +40,26 @@ class Setups:
     def set_up(self, number: int, header: str, payload_type: int | None) -> str:
         """Sets up a track in the first way of a Transport header that is possible.
 
+        A client may set up its tracks again in another way: ffmpeg does so when nothing came over UDP. Then the first
+        track that it repeats makes the others be forgotten.
+
         payload_type: of the packets that the client will send; None: it plays. Returns the header of the answer; "" if
         no way is possible.
         """
+        offers, is_again = read_transport(header, 2 * number), number in self.channels
         self._forget(number)
-        for offer in read_transport(header, 2 * number):
+        written = self._first_way(number, offers, payload_type)
+        if not written and is_again:
+            self.clear()
+            written = self._first_way(number, offers, payload_type)
+        return f"{written};mode=record" if written and payload_type is not None else written
+
+    def _first_way(self, number: int, offers: Sequence[TransportOffer], payload_type: int | None) -> str:
+        for offer in offers:
             written = self._on_connection(number, offer.channel, payload_type) if offer.channel >= 0 else ""
             written = written or self._over_udp(number, offer, payload_type)
             if written:
-                return f"{written};mode=record" if payload_type is not None else written
+                return written
         return ""
 
     def _on_connection(self, number: int, channel: int, payload_type: int | None) -> str:

@@ -14,7 +14,10 @@ _MAX_FIELDS: Final = 16
 
 
 class State(Enum):
-    """INIT: nothing is agreed. DESCRIBED, ANNOUNCED: a play or a push was allowed. READY: tracks are set up."""
+    """INIT: nothing is agreed. DESCRIBED, ANNOUNCED: a play or a push was allowed. READY: tracks are set up.
+
+    PAUSED: a player that gets nothing, and keeps its tracks.
+    """
 
     INIT = auto()
     DESCRIBED = auto()
@@ -22,6 +25,7 @@ class State(Enum):
     READY_TO_PLAY = auto()
     READY_TO_RECORD = auto()
     PLAYING = auto()
+    PAUSED = auto()
     RECORDING = auto()
 
 
@@ -32,21 +36,25 @@ TRANSITIONS: Final = {
     State.ANNOUNCED: {"SETUP": State.READY_TO_RECORD},
     State.READY_TO_PLAY: {"SETUP": State.READY_TO_PLAY, "PLAY": State.PLAYING},
     State.READY_TO_RECORD: {"SETUP": State.READY_TO_RECORD, "RECORD": State.RECORDING},
-    State.PLAYING: {"PLAY": State.PLAYING},
+    State.PLAYING: {"PLAY": State.PLAYING, "PAUSE": State.PAUSED},
+    State.PAUSED: {"SETUP": State.READY_TO_PLAY, "PLAY": State.PLAYING},
     State.RECORDING: {"RECORD": State.RECORDING},
 }
 KEEP_ALIVES: Final = frozenset({"OPTIONS", "GET_PARAMETER", "SET_PARAMETER"})
-_KNOWN: Final = KEEP_ALIVES.union(*TRANSITIONS.values(), ("TEARDOWN", "PAUSE"))
+_KNOWN: Final = KEEP_ALIVES.union(*TRANSITIONS.values(), ("TEARDOWN",))
 
 
 def refusal(state: State, method: str) -> str:
-    """Returns the status for a method that this state does not allow; "": it is allowed."""
-    if method == "PAUSE":
-        return "405 Method Not Allowed: a live stream cannot be paused"
+    """Returns the status for a method that this state does not allow; "": it is allowed.
+
+    `PAUSE` is allowed, but not offered: ffmpeg asks for it when no packet came over UDP, and sets up its tracks anew.
+    """
     if method not in _KNOWN:
         return "501 Not Implemented"
     if method in KEEP_ALIVES or method == "TEARDOWN" or method in TRANSITIONS[state]:
         return ""
+    if method == "PAUSE":
+        return "405 Method Not Allowed: only a player that plays can pause"
     return "455 Method Not Valid in This State"
 
 

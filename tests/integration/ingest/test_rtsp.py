@@ -61,8 +61,6 @@ async def test_a_session_answers_each_request_from_options_to_teardown(gateway: 
         assert (await client.ask("PLAY")).status == 455
         assert (await client.play(0, 1)).status == 200
         assert await client.packet(0) and await client.packet(2)
-        paused = await client.ask("PAUSE")
-        assert paused.status == 405
         assert (await client.ask("GET_PARAMETER")).status == 200
         assert (await client.ask("PLAY")).status == 200, "some players repeat it as a sign of life"
         await asyncio.to_thread(until, lambda: live.session()["viewers"]["rtsp"] == 1, "it counts as a viewer")
@@ -71,6 +69,23 @@ async def test_a_session_answers_each_request_from_options_to_teardown(gateway: 
         await asyncio.to_thread(until, lambda: live.session()["viewers"]["rtsp"] == 0, "it counts no longer")
         client.session = ""
         assert (await client.play(1)).status == 200, "the connection may begin another session"
+
+
+async def test_a_paused_player_gets_nothing_and_goes_on_with_the_live_pictures(gateway: Gateway, live: Channel) -> None:
+    async with rtsp_client(gateway.ports["rtsp"], signed(live)) as client:
+        assert (await client.ask("PAUSE")).status == 405
+        assert (await client.play(0, 1)).status == 200
+        before = await client.packet(0)
+        assert (await client.ask("PAUSE")).status == 200
+        client.packets.clear()
+        await asyncio.to_thread(until, lambda: live.session()["viewers"]["rtsp"] == 0, "it counts no longer")
+        assert (await client.ask("PAUSE")).status == 405
+        assert (await client.ask("GET_PARAMETER")).status == 200 and not client.packets
+        assert (await client.ask("PLAY")).status == 200
+        after = await client.packet(0)
+        assert await client.packet(2) and after[8:12] == before[8:12], "of one source"
+        passed = int.from_bytes(after[4:8]) - int.from_bytes(before[4:8]) & 0xFFFFFFFF
+        assert 0 <= passed < 60 * 90_000, "from the last key frame on"
 
 
 async def test_a_player_gets_only_the_tracks_that_it_sets_up_on_its_channels(gateway: Gateway, live: Channel) -> None:
@@ -234,6 +249,24 @@ async def test_a_player_behind_a_nat_gets_packets_where_its_own_come_from(
         assert packet[1] & 0x7F == 96 and sender == ("127.0.0.1", rtp)
         packet, sender = await asyncio.to_thread(pair.sockets[1].recvfrom, 2_048)
         assert packet[1] == 200 and sender == ("127.0.0.1", rtcp)
+
+
+async def test_a_player_without_packets_over_udp_changes_to_its_connection(gateway: Gateway, live: Channel) -> None:
+    """With the requests of ffmpeg: PAUSE, and SETUP of each track without a session."""
+    async with rtsp_client(gateway.ports["rtsp"], signed(live)) as client:
+        await client.ask("DESCRIBE")
+        for number, ports in enumerate(("40020-40021", "40022-40023")):
+            header = {"Transport": f"RTP/AVP/UDP;unicast;client_port={ports}"}
+            assert (await client.ask("SETUP", f"/trackID={number}", header)).status == 200
+        assert (await client.ask("PLAY")).status == 200
+        assert (await client.ask("PAUSE")).status == 200
+        client.session = ""
+        for number in (0, 1):
+            header = {"Transport": f"RTP/AVP/TCP;unicast;interleaved={2 * number}-{2 * number + 1}"}
+            answer = await client.ask("SETUP", f"/trackID={number}", header)
+            assert answer.status == 200 and answer.headers["transport"] == header["Transport"]
+        assert (await client.ask("PLAY")).status == 200
+        assert await client.packet(0) and await client.packet(2)
 
 
 async def test_packets_go_only_to_the_address_that_asked(gateway: Gateway, live: Channel) -> None:

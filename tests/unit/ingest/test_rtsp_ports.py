@@ -65,6 +65,20 @@ async def test_all_tracks_go_one_way(udp: tuple[RtspUdp, int, int]) -> None:
     assert made.set_up(1, "RTP/AVP;unicast;client_port=5000-5001", None) == ""
 
 
+async def test_a_client_may_set_up_its_tracks_again_in_another_way(udp: tuple[RtspUdp, int, int]) -> None:
+    """As ffmpeg does when nothing came over UDP. A track that is set up again in the same way changes no other."""
+    made = setups(udp[0])
+    for number in (0, 1):
+        assert made.set_up(number, f"RTP/AVP/UDP;unicast;client_port={5000 + 2 * number}-{5001 + 2 * number}", None)
+    assert made.set_up(0, "RTP/AVP/UDP;unicast;client_port=5010-5011", None)
+    assert [made.udp_tracks[number].ports for number in (0, 1)] == [[5010, 5011], [5002, 5003]]
+    for number in (0, 1):
+        channels = f"interleaved={2 * number}-{2 * number + 1}"
+        assert made.set_up(number, f"RTP/AVP/TCP;unicast;{channels}", None) == f"RTP/AVP/TCP;unicast;{channels}"
+    assert made.channels == {0: 0, 1: 2} and not made.udp_tracks
+    assert not udp[0]._clients and not udp[0]._waiting
+
+
 async def test_two_sessions_of_an_address_cannot_have_one_port(udp: tuple[RtspUdp, int, int]) -> None:
     first, second = setups(udp[0]), setups(udp[0])
     header = "RTP/AVP;unicast;client_port=5000-5001"

@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 
+from gateway.ingest.rtsp import session as session_module
 from gateway.ingest.rtsp.session import MAX_IDLE_SECONDS, RtspSession
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.tasks import Tasks
 from gateway.listeners.pending_connections import PendingConnections
 from gateway.live.sink import EndReason
+from gateway.packaging.rtsp_output import Described
+from gateway.protocols.rtsp.description import SentTrack
 from gateway.protocols.rtsp.messages import request
+from gateway.protocols.rtsp.session import TIMEOUT
 from gateway.settings import load
+from tests.support.builders import AUDIO
 from tests.support.waiting import until
 
 URL = "rtsp://h/c1?sign=1-a"
@@ -75,6 +80,33 @@ class SlowPush:
         self.has_ended = True
 
 
+class LivePlay:
+    """A play of a stream with one track."""
+
+    name, count = "c1", 1
+    described = Described((SentTrack(AUDIO, 44_100, 2),), 1)
+
+    def __init__(self, *services: object) -> None:
+        self.is_sent = False
+
+    async def open(self) -> None:
+        pass
+
+    async def begin(self) -> None:
+        pass
+
+    def start(self, *ways: object) -> None:
+        self.is_sent = True
+
+    def pause(self) -> None:
+        self.is_sent = False
+
+    def check(self) -> None:
+        pass
+
+    end = pause
+
+
 class Lab:
     def __init__(self, tasks: Tasks) -> None:
         self.push, self.wire = SlowPush(), Wire()
@@ -86,6 +118,7 @@ class Lab:
             tasks=tasks,
             admission=SimpleNamespace(hook=None),
             make_push=lambda wanted: self.push,
+            make_play=lambda wanted: None,
         )
         self.session = RtspSession(services, None, "rtsp", "", self.sessions, exempt=False)
         self.session.connection_made(self.wire)
@@ -160,4 +193,22 @@ async def test_signs_of_life_do_not_keep_an_idle_connection(lab: Lab) -> None:
     later = time.monotonic() + MAX_IDLE_SECONDS + 1
     await lab.ask("GET_PARAMETER")
     lab.session.tick(later)
+    assert lab.wire.is_ended
+
+
+async def test_a_paused_player_ends_two_minutes_after_its_last_sign_of_life(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "RtspPlay", LivePlay)
+    await lab.ask("DESCRIBE")
+    await lab.ask("SETUP", f"{URL}/trackID=0", {"Transport": "RTP/AVP/TCP;unicast;interleaved=0-1"})
+    await lab.ask("PLAY")
+    play: Any = lab.session._media
+    assert play.is_sent
+    await lab.ask("PAUSE")
+    assert not play.is_sent
+    now = time.monotonic()
+    lab.session.tick(now + 2 * TIMEOUT - 5)
+    assert not lab.wire.is_ended
+    lab.session.tick(now + 2 * TIMEOUT + 1)
     assert lab.wire.is_ended

@@ -52,8 +52,13 @@ def test_each_state_allows_the_methods_of_its_table_and_signs_of_life(state: Sta
         assert (refusal(state, method) == "") is (method in TRANSITIONS[state]), method
     for method in ("OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "TEARDOWN"):
         assert refusal(state, method) == ""
-    assert refusal(state, "PAUSE").startswith("405 ")
+    assert refusal(state, "PAUSE").startswith("" if state is State.PLAYING else "405 ")
     assert refusal(state, "REDIRECT").startswith("501 ")
+
+
+def test_a_player_that_plays_may_pause_and_then_plays_again_or_sets_up_its_tracks_anew() -> None:
+    assert refusal(State.PLAYING, "PAUSE") == ""
+    assert TRANSITIONS[TRANSITIONS[State.PLAYING]["PAUSE"]] == {"SETUP": State.READY_TO_PLAY, "PLAY": State.PLAYING}
 
 
 def test_a_player_may_repeat_play_and_a_publisher_record() -> None:
