@@ -269,7 +269,9 @@ class RtspSession(TcpSession):
         assert isinstance(self._media, RtspPlay)
         described = self._media.described
         body = write_description(described.tracks, self._own_address(), self._media.name, described.version)
-        self._reply(request, _OK, {"Content-Type": "application/sdp", "Content-Base": f"{target.base}/"}, body)
+        # With the query: if nothing comes over UDP, Media3 sets up the tracks on another connection.
+        base = f"{target.base}/" + (f"?{urlencode(target.query)}" if target.query else "")
+        self._reply(request, _OK, {"Content-Type": "application/sdp", "Content-Base": base}, body)
         return True
 
     def _own_address(self) -> str:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -267,6 +268,23 @@ async def test_a_player_without_packets_over_udp_changes_to_its_connection(gatew
             assert answer.status == 200 and answer.headers["transport"] == header["Transport"]
         assert (await client.ask("PLAY")).status == 200
         assert await client.packet(0) and await client.packet(2)
+
+
+@pytest.mark.parametrize("appended", ["query", "path"])
+async def test_a_player_sets_up_its_tracks_on_another_connection_by_the_base_of_the_description(
+    appended: str, gateway: Gateway, live: Channel
+) -> None:
+    """As Media3, the player of Android apps, does when nothing came over UDP. It appends a track to the path."""
+    async with rtsp_client(gateway.ports["rtsp"], signed(live)) as client:
+        base = (await client.ask("DESCRIBE")).headers["content-base"]
+    assert urljoin(base, "trackID=0").endswith(f"/{live.id}/trackID=0")
+    path, _, query = base.partition("?")
+    track = f"{base}/trackID=0" if appended == "query" else f"{path}trackID=0?{query}"
+    async with rtsp_client(gateway.ports["rtsp"], live.id) as other:
+        assert (await other.ask("SETUP", f"{path}trackID=0", {"Transport": "RTP/AVP/TCP;unicast"})).status == 401
+        assert (await other.ask("SETUP", track, {"Transport": "RTP/AVP/TCP;unicast"})).status == 200
+        assert (await other.ask("PLAY", base)).status == 200
+        assert await other.packet(0)
 
 
 async def test_packets_go_only_to_the_address_that_asked(gateway: Gateway, live: Channel) -> None:
