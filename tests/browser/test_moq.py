@@ -3,6 +3,7 @@
 import asyncio
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.async_api import Browser, expect
 
 from tests.support.browser import opened
@@ -58,6 +59,30 @@ async def test_the_watch_page_offers_it_and_plays_by_it(browser: Browser, gatewa
             await page.locator("moq-watch").wait_for(state="attached")
             await has_viewers(channel, 1)
             await watched.plays()
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        "Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.4 Safari/605.1.15",
+    ],
+)
+async def test_firefox_and_safari_have_no_web_transport_that_the_library_uses(
+    agent: str, browser: Browser, gateway: Gateway
+) -> None:
+    channel = gateway.channel("agents")
+    with push(SMALL_BFRAMES, channel.push, loop=True):
+        await asyncio.to_thread(channel.wait_live)
+        async with opened(browser, channel.url("moq.html"), user_agent=agent) as watched:
+            await watched.comes_to_say("This browser cannot play MoQ")
+            words = "It has no complete WebTransport. Choose another player above."
+            await expect(watched.page.locator("#detail")).to_have_text(words)
+            await watched.page.goto(channel.url(""))
+            await watched.plays()
+            await watched.open_advanced()
+            await expect(watched.page.get_by_role("radio", name="LL-HLS")).to_have_count(1)
+            await expect(watched.page.get_by_role("radio", name="MoQ")).to_have_count(0)
 
 
 async def test_without_web_transport_the_watch_page_does_not_offer_it(browser: Browser, gateway: Gateway) -> None:

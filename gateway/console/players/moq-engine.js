@@ -1,6 +1,6 @@
 /** The engine of Media over QUIC: the library `@moq/watch` receives and decodes, and plays the sound. */
 
-import { pending } from "./media.js";
+import { pending, webTransport } from "./media.js";
 import { openSink } from "./picture-sink.js";
 
 /** @typedef {import("./types.js").OpenEngine} OpenEngine */
@@ -9,7 +9,8 @@ import { openSink } from "./picture-sink.js";
 export const VERSIONS = "@moq/watch 0.4.6, moq-rs 0.5.1";
 
 /** @type {string | null}  the feature that this browser lacks; null: none */
-export const unsupported = ["WebTransport", "VideoDecoder", "AudioDecoder"].find((name) => !(name in globalThis)) ?? null;
+export const unsupported = ["WebTransport", "VideoDecoder", "AudioDecoder"].find((name) => !(name in globalThis))
+  ?? (webTransport ? null : "complete WebTransport");
 
 /** What the gateway's refusal means for the page. @param {number} status @returns {import("./types.js").Outcome["why"]} */
 function meaning(status) {

@@ -1,7 +1,7 @@
 /** Chooses how to play a stream: the viewer's choice, else the best way, and the next one if that fails. */
 
 import { loadDash, loadFlv, loadHls, loadMoq, loadWhep } from "./engines.js";
-import { apple, nativeHls } from "./media.js";
+import { apple, nativeHls, webTransport } from "./media.js";
 import { AUTO } from "./quality.js";
 import { hlsRenditions } from "./renditions.js";
 
@@ -180,7 +180,7 @@ export class Ways {
 function isPlayable({ id }, { tracks = [] }) {
   if (nativeHls && (id === "cmaf" || id === "hls")) return true;
   if (id === "whep") return "RTCPeerConnection" in globalThis; // the gateway makes what browsers cannot show this way
-  if (id === "moq") return "WebTransport" in globalThis && "VideoDecoder" in globalThis;
+  if (id === "moq") return webTransport && "VideoDecoder" in globalThis;
   if (id === INSTANT) return "VideoDecoder" in globalThis;
   const source = /** @type {any} */ (globalThis).ManagedMediaSource ?? globalThis.MediaSource;
   if (!source) return false;
