@@ -10,11 +10,12 @@ from gateway.protocols.srt.packets import MAX_STREAM_ID
 
 MAX_LATENCY: Final = 60_000  # milliseconds
 DEFAULT_LATENCY: Final = 120  # milliseconds, as of libsrt
-_FIELDS: Final = frozenset(("streamid", "latency", "passphrase", "pbkeylen", "mode"))
+_FIXED: Final = {"mode": "caller", "transtype": "live"}  # other values would need something else
+_FIELDS: Final = frozenset(("streamid", "latency", "passphrase", "pbkeylen", *_FIXED))
 # Options of ffmpeg, OBS and libsrt in addresses that people copy. We do what their usual values say.
 _IGNORED: Final = frozenset(
     {
-        *("pkt_size", "payload_size", "payloadsize", "transtype", "timeout", "connect_timeout", "conntimeo", "linger"),
+        *("pkt_size", "payload_size", "payloadsize", "timeout", "connect_timeout", "conntimeo", "linger"),
         *("tlpktdrop", "nakreport", "messageapi", "smoother", "congestion", "lossmaxttl", "minversion", "tsbpd"),
         *("maxbw", "inputbw", "oheadbw", "sndbuf", "rcvbuf", "send_buffer_size", "recv_buffer_size", "ffs", "mss"),
     }
@@ -55,12 +56,13 @@ def parse_url(text: str) -> SrtUrl:
         if name not in _FIELDS:
             raise ValueError(f"{name[:32]} is not a field of an SRT address")
         fields[name] = unquote(value)
-    if fields.get("mode", "caller") != "caller":
-        raise ValueError("only mode=caller is supported")
+    for name, only in _FIXED.items():
+        if fields.get(name, only) != only:
+            raise ValueError(f"only {name}={only} is supported")
     passphrase = fields.get("passphrase", "")
     if passphrase and not PASSPHRASE[0] <= len(passphrase.encode()) <= PASSPHRASE[1]:
         raise ValueError("a passphrase has 10 to 79 characters")
-    key_size = _number(fields.get("pbkeylen") or str(KEY_SIZES[0]), "pbkeylen", KEY_SIZES[-1])
+    key_size = _number(fields.get("pbkeylen") or "0", "pbkeylen", KEY_SIZES[-1]) or KEY_SIZES[0]
     if key_size not in KEY_SIZES:
         raise ValueError("pbkeylen is 16, 24 or 32")
     stream_id = fields.get("streamid", "")

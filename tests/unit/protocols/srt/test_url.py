@@ -14,6 +14,7 @@ from gateway.protocols.srt.url import SrtUrl, parse_url
         ("srt://h:1?passphrase=0123456789&pbkeylen=32", SrtUrl("h", 1, passphrase="0123456789", key_size=32)),
         ("srt://[::1]:9/?mode=caller", SrtUrl("::1", 9)),
         ("srt://h:1?pkt_size=1316&transtype=live&streamid=a&timeout=5000000&tlpktdrop=1", SrtUrl("h", 1, "a")),
+        ("srt://h:1?passphrase=0123456789&pbkeylen=0", SrtUrl("h", 1, passphrase="0123456789")),  # ffmpeg's default
     ],
 )
 def test_the_parts(text: str, expected: SrtUrl) -> None:
@@ -25,7 +26,7 @@ def test_the_parts(text: str, expected: SrtUrl) -> None:
     [
         "srt://host", "srt://host:1/path", "rtmp://host:1", "srt://host:1?x=1", "srt://host:1?latency=-1",
         "srt://host:1?latency=99999999", "srt://host:1?passphrase=short", "srt://host:1?pbkeylen=20",
-        "srt://host:1?mode=listener", "srt://host:1?streamid=" + "x" * 513,
+        "srt://host:1?mode=listener", "srt://host:1?transtype=file", "srt://host:1?streamid=" + "x" * 513,
     ],
 )  # fmt: skip
 def test_other_addresses_are_refused_without_their_secrets(text: str) -> None:
