@@ -81,7 +81,7 @@ async def test_a_slow_worker_continues_at_a_key_frame() -> None:
     tracks, *units = await sent_to_worker(output)
     assert isinstance(tracks, Tracks)
     assert [unit.dts for unit in units if isinstance(unit, AccessUnit)] == [n * 100 for n in range(40, 50)]
-    assert output._dropped == 40
+    assert output._dropped.count == 40
 
 
 async def test_a_moment_without_video_does_not_end_the_watermark() -> None:
