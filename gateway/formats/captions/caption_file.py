@@ -61,9 +61,16 @@ def _cues(lines: list[str]) -> Iterator[CaptionCue]:
 
 
 def _without_number(body: list[str]) -> list[str]:
-    """Returns the lines before a cue without its number. A number inside a text has no empty line before it."""
-    numbered = body and body[-1].strip().isdecimal() and (len(body) == 1 or not body[-2].strip())
-    return body[:-1] if numbered else body
+    """Returns the lines before a cue without its number, which some writers separate from its times by an empty line.
+
+    A number inside a text has no empty line before it.
+    """
+    end = len(body)
+    while end and not body[end - 1].strip():
+        end -= 1
+    is_separate = end > 1 and not body[end - 2].strip()
+    numbered = end and body[end - 1].strip().isdecimal() and (is_separate or len(body) == 1)
+    return body[: end - 1] if numbered else body
 
 
 def _cue(timing: Timing, body: list[str]) -> CaptionCue:

@@ -68,6 +68,18 @@ def test_webvtt_has_the_texts_of_its_cues_in_the_order_of_time() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("1\n\n00:01,0 --> 00:02,0\nfirst\n\n2\n\n00:03,0 --> 00:04,0\nsecond\n", ["first", "second"]),
+        ("00:01,0 --> 00:02,0\n3\n\n00:02,0 --> 00:03,0\n2\n\n00:03,0 --> 00:04,0\n1\n", ["3", "2", "1"]),
+    ],
+)
+def test_an_empty_line_may_follow_the_number_of_a_cue(text: str, shown: list[str]) -> None:
+    """A text that is a number has no empty line before it."""
+    assert [cue.text for cue in read_caption_file(text.encode())] == shown
+
+
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_subrip_is_read_in_all_line_ends_and_encodings(ends: str, encoding: str) -> None:
