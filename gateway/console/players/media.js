@@ -13,12 +13,8 @@ export const apple = /apple/i.test(navigator.vendor)
 /** Whether the browser itself plays HLS. hls.js is better where Apple's browsers let it: it knows delay and qualities. */
 export const nativeHls = apple && !("ManagedMediaSource" in globalThis);
 
-/**
- * Whether the library of MoQ uses this browser's WebTransport. Firefox loses streams that a server opens, and sessions of
- * Safari stop after some data (pull requests 1306 and 2417 of moq-dev/moq), so it uses neither.
- */
-export const webTransport = "WebTransport" in globalThis && !/firefox/i.test(navigator.userAgent)
-  && (!/safari/i.test(navigator.userAgent) || /chrom|android/i.test(navigator.userAgent));
+// moq-dev/moq distrusts that of Firefox and Safari (pull requests 1306, 2417).
+export const webTransport = "WebTransport" in globalThis && !/firefox|^(?!.*(chrom|android)).*safari/i.test(navigator.userAgent);
 
 /**
  * Returns a promise, and the function that settles it.

@@ -5,7 +5,7 @@ import { openSink } from "./picture-sink.js";
 
 /** @typedef {import("./types.js").OpenEngine} OpenEngine */
 
-/** The versions that understand each other. The drafts of the protocol change each month. */
+/** The versions that understand each other. The drafts change each month. */
 export const VERSIONS = "@moq/watch 0.4.6, moq-rs 0.5.1";
 
 /** @type {string | null}  the feature that this browser lacks; null: none */

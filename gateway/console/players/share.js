@@ -69,13 +69,7 @@ export class Share {
   /** @param {HTMLInputElement} input */
   async #copy(input) {
     const back = document.activeElement;
-    let copied = false;
-    try {
-      if (navigator.clipboard) {
-        await navigator.clipboard.writeText(input.value);
-        copied = true;
-      }
-    } catch { /* forbidden here; the older way below may work */ }
+    let copied = await navigator.clipboard?.writeText(input.value).then(() => true, () => false);
     if (!copied) {
       // Pages without TLS have only this way to copy.
       input.select();
