@@ -121,7 +121,7 @@ def resolve(app_field: str, tc_url: str, name_field: str) -> StreamTarget:
     for text in (name_query, app_query, tc_url.partition("?")[2]):
         # The name may follow a query in the app ("stream?sign=1-a/id"). A signature contains no slash.
         for key, value in _parameters(text.split("/", 1)[0] if text is not name_query else text):
-            query.setdefault(key, value.rstrip("/ \t\r\n\xa0") if key == "sign" else value)
+            query.setdefault(key, value.rstrip("/") if key == "sign" else value)
     return StreamTarget(app, instance, name, query)
 
 

@@ -91,22 +91,6 @@ def test_targets(app: str, tc_url: str, name: str, wanted: StreamTarget) -> None
     assert resolve(app, tc_url, name) == wanted
 
 
-@pytest.mark.parametrize("end", [" ", "\n", "\t ", "\u00a0", "/", " /", "/ "])
-@pytest.mark.parametrize(
-    ("app", "tc_url", "name"),
-    [
-        ("stream", "rtmp://h/stream", "id?sign=1-a{}"),
-        ("stream?sign=1-a{}", "rtmp://h/stream?sign=1-a{}", "id"),
-        ("stream", "rtmp://h/stream?sign=1-a{}", "id"),
-        ("stream/id?sign=1-a{}", "rtmp://h/stream/id?sign=1-a{}", ""),
-        ("stream", "rtmp://h/stream", "rtmp://h/stream/id?sign=1-a{}"),
-    ],
-)
-def test_what_was_pasted_after_a_sign_is_no_part_of_it(app: str, tc_url: str, name: str, end: str) -> None:
-    target = resolve(app.format(end), tc_url.format(end), name.format(end))
-    assert (target.name, target.query) == ("id", {"sign": "1-a"})
-
-
 def test_a_query_of_too_many_parameters_is_no_query() -> None:
     assert resolve("stream", "", "id?" + "&".join(f"a{i}=1" for i in range(100))).query == {}
 
