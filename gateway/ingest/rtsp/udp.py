@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from gateway.http.forwarded import plain_address
@@ -21,6 +21,7 @@ class UdpTrack:
     payload_type: of the packets that the client sends; None: it sends none.
     take: gets each datagram, and whether it is RTCP.
     own: our address that the client has called, from which it expects packets; "": any.
+    addresses: those to which the last packets went, as sockets take them.
     """
 
     host: str
@@ -28,6 +29,7 @@ class UdpTrack:
     payload_type: int | None
     take: Callable[[bytes, bool], None]
     own: str = ""
+    addresses: list[Address] = field(default_factory=lambda: [(), ()], init=False)
 
 
 class RtspUdp:
@@ -90,8 +92,12 @@ class RtspUdp:
     def send(self, track: UdpTrack, which: int, packets: Sequence[bytes]) -> None:
         """Sends packets: 0: of RTP, 1: of RTCP. What the kernel does not take is lost. Hot path."""
         udp, mapped = self._socket_for(which, track.host)
-        address = mapped + track.host, track.ports[which]
-        udp.send(packets, reached_from(address, mapped + track.own) if track.own else address)
+        address, port = track.addresses[which], track.ports[which]
+        if not address or address[1] != port:
+            address = mapped + track.host, port
+            address = reached_from(address, mapped + track.own) if track.own else address
+            track.addresses[which] = address
+        udp.send(packets, address)
 
     def _socket_for(self, which: int, host: str) -> tuple[UdpSocket, str]:
         """Returns the socket of the address family of a client, and what is before addresses there."""
