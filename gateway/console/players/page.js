@@ -260,8 +260,8 @@ class Page {
       view.show(choice.state, choice.state === "codec" ? codecsOf(answer.status) : "");
       if (choice.state === "starting") this.#waiting.reset();
       const lost = choice.state === "lost";
-      await this.#pause(lost ? this.#trouble : this.#waiting);
       if (lost && performance.now() > RELOAD) location.reload(); // Firefox before 155 never loads a failed module again
+      await this.#pause(lost ? this.#trouble : this.#waiting);
       return null;
     }
     this.#waiting.reset();
