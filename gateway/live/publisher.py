@@ -81,7 +81,7 @@ class StreamPublisher:
     Otherwise the units of a returning publisher are shifted: the stream's time continues. The gap is as long as the
     time without units. The first publisher is shifted only if its times begin late (_LATEST_START_MS).
     Of more than 2,000 units in a second of their times, the others are dropped.
-    Pictures that come without sound after an epoch with sound have silence: open players stop otherwise.
+    A publisher that returns without sound gets silence: players that are open stop otherwise.
     trusted: does not limit the changes of its tracks (`gateway.live.track_changes`). Another node has limited the
     changes, or the units come from one of our workers.
 
@@ -148,8 +148,8 @@ class StreamPublisher:
         changed = not first and (not continuous or (video, audio) != self._requested)
         self._requested = video, audio
         stream, continuous = self.stream, continuous and not first
-        self._silence = None
-        if audio is None and video is not None:
+        is_mute, self._silence = first or self._silence is not None, None
+        if is_mute and audio is None and video is not None:
             audio = self._earlier_sound(video.timescale)
         if self._changes is None:
             return stream.set_tracks(video, audio, dict(metadata), continuous)

@@ -1,4 +1,4 @@
-"""Pictures that come without sound after an epoch with sound have silence, because browsers stop otherwise."""
+"""A publisher that returns without sound gets silence, because browsers stop otherwise."""
 
 from __future__ import annotations
 
@@ -46,16 +46,24 @@ async def test_an_encoder_that_returns_without_sound_gets_silence(other: MediaTr
     assert (seen.tracks[-1].audio, silence(seen)) == (AUDIO, made)
 
 
-async def test_sound_that_an_encoder_no_longer_announces_continues_as_silence() -> None:
-    publisher, seen = builders.publish(builders.hub()), Recorder()
-    publisher.stream.attach(seen)
-    publisher.set_tracks(VIDEO, AUDIO, {}, now=100.0)
-    publisher.push(picture(0, True), 100.0)
-    publisher.set_tracks(VIDEO, None, {}, now=110.0)
-    publisher.push(picture(10_000, True), 110.0)
-    publisher.push(picture(10_500), 110.5)
-    assert seen.tracks[-1].audio == AUDIO
-    assert len(silence(seen)) == 500 // FRAME + 1
+async def test_silence_goes_on_with_another_size_and_sound_that_ends_later_is_no_return() -> None:
+    on, seen = builders.hub(), Recorder()
+    first = builders.publish(on)
+    first.stream.attach(seen)
+    first.set_tracks(VIDEO, AUDIO, {}, now=100.0)
+    first.push(picture(0, True), 100.0)
+    first.close()
+    again = builders.publish(on)
+    again.set_tracks(VIDEO, None, {}, now=102.0)
+    again.push(picture(0, True), 102.0)
+    again.set_tracks(FINE, None, {}, now=110.0)
+    again.push(picture(8_000 * 90, True, track=FINE), 110.0)
+    again.push(picture(8_500 * 90, track=FINE), 110.5)
+    assert [t.audio is not None for t in seen.tracks] == [True, True, True]
+    assert len(silence(seen)) == 1 + 500 // FRAME + 1
+    again.set_tracks(FINE, AUDIO, {}, now=120.0)
+    again.set_tracks(FINE, None, {}, now=130.0)
+    assert seen.tracks[-1].audio is None
 
 
 async def test_a_rendition_is_not_changed() -> None:
@@ -64,15 +72,22 @@ async def test_a_rendition_is_not_changed() -> None:
     publisher = on.publish_from(origin, builders.channel(), "c1@360p", lambda reason: None)
     publisher.stream.attach(seen)
     publisher.set_tracks(VIDEO, AUDIO, {})
-    publisher.set_tracks(VIDEO, None, {})
     publisher.push(picture(0, True), 100.0)
+    publisher.close()
+    publisher = on.publish_from(origin, builders.channel(), "c1@360p", lambda reason: None)
+    publisher.set_tracks(VIDEO, None, {})
+    publisher.push(picture(1_000, True), 101.0)
     assert (seen.tracks[-1].audio, silence(seen)) == (None, [])
 
 
 async def test_times_that_are_faster_than_real_time_make_little_silence() -> None:
-    publisher, seen = builders.publish(builders.hub()), Recorder()
-    publisher.stream.attach(seen)
-    publisher.set_tracks(VIDEO, AUDIO, {}, now=50.0)
+    on, seen = builders.hub(), Recorder()
+    first = builders.publish(on)
+    first.stream.attach(seen)
+    first.set_tracks(VIDEO, AUDIO, {}, now=50.0)
+    first.push(picture(0, True), 50.0)
+    first.close()
+    publisher = builders.publish(on)
     publisher.set_tracks(VIDEO, None, {}, now=100.0)
     for number in range(1_000):
         publisher.push(picture(4_000 * number, True), 100.0 + number / 1_000)
