@@ -102,6 +102,8 @@ async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway:
         await dialog.get_by_role("button", name="Switch on").click()
         await expect(page.get_by_role("switch", name="Transcoding")).to_be_checked()
         await page.get_by_role("switch", name="Relay").click()
+        await dialog.get_by_role("button", name="Add").wait_for()
+        assert not await page.get_by_label("Relay", exact=True).is_checked(), "the dialog has no answer yet"
         await dialog.get_by_role("button", name="Add").click()
         await expect(dialog.get_by_role("alert")).to_have_text("Enter the address and the key, without spaces.")
         await dialog.get_by_label("Stream key").fill("key")

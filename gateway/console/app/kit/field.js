@@ -74,7 +74,7 @@ export function Select({ label, value, options, onChange, name, hint, error, dis
 
 /**
  * A switch that acts at once. `busy`: the change is running and the switch is locked. `note`: text at its right.
- * @param {{label: any, checked: boolean, onChange?: (checked: boolean) => void, name?: string, hint?: any, error?: any, note?: any,
+ * @param {{label: any, checked: boolean, onChange?: (checked: boolean, box: HTMLInputElement) => void, name?: string, hint?: any, error?: any, note?: any,
  *   disabled?: boolean, busy?: boolean, class?: string, [rest: string]: any}} props
  */
 export function Switch({ label, checked, onChange, name, hint, error, note, disabled = false, busy = false, class: more, ...rest }) {
@@ -84,7 +84,10 @@ export function Switch({ label, checked, onChange, name, hint, error, note, disa
       <input type="checkbox" role="switch" id=${id} name=${name} checked=${checked} disabled=${disabled}
         aria-busy=${busy ? "true" : undefined} ...${described(id, hint, error)} ...${rest}
         onClick=${(/** @type {Event} */ event) => { if (busy) event.preventDefault(); }}
-        onChange=${(/** @type {Event} */ event) => onChange?.(/** @type {HTMLInputElement} */ (event.target).checked)} />
+        onChange=${(/** @type {Event} */ event) => {
+          const box = /** @type {HTMLInputElement} */ (event.target);
+          onChange?.(box.checked, box);
+        }} />
       <label for=${id}>${label}</label>
       ${note && html`<span class="note">${note}</span>`}
     </div>

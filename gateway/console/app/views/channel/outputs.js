@@ -53,9 +53,12 @@ function OutputSwitch({ name, channel, session, output, lack, ask, onChanged }) 
   const flag = flagged(channel, name);
   const { on, busy, change } = useWanted(output?.enabled ?? flag, [session, channel]);
   const what = t(`output.${name}`);
-  const set = async (/** @type {boolean} */ to) => {
+  const set = async (/** @type {boolean} */ to, /** @type {HTMLInputElement} */ box) => {
     const section = to ? needs(channel, name) : null;
-    if (section) return ask(section);
+    if (section) {
+      box.checked = on; // not before the dialog's answer
+      return ask(section);
+    }
     await change(to, async () => {
       try {
         await turn(channel, name, to);
