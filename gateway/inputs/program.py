@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.publisher import StreamPublisher
+from gateway.live.silent_sound import silence_limit
 from gateway.live.track_publisher import TrackPublisher
 from gateway.media.clock import MILLISECONDS
 from gateway.media.silent_frames import LIKE_OTHERS, silent_frame
@@ -54,6 +55,7 @@ class Program:
         self._last_shown = 0  # presentation time of the stream's last picture
         self._sound_due = False  # the first sound of this input is still to come
         self._is_mute = False  # this input has no sound, and gets silence
+        self._limit = silence_limit()
 
     def begin(
         self,
@@ -256,7 +258,8 @@ class Program:
         """Writes silence up to a picture of an input without sound."""
         assert self._silence is not None, "otherwise the input has no track of sound"
         frame, last = self._silence[1], self._last_sound
-        if last is None or dts - last > _MAX_SILENCE_SECONDS * self._scale:
+        seconds = (dts - (dts if last is None else last)) / self._scale
+        if last is None or seconds > _MAX_SILENCE_SECONDS or not self._limit.take(max(0.0, seconds), now):
             self._last_sound = dts - frame
         self._fill(dts + frame, wall, now)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
@@ -208,16 +208,18 @@ class StreamPublisher:
             self.on_air.dropped["ingest"] += 1
             return
         if self._silence is not None and unit.track.kind is _VIDEO:
-            for frame in self._silence.until(unit.dts, unit.wall, now):
-                self._publish(frame, now)
-        self._publish(unit, now)
-
-    def _publish(self, unit: AccessUnit, now: float) -> None:
+            self._push_silence(self._silence.until(unit.dts, unit.wall, now), now)
         self.last_media = now
         self.stream.received.add(unit, now)
         self.stream.push(unit)
         if self.has_additional and self.additional is not None:
             self.additional.take_default(unit, now)
+
+    def _push_silence(self, frames: Iterable[AccessUnit], now: float) -> None:
+        for frame in frames:
+            self.push_shifted(frame, now)
+            if self.has_additional and self.additional is not None:
+                self.additional.take_default(frame, now)
 
     def _admit(self, unit: AccessUnit) -> bool:
         """Puts a unit in the order of its track. Returns false if it is dropped: there are too many in a second."""

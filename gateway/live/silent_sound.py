@@ -9,8 +9,11 @@ from gateway.media.silent_frames import SilentFrame
 from gateway.media.track import MadeSilence, MediaTrack
 
 _JUMP: Final = 5  # seconds; a longer step of the times is not filled
-# Seconds of silence at once, and for each second: a hostile push has times that are much faster than real time.
-_MOST, _RATE = 30, 2
+
+
+def silence_limit() -> TokenBucket:
+    """Returns how many seconds of silence may be made: a hostile push has times that are much faster than real time."""
+    return TokenBucket(2, 30)
 
 
 class SilentSound:
@@ -20,7 +23,7 @@ class SilentSound:
         self._track, self._payload = track, frame.payload
         self._length = frame.seconds * track.timescale  # in ticks of the track
         self._next: Fraction | None = None  # when the next frame begins
-        self._bucket = TokenBucket(_RATE, _MOST)
+        self._limit = silence_limit()
 
     def until(self, time: int, wall: float, now: float) -> Iterator[MadeSilence]:
         """Yields the frames that begin up to a time, in ticks of the track. wall: of them. now: monotonic seconds."""
@@ -29,6 +32,6 @@ class SilentSound:
             at = Fraction(time)
         count = (time - at) // self._length + 1
         self._next = at + count * self._length
-        if count > 0 and self._bucket.take(float(count * self._length / scale), now):
+        if count > 0 and self._limit.take(float(count * self._length / scale), now):
             for number in range(count):
                 yield MadeSilence(self._track, int(at + number * self._length), 0, True, wall, self._payload)

@@ -238,6 +238,16 @@ def test_an_input_without_sound_is_silent(codec: Codec, payload: bytes, frame: f
     assert sum(type(unit) is MadeSilence for unit in recorder.units) > 140
 
 
+def test_times_that_are_faster_than_real_time_make_little_silence():
+    one, recorder = begun()
+    one.push(sound(0), 100.0)
+    one.begin(Tracks(OTHER.video, None), [picture(0, key=True, track=OTHER.video)], 101.0)
+    for number in range(1, 1_000):
+        one.push(picture(4_000 * number, key=True, track=OTHER.video), 101.0 + number / 1_000)
+    made = sum(type(unit) is MadeSilence for unit in recorder.units)
+    assert 1_000 <= made <= 32 / (1024 / 44_100) + 1_010
+
+
 def test_silence_that_was_made_for_missing_sound_stays_recognizable():
     one, recorder = begun()
     for scale in (1, 48):  # also in ticks that are not those of the stream
