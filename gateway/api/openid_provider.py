@@ -16,7 +16,7 @@ import aiohttp
 import structlog
 
 from gateway.api.login_sessions import ApiUser
-from gateway.api.tokens import TokenRefused, TokenRules, is_signed_by, key_id, parse_jwks, verified
+from gateway.api.tokens import TokenRefused, TokenRules, WrongSignature, key_id, parse_jwks, verified
 from gateway.lib.egress import Egress
 from gateway.lib.network import is_loopback
 from gateway.ports.errors import StoreUnavailable
@@ -167,16 +167,23 @@ class OpenIdProvider:
 
     async def _verified(self, token: str) -> dict[str, Any]:
         kid = key_id(token)
-        key = self._keys.get(kid)
         age = self._clock() - self._keys_at
-        # A signature of another key may be of a new one with the same id.
-        unknown = age >= _UNKNOWN_KEY_SECONDS and (key is None or not is_signed_by(token, key))
-        if age >= _CACHE_SECONDS or unknown:
+        may_be_new = age >= _UNKNOWN_KEY_SECONDS
+        if age >= _CACHE_SECONDS or (kid not in self._keys and may_be_new):
             await self._fetch_keys()
-            key = self._keys.get(kid)
-        if key is None:
+            may_be_new = False
+        try:
+            return verified(token, self._key(kid), self._rules, self._document["issuer"])
+        except WrongSignature:
+            if not may_be_new:
+                raise
+        await self._fetch_keys()  # a new key may have the id of an old one
+        return verified(token, self._key(kid), self._rules, self._document["issuer"])
+
+    def _key(self, kid: str) -> PyJWK:
+        if (key := self._keys.get(kid)) is None:
             raise TokenRefused("the token is signed by a key that the provider does not publish")
-        return verified(token, key, self._rules, self._document["issuer"])
+        return key
 
     async def _fetch_keys(self) -> None:
         """Fetches the keys. While the provider does not answer, the known ones stay for another minute each time."""

@@ -34,6 +34,10 @@ class TokenRefused(Exception):
     """The token is invalid, or its user may not sign in. The message is one line without any part of the token."""
 
 
+class WrongSignature(TokenRefused):
+    """The token has no signature of the given key."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRules:
     """The rules for tokens.
@@ -184,21 +188,10 @@ def _algorithm(entry: Mapping[str, Any]) -> str | None:
     return algorithm if said in (None, algorithm) else None
 
 
-def is_signed_by(token: str, key: PyJWK) -> bool:
-    """Whether the token has the signature of this key, whatever its claims are."""
-    import jwt
-
-    try:
-        jwt.PyJWS().decode(token, key, algorithms=[str(key.algorithm_name)])
-    except jwt.PyJWTError:
-        return False
-    return True
-
-
 def verified(token: str, key: PyJWK, rules: TokenRules, issuer: str = "") -> dict[str, Any]:
-    """Returns the claims of a token, after checking its signature, issuer, times and audience. Raises TokenRefused.
+    """Returns the claims of a token, after checking its signature, issuer, times and audience.
 
-    issuer: as the provider writes it; "": as the settings do.
+    Raises WrongSignature, TokenRefused. issuer: as the provider writes it; "": as the settings do.
     """
     import jwt
 
@@ -212,7 +205,9 @@ def verified(token: str, key: PyJWK, rules: TokenRules, issuer: str = "") -> dic
             options={"require": ["exp", "iss", "sub"], "verify_aud": False},
         )
     except jwt.PyJWTError as error:
-        raise TokenRefused(f"the token is not valid: {type(error).__name__}") from None
+        is_other_key = isinstance(error, jwt.InvalidSignatureError | jwt.InvalidAlgorithmError | jwt.InvalidKeyError)
+        refused = WrongSignature if is_other_key else TokenRefused
+        raise refused(f"the token is not valid: {type(error).__name__}") from None
     if not rules.has_our_audience(claims):
         raise TokenRefused("the token is for another client")
     if "events" in claims:
