@@ -19,7 +19,6 @@ from gateway.lib.texts import STORABLE, is_storable
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.labels import LANGUAGE
 from gateway.ports.errors import InvalidField
-from gateway.protocols.srt.url import parse_url as parse_srt_url
 
 T = TypeVar("T", covariant=True)
 
@@ -168,13 +167,15 @@ def _hosts(value: Any) -> tuple[str, ...]:
 def _targets(value: Any) -> tuple[str, ...]:
     """Reads the targets of a relay: a list, or a text with targets separated by commas."""
     targets = relay_urls.targets(value)
-    for target in filter(relay_urls.is_srt, targets or ()):
-        parse_srt_url(target)  # its error has the reason
-    if targets is None or len(targets) > MAX_RELAYS or not all(relay_urls.is_target(t) for t in targets):
-        raise ValueError(
-            f"expected at most {MAX_RELAYS} rtmp://, rtmps:// or srt:// addresses or IVS channel ARNs, "
-            "as a list or separated by commas"
-        )
+    expected = (
+        f"expected at most {MAX_RELAYS} rtmp://, rtmps:// or srt:// addresses or IVS channel ARNs, "
+        "as a list or separated by commas"
+    )
+    if targets is None or len(targets) > MAX_RELAYS:
+        raise ValueError(expected)
+    for target in targets:
+        if (problem := relay_urls.problem(target)) is not None:
+            raise ValueError(problem or expected)
     return targets
 
 

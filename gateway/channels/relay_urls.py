@@ -34,18 +34,23 @@ def is_srt(target: str) -> bool:
 
 def is_target(target: str) -> bool:
     """Whether the target is an RTMP(S) or SRT URL with a host, or an IVS channel ARN."""
+    return problem(target) is None
+
+
+def problem(target: str) -> str | None:
+    """Returns None for a target; else what is wrong with an address of SRT, or "" for what is no target at all."""
     if is_ivs_channel(target):
-        return True
+        return None
     if len(target) > _MAX_LENGTH or not target.isprintable() or " " in target:
-        return False
+        return ""
     try:
         if is_srt(target):
             parse_srt_url(target)
-            return True
+            return None
         parts = urlsplit(target)
-        return parts.scheme in ("rtmp", "rtmps") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+        return None if parts.scheme in ("rtmp", "rtmps") and parts.hostname and parts.port != 0 else ""
+    except ValueError as error:
+        return str(error) if is_srt(target) else ""
 
 
 def masked(value: Any) -> Any:
