@@ -254,8 +254,7 @@ class RelayTarget:
             if isinstance(push, SrtRelayPush):
                 await push.send_stream(tracks, iterator)
             elif silent_track.wants_sound(target.url.host):
-                audible = silent_track.with_silence(tracks, iterator)
-                async with contextlib.aclosing(audible):  # type: ignore[type-var]
+                async with contextlib.aclosing(silent_track.with_silence(tracks, iterator)) as audible:
                     await self._send_items(push, silent_track.with_track(tracks), audible)
             else:
                 await self._send_items(push, tracks, iterator)

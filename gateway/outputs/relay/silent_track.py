@@ -1,7 +1,7 @@
 """Silent sound beside pictures, for services that show no stream without both."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Final
 
@@ -31,7 +31,7 @@ def with_track(tracks: Tracks) -> Tracks:
     return tracks if tracks.audio is not None else replace(tracks, audio=DEFAULT_AUDIO)
 
 
-async def with_silence(tracks: Tracks, items: AsyncIterator[Item]) -> AsyncIterator[Item]:
+async def with_silence(tracks: Tracks, items: AsyncIterator[Item]) -> AsyncGenerator[Item, None]:
     """Yields the items, and silent frames up to each picture while the tracks have no sound. tracks: before `items`."""
     frame = silent_frame(DEFAULT_AUDIO)
     assert frame is not None, "it is known for AAC"
