@@ -222,7 +222,7 @@ async def test_an_error_of_the_provider_is_shown_as_plain_text(lab: Lab):
     assert "script-src" not in response.headers["Content-Security-Policy"]
 
 
-async def test_the_log_has_what_the_provider_says_about_a_refusal(lab: Lab):
+async def test_the_log_has_the_reason_of_the_provider_for_a_refusal(lab: Lab):
     start = await lab.get("/oidc/start")
     state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
     with capture_logs() as logged:

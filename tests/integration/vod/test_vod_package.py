@@ -375,7 +375,7 @@ def test_a_long_still_picture_is_repeated_in_every_segment(tmp_path: Path) -> No
     assert [round(d) for d in result.durations] == [10, 10, 5]
 
 
-def test_sound_with_channels_in_an_order_of_its_own_is_heard(tmp_path: Path) -> None:
+def test_sound_with_channels_in_an_order_of_its_own_is_converted(tmp_path: Path) -> None:
     source = films.own_order(tone("-ac", "6", "-c:a", "pcm_s16le", name="surround.mov"))
     with closing(MediaFile(source)) as film:
         assert film.audio.codec_context.layout.name == "5.1"

@@ -73,7 +73,7 @@ def test_a_zone_that_a_browser_names_by_its_earlier_name_is_known(
     assert str(QuietHours.model_validate({"from": "22:00", "to": "07:00", "zone": of_chromium}).tzinfo) == of_debian
 
 
-def test_utc_needs_no_files_and_other_zones_say_what_is_missing(zones: Path) -> None:
+def test_utc_needs_no_files_and_other_zones_name_the_missing_package(zones: Path) -> None:
     assert Schedule.parse("08:00-18:00 UTC").zone is UTC
     assert QuietHours.model_validate({"from": "22:00", "to": "07:00"}).contains(at("2026-11-16T23:00"))
     with pytest.raises(ValueError, match=r"not Europe/Berlin: this machine has none \(Debian: tzdata\)"):

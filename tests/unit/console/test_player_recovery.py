@@ -278,7 +278,7 @@ def test_a_hidden_tab_that_the_browser_paused_for_long_plays_when_it_is_seen_aga
     assert told == [["a", True], "a,a" if resumes else "a", "live" if resumes else "blocked"]
 
 
-def test_what_the_viewer_paused_before_the_tab_was_hidden_stays_paused() -> None:
+def test_a_pause_of_the_viewer_before_the_tab_was_hidden_stays() -> None:
     told = player_page("""
         open("a");
         video.muted = true;

@@ -52,7 +52,7 @@ def test_a_source_of_twice_the_declared_rate_gets_a_new_encoder(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("codec", ["-c:a aac -ac 6", "-c:a libopus -ar 48000", "-c:a flac"])
-def test_sound_is_heard_although_nothing_encodes_it_like_that_of_the_push(codec: str) -> None:
+def test_sound_is_played_although_nothing_encodes_it_like_that_of_the_push(codec: str) -> None:
     push = sources.source(*sources.tone(48_000), "-t", "1", *codec.split(), "-b:a", "128k").tracks
     backup = sources.source(*sources.tone(), "-t", "1", *sources.AAC)
     form = StreamForm.of(push)
