@@ -252,7 +252,8 @@ def lacks_presentation_times(container: str, stream: Any) -> bool:
 def set_usual_layout(stream: Any) -> None:
     """Gives the channels of sound the usual order of their number, if they have one of their own, as in QuickTime.
 
-    Call it before anything else reads the layout: PyAV 18.1 frees the list of such channels with each object for it.
+    Call it before other code reads the layout. PyAV 18.1 makes an object for each reading, and each object frees the
+    same list.
     """
     context = stream.codec_context
     if context is None:
