@@ -187,17 +187,20 @@ export class Controls {
     });
     for (const event of ["play", "pause", "volumechange"]) video.addEventListener(event, () => this.refresh());
     document.addEventListener("fullscreenchange", () => this.refresh());
-    for (const event of ["pointermove", "pointerdown", "focusin"]) this.#stage.addEventListener(event, () => this.#stir());
-    document.addEventListener("keydown", () => this.#stir());
-    this.#stage.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") this.#leave(); });
-    // A touch shows the bar. With a mouse the bar is visible already, so a click acts on the picture.
+    // A touch shows the bar when it ends: a button that it showed before would take the click.
+    // With a mouse the bar is visible already, so a click acts on the picture.
     let [asleep, by] = [false, ""]; // a click of Safari before 18.4 does not tell that it was a touch
-    video.addEventListener("pointerdown", ({ pointerType }) => {
-      [asleep, by] = [this.#stage.dataset.asleep !== undefined, pointerType];
-    }, { capture: true });
+    const stir = (/** @type {Event & {pointerType?: string}} */ { type, pointerType = "" }) => {
+      if (type === "pointerdown") [asleep, by] = [this.#stage.dataset.asleep !== undefined, pointerType];
+      if (pointerType !== "touch" || !asleep) this.#stir();
+    };
+    for (const event of ["pointermove", "pointerdown", "focusin"]) this.#stage.addEventListener(event, stir);
+    document.addEventListener("keydown", () => this.#stir());
+    this.#stage.addEventListener("pointerleave", ({ pointerType }) => { if (pointerType === "mouse") this.#leave(); });
     video.addEventListener("click", () => {
       if (by !== "touch") this.#does.toggle();
-      else if (!asleep) this.#leave();
+      else if (asleep) this.#stir();
+      else this.#leave();
     });
     video.addEventListener("dblclick", () => void this.toggleFull());
   }
