@@ -368,6 +368,31 @@ async def abort(route: Route) -> None:
     await route.abort()
 
 
+async def fulfill(answer: dict[str, Any], route: Route) -> None:
+    await route.fulfill(**answer)
+
+
+async def test_a_proxy_that_answers_in_place_of_the_gateway_is_named(browser: Browser, gateway: Gateway) -> None:
+    lost, asked = "Trying again", "Load this page again"
+    answers: dict[str, tuple[dict[str, Any], str]] = {
+        "nginx": ({"status": 502, "body": "<h1>502 Bad Gateway</h1>", "content_type": "text/html"}, lost),
+        "Authelia": ({"status": 302, "headers": {"Location": "https://sign-in.invalid/"}}, asked),
+        "Caddy": ({"status": 502, "body": ""}, lost),
+        "a page": ({"status": 200, "body": "<form>Sign in</form>", "content_type": "text/html"}, asked),
+    }
+    ask = """() => import("/console/players/api.js")
+        .then(({ api }) => api.get("/login")).catch((error) => error.status)"""
+    async with signed_in(browser, gateway, "system") as watched:
+        page = watched.page
+        for answer, words in answers.values():
+            await page.route(re.compile(r"/(status|login)$"), partial(fulfill, answer))
+            assert await page.evaluate(ask) == 0
+            await expect(page.get_by_role("alert")).to_contain_text([words])
+            await page.unroute_all()
+        await page.evaluate(ask)
+        await expect(page.get_by_role("alert")).to_have_count(0)
+
+
 async def test_a_device_without_a_network_is_named_instead_of_the_gateway(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway, "wall") as watched:
         page = watched.page

@@ -1,6 +1,6 @@
 /** The session: the signed-in user, sign-in and sign-out. */
 
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 
 import { abortAll, api, link } from "../players/api.js";
 import { t } from "./i18n.js";
@@ -36,20 +36,30 @@ export const ended = signal(false);
 /** Whether the gateway does not answer now. */
 export const unreachable = signal(false);
 
+/** Whether a proxy answers instead, and probably asks for a sign-in. */
+const asks = signal(false);
+
 /** Whether this device has no network, so that the gateway cannot be what fails. */
 export const offline = signal(!navigator.onLine);
 for (const change of ["online", "offline"]) addEventListener(change, () => { offline.value = !navigator.onLine; });
 
+/**
+ * @template {string} K
+ * @param {K} other  the words if no cause is known
+ * @returns {K | "away.offline" | "away.proxy"} the words for why the gateway does not answer
+ */
+export const awayWords = (other) => offline.value ? "away.offline" : asks.value ? "away.proxy" : other;
+
 /** @returns {string} why the gateway does not answer */
-export const awayText = () => t(offline.value ? "away.offline" : "away.banner");
+export const awayText = () => t(awayWords("away.banner"));
 
 link.expired = () => {
   if (!user.value) return;
   ended.value = true;
   leave();
 };
-link.unreachable = (is) => { unreachable.value = is; };
-link.away = () => t(offline.value ? "away.offline" : "trouble.away");
+link.unreachable = (is, asked = false) => batch(() => { [unreachable.value, asks.value] = [is, asked]; });
+link.away = () => t(awayWords("trouble.away"));
 
 /** @param {Login} login */
 function take(login) {

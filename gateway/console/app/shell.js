@@ -13,7 +13,7 @@ import { Empty, Notice, Skeleton } from "./kit/status.js";
 import { usePoll } from "./poll.js";
 import { saveProfile } from "./profile.js";
 import { route } from "./router.js";
-import { administers, awayText, logout, observes, offer, offline, readsAll, refresh, unreachable, user } from "./session.js";
+import { administers, awayText, awayWords, logout, observes, offer, offline, readsAll, refresh, unreachable, user } from "./session.js";
 import { setTheme, theme, THEMES } from "./theme.js";
 import { toast, Toasts } from "./toast.js";
 
@@ -76,7 +76,7 @@ export function App() {
 
 function Away() {
   return html`<main>${unreachable.value
-    ? html`<${Empty} icon="warning" title=${t(offline.value ? "away.offline.title" : "away.title")} text=${t(offline.value ? "away.offline.text" : "away.text")} />`
+    ? html`<${Empty} icon="warning" title=${t(offline.value ? "away.offline.title" : "away.title")} text=${t(offline.value ? "away.offline.text" : awayWords("away.text"))} />`
     : html`<${Skeleton} lines=${8} />`}</main>`;
 }
 

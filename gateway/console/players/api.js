@@ -21,8 +21,9 @@ export class ApiError extends Error {
  * Set by the page that holds the session, such as the console by its session.js.
  * `renew`: reads the session again, and returns whether somebody is signed in. Another tab may have signed in since: this
  * changes the cookie and `csrf`.
+ * `unreachable`: with each answer. asks: a proxy answers instead, probably for a sign-in.
  * `away`: the text of an error if the gateway does not answer; the browser's own text is English.
- * @type {{csrf: string | null, expired: () => void, unreachable: (is: boolean) => void, renew: () => Promise<boolean>, away: () => string}}
+ * @type {{csrf: string | null, expired: () => void, unreachable: (is: boolean, asks?: boolean) => void, renew: () => Promise<boolean>, away: () => string}}
  */
 export const link = {
   csrf: null, expired: () => undefined, unreachable: () => undefined, renew: async () => false, away: () => "",
@@ -66,16 +67,16 @@ async function request(method, path, body, options = {}) {
     if (method !== "GET" && csrf) headers["X-CSRF-Token"] = csrf;
     const reply = await fetch(path, {
       method, headers, body: file ? body : body === undefined ? null : JSON.stringify(body), signal: own.signal,
-      credentials: "same-origin", cache: "no-store",
-    }).catch((error) => {
-      if (isAbort(error)) throw error;
-      link.unreachable(true);
-      throw new ApiError(0, link.away());
-    });
-    link.unreachable(false);
-    const text = await reply.text();
-    if (reply.ok) return text === "" ? null : parsed(text);
-    const error = refusal(reply, text);
+      credentials: "same-origin", cache: "no-store", redirect: "manual",
+    }).catch((error) => { if (isAbort(error)) throw error; return Response.error(); });
+    const said = parsed(await reply.text());
+    // The API sends no redirects or pages, and its 503 is JSON.
+    const asks = reply.type === "opaqueredirect" || (reply.ok && /html/.test(reply.headers.get("Content-Type") || ""));
+    const away = asks || !reply.status || (reply.status > 501 && method !== "HEAD" && typeof said !== "object");
+    link.unreachable(away, asks);
+    if (away) throw new ApiError(0, link.away());
+    if (reply.ok) return said === "" ? null : said;
+    const error = refusal(reply, said);
     const ended = reply.status === 401 && !options.quiet;
     const other = reply.status === 403 && method !== "GET" && !options.headers && /CSRF/.test(error.message);
     if ((ended || other) && !options.again) {
@@ -99,9 +100,8 @@ function parsed(text) {
   }
 }
 
-/** @param {Response} reply @param {string} text @returns {ApiError} */
-function refusal(reply, text) {
-  const said = parsed(text);
+/** @param {Response} reply @param {any} said @returns {ApiError} */
+function refusal(reply, said) {
   const known = said !== null && typeof said === "object";
   const wait = Number(reply.headers.get("Retry-After"));
   const message = known && typeof said.error === "string" ? said.error : `${reply.status} ${reply.statusText}`.trim();

@@ -25,6 +25,7 @@ export default {
   "away.offline": "Your device is offline. This page continues when the network is back.",
   "away.offline.text": "This page continues when the network is back.",
   "away.offline.title": "Your device is offline",
+  "away.proxy": "A proxy answers in place of the gateway. Load this page again: the proxy may ask you to sign in.",
   "away.text": "It may be starting. This page continues automatically.",
   "away.title": "The gateway does not answer",
   "bin.link": "Bin",

@@ -25,6 +25,7 @@ export default {
   "away.offline": "您的设备处于离线状态。网络恢复后本页面将自动继续。",
   "away.offline.text": "网络恢复后本页面将自动继续。",
   "away.offline.title": "您的设备处于离线状态",
+  "away.proxy": "代理服务器代替网关作出了应答。请重新加载本页：代理可能要求您登录。",
   "away.text": "可能正在启动，本页会自动继续。",
   "away.title": "网关没有响应",
   "bin.link": "回收站",
