@@ -115,7 +115,7 @@ async def test_a_tap_shows_and_hides_the_bar_and_does_not_pause(
         await expect(stage).not_to_have_attribute("data-asleep", "")
         assert not (await watched.video())["paused"]
         await video.tap(position={"x": 40, "y": 40})  # not where the first was: two there are a double click
-        await expect(stage).to_have_attribute("data-asleep", "", timeout=1000)
+        await expect(stage).to_have_attribute("data-asleep", "", timeout=2500)  # it hides by itself after 3 s
         assert not (await watched.video())["paused"]
 
 
