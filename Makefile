@@ -12,6 +12,8 @@ COMPUTING := $(shell expr $(CORES) + 2)
 WORKERS := $(shell expr 2 \* $(CORES))
 WAITING := $(shell expr 7 \* $(CORES) / 2)
 BROWSERS := $(shell expr 3 \* $(CORES) / 2)
+# Tests at night measure real time for minutes: lossy links, slow links, delays that a page shows.
+AT_NIGHT := $(shell expr 5 \* $(CORES) / 2)
 # A file is one worker's, and the files that took longest in a recorded run begin first (tests/file_times.json). They wait
 # for timers, so every second worker of fast tests begins with the shortest ones.
 FILES := --dist loadfile --no-loadscope-reorder
@@ -79,8 +81,9 @@ browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/fuzz
 
+nightly: export TESTS_BROWSERS := $(CORES)
 nightly: $(VENV)/.dev $(VENV)/.web ## soaks, faults on paths that other tests prove, and more examples
-	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m nightly tests/unit tests/integration tests/conformance tests/browser
+	$(BIN)/python -m pytest -q -n $(AT_NIGHT) $(FILES) $(SLOWEST) -m nightly tests/unit tests/integration tests/conformance tests/browser
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -n $(COMPUTING) $(FILES) $(SLOWEST) -m hypothesis tests/unit
 	$(MAKE) --no-print-directory fuzz FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000)
 

@@ -12,6 +12,7 @@ from xdist.scheduler import LoadFileScheduling
 _BROWSER = "tests/browser/"
 _FAST = ("tests/unit/", "tests/architecture/")
 _TOGETHER = "tests/architecture/"  # its files read the syntax of all modules, which takes seconds
+_APART = "tests/integration/packaging/test_week.py"  # each of its tests computes for minutes, and shares nothing
 
 
 class FilePool(LoadFileScheduling):
@@ -22,6 +23,8 @@ class FilePool(LoadFileScheduling):
         self._browsers = max(1, int(os.environ.get("TESTS_BROWSERS", self.numnodes)))
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(_APART):
+            return nodeid
         return _TOGETHER if nodeid.startswith(_TOGETHER) else super()._split_scope(nodeid)
 
     def _assign_work_unit(self, node: Any) -> None:

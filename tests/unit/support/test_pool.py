@@ -79,3 +79,9 @@ def test_every_second_worker_of_fast_tests_takes_the_shortest_file(monkeypatch: 
     _, workers = scheduled(3, 1, monkeypatch, tests)
     first = [tests[worker.given[0]].partition("::")[0] for worker in workers]
     assert first == [f"tests/unit/test_{file}.py" for file in "adb"]
+
+
+def test_tests_that_compute_for_minutes_go_to_several_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = [f"tests/integration/packaging/test_week.py::test_{number}" for number in range(4)]
+    _, workers = scheduled(2, 1, monkeypatch, tests)
+    assert [worker.given for worker in workers] == [[0, 2], [1, 3]]
