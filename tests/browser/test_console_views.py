@@ -384,10 +384,10 @@ async def test_a_proxy_that_answers_in_place_of_the_gateway_is_named(browser: Br
         .then(({ api }) => api.get("/login")).catch((error) => error.status)"""
     async with signed_in(browser, gateway, "system") as watched:
         page = watched.page
-        for answer, words in answers.values():
+        for name, (answer, words) in answers.items():
             await page.route(re.compile(r"/(status|login)$"), partial(fulfill, answer))
-            assert await page.evaluate(ask) == 0
-            await expect(page.get_by_role("alert")).to_contain_text([words])
+            assert await page.evaluate(ask) == 0, name
+            await expect(page.get_by_role("alert"), name).to_contain_text([words])
             await page.unroute_all()
         await page.evaluate(ask)
         await expect(page.get_by_role("alert")).to_have_count(0)
