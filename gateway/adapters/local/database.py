@@ -64,6 +64,9 @@ class Database(SqlStore):
             self._database = await aiosqlite.connect(self._path, timeout=_LOCK_WAIT, isolation_level=None)
             self._database.text_factory = _text
             await self._prepare_with_retries(self._database)
+            if kind := await asyncio.to_thread(network_file_system, self._path):
+                event = "a database is on a network file system, which may damage it: take a local disk, or PostgreSQL"
+                log.warning(event, path=str(self._path), file_system=kind)
         except sqlite3.Error as e:
             await self._close()
             reason = await asyncio.to_thread(_cause, self._path, e)
@@ -71,9 +74,6 @@ class Database(SqlStore):
         except BaseException:
             await self._close()
             raise
-        if kind := await asyncio.to_thread(network_file_system, self._path):
-            event = "a database is on a network file system, which may damage it: take a local disk, or PostgreSQL"
-            log.warning(event, path=str(self._path), file_system=kind)
         return self
 
     async def open_if_usable(self, stack: contextlib.AsyncExitStack) -> Self:

@@ -119,6 +119,27 @@ async def test_a_database_on_a_network_file_system_is_used_with_a_warning(tmp_pa
     assert ("network file system" in SqliteChannels.inspect(tmp_path / "m.db")) == warned
 
 
+async def test_a_database_is_closed_where_its_opening_is_cancelled_at_the_end(tmp_path, monkeypatch):
+    """A stop during the start of a process cancels it there."""
+    looks, goes_on = threading.Event(), threading.Event()
+
+    def late(path):
+        looks.set()
+        goes_on.wait(at_most(10))
+        return ""
+
+    monkeypatch.setattr(adapter, "network_file_system", late)
+    store = SqliteChannels(tmp_path / "m.db")
+    opening = asyncio.create_task(store.__aenter__())
+    await asyncio.to_thread(looks.wait, at_most(10))
+    opening.cancel()
+    await asyncio.wait([opening])
+    goes_on.set()
+    assert opening.cancelled()
+    with pytest.raises(StoreUnavailable, match="is closed"):
+        await store.list()
+
+
 async def test_a_folder_in_place_of_the_database_file_is_refused(tmp_path):
     (tmp_path / "m.db").mkdir()
     assert "cannot be opened" in await said(tmp_path / "m.db")
