@@ -64,6 +64,12 @@ class IceAgent:
         """Whether no check has come with the credentials of the last ICE restart."""
         return self._previous is not None
 
+    @property
+    def chosen(self) -> Path | None:
+        """The path in use, if the peer has nominated it and receives on it."""
+        path = self.selected
+        return path if path is not None and path is self._nominated and path.verified else None
+
     def authenticates(self, message: StunMessage) -> bool:
         """Whether a request has the user name and the password of this peer (RFC 8445 §7.3)."""
         receiver, sender = message.username

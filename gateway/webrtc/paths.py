@@ -10,7 +10,8 @@ class Path(ABC):
     """One way to send to a peer.
 
     A sender may forge its source address. So a path gets no more bytes than came from it, until the receiver has
-    shown that it reads them: it answered our check, finished the DTLS handshake, or it has a TCP connection.
+    shown that it reads them: it answered our check, finished the DTLS handshake, or it has a TCP connection. For a
+    client with a key, the first check counts twice.
 
     address: of the peer, without a zone; IPv4 also if the socket is an IPv6 socket.
     verified: whether the receiver has shown this.

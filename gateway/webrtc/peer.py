@@ -31,6 +31,8 @@ _MAX_HANDSHAKE_BYTES: Final = 65_536  # received; a handshake with a certificate
 # Seconds after the handshake until its DTLS session is freed at the latest. Until then, the session repeats our last
 # flight if it was lost (RFC 6347 §4.2.4).
 _DTLS_KEPT_SECONDS: Final = 10.0
+_SILENT_SECONDS: Final = 2.0  # after the choice of the path, until we begin the handshake of a push ourselves
+_HANDSHAKE, _CLIENT_HELLO = 22, 1  # content type of a record; type of a handshake message, behind 13 bytes
 # RTCP of one peer, bytes a second and at once; further packets are dropped. Browsers send some hundred bytes a second,
 # and while they lose packets about 10 kB.
 _RTCP_RATE: Final = 25_000.0
@@ -63,9 +65,9 @@ class Peer:
     """
 
     __slots__ = (
-        "_alerts", "_dtls", "_early", "_flight", "_flight_path", "_free_dtls_at", "_handler", "_handshake_bytes",
-        "_host", "_queued", "_receiver", "_remote", "_resend_at", "_rtcp", "_sender", "client", "has_ended",
-        "has_key", "ice", "opened", "ufrags",
+        "_alerts", "_begin_at", "_dtls", "_early", "_flight", "_flight_path", "_free_dtls_at", "_handler",
+        "_handshake_bytes", "_host", "_queued", "_receiver", "_remote", "_resend_at", "_rtcp", "_sender", "client",
+        "has_ended", "has_key", "ice", "opened", "ufrags",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +94,7 @@ class Peer:
         self._flight: list[bytes] = []  # handshake datagrams that the path does not allow yet
         self._flight_path: Path | None = None
         self._resend_at: float | None = None
+        self._begin_at: float | None = None  # when we begin the handshake if the client does not
         self._free_dtls_at = 0.0
         self._rtcp = TokenBucket(_RTCP_RATE, _RTCP_RATE)
 
@@ -265,10 +268,7 @@ class Peer:
         path.send((self.ice.handle_request(message, path, now),))
         self._send_check(path, now)
         if self._remote.passive and self._dtls is None and self._sender is None:
-            dtls = self._dtls = DtlsSession(self._host.context, client=True)
-            dtls.begin()
-            self._flight, self._flight_path = dtls.take_outgoing(), path
-            self._schedule_resend(dtls, now)
+            self._begin_handshake(path, now)
         self._send_flight()
 
     def handle_response(self, message: StunMessage, path: Path, now: float) -> bool:
@@ -291,6 +291,8 @@ class Peer:
                 self._free_dtls()
             elif self._dtls is not None and self._resend_at is not None and now >= self._resend_at:
                 self._resend(now)
+            elif self._dtls is None and self._sender is None and self.has_key and not self._remote.active:
+                self._begin_for_silent(now)
 
     def _last_consent(self) -> float:
         """Returns the monotonic time at which the peer last agreed to receive.
@@ -318,6 +320,26 @@ class Peer:
 
     # ---- DTLS ----
 
+    def _begin_handshake(self, path: Path, now: float) -> None:
+        """Begins the handshake as client. `_send_flight` sends it."""
+        dtls = self._dtls = DtlsSession(self._host.context, client=True)
+        dtls.begin()
+        self._flight, self._flight_path = dtls.take_outgoing(), path
+        self._schedule_resend(dtls, now)
+
+    def _begin_for_silent(self, now: float) -> None:
+        """Begins the handshake of a publisher that has chosen its path, and then sends nothing.
+
+        RootEncoder, the library of many Android apps, offers `actpass` and is a DTLS server whatever the answer says.
+        """
+        path = self.ice.chosen
+        if path is None:
+            return
+        self._begin_at = self._begin_at or now + _SILENT_SECONDS
+        if now >= self._begin_at:
+            self._begin_handshake(path, now)
+            self._send_flight()
+
     def _receive_dtls(self, path: Path, data: bytes, now: float) -> None:
         if self._alerts is not None:
             if self._alerts.ends(data):
@@ -336,7 +358,8 @@ class Peer:
         if self._handshake_bytes > _MAX_HANDSHAKE_BYTES:
             self.end(PeerEnd.HANDSHAKE_FAILED)
             return
-        if self._dtls is None:
+        began = self._dtls is not None and self._dtls.client and not self._remote.passive
+        if self._dtls is None or (began and data[:1] + data[13:14] == bytes((_HANDSHAKE, _CLIENT_HELLO))):
             self._dtls = DtlsSession(self._host.context)
         dtls = self._dtls
         failed = False

@@ -502,6 +502,40 @@ async def test_a_passive_client_that_starts_the_handshake_fails() -> None:
     assert recorder.ends == [PeerEnd.HANDSHAKE_FAILED]
 
 
+async def test_a_publisher_that_sends_one_check_and_waits_for_the_handshake_gets_one() -> None:
+    """RootEncoder 2.8 (Android) offers `actpass`, and is a DTLS server whatever the answer says."""
+    wire, client = Wire(), Client(server=True)
+    _, recorder = wire.open(client, has_key=True, passive=False)
+    client.send_check(nominate=False)
+    await wire.exchange()
+    assert client.responses and client.requests, "it sends one check, and waits for the answer and for ours"
+    for tenths in range(60):
+        if tenths == 30:
+            client.send_check()
+        await wire.exchange()
+        wire.clock.now += 0.1
+        wire.endpoint.tick(wire.clock())
+        assert recorder.was_connected == (tenths >= 51), f"the path was chosen {tenths / 10 - 3} s ago"
+    client.send_rtp(rtp_packet(1))
+    await wire.exchange()
+    assert recorder.rtp_packets == [rtp_packet(1)] and not recorder.ends
+
+
+async def test_a_publisher_that_begins_the_handshake_late_is_answered() -> None:
+    wire, client = Wire(), Client()
+    _, recorder = wire.open(client, has_key=True)
+    client.starts_dtls = False
+    for _ in range(25):
+        client.send_check()
+        wire.clock.now += 0.1
+        wire.endpoint.tick(wire.clock())
+        wire.udp.sent = [(address, data) for address, data in wire.udp.sent if data[0] < 4]
+        await wire.exchange()
+    client.start_dtls()
+    await wire.exchange()
+    assert client.connected and recorder.was_connected == 1
+
+
 async def test_a_client_that_ignores_checks_during_its_handshake_is_verified_before_it() -> None:
     """ffmpeg with dtls_active answers no more checks after the answer to its own check."""
     wire, client = Wire(), Client()
