@@ -29,6 +29,9 @@ MAX_ZONE: Final = 64  # characters of the name of a time zone
 MAX_KBPS: Final = 1_000_000  # of a rule `below`
 MAX_SECONDS: Final = 60  # of a rule `below`
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
+_WRITTEN_OTHERWISE: Final = (
+    "in the user name and the password of an address, write %23 for #, %3F for ?, %2F for /, %5B for [, %20 for a space"
+)
 PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps", "srt", *UDP))
 # Members that the API computes for each answer. Clients send them back with the list; they are not stored.
 COMPUTED: Final = frozenset(("state", "error", "taken", "key", "pushUrl", "pushUrls"))
@@ -183,6 +186,8 @@ def check_pull_address(url: str) -> None:
     except ValueError:
         valid = False
     if not valid or not url.isprintable() or " " in url:
+        if scheme in PULL_SCHEMES and "@" in url:
+            raise InvalidField(FIELD, _WRITTEN_OTHERWISE)
         schemes = ", ".join(f"{scheme}://" for scheme in sorted(PULL_SCHEMES))
         raise InvalidField(FIELD, f"the address of a pull begins with {schemes}")
 

@@ -40,6 +40,12 @@ def test_only_urls_of_media_servers_can_be_pulled(url: str) -> None:
         parse_inputs([{"kind": "pull", "url": url}])
 
 
+@pytest.mark.parametrize("password", ["Cam#2024", "what?", "a/b", "[x", "two words", "a#1@b"])
+def test_a_password_that_cuts_its_address_is_named_as_the_reason(password: str) -> None:
+    with pytest.raises(InvalidField, match="%23 for #, %3F for \\?"):
+        parse_inputs([{"kind": "pull", "url": f"rtsp://admin:{password}@203.0.113.5:554/stream1"}])
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
