@@ -65,6 +65,11 @@ _REQUESTS_PER_SECOND: Final = 5
 _REQUESTS_BURST: Final = 60
 _NO_MEDIA_BYTES: Final = 1 << 20  # between two checks, from a connection that does not push
 _OK: Final = "200 OK"
+_NO_TUNNEL: Final = "RTSP over HTTP is not offered: choose TCP"
+_HTTP_ANSWER: Final = (
+    f"HTTP/1.1 501 {_NO_TUNNEL}\r\nContent-Type: text/plain\r\nContent-Length: {len(_NO_TUNNEL) + 1}\r\n"
+    f"Connection: close\r\n\r\n{_NO_TUNNEL}\n"
+).encode()
 
 
 class RtspSession(TcpSession):
@@ -120,6 +125,8 @@ class RtspSession(TcpSession):
                 elif isinstance(item, RtspRequest) and not self._closing:
                     self._take_request(item, now)
         except (RemoteProtocolError, KeepsChanging) as error:
+            if not self._has_asked and b" HTTP/1." in data.partition(b"\n")[0]:
+                self._answer(_HTTP_ANSWER)
             self._drop(str(error)[:200])
             return
         if not takers:

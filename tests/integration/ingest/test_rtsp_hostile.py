@@ -70,7 +70,6 @@ def resident(gateway: Gateway) -> int:
 @pytest.mark.parametrize(
     "data",
     [
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00" + bytes(600),
         b"OPTIONS * RTSP/1.0\r\n" + b"a: b\r\n" * 200 + b"\r\n",
         b"OPTIONS * RTSP/1.0\r\nX: " + b"x" * 20_000,
@@ -82,6 +81,13 @@ async def test_data_of_other_protocols_end_the_connection(data: bytes, gateway: 
     async with connected(gateway, "c") as client:
         client.writer.write(data)
         assert await client.closed()
+
+
+async def test_a_request_of_http_gets_an_answer_and_its_connection_ends(gateway: Gateway) -> None:
+    async with connected(gateway, "c") as client:
+        client.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await asyncio.wait_for(client.reader.read(), at_most(20))
+        assert answer.startswith(b"HTTP/1.1 501 ")
 
 
 async def test_a_silent_connection_is_closed_in_time(gateway: Gateway) -> None:

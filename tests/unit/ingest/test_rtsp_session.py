@@ -196,6 +196,15 @@ async def test_signs_of_life_do_not_keep_an_idle_connection(lab: Lab) -> None:
     assert lab.wire.is_ended
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_rtsp_over_http_is_refused_in_words(lab: Lab, method: str) -> None:
+    """`ffmpeg -rtsp_transport http`, and VLC with `--rtsp-http`."""
+    head = f"{method} /c1?sign=1-a HTTP/1.1\r\nAccept: application/x-rtsp-tunnelled\r\nX-Sessioncookie: 1\r\n\r\n"
+    lab.session.bytes_received(head.encode())
+    assert lab.wire.written.startswith(b"HTTP/1.1 501 RTSP over HTTP is not offered")
+    assert lab.wire.written.endswith(b": choose TCP\n") and lab.wire.is_ended
+
+
 async def test_a_paused_player_ends_two_minutes_after_its_last_sign_of_life(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
