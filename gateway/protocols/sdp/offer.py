@@ -32,6 +32,8 @@ _HEX_PAIRS = re.compile(r"[0-9A-F]{2}(?::[0-9A-F]{2})*")
 _UFRAG = re.compile(r"[A-Za-z0-9+/_=#-]{4,256}")
 _PASSWORD = re.compile(r"[A-Za-z0-9+/_=#-]{22,256}")
 _RID_NAME = re.compile(r"[A-Za-z0-9_-]{1,16}")  # RFC 8851 §10, bounded as in the header extension
+# RFC 9429 §5.1.2: each of them means the same, because DTLS and feedback are attributes of their own.
+_PROFILES: Final = tuple(f"RTP/{name}" for name in ("SAVPF", "SAVP", "AVPF", "AVP"))
 _MID_NAME = re.compile(r"[!-~]{1,64}")
 
 
@@ -194,7 +196,7 @@ def _medium(
         raise RemoteProtocolError("malformed mid in the offer")
     # RFC 9143 §6: port 0 with bundle-only is not switched off. GStreamer offers this with the policy max-bundle.
     off = section.port == 0 and section.value("bundle-only") is None
-    rejected = off or (bool(group) and mid not in group) or not section.protocol.endswith("RTP/SAVPF")
+    rejected = off or (bool(group) and mid not in group) or not section.protocol.endswith(_PROFILES)
     # RFC 9143 §7.1.3: a bundle-only medium need not repeat the attributes of the transport.
     inherits = section.value("bundle-only") is not None and section.value("ice-ufrag") is None
     multiplexed = section.value("rtcp-mux") is not None or section.value("rtcp-mux-only") is not None

@@ -67,6 +67,13 @@ def test_attributes_of_the_session_apply_to_the_media() -> None:
     assert found.media[0].extensions[MID].id == 5
 
 
+@pytest.mark.parametrize("profile", ["UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP", "RTP/AVPF", "RTP/AVP"])
+def test_each_profile_of_rtp_is_taken(profile: str) -> None:
+    """libpeer, of cameras and microcontrollers, offers sound as UDP/TLS/RTP/SAVP (RFC 9429 §5.1.2)."""
+    sound = parse_offer(offer(audio=AUDIO.replace("UDP/TLS/RTP/SAVPF", profile))).media[1]
+    assert (sound.sends, sound.protocol, sound.codecs[0].name) == (True, profile, "OPUS")
+
+
 def test_one_medium_needs_no_bundle() -> None:
     found = parse_offer(offer(audio="", session=without(SESSION, "a=group")))
     assert (len(found.media), found.bundle) == (1, ())
