@@ -35,7 +35,10 @@ def parse_description(data: bytes) -> SessionDescription:
 
 def base_address(url: str, header: str) -> str:
     """Returns the address to which others are relative. url: of the request. header: Content-Base; "": none came."""
-    return urljoin(url, header) if header.startswith("/") else header or url
+    if not header or "://" in header:
+        return header or url
+    has_host = any(mark in header.partition("/")[0] for mark in ".:")
+    return f"{url.partition('://')[0]}://{header}" if has_host else urljoin(url, header)
 
 
 def control_address(base: str, control: str) -> str:

@@ -89,7 +89,14 @@ def test_control_addresses(base: str, control: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [("", "rtsp://h:8554/a?x=1"), ("rtsp://other/b/", "rtsp://other/b/"), ("/b/", "rtsp://h:8554/b/")],
+    [
+        ("", "rtsp://h:8554/a?x=1"),
+        ("rtsp://other/b/", "rtsp://other/b/"),
+        ("/b/", "rtsp://h:8554/b/"),
+        ("b/", "rtsp://h:8554/b/"),
+        ("192.168.253.220:1935/", "rtsp://192.168.253.220:1935/"),
+    ],
 )
-def test_the_base_may_have_no_host(header: str, expected: str) -> None:
+def test_the_base_may_have_no_host_or_no_scheme(header: str, expected: str) -> None:
+    """Anjvision cameras leave out the scheme (issue 356 of moonfire-nvr, issue 1852 of go2rtc)."""
     assert base_address("rtsp://h:8554/a?x=1", header) == expected
