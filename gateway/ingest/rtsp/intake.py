@@ -46,6 +46,8 @@ class RtspIntake(UnitIntake):
             self.set_track(sound, now)
 
     def explain(self) -> str:
+        if all(track.kind is not Kind.VIDEO for track in self._tracks):
+            return ""
         return NO_START if self._has_pictures else NONE_CAME
 
     def take_packet(self, track: RtspTrack, data: bytes, now: float) -> None:

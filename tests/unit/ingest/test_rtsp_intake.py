@@ -1,4 +1,4 @@
-"""RtspIntake: the sound of a push whose description does not tell its codec."""
+"""RtspIntake: sound whose codec the description does not tell, and why pictures are missing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from gateway.ingest.rtsp.intake import RtspIntake
 from gateway.media import h264
+from gateway.media.framed_units import NONE_CAME
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.protocols.rtsp.received_track import RtspTrack
 from gateway.protocols.rtsp.session_description import RtspMedia
@@ -70,5 +71,19 @@ async def test_the_first_frame_of_mpeg_audio_tells_whether_it_is_converted(
     assert [converter.sources for converter in converters] == ([[foreign]] if only_aac or foreign else [])
     assert {unit.track.codec for unit in heard} == {Codec.AAC if converters else Codec.MP3}
     assert len(heard) == 10 and sound.damaged == 0
+    hub.drain()
+    await hub.drained()
+
+
+async def test_a_push_of_sound_alone_promises_no_pictures() -> None:
+    hub = builders.hub()
+    publisher = builders.publish(hub)
+    video = RtspTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
+    sound = RtspTrack(RtspMedia(97, "OPUS", 48_000, 2, {}, "audio", ""))
+    reasons = []
+    for tracks in ([sound], [video, sound]):
+        RtspIntake(publisher, tracks, Kept)
+        reasons.append(publisher.unusable.explain())
+    assert reasons == ["", NONE_CAME]
     hub.drain()
     await hub.drained()
