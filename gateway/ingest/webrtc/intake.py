@@ -15,10 +15,11 @@ from gateway.ingest.webrtc.sound_on_demand import SoundOnDemand
 from gateway.ingest.webrtc.whip_units import OPUS_TRACK, WhipUnits
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import StreamPublisher
+from gateway.live.sound_to_aac import MakeConverter, SoundToAac
 from gateway.live.track_changes import KeepsChanging
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.framed_units import NO_START, NONE_CAME
-from gateway.media.track import AccessUnit, Kind
+from gateway.media.track import AccessUnit, ForeignSound, Kind
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packets import header_extension
@@ -44,13 +45,13 @@ _LATE_SECONDS: Final = 1.0  # a sender's own key frames may come this much later
 
 
 class WhipIntake:
-    """One push. It publishes each complete picture. A worker converts Opus to AAC while a sink needs AAC.
+    """One push. It publishes each complete picture. A worker converts Opus to AAC while a sink needs AAC; G.711 always.
 
     Nothing is published before the first key frame, or before `stream.tracks_wait` is over. `begin` starts its timer,
     `close` stops it.
     on_error: called with the reason if the push cannot continue.
 
-    encoder: the name of the client, for the metadata.
+    encoder: the name of the client, for the metadata. make_converter: of G.711.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class WhipIntake:
         encoder: str,
         on_error: Callable[[str], None],
         settings: Settings,
+        make_converter: MakeConverter | None = None,
     ) -> None:
         self._publisher = publisher
         self._on_error = on_error
@@ -71,13 +73,17 @@ class WhipIntake:
         self._by_type |= {codec.rtx: track for track, codec in codecs if codec.rtx is not None}
         self._converted: ConvertedPictures | None = None  # of pictures that cannot be published as they are
         self._sound: SoundOnDemand | None = None
+        self._foreign: ForeignSound | None = None  # of the sound
+        self._make_converter = make_converter
+        self._converter: SoundToAac | None = None
         self._units: WhipUnits | None = None  # None: everything is converted
         audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
         if any(p.codec.name == "VP8" for p in parameters):
             head = b"" if audio is None else OPUS_TRACK.config
             self._converted = ConvertedPictures(publisher, workers, settings.transcode, head, self._want_key_frame)
         else:
-            if audio is not None and audio.track is not None:
+            self._foreign = audio.foreign if audio is not None else None
+            if audio is not None and audio.track is not None and audio.foreign is None:
                 self._sound = SoundOnDemand(publisher, workers, audio.track)
             self._units = WhipUnits(publisher, {track.kind for track in self.tracks}, self._sound)
             self._units.metadata = {"encoder": encoder} if encoder else {}
@@ -141,6 +147,8 @@ class WhipIntake:
             self._sound.close()
         if self._converted is not None:
             self._converted.finish()
+        if self._converter is not None:
+            self._converter.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -203,15 +211,29 @@ class WhipIntake:
 
     def _take(self, unit: AccessUnit) -> None:
         """Takes a unit of a track: publishes a picture, and gives sound to the worker. Hot path."""
-        now = time.monotonic()
         if unit.key and unit.track.kind is Kind.VIDEO:
-            self._key_frames.note_key_frame(now)
+            self._key_frames.note_key_frame(time.monotonic())
         if self._converted is not None:
             self._converted.take(unit)
-        elif self._units is not None and self._publisher.active:
+        elif self._foreign is not None and unit.track.kind is Kind.AUDIO:
+            self._convert(unit, self._foreign)
+        else:
+            self._publish(unit)
+
+    def _convert(self, unit: AccessUnit, foreign: ForeignSound) -> None:
+        """Gives sound to its worker, which starts with the first unit: MediaMTX offers sound and may send none."""
+        if self._converter is None:
+            assert self._make_converter is not None, "an edge, which has no workers, takes no pushes"
+            self._converter = self._make_converter(self._publish)
+            self._converter.change(unit.track, foreign)
+        self._converter.give(unit)
+
+    def _publish(self, unit: AccessUnit) -> None:
+        """Publishes a picture, Opus, or AAC of the converter, which may come after the end of the push. Hot path."""
+        if self._units is not None and self._publisher.active:
             unit.wall = time.time()
             try:
-                self._units.take_unit(unit, now)
+                self._units.take_unit(unit, time.monotonic())
             except KeepsChanging as error:
                 self._on_error(str(error))
 

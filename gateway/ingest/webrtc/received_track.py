@@ -8,7 +8,7 @@ from typing import Final, cast
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import CodedPictures, FramedSound, NalPictures
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.protocols.rtp import retransmission
 from gateway.protocols.rtp.av1_depacketizer import Av1Depacketizer
 from gateway.protocols.rtp.depacketizers import (
@@ -27,7 +27,8 @@ from gateway.workers.sound_protocol import opus_track
 
 # The encoding names that can be published, the best first.
 VIDEO_NAMES: Final = ("H264", "H265", "VP9", "AV1", "VP8")
-AUDIO_NAMES: Final = ("OPUS",)
+AUDIO_NAMES: Final = ("OPUS", "PCMU", "PCMA")
+_FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw"}  # libav's decoders
 _CODECS: Final = {"H264": Codec.H264, "H265": Codec.H265, "AV1": Codec.AV1, "VP9": Codec.VP9, "VP8": Codec.VP8}
 _NAL_CODECS: Final = frozenset((Codec.H264, Codec.H265))
 _DEPACKETIZERS: Final[dict[str, Callable[[], ResumableDepacketizer]]] = {
@@ -36,7 +37,7 @@ _DEPACKETIZERS: Final[dict[str, Callable[[], ResumableDepacketizer]]] = {
     "AV1": Av1Depacketizer,
     "VP9": Vp9Depacketizer,
     "VP8": Vp8Depacketizer,
-    "OPUS": FrameDepacketizer,
+    **dict.fromkeys(AUDIO_NAMES, FrameDepacketizer),
 }
 _MAX_SENDERS: Final = 64  # of layers of simulcast; later ones count as unnamed
 _SILENT_SECONDS: Final = 2.0  # if a source (SSRC) sends nothing for this time, another one is accepted
@@ -70,6 +71,7 @@ class ReceivedTrack:
     """Receives one track, of simulcast the largest layer that comes (RFC 8853). index: of the track in the timeline.
 
     Browsers stop large layers while their link is thin. Then a smaller one serves until a larger one comes again.
+    foreign: the codec of sound that a worker converts to AAC; None: it is Opus, or pictures.
     """
 
     def __init__(self, parameters: TrackParameters, timeline: RtpTimeline, index: int) -> None:
@@ -84,9 +86,13 @@ class ReceivedTrack:
         self._last_packet = 0.0
         self._smaller_since = self._smaller_last = 0.0  # when packets of smaller layers came, without the one in use
         self._unit_maker: NalPictures | CodedPictures | FramedSound
+        self.foreign: ForeignSound | None = None
         if parameters.kind is Kind.VIDEO:
             codec, config = _CODECS[parameters.codec.name], parameters.codec.config
             self._unit_maker = NalPictures(codec, config) if codec in _NAL_CODECS else CodedPictures(codec)
+        elif (name := parameters.codec.name) in _FOREIGN:
+            self.foreign = ForeignSound(_FOREIGN[name], parameters.codec.clock, parameters.codec.channels)
+            self._unit_maker = FramedSound(MediaTrack(Kind.AUDIO, Codec.AAC, VIDEO_CLOCK, b""))
         else:
             self._unit_maker = FramedSound(replace(opus_track(2), timescale=VIDEO_CLOCK))
 

@@ -98,7 +98,10 @@ class WhipPushes:
         try:
             encoder = request.headers.get("user-agent", "")[:200]
             settings = self.services.settings
-            handler.intake = WhipIntake(publisher, self.workers, parameters, encoder, handler.fail, settings)
+            make_converter = self.services.sound_converter(publisher.stream.name)
+            handler.intake = WhipIntake(
+                publisher, self.workers, parameters, encoder, handler.fail, settings, make_converter
+            )
             handler.peer, response = self.services.sessions.open(
                 request, f"/{push.id}/{PROTOCOL}", offer, accepted, handler, has_key=True
             )
@@ -233,6 +236,8 @@ def _accept(offer: Offer) -> tuple[dict[int, AcceptedMedia], Sequence[TrackParam
             raise OfferRefused(406, no_codec_to_receive(_NAMES[kind], offer.media))
         accepted[index] = AcceptedMedia(codec, rids=media.rids)
         parameters[kind] = track_parameters(kind, codec, media)
+    if {"VP8"} < {track.codec.name for track in parameters.values()} - {"OPUS"}:
+        raise OfferRefused(406, "VP8 needs Opus: " + no_codec_to_receive(("OPUS",), offer.media))
     if not accepted:
         raise OfferRefused(406, no_codec_to_receive((*VIDEO_NAMES, *AUDIO_NAMES), offer.media))
     return accepted, tuple(parameters.values())

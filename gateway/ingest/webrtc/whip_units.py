@@ -7,7 +7,7 @@ from typing import Final
 from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK, SoundOnDemand
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sound_gaps import SoundGaps
-from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
+from gateway.live.unit_intake import AUDIO_INDEX, CONVERTED_SOUND_MS, VIDEO_INDEX, UnitIntake
 from gateway.media import opus
 from gateway.media.clock import VIDEO_CLOCK, AudioClock
 from gateway.media.errors import InvalidData
@@ -21,14 +21,14 @@ class WhipUnits(UnitIntake):
     """Announces the tracks that the SDP has, see `UnitIntake`. The sound needs no configuration: it is known at once.
 
     Sound before the first picture is left out: a WebRTC viewer that gets it late plays all later sound with this delay.
-    sound: makes the AAC; None: the push has no sound.
+    sound: makes AAC of Opus; None: sound comes as AAC, or the push has none.
     """
 
     def __init__(self, publisher: StreamPublisher, expected: Collection[Kind], sound: SoundOnDemand | None) -> None:
         super().__init__(publisher, expected, rate=VIDEO_CLOCK)
         self._gaps = SoundGaps(publisher.stream.name, self._publish_unit)
         self._publish = self._gaps.push
-        self._sound = sound
+        self._sound, self._sound_ms = sound, CONVERTED_SOUND_MS
         self._audio = None if sound is None else AAC_TRACK
         self._opus_clock = AudioClock(OPUS_TRACK.timescale, VIDEO_CLOCK)
 
@@ -36,6 +36,8 @@ class WhipUnits(UnitIntake):
         """Publishes a unit with repaired times, or lets it wait. Raises KeepsChanging. Hot path."""
         if unit.track.kind is Kind.AUDIO:
             unit.dts = self._stamp(AUDIO_INDEX, unit.dts)
+            if self._sound is None and unit.track != self._audio:
+                self.set_track(unit.track, now)
         else:
             unit.dts = self._stamp(VIDEO_INDEX, unit.dts)
             if unit.track is not self._video:
@@ -57,20 +59,19 @@ class WhipUnits(UnitIntake):
             audio = AAC_TRACK  # what waits is Opus
             self._sound.has_video = video is not None
         self.publisher.set_tracks(video, audio, self.metadata, now=now)
-        self._gaps.set_tracks(video, None if self._sound is None else self._sound.source)
+        self._gaps.set_tracks(video, audio if self._sound is None else self._sound.source)
 
     def _publish_unit(self, unit: AccessUnit, now: float) -> None:
-        """Publishes a picture, or sound as Opus, which the maker of AAC gets too. Hot path.
+        """Publishes a picture, or sound: AAC, or Opus, which the maker of AAC gets too. Hot path.
 
         The times of the Opus count samples, because players conceal each gap, even one of a millisecond.
         """
         sound = self._sound
-        if unit.track.kind is Kind.VIDEO:
+        if sound is None or unit.track.kind is Kind.VIDEO:
             if unit.key and sound is not None:
                 sound.forget_before(unit.dts)
             self.publisher.push(unit, now)
             return
-        assert sound is not None, "no track without it is sound"
         with suppress(InvalidData):  # the worker counts it
             at = self._opus_clock.stamp(unit.dts, opus.packet_samples(unit.payload))
             self.publisher.push_opus(type(unit)(OPUS_TRACK, at, 0, True, unit.wall, unit.payload), now)

@@ -383,6 +383,7 @@ async def test_a_full_webrtc_endpoint_is_503_and_frees_the_stream() -> None:
     [
         (lambda text: text.replace("H264", "H999"), 406, "H.264"),
         (lambda text: text.replace("opus", "speex"), 406, "Opus"),
+        (lambda text: text.replace("H264", "VP8").replace("opus/48000/2", "PCMU/8000"), 406, "VP8 needs Opus"),
         (lambda text: text.replace("sendonly", "recvonly"), 406, ""),
         (lambda text: text.replace("sendonly", "inactive"), 406, ""),
         (lambda text: bundled(text) + again(text, "video"), 422, "video"),

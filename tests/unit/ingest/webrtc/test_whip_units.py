@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import time
+from collections.abc import Callable
 from itertools import count
 
 from gateway.ingest.webrtc.intake import WhipIntake
@@ -13,7 +15,7 @@ from gateway.ingest.webrtc.whip_units import OPUS_TRACK
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.media import h264, nal
-from gateway.media.track import Kind
+from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind
 from gateway.protocols.rtp.packetizers.nal_units import H264Packetizer
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD
 from gateway.protocols.rtp.sender import rtp_packet
@@ -23,29 +25,37 @@ from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders, sdp
 from tests.support.builders import Recorder
 from tests.support.rtp_viewers import coded
+from tests.unit.ingest.test_rtsp_intake import Kept
 
 VIDEO, AUDIO = 96, 111
 SETTINGS = load(environ={})
 PACKETIZER = H264Packetizer(builders.VIDEO.config)
 OPUS = b"\xf8\xff\xfe"  # 20 ms of silence
+OPUS_CODEC = OfferedCodec(AUDIO, "OPUS", 48_000, 2, {}, frozenset(), None)
+PCMU = OfferedCodec(AUDIO, "PCMU", 8_000, 1, {}, frozenset(), None)
 H264 = OfferedCodec(VIDEO, "H264", 90_000, 1, {}, frozenset(), None)
 
 
 class Push:
     """An intake of pictures and sound without a connection, and what it publishes."""
 
-    def __init__(self, *, video: bool = True, codec: OfferedCodec = H264) -> None:
-        parameters = [
-            TrackParameters(Kind.VIDEO, codec, 0),
-            TrackParameters(Kind.AUDIO, OfferedCodec(AUDIO, "OPUS", 48_000, 2, {}, frozenset(), None), 0),
-        ]
+    def __init__(self, *, video: bool = True, codec: OfferedCodec = H264, sound: OfferedCodec = OPUS_CODEC) -> None:
+        parameters = [TrackParameters(Kind.VIDEO, codec, 0), TrackParameters(Kind.AUDIO, sound, 0)]
+        self._rate = sound.clock // 1000
+        self.converters: list[Kept] = []
         self.publisher, errors = builders.publish(builders.hub()), list[str]()
         workers = WorkerPool(SETTINGS.workers, Counter(WORKER_RESTARTS))
-        self.intake = WhipIntake(self.publisher, workers, parameters[not video :], "", errors.append, SETTINGS)
+        self.intake = WhipIntake(
+            self.publisher, workers, parameters[not video :], "", errors.append, SETTINGS, self._make_converter
+        )
         self.seen, self.heard = Recorder(), Recorder()
         self.publisher.stream.attach(self.seen)
         self.publisher.stream.pushed_sound.opus.attach(self.heard)
         self._numbers, self._began = (count(), count()), time.monotonic()
+
+    def _make_converter(self, deliver: Callable[[AccessUnit], None]) -> Kept:
+        self.converters.append(Kept(deliver))
+        return self.converters[-1]
 
     def picture(self, ms: int, *, key: bool = False, late: int = 0) -> None:
         """Sends a picture. late: ticks of 90 kHz after `ms`."""
@@ -57,7 +67,7 @@ class Push:
             self._send(ms, rtp_packet(VIDEO, part is parts[-1], next(self._numbers[0]), ms * 90 + late, 1, part))
 
     def sound(self, ms: int) -> None:
-        self._send(ms, rtp_packet(AUDIO, False, next(self._numbers[1]), ms * 48, 2, OPUS))
+        self._send(ms, rtp_packet(AUDIO, False, next(self._numbers[1]), ms * self._rate, 2, OPUS))
 
     def _send(self, ms: int, packet: bytes) -> None:
         self.intake.receive_rtp([packet], [self._began + ms / 1000])
@@ -112,6 +122,30 @@ async def test_sound_alone_waits_for_nothing() -> None:
     push.sound(0)
     assert push.seen.tracks[0].audio == AAC_TRACK
     assert [unit.track for unit in push.heard.units] == [OPUS_TRACK]
+
+
+async def test_g711_becomes_aac() -> None:
+    """MediaMTX forwards the sound of cameras so, and devices with libpeer or an ESP32 send it."""
+    push = Push(sound=PCMU)
+    for ms in range(0, 200, 20):
+        push.sound(ms)
+        push.picture(ms, key=not ms)
+    (tracks,) = push.seen.tracks
+    assert tracks.video is not None and tracks.audio is not None and tracks.audio.codec is Codec.AAC
+    assert [converter.sources for converter in push.converters] == [[ForeignSound("pcm_mulaw", 8_000, 1)]]
+    times = [unit.dts for unit in push.seen.units if unit.track.kind is Kind.AUDIO]
+    assert [later - time for time, later in itertools.pairwise(times)] == [1_800] * 9 and push.heard.units == []
+    push.intake.close()
+    assert push.converters[0].closed == 1
+
+
+async def test_pictures_wait_a_limited_time_for_g711_that_never_comes() -> None:
+    """MediaMTX 1.20 offers PCMU where its stream has no sound for WebRTC, such as AAC, and sends none."""
+    push = Push(sound=PCMU)
+    for ms in range(0, 6_000, 100):
+        push.picture(ms, key=not ms)
+    assert push.tracks == [(True, False)] and len(push.seen.units) == 60
+    assert push.converters == []
 
 
 async def test_pictures_keep_their_times_to_the_tick() -> None:
