@@ -36,10 +36,16 @@ def _plain_heads(codec: Codec) -> frozenset[bytes]:
     return frozenset(head for head in heads if NAL_CODECS[codec].type_of(head) in slices - starts)
 
 
-def _with_usual_lengths(track: MediaTrack, config: bytes) -> MediaTrack:
-    """Returns a track with this record, which becomes one for units with lengths of four bytes."""
-    record = bytearray(config)
-    record[NAL_CODECS[track.codec].lengths] |= _SIZE - 1
+def _corrected(track: MediaTrack, config: bytes) -> MediaTrack:
+    """Returns a track with this record, for lengths of four bytes, with the profile and level of its parameter set.
+
+    Decoders read them there, and players choose by the record: RootEncoder up to 2.8.0 writes level 0 for H.265.
+    """
+    codec, record = NAL_CODECS[track.codec], bytearray(config)
+    record[codec.lengths] |= _SIZE - 1
+    for sps in codec.parse_record(config).sps[:1]:
+        profile = sps[1:4] if track.codec is Codec.H264 else nal.unescape(sps)[3:15]
+        record[1 : 1 + len(profile)] = profile
     return replace(track, config=bytes(record))
 
 
@@ -55,7 +61,7 @@ class WholePictures:
         self._codec = NAL_CODECS[track.codec]
         self._samples = NalSamples(track.codec, track.config)
         self._is_usual = self._samples.length_size == _SIZE
-        self.track = track if self._is_usual else _with_usual_lengths(track, track.config)
+        self.track = _corrected(track, track.config)
         self._is_h264 = track.codec is Codec.H264
         self._header, self._slices, self._starts, self._additions = _TYPES[track.codec]
         self._plain = _plain_heads(track.codec)
@@ -123,7 +129,7 @@ class WholePictures:
         starts = any(kind in self._starts for kind in kinds)
         key = starts or self._is_marked(unit, whole, kinds)
         if key and self._samples.adopt(whole, kinds):
-            self.track = _with_usual_lengths(unit.track, self._samples.config)
+            self.track = _corrected(unit.track, self._samples.config)
         if not prefixed:
             unit.payload = nal.join(self._samples.without_sets(whole, kinds))
         elif has_held or not self._is_usual or sum(map(len, whole)) + _SIZE * len(whole) != len(unit.payload):

@@ -371,6 +371,22 @@ async def test_short_lengths_become_those_that_browsers_play(of_film: Callable[[
     assert [tracks.video for tracks in sink.tracks] == [video]
 
 
+@pytest.mark.parametrize(("of_film", "written"), [(film, bytes(3)), (hevc, bytes.fromhex("010101600000009000000000"))])
+async def test_profile_and_level_of_a_record_are_those_of_its_pictures(
+    of_film: Callable[[], Source], written: bytes
+) -> None:
+    """RootEncoder up to 2.8.0 reads them at a wrong place of the sequence parameter set of H.265: its level is 0."""
+    sent = of_film()
+    video = sent.tracks.video
+    assert video is not None
+    wrong = replace(video, config=video.config[:1] + written + video.config[1 + len(written) :])
+    pushes = bodies(sent)
+    pushes[pushes.index((VIDEO_INDEX, 0, track_body(video)))] = (VIDEO_INDEX, 0, track_body(wrong))
+    sink = await pushed(pushes)
+    same_pictures(sink, sent)
+    assert [tracks.video for tracks in sink.tracks] == [video]
+
+
 async def test_a_new_size_in_pictures_with_short_lengths_is_announced_with_the_usual_ones() -> None:
     small, large = film().only(Kind.VIDEO), h264("640x360", seconds=1, gop=15).shifted(2_000).only(Kind.VIDEO)
     assert small.tracks.video is not None and large.tracks.video is not None
