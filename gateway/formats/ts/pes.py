@@ -7,6 +7,7 @@ from gateway.media.errors import InvalidData
 
 _BODY: Final = 184
 _PACKET, _SYNC = 188, 0x47
+_PREFIX: Final = b"\0\0\1"  # packet_start_code_prefix
 # §2.4.3.7: stream_id of packets without the optional header: program_stream_map, private_stream_2, ECM, EMM,
 # DSM-CC, H.222.1 type E and program_stream_directory.
 _PLAIN: Final = frozenset((0xBC, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8, 0xFF))
@@ -14,6 +15,8 @@ _PADDING: Final = 0xBE
 # PES packets of a PID that must end with stuffing, and only there, before stuffing is taken as their end.
 PROOFS: Final = 30
 _REFUTED: Final = -1 << 60
+# StreamPack (3.2) writes the stuffing of a unit that fits into one packet over its PES header, and fills up behind it.
+_LOST_HEADER: Final = b"\xff" * 16  # the least fill: as long as a PES header with a PTS, and an empty adaptation field
 _CUT: Final = 3  # PES packets shorter than their length, without missing packets, before such ones are taken
 
 
@@ -22,8 +25,10 @@ def parse_pes(data: bytes) -> tuple[int | None, int | None, bytes]:
 
     Bytes beyond `PES_packet_length` are left out. Raises InvalidData, also if bytes are missing.
     """
+    if data[:3] != _PREFIX and data.endswith(_LOST_HEADER):
+        return None, None, data.rstrip(b"\xff") if data[:1] == b"\0" else data[: -len(_LOST_HEADER)]
     length = int.from_bytes(data[4:6], "big")
-    if data[:3] != b"\0\0\1" or len(data) < 9 or (length and length > len(data) - 6):
+    if data[:3] != _PREFIX or len(data) < 9 or (length and length > len(data) - 6):
         raise InvalidData("MPEG-TS: a PES packet is cut short")
     end = 6 + length if length else len(data)
     if data[3] == _PADDING:
@@ -53,7 +58,7 @@ def find_first_pts(data: bytes) -> int | None:
         if packet[3] & 0x20:  # adaptation_field_control, §2.4.3.2
             start += 1 + packet[4]
         header = packet[start : start + 14]
-        begins = packet[1] & 0x40 and header[:3] == b"\0\0\1" and len(header) == 14
+        begins = packet[1] & 0x40 and header[:3] == _PREFIX and len(header) == 14
         if begins and pid not in found and header[3] not in _PLAIN and header[7] & 0x80:
             found[pid] = _stamp(header, 9)
     return min(found.values(), default=None)
@@ -171,7 +176,7 @@ class PesReader(PidReader):
         self.append = self._pieces.append
         self._generation = self._clock.generation
         # A header that is cut before its length is rare. Then the PES packet ends with the next one.
-        length = int.from_bytes(payload[4:6], "big")
+        length = int.from_bytes(payload[4:6], "big") if payload.startswith(_PREFIX) else 0
         self._wanted = 6 + length if length else 0
 
     def _close(self, *, continues: bool = False) -> None:

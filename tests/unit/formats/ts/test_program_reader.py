@@ -55,6 +55,8 @@ RECIPES: dict[str, list[str]] = {
     "eac3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "eac3"],
     "s302m": [*_PICTURE, *_NOISE, *_X264, "-c:a", "s302m", "-strict", "-2", "-ac", "2"],
     "later": [*_PICTURE, *_NOISE, *_X264, *_AAC, "-output_ts_offset", "5000"],
+    "still": ["-f", "lavfi", "-i", "color=size=160x120:rate=25", "-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo",
+              *_X264, "-bf", "0", *_AAC, "-pes_payload_size", "0"],
     "wrap": [*_PICTURE, *_NOISE, *_X264, *_AAC, "-output_ts_offset", "95442.2"],
 }  # fmt: skip
 
@@ -699,6 +701,36 @@ def test_wrong_lengths_of_pes_packets_cost_the_first_pictures_only(excess: int, 
     assert len(wanted) == 75 and got[-50].key
     for ours, unit in zip(got[-50:], wanted[-50:], strict=True):
         assert (ours.dts, ours.payload) == (unit.dts, unit.payload)
+
+
+def as_streampack(packets: list[bytes]) -> bytes:
+    """A stream as StreamPack 3.2 writes it: a unit that fits into one packet has stuffing over its PES header."""
+    written, starts = list[bytes](), dict.fromkeys((0x100, 0x101), 0x40)  # of the next packet of each stream
+    first = {pid_at(packet, 0): packet for packet in reversed(packets)}  # with a key frame
+    for packet in reversed(packets):
+        pid = pid_at(packet, 0)
+        is_whole = packet is not first[pid] and packet[1] & starts.get(pid, 0)
+        if pid in starts:
+            starts[pid] = packet[1] & 0x40
+        if is_whole:
+            begin = 5 + packet[4]
+            unit = packet[begin + 9 + packet[begin + 8] :]
+            heads = 4 + (8 if pid == 0x100 else 2) + 14  # of the packet, the adaptation field and the PES packet
+            size = 188 - len(unit) - heads - 1
+            packet = (packet[:4] + bytes((size, 0)) + b"\xff" * (size - 1) + unit).ljust(188, b"\xff")
+        written.append(packet)
+    return b"".join(reversed(written))
+
+
+def test_units_with_stuffing_over_their_pes_header_are_read() -> None:
+    """ThibaultBee/StreamPack #224."""
+    packets = packets_of("still")
+    reader, events = counters_after(as_streampack(packets))
+    wanted = read(b"".join(packets))
+    for kind, count in ((Kind.VIDEO, 75), (Kind.AUDIO, 142)):
+        assert units_of(events, kind) == units_of(wanted, kind)
+        assert len(units_of(events, kind)) == count
+    assert reader.counters.damaged == 0
 
 
 def test_pictures_without_decode_times_get_growing_ones() -> None:
