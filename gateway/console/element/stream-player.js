@@ -1,6 +1,6 @@
 /** Plays a channel in a video element of any page, in the best way of this browser, and restarts it automatically. */
 
-import { newest } from "../players/media.js";
+import { kinds, newest } from "../players/media.js";
 import { addresses, addressFor, AUTO, choices } from "../players/quality.js";
 import { absence, ask, Backoff, Clock } from "../players/status.js";
 import { Ways, WAYS } from "../players/ways.js";
@@ -228,7 +228,7 @@ export class StreamPlayer {
     video.addEventListener("canplay", () => void this.#start(), { signal, once: true });
     this.#watchPauses(signal);
     try {
-      const { why, detail } = await Promise.race([engine.outcome, another, this.#watch(signal)]);
+      const { why, detail } = await Promise.race([engine.outcome, another, this.#watch(status, signal)]);
       switch (why) {
         case "tracks": return null;
         case "codec":
@@ -274,10 +274,11 @@ export class StreamPlayer {
 
   /**
    * Says whether the picture moves, and settles when the stream has to be opened again.
+   * @param {Status} status
    * @param {AbortSignal} signal
    * @returns {Promise<Outcome>}
    */
-  #watch(signal) {
+  #watch(status, signal) {
     const video = this.#video;
     let [last, moved, next, asking] = [-1, performance.now(), 0, false];
     return new Promise((done) => {
@@ -299,6 +300,7 @@ export class StreamPlayer {
         if (answer.kind === "denied") return done({ why: "denied", detail: answer.detail });
         if (answer.kind === "away") this.#show("lost");
         else if (!answer.status.live) return done({ why: "ended", detail: "" });
+        else if (kinds(answer.status) !== kinds(status)) return done(ANOTHER); // players by script wait for what has ended
         else if (answer.status.state === "lingering") {
           this.#show(absence(answer.status));
           moved = performance.now() - STILL; // the publisher may need long

@@ -35,7 +35,7 @@ function flush(player) {
 /** @returns {Mpegts}  its script has to be loaded before an engine is opened */
 function library() {
   const mpegts = /** @type {any} */ (globalThis).mpegts;
-  mpegts.LoggingControl.enableAll = false; // failures are shown as messages; the browser's console is for real errors
+  mpegts.LoggingControl.enableAll = false; // failures are shown as messages
   return mpegts;
 }
 

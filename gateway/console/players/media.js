@@ -30,6 +30,9 @@ export function pending() {
 
 const SPREAD = 500; // ms, in which the viewers of a stream ask
 
+/** The kinds of a stream's tracks. @param {Live["status"] | null} status */
+export const kinds = (status) => (status?.tracks ?? []).map(({ kind }) => kind).sort().join();
+
 /**
  * hls.js and dash.js never play a kind of track, such as pictures, that a stream did not have when they opened it.
  * @param {Live} live
@@ -37,7 +40,6 @@ const SPREAD = 500; // ms, in which the viewers of a stream ask
  * @returns {() => Promise<void>}  to be called where the media do not continue
  */
 export function otherTracks(live, settle) {
-  const kinds = (/** @type {Live["status"] | null} */ status) => (status?.tracks ?? []).map(({ kind }) => kind).sort().join();
   const before = kinds(live.status);
   return async () => {
     await new Promise((done) => setTimeout(done, Math.random() * SPREAD));

@@ -2,7 +2,7 @@
 
 import { pressed } from "./keyboard.js";
 import { speak } from "./language.js";
-import { newest } from "./media.js";
+import { kinds, newest } from "./media.js";
 import { answerMessages } from "./messages.js";
 import { keep, recall } from "./memory.js";
 import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
@@ -22,17 +22,17 @@ import { t } from "./words.js";
 /** @typedef {import("./types.js").Way} Way */
 /** @typedef {import("./ways.js").Ways} Ways */
 
-const STALL = 8; // seconds without a new picture, although there is a publisher, after which the stream is opened again
+const STALL = 8; // seconds without a new picture beside a publisher, after which the stream is opened again
 const STILL_SECONDS = 0.5; // seconds that the picture stands still before the gateway is asked for the reason
-const STILL_LIMIT = 1.5; // seconds that the picture stands still before this is shown, whatever the reason
+const STILL_LIMIT = 1.5; // seconds that the picture stands still before this is shown
 const NEWER = 50; // ms by which a picture is newer than the one that stood still
-const SPREAD = 0.5; // seconds over which the viewers of a stream spread a request that all of them send
+const SPREAD = 0.5; // seconds over which the viewers of a stream spread a request
 const MIN_PROGRESS = 0.5; // seconds after the latest shown picture from which a picture counts as new
 const PAUSE_LIMIT = 30; // seconds of pause in which the stream is still received
 const LATE_SECONDS = 4; // seconds of delay beyond the usual from which "Go live" is offered
-const MAX_SEGMENT_WAIT = 30; // maximum seconds to wait for long segments
+const MAX_SEGMENT_WAIT = 30; // seconds to wait for long segments
 const STABLE_PLAYBACK = 5; // seconds of playback after which an error counts as a new one
-const OLDEST_AGAIN = 2; // seconds until the status is requested again, if it did not say how far one can go back
+const OLDEST_AGAIN = 2; // seconds until the status is asked again how far one can go back
 const BY_BROWSER = 1000; // ms after a tab was hidden, in which not the viewer but the browser pauses it
 const RELOAD = 30_000; // ms between reloads of a page without a player
 const NO_PICTURE = "no picture arrives";
@@ -419,7 +419,7 @@ class Page {
     let moved = performance.now(); // time of the last movement
     let fresh = moved; // time of the last arrival or new picture
     let arrived = moved; // time of the last arrival
-    let since = moved; // since when there is a publisher and the picture stands still, as far as known
+    let since = moved; // since when there is a publisher and the picture stands still
     let beat = 0; // the longest time between two arrivals while the picture moved
     let next = 0; // time at which the gateway may be asked again
     let asking = false;
@@ -442,7 +442,7 @@ class Page {
         const stands = now - moved >= (opening() ? STALL : STILL_SECONDS) * 1000;
         const stale = now - fresh >= STALL * 1000;
         if (rests || (!stands && !stale && !waits(view.state))) {
-          // The picture stops for all viewers of a stream at the same time, so their requests are spread.
+          // The picture stops for all viewers at the same time, so their requests are spread.
           next = moved + (STILL_SECONDS + Math.random() * SPREAD) * 1000;
           this.#still.reset();
           return;
@@ -459,15 +459,18 @@ class Page {
         next = performance.now() + this.#still.next() * 1000;
         if (!answer || signal.aborted) return;
         if (answer.kind === "denied") return done({ why: "denied", detail: answer.detail });
-        if (answer.kind === "status" && !answer.status.live) return done({ why: "ended", detail: "" });
-        const away = answer.kind === "status" && answer.status.state === "lingering" ? absence(answer.status) : null;
+        const status = answer.kind === "status" ? answer.status : null;
+        if (status && !status.live) return done({ why: "ended", detail: "" });
+        // Players by script wait for a track that has ended.
+        if (status && kinds(status) !== kinds(this.#status)) return done({ why: "tracks", detail: "" });
+        const away = status?.state === "lingering" ? absence(status) : null;
         const lingers = away !== null;
         if (lingers) since = performance.now();
         if (stands ? this.#times().shown !== at : !(stale && lingers)) {
           if (waits(view.state) && !lingers && isNew(true)) view.show("live");
           return;
         }
-        // A segment may last longer than STALL; the first one after a break takes as long to come as the others.
+        // A segment may last longer than STALL, also the first one after a break.
         if (!lingers && stands && now - since >= Math.min(MAX_SEGMENT_WAIT * 1000, Math.max(STALL * 1000, 2 * beat))) {
           return done({ why: "lost", detail: NO_PICTURE });
         }

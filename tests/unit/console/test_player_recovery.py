@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.node import CONSOLE, run
@@ -31,6 +33,21 @@ def test_a_gateway_that_accepts_and_never_answers_counts_as_away() -> None:
         out({ opened: opened(), state: view.state });
     """)
     assert told == {"opened": "a", "state": "lost"}
+
+
+@pytest.mark.parametrize(("kinds", "opened"), [(["audio"], "a,a"), (["audio", "video"], "a")])
+def test_a_still_page_opens_a_stream_that_has_lost_its_pictures_again(kinds: list[str], opened: str) -> None:
+    """Players by script wait for more media of each kind that they have opened."""
+    told = player_page(f"""
+        const of = (...kinds) => kinds.map((kind) => ({{ kind }}));
+        gateway.status.tracks = of("video", "audio");
+        open();
+        await plays(6);
+        gateway.status.tracks = of(...{kinds});
+        await pass(3);
+        out({{ opened: opened(), shown: shown.includes("lost") }});
+    """)
+    assert told == {"opened": opened, "shown": False}
 
 
 def test_a_page_that_the_back_button_brings_back_plays_again() -> None:
@@ -322,12 +339,9 @@ def test_a_tab_that_was_opened_in_the_background_waits_for_its_viewer() -> None:
     assert told == "a"
 
 
-@pytest.mark.parametrize(("muted", "expected"), [("false", True), ("true", False)])
-def test_an_element_that_is_only_heard_notices_that_nothing_comes(muted: str, expected: bool) -> None:
-    told = run(
-        "element/stream-player.js",
-        "StreamPlayer",
-        f"""
+def element_player(script: str) -> Any:
+    """Runs `script` for an element that plays a channel with FLV. Returns the value given to `out`."""
+    begin = f"""
         const {{ WAYS }} = await import(`{(CONSOLE / "players/ways.js").as_uri()}`);
         for (const one of WAYS) one.load = way(one.id).load;
         globalThis.RTCPeerConnection = globalThis.MediaSource = class {{ static isTypeSupported() {{ return true; }} }};
@@ -337,16 +351,33 @@ def test_an_element_that_is_only_heard_notices_that_nothing_comes(muted: str, ex
         }});
         player.begin(true);
         await settled();
+    """
+    return run("element/stream-player.js", "StreamPlayer", begin + script, {}, before=WORLD)
+
+
+@pytest.mark.parametrize(("muted", "expected"), [("false", True), ("true", False)])
+def test_an_element_that_is_only_heard_notices_that_nothing_comes(muted: str, expected: bool) -> None:
+    told = element_player(f"""
         delete engines[0].times;
         await plays(6);
         video.muted = {muted};
         Object.assign(document, {{ hidden: true }});
         await pass(20);
         out(engines[0].closed);
-        """,
-        {},
-        before=WORLD,
-    )
+    """)
+    assert told == expected
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("audio", True), ("video", False)])
+def test_an_element_opens_a_stream_that_has_lost_its_pictures_again(kind: str, expected: bool) -> None:
+    told = element_player(f"""
+        gateway.status.tracks = [{{ kind: "video" }}];
+        engines[0].end("tracks");
+        await plays(6);
+        gateway.status.tracks = [{{ kind: "{kind}" }}];
+        await pass(5);
+        out(engines[1].closed);
+    """)
     assert told == expected
 
 
