@@ -29,6 +29,8 @@ from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 log = structlog.get_logger(__name__)
 
 _MAX_SOUNDS: Final = MAX_PUSHED // 2  # additional tracks of one kind
+# After so long without pictures in the program, its sound is announced alone: they may return with another map.
+_SOUND_ALONE_SECONDS: Final = 2.0
 # Codecs of broadcasting that FLV, RTMP and browsers do not play. A worker converts them to AAC.
 _CONVERTED: Final = frozenset((Codec.AC3, Codec.EAC3))
 
@@ -74,7 +76,8 @@ class ProgramIntake(UnitIntake):
     """Publishes the first pictures and the first sound of a program as default tracks.
 
     More sound becomes additional tracks, with their languages. Private data becomes timed data. Everything else is
-    named in the log, and left out.
+    named in the log, and left out. If a new map leaves out the pictures, the sound is announced alone; if it leaves out
+    the sound, that goes on as silence (`SoundGaps`).
     """
 
     def __init__(self, publisher: StreamPublisher, make_converter: MakeConverter) -> None:
@@ -86,6 +89,7 @@ class ProgramIntake(UnitIntake):
         self._sources: dict[int, _Source] = {}  # by PID
         self._entries: dict[int, StreamEntry] = {}  # by PID: all streams of the program
         self._private = PrivateIntake()
+        self._pictures_ended: float | None = None  # when its map left out the pictures, monotonic seconds
         self._bad = self._broken = 0  # errors of the reader that were counted, and those of pictures
 
     def receive(self, data: bytes, now: float) -> None:
@@ -112,12 +116,16 @@ class ProgramIntake(UnitIntake):
                 if source is not None:
                     self._take_unit(source, event, wall, now)
             elif isinstance(event, ProgramTracks):
-                self._select(event)
+                self._select(event, now)
             elif isinstance(event, DataUnit) and self.is_announced:
                 if event.kind is StreamUse.SCTE35:
                     self._take_cue(event, now)
                 else:
                     self._take_data(event)
+        ended = self._pictures_ended
+        if ended is not None and now - ended >= _SOUND_ALONE_SECONDS and self.is_announced:
+            self._pictures_ended = None
+            self.set_all(None, self.tracks[AUDIO_INDEX], now)
         counters = self.reader.counters
         if counters.damaged != self._bad:
             self._bad = counters.damaged
@@ -217,7 +225,7 @@ class ProgramIntake(UnitIntake):
         source = next(found, None)
         return TrackInfo(language=source.language if source is not None else "")
 
-    def _select(self, program: ProgramTracks) -> None:
+    def _select(self, program: ProgramTracks, now: float) -> None:
         """Chooses the streams to publish. Those that are published already stay."""
         entries = self._entries = {entry.pid: entry for entry in program.streams}
         for pid in [pid for pid in self._sources if pid not in entries]:
@@ -227,6 +235,8 @@ class ProgramIntake(UnitIntake):
                 self._add(entry)
         self.unusable.leave_out_only(lost_streams(program))
         self.expected = {Kind.AUDIO if source.index % 2 else Kind.VIDEO for source in self._sources.values()}
+        is_sound_alone = all(self.tracks) and self.expected == {Kind.AUDIO}
+        self._pictures_ended = (self._pictures_ended or now) if is_sound_alone else None
 
     def _add(self, entry: StreamEntry) -> None:
         used = {(source.index % 2, source.track_id) for source in self._sources.values()}

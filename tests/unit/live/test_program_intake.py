@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,16 @@ from gateway.live.track_changes import KeepsChanging
 from gateway.media.track import AccessUnit, Codec, Kind
 from tests.support import builders
 from tests.support.builders import Recorder
-from tests.unit.formats.ts.test_program_reader import FILLING, data_pes, made, pat, pmt, section_packet
+from tests.unit.formats.ts.test_program_reader import (
+    FILLING,
+    data_pes,
+    made,
+    packets_of,
+    pat,
+    pid_at,
+    pmt,
+    section_packet,
+)
 from tests.unit.live.test_unusual_bodies import Converter
 
 
@@ -125,3 +135,62 @@ async def test_all_sound_of_a_program_may_begin_and_change_at_once() -> None:
             sound = b"".join(sound_packet(pid, AC3, k) for k in range(2) for pid in pids)
             push.intake.receive(table + FILLING * 22 + sound, 5.0 * n)
         assert [converter.closed for converter in push.converters] == [1] * 8 + [0] * 8
+
+
+PICTURES, SOUND = (0x1B, 0x100, b""), (0x0F, 0x101, b"")
+PMT_PID = 0x1000
+Shares = list[tuple[float, list[tuple[int, int, bytes]]]]
+
+
+def receive_with_maps(push: Rig, maps: Shares) -> list[tuple[bool, bool]]:
+    """Takes a stream of 3 s. From each share of it on, its map has these streams, and only their packets come.
+
+    Returns which kinds were announced.
+    """
+    packets = packets_of("h264")
+    for at in range(0, len(packets), 7):
+        data = FILLING * 8
+        for packet in packets[at : at + 7]:
+            number = sum(at / len(packets) >= share for share, _ in maps) - 1
+            streams, pid = maps[number][1], pid_at(packet, 0)
+            if pid == PMT_PID:
+                data += section_packet(PMT_PID, pmt(1, streams, number), packet[3] & 15)
+            elif pid < 0x100 or pid in [stream[1] for stream in streams]:
+                data += packet
+        push.intake.receive(data, 100.0 + 30 * at / len(packets))
+    push.intake.finish(130.0)
+    return [(tracks.video is not None, tracks.audio is not None) for tracks in push.sink.tracks]
+
+
+async def test_a_program_that_leaves_its_pictures_out_continues_with_sound_alone() -> None:
+    """Players stop where one of two announced tracks has no more media."""
+    async with rig() as push:
+        announced = receive_with_maps(push, [(0.0, [PICTURES, SOUND]), (0.3, [SOUND]), (0.6, [PICTURES, SOUND])])
+        assert announced == [(True, True), (False, True), (True, True)]
+        before, after = (push.sink.items.index(tracks) for tracks in push.sink.tracks[1:])
+        alone, both = (
+            [unit for unit in items if isinstance(unit, AccessUnit)]
+            for items in (push.sink.items[before:after], push.sink.items[after:])
+        )
+        assert {unit.track.kind for unit in alone} == {Kind.AUDIO}
+        assert next(unit.key for unit in both if unit.track.kind is Kind.VIDEO)
+
+
+async def test_pictures_that_a_program_leaves_out_for_a_moment_are_not_announced_anew() -> None:
+    async with rig() as push:
+        announced = receive_with_maps(push, [(0.0, [PICTURES, SOUND]), (0.3, [SOUND]), (0.34, [PICTURES, SOUND])])
+        assert announced == [(True, True)]
+
+
+async def test_a_program_that_leaves_its_sound_out_continues_with_silence() -> None:
+    async with rig() as push:
+        announced = receive_with_maps(push, [(0.0, [PICTURES, SOUND]), (0.3, [PICTURES]), (0.7, [PICTURES, SOUND])])
+        assert announced == [(True, True)]
+        times = [unit.dts for unit in push.sound()]
+        assert max(after - before for before, after in itertools.pairwise(times)) < 90_000
+
+
+async def test_a_program_without_media_keeps_its_tracks() -> None:
+    async with rig() as push:
+        announced = receive_with_maps(push, [(0.0, [PICTURES, SOUND]), (0.3, [(0x06, 0x102, b"\x05\x04KLVA")])])
+        assert announced == [(True, True)]
