@@ -22,7 +22,7 @@ from gateway.formats.ts.program_tables import (
 )
 from gateway.formats.ts.sections import SectionReader
 from gateway.formats.ts.sound_frames import SoundTrack
-from gateway.formats.ts.unnamed_media import recognize
+from gateway.formats.ts.unnamed_media import recognize, tries_of
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import NO_START, NONE_CAME
@@ -34,8 +34,7 @@ _JUMP: Final = 10 * VIDEO_CLOCK  # ticks between two units of a stream
 _MARKED_JUMP: Final = VIDEO_CLOCK  # the same if the program's clock says that it has jumped
 _PAUSE: Final = 64  # unusual packets for each event that only changes names, after the first ones
 _FREE_NAMES: Final = 8
-_TRIES: Final = 1_000  # PES packets of a stream without a name that may be key frames
-_FIRST_TRIES: Final = 100  # after so many, users read that it has no name
+_FIRST_TRIES: Final = 100  # PES packets of a stream without a name; then users read that it has none
 # What comes in place of a transport stream, by its first bytes.
 _KINDS: Final = {
     b"FLV": "FLV", b"\x1aE\xdf\xa3": "Matroska", b"\0\0\0\1": "bare H.264 or HEVC", b"\xff\xf1": "bare AAC",
@@ -181,7 +180,10 @@ class ProgramReader:
         return stream
 
     def identify(self, entry: StreamEntry, use: StreamUse, codec: str) -> None:
-        """Learns what a stream without a name contains. The stream begins again with its next PES packet."""
+        """Learns what a stream without a name, or with a wrong one, contains.
+
+        The stream begins again with its next PES packet.
+        """
         assert self._map is not None, "streams exist only with a program"
         if len(self._identified) < MAX_STREAMS:
             self._identified[entry] = replace(entry, use=use, codec=codec, descriptors=b"", is_unnamed=False)
@@ -246,7 +248,7 @@ class _Stream:
         self.is_untimed = False
         self._program = program
         self._scrambled = False
-        self._tries = 0
+        self._tries, self._most_tries = 0, tries_of(entry)
         self._track: _Track | None = None
         if entry.use is StreamUse.VIDEO:
             self._track = PictureTrack(entry, program.counters)
@@ -287,9 +289,9 @@ class _Stream:
             self._track.restart()
             return
         self._scrambled = False
-        if self.entry.is_unnamed and self._tries < _TRIES:
+        if self._tries < self._most_tries:
             self._tries += 1
-            if (found := recognize(payload)) is not None:
+            if (found := recognize(self.entry, payload)) is not None:
                 self._program.identify(self.entry, *found)
                 return
         self.is_untimed = pts is None

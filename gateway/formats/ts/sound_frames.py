@@ -40,6 +40,16 @@ def read_frame(codec: Codec, data: bytes, at: int) -> SoundFrame:
             return SoundFrame(at, at + ac3.frame_bytes(data, at), b"", frame.rate, frame.samples)
 
 
+def read_mpeg_frame(data: bytes, at: int) -> SoundFrame:
+    """Reads the header of a frame of Layer II or III, as `read_frame` does."""
+    head = data[at : at + 4]
+    layer = mp3.layer_of(head)
+    if layer < mp3.LAYER_2:
+        raise UnsupportedCodec("MPEG audio of Layer I")
+    header = mp3.parse_header(head, layer)
+    return SoundFrame(at, at + mp3.frame_bytes(head, layer), b"", header.rate, header.samples)
+
+
 class _Framing:
     """How frames of one stream are found. `read` gives the frame at a position, `take` its payloads.
 
@@ -70,12 +80,7 @@ class _MpegAudio(_Framing):
     head = 4
 
     def read(self, data: bytes, at: int) -> SoundFrame:
-        head = data[at : at + 4]
-        layer = mp3.layer_of(head)
-        if layer < mp3.LAYER_2:
-            raise UnsupportedCodec("MPEG audio of Layer I")
-        header = mp3.parse_header(head, layer)
-        return SoundFrame(at, at + mp3.frame_bytes(head, layer), b"", header.rate, header.samples)
+        return read_mpeg_frame(data, at)
 
     def take(self, data: bytes, frame: SoundFrame) -> tuple[SoundFrame, list[bytes]]:
         self.codec = Codec.MP3 if mp3.layer_of(data[frame.start : frame.end]) == mp3.LAYER_3 else MP2

@@ -1,9 +1,11 @@
-"""Recognizes media in private data without a name: so ffmpeg writes codecs that have no stream type."""
+"""Recognizes media without a name, as ffmpeg writes codecs that have no stream type, and sound with a wrong one."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from gateway.formats.ts.program_tables import StreamUse
-from gateway.formats.ts.sound_frames import read_frame
+from gateway.formats.ts.program_tables import MPEG_AUDIO, StreamEntry, StreamUse
+from gateway.formats.ts.sound_frames import SoundFrame, read_frame, read_mpeg_frame
 from gateway.media import flac
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec
@@ -22,9 +24,30 @@ _BEGINS: Final = (
 )  # fmt: skip
 
 
-def recognize(payload: bytes) -> tuple[StreamUse, str] | None:
-    """Returns the use and the codec of a PES packet's payload; None: it is no key frame, or of no known codec."""
-    if _is_adts(payload):
+# Some encoders write AAC with the stream types of MPEG audio, and reversed. ffmpeg reads both.
+_OTHER_SOUND: Final = {0x03: Codec.AAC, 0x04: Codec.AAC, 0x0F: MPEG_AUDIO}
+_TRIES: Final = 1_000  # PES packets of a stream without a name that may be key frames
+_SOUND_TRIES: Final = 8  # PES packets of sound that may begin with a frame
+_read_adts: Final = partial(read_frame, Codec.AAC)
+
+
+def tries_of(entry: StreamEntry) -> int:
+    """Returns how many of a stream's first PES packets may be given to `recognize`."""
+    if entry.is_unnamed:
+        return _TRIES
+    return _SOUND_TRIES if _OTHER_SOUND.get(entry.stream_type, entry.codec) != entry.codec else 0
+
+
+def recognize(entry: StreamEntry, payload: bytes) -> tuple[StreamUse, str] | None:
+    """Returns the use and the codec of a PES packet's payload.
+
+    None: it is what the program's map says, no key frame, or of no known codec.
+    """
+    other = _OTHER_SOUND.get(entry.stream_type)
+    if other is not None:
+        read = read_mpeg_frame if other == MPEG_AUDIO else _read_adts
+        return (StreamUse.AUDIO, other) if _is_filled(read, payload) else None
+    if _is_filled(_read_adts, payload):
         return StreamUse.AUDIO, Codec.AAC
     if flac.begins_frame(payload):
         return StreamUse.LOST_AUDIO, "FLAC"
@@ -32,12 +55,12 @@ def recognize(payload: bytes) -> tuple[StreamUse, str] | None:
     return None if codec is None else (StreamUse.LOST_VIDEO, codec)
 
 
-def _is_adts(payload: bytes) -> bool:
+def _is_filled(read: Callable[[bytes, int], SoundFrame], payload: bytes) -> bool:
     """Whether frames fill the payload exactly, as far as they are checked."""
     at = 0
     try:
         for _ in range(_MOST_FRAMES):
-            at = read_frame(Codec.AAC, payload, at).end
+            at = read(payload, at).end
             if at >= len(payload):
                 return at == len(payload)
     except InvalidData:

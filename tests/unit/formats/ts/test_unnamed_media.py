@@ -12,8 +12,10 @@ from tests.unit.formats.ts.test_program_reader import (
     FILLING,
     counters_after,
     data_pes,
+    packets_of,
     pat,
     pes_packets,
+    pid_at,
     pmt,
     read,
     section_packet,
@@ -47,6 +49,25 @@ def test_media_without_a_name_are_recognized(encoder: list[str], codec: str, use
     assert (after.lost is not None) == use.startswith("lost")
     assert not [e for e in events if isinstance(e, DataUnit)]
     assert use == "lost audio" or len(units_of(events, Kind.AUDIO)) > 30
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "codec"), [("h264", 0x03, "aac"), ("h264", 0x04, "aac"), ("mp2", 0x0F, "mp2")]
+)
+def test_sound_with_the_stream_type_of_another_codec_is_recognized(name: str, wrong: int, codec: str) -> None:
+    packets = packets_of(name)
+    number = tracks_of(read(b"".join(packets)))[0].program
+    map_pid = next(pid_at(p, 0) for p in packets if pid_at(p, 0) not in (0, 0x11, 0x100, 0x101))
+    section = pmt(number, [(0x1B, 0x100, b""), (wrong, 0x101, b"")])
+    changed = (section_packet(map_pid, section, p[3] & 15) if pid_at(p, 0) == map_pid else p for p in packets)
+    reader, events = counters_after(b"".join(changed))
+    wanted = units_of(read(b"".join(packets)), Kind.AUDIO)
+    got = units_of(events, Kind.AUDIO)
+    assert tracks_of(events)[-1].streams[-1].codec == codec
+    assert [(e.unit.dts, e.unit.payload, e.foreign) for e in got] == [
+        (e.unit.dts, e.unit.payload, e.foreign) for e in wanted[len(wanted) - len(got) :]]  # fmt: skip
+    assert len(wanted) - len(got) <= 10, "of the first PES packet"
+    assert not reader.counters.damaged
 
 
 @pytest.mark.parametrize("encoder", ["pcm_s16le", "vorbis", "alac"])
