@@ -100,6 +100,32 @@ async def test_pictures_are_shown_in_their_order_although_the_container_has_no_t
     assert all(step > 0 for step in growing(context.recorder.of(Kind.VIDEO)))
 
 
+async def test_a_film_that_begins_with_another_track_plays_to_its_end(store: Store) -> None:
+    """Cameras write a track of texts or of sensors first."""
+    words = store.root / "words.srt"
+    words.write_text("1\n00:00:00,100 --> 00:00:00,900\nfirst\n")
+    path = film("one.mp4", 1)
+    how = ("-map", "0", "-map", "1:v", "-map", "1:a", "-c:v", "copy", "-c:a", "copy")
+    made = films.film("texts-first.mkv", "-i", str(words), "-i", str(path), *how)
+    source, context = store.playlist(store.put(made, "a.mkv"), store.put(path, "b.mp4")), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    assert not source.problem
+    expected = [u.payload for u in sources.read(path).of(Kind.VIDEO)]
+    assert [u.payload for u in context.recorder.of(Kind.VIDEO)] == expected * 2
+
+
+async def test_no_picture_is_lost_at_the_end_of_a_film_whose_sound_is_its_first_track(store: Store) -> None:
+    path = film("reordered-sound.mp4", 1, "-bf", "3")
+    made = films.copied("sound-first.avi", path, "-map", "0:a", "-map", "0:v")
+    source, context = store.playlist(store.put(made, "a.avi")), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    assert len(context.recorder.of(Kind.VIDEO)) == 25
+
+
 async def test_pictures_that_an_edit_list_hides_pass_in_an_instant(store: Store) -> None:
     """A film that was cut without encoding begins at a key frame before the cut."""
     cut = films.film("cut.mp4", "-ss", "0.8", "-i", str(film("two.mp4", 2)), "-c", "copy")

@@ -103,7 +103,7 @@ class OpenSource:
         # Containers without presentation times have no rotation, and their decoder is in use.
         upright = _Orientation() if self._request.size and not lacking else None
         for packet in _packets(container, streams, lacking):
-            stream, copy = copies[packet.stream_index]
+            stream, copy = copies[packet.stream.index]
             if packet.size == 0 or (packet.is_discard and _is_hidden_sound(packet)):
                 continue
             if upright is not None and stream.type == "video" and (degrees := upright.find(packet)) is not None:
@@ -182,7 +182,7 @@ def _packets(container: InputContainer, streams: list[Any], lacking: Mapping[int
     """Yields packets with presentation times. lacking: those of streams whose container lacks them, by index."""
     try:
         for packet in container.demux(streams):
-            times = lacking.get(packet.stream_index)
+            times = lacking.get(packet.stream.index)  # `stream_index` of the empty packets at the end is 0
             yield from (packet,) if times is None else times.take(packet)
     except IndexError:
         # PyAV knows only the first tracks. In a transport stream, tracks with new PIDs may replace them.
