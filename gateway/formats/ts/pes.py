@@ -162,8 +162,11 @@ class PesReader(PidReader):
         self._target.scramble()
 
     def finish(self) -> None:
-        """Ends the open PES packet: the data or the stream end."""
-        if self._pieces is not None:
+        """Ends the open PES packet: the data or the stream end.
+
+        It is dropped if stuffing would have ended it: the data end within a picture, which decoders may refuse.
+        """
+        if self._pieces is not None and (self._wanted or self._proofs < PROOFS):
             self._close()
 
     def _begin(self, payload: bytes) -> None:

@@ -311,6 +311,17 @@ def test_lost_packets_cost_pictures_until_the_next_key_frame_only(seed: int) -> 
         assert unit.key or consecutive, "after a gap comes a key frame"
 
 
+@pytest.mark.parametrize("name", ["h264", "bounded", "h265"])
+def test_a_picture_that_the_end_of_the_data_cuts_is_left_out(name: str) -> None:
+    """A cable that is pulled, or an encoder that is switched off, ends a push anywhere."""
+    packets = packets_of(name)
+    starts = [n for n, p in enumerate(packets) if pid_at(p, 0) == 0x100 and p[1] & 0x40]
+    cut = next(n for n in range(starts[50] + 1, starts[51]) if pid_at(packets[n], 0) == 0x100) + 1
+    assert any(pid_at(p, 0) == 0x100 for p in packets[cut : starts[51]]), "more of this picture follows"
+    whole, got = (units_of(read(b"".join(data)), Kind.VIDEO) for data in (packets, packets[:cut]))
+    assert [e.unit.payload for e in got] == [e.unit.payload for e in whole[:50]]
+
+
 def test_a_duplicate_is_dropped_and_counted() -> None:
     packets = packets_of("h264")
     doubled = [p for n, p in enumerate(packets) for _ in range(1 + (n % 7 == 0 and bool(p[3] & 0x10)))]
