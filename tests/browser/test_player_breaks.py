@@ -75,6 +75,38 @@ async def test_a_break_of_the_publisher_is_shown_without_other_messages(
                 assert not watched.complaints, name
 
 
+# In place of dash.js: it only tells its events, and counts how often it is sent to the live pictures.
+DASH_EVENTS = """
+const named = new Proxy({}, { get: (_, name) => name });
+const player = new Proxy({}, { get: (_, name) => name === "on" ? (event, run) => { window.heard[event] = run; }
+  : name === "seekToOriginalLive" ? () => { window.seeks++; window.video.currentTime = 16.8; } : () => undefined });
+export const MediaPlayer = Object.assign(() => ({ create: () => player }), { events: named, errors: named });
+"""
+OPEN_DASH = """async () => {
+  const { dashEngine } = await import("/_player/dash-engine.js");
+  const buffered = { length: 1, start: () => 0, end: () => 9.98 };
+  Object.assign(window, { heard: {}, seeks: 0,
+    video: { played: [1], paused: false, readyState: 1, currentTime: 9.98, buffered, pause() {} } });
+  dashEngine(window.video, location.href, "", async () => null); }"""
+NEW_MANIFEST = """(readyState) => { window.video.readyState = readyState;
+  window.heard.MANIFEST_LOADED({ data: { Period: [{ start: 0 }, { start: 16.6 }] } }); return window.seeks; }"""
+
+
+async def test_dash_leaves_a_place_of_a_new_period_where_it_loads_nothing(gateway: Gateway, browser: Browser) -> None:
+    """dash.js 5.2.1 may stay where it goes before it has set up the Period of that time."""
+
+    async def prepare(context: BrowserContext) -> None:
+        await context.route(
+            "**/dash.min.js", lambda route: route.fulfill(body=DASH_EVENTS, content_type="text/javascript")
+        )
+
+    async with opened(browser, gateway.channel("left").url("dash.html"), prepare=prepare) as watched:
+        await watched.page.evaluate(OPEN_DASH)
+        assert [await watched.page.evaluate(NEW_MANIFEST, state) for state in (1, 1, 4)] == [1, 2, 2]
+        await watched.page.evaluate("() => { window.video.buffered.end = () => 20; }")
+        assert await watched.page.evaluate(NEW_MANIFEST, 1) == 2, "its media are there, and it waits for more"
+
+
 @pytest.mark.nightly
 async def test_hls_js_holds_its_requests_during_a_break(gateway: Gateway, browser: Browser) -> None:
     """A page that asks again and again learns of the publisher's return late."""

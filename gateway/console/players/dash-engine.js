@@ -3,7 +3,7 @@
 import { MediaPlayer } from "./dash.min.js";
 import { CueList, plain } from "./cues.js";
 import { id3Texts } from "./id3.js";
-import { empty, failure, MSE, otherTracks, pending } from "./media.js";
+import { empty, failure, MSE, newest, otherTracks, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./cues.js").Metadata} Metadata */
@@ -75,10 +75,14 @@ export function dashEngine(video, url, _, live) {
     if (Math.abs(liveDelay - due) > 0.5) player.updateSettings({ streaming: { delay: { liveDelay } } });
     due = liveDelay;
   });
-  // dash.js 5.2.1 stays where the pictures of an earlier Period end before its sound.
+  // dash.js 5.2.1 stays where the pictures of an earlier Period end before its sound, and where it has gone to a new Period
+  // too early.
+  let stood = NaN;
   on(MediaPlayer.events.MANIFEST_LOADED, ({ data }) => {
+    const begin = Number(data?.Period?.at(-1)?.start), { currentTime: at } = video;
     const stands = video.played.length && !video.paused && video.readyState < 3;
-    if (stands && video.currentTime < Number(data?.Period?.at(-1)?.start)) player.seekToOriginalLive();
+    if (stands && (at < begin || (at === stood && Number(newest(video)) < begin))) player.seekToOriginalLive();
+    stood = video.currentTime;
   });
   let wanted = AUTO;
   const levels = () => player.isReady() ? player.getRepresentationsByType("video") : [];
