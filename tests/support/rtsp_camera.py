@@ -52,7 +52,7 @@ class Camera:
     password: of the user "admin"; Digest with `algorithm`. tls: makes it an rtsps:// address. udp_only: refuses TCP.
     silent_at: the method that is never answered. speed: of playing. answers: replaces the whole answer to a method.
     key_frames: whether it sends any. lose: drops every n-th packet. g711: sends a tone as G.711 in place of the
-    source's sound. reports: the RTCP datagrams that came.
+    source's sound. second_id: whether the second track gets another session id. reports: the RTCP datagrams that came.
     """
 
     source: Source
@@ -65,6 +65,7 @@ class Camera:
     key_frames: bool = True
     lose: int = 0
     g711: bool = False
+    second_id: bool = False
     sound_name: str = "MPEG4-GENERIC"
     audio_offset_ms: int = 0
     requests: list[Request] = field(default_factory=list)
@@ -154,7 +155,8 @@ class _Session:
             if camera.udp_only and "TCP" in transport:
                 self.writer.write(_answer(headers, 461))
                 return
-            more = {"Session": "12345;timeout=4", "Transport": await self.set_up(number, transport)}
+            id = "67890" if number and camera.second_id else "12345"
+            more = {"Session": f"{id};timeout=4", "Transport": await self.set_up(number, transport)}
         elif method == "PLAY":
             self.writer.write(_answer(headers, 200, {"Session": "12345"}))
             self.task = asyncio.create_task(self.play())

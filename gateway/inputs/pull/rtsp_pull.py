@@ -212,7 +212,7 @@ class _Session:
             raise OutputError(_REASONS.get(response.status) or f"the camera answers {response.status} to {method}")
         name, _, rest = response.headers.get("session", "").partition(";")
         if method == "SETUP" and name and name.strip().isprintable():
-            self._session = name.strip()[:256]
+            self._session = self._session or name.strip()[:256]  # ffmpeg ignores a later one, too
             seconds = read_integer(rest.strip().removeprefix("timeout=").strip(), _MAX_TIMEOUT)
             if seconds is not None:
                 self._timeout = max(2.0, seconds)

@@ -147,6 +147,15 @@ async def test_a_session_is_kept_by_an_offered_request(answers: dict[str, bytes]
     assert all(report[:4] == b"\x80\xc9\0\1" for report in camera.reports), "receiver reports"
 
 
+async def test_the_first_id_of_a_session_counts() -> None:
+    """A camera "H264DVR 1.0" may name another one for its second track, and plays both by the first (retina #85)."""
+    source, context = source_of(), FakeInput()
+    async with Camera(source, second_id=True) as camera, running_source(pull(camera.url), context):
+        await context.recorder.until(lambda: context.recorder.units)
+    sent = {request.method: request.headers.get("Session") for request in camera.requests}
+    assert (sent["PLAY"], sent["OPTIONS"]) == ("12345", "12345")
+
+
 def moved(to: str) -> dict[str, bytes]:
     return {"DESCRIBE": f"RTSP/1.0 302 Moved\r\nCSeq: CSEQ\r\nLocation: {to}\r\n\r\n".encode()}
 
