@@ -557,6 +557,19 @@ def test_an_incomplete_film_is_an_error_without_partial_output(container: str, s
         make(begin_of(films.plain(seconds=seconds), container, 0.6), tmp_path)
 
 
+def test_segments_of_a_stream_that_began_earlier_are_a_whole_film(tmp_path: Path) -> None:
+    """The times of fragments go on from the begin of the stream, and libav counts the duration from there."""
+    how = ("-f", "hls", "-hls_segment_type", "fmp4", "-hls_time", "1", "-hls_list_size", "0")
+    parts = films.film(
+        "parts.m3u8", "-i", str(films.long()), "-c:v", "libx264", "-g", "10", "-c:a", "copy", *how
+    ).parent
+    saved = [parts / "init.mp4", *(parts / f"parts{n}.m4s" for n in range(12, 15))]
+    film = films.scratch_file("saved.mp4", b"".join(part.read_bytes() for part in saved))
+    result = make(film, tmp_path)
+    assert not result.made.warning
+    assert abs(sum(result.durations) - 3) < 0.4
+
+
 def test_a_film_without_its_last_half_second_is_made_with_a_warning(tmp_path: Path) -> None:
     made = make(begin_of(films.long(), "mp4", 0.98), tmp_path).made
     assert re.fullmatch(r"(damaged packets: 1; )?the last 0\.\d s are missing", made.warning)

@@ -232,9 +232,13 @@ def _is_text(head: bytes) -> bool:
 
 
 def _duration(stream: Any) -> float:
-    """Returns the duration of a track in its header, in seconds; 0 if missing. Matroska has it as a tag."""
+    """Returns the duration of a track in its header, in seconds; 0 if missing. Matroska has it as a tag.
+
+    libav counts that of fragments from time 0, although a film of saved segments may begin later.
+    """
     if stream.duration:
-        return float(stream.duration * stream.time_base)
+        begin = 0 if stream.frames else max(0, stream.start_time or 0)
+        return float((stream.duration - begin) * stream.time_base)
     found = _TAG.fullmatch(stream.metadata.get("DURATION", ""))
     return 0.0 if found is None else int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
 
