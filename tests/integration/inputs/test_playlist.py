@@ -330,6 +330,26 @@ async def test_sound_of_a_film_that_cannot_be_used_is_left_out_while_the_film_pl
         await task
 
 
+async def test_a_film_whose_pictures_cannot_be_read_is_named_although_its_sound_can(store: Store) -> None:
+    """A purchased film, whose samples are encrypted."""
+    import av
+
+    path = film("five.mp4", 5)
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as opened:
+        for packet in opened.demux(video=0):
+            if packet.size:
+                assert packet.pos is not None
+                data[packet.pos : packet.pos + 4] = b"\xff" * 4  # the length of its first NAL unit
+    (store.root / "a.mp4").write_bytes(data)
+    source, context = store.playlist("a.mp4", store.put(film("one.mp4", 1), "b.mp4")), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    assert source.problem.startswith("a.mp4: it is damaged: ")
+    assert len(context.recorder.of(Kind.VIDEO)) == 25
+
+
 async def test_sound_with_channels_in_an_order_of_its_own_is_played(store: Store) -> None:
     path = films.own_order(film("surround.mov", 1, "-ac", "6", "-c:a", "pcm_s16le"))
     source, context = store.playlist(store.put(path, "a.mov")), FakeInput()

@@ -28,7 +28,7 @@ from gateway.workers.programs.vod.media_file import CONTAINERS, lacks_presentati
 
 _MAX_ORIENTATION: Final = 40  # packets that are decoded for the rotation of a file
 _PRIMING: Final = 0.1  # seconds of sound before the begin of a film that are needed to decode it
-_MAX_BROKEN: Final = 100  # broken packets in a row after which a source has failed
+_MAX_BROKEN: Final = 100  # broken pictures in a row, or frames of sound alone, after which a source has failed
 
 
 class OpenSource:
@@ -97,7 +97,7 @@ class OpenSource:
         for _, copy in copies.values():
             if copy.track is not None:
                 self._writer.set_track(copy.track)
-        broken = 0
+        broken = 0  # of the first track
         streams = [stream for stream, _ in copies.values()]
         lacking = {s.index: PresentationTimes(s) for s in streams if lacks_presentation_times(container.format.name, s)}
         # Containers without presentation times have no rotation, and their decoder is in use.
@@ -112,9 +112,9 @@ class OpenSource:
                     self._leave_out(f"its pictures are shown without their rotation by {degrees}°; convert it as VoD")
             try:
                 units = copy.take(packet, time.time())
-                broken = 0
+                broken = 0 if stream is streams[0] else broken
             except InvalidData as error:
-                broken += 1
+                broken += stream is streams[0]
                 if broken > _MAX_BROKEN:
                     raise InvalidData(f"it is damaged: {error}") from error
                 continue
