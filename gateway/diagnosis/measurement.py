@@ -298,9 +298,12 @@ class Measurement(PartialSink):
         self._begin_second()
 
     def _growth(self, index: int, units: int, high: int) -> int | None:
-        """Returns by how much a track's times grew since the last sample; None if it had no units then or now."""
-        before, self._highs[index] = self._highs[index], high if units else None
-        return high - before if units and before is not None else None
+        """Returns by how much a track's times grew since the last sample; None if it had no units then or now.
+
+        high: 0 if all units came before the times were forgotten.
+        """
+        before, self._highs[index] = self._highs[index], high if units and high else None
+        return high - before if units and high and before is not None else None
 
     def forget_delays(self) -> None:
         """Clears the history: the wall clock was set, or the times jumped. Delays before and after differ."""

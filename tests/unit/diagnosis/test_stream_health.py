@@ -439,6 +439,20 @@ def test_late_and_early_media_and_many_pictures_have_a_right_clock(media: Media)
         assert "clock_wrong" not in push.send(1)
 
 
+def test_sound_that_comes_later_than_other_tracks_has_a_right_clock() -> None:
+    """A film without sound, the last one again, and then one with other pictures, whose sound begins a second later."""
+    push = Push()
+    push.send(30)
+    push.send(1, sound=b"")
+    push.send(1, sound=NOISE)
+    push.burst(0.5)
+    push.publisher.set_tracks(replace(builders.VIDEO, config=b"\1other"), builders.AUDIO, {})
+    push.now += 1
+    push.evaluate()
+    for _ in range(10):
+        assert "clock_wrong" not in push.send(1), push.text("clock_wrong")
+
+
 def test_media_slower_than_real_time_is_found():
     push = Push(metadata={})
     push.metadata = {}
