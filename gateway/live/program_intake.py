@@ -65,6 +65,10 @@ class _Source:
     track: MediaTrack | None = None
     converter: SoundToAac | None = None
 
+    @property
+    def use(self) -> StreamUse:
+        return StreamUse.AUDIO if self.index % 2 else StreamUse.VIDEO
+
     def end_conversion(self) -> None:
         """Closes its converter, if it has one."""
         converter, self.converter = self.converter, None
@@ -227,14 +231,15 @@ class ProgramIntake(UnitIntake):
 
     def _select(self, program: ProgramTracks, now: float) -> None:
         """Chooses the streams to publish. Those that are published already stay."""
-        entries = self._entries = {entry.pid: entry for entry in program.streams}
-        for pid in [pid for pid in self._sources if pid not in entries]:
+        self._entries = {entry.pid: entry for entry in program.streams}
+        uses = {entry.pid: entry.use for entry in program.streams}
+        for pid in [pid for pid, source in self._sources.items() if uses.get(pid) is not source.use]:
             self._sources.pop(pid).end_conversion()
         for entry in program.streams:
             if entry.pid not in self._sources:
                 self._add(entry)
         self.unusable.leave_out_only(lost_streams(program))
-        self.expected = {Kind.AUDIO if source.index % 2 else Kind.VIDEO for source in self._sources.values()}
+        self.expected = {Kind(source.use) for source in self._sources.values()}
         is_sound_alone = all(self.tracks) and self.expected == {Kind.AUDIO}
         self._pictures_ended = (self._pictures_ended or now) if is_sound_alone else None
 

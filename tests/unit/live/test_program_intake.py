@@ -194,3 +194,30 @@ async def test_a_program_without_media_keeps_its_tracks() -> None:
     async with rig() as push:
         announced = receive_with_maps(push, [(0.0, [PICTURES, SOUND]), (0.3, [(0x06, 0x102, b"\x05\x04KLVA")])])
         assert announced == [(True, True)]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["aac", "h264"], [(False, True), (True, True)]), (["h264", "aac"], [(True, True), (False, True)])],
+)
+async def test_an_encoder_that_starts_again_may_use_the_pid_of_its_pictures_for_sound(
+    names: list[str], expected: list[tuple[bool, bool]]
+) -> None:
+    """ffmpeg numbers the streams that it has, from 0x100 on."""
+    async with rig() as push:
+        data, now = b"".join(made(name).read_bytes() for name in names), 100.0
+        for at in range(0, len(data), 1316):
+            push.intake.receive(data[at : at + 1316], now := now + 0.1)
+        push.intake.finish(now)
+        assert [(tracks.video is not None, tracks.audio is not None) for tracks in push.sink.tracks] == expected
+        assert not push.publisher.stream.pushed_tracks.audio
+        last = [unit for unit in push.sink.units if unit.track is push.sink.tracks[-1].audio]
+        assert len(last) > 60
+        assert push.intake.expected == {kind for kind, has in zip(Kind, expected[-1], strict=True) if has}
+
+
+async def test_pictures_of_a_codec_that_cannot_be_used_end_those_before() -> None:
+    async with rig() as push:
+        announced = receive_with_maps(push, [(0.0, [PICTURES, SOUND]), (0.3, [(0x02, 0x100, b""), SOUND])])
+        assert announced == [(True, True), (False, True)]
+        assert push.publisher.unusable.left_out == "MPEG-2 video"

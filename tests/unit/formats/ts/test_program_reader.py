@@ -49,6 +49,7 @@ RECIPES: dict[str, list[str]] = {
     "latm": [*_PICTURE, *_NOISE, *_X264, *_AAC, "-mpegts_flags", "latm"],
     "opus": [*_PICTURE, *_NOISE, *_X264, "-c:a", "libopus"],
     "mp2": [*_PICTURE, *_NOISE, *_X264, "-c:a", "mp2"],
+    "aac": [*_NOISE, *_AAC],
     "mp3": [*_NOISE, "-c:a", "libmp3lame"],
     "h264-mp3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "libmp3lame"],
     "ac3": [*_PICTURE, *_NOISE, *_X264, "-c:a", "ac3"],
