@@ -27,13 +27,13 @@ const STILL_SECONDS = 0.5; // seconds that the picture stands still before the g
 const STILL_LIMIT = 1.5; // seconds that the picture stands still before this is shown
 const NEWER = 50; // ms by which a picture is newer than the one that stood still
 const SPREAD = 0.5; // seconds over which the viewers of a stream spread a request
-const MIN_PROGRESS = 0.5; // seconds after the latest shown picture from which a picture counts as new
+const MIN_PROGRESS = 0.5; // seconds after the latest shown picture, from which one is new
 const PAUSE_LIMIT = 30; // seconds of pause in which the stream is still received
 const LATE_SECONDS = 4; // seconds of delay beyond the usual from which "Go live" is offered
 const MAX_SEGMENT_WAIT = 30; // seconds to wait for long segments
-const STABLE_PLAYBACK = 5; // seconds of playback after which an error counts as a new one
+const STABLE_PLAYBACK = 5; // seconds of playback after which an error is a new one
 const OLDEST_AGAIN = 2; // seconds until the status is asked again how far one can go back
-const BY_BROWSER = 1000; // ms after a tab was hidden, in which not the viewer but the browser pauses it
+const BY_BROWSER = 1000; // ms after a tab was hidden, in which the browser pauses it
 const RELOAD = 30_000; // ms between reloads of a page without a player
 const NO_PICTURE = "no picture arrives";
 
@@ -74,7 +74,7 @@ class Page {
   #usual = Infinity; // the smallest delay since this engine began
   /** @type {Engine | null} */
   #engine = null;
-  #wake = new AbortController(); // aborted when the viewer chooses something: what was asked before does not count
+  #wake = new AbortController(); // aborted when the viewer chooses something
   #played = false;
   #wanted = recall("quality") ?? AUTO;
   #heard = recall("track") ?? ""; // the audio track that the viewer wants
@@ -348,16 +348,16 @@ class Page {
     const another = new Promise((done) => { this.#reopen = (why = "another") => done(why); });
     this.#watchPauses(signal);
     const opened = performance.now();
-    // End of the media before the break. Infinity if the page was opened during a break, until that break was shown.
+    // End of the media before the break. Infinity if the page was opened in a break that was not shown yet.
     let before = status.state === "lingering" ? Infinity : -Infinity;
-    // Of the last picture before the break: its place on the media timeline, s, and its date, ms since 1970.
+    // Of the last picture before the break: its place, s, and its date, ms since 1970.
     let [shownBefore, dateBefore] = [-Infinity, NaN];
     const stood = () => {
       if (before !== Infinity && waits(view.state)) return;
       before = this.#times().newest ?? -Infinity;
       [shownBefore, dateBefore] = [this.#times().shown, this.#shownDate()];
     };
-    // The gateway repeats old pictures if a WebRTC player asks for a key frame. So the date counts where it is known.
+    // The gateway repeats old pictures for WebRTC. So the date counts where it is known.
     const isNew = (back = false) => {
       if (isStarved(video)) return false;
       if (before === Infinity) return back;
@@ -420,8 +420,8 @@ class Page {
     let fresh = moved; // time of the last arrival or new picture
     let arrived = moved; // time of the last arrival
     let since = moved; // since when there is a publisher and the picture stands still
-    let beat = 0; // the longest time between two arrivals while the picture moved
-    let next = 0; // time at which the gateway may be asked again
+    let beat = 0; // longest time between arrivals while the picture moved
+    let next = 0; // when the gateway may be asked again
     let asking = false;
     return new Promise((done) => {
       const timer = setInterval(async () => {
@@ -461,8 +461,10 @@ class Page {
         if (answer.kind === "denied") return done({ why: "denied", detail: answer.detail });
         const status = answer.kind === "status" ? answer.status : null;
         if (status && !status.live) return done({ why: "ended", detail: "" });
-        // Players by script wait for a track that has ended.
-        if (status && kinds(status) !== kinds(this.#status)) return done({ why: "tracks", detail: "" });
+        // Players by script wait for a track that has ended, also if they began with older segments.
+        const has = kinds(status);
+        const hasEnded = has !== kinds(this.#status) || (stands && has === "audio" && video.videoWidth);
+        if (has && hasEnded) return done({ why: "tracks", detail: "" });
         const away = status?.state === "lingering" ? absence(status) : null;
         const lingers = away !== null;
         if (lingers) since = performance.now();

@@ -50,6 +50,20 @@ def test_a_still_page_opens_a_stream_that_has_lost_its_pictures_again(kinds: lis
     assert told == {"opened": opened, "shown": False}
 
 
+@pytest.mark.parametrize(("width", "opened"), [(640, "a,a"), (0, "a")])
+def test_a_page_that_began_with_pictures_of_before_opens_the_sound_again(width: int, opened: str) -> None:
+    """A playlist still lists segments with pictures when a stream has no more of them."""
+    told = player_page(f"""
+        gateway.status.tracks = [{{ kind: "audio" }}];
+        video.videoWidth = {width};
+        open();
+        await plays(6);
+        await pass(3);
+        out(opened());
+    """)
+    assert told == opened
+
+
 def test_a_page_that_the_back_button_brings_back_plays_again() -> None:
     told = player_page("""
         open();
