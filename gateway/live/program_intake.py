@@ -232,7 +232,7 @@ class ProgramIntake(UnitIntake):
     def _select(self, program: ProgramTracks, now: float) -> None:
         """Chooses the streams to publish. Those that are published already stay."""
         self._entries = {entry.pid: entry for entry in program.streams}
-        uses = {entry.pid: entry.use for entry in program.streams}
+        uses, before = {entry.pid: entry.use for entry in program.streams}, set(self._sources.values())
         for pid in [pid for pid, source in self._sources.items() if uses.get(pid) is not source.use]:
             self._sources.pop(pid).end_conversion()
         for entry in program.streams:
@@ -240,6 +240,8 @@ class ProgramIntake(UnitIntake):
                 self._add(entry)
         self.unusable.leave_out_only(lost_streams(program))
         self.expected = {Kind(source.use) for source in self._sources.values()}
+        if self.is_announced and len(self.expected) == len(Kind) and before.isdisjoint(self._sources.values()):
+            self.begin_again()
         is_sound_alone = all(self.tracks) and self.expected == {Kind.AUDIO}
         self._pictures_ended = (self._pictures_ended or now) if is_sound_alone else None
 

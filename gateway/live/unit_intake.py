@@ -123,6 +123,10 @@ class UnitIntake:
         elif self._has_expected():
             self._announce(now)
 
+    def begin_again(self) -> None:
+        """Waits for the expected tracks as at the beginning, because all of them are others."""
+        self._video, self._audio, self.is_announced = None, None, False
+
     def finish(self, now: float) -> None:
         """Ends the push: announces the tracks and publishes the waiting units; after an eviction, only cleans up."""
         if self._preroll and not self.is_announced and self.publisher.active:

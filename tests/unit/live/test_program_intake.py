@@ -221,3 +221,15 @@ async def test_pictures_of_a_codec_that_cannot_be_used_end_those_before() -> Non
         announced = receive_with_maps(push, [(0.0, [PICTURES, SOUND]), (0.3, [(0x02, 0x100, b""), SOUND])])
         assert announced == [(True, True), (False, True)]
         assert push.publisher.unusable.left_out == "MPEG-2 video"
+
+
+async def test_sound_and_pictures_that_are_both_exchanged_are_announced_together() -> None:
+    """Otherwise there is an epoch of a few pictures without sound; hls.js stood still there for 8 s."""
+    async with rig() as push:
+        data, now = made("aac").read_bytes() + made("still").read_bytes(), 100.0
+        for at in range(0, len(data), 1316):
+            push.intake.receive(data[at : at + 1316], now := now + 0.1)
+        push.intake.finish(now)
+        first, second = push.sink.tracks
+        assert first.video is None and first.audio and second.audio and first.audio.config != second.audio.config
+        assert len([unit for unit in push.sink.units if unit.track is second.video]) >= 50
