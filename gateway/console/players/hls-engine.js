@@ -39,8 +39,10 @@ const WORKER = { workerPath: WORKER_FILE.href, enableWorker: WORKER_FILE.origin 
 const MAX_HOLD = 2.5; // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
 const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slow
 // The page shows the captions itself. Those of the pictures are in the text tracks of the gateway too.
-const CAPTIONS = {
+// Errors of manifests are handled with the status.
+const PAGES = {
   renderTextTracksNatively: false, enableCEA708Captions: false, enableID3MetadataCues: false, enableEmsgMetadataCues: false,
+  manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
 };
 const HELD_TIMES = 30; // after so many, hls.js requests in its own way
 
@@ -151,9 +153,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
     backBufferLength: Infinity,
     pLoader: Patient,
     audioStreamController: LaterSound,
-    ...CAPTIONS,
-    // The page handles these errors itself, with the status.
-    manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
+    ...PAGES,
   });
   filterUpdates(hls);
   settleErrors(hls, settle);
@@ -285,8 +285,7 @@ function openRewound(video, url, date) {
     maxLiveSyncPlaybackRate: 1,
     backBufferLength: 60,
     maxBufferLength: 30,
-    ...CAPTIONS,
-    manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
+    ...PAGES,
   });
   filterUpdates(hls);
   let open = true;

@@ -100,6 +100,7 @@ class Page {
   #seenLive = 0;
   /** The start of a session that cannot be played here. */
   #unplayable = 0;
+  #refused = ""; // codecs that could not be played
   #rested = false; // whether the browser has paused it, because nobody saw it
   #hidden = 0; // performance.now() at which the tab was hidden
 
@@ -142,7 +143,7 @@ class Page {
 
   /** Shows what is known of the channel, without playing it. */
   async describe() {
-    const answer = await ask(this.#clock, new AbortController().signal);
+    const answer = await ask(this.#clock);
     if (answer.kind === "status") this.view.about(answer.status);
   }
 
@@ -189,7 +190,7 @@ class Page {
     const { view } = this;
     if (!isAway(view.state)) view.show("stalled");
     await new Promise((done) => setTimeout(done, Math.random() * SPREAD * 1000));
-    const answer = await ask(this.#clock, new AbortController().signal);
+    const answer = await ask(this.#clock);
     if (answer.kind !== "status") {
       view.show("lost");
       return this.#pause(this.#away);
@@ -210,7 +211,7 @@ class Page {
    */
   async #once() {
     const { view } = this;
-    const answer = await ask(this.#clock, new AbortController().signal);
+    const answer = await ask(this.#clock);
     if (answer.kind === "denied") return { why: "denied", detail: answer.detail };
     if (answer.kind === "away") {
       view.show("lost");
@@ -295,7 +296,7 @@ class Page {
     for (;;) {
       await this.#pause(this.#waiting);
       if (this.#wake.signal.aborted) break;
-      const answer = await ask(this.#clock, new AbortController().signal);
+      const answer = await ask(this.#clock);
       if (answer.kind === "away") continue;
       if (answer.kind === "denied" || answer.status.replay?.start !== replay.start) break;
       this.view.about(answer.status);
@@ -514,13 +515,21 @@ class Page {
   }
 
   /**
-   * @param {"denied" | "codec" | "blocked"} state
+   * @param {"denied" | "codec" | "blocked"} state  "codec" ends with the codecs, too
    * @param {string} detail
    */
   async #untilRetry(state, detail) {
     this.view.show(state, detail);
     this.#wake = new AbortController();
-    await new Promise((done) => this.#wake.signal.addEventListener("abort", done));
+    const { signal } = this.#wake;
+    if (state !== "codec") await new Promise((done) => signal.addEventListener("abort", done));
+    while (!signal.aborted) {
+      await this.#pause(this.#waiting);
+      const answer = await ask(this.#clock);
+      if (answer.kind !== "status") continue;
+      const codecs = codecsOf(answer.status);
+      if (!answer.status.live || codecs !== (this.#refused ||= codecs)) break;
+    }
     this.view.show("connecting");
   }
 
@@ -569,7 +578,7 @@ class Page {
     const status = this.#status;
     if (!status?.rewind || typeof status.oldest === "number") return;
     await new Promise((done) => setTimeout(done, OLDEST_AGAIN * 1000));
-    const answer = await ask(this.#clock, new AbortController().signal);
+    const answer = await ask(this.#clock);
     if (answer.kind === "status" && this.#status === status) status.oldest = answer.status.oldest;
   }
 

@@ -65,11 +65,11 @@ const ANSWER_LIMIT = 8000; // ms until a gateway counts as away: every recovery 
 /**
  * Sends one status request to the gateway.
  * @param {Clock} clock
- * @param {AbortSignal} signal
+ * @param {AbortSignal} [signal]
  * @param {string} [url]  of the status, if it is not that of the page's stream
  * @returns {Promise<Answer>}
  */
-export async function ask(clock, signal, url = neighbour("status.json")) {
+export async function ask(clock, signal = new AbortController().signal, url = neighbour("status.json")) {
   const asked = performance.now();
   const over = new AbortController();
   const end = () => over.abort();

@@ -142,7 +142,7 @@ export class WatchLayout {
   /** Asks for the number of viewers, if the channel shows it. */
   async #recount() {
     if (document.hidden || !this.#status?.live || (this.#status.viewers ?? null) === null) return;
-    const answer = await ask(new Clock(), new AbortController().signal);
+    const answer = await ask(new Clock());
     if (answer.kind === "status") this.about(answer.status);
   }
 }

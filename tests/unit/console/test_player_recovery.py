@@ -419,3 +419,63 @@ def test_a_decode_error_after_good_playback_opens_the_stream_again() -> None:
         out([first, opened()]);
     """)
     assert told == ["a,a", "a,a,b"]
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        ("await pass(60)", ["codec", "a,b"]),
+        ("status.tracks[0].codec = `avc1.64001F`; await pass(9); await plays(2)", ["live", "a,b,a"]),
+        ("status.live = false; await pass(9)", ["waiting", "a,b"]),
+    ],
+)
+def test_a_page_that_cannot_play_a_stream_looks_for_its_next_codecs_and_its_end(change: str, after: list[str]) -> None:
+    """Its owner changes the encoder from HEVC to H.264, or a film of H.264 follows."""
+    told = player_page(f"""
+        const {{ status }} = gateway;
+        status.tracks = [{{ kind: "video", codec: "hvc1.1.6.L93" }}];
+        open();
+        await pass(1);
+        engines[0].end("codec");
+        await pass(3);
+        engines[1].end("codec");
+        await pass(30);
+        const before = [view.state, opened()];
+        {change};
+        out([before, [view.state, opened()]]);
+    """)
+    assert told == [["codec", "a,b"], after]
+
+
+def test_a_page_tries_again_while_a_manifest_still_has_the_codecs_of_before() -> None:
+    told = player_page("""
+        const { status } = gateway;
+        const fail = async () => { for (const engine of engines) engine.end("codec"); await pass(3); };
+        status.tracks = [{ kind: "video", codec: "hvc1.1.6.L93" }];
+        open();
+        await pass(1);
+        for (let n = 0; n < 8; n++) await fail();
+        const before = opened();
+        status.tracks[0].codec = "avc1.64001F";
+        for (let n = 0; n < 9; n++) await fail();
+        out([before, engines.length > 5]);
+    """)
+    assert told == ["a,b", True]
+
+
+def test_a_page_whose_stream_changes_to_codecs_that_it_cannot_play_waits_for_those_of_before() -> None:
+    """A film of HEVC between two of H.264."""
+    told = player_page("""
+        const { status } = gateway;
+        status.tracks = [{ kind: "video", codec: "avc1.64001F" }];
+        open("a");
+        await plays(2);
+        status.tracks[0].codec = "hvc1.1.6.L93";
+        for (let n = 0; n < 12; n++) { for (const engine of engines) engine.end("codec"); await pass(3); }
+        const before = view.state;
+        status.tracks[0].codec = "avc1.64001F";
+        await pass(9);
+        await plays(2);
+        out([before, view.state]);
+    """)
+    assert told == ["codec", "live"]
