@@ -3,7 +3,7 @@
 import { MediaPlayer } from "./dash.min.js";
 import { CueList, plain } from "./cues.js";
 import { id3Texts } from "./id3.js";
-import { empty, failure, MSE, newest, otherTracks, pending } from "./media.js";
+import { empty, failure, MSE, newest, pending, spread } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./cues.js").Metadata} Metadata */
@@ -36,7 +36,7 @@ const IN_PICTURES = /<Accessibility schemeIdUri="urn:scte:dash:cc:cea-608:2015"[
 export const unsupported = "MediaSource" in globalThis || "ManagedMediaSource" in globalThis ? null : MSE;
 
 /** @type {OpenEngine} */
-export function dashEngine(video, url, _, live) {
+export function dashEngine(video, url) {
   const { outcome, settle } = pending();
   const player = MediaPlayer().create();
   player.updateSettings(SETTINGS);
@@ -62,11 +62,12 @@ export function dashEngine(video, url, _, live) {
     if (contentType === "video" && !others.length) settle("codec");
   });
   on(MediaPlayer.events.PLAYBACK_ENDED, ({ isLast }) => { if (isLast !== false) settle("ended"); });
-  const compare = otherTracks(live, settle);
-  let isFirst = true;
+  // dash.js never plays a kind of track, such as sound, that its first Period does not have.
+  let played = "";
   on(MediaPlayer.events.PERIOD_SWITCH_COMPLETED, () => {
-    if (!isFirst) void compare();
-    isFirst = false;
+    const kinds = ["audio", "video"].filter((kind) => player.getTracksFor(/** @type {"audio"} */ (kind)).length).join();
+    if (played && kinds && kinds !== played) void spread().then(() => settle("tracks"));
+    played ||= kinds;
   });
   // dash.js keeps the first delay: where key frames become rarer, it jumped to later pictures.
   let due = NaN;

@@ -4,7 +4,7 @@ import Hls from "./hls.min.js";
 import { CueList, Moments, plain } from "./cues.js";
 import { keepPlaying } from "./hls-playing.js";
 import { id3Texts } from "./id3.js";
-import { empty, MSE, nativeHls as native, newest, otherTracks, pending } from "./media.js";
+import { empty, MSE, nativeHls as native, newest, pending, spread } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./types.js").CaptionTrack} CaptionTrack */
@@ -131,6 +131,41 @@ function settleErrors(hls, settle) {
   });
 }
 
+const PICTURES = /^(avc|av01|dvh|hev|hvc|vp)/;
+const joined = (/** @type {string[]} */ kinds) => [...new Set(kinds)].sort().join();
+
+/**
+ * Settles the outcome where the stream has other kinds of tracks, such as sound: hls.js never plays one that it did not find
+ * at first. A multivariant playlist lists a new track with its first complete segment.
+ * @param {Hls} hls
+ * @param {string} url
+ * @param {import("./types.js").Live} live
+ * @param {ReturnType<typeof pending>["settle"]} settle
+ */
+function followTracks(hls, url, live, settle) {
+  let { status } = live;
+  let played = "";
+  let part = NaN; // number of the discontinuity before the shown picture
+  let goesOn = true; // no discontinuity was shown
+  hls.on(Hls.Events.BUFFER_CREATED, (_, { tracks }) => { played = joined(Object.keys(tracks)); });
+  hls.on(Hls.Events.FRAG_CHANGED, async (_, { frag: { cc } }) => {
+    const isNext = cc > part;
+    part = cc;
+    if (isNext) {
+      goesOn = false;
+      await spread();
+      status = await live.renew().catch(() => null) ?? status;
+      return;
+    }
+    const kinds = joined((status.tracks ?? []).map(({ kind }) => kind));
+    if (!kinds || kinds === played) return;
+    const playlist = await fetch(url).then((answer) => answer.text(), () => "");
+    const codecs = [...playlist.matchAll(/CODECS="(.*?)"/g)].flatMap(([, list = ""]) => list.split(","));
+    const listed = joined(codecs.map((codec) => PICTURES.test(codec) ? "video" : "audio"));
+    if (listed ? listed === kinds : !goesOn) settle("tracks");
+  });
+}
+
 /**
  * @param {HTMLVideoElement} video
  * @param {string} url
@@ -158,12 +193,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
   filterUpdates(hls);
   settleErrors(hls, settle);
   keepPlaying(hls, video);
-  const compare = otherTracks(live, settle);
-  let part = NaN; // number of the discontinuity before the shown picture
-  hls.on(Hls.Events.FRAG_CHANGED, (_, { frag: { cc } }) => {
-    if (cc > part) void compare();
-    part = cc;
-  });
+  followTracks(hls, url, live, settle);
   let wanted = AUTO;
   const apply = () => { hls.nextLevel = hls.levels.findIndex((level) => nameOf(level.url[0] ?? "", url) === wanted); };
   hls.on(Hls.Events.MANIFEST_PARSED, () => { if (wanted !== AUTO) apply(); });

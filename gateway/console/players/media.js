@@ -28,25 +28,11 @@ export function pending() {
   return { outcome, settle: (why, detail = "") => done({ why, detail }) };
 }
 
-const SPREAD = 500; // ms, in which the viewers of a stream ask
-
 /** The kinds of a stream's tracks. @param {Live["status"] | null} status */
 export const kinds = (status) => (status?.tracks ?? []).map(({ kind }) => kind).sort().join();
 
-/**
- * hls.js and dash.js never play a kind of track, such as pictures, that a stream did not have when they opened it.
- * @param {Live} live
- * @param {(why: Outcome["why"]) => void} settle  called with "tracks" if the stream has other kinds now
- * @returns {() => Promise<void>}  to be called where the media do not continue
- */
-export function otherTracks(live, settle) {
-  const before = kinds(live.status);
-  return async () => {
-    await new Promise((done) => setTimeout(done, Math.random() * SPREAD));
-    const now = kinds(await live.renew().catch(() => null));
-    if (now && before && now !== before) settle("tracks");
-  };
-}
+/** Waits for up to half a second, so that the viewers of a stream do not all ask at once. */
+export function spread() { return new Promise((done) => setTimeout(done, Math.random() * 500)); }
 
 /**
  * @param {HTMLVideoElement} video
