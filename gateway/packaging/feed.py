@@ -29,6 +29,7 @@ from gateway.packaging.viewer import Framing, Viewer, reset_on_close
 
 MAX_LOOP_SHARE = 0.05  # part of the event loop's time that one feed's writes may use before they are batched
 _PICTURE_GAP_MS = 2000  # without pictures, after which they have stopped
+_HOLE_MS = 100  # between the pictures of two epochs, at which browsers stand still
 
 
 class Rendering(Protocol):
@@ -45,6 +46,9 @@ class Rendering(Protocol):
 
     def render_unit(self, unit: AccessUnit) -> bytes:
         """Returns the bytes of a unit. Empty for a picture that is left out, never a key frame."""
+
+    def render_still(self, unit: AccessUnit, dts_ms: int) -> bytes:
+        """Returns the picture after a hole with the time at which the hole begins; empty if viewers do not need it."""
 
     def render_timed(self, timed: TimedData) -> bytes: ...
 
@@ -119,6 +123,7 @@ class Feed:
     _dts_ms: int = field(default=0, init=False)
     _gop_dts_ms: int = field(default=0, init=False)
     _picture_ms: int = field(default=0, init=False)  # decode time of the last picture
+    _has_changed: bool = field(default=False, init=False)  # whether a new epoch has begun since the last key frame
     _listeners: dict[Viewer, None] | None = field(default=None, init=False)  # None: pictures have not stopped
     _writes: SlicedWrites = field(init=False)
 
@@ -192,14 +197,8 @@ class Feed:
         self._writes.write_rest()
         if tracks.epoch != old.epoch:
             self._drop_gop()
-        change, now = self.rendering.render_change(tracks, self._dts_ms), time.monotonic()
-        for viewer in self._viewers:
-            if not viewer.late:
-                framed = viewer.framing.wrap(change)
-                waiting = viewer.transport.get_write_buffer_size()
-                if not waiting or not self._check_limit(viewer, waiting, len(framed), now):
-                    viewer.version = self._version
-                    self._write(viewer, framed)
+            self._has_changed = True
+        self._write_once(self.rendering.render_change(tracks, self._dts_ms))
 
     def on_unit(self, unit: AccessUnit) -> None:
         tracks = self._tracks
@@ -210,6 +209,8 @@ class Feed:
         if video:
             if self._listeners is not None and not unit.key:
                 self._stop_listeners()
+            if unit.key and self._has_changed:
+                self._bridge(unit, dts_ms)
             self._picture_ms = dts_ms
         if unit.key and (video or (not self._pending and (tracks.video is None or self._is_sound_alone(dts_ms)))):
             # A key frame always begins a batch, so that new and late viewers can start with it.
@@ -257,6 +258,25 @@ class Feed:
             viewer.on_end(EndReason.OUTPUT_OFF)
         self._reset()
         asyncio.get_running_loop().call_exception_handler({"message": "a feed failed", "exception": error})
+
+    def _bridge(self, unit: AccessUnit, dts_ms: int) -> None:
+        """Fills a hole before the first picture of a new epoch, for viewers that play already."""
+        self._has_changed = False
+        if dts_ms - self._picture_ms > _HOLE_MS:
+            self.flush()
+            self._writes.write_rest()
+            self._write_once(self.rendering.render_still(unit, self._picture_ms + 1))
+
+    def _write_once(self, data: bytes) -> None:
+        """Writes bytes to the viewers that play already; those that join later do not get them."""
+        now = time.monotonic()
+        for viewer in self._viewers if data else ():
+            if not viewer.late:
+                framed = viewer.framing.wrap(data)
+                waiting = viewer.transport.get_write_buffer_size()
+                if not waiting or not self._check_limit(viewer, waiting, len(framed), now):
+                    viewer.version = self._version
+                    self._write(viewer, framed)
 
     # ---- batching ----
 
@@ -521,6 +541,7 @@ class Feed:
         self._pending_key = False
         self._listeners = None
         self._cost = 0.0
+        self._has_changed = False
 
 
 async def close_at_end(stream: Stream, feeds: Callable[[], Iterable[Feed]]) -> None:

@@ -40,6 +40,9 @@ class FlvRendering:
     def render_unit(self, unit: AccessUnit) -> bytes:
         return muxer.unit_tag(unit)
 
+    def render_still(self, unit: AccessUnit, dts_ms: int) -> bytes:
+        return b""
+
     def render_timed(self, timed: TimedData) -> bytes:
         return b"" if isinstance(timed.value, PrivateData) else muxer.timed_tag(timed)
 
@@ -66,6 +69,9 @@ class BrowserFlvRendering(FlvRendering):
 
     The time of arrival precedes each key frame, and sound if none was sent for _CLOCK_MS of media. Player pages measure
     their delay with it.
+
+    mpegts.js and flv.js put the last picture before new headers behind them, and let it last for the hole. Browsers
+    drop it, because decoding cannot begin there, and stand still at the hole. So the picture after it fills it.
     """
 
     _declares_colors = False
@@ -74,6 +80,10 @@ class BrowserFlvRendering(FlvRendering):
         self._clock = _ClockTags()
         self._track: MediaTrack | None = None
         self._gops: OpenGops | None = None
+
+    def render_still(self, unit: AccessUnit, dts_ms: int) -> bytes:
+        payload = OpenGops(unit.track).add(unit.payload, unit.dts + unit.cts, True) or unit.payload
+        return muxer.unit_tag(replace(unit, dts=dts_ms * unit.track.timescale // 1000, payload=payload))
 
     def render_unit(self, unit: AccessUnit) -> bytes:
         """Returns the tag; nothing for a picture that is left out. Hot path."""

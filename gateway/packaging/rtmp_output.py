@@ -29,6 +29,9 @@ class RtmpRendering:
     def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
         return self._headers(tracks, dts_ms, dts_ms)
 
+    def render_still(self, unit: AccessUnit, dts_ms: int) -> bytes:
+        return b""
+
     def _headers(self, tracks: Tracks, metadata_ms: int, dts_ms: int) -> bytes:
         to = self._stream_id
         messages = [shared_message(CSID_DATA, DATA, metadata_ms, muxer.metadata_body(tracks), stream_id=to)]

@@ -122,6 +122,9 @@ class RtspRendering:
         self._set(tracks)
         return self._reports(dts_ms)
 
+    def render_still(self, unit: AccessUnit, dts_ms: int) -> bytes:
+        return b""
+
     def render_unit(self, unit: AccessUnit) -> bytes:
         """Returns the packets of a unit, perhaps with reports before them. Hot path."""
         writer = self._writers.get(unit.track.kind)

@@ -14,6 +14,7 @@ from tests.support.at_night import at_night
 from tests.support.browser import Watched, opened
 from tests.support.clients import push
 from tests.support.clock_picture import clock_push, longest_still, sampled
+from tests.support.foreign_page import foreign_page
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import SMALL_BFRAMES, Film
 from tests.support.shared_gateway import shared_gateway
@@ -22,6 +23,7 @@ from tests.support.time_outs import at_most
 
 SOUND = Film("sound", video=None)
 SHORT = Film("short", seconds=3, rate=15, gop=45)
+LESS = Film("less", size="160x90", rate=15, gop=15)
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 BROKEN = "The broadcaster's connection broke, waiting"
 
@@ -34,7 +36,7 @@ AHEAD = """(() => { const v = document.querySelector("video"), n = v.buffered.le
   return n ? v.buffered.end(n - 1) - v.currentTime : NaN; })()"""
 
 
-gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES, SOUND, SHORT], MILLRACE_STREAM__LINGER="60")
+gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES, SOUND, SHORT, LESS], MILLRACE_STREAM__LINGER="60")
 
 
 async def shows_what_is_new(watched: Watched) -> None:
@@ -123,6 +125,27 @@ async def test_hls_js_holds_its_requests_during_a_break(gateway: Gateway, browse
         with push(SMALL_BFRAMES, channel.push, loop=True):
             await shows_what_is_new(watched)
         assert asked and not [url for url in asked if "_HLS_part" not in url]
+
+
+async def test_mpegts_js_in_another_page_goes_on_when_the_publisher_returns_with_another_size(
+    gateway: Gateway, browser: Browser
+) -> None:
+    """Its buffer had a hole as long as the break."""
+    channel = gateway.channel("mpegts", isHls=False, isCMAF=False)
+    player = f"""const video = document.querySelector("video");
+      const player = mpegts.createPlayer({{ type: "flv", isLive: true, url: "{channel.url("live.flv")}" }});
+      player.attachMediaElement(video); player.load(); video.play();"""
+    library = channel.url("").replace(f"{channel.id}/", "_player/mpegts.min.js")
+    html = f'<video muted></video><script src="{library}"></script><script src="page.js"></script>'
+    async with contextlib.AsyncExitStack() as stack:
+        address = await stack.enter_async_context(foreign_page(html, player))
+        page = (await stack.enter_async_context(opened(browser, address))).page
+        with push(SHORT, channel.push) as ended:  # its last picture is no key frame: those would be decoded as new ones
+            await asyncio.to_thread(ended.wait)
+        await page.wait_for_function("() => document.querySelector('video').currentTime > 2")
+        await page.wait_for_timeout(2000)
+        with push(LESS, channel.push, loop=True):
+            await page.wait_for_function("() => document.querySelector('video').videoWidth === 160")
 
 
 @pytest.mark.nightly

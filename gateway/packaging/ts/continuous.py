@@ -66,6 +66,9 @@ class TsRendering:
     def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
         return self._tables(self._set(tracks), dts_ms)
 
+    def render_still(self, unit: AccessUnit, dts_ms: int) -> bytes:
+        return b""
+
     def _tables(self, muxer: TsMuxer, dts_ms: int) -> bytes:
         self._written.append((dts_ms, muxer.table_counter))
         return muxer.write_tables()

@@ -31,6 +31,9 @@ class Words:
     def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
         return b"<change %d>" % tracks.epoch
 
+    def render_still(self, unit: AccessUnit, dts_ms: int) -> bytes:
+        return b""
+
     def render_unit(self, unit: AccessUnit) -> bytes:
         if unit.cts < 0:
             return b""  # left out
@@ -417,6 +420,36 @@ async def test_viewers_who_stayed_get_sound_and_then_a_key_frame_when_a_publishe
     ]  # fmt: skip
     hub.drain()
     await hub.drained()
+
+
+async def test_the_first_picture_after_a_break_fills_the_hole_of_viewers_who_stayed():
+    class Stills(Words):
+        def render_still(self, unit: AccessUnit, dts_ms: int) -> bytes:
+            return b"<still %d>" % dts_ms
+
+    stream = builders.stream()
+    stream.set_tracks(VIDEO, AUDIO, {}, True)
+    feed = Feed(stream, Stills(), 0.05, 30.0)
+    stayed, joined = Wire(), Wire()
+    feed.join(viewer(stayed))
+    for unit in (picture(0, True), picture(40), sound(50)):
+        stream.push(unit)
+    stream.set_tracks(VIDEO, AUDIO, {}, False)
+    for unit in (sound(5000), picture(5000, True), picture(5040)):
+        stream.push(unit)
+    feed.join(viewer(joined))
+    stream.set_tracks(VIDEO, AUDIO, {"encoder": "new"}, True)
+    for unit in (picture(5080), picture(5120, True), picture(9000, True)):
+        stream.push(unit)
+    stream.set_tracks(VIDEO, AUDIO, {}, False)
+    stream.push(picture(9040, True))
+    feed.flush()
+    assert re.findall(rb"<\w+ \d+>|[VA]\d+", stayed.written)[1:] == [
+        b"V0", b"V40", b"A50", b"<change 1>", b"A5000", b"<still 41>", b"V5000", b"V5040",
+        b"<change 1>", b"V5080", b"V5120", b"V9000", b"<change 2>", b"V9040",
+    ]  # fmt: skip
+    assert b"still" not in joined.written
+    feed.close(EndReason.KICKED)
 
 
 async def test_without_video_a_viewer_gets_up_to_a_second_of_sound():
