@@ -23,6 +23,7 @@ from tests.support.time_outs import at_most
 
 SOUND = Film("sound", video=None)
 SHORT = Film("short", seconds=3, rate=15, gop=45)
+KEY_AT_END = Film("key-at-end", seconds=3, rate=15, gop=44)  # 45 pictures
 LESS = Film("less", size="160x90", rate=15, gop=15)
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 BROKEN = "The broadcaster's connection broke, waiting"
@@ -36,7 +37,9 @@ AHEAD = """(() => { const v = document.querySelector("video"), n = v.buffered.le
   return n ? v.buffered.end(n - 1) - v.currentTime : NaN; })()"""
 
 
-gateway = shared_gateway("chromium", "ffmpeg", films=[SMALL_BFRAMES, SOUND, SHORT, LESS], MILLRACE_STREAM__LINGER="60")
+gateway = shared_gateway(
+    "chromium", "ffmpeg", films=[SMALL_BFRAMES, SOUND, SHORT, KEY_AT_END, LESS], MILLRACE_STREAM__LINGER="60"
+)
 
 
 async def shows_what_is_new(watched: Watched) -> None:
@@ -146,6 +149,23 @@ async def test_mpegts_js_in_another_page_goes_on_when_the_publisher_returns_with
         await page.wait_for_timeout(2000)
         with push(LESS, channel.push, loop=True):
             await page.wait_for_function("() => document.querySelector('video').videoWidth === 160")
+
+
+async def test_another_size_follows_a_key_frame_at_the_end_of_a_push(gateway: Gateway, browser: Browser) -> None:
+    """mpegts.js keeps the last picture, and gave it to the decoder of the next size, which failed."""
+    channel = gateway.channel("key-at-end", isHls=False, isCMAF=False)
+    async with opened(browser, channel.url("flv.html")) as watched:
+        with push(KEY_AT_END, channel.push) as ended:
+            await watched.plays_past(0.5)
+            note = "document.querySelector('video').addEventListener('emptied', () => { window.began = true; })"
+            await watched.page.evaluate(note)
+            await asyncio.to_thread(ended.wait)
+        with push(LESS, channel.push, loop=True):
+            shown = "() => document.querySelector('video').videoWidth === 160"
+            await watched.page.wait_for_function(shown, timeout=at_most(20_000))
+            await watched.plays(10)
+        assert not await watched.page.evaluate("window.began === true"), "its player began anew"
+        assert not watched.complaints
 
 
 @pytest.mark.nightly

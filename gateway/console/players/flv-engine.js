@@ -23,13 +23,17 @@ import { AUTO } from "./quality.js";
  * Makes mpegts.js 1.8.2 pass on the pictures and the sound that it keeps, up to two of each. Otherwise it would give them to
  * the decoder of the next quality, which loses them, and a whole GOP if the next decode times are earlier. It has no public way.
  * @param {FlvPlayer} player
+ * @param {boolean} [alone]  the pictures alone; silence fills the hole of the sound
  */
-function flush(player) {
+function flush(player, alone) {
   const { _demuxer: { _audioTrack, _videoTrack }, _remuxer } = /** @type {any} */ (player)._player_engine._transmuxer._controller;
+  const { _audioStashedLastSample, _audioNextDts } = _remuxer;
   _remuxer._remuxVideo(_videoTrack, true);
-  _remuxer._remuxAudio(_audioTrack, true);
+  if (alone) _remuxer._audioStashedLastSample = null;
+  else _remuxer._remuxAudio(_audioTrack, true);
   _remuxer.flushStashedSamples();
   _remuxer.insertDiscontinuity(); // the times of the next media count, not the duration of the last
+  if (alone) Object.assign(_remuxer, { _audioStashedLastSample, _audioNextDts });
 }
 
 /** @returns {Mpegts}  its script has to be loaded before an engine is opened */
@@ -80,23 +84,31 @@ export function flvEngine(video, url, now, live) {
         tags: (tags) => {
           // mpegts.js 1.8.2 reads one bit too many of AV1's frame headers: it shows no pictures, or stretched ones.
           if (tags.some((tag) => isHeader(tag) && fourCC(tag.body) === "av01")) return settle("codec");
-          if (tags.some(isMetadata)) {
-            if (begun) pace.returned();
-            begun = true;
+          const at = tags.findIndex(isMetadata);
+          if (at >= 0 && begun) {
+            this.#give(tags.splice(0, at));
+            flush(player, true); // it would decode the last picture with the parameters of the next one
+            pace.returned();
           }
-          if (Number.isNaN(base)) {
-            const media = tags.filter((tag) => (tag.type === VIDEO || tag.type === AUDIO) && !isHeader(tag));
-            if (media.length) base = Math.min(...media.map((tag) => tag.time)); // as mpegts.js 1.8.0, `_calculateDtsBase`
-          }
-          const bytes = join(tags, base);
-          const before = this.#received;
-          this.#received += bytes.byteLength;
-          this.onDataArrival?.(bytes, before, this.#received);
+          begun ||= at >= 0;
+          this.#give(tags);
         },
         changed: () => flush(player),
         hole: (from, to) => pace.over(time(from), time(to)),
         ended: settle,
       });
+    }
+
+    /** @param {import("./flv-tags.js").Tag[]} tags */
+    #give(tags) {
+      if (Number.isNaN(base)) {
+        const media = tags.filter((tag) => (tag.type === VIDEO || tag.type === AUDIO) && !isHeader(tag));
+        if (media.length) base = Math.min(...media.map((tag) => tag.time)); // as mpegts.js 1.8.0, `_calculateDtsBase`
+      }
+      const bytes = join(tags, base);
+      const before = this.#received;
+      this.#received += bytes.byteLength;
+      this.onDataArrival?.(bytes, before, this.#received);
     }
 
     abort() { stream?.close(); }
