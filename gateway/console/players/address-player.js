@@ -24,8 +24,8 @@ let tries = 0;
 document.body.append(titleBar(title), h("main", { class: "address-player" }, video, state));
 speak(() => {
   document.documentElement.lang = languageTag();
-  document.title = `${t("address.title")} · Millrace`;
-  title.textContent = t("address.title");
+  document.title = `${t("page.player")} · Millrace`;
+  title.textContent = t("page.player");
   video.setAttribute("aria-label", t("page.video"));
   say(word);
 });

@@ -4,7 +4,7 @@ import Hls from "./hls.min.js";
 import { CueList, Moments, plain } from "./cues.js";
 import { keepPlaying } from "./hls-playing.js";
 import { id3Texts } from "./id3.js";
-import { empty, MSE, nativeHls as native, newest, pending, spread } from "./media.js";
+import { empty, kinds, MSE, nativeHls as native, newest, pending, spread } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./types.js").CaptionTrack} CaptionTrack */
@@ -35,12 +35,12 @@ export function rewindEngine(date) {
 
 // Browsers start workers only from files of the page's own origin.
 const WORKER_FILE = new URL("hls.worker.js", import.meta.url);
-const WORKER = { workerPath: WORKER_FILE.href, enableWorker: WORKER_FILE.origin === globalThis.location?.origin };
 const MAX_HOLD = 2.5; // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
 const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slow
 // The page shows the captions itself. Those of the pictures are in the text tracks of the gateway too.
 // Errors of manifests are handled with the status.
-const PAGES = {
+const SETTINGS = {
+  workerPath: WORKER_FILE.href, enableWorker: WORKER_FILE.origin === globalThis.location?.origin,
   renderTextTracksNatively: false, enableCEA708Captions: false, enableID3MetadataCues: false, enableEmsgMetadataCues: false,
   manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
 };
@@ -112,12 +112,20 @@ function filterUpdates(hls) {
   };
 }
 
+const PICTURES = /^(avc|av01|dvh|hev|hvc|vp)/;
+
 /**
- * Settles the outcome of an engine at an error that hls.js cannot repair.
- * @param {Hls} hls
- * @param {ReturnType<typeof pending>["settle"]} settle
+ * Begins to load a playlist.
+ * @param {HTMLVideoElement} video
+ * @param {string} url
+ * @param {Partial<import("./hls.min.js").HlsConfig>} settings
  */
-function settleErrors(hls, settle) {
+function load(video, url, settings) {
+  const { outcome, settle } = pending();
+  const closing = new AbortController();
+  const { signal } = closing;
+  const hls = new Hls({ ...SETTINGS, ...settings });
+  filterUpdates(hls);
   let repairs = 0;
   hls.on(Hls.Events.ERROR, (_, data) => {
     const code = data.response?.code;
@@ -129,41 +137,18 @@ function settleErrors(hls, settle) {
     if (data.type === Hls.ErrorTypes.MEDIA_ERROR && repairs++ < 2) return hls.recoverMediaError();
     settle("lost", data.details);
   });
-}
-
-const PICTURES = /^(avc|av01|dvh|hev|hvc|vp)/;
-const joined = (/** @type {string[]} */ kinds) => [...new Set(kinds)].sort().join();
-
-/**
- * Settles the outcome where the stream has other kinds of tracks, such as sound: hls.js never plays one that it did not find
- * at first. A multivariant playlist lists a new track with its first complete segment.
- * @param {Hls} hls
- * @param {string} url
- * @param {import("./types.js").Live} live
- * @param {ReturnType<typeof pending>["settle"]} settle
- */
-function followTracks(hls, url, live, settle) {
-  let { status } = live;
-  let played = "";
-  let part = NaN; // number of the discontinuity before the shown picture
-  let goesOn = true; // no discontinuity was shown
-  hls.on(Hls.Events.BUFFER_CREATED, (_, { tracks }) => { played = joined(Object.keys(tracks)); });
-  hls.on(Hls.Events.FRAG_CHANGED, async (_, { frag: { cc } }) => {
-    const isNext = cc > part;
-    part = cc;
-    if (isNext) {
-      goesOn = false;
-      await spread();
-      status = await live.renew().catch(() => null) ?? status;
-      return;
-    }
-    const kinds = joined((status.tracks ?? []).map(({ kind }) => kind));
-    if (!kinds || kinds === played) return;
-    const playlist = await fetch(url).then((answer) => answer.text(), () => "");
-    const codecs = [...playlist.matchAll(/CODECS="(.*?)"/g)].flatMap(([, list = ""]) => list.split(","));
-    const listed = joined(codecs.map((codec) => PICTURES.test(codec) ? "video" : "audio"));
-    if (listed ? listed === kinds : !goesOn) settle("tracks");
-  });
+  keepPlaying(hls, video);
+  video.addEventListener("ended", () => settle("ended"), { signal });
+  const texts = textsOf(hls, video);
+  hls.attachMedia(video);
+  hls.loadSource(url);
+  const close = () => {
+    if (signal.aborted) return;
+    closing.abort();
+    hls.destroy();
+    empty(video);
+  };
+  return { hls, settle, signal, engine: { outcome, ...texts, close } };
 }
 
 /**
@@ -175,11 +160,8 @@ function followTracks(hls, url, live, settle) {
  * @returns {Engine}
  */
 function openHlsJs(video, url, now, lowLatency, live) {
-  const { outcome, settle } = pending();
-  const hls = new Hls({
+  const { hls, settle, engine } = load(video, url, {
     lowLatencyMode: lowLatency,
-    // A file beside this one. A worker from a blob would need a weaker content security policy.
-    ...WORKER,
     // Highest speed to catch up; 1: HLS with whole segments is not sped up.
     maxLiveSyncPlaybackRate: lowLatency ? 1.1 : 1,
     liveSyncMode: "edge",
@@ -188,12 +170,30 @@ function openHlsJs(video, url, now, lowLatency, live) {
     backBufferLength: Infinity,
     pLoader: Patient,
     audioStreamController: LaterSound,
-    ...PAGES,
   });
-  filterUpdates(hls);
-  settleErrors(hls, settle);
-  keepPlaying(hls, video);
-  followTracks(hls, url, live, settle);
+  // hls.js never plays a kind of track, such as sound, that it did not find at first. A multivariant playlist lists a new one
+  // with its first complete segment.
+  let { status } = live;
+  let played = "";
+  let part = NaN; // number of the discontinuity before the shown picture
+  let goesOn = true; // no discontinuity was shown
+  hls.on(Hls.Events.BUFFER_CREATED, (_, { tracks }) => { played = Object.keys(tracks).sort().join(); });
+  hls.on(Hls.Events.FRAG_CHANGED, async (_, { frag: { cc } }) => {
+    const isNext = cc > part;
+    part = cc;
+    if (isNext) {
+      goesOn = false;
+      await spread();
+      status = await live.renew().catch(() => null) ?? status;
+      return;
+    }
+    const has = kinds(status);
+    if (!has || has === played) return;
+    const playlist = await fetch(url).then((answer) => answer.text(), () => "");
+    const codecs = [...playlist.matchAll(/CODECS="(.*?)"/g)].flatMap(([, list = ""]) => list.split(","));
+    const listed = [...new Set(codecs.map((codec) => PICTURES.test(codec) ? "video" : "audio"))].sort().join();
+    if (listed ? listed === has : !goesOn) settle("tracks");
+  });
   let wanted = AUTO;
   const apply = () => { hls.nextLevel = hls.levels.findIndex((level) => nameOf(level.url[0] ?? "", url) === wanted); };
   hls.on(Hls.Events.MANIFEST_PARSED, () => { if (wanted !== AUTO) apply(); });
@@ -204,15 +204,8 @@ function openHlsJs(video, url, now, lowLatency, live) {
     if (track >= 0 && track !== hls.audioTrack) hls.audioTrack = track;
   };
   hls.on(Hls.Events.AUDIO_TRACKS_UPDATED, speak);
-  const ended = () => settle("ended");
-  video.addEventListener("ended", ended);
-  const texts = textsOf(hls, video);
-  hls.attachMedia(video);
-  hls.loadSource(url);
-  let open = true;
   return {
-    outcome,
-    ...texts,
+    ...engine,
     delay() {
       const shown = hls.playingDate?.getTime();
       const behind = shown === undefined ? NaN : (now() - shown) / 1000;
@@ -242,13 +235,6 @@ function openHlsJs(video, url, now, lowLatency, live) {
     sound(name) {
       heard = name;
       speak();
-    },
-    close() {
-      if (!open) return;
-      open = false;
-      video.removeEventListener("ended", ended);
-      hls.destroy();
-      empty(video);
     },
   };
 }
@@ -309,40 +295,22 @@ function place({ fragments }, date) {
  * @returns {Engine}
  */
 function openRewound(video, url, date) {
-  const { outcome, settle } = pending();
-  const hls = new Hls({
-    ...WORKER,
-    maxLiveSyncPlaybackRate: 1,
-    backBufferLength: 60,
-    maxBufferLength: 30,
-    ...PAGES,
-  });
-  filterUpdates(hls);
-  let open = true;
+  const { hls, signal, engine } = load(video, url, { maxLiveSyncPlaybackRate: 1, backBufferLength: 60, maxBufferLength: 30 });
   let started = false;
   hls.on(Hls.Events.LEVEL_UPDATED, (_, data) => {
     if (started) return;
     started = true;
-    queueMicrotask(() => { if (open) hls.startLoad(place(data.details, date)); });
+    queueMicrotask(() => { if (!signal.aborted) hls.startLoad(place(data.details, date)); });
   });
-  settleErrors(hls, settle);
-  keepPlaying(hls, video);
-  const ended = () => settle("ended");
-  video.addEventListener("ended", ended);
   const seek = (/** @type {number} */ wanted) => {
     date = wanted; // also for a player that still opens
     const details = hls.levels[Math.max(0, hls.currentLevel)]?.details;
     if (details) video.currentTime = place(details, wanted);
   };
   // hls.js may have requested the newest segment before the place to begin was known.
-  const began = () => seek(date);
-  video.addEventListener("loadedmetadata", began, { once: true });
-  const texts = textsOf(hls, video);
-  hls.attachMedia(video);
-  hls.loadSource(url);
+  video.addEventListener("loadedmetadata", () => seek(date), { once: true, signal });
   return {
-    outcome,
-    ...texts,
+    ...engine,
     delay: () => null,
     toLive() { /* the page opens the live stream instead */ },
     date: () => hls.playingDate?.getTime() ?? null,
@@ -353,14 +321,6 @@ function openRewound(video, url, date) {
       let newest = null;
       for (let i = 0; i < buffered.length; i++) if (buffered.start(i) <= shown + 0.5 && buffered.end(i) >= shown) newest = buffered.end(i);
       return { shown, newest };
-    },
-    close() {
-      if (!open) return;
-      open = false;
-      video.removeEventListener("ended", ended);
-      video.removeEventListener("loadedmetadata", began);
-      hls.destroy();
-      empty(video);
     },
   };
 }

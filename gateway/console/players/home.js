@@ -54,7 +54,7 @@ class Card {
     this.#live = live;
     this.#name.textContent = name || id;
     this.#description.textContent = description;
-    this.#pill.textContent = t(live ? "home.live" : "home.offline");
+    this.#pill.textContent = t(live ? "state.live" : "home.offline");
     this.#pill.hidden = failed;
     this.#pill.toggleAttribute("data-live", live);
     this.#watching.textContent = live && viewers ? t("home.watching", { count: viewers }) : "";

@@ -2,7 +2,7 @@
 
 import { pressed } from "./keyboard.js";
 import { speak } from "./language.js";
-import { kinds, newest } from "./media.js";
+import { kinds, newest, spread } from "./media.js";
 import { answerMessages } from "./messages.js";
 import { keep, recall } from "./memory.js";
 import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
@@ -26,7 +26,6 @@ const STALL = 8; // seconds without a new picture beside a publisher, after whic
 const STILL_SECONDS = 0.5; // seconds that the picture stands still before the gateway is asked for the reason
 const STILL_LIMIT = 1.5; // seconds that the picture stands still before this is shown
 const NEWER = 50; // ms by which a picture is newer than the one that stood still
-const SPREAD = 0.5; // seconds over which the viewers of a stream spread a request
 const MIN_PROGRESS = 0.5; // seconds after the latest shown picture, from which one is new
 const PAUSE_LIMIT = 30; // seconds of pause in which the stream is still received
 const LATE_SECONDS = 4; // seconds of delay beyond the usual from which "Go live" is offered
@@ -189,7 +188,7 @@ class Page {
   async #broke(outcome) {
     const { view } = this;
     if (!isAway(view.state)) view.show("stalled");
-    await new Promise((done) => setTimeout(done, Math.random() * SPREAD * 1000));
+    await spread();
     const answer = await ask(this.#clock);
     if (answer.kind !== "status") {
       view.show("lost");
@@ -444,7 +443,7 @@ class Page {
         const stale = now - fresh >= STALL * 1000;
         if (rests || (!stands && !stale && !waits(view.state))) {
           // The picture stops for all viewers at the same time, so their requests are spread.
-          next = moved + (STILL_SECONDS + Math.random() * SPREAD) * 1000;
+          next = moved + (STILL_SECONDS + Math.random() / 2) * 1000;
           this.#still.reset();
           return;
         }

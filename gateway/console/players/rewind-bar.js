@@ -113,7 +113,7 @@ export class RewindBar {
     const behind = date === null ? "" : `-${duration(this.#now - date)}`;
     this.#clock.textContent = behind;
     this.#live.disabled = date === null;
-    this.#slider.setAttribute("aria-valuetext", date === null ? t("rewind.at.live")
+    this.#slider.setAttribute("aria-valuetext", date === null ? t("rewind.live")
       : t("rewind.at", { behind: duration(this.#now - date), clock: clockTime(date) }));
   }
 

@@ -132,7 +132,7 @@ export class WatchLayout {
     const entries = [{ id: AUTO, label: auto }, ...possible];
     const chosen = entries.some(({ id }) => id === this.#ways.wanted) ? this.#ways.wanted : AUTO;
     const focused = /** @type {HTMLInputElement | null} */ (this.#choices.querySelector(":focus"))?.value;
-    this.#choices.replaceChildren(h("legend", {}, t("way.legend")), ...entries.map(({ id, label }) => {
+    this.#choices.replaceChildren(h("legend", {}, t("page.formats")), ...entries.map(({ id, label }) => {
       const radio = h("input", { type: "radio", name: "way", value: id, checked: id === chosen, onchange: () => this.#changed(id) });
       return h("label", {}, radio, label);
     }));
