@@ -12,6 +12,7 @@ from playwright.async_api import Browser
 
 from gateway.formats.flv.reader import FlvReader
 from tests.support import films
+from tests.support.at_night import at_night
 from tests.support.browser import opened
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.rtmp import AUDIO, VIDEO, Peer, connected
@@ -81,7 +82,7 @@ async def test_pages_that_are_open_show_pictures_that_begin_later(browser: Brows
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("when", ["before", "as it begins"])
+@pytest.mark.parametrize("when", ["before", *at_night("as it begins")])
 async def test_pages_play_sound_that_begins_later(when: str, browser: Browser, gateway: Gateway) -> None:
     """Also if no playlist has it yet when the page is opened."""
     pages = ["hls.html", "index.html", "dash.html"]
