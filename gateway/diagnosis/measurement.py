@@ -302,8 +302,9 @@ class Measurement(PartialSink):
 
         high: 0 if all units came before the times were forgotten.
         """
-        before, self._highs[index] = self._highs[index], high if units and high else None
-        return high - before if units and high and before is not None else None
+        before, now = self._highs[index], high if units and high else None
+        self._highs[index] = now
+        return now - before if now is not None and before is not None else None
 
     def forget_delays(self) -> None:
         """Clears the history: the wall clock was set, or the times jumped. Delays before and after differ."""
