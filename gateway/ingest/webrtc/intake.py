@@ -49,9 +49,7 @@ class WhipIntake:
 
     Nothing is published before the first key frame, or before `stream.tracks_wait` is over. `begin` starts its timer,
     `close` stops it.
-    on_error: called with the reason if the push cannot continue.
-
-    encoder: the name of the client, for the metadata. make_converter: of G.711.
+    on_error: called with the reason if the push cannot continue. make_converter: of G.711.
     """
 
     def __init__(
@@ -59,7 +57,6 @@ class WhipIntake:
         publisher: StreamPublisher,
         workers: WorkerPool,
         parameters: Sequence[TrackParameters],
-        encoder: str,
         on_error: Callable[[str], None],
         settings: Settings,
         make_converter: MakeConverter | None = None,
@@ -86,7 +83,6 @@ class WhipIntake:
             if audio is not None and audio.track is not None and audio.foreign is None:
                 self._sound = SoundOnDemand(publisher, workers, audio.track)
             self._units = WhipUnits(publisher, {track.kind for track in self.tracks}, self._sound)
-            self._units.metadata = {"encoder": encoder} if encoder else {}
         self._reports: list[rtcp.ReportBlock] = []  # the last report of each track
         publisher.network, publisher.unusable.explain = self._network, self._explain
         self._feedback = TransportFeedback()
@@ -128,6 +124,11 @@ class WhipIntake:
         if video is None or video.track is not None or not self.received:
             return ""
         return NO_START if video.ssrc else NONE_CAME
+
+    def name_encoder(self, name: str) -> None:
+        """Takes the name of the client, for the metadata. It is called before media come."""
+        if name and self._units is not None:
+            self._units.metadata = {"encoder": name}
 
     def begin(self, peer: Peer) -> None:
         """Starts the timer of feedback and reports."""

@@ -96,12 +96,10 @@ class WhipPushes:
         except GatewayError as error:
             return _refusal(error)
         try:
-            encoder = request.headers.get("user-agent", "")[:200]
             settings = self.services.settings
             make_converter = self.services.sound_converter(publisher.stream.name)
-            handler.intake = WhipIntake(
-                publisher, self.workers, parameters, encoder, handler.fail, settings, make_converter
-            )
+            handler.intake = WhipIntake(publisher, self.workers, parameters, handler.fail, settings, make_converter)
+            handler.intake.name_encoder(request.headers.get("user-agent", "")[:200])
             handler.peer, response = self.services.sessions.open(
                 request, f"/{push.id}/{PROTOCOL}", offer, accepted, handler, has_key=True
             )

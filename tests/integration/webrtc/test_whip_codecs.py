@@ -101,7 +101,7 @@ async def pushing(name: str, *, sound: bool) -> AsyncIterator[Push]:
     parameters = [TrackParameters(Kind.VIDEO, OfferedCodec(VIDEO, name, 90_000, 1, {}, frozenset({"nack"}), None), 0)]
     if sound:
         parameters.append(TrackParameters(Kind.AUDIO, OfferedCodec(AUDIO, "OPUS", 48_000, 2, {}, frozenset(), None), 0))
-    intake = WhipIntake(publisher, workers, parameters, "", errors.append, settings)
+    intake = WhipIntake(publisher, workers, parameters, errors.append, settings)
     seen = builders.Recorder()
     publisher.stream.attach(seen)
     intake.begin(Peer())

@@ -68,7 +68,7 @@ async def pushing() -> AsyncIterator[tuple[WhipIntake, StreamPublisher, Peer, li
     publisher, errors = builders.publish(builders.hub()), list[str]()
     parameters = [TrackParameters(Kind.VIDEO, OfferedCodec(VIDEO, "H264", 90_000, 1, {}, frozenset({"nack"}), None), 0)]
     pool = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
-    intake, peer = WhipIntake(publisher, pool, parameters, "", errors.append, settings), Peer()
+    intake, peer = WhipIntake(publisher, pool, parameters, errors.append, settings), Peer()
     intake.begin(peer)
     try:
         yield intake, publisher, peer, packets

@@ -68,7 +68,7 @@ class Push:
     def __init__(self) -> None:
         self.publisher, self.peer = builders.publish(builders.hub()), Peer()
         settings = load(environ={})
-        self.intake = WhipIntake(self.publisher, cast(Any, None), PARAMETERS, "", lambda reason: None, settings)
+        self.intake = WhipIntake(self.publisher, cast(Any, None), PARAMETERS, lambda reason: None, settings)
         self._began, self._frames, self._sequences = time.monotonic(), 0, {VIDEO: 0, AUDIO: 0}
 
     def send(self, kind: int, payload: bytes) -> None:

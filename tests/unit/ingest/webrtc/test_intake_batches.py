@@ -86,7 +86,7 @@ class Push:
         ]
         publisher, errors = builders.publish(builders.hub()), list[str]()
         workers = WorkerPool(SETTINGS.workers, Counter(WORKER_RESTARTS))
-        self.intake = WhipIntake(publisher, workers, parameters, "", errors.append, SETTINGS)
+        self.intake = WhipIntake(publisher, workers, parameters, errors.append, SETTINGS)
         self.intake._began = 0.0
         self.seen = builders.Recorder()
         publisher.stream.attach(self.seen)

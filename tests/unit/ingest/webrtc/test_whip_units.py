@@ -46,7 +46,7 @@ class Push:
         self.publisher, errors = builders.publish(builders.hub()), list[str]()
         workers = WorkerPool(SETTINGS.workers, Counter(WORKER_RESTARTS))
         self.intake = WhipIntake(
-            self.publisher, workers, parameters[not video :], "", errors.append, SETTINGS, self._make_converter
+            self.publisher, workers, parameters[not video :], errors.append, SETTINGS, self._make_converter
         )
         self.seen, self.heard = Recorder(), Recorder()
         self.publisher.stream.attach(self.seen)
