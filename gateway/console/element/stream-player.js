@@ -1,6 +1,6 @@
 /** Plays a channel in a video element of any page, in the best way of this browser, and restarts it automatically. */
 
-import { kinds, newest } from "../players/media.js";
+import { newest, waitsForEnded } from "../players/media.js";
 import { addresses, addressFor, AUTO, choices } from "../players/quality.js";
 import { absence, ask, Backoff, Clock } from "../players/status.js";
 import { Ways, WAYS } from "../players/ways.js";
@@ -300,7 +300,7 @@ export class StreamPlayer {
         if (answer.kind === "denied") return done({ why: "denied", detail: answer.detail });
         if (answer.kind === "away") this.#show("lost");
         else if (!answer.status.live) return done({ why: "ended", detail: "" });
-        else if (kinds(answer.status) !== kinds(status)) return done(ANOTHER); // players by script wait for what has ended
+        else if (waitsForEnded(answer.status, status, video)) return done(ANOTHER);
         else if (answer.status.state === "lingering") {
           this.#show(absence(answer.status));
           moved = performance.now() - STILL; // the publisher may need long

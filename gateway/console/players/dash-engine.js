@@ -76,7 +76,7 @@ export function dashEngine(video, url) {
     if (Math.abs(liveDelay - due) > 0.5) player.updateSettings({ streaming: { delay: { liveDelay } } });
     due = liveDelay;
   });
-  // dash.js 5.2.1 stays where a Period's pictures end before its sound, and in a new one that it entered too early.
+  // dash.js 5.2.1 stays where a Period's pictures end before its sound, and in one that it entered too early.
   let stood = NaN;
   on(MediaPlayer.events.MANIFEST_LOADED, ({ data }) => {
     const begin = Number(data?.Period?.at(-1)?.start), { currentTime: at } = video;

@@ -23,7 +23,7 @@ import { AUTO } from "./quality.js";
  * Makes mpegts.js 1.8.2 pass on the pictures and the sound that it keeps, up to two of each. Otherwise it would give them to
  * the decoder of the next quality, which loses them, and a whole GOP if the next decode times are earlier. It has no public way.
  * @param {FlvPlayer} player
- * @param {boolean} [alone]  the pictures alone; silence fills the hole of the sound
+ * @param {boolean} [alone]  the pictures; silence fills the hole of the sound
  */
 function flush(player, alone) {
   const { _demuxer: { _audioTrack, _videoTrack }, _remuxer } = /** @type {any} */ (player)._player_engine._transmuxer._controller;

@@ -195,7 +195,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
     if (listed ? listed === has : !goesOn) settle("tracks");
   });
   let wanted = AUTO;
-  const apply = () => { hls.nextLevel = hls.levels.findIndex((level) => nameOf(level.url[0] ?? "", url) === wanted); };
+  const apply = () => { hls.nextLevel = hls.levels.findIndex((level) => nameOf(level, url) === wanted); };
   hls.on(Hls.Events.MANIFEST_PARSED, () => { if (wanted !== AUTO) apply(); });
   let heard = "";
   /** Sets the wanted audio track if it exists. */
@@ -217,7 +217,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
       const edge = hls.liveSyncPosition;
       if (edge !== null && edge > video.currentTime + 0.5) video.currentTime = edge;
     },
-    qualities: () => hls.levels.map(({ url: [at = ""], width = 0, height = 0, bitrate }) => ({ id: nameOf(at, url), width, height, bitrate })),
+    qualities: () => hls.levels.map(({ width = 0, height = 0, bitrate, url: at }) => ({ id: nameOf({ url: at }, url), width, height, bitrate })),
     quality(id) {
       if (id === wanted) return;
       wanted = id;
@@ -225,7 +225,7 @@ function openHlsJs(video, url, now, lowLatency, live) {
     },
     shown() {
       const level = hls.levels[hls.currentLevel];
-      return level ? nameOf(level.url[0] ?? "", url) : null;
+      return level ? nameOf(level, url) : null;
     },
     slow() {
       const least = Math.min(...hls.levels.map(({ bitrate }) => bitrate));
@@ -296,10 +296,7 @@ function place({ fragments }, date) {
  */
 function openRewound(video, url, date) {
   const { hls, signal, engine } = load(video, url, { maxLiveSyncPlaybackRate: 1, backBufferLength: 60, maxBufferLength: 30 });
-  let started = false;
-  hls.on(Hls.Events.LEVEL_UPDATED, (_, data) => {
-    if (started) return;
-    started = true;
+  hls.once(Hls.Events.LEVEL_UPDATED, (_, data) => {
     queueMicrotask(() => { if (!signal.aborted) hls.startLoad(place(data.details, date)); });
   });
   const seek = (/** @type {number} */ wanted) => {
@@ -326,11 +323,11 @@ function openRewound(video, url, date) {
 }
 
 /**
- * @param {string} level     address of a level's playlist; a rendition's folder has its name
+ * Which quality a level is: a rendition's folder has its name.
+ * @param {{url: string[]}} level
  * @param {string} manifest  address of the multivariant playlist
- * @returns {string} which quality it is
  */
-function nameOf(level, manifest) {
+function nameOf({ url: [level = ""] }, manifest) {
   const base = new URL(".", manifest).pathname;
   const path = new URL(level, manifest).pathname;
   const [folder, ...rest] = path.startsWith(base) ? path.slice(base.length).split("/") : [];

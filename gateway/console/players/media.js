@@ -1,6 +1,6 @@
 /** Helpers for media elements, used by all engines. */
 
-/** @typedef {import("./types.js").Live} Live */
+/** @typedef {import("./types.js").Status} Status */
 /** @typedef {import("./types.js").Outcome} Outcome */
 
 /** What players by script need. */
@@ -28,10 +28,19 @@ export function pending() {
   return { outcome, settle: (why, detail = "") => done({ why, detail }) };
 }
 
-/** The kinds of a stream's tracks. @param {Live["status"] | null} status */
+/** The kinds of a stream's tracks. @param {Status | null} status */
 export const kinds = (status) => (status?.tracks ?? []).map(({ kind }) => kind).sort().join();
 
-/** Waits for up to half a second, so that the viewers of a stream do not all ask at once. */
+/**
+ * Whether a player by script waits for a track that has ended, also if it began with older segments.
+ * @type {(now: Status | null, opened: Status | null, still: HTMLVideoElement | null) => unknown}
+ */
+export function waitsForEnded(now, opened, still) {
+  const has = kinds(now);
+  return has && (has !== kinds(opened) || (has === "audio" && still?.videoWidth));
+}
+
+/** Waits for up to half a second: viewers do not all ask at once. */
 export function spread() { return new Promise((done) => setTimeout(done, Math.random() * 500)); }
 
 /**

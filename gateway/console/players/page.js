@@ -2,7 +2,7 @@
 
 import { pressed } from "./keyboard.js";
 import { speak } from "./language.js";
-import { kinds, newest, spread } from "./media.js";
+import { newest, spread, waitsForEnded } from "./media.js";
 import { answerMessages } from "./messages.js";
 import { keep, recall } from "./memory.js";
 import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
@@ -97,8 +97,7 @@ class Page {
   #replay = null;
   /** When this page has first seen the current or last push, ms since 1970; 0: it has seen none. */
   #seenLive = 0;
-  /** The start of a session that cannot be played here. */
-  #unplayable = 0;
+  #unplayable = 0; // start of a session that cannot be played here
   #refused = ""; // codecs that could not be played
   #rested = false; // whether the browser has paused it, because nobody saw it
   #hidden = 0; // performance.now() at which the tab was hidden
@@ -442,7 +441,7 @@ class Page {
         const stands = now - moved >= (opening() ? STALL : STILL_SECONDS) * 1000;
         const stale = now - fresh >= STALL * 1000;
         if (rests || (!stands && !stale && !waits(view.state))) {
-          // The picture stops for all viewers at the same time, so their requests are spread.
+          // The picture stops for all viewers at once, so their requests are spread.
           next = moved + (STILL_SECONDS + Math.random() / 2) * 1000;
           this.#still.reset();
           return;
@@ -461,10 +460,7 @@ class Page {
         if (answer.kind === "denied") return done({ why: "denied", detail: answer.detail });
         const status = answer.kind === "status" ? answer.status : null;
         if (status && !status.live) return done({ why: "ended", detail: "" });
-        // Players by script wait for a track that has ended, also if they began with older segments.
-        const has = kinds(status);
-        const hasEnded = has !== kinds(this.#status) || (stands && has === "audio" && video.videoWidth);
-        if (has && hasEnded) return done({ why: "tracks", detail: "" });
+        if (waitsForEnded(status, this.#status, stands ? video : null)) return done({ why: "tracks", detail: "" });
         const away = status?.state === "lingering" ? absence(status) : null;
         const lingers = away !== null;
         if (lingers) since = performance.now();

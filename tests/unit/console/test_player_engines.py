@@ -52,6 +52,7 @@ const code = `export default class Hls {
     [this.config, globalThis.hls] = [config, this];
     this.heard = {};
     this.on = (event, run) => { this.heard[event] = run; };
+    this.once = (event, run) => this.on(event, (...told) => { this.on(event, () => {}); run(...told); });
   }
   trigger() {} attachMedia() {} loadSource() {}
   startLoad(at) { this.startedAt = at; }
