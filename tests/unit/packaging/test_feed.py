@@ -422,7 +422,7 @@ async def test_viewers_who_stayed_get_sound_and_then_a_key_frame_when_a_publishe
     await hub.drained()
 
 
-async def test_the_first_picture_after_a_break_fills_the_hole_of_viewers_who_stayed():
+async def test_the_first_picture_after_a_break_fills_the_hole_of_earlier_viewers():
     class Stills(Words):
         def render_still(self, unit: AccessUnit, dts_ms: int) -> bytes:
             return b"<still %d>" % dts_ms
