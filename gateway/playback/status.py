@@ -13,6 +13,7 @@ from gateway.media.caption_track import CaptionTrack
 from gateway.media.codecs import codec_string, describe
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack
+from gateway.packaging.packager import Packager
 from gateway.playback.formats import ALWAYS_ON, BROWSER_PORTS, OPTIONAL_OUTPUTS, enabled_outputs, is_watchable
 from gateway.playback.ladder_view import OUTPUT, LadderTranscoder, encoded_bitrate, ladder_format
 from gateway.playback.playable_streams import PlayableStreams
@@ -53,12 +54,17 @@ class StatusResponder:
     sessions: Collection[str] = ()
 
     def live(self, stream: Stream) -> Response:
-        """Returns the status of a live stream: outputs, ready outputs, and live renditions, the smallest first."""
+        """Returns the status of a live stream.
+
+        It has the outputs that can carry the stream, those that are ready, and live renditions, the smallest first.
+        """
         if self.posters is not None:
             self.posters.forget(stream.channel.id)
         if self.replays is not None:
             self.replays.forget(stream.channel.id)
-        outputs = [*_enabled(stream), *(name for name in self._always_on() if stream.has_output(name))]
+        enabled = [*_enabled(stream), *(name for name in self._always_on() if stream.has_output(name))]
+        ready = [output for output in enabled if self.start_output(stream, output)]
+        outputs = [output for output in enabled if not _is_refused(stream.output(output))]
         renditions = self._renditions(stream)
         reach, oldest = self.rewind(stream)
         return _answer(
@@ -66,7 +72,7 @@ class StatusResponder:
             stream.state,
             outputs,
             paused=stream.is_paused,
-            ready=[output for output in outputs if self.start_output(stream, output)],
+            ready=ready,
             bitrate=stream.received.bitrate,
             renditions=renditions,
             ladder=ladder_format(stream)[0] if renditions else None,
@@ -110,6 +116,11 @@ class StatusResponder:
 
 def _enabled(stream: Stream) -> list[str]:
     return [output for output in OPTIONAL_OUTPUTS.values() if stream.has_output(output)]
+
+
+def _is_refused(output: object) -> bool:
+    """Whether an output cannot carry the codecs of its stream."""
+    return isinstance(output, Packager) and output.refused is not None
 
 
 def _captions(track: CaptionTrack) -> dict[str, object]:

@@ -13,7 +13,7 @@ from gateway.channels.stream_key import SigningSecrets
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.live.hub import Hub
-from gateway.live.output import OutputSpec
+from gateway.live.output import OutputSpec, StreamOutput
 from gateway.live.publisher import StreamPublisher
 from gateway.live.stream import Stream
 from gateway.packaging.feed import Feed
@@ -120,13 +120,14 @@ async def playing(
     publishers: PublisherRoutes | None = None,
     shows: ShowFiles | None = None,
     recordings: StoredResponder | None = None,
+    hls: Callable[[Stream], StreamOutput] = lambda stream: Idle(),
     **server: Any,
 ) -> AsyncIterator[PlaybackServer]:
     specs = [
         OutputSpec(
             "flv", lambda s: FlvOutput(lambda r: Feed(s, r, 0.0, stall), s.captions), lambda s: s.channel.flag("isFlv")
         ),
-        OutputSpec("hls", lambda s: Idle(), lambda s: s.channel.flag("isHls")),
+        OutputSpec("hls", hls, lambda s: s.channel.flag("isHls")),
         OutputSpec("cmaf", lambda s: Idle(), lambda s: s.channel.flag("isCMAF")),
     ]
     hub = builders.hub(specs)

@@ -12,11 +12,14 @@ from gateway.http.request import Request
 from gateway.http.response import Response, text
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.packaging.packager import SegmentPlan
+from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.pages import PAGE_HEADERS, Pages
 from gateway.playback.posters import Posters
 from gateway.ports import media_keys
 from gateway.ports.stores import Object
-from tests.support.builders import FAR, channel
+from tests.support.builders import FAR, VIDEO, channel, publish
 from tests.support.playback import SECRETS, playing
 from tests.support.waiting import until
 
@@ -152,6 +155,17 @@ async def test_the_status_of_an_idle_channel_is_no_error():
         status = await lab.listener.get("/c1/status.json")
         assert '"live": true, "outputs": ["flv", "hls"], "ready": ["flv", "hls"]' in status.text
         assert int(re.search(r'"now": (\d+)', status.text)[1]) > 1_700_000_000_000
+
+
+async def test_the_status_of_a_live_stream_leaves_out_an_output_that_cannot_carry_its_codecs():
+    segments = SegmentPlan(2.0, 5)
+    async with playing(hls=lambda stream: TsPackager(stream.name, segments, 0.0)) as lab:
+        publisher = publish(lab.hub, "c1", isHls=True)
+        publisher.set_tracks(VIDEO, MediaTrack(Kind.AUDIO, Codec.OPUS, 48000, b""), {})
+        lab.push(publisher, key=True)
+        await until(lambda: (output := lab.hub.find("c1").output("hls")) is not None and output.refused)
+        status = json.loads((await lab.listener.get("/c1/status.json")).text)
+        assert status["outputs"] == ["flv"]
 
 
 async def test_the_status_distinguishes_a_lingering_stream_from_an_idle_channel():
