@@ -8,9 +8,12 @@ from gateway.formats.ts.program_tables import MPEG_AUDIO, StreamEntry, StreamUse
 from gateway.formats.ts.sound_frames import SoundFrame, read_frame, read_mpeg_frame
 from gateway.media import flac
 from gateway.media.errors import InvalidData
+from gateway.media.nal import START_CODE, split_annexb
+from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec
 
 _MOST_FRAMES: Final = 8  # of sound that are checked
+_SETS_WITHIN: Final = 4_096  # bytes of a key frame, in which its parameter sets are
 # The begin of a key frame: its position and bytes. Three bytes are the least, because other data may contain fewer by
 # chance.
 _BEGINS: Final = (
@@ -52,7 +55,22 @@ def recognize(entry: StreamEntry, payload: bytes) -> tuple[StreamUse, str] | Non
     if flac.begins_frame(payload):
         return StreamUse.LOST_AUDIO, "FLAC"
     codec = next((codec for at, begin, codec in _BEGINS if payload.startswith(begin, at)), None)
-    return None if codec is None else (StreamUse.LOST_VIDEO, codec)
+    if codec is not None:
+        return StreamUse.LOST_VIDEO, codec
+    nal_codec = next((codec for codec in NAL_CODECS if _has_parameter_sets(codec, payload)), None)
+    return None if nal_codec is None else (StreamUse.VIDEO, nal_codec)
+
+
+def _has_parameter_sets(codec: Codec, payload: bytes) -> bool:
+    """Whether a payload, an Annex B byte stream, begins with all parameter sets of a codec, which can be read."""
+    if not payload.startswith((START_CODE, START_CODE[1:])):
+        return False
+    form = NAL_CODECS[codec]
+    try:
+        units = {form.type_of(unit): unit for unit in split_annexb(payload[:_SETS_WITHIN])}
+        return all(kind in units for kind in form.sets) and bool(form.parse_sps(units[form.sps]))
+    except InvalidData:
+        return False
 
 
 def _is_filled(read: Callable[[bytes, int], SoundFrame], payload: bytes) -> bool:

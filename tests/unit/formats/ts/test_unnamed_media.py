@@ -51,22 +51,37 @@ def test_media_without_a_name_are_recognized(encoder: list[str], codec: str, use
     assert use == "lost audio" or len(units_of(events, Kind.AUDIO)) > 30
 
 
+def _with_stream_types(name: str, pictures: int, sound: int) -> bytes:
+    """Returns a film with another program map."""
+    packets = packets_of(name)
+    number = tracks_of(read(b"".join(packets)))[0].program
+    map_pid = next(pid_at(p, 0) for p in packets if pid_at(p, 0) not in (0, 0x11, 0x100, 0x101))
+    section = pmt(number, [(pictures, 0x100, b""), (sound, 0x101, b"")])
+    return b"".join(section_packet(map_pid, section, p[3] & 15) if pid_at(p, 0) == map_pid else p for p in packets)
+
+
 @pytest.mark.parametrize(
     ("name", "wrong", "codec"), [("h264", 0x03, "aac"), ("h264", 0x04, "aac"), ("mp2", 0x0F, "mp2")]
 )
 def test_sound_with_the_stream_type_of_another_codec_is_recognized(name: str, wrong: int, codec: str) -> None:
-    packets = packets_of(name)
-    number = tracks_of(read(b"".join(packets)))[0].program
-    map_pid = next(pid_at(p, 0) for p in packets if pid_at(p, 0) not in (0, 0x11, 0x100, 0x101))
-    section = pmt(number, [(0x1B, 0x100, b""), (wrong, 0x101, b"")])
-    changed = (section_packet(map_pid, section, p[3] & 15) if pid_at(p, 0) == map_pid else p for p in packets)
-    reader, events = counters_after(b"".join(changed))
-    wanted = units_of(read(b"".join(packets)), Kind.AUDIO)
+    reader, events = counters_after(_with_stream_types(name, 0x1B, wrong))
+    wanted = units_of(read(b"".join(packets_of(name))), Kind.AUDIO)
     got = units_of(events, Kind.AUDIO)
     assert tracks_of(events)[-1].streams[-1].codec == codec
     assert [(e.unit.dts, e.unit.payload, e.foreign) for e in got] == [
         (e.unit.dts, e.unit.payload, e.foreign) for e in wanted[len(wanted) - len(got) :]]  # fmt: skip
     assert len(wanted) - len(got) <= 10, "of the first PES packet"
+    assert not reader.counters.damaged
+
+
+@pytest.mark.parametrize(("name", "codec"), [("h264", "h264"), ("h265", "h265")])
+def test_pictures_in_private_data_without_a_name_play_from_the_second_key_frame_on(name: str, codec: str) -> None:
+    reader, events = counters_after(_with_stream_types(name, 0x06, 0x0F))
+    wanted = units_of(read(b"".join(packets_of(name))), Kind.VIDEO)
+    got = units_of(events, Kind.VIDEO)
+    assert [s.codec for s in tracks_of(events)[-1].streams] == [codec, "aac"]
+    second = [n for n, e in enumerate(wanted) if e.unit.key][1]
+    assert [(e.unit.dts, e.unit.payload) for e in got] == [(e.unit.dts, e.unit.payload) for e in wanted[second:]]
     assert not reader.counters.damaged
 
 
