@@ -9,6 +9,8 @@ Only the primary is used. After a failure, callers fail at once for a moment, so
 import asyncio
 import contextlib
 import functools
+import getpass
+import os
 import re
 import ssl
 import time
@@ -66,10 +68,11 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
     """A pool of at most five connections. Use as `async with`. It opens also while the server does not answer.
 
     ca: authorities (PEM) that are trusted besides those of the system, if the URL checks the server without naming any.
-    Raises StoreUnusable for a file of the URL that cannot be read, ListenError for an unusable `ca`.
+    Raises StoreUnusable for a URL without a user or with a file that cannot be read, ListenError for an unusable `ca`.
     """
 
     def __init__(self, url: str, ca: Path | None = None) -> None:
+        _check_user(url)
         self.url = url
         self._name = _without_password(url)
         self._tls = _tls(url, ca)
@@ -319,6 +322,17 @@ def _urls(url: str) -> list[str]:
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
     return [parts._replace(netloc=f"{user}{at}{host}").geturl() for host in hosts.split(",")]
+
+
+def _check_user(url: str) -> None:
+    """Raises StoreUnusable if nothing names the user, as in a container whose user id has no name."""
+    parts = urlsplit(url)
+    if parts.username or "user" in parse_qs(parts.query) or os.environ.get("PGUSER"):
+        return
+    try:
+        getpass.getuser()  # what the driver and libpq take
+    except (KeyError, OSError):
+        raise StoreUnusable("the database URL has no user: write postgresql://<user>:<password>@<host>/…") from None
 
 
 def _tls(url: str, ca: Path | None) -> ssl.SSLContext | None:

@@ -57,6 +57,23 @@ def test_parameters_of_libpq_are_not_sent_to_the_server(query: str, kept: str) -
     assert (arguments["dsn"], arguments["ssl"]) == (f"{ADDRESS}{kept}", None)
 
 
+@pytest.mark.parametrize("address", [ADDRESS, "postgresql:///millrace?host=/run/postgresql&user=u"])
+def test_an_address_without_a_user_is_explained_where_the_system_names_none(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_name(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("PGUSER", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", no_name)
+    PostgresConnections(address)
+    with pytest.raises(StoreUnusable, match="has no user"):
+        PostgresConnections("postgresql://db.example.com/millrace")
+    monkeypatch.setenv("PGUSER", "u")
+    PostgresConnections("postgresql://db.example.com/millrace")
+
+
 @pytest.mark.parametrize("name", ["sslrootcert", "sslcert", "sslkey", "sslcrl"])
 async def test_a_missing_file_is_a_fault_of_the_settings_and_is_named(name: str) -> None:
     with pytest.raises(StoreUnusable, match=f"{name} names /no/such.pem, which cannot be read: No such file") as raised:
