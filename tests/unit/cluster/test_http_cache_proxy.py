@@ -617,8 +617,8 @@ async def test_a_body_is_truncated_when_its_node_hangs() -> None:
         await body.aclose()
 
 
-@pytest.mark.usefixtures("watchful")
-async def test_a_blocking_reload_waits_while_its_node_is_alive() -> None:
+async def test_a_blocking_reload_waits_while_its_node_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_client, "LivenessMonitor", partial(LivenessMonitor, quiet=0.05))
     async with relaying() as lab:
         say, gate = split(answer(playlist(LOW), M3U8))
         lab.holder.says |= {"c1/video/index.m3u8": say, "/healthcheck": answer("OK", "text/plain")}

@@ -459,7 +459,7 @@ async def test_a_client_that_opens_no_window_is_disconnected_from_the_answer(cer
 
 
 async def test_a_client_that_reads_nothing_is_disconnected(certificate):
-    async with serving2(certificate, lambda r: Response(200, bytes(30_000_000)), stall_seconds=0.01) as (
+    async with serving2(certificate, lambda r: Response(200, bytes(30_000_000)), stall_seconds=at_most(0.3)) as (
         listener,
         client,
     ):

@@ -29,6 +29,7 @@ from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture
 from tests.support.playback import Channels
+from tests.support.simulated_time import simulate_time
 from tests.support.time_outs import at_most
 
 PUSH = {"name": "main", "kind": "push"}
@@ -108,6 +109,7 @@ async def studio(
     claim: Claim | None = None,
     **settings: float,
 ) -> AsyncIterator[Studio]:
+    simulate_time(monkeypatch)
     sources = {InputKind.SLATE: Slate(), InputKind.PLAYLIST: Slate()}
     descriptors = {
         kind: InputDescriptor(kind=kind, make=lambda services, spec: sources[spec.kind], on_demand=True)
@@ -691,7 +693,6 @@ async def test_a_thin_push_is_left_and_returns_when_it_is_steady(
         began, rate["now"] = time.monotonic(), 2_000
         await one.until_on_air("main")
         assert time.monotonic() - began >= 1
-        # On a busy machine the sender may pause, which is another reason to leave an input.
         assert one.switches()[0] == ("main", name, "thin")
         await one.until(lambda: stream.input.lost_since is None)
         for publisher in (main, *([van] if other is BACKUP else [])):
