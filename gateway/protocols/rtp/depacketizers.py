@@ -141,7 +141,7 @@ class NalDepacketizer(PictureDepacketizer):
     def lost(self) -> None:
         self._units: list[bytes] = []
         self._fragments: list[bytes] = []
-        self._searched = 0  # number of units that hide no slice
+        self._searched = 0  # number of units that are no slice and hide none
         self._size = 0
 
     def begins_key(self, payload: bytes) -> bool:
@@ -230,10 +230,11 @@ class NalDepacketizer(PictureDepacketizer):
         self.lost()
         if open_unit:
             raise InvalidData("a picture that ends inside a NAL unit")
-        first = next(filter(self._is_slice, units), None)
-        if first is None and (inside := units_inside(self._codec, units[searched:])):
+        new = units[searched:]
+        first = next(filter(self._is_slice, new), None)
+        if first is None and (inside := units_inside(self._codec, new)):
             units[searched:] = inside
-            first = next(filter(self._is_slice, units))
+            first = next(filter(self._is_slice, inside))
         if first is None:
             self._units, self._size, self._searched = units, size, len(units)
             return []

@@ -186,6 +186,21 @@ def test_packets_of_the_interleaved_mode_are_refused(kind: int) -> None:
         NalDepacketizer(h265=False).push(packet(bytes((0x60 | kind,)) + bytes(20)))
 
 
+def test_units_without_a_slice_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for a slice. Each packet with a timestamp of its own would else cost a look at all of them."""
+    joined, looked = NalDepacketizer(h265=False), [0]
+    is_slice = NalDepacketizer._is_slice
+
+    def counted(self: NalDepacketizer, unit: bytes) -> bool:
+        looked[0] += 1
+        return is_slice(self, unit)
+
+    monkeypatch.setattr(NalDepacketizer, "_is_slice", counted)
+    for n in range(1_000):
+        assert not joined.push(packet(b"\x67\x42\x00", sequence=n, timestamp=n + 1))
+    assert looked[0] < 5_000
+
+
 def test_a_picture_has_a_largest_number_of_units() -> None:
     depacketizer = NalDepacketizer(h265=False)
     aggregate = b"\x18" + b"\0\x01\x41" * 2_000
