@@ -6,6 +6,8 @@ from gateway.media.errors import InvalidData, UnsupportedCodec
 
 _SYNC = 0x2B7  # 11 bits; also of the extension of an AudioSpecificConfig
 _SBR = 5
+_MAX_FRAME = 8_191  # bytes: as in ADTS. Longer ones would be read a byte of their length at a time.
+_MAX_ESCAPES = 4  # bytes of otherDataLenBits
 
 
 def loas_bytes(data: bytes, at: int) -> int:
@@ -44,9 +46,11 @@ class LatmReader:
         frames = []
         for _ in range(self._frames):
             size = 0
-            while (part := bits.u(8)) == 255:  # PayloadLengthInfo, frameLengthType 0
+            while (part := bits.u(8)) == 255 and size <= _MAX_FRAME:  # PayloadLengthInfo, frameLengthType 0
                 size += part
             size += part
+            if size > _MAX_FRAME:
+                raise InvalidData(f"LATM: a frame of more than {_MAX_FRAME} bytes")
             frames.append(bits.u(8 * size).to_bytes(size, "big"))
         return frames
 
@@ -79,9 +83,8 @@ class LatmReader:
         if bits.flag():  # otherDataPresent: its bits follow the frames
             if version:
                 _value(bits)
-            else:
-                while bits.u(9) >> 8:  # otherDataLenEsc
-                    pass
+            elif all(bits.u(9) >> 8 for _ in range(_MAX_ESCAPES)):  # otherDataLenEsc
+                raise InvalidData("LATM: too long other data")
         if bits.flag():  # crcCheckPresent
             bits.skip(8)
         aac.parse_asc(config)

@@ -94,6 +94,15 @@ def test_a_part_of_latm_is_bounded_and_ends_with_its_time() -> None:
     assert joined.payload == b"x"
 
 
+def test_a_frame_of_latm_is_no_longer_than_one_of_adts() -> None:
+    """Its length has a byte for each 255 bytes, so a length of 16 MB would cost many steps."""
+    reader = LatmReader(GSTREAMER, is_inside=False)
+    assert len(reader.read(b"\xff" * 32 + b"\x1f" + bytes(8_191))[0]) == 8_191
+    for element in (b"\xff" * 32 + b"\x20" + bytes(8_192), b"\xff" * 65_000):
+        with pytest.raises(InvalidData, match="8191"):
+            reader.read(element)
+
+
 def test_several_frames_in_a_packet_have_times_of_their_own() -> None:
     frames = MpegAudioDepacketizer().push(RtpPacket(97, False, 0, 9, bytes(4) + mp3() * 3))
     assert [frame.offset for frame in frames] == [0, 2_351, 4_702]
