@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 
@@ -14,6 +15,10 @@ from gateway.ports.errors import AtCapacity, GatewayError, MediaUnusable
 from gateway.settings.models import LimitsSettings
 
 log = structlog.get_logger(__name__)
+
+# For which a check counts. A client of RTSP may announce a push and begin it at any later time; until then, its key may
+# be revoked or expire, and its channel may be deleted.
+CHECKED_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -33,12 +38,13 @@ class Push:
     publisher: StreamPublisher | None = field(default=None, init=False)
     began: float = field(default_factory=time.monotonic, init=False)
     _has_place: bool = field(default=False, init=False)
+    _checked: float | None = field(default=None, init=False)  # monotonic time of the check of the key
     _unusable: str = field(default="", init=False)  # why nothing of it can be used
 
     async def check_key(self) -> None:
         """Checks the key. Raises GatewayError, and counts the refusal."""
         try:
-            self.channel = await self.admission.admit(self.request)
+            self.channel, self._checked = await self.admission.admit(self.request), time.monotonic()
         except GatewayError as error:
             self.refuse(error)
             raise
@@ -53,7 +59,7 @@ class Push:
         return {"stream": self.id, "peer": self.request.address, "protocol": self.request.protocol}
 
     async def begin(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
-        """Counts the push for its address, and acquires the publisher. Checks the key if it was not checked yet.
+        """Counts the push for its address, and acquires the publisher. Checks the key if it was not checked lately.
 
         Raises GatewayError, and counts the refusal.
         """
@@ -63,7 +69,8 @@ class Push:
                 if not self.admission.connections.take(request.address):
                     raise AtCapacity("too many publishers from this address")
                 self._has_place = True
-            if self.channel is None:
+            is_old = self._checked is not None and time.monotonic() - self._checked > CHECKED_SECONDS
+            if self.channel is None or is_old:
                 self.channel = await self.admission.admit(request)
             assert self.acquire is not None, "an edge admits no push"
             self.publisher = await self.acquire(

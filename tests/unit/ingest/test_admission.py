@@ -1,10 +1,13 @@
 """Admission of publishers: valid keys at an address with many wrong ones, and the cost of wrong keys."""
 
+from types import SimpleNamespace
+
 import pytest
 import structlog
 
 from gateway.channels.stream_key import SigningSecrets
 from gateway.ingest.admission import Admission, PublishHook, PushRequest
+from gateway.ingest.push import CHECKED_SECONDS, Push
 from gateway.lib.refusals import Refusals
 from gateway.ports.auth_hook import HookMode
 from gateway.ports.errors import (
@@ -233,3 +236,30 @@ async def test_refusals_of_the_hook_count_for_their_address():
     rig = Rig(hook=PublishHook(Service(), HookMode.INSTEAD))
     kinds = [await rig.refusal(None, "a") for _ in range(5)]
     assert kinds == [NotAuthorized] * 3 + [TooManyRefusals] * 2
+
+
+class Publishers:
+    """Gives a publisher of no stream, and counts them."""
+
+    def __init__(self):
+        self.given = 0
+
+    async def __call__(self, channel, origin, evict, input=""):
+        self.given += 1
+
+
+@pytest.mark.parametrize("wait", [0.0, CHECKED_SECONDS + 1])
+async def test_a_key_that_is_revoked_long_after_its_check_begins_no_push(monkeypatch, wait):
+    rig, publishers, clock = Rig(), Publishers(), Clock(5.0)
+    monkeypatch.setattr("gateway.ingest.push.time", SimpleNamespace(monotonic=clock))
+    push = Push(rig.admission, publishers, PushRequest("c1", GOOD, HERE, "rtsp"))
+    await push.check_key()
+    rig.store.key = SECRETS.sign("c1", FAR - 2)
+    clock.now += wait
+    if not wait:  # no second question to the store and the auth hook
+        await push.begin(lambda reason: None)
+        assert (publishers.given, rig.store.reads) == (1, 1)
+        return
+    with pytest.raises(NotAuthorized, match="revoked"):
+        await push.begin(lambda reason: None)
+    assert not publishers.given and rig.told[-1].data["refusal"] == "revoked"
