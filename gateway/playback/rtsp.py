@@ -55,11 +55,6 @@ class RtspPlayback:
         )
         self._feed.join(self._viewer, burst=burst)
 
-    def check(self) -> None:
-        """Reports the end of a stream that the player has not begun to play."""
-        if self._viewer is None and self.stream.ended is not None:
-            self.on_end(self.stream.ended)
-
     def leave(self) -> None:
         """Ends the playback. Called at most once."""
         viewer, self._viewer = self._viewer, None

@@ -75,9 +75,10 @@ class RtspPlay:
             transport = UdpTransport(output, partial(_send, udp, tracks), lambda: on_end(EndReason.OUTPUT_OFF))
         playback.begin((by_kind.get(Kind.VIDEO, -1), by_kind.get(Kind.AUDIO, -1)), transport, burst=udp is None)
 
-    def check(self) -> None:
-        if self._playback is not None:
-            self._playback.check()
+    @property
+    def ended(self) -> EndReason | None:
+        """Why the stream has ended, which nobody tells a paused player; None: it has not."""
+        return self._stream.ended if self._stream is not None else None
 
     def pause(self) -> None:
         """Sends nothing, until `begin` and `start`. Idempotent."""

@@ -158,7 +158,9 @@ class RtspSession(TcpSession):
         elif self._task is not None:
             return  # waiting has its own time limits
         elif self._state in (State.PLAYING, State.PAUSED) and isinstance(media, RtspPlay):
-            media.check()
+            if self._state is State.PAUSED and media.ended is not None:
+                self._play_ended(media.ended)
+                return
             is_silent = now - self._last_data > 2 * TIMEOUT
             if is_silent and (self._setups.udp_tracks or self._state is State.PAUSED):
                 reason = "no sign of life"

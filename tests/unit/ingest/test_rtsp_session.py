@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -84,6 +84,7 @@ class LivePlay:
     """A play of a stream with one track."""
 
     name, count = "c1", 1
+    ended: EndReason | None = None
     described = Described((SentTrack(AUDIO, 44_100, 2),), 1)
 
     def __init__(self, *services: object) -> None:
@@ -100,9 +101,6 @@ class LivePlay:
 
     def pause(self) -> None:
         self.is_sent = False
-
-    def check(self) -> None:
-        pass
 
     end = pause
 
@@ -205,9 +203,8 @@ async def test_rtsp_over_http_is_refused_in_words(lab: Lab, method: str) -> None
     assert lab.wire.written.endswith(b": choose TCP\n") and lab.wire.is_ended
 
 
-async def test_a_paused_player_ends_two_minutes_after_its_last_sign_of_life(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def paused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> LivePlay:
+    """The play of a client that has played, and pauses."""
     monkeypatch.setattr(session_module, "RtspPlay", LivePlay)
     await lab.ask("DESCRIBE")
     await lab.ask("SETUP", f"{URL}/trackID=0", {"Transport": "RTP/AVP/TCP;unicast;interleaved=0-1"})
@@ -216,6 +213,22 @@ async def test_a_paused_player_ends_two_minutes_after_its_last_sign_of_life(
     assert play.is_sent
     await lab.ask("PAUSE")
     assert not play.is_sent
+    return cast(LivePlay, play)
+
+
+async def test_a_paused_player_ends_with_its_stream(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    play = await paused(lab, monkeypatch)
+    lab.session.tick(time.monotonic())
+    assert not lab.wire.is_ended
+    play.ended = EndReason.DELETED
+    lab.session.tick(time.monotonic())
+    assert lab.wire.is_ended and lab.session._media is None, "it keeps no stream that has ended"
+
+
+async def test_a_paused_player_ends_two_minutes_after_its_last_sign_of_life(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await paused(lab, monkeypatch)
     now = time.monotonic()
     lab.session.tick(now + 2 * TIMEOUT - 5)
     assert not lab.wire.is_ended
