@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -21,8 +22,8 @@ _TYPES: Final = (
     *(EventType.STREAM_HEALTH, EventType.PUBLISH_STARTED, EventType.PUBLISH_ENDED, EventType.PUBLISH_REFUSED),
     *(EventType.OUTPUT_FAILED, EventType.CUE, EventType.RECORDING_READY),
 )
-# A spreadsheet runs a text that begins with one of these as a formula.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet runs a text with such a beginning as a formula; some of them also after spaces (console/app/csv.js).
+_FORMULA: Final = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 
 
 def figures(show: Show) -> dict[str, Any]:
@@ -158,5 +159,5 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _cell(value: Any) -> str:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        return f"'{value}" if _FORMULA.match(value) else value
     return "" if value is None else json.dumps(value)

@@ -5,6 +5,8 @@ import io
 import json
 from typing import Any, cast
 
+import pytest
+
 from gateway.diagnosis.event_log import EventIds, stored_event
 from gateway.diagnosis.show import Show
 from gateway.diagnosis.show_report import as_csv, latest_before, report
@@ -103,3 +105,12 @@ async def test_csv_has_each_value_once_and_no_formula():
     assert len(values) == len(lines) - 1
     assert (values["title"], values["failures.1.output"]) == ("'" + one.title, "'=HYPERLINK(1)")
     assert (values["peak"], values["viewers.1.protocol"], values["before"]) == ("2", "hls", "")
+
+
+@pytest.mark.parametrize("title", [" =1+1", "\u00a0@x", "\uff1d1+1", "\n=1", "-1"])
+async def test_csv_has_no_text_that_any_spreadsheet_runs(title):
+    """The same ones as the CSV files of the console."""
+    one = show()
+    one.title = title
+    lines = list(csv.reader(io.StringIO(as_csv(await report("c1", one, None, cast(Any, Log()))))))
+    assert dict(lines[1:])["title"] == "'" + title  # type: ignore[arg-type] # pairs
