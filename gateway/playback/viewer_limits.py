@@ -15,6 +15,7 @@ from gateway.channels.names import channel_of
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.http.websocket import wants_upgrade
+from gateway.lib.network import client_network
 from gateway.lib.traffic import Tally
 from gateway.ports.errors import AtCapacity
 
@@ -69,7 +70,7 @@ class ViewerLimits:
     _bits: dict[str, float] = field(default_factory=dict, init=False)  # bits per second by channel
     _all_bits: float = field(default=0.0, init=False)
     _reckoned: float = field(default=float("-inf"), init=False)
-    _new: Counter[str] = field(default_factory=Counter, init=False)  # players without media by address, since then
+    _new: Counter[str] = field(default_factory=Counter, init=False)  # players without media by network, since then
 
     def admit(self, stream: WatchedStream, address: str = "") -> None:
         """Counts a new viewer of a stream. Raises AtCapacity instead, or NodeFull, if a limit would be exceeded.
@@ -87,9 +88,10 @@ class ViewerLimits:
             self._refuse(AtCapacity(_CHANNEL_FULL))
         if self.node_mbps and self._all_bits + needed > self.node_mbps * 1e6:
             self._refuse(NodeFull(_NODE_FULL))
-        if address and self._new[address] == _NEW_PER_ADDRESS:
+        network = client_network(address)
+        if network and self._new[network] == _NEW_PER_ADDRESS:
             return
-        self._new[address] += 1
+        self._new[network] += 1
         self._bits[id] = bits
         self._all_bits += needed
 

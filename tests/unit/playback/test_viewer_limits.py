@@ -41,6 +41,18 @@ async def test_a_channel_has_its_own_limit():
     await hub.drained()
 
 
+async def test_players_of_one_network_take_no_more_than_those_of_one_address():
+    hub = builders.hub()
+    limits, watched = ViewerLimits(100, {}, Clock(100.0)), stream(hub, "a", 5)
+    for host in range(100):
+        limits.admit(watched, f"2001:db8::{host:x}")
+    assert limits.free_mbps() == pytest.approx(20)
+    limits.admit(watched, "2001:db8:0:1::1")
+    assert limits.free_mbps() == pytest.approx(15)
+    hub.drain()
+    await hub.drained()
+
+
 async def test_renditions_count_for_their_channel_and_all_streams_for_the_node():
     hub, clock = builders.hub(), Clock(100.0)
     limits = ViewerLimits(20, {}, clock)
