@@ -9,6 +9,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
+from gateway.lib.quota import Quota
 from gateway.outputs.clips.clip_service import ClipService, Movie
 from gateway.outputs.storage.stored_pieces import StoredPieces
 from gateway.playback.film_pages import FilmPages
@@ -20,6 +21,7 @@ from gateway.vod.session_records import read_session
 
 _PICTURE_AT: Final = 0.1  # of the session: its beginning is often black
 _BUSY_SECONDS: Final = 10  # until a client should try again
+_PER_ADDRESS: Final = 2  # downloads at a time: each keeps one of few places until its client has read it
 _NO_SESSION: Final = text(404, "no such recording")
 
 
@@ -43,6 +45,7 @@ class SessionFiles:
         self._pages = pages
         self._pictures = pictures
         self._clips = clips
+        self._downloads = Quota(_PER_ADDRESS)
 
     async def __call__(self, request: Request, id: str, start: int, file: str) -> Response:
         """Answers `/<id>/vod/<start>/<file>`. start: ms since 1970. file: "" for the page."""
@@ -88,6 +91,10 @@ class SessionFiles:
         if request.method == "HEAD":
             return Response(200, None, "video/mp4", headers=headers)
         async with AsyncExitStack() as stack:
+            if not request.exempt:
+                if not self._downloads.take(request.peer):
+                    return service_unavailable("too many downloads of this address", _BUSY_SECONDS, 429)
+                stack.callback(self._downloads.give, request.peer)
             movie = await stack.enter_async_context(clips.export(channel, start, end, None, lambda: True, "download"))
             body = _MovieBody(stack.pop_all(), movie, clips.read)
             return Response(200, body, "video/mp4", headers=headers).sized(movie.size)

@@ -72,8 +72,10 @@ class Rig:
     async def _picture(self, key: tuple[str, int], read: Any) -> Response:
         return Response(200, b"jpeg", "image/jpeg")
 
-    async def get(self, file: str, method: str = "GET", start: int = START) -> Response:
-        return await self.files(cast(Any, SimpleNamespace(method=method)), "c1", start, file)
+    async def get(
+        self, file: str, method: str = "GET", start: int = START, peer: str = "192.0.2.1", exempt: bool = False
+    ) -> Response:
+        return await self.files(cast(Any, SimpleNamespace(method=method, peer=peer, exempt=exempt)), "c1", start, file)
 
 
 async def test_a_download_has_the_whole_session_and_a_name_and_its_file_goes_at_the_end(tmp_path: Path) -> None:
@@ -93,6 +95,21 @@ async def test_a_client_that_leaves_before_the_first_byte_leaves_no_file(tmp_pat
     answer = await rig.get("video.mp4")
     await cast(Any, answer.body).aclose()
     assert rig.clips.open == 0
+
+
+async def test_an_address_that_reads_slowly_leaves_downloads_to_the_others(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    slow = [await rig.get("video.mp4", peer=f"2001:db8::{host}") for host in range(4)]
+    assert [answer.status for answer in slow] == [200, 200, 429, 429] and rig.clips.open == 2
+    assert slow[2].headers["Retry-After"] == "10"
+    assert (await rig.get("video.mp4", "HEAD", peer="2001:db8::1")).status == 200
+    assert (await rig.get("video.mp4", peer="2001:db8:0:1::1")).status == 200
+    assert [(await rig.get("video.mp4", exempt=True)).status for _ in range(3)] == [200] * 3
+    await cast(Any, slow[0].body).aclose()
+    rig.clips.error = CannotCut("the codecs change")
+    assert [(await rig.get("video.mp4", peer="2001:db8::1")).status for _ in range(2)] == [409] * 2
+    rig.clips.error = None
+    assert (await rig.get("video.mp4", peer="2001:db8::1")).status == 200
 
 
 async def test_a_head_request_and_a_session_that_is_too_long_make_no_film(tmp_path: Path) -> None:
