@@ -79,24 +79,29 @@ def _eac3(frame: bytes) -> Syncframe:
 
 
 DEPENDENT = 1  # strmtyp, ETSI TS 102 366 Table E1.1
+_MOST_DEPENDENT = 8  # substreams of a syncframe, §E.1.3.1.2: substreamid has three bits
 
 
 def frame_bytes(data: bytes, at: int) -> int:
     """Returns the size of the frame at `at`: a syncframe and the dependent substreams after it. Raises InvalidData."""
     size = syncframe_bytes(data[at : at + 16])
-    while data[at + size : at + size + 2] == b"\x0b\x77":
+    for _ in range(_MOST_DEPENDENT + 1):
         head = data[at + size : at + size + 16]
-        if len(head) < 8 or not 10 < head[5] >> 3 <= 16 or head[2] >> 6 != DEPENDENT:
-            break
-        size += syncframe_bytes(head)
-    return size
+        if len(head) < 8 or head[:2] != b"\x0b\x77" or not 10 < head[5] >> 3 <= 16 or head[2] >> 6 != DEPENDENT:
+            return size
+        size += _eac3_bytes(head)
+    raise InvalidData(f"an E-AC-3 syncframe with more than {_MOST_DEPENDENT} dependent substreams")
 
 
 def syncframe_bytes(frame: bytes) -> int:
     """Returns the size of a syncframe, of which only the head is read. Raises InvalidData."""
     parsed = parse_frame(frame)
     if frame[5] >> 3 > 10:
-        return ((int.from_bytes(frame[2:4], "big") & 0x7FF) + 1) * 2
+        return _eac3_bytes(frame)
     # §4.4.1.4 Table 4.13: frmsizecod. Only at 44.1 kHz frames differ by a word.
     code = frame[4] & 0x3F
     return _KILOBITS[code >> 1] * 1000 * 1536 // parsed.rate // 16 * 2 + 2 * (parsed.rate == 44_100 and code & 1)
+
+
+def _eac3_bytes(frame: bytes) -> int:
+    return ((int.from_bytes(frame[2:4], "big") & 0x7FF) + 1) * 2

@@ -24,7 +24,6 @@ _PAIR: Final = "1" + _ICS_INFO + "00" + 2 * ("0" * 8 + "000")  # common_window, 
 _OPUS_SAMPLES: Final = 960
 LIKE_OTHERS: Final = frozenset((Codec.MP3, Codec.AC3, Codec.EAC3))  # their silent frames have values of the track's own
 _EXPONENTS: Final = "1111" + 6 * "0111110"  # D45: the largest one, and differences of 0 in two bits each
-_MOST_SUBSTREAMS: Final = 9  # ETSI TS 102 366 §E.1.3.1.2: an independent one and eight dependent ones
 _CRC_16: Final = 0x1_8005  # generator polynomial, RFC 9639 §9.3; ETSI TS 102 366 §6.1.8
 
 
@@ -104,7 +103,7 @@ def _dolby_frame(frame: bytes) -> SilentFrame | None:
         head = frame[at : at + 16]
         size = ac3.syncframe_bytes(head)
         made = (_eac3_syncframe if head[5] >> 3 > 10 else _ac3_syncframe)(head, size)
-        if len(made) != size or len(silent) == _MOST_SUBSTREAMS:
+        if len(made) != size:
             return None
         silent.append(made)
         at += size

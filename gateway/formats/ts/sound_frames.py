@@ -13,6 +13,7 @@ from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrac
 MP2: Final = "mp2"
 _MAX_TRIES: Final = 16  # sync bytes of a PES packet that begin no frame; then the rest of it is dropped
 _MAX_FRAME: Final = 1 << 16  # bytes; no codec has longer ones
+_MAX_FRAMES: Final = 1_024  # of a PES packet; all of them are read in one turn of the event loop
 
 
 class SoundFrame(NamedTuple):
@@ -105,7 +106,8 @@ class _S302m(_Framing):
         size, bits = head >> 16, 16 + 4 * (head >> 4 & 3)
         if bits > 24 or not size:
             raise InvalidData("no header of SMPTE 302M")
-        return SoundFrame(at, at + 4 + size, b"", opus.RATE, size * 8 // (_s302m_channels(data[at:]) * (bits + 4)))
+        samples = size * 8 // (_s302m_channels(data[at : at + 4]) * (bits + 4))
+        return SoundFrame(at, at + 4 + size, b"", opus.RATE, samples)
 
     def foreign_format(self, payload: bytes) -> ForeignSound:
         return ForeignSound(S302M, opus.RATE, _s302m_channels(payload))
@@ -186,7 +188,8 @@ class SoundTrack:
     """Makes units of the frames of one stream. A frame may continue in the next PES packet.
 
     The time of a PES packet is that of the first frame that begins in it (§2.4.3.7). Later frames have the time of the
-    samples before them. Frames without any time are dropped. After damaged bytes, it continues at the next frame.
+    samples before them. Frames without any time are dropped. After damaged bytes, it continues at the next frame. What
+    follows _MAX_FRAMES frames of a PES packet is dropped.
 
     name: the codec for users, with a reason if it cannot be read. format: of sound for a worker; otherwise None.
     """
@@ -205,8 +208,12 @@ class SoundTrack:
     def take(self, payload: bytes, pts: int | None, dts: int | None) -> Iterator[AccessUnit]:
         """Yields the units of a PES packet. pts: ticks of 90 kHz."""
         data, begin = self._rest + payload, len(self._rest)
-        at, tries, framing = 0, _MAX_TRIES, self._framing
+        at, count, tries, framing = 0, 0, _MAX_TRIES, self._framing
         while len(data) - at >= framing.head:
+            if count == _MAX_FRAMES:
+                self._counters.damaged += 1
+                self._synced, at = False, len(data)
+                break
             try:
                 frame = self._read(data, at)
                 if frame.end > len(data):
@@ -216,7 +223,7 @@ class SoundTrack:
                 frame, payloads = framing.take(data, frame)
                 if payloads:
                     yield from self._units(frame, payloads)
-                at, self._synced = frame.end, True
+                at, count, self._synced = frame.end, count + 1, True
             except InvalidData as error:
                 if self._track is None and isinstance(error, UnsupportedCodec):
                     self.name = f"{self._framing.codec}: {error}"

@@ -13,10 +13,11 @@ import pytest
 from gateway.formats.ts.packets import TsCounters
 from gateway.formats.ts.pictures import PictureTrack
 from gateway.formats.ts.program_reader import ProgramReader
-from gateway.formats.ts.program_tables import StreamEntry, StreamUse
+from gateway.formats.ts.program_tables import S302M, StreamEntry, StreamUse
 from gateway.formats.ts.sound_frames import SoundTrack
 from gateway.media import h264, nal
 from gateway.media.aac import raw_frames
+from gateway.media.ac3 import frame_bytes
 from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, random_access_of
 from gateway.media.silence import is_silent
@@ -102,6 +103,32 @@ def test_an_end_of_sequence_is_no_part_of_the_slice_before_it() -> None:
 def test_the_size_of_an_opus_packet_is_read_up_to_a_bound() -> None:
     track = SoundTrack(StreamEntry(0x100, 0x06, StreamUse.AUDIO, Codec.OPUS, "", b"config"), TsCounters())
     assert steps(lambda: list(track.take(b"\x7f\xe0" + b"\xff" * 900_000, 0, 0))) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("codec", "stream_type", "frame"),
+    [
+        (Codec.AAC, 0x0F, bytes.fromhex("fff14c8001 3ffc 0000")),
+        (Codec.OPUS, 0x06, bytes.fromhex("7fe001fc")),
+        (Codec.MP3, 0x03, bytes.fromhex("ffe318c4") + bytes(68)),
+        (S302M, 0x06, bytes.fromhex("0001000000")),
+    ],
+)
+def test_the_frames_of_sound_in_a_pes_packet_are_bounded(codec: str, stream_type: int, frame: bytes) -> None:
+    counters = TsCounters()
+    track = SoundTrack(StreamEntry(0x100, stream_type, StreamUse.AUDIO, codec, "", b"config"), counters)
+    assert len(list(track.take(frame * 1_024, 0, 0))) == 1_024 and counters.damaged == 0
+    assert len(list(track.take(frame * 2_000, 900, 900))) == 1_024 and counters.damaged == 1
+    assert [unit.dts for unit in track.take(frame, 1_800, 1_800)] == [1_800]
+
+
+def test_a_frame_of_eac3_has_at_most_the_dependent_substreams_that_have_numbers() -> None:
+    first, dependent = (bytes.fromhex(f"0b77{head}0334800000") for head in ("00", "40"))
+    assert frame_bytes(first + dependent * 8, 0) == 72
+    with pytest.raises(InvalidData, match="more than 8"):
+        frame_bytes(first + dependent * 100_000, 0)
+    track = SoundTrack(StreamEntry(0x100, 0x87, StreamUse.AUDIO, Codec.EAC3), TsCounters())
+    assert steps(lambda: list(track.take(first + dependent * 1_000, 0, 0))) < 200_000
 
 
 @pytest.mark.parametrize("sections", ["1" * 5, "0" * 9])  # of 31 bands and more; of none
