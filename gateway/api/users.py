@@ -21,7 +21,7 @@ from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import ApiUser
 from gateway.api.route import operation
 from gateway.api.settings_events import record_change
-from gateway.channels.expiry import parse_outdate
+from gateway.channels.expiry import is_never, parse_outdate
 from gateway.channels.stores import find_channel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.api_tokens import ApiToken
@@ -173,14 +173,22 @@ async def create_token(request: web.Request) -> web.Response:
     rights = await read_rights(request, body)
     if rights is None:
         raise BadRequest("expected administrator, broadcaster or observer", field="role")
-    try:
-        expires = float(parse_outdate(body["expires"])) if body.get("expires") else 0.0
-    except InvalidField as error:
-        raise InvalidField("expires", error.message) from None
+    expires = _token_end(body.get("expires"))
     secret, token = await request.app[CONTEXT].authenticators.tokens.add(text_of(body, "name"), rights, expires)
     log.info("API token created", name=token.name, id=token.id, role=str(rights.role), by=request[USER].name)
     await record_change(request, "token", "created", token.name)
     return answer({**_token_json(token), "token": secret})
+
+
+def _token_end(value: Any) -> float:
+    """Returns the end of a new token in seconds since 1970; 0: never. Raises InvalidField."""
+    if value is None or value == "":
+        return 0.0
+    try:
+        seconds = parse_outdate(value)
+    except InvalidField as error:
+        raise InvalidField("expires", error.message) from None
+    return 0.0 if is_never(seconds) else max(seconds, 1.0)  # 1970 is not never
 
 
 @operation(console_schemas.RevokedToken, statuses=(503,))

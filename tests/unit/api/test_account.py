@@ -81,7 +81,7 @@ async def test_a_user_changes_the_own_password_and_the_other_sessions_end(api: A
     status, said = await first.call("PUT", "/account/password", {"old": "wrong password", "new": NEW})
     assert (status, said["field"]) == (403, "old")
     status, said = await first.call("PUT", "/account/password", {"old": OLD, "new": "short"})
-    assert (status, said["field"]) == (400, "password")
+    assert (status, said["field"]) == (400, "new")
     assert (await second.call("GET", "/profile"))[0] == 200
     assert (await first.call("PUT", "/account/password", {"old": OLD, "new": NEW}))[0] == 200
     assert (await first.call("GET", "/profile"))[0] == 200
@@ -203,6 +203,19 @@ async def test_a_token_has_its_role_and_its_end(api: Admin, clock: Clock):
                 {"name": "x", "role": "administrator", "expires": "yesterday"},
                 {"name": "x", "role": "administrator", "expires": "2020-01-01"}):  # fmt: skip
         assert (await api.call("POST", "/tokens", bad)).status == 400, bad
+
+
+@pytest.mark.parametrize("expires", [0, 0.5, "0", False, [], {}, "1970-01-01"])
+async def test_a_token_without_a_valid_end_is_refused(api: Admin, expires: Any):
+    reply = await api.call("POST", "/tokens", {"name": "x", "role": "observer", "expires": expires})
+    assert (reply.status, (await reply.json())["field"]) == (400, "expires")
+    assert await api.json("GET", "/tokens") == []
+
+
+@pytest.mark.parametrize("expires", ["", None, "never", "9999-12-31"])
+async def test_a_token_may_have_no_end(api: Admin, expires: Any):
+    made = await api.json("POST", "/tokens", {"name": "x", "role": "observer", "expires": expires})
+    assert made["expires"] is None
 
 
 async def test_a_revoked_token_ends_with_the_next_request_at_every_node(api: Admin, tmp_path: Path, clock: Clock):
