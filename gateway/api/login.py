@@ -20,7 +20,7 @@ from gateway.api.route import operation
 from gateway.api.settings_events import record_change
 from gateway.lib.passwords import MAX_LENGTH
 from gateway.lib.totp import key_uri
-from gateway.ports.errors import StoreUnavailable, TooManyRefusals
+from gateway.ports.errors import InvalidField, StoreUnavailable, TooManyRefusals
 from gateway.ports.users import UserRole
 
 log = structlog.get_logger(__name__)
@@ -157,7 +157,10 @@ async def change_password(request: web.Request) -> web.Response:
     new = text_of(body, "new")
     if refused := await _check_password(request, text_of(body, "old", MAX_LENGTH), "old"):
         return refused
-    account = await authenticators.users.change(user.name, new, time.time())
+    try:
+        account = await authenticators.users.change(user.name, new, time.time())
+    except InvalidField as error:
+        raise InvalidField("new", error.message) from None
     await authenticators.logins.close_all(user)
     log.info("password changed", user=user.name)
     await record_change(request, "user", "changed", user.name, ["password"])
