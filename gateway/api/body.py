@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from typing import Any, Final, Never, TypeVar
 
 from aiohttp import web
@@ -108,7 +109,7 @@ def _parse(data: bytes, kind: type[T], expected: str) -> T:
     if not text.strip():
         raise BadRequest(f"the body is empty, a JSON {expected} is expected")
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_reject_constant)
+        value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_reject_constant)
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -136,6 +137,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise BadRequest("appears twice in one object", field=name[:255])
             seen.add(name)
     return result
+
+
+def _finite(text: str) -> float:
+    """Returns a number. A larger one than a float can be would be an infinity, which JSON cannot have."""
+    if math.isinf(value := float(text)):
+        raise BadRequest(f"the number {text[:20]} is too large")
+    return value
 
 
 def _reject_constant(name: str) -> Never:

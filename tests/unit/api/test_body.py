@@ -39,6 +39,12 @@ def test_any_bytes_parse_to_an_object_or_raise_bad_request(data: bytes):
     assert json.loads(json.dumps(value)) == json.loads(data) or "NaN" in repr(value)
 
 
+def test_a_number_beyond_a_float_is_refused_at_any_depth():
+    for number in (b"1e400", b"-1e400"):
+        with pytest.raises(BadRequest, match="too large"):
+            parse_object(b'{"a":[{"b":' + number + b"}]}")
+
+
 @given(st.dictionaries(TEXT, st.none() | st.booleans() | st.integers(-(2**60), 2**60) | TEXT))
 def test_a_json_object_is_parsed_unchanged(value: dict[str, object]):
     assert (
