@@ -173,7 +173,7 @@ class Uploads:
     async def receive(self, key: str, chunks: AsyncIterable[bytes]) -> StoredJob | None:
         """Stores a complete upload and submits its job; None: a picture has no job. Call `admit` before.
 
-        Raises UploadExists, TooLarge, StoreUnavailable, OSError, and every error of `chunks`.
+        Raises UploadExists, InvalidField, TooLarge, StoreUnavailable, OSError, and every error of `chunks`.
         """
         lock = await finished(asyncio.to_thread(self._begin, key), UploadLock.release)
         try:
@@ -197,12 +197,14 @@ class Uploads:
         return UploadLock.begin(self._scratch, key)
 
     async def _store(self, key: str, chunks: AsyncIterable[bytes]) -> int:
-        """Stores the upload and returns its size in bytes. Raises UploadExists."""
+        """Stores the upload and returns its size in bytes. Raises UploadExists, and InvalidField for an empty one."""
         with suppress(NoSuchObject):
             await self._objects.head(key)
             raise UploadExists(key)
         async with temporary_file(self._scratch / _UNFINISHED, ".part") as file:
             size = await self._write(file, key, chunks)
+            if not size:
+                raise InvalidField("body", "expected a file that is not empty")
             await self._objects.put(key, file)
         return size
 

@@ -246,6 +246,15 @@ async def test_an_upload_address_works_again_after_a_failed_upload(tmp_path: Pat
         assert await put(api, offer["url"], b"short") == 201
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.png"])
+async def test_an_empty_upload_is_refused_and_its_address_works_again(tmp_path: Path, name: str) -> None:
+    async with running(tmp_path) as (api, at):
+        offer = await api.json("POST", "/uploads", {"name": name})
+        assert await put(api, offer["url"], b"") == 400
+        assert list(at.root.iterdir()) == [] and await at.store.newest(10) == []
+        assert await put(api, offer["url"], b"data") == 201
+
+
 async def test_a_manipulated_upload_address_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
