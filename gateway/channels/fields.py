@@ -94,8 +94,8 @@ class Number:
         # The bounds also refuse NaN and numbers too large for a float.
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not self.minimum <= value <= self.maximum or (self.integer and value != int(value)):
-            kind = "integer number" if self.integer else "number"
-            raise ValueError(f"expected a {kind} from {self.minimum:g} to {self.maximum:g}")
+            kind = "whole number" if self.integer else "number"
+            raise ValueError(f"expected a {kind} from {self.minimum:.10g} to {self.maximum:.10g}")
         return float(value)
 
 

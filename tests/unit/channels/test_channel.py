@@ -148,6 +148,18 @@ class TestCreate:
         assert str(refused.value).encode()
 
     @pytest.mark.parametrize(
+        ("field", "value", "expected"),
+        [
+            ("maxKbps", -1, "expected a number from 0 to 1000000"),
+            ("hls_list_size", 2.5, "expected a whole number from 1 to 100"),
+        ],
+    )
+    def test_a_refused_number_names_its_bounds_in_digits(self, field, value, expected):
+        with pytest.raises(InvalidField) as refused:
+            new(**{field: value})
+        assert refused.value.message == expected
+
+    @pytest.mark.parametrize(
         ("parameter", "reason"),
         [("passphrase=short", "10 to 79"), ("latency=200000", "milliseconds"), ("steamid=a", "steamid is not a field")],
     )
