@@ -166,7 +166,7 @@ async def tokens(request: web.Request) -> web.Response:
     return answer([_token_json(token) for token in await request.app[CONTEXT].authenticators.tokens.list()])
 
 
-@operation(console_schemas.CreatedToken, body=console_schemas.NewToken, statuses=(503,))
+@operation(console_schemas.CreatedToken, body=console_schemas.NewToken, statuses=(409, 503))
 async def create_token(request: web.Request) -> web.Response:
     """Create a token for a script. Only this answer has the token itself."""
     body = await json_object(request)

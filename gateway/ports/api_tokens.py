@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.ports.errors import AtCapacity, InvalidField, NoSuchToken, StoreUnavailable
+from gateway.ports.errors import InvalidField, NoSuchToken, NotPossible, StoreUnavailable
 from gateway.ports.stored_rows import read_row, read_rows
 from gateway.ports.stores import ConsoleStore
 from gateway.ports.users import Rights, name_problem, stored_rights, stored_value
@@ -57,7 +57,7 @@ class ApiTokens:
     async def add(self, name: str, rights: Rights, expires: float) -> tuple[str, ApiToken]:
         """Returns a new token and its secret. expires: seconds since 1970; 0: never.
 
-        Raises InvalidField, AtCapacity.
+        Raises InvalidField, NotPossible.
         """
         if problem := name_problem(name):
             raise InvalidField("name", problem)
@@ -65,7 +65,7 @@ class ApiTokens:
         if expires and expires <= now:
             raise InvalidField("expires", "expected a time in the future")
         if len(await self._store.list(_KIND)) >= _MAX_TOKENS:
-            raise AtCapacity(f"there are {_MAX_TOKENS} tokens already")
+            raise NotPossible(f"there are {_MAX_TOKENS} tokens already")
         secret = PREFIX + secrets.token_urlsafe(32)
         key = _hash(secret)
         token = ApiToken(key[:_ID_LENGTH], name, rights, now, expires)

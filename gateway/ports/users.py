@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.lib import passwords
 from gateway.lib.attempt_limiter import Attempt, AttemptLimiter, TooManyAttempts
-from gateway.ports.errors import AtCapacity, InvalidField, NoSuchUser, TooManyRefusals, UserExists
+from gateway.ports.errors import AtCapacity, InvalidField, NoSuchUser, NotPossible, TooManyRefusals, UserExists
 from gateway.ports.stored_rows import read_row, read_rows
 from gateway.ports.stores import ConsoleStore
 
@@ -107,14 +107,14 @@ class Users:
         return None if value is None else read_row(_KIND, name, _user, (name, value))
 
     async def add(self, name: str, password: str, now: float, rights: Rights = ADMINISTRATOR) -> ConsoleUser:
-        """Adds a user. Raises InvalidField, UserExists, AtCapacity."""
+        """Adds a user. Raises InvalidField, UserExists, NotPossible, AtCapacity."""
         name = unicodedata.normalize("NFC", name)
         if problem := name_problem(name):
             raise InvalidField("name", problem)
         if problem := passwords.problem(password):
             raise InvalidField("password", problem)
         if len(await self._store.list(_KIND)) >= _MAX_USERS:
-            raise AtCapacity(f"there are {_MAX_USERS} users already")
+            raise NotPossible(f"there are {_MAX_USERS} users already")
         user = ConsoleUser(name, now, now, secrets.token_hex(16), rights)
         if not await self._store.add(_KIND, name, _value(user, await self._hash(password))):
             raise UserExists(name)

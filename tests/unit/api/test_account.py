@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from gateway.api.routes import ROUTES
 from gateway.lib.totp import STEP, code_at, matching_step
+from gateway.ports import api_tokens, users
 from gateway.ports.second_factors import SecondFactors
 from tests.support.admin import Admin, admin
 
@@ -216,6 +217,22 @@ async def test_a_token_without_a_valid_end_is_refused(api: Admin, expires: Any):
 async def test_a_token_may_have_no_end(api: Admin, expires: Any):
     made = await api.json("POST", "/tokens", {"name": "x", "role": "observer", "expires": expires})
     assert made["expires"] is None
+
+
+@pytest.mark.parametrize(
+    ("module", "limit", "path", "body"),
+    [
+        (users, "_MAX_USERS", "/users", {"password": NEW}),
+        (api_tokens, "_MAX_TOKENS", "/tokens", {"role": "observer"}),
+    ],
+)
+async def test_a_full_list_is_a_conflict_and_not_a_reason_to_try_again(
+    api: Admin, monkeypatch: pytest.MonkeyPatch, module: Any, limit: str, path: str, body: Any
+):
+    monkeypatch.setattr(module, limit, 2)
+    replies = [await api.call("POST", path, {"name": name, **body}) for name in ("one", "two", "three")]
+    assert replies[-1].status == 409 and "Retry-After" not in replies[-1].headers
+    assert limit.removeprefix("_MAX_").lower() in (await replies[-1].json())["error"]
 
 
 async def test_a_revoked_token_ends_with_the_next_request_at_every_node(api: Admin, tmp_path: Path, clock: Clock):
