@@ -4,7 +4,7 @@ import asyncio
 import errno
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from aiohttp import web
@@ -15,6 +15,8 @@ from gateway.lib.log_rate_limiter import LogRateLimiter
 from gateway.ports import errors
 
 log = structlog.get_logger(__name__)
+
+R = TypeVar("R", bound=web.StreamResponse)
 
 _MAX_LOG_LINES: Final = 10  # log lines a second for refused requests
 _LIST_STEP: Final = 50  # items that are written without a pause
@@ -103,6 +105,13 @@ def refusal(status: int, message: str, *, field: str | None = None, retry_after:
     return answer(body, status, None if retry_after is None else {"Retry-After": str(retry_after)})
 
 
+def with_headers(response: R) -> R:
+    """Adds the headers of every answer that the answer does not have yet, and returns it."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
 def error_answer(error: Exception) -> web.Response | None:
     """Returns the answer to an error in `_STATUS`; None for any other error."""
     status = next((status for status, kinds in _STATUS if isinstance(error, kinds)), None)
@@ -165,9 +174,7 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
             response = refusal(507, "the gateway's disk cannot hold the file now")
         else:
             response = _internal_error(request, error)
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
+    return with_headers(response)
 
 
 def is_connected(request: web.Request) -> bool:

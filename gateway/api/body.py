@@ -8,7 +8,7 @@ from typing import Any, Final, Never, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
-from gateway.api.answers import BadRequest
+from gateway.api.answers import BadRequest, refusal, with_headers
 from gateway.api.context import CONTEXT
 from gateway.api.schema_base import Body, ExpectedText
 from gateway.lib.texts import STORABLE, has_unstorable, storable
@@ -58,10 +58,14 @@ def text_of(body: dict[str, Any], field: str, most: int | None = None, default: 
     return value
 
 
-async def check_expectation(request: web.Request) -> None:
-    """Refuses an unknown Expect header. aiohttp itself would ask for each body, before any check of the request."""
-    if request.version >= (1, 1) and request.headers["Expect"].lower() != "100-continue":
-        raise web.HTTPExpectationFailed
+async def check_expectation(request: web.Request) -> web.Response | None:
+    """Refuses an unknown Expect header. aiohttp itself would ask for each body, before any check of the request.
+
+    No middleware sees this answer.
+    """
+    if request.version < (1, 1) or request.headers["Expect"].lower() == "100-continue":
+        return None
+    return with_headers(refusal(417, "expected no Expect header but 100-continue"))
 
 
 async def begin_body(request: web.Request, most: int, label: str = "the body") -> None:

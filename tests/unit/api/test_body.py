@@ -121,3 +121,12 @@ async def test_a_client_that_waits_is_asked_for_its_body_once(tmp_path: Path):
             replies.append((await wire.reply()).status)
         assert replies[-1] == 200
         await wire.close()
+
+
+async def test_an_unknown_expectation_is_refused_in_the_form_of_the_api(tmp_path: Path):
+    async with admin(tmp_path) as api:
+        headers = {"Authorization": f"Bearer {TOKEN}", "Expect": "a-miracle"}
+        response = await api.client.post("/videostream", data=b"{}", headers=headers)
+        assert response.status == 417
+        assert (await response.json())["error"] == "expected no Expect header but 100-continue"
+        assert response.headers["Cache-Control"] == "no-store"
