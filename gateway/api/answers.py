@@ -58,7 +58,7 @@ HEADERS: Final[Mapping[str, str]] = {
     # system. With "*", browsers send no cookies and hide answers that a cookie authorized. Only the gateway's own pages
     # get those answers.
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Retry-After, X-Millrace-Silent",
+    "Access-Control-Expose-Headers": "Content-Disposition, Location, Retry-After, X-Millrace-Silent",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",

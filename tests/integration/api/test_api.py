@@ -307,6 +307,9 @@ async def test_an_unknown_method_gives_405_in_json(api: Admin):
 async def test_any_page_may_ask_with_the_token(api: Admin):
     response = await api.call("GET", "/videostream")
     assert response.headers["Access-Control-Allow-Origin"] == "*"
+    exposed = response.headers["Access-Control-Expose-Headers"].split(", ")
+    # The name of an export, the address of a job.
+    assert {"Content-Disposition", "Location", "Retry-After"} <= set(exposed)
     headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "PUT"}
     preflight = await api.client.options("/videostream/x", headers=headers)
     assert preflight.status == 204
