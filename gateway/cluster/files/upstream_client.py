@@ -26,6 +26,9 @@ _MAX_ATTEMPTS: Final = 6
 _NOT_LIVE: Final = b"is not streaming live now"
 _NOT_HELD: Final = b"does not hold the stream"  # part of the text NOT_HERE of NodeEndpoint
 _NO_STATUS: Final = b'"live": false'
+_STATUS: Final = "/status.json"
+# Files that do not outlive the stream. Their answers do not tell whether its node still has the last playlists.
+_LIVE_ONLY: Final = (_STATUS, "/snapshot.jpg")
 _WARN_SECONDS: Final = 60.0
 
 
@@ -148,7 +151,8 @@ class UpstreamClient:
             except (PeerUnavailable, PeerRefused) as error:
                 log.debug("the files of an ended stream are not available", stream=name, reason=str(error))
             else:
-                self._recent.pop(channel_of(name), None)
+                if not target.partition("?")[0].endswith(_LIVE_ONLY):
+                    self._recent.pop(channel_of(name), None)
                 raise NotHeld(name)
         raise NoSuchStream(name)
 
@@ -193,7 +197,7 @@ async def _says_not_held(response: UpstreamResponse, target: str) -> bool:
     if status == 404:
         text = await response.error_text()
         return _NOT_LIVE in text or _NOT_HELD in text
-    return target.endswith("/status.json") and status == 200 and _NO_STATUS in await response.error_text()
+    return target.endswith(_STATUS) and status == 200 and _NO_STATUS in await response.error_text()
 
 
 def _refused_connection(failure: PeerUnavailable | PeerRefused) -> bool:

@@ -530,6 +530,24 @@ async def test_the_last_holder_of_an_ended_stream_gives_its_last_playlist() -> N
         assert isinstance(ended.body, bytes) and ended.body.endswith(b"#EXT-X-ENDLIST\n")
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("status.json", answer('{"live": false}', "application/json")),
+        ("snapshot.jpg", answer("c1 is not streaming live now\n", "text/plain", "404 Not Found")),
+    ],
+)
+async def test_questions_about_an_ended_stream_leave_its_last_playlist(path: str, said: bytes) -> None:
+    async with relaying() as lab:
+        lab.holder.says |= {"c1/live.m3u8": answer(playlist(LIVE + "#EXT-X-ENDLIST\n"), M3U8), f"c1/{path}": said}
+        await lab.get("/c1/live.m3u8")
+        lab.where.places.clear()
+        lab.now += 10  # nothing cached is used
+        for _ in range(2):
+            assert (await lab.get(f"/c1/{path}")).status == 404
+        assert (await lab.get("/c1/live.m3u8")).status == 200
+
+
 async def test_the_cached_playlist_is_served_for_a_while_without_a_holder() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
