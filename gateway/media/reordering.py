@@ -44,3 +44,24 @@ def has_reordering(track: MediaTrack, units: Iterable[AccessUnit]) -> bool:
                 return True
             count, last, may_reorder = count + 1, max(last, shown), may_reorder or has_offset
     return may_reorder and count < _ENOUGH
+
+
+class ReorderingWatch:
+    """Notices pictures of a track that are shown in another order than they are sent. Hot path.
+
+    After a change of the publisher or its settings, pictures of the same codec may have B-frames.
+    """
+
+    __slots__ = ("_dts", "_is_possible", "_least", "_shown")
+
+    def __init__(self, track: MediaTrack) -> None:
+        self._is_possible = declared_reordering(track) is not False
+        self._least = track.timescale * _ROUNDING
+        self._dts = self._shown = -inf
+
+    def finds(self, picture: AccessUnit) -> bool:
+        """Whether a picture is shown before an earlier one, although it is sent later."""
+        dts, shown = picture.dts, picture.dts + picture.cts
+        found = self._is_possible and dts > self._dts and shown < self._shown - self._least
+        self._dts, self._shown = dts, shown
+        return found

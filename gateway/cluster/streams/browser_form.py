@@ -10,6 +10,7 @@ from gateway.cluster.streams.pull import RENDITIONS, UnitSource, shared_fields_n
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason, PartialSink, Sink, SinkNeeds
 from gateway.live.stream import Stream
+from gateway.media.reordering import ReorderingWatch
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.outputs.browser.browser_pictures import PicturesOnDemand
 from gateway.outputs.browser.opus_sound import OpusSound, opus_form, opus_sound
@@ -103,14 +104,26 @@ class BrowserForm:
             sound.acquire(joined.sound)
 
 
+class _Ended(PartialSink):
+    """The sink of a pull that has ended."""
+
+    def on_unit(self, unit: AccessUnit) -> None: ...
+
+    def on_failed(self, error: Exception) -> None: ...
+
+
+_ENDED: Final = _Ended()
+
+
 class _JoinedTracks(PartialSink):
     """The sink of the pictures; `sound` is the sink of the sound. Joins pictures and sound into one sink."""
 
     def __init__(self, sink: Sink, source: Stream, has_sound: bool) -> None:
-        self.sink = sink
+        self.sink: Sink = sink
         self._source = source
         self._has_sound = has_sound
         self._pictures: Tracks | None = None
+        self._order: ReorderingWatch | None = None  # of the pictures
         self.audio: MediaTrack | None = None
         self.sound = _SoundSink(self)
 
@@ -124,7 +137,9 @@ class _JoinedTracks(PartialSink):
     # ---- Sink ----
 
     def on_tracks(self, tracks: Tracks) -> None:
-        self._pictures = tracks
+        before, self._pictures = self._pictures, tracks
+        if before is None or tracks.video != before.video:
+            self._order = ReorderingWatch(tracks.video) if tracks.video is not None else None
         source = self._source.tracks
         audio = source.audio if source is not None and self._has_sound else None
         # OpusSound announces this track later. It is announced now, so that the first tracks of a pull are complete.
@@ -132,11 +147,17 @@ class _JoinedTracks(PartialSink):
 
     def on_unit(self, unit: AccessUnit) -> None:
         """Hot path."""
-        if unit.track.kind is Kind.VIDEO:
+        if unit.track.kind is not Kind.VIDEO:
+            return
+        if self._order is not None and self._order.finds(unit):  # the next pull gets converted pictures
+            self.on_end(EndReason.OUTPUT_OFF)
+        else:
             self.sink.on_unit(unit)
 
     def on_end(self, reason: EndReason) -> None:
-        self.sink.on_end(reason)
+        """Ends the pull. Pictures of a worker may have ended with a reason of their own before their source did."""
+        sink, self.sink = self.sink, _ENDED
+        sink.on_end(self._source.ended or reason)
 
     def on_failed(self, error: Exception) -> None:
         self.sink.on_failed(error)

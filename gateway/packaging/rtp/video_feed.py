@@ -44,6 +44,7 @@ from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData
+from gateway.media.reordering import ReorderingWatch
 from gateway.media.track import AccessUnit, Kind, MediaTrack, TimedData, Tracks
 from gateway.packaging.rtp.burst import RtpBurst, packets_of
 from gateway.packaging.rtp.clock import VIDEO_RTX_SSRC, VIDEO_SSRC, timestamp
@@ -73,6 +74,7 @@ class VideoFeed:
         self._coming: dict[RtpViewer, tuple[VideoFeed, Callable[[RtpViewer], None]]] = {}
         self._track: MediaTrack | None = None
         self._packetizer: RtpPacketizer | None = None
+        self._order: ReorderingWatch | None = None  # of the track
         self._sequence = 0  # sequence number of the next packet
         self._sent = SentPackets()
         self._stamp = 0  # timestamp of the last picture
@@ -203,11 +205,15 @@ class VideoFeed:
             self._gop = []
             self._track = track
             self._packetizer = packetizer_of(track) if track is not None else None
+            self._order = ReorderingWatch(track) if track is not None else None
         if changed:  # the session description has the codec; the viewer has to connect again
             self.close(EndReason.OUTPUT_OFF)
 
     def on_unit(self, unit: AccessUnit) -> None:
         if unit.track.kind is not Kind.VIDEO or self._packetizer is None:
+            return
+        if self._order is not None and self._order.finds(unit):  # a viewer that connects again gets converted pictures
+            self.close(EndReason.OUTPUT_OFF)
             return
         self._writes.write_rest()
         if unit.key:
@@ -249,7 +255,7 @@ class VideoFeed:
             self._attached = False
             self.stream.detach(self)
         self._writes.stop()
-        self._track = self._packetizer = None
+        self._track = self._packetizer = self._order = None
         self._sent = SentPackets()
         self._gop = []
 

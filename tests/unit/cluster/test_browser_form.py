@@ -133,6 +133,39 @@ async def test_the_end_of_the_stream_ends_the_pull() -> None:
         source.detach(recorder)
 
 
+async def test_the_end_of_the_stream_counts_for_pictures_that_a_worker_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their end may have a reason of its own, and another node would not look for the stream again."""
+    made = builders.publish(builders.hub(), "c1@webrtc")
+    made.set_tracks(VIDEO, None, {})
+
+    async def acquire(self: object, stream: object, playable: object) -> Any:
+        return made.stream
+
+    monkeypatch.setattr(pictures_module.PicturesOnDemand, "acquire", acquire)
+    async with node() as one:
+        source, recorder = await one.pull("webrtc")
+        one.stream.end(EndReason.SHUTDOWN)
+        made.stream.end(EndReason.OUTPUT_OFF)
+        assert recorder.ended is EndReason.SHUTDOWN
+        source.detach(recorder)
+
+
+async def test_reordered_pictures_end_the_pull_and_the_next_one_gets_converted_pictures() -> None:
+    async with node() as one:
+        source, recorder = await one.pull("webrtc")
+        for n, cts in enumerate((40, 120), 1):
+            one.publisher.push(builders.picture(n * 40, cts=cts), 1.0)
+        assert recorder.ended is None
+        one.publisher.push(builders.picture(120), 1.0)
+        assert recorder.ended is EndReason.OUTPUT_OFF
+        sent = len(recorder.items)
+        one.publisher.push(builders.picture(160), 1.0)
+        one.sound.fanout.push(AccessUnit(OPUS, 480, 0, True, 0.0, b"opus"))
+        one.stream.end(EndReason.KICKED)
+        assert (len(recorder.items), recorder.ended) == (sent, EndReason.OUTPUT_OFF)
+        source.detach(recorder)
+
+
 async def test_a_pull_that_ends_before_its_pictures_exist_frees_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[Callable[[], None]] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -302,6 +303,20 @@ async def test_another_codec_ends_the_viewers_and_another_size_does_not() -> Non
     hevc = MediaTrack(Kind.VIDEO, Codec.VP8, 1000, b"")
     stream.set_tracks(hevc, AUDIO, {}, True)
     assert watcher.ends == [EndReason.OUTPUT_OFF]
+
+
+async def test_reordered_pictures_end_the_viewers_who_then_get_converted_ones() -> None:
+    stream, feed, _ = live()
+    stream.push(coded(0, True))
+    watcher = Watcher()
+    feed.join(watcher.viewer)
+    await starting(watcher)
+    for n, cts in enumerate((40, 40, 41, 120), 1):  # encoders that show each picture one later have the order
+        stream.push(replace(coded(n * 40), cts=cts))
+    assert not watcher.ends
+    stream.push(replace(coded(200), cts=0))
+    assert watcher.ends == [EndReason.OUTPUT_OFF]
+    assert not feed._attached
 
 
 async def test_the_end_of_the_stream_ends_all_viewers_once() -> None:
