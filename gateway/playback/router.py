@@ -80,6 +80,9 @@ class RemoteFiles(Protocol):
         absent: returns the answer if no node holds the stream.
         """
 
+    async def is_held(self, name: str) -> bool:
+        """Whether a node holds the stream. Raises StoreUnavailable, AtCapacity."""
+
 
 # What a path stands for, if the answer is in the cache of its packager until that changes: the name in the path, the
 # channel that had it as slug, the stream, the path below it, and the route.
@@ -514,7 +517,9 @@ class PlaybackRouter:
             if not (stream.has_output(FLV.output) if stream is not None else _has_flv(channel)):
                 return not_enabled(FLV.output, name)
             if request.method == "HEAD":
-                return await self._not_live(request, name) if stream is None else live.flv.head()
+                remote = live.remote_files if stream is None else None
+                is_live = stream is not None or (remote is not None and await remote.is_held(name))
+                return live.flv.head() if is_live else await self._not_live(request, name)
             stream = await play.begin()
         except GatewayError as error:
             return answer_refused(play, request, error)

@@ -143,6 +143,10 @@ class HttpCacheProxy:
             return self._read_channel(request, name, rest, absent)
         return self._authorized(request, name, rest, channel, absent)
 
+    async def is_held(self, name: str) -> bool:
+        """Implements RemoteFiles."""
+        return await self.upstream.is_held(name)
+
     def file_for_node(self, request: Request, name: str, rest: str) -> AnswerOrAwaitable:
         """Answers another node. That node checks the access of its viewers and counts them."""
         return self._answer(request, name, rest, partial(_not_live, name), _do_not_count)

@@ -177,6 +177,13 @@ def test_the_edge_gives_the_same_bytes_as_the_gateway(lab: Farm, live: Channel) 
         assert lab.edge.get(live, path).body == lab.at(lab.a, live, path).body, path
 
 
+def test_a_head_request_for_flv_is_answered_where_nobody_plays_it(lab: Farm, live: Channel) -> None:
+    idle = lab.a.channel()
+    for node in (lab.a, lab.b, lab.edge):
+        for channel, status in ((live, 200), (idle, 404)):
+            assert http("HEAD", f"http://127.0.0.1:{node.ports['http']}/{channel.id}/live.flv").status == status
+
+
 def test_range_requests_for_a_segment_are_answered(lab: Farm, live: Channel) -> None:
     name = lab.edge.get(live, "live.m3u8").text.split()[-1]
     whole = lab.edge.get(live, name)
