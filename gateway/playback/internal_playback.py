@@ -20,7 +20,9 @@ from gateway.playback.router import StoredResponder
 from gateway.playback.status import StatusResponder
 from gateway.ports.errors import StoreUnavailable
 
-REPLAY: Final = "replay.json"  # only for edges
+# Only for edges: the last session, and the key of the latest snapshot, while nobody pushes.
+REPLAY: Final = "replay.json"
+SNAPSHOT_KEY: Final = "snapshot.json"
 BIT_RATE: Final = "X-Millrace-Bitrate"  # header of playlists and manifests: bits per second of the stream
 _NO_FILE = text(404, "not found")
 
@@ -45,6 +47,8 @@ class InternalPlayback:
             return self._status(name)
         if path == REPLAY:
             return self._replay(name)
+        if path == SNAPSHOT_KEY:
+            return self._snapshot_key(name)
         route = self.routes.find(path)
         if route is None:
             return _NO_FILE
@@ -89,6 +93,12 @@ class InternalPlayback:
         replays = self.statuses.replays
         replay = await replays.of(channel) if channel is not None and replays is not None else None
         return _NO_FILE if replay is None else Response(200, json.dumps(replay).encode(), JSON)
+
+    async def _snapshot_key(self, name: str) -> Answer:
+        """Answers an edge with `{"key"}` of the latest stored snapshot of a channel; with 404 if there is none."""
+        posters = self.statuses.posters
+        key = await posters.latest(name) if posters is not None and is_channel_id(name) else None
+        return _NO_FILE if key is None else Response(200, json.dumps({"key": key}).encode(), JSON)
 
 
 async def _with_bit_rate(answering: AnswerOrAwaitable, stream: Stream) -> Answer:

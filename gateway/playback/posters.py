@@ -1,9 +1,9 @@
 """Finds the latest stored snapshot of a channel, for pages that wait for its stream."""
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import quote
 
 from gateway.channels.channel import Channel
@@ -16,12 +16,21 @@ _DAYS: Final = 14  # an older picture is of little use, and each day costs a lis
 _CACHE_SECONDS: Final = 300.0  # for which a poster is cached, even if the snapshot is deleted meanwhile
 
 
-class Posters:
-    """Finds each channel's poster, see `ChannelSearches`. tasks: owns the searches."""
+# find(channel, now): returns the key of the latest stored snapshot; None if there is none. now: seconds since 1970.
+FindSnapshot: TypeAlias = Callable[[str, float], Awaitable[str | None]]
 
-    def __init__(self, objects: ObjectStore, tasks: Tasks, clock: Callable[[], float] = time.time) -> None:
-        self._objects = objects
-        self._searches = ChannelSearches(self._find, _CACHE_SECONDS, tasks, clock)
+
+class Posters:
+    """Finds each channel's poster, see `ChannelSearches`. seconds: for which a result is used."""
+
+    def __init__(
+        self,
+        find: FindSnapshot,
+        tasks: Tasks,
+        clock: Callable[[], float] = time.time,
+        seconds: float = _CACHE_SECONDS,
+    ) -> None:
+        self._searches = ChannelSearches(find, seconds, tasks, clock)
 
     async def latest(self, channel: str) -> str | None:
         """Returns the key of the latest stored snapshot of the last two weeks; None if none is known."""
@@ -36,21 +45,26 @@ class Posters:
         """Forgets the poster of a channel that is live, because newer snapshots will follow."""
         self._searches.forget(channel)
 
-    async def _find(self, channel: str, now: float) -> str | None:
-        """Searches by days, then by hours, because a whole channel may have millions of snapshots."""
+
+def stored_snapshots(objects: ObjectStore) -> FindSnapshot:
+    """Returns the search in a store: by days, then by hours, because a whole channel may have millions of snapshots."""
+
+    async def find(channel: str, now: float) -> str | None:
         today = datetime.fromtimestamp(now, UTC)
         for back in range(_DAYS):
             day = (today - timedelta(days=back)).replace(hour=23, minute=0, second=0)
             folder = media_keys.image_key(channel, day).rpartition("/")[0] + "/"
-            if not await _any(self._objects, folder):
+            if not await _any(objects, folder):
                 continue
             for hour in range(23, -1, -1):
                 # Names are `capture-YYYY-MM-DD_HH-MM-SS.jpg`: the order of the names is the order of the times.
                 prefix = media_keys.image_key(channel, day.replace(hour=hour)).rsplit("-", 2)[0] + "-"
-                keys = [found.key async for found in self._objects.list(prefix)]
+                keys = [found.key async for found in objects.list(prefix)]
                 if keys:
                     return max(keys)
         return None
+
+    return find
 
 
 async def _any(objects: ObjectStore, prefix: str) -> bool:

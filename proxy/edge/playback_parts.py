@@ -19,8 +19,8 @@ from gateway.playback.router import (
 from gateway.playback.show_files import ShowFiles
 from gateway.playback.vod_files import VodFiles
 from proxy.edge.edge_parts import EdgeParts
+from proxy.edge.idle_channels import EdgeReplays, edge_posters
 from proxy.edge.publishers import PublisherRequests
-from proxy.edge.replays import EdgeReplays
 
 
 def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
@@ -46,6 +46,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
         health,
         StoredPlayback(
             recordings,
+            edge_posters(edge.files, node.tasks),
             public_channels=ChannelList(edge.site.public_channels, node.tasks),
             publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs, publishers.captions),
             replays=EdgeReplays(edge.files, node.tasks),

@@ -17,7 +17,7 @@ from gateway.playback.ladder import LadderPlayback
 from gateway.playback.media_routes import MediaRoutes
 from gateway.playback.pages import Pages
 from gateway.playback.playlist_response import start_output
-from gateway.playback.posters import Posters
+from gateway.playback.posters import Posters, stored_snapshots
 from gateway.playback.public_channels import ChannelList, PublicChannels, live_public_channels
 from gateway.playback.recording_files import RecordingFiles
 from gateway.playback.rewind import Rewind
@@ -88,7 +88,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
         Health(node.readiness.missing, node.readiness.degraded),
         StoredPlayback(
             recordings,
-            Posters(stores.objects, tasks),
+            Posters(stored_snapshots(stores.objects), tasks),
             channel_list,
             gateway.publishers.routes(),
             gateway.replays,

@@ -12,12 +12,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from gateway.adapters.local.stores import SqliteRegistry
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
+from gateway.ports import media_keys
 from tests.support.clients import Program, probe, pull, push, so_far, take_of, until
 from tests.support.cloudfront import Signer
 from tests.support.command_line import run
@@ -428,6 +430,18 @@ def test_the_last_session_and_its_page_come_through_the_edge(lab: Farm) -> None:
     assert lab.edge.get(channel, "vod/1764300000001/").status == 404
     moved = lab.edge.get(channel, replay["page"].removesuffix("/"))
     assert moved.status == 200 and moved.body == page.body  # the client follows the redirect
+
+
+def test_the_last_picture_of_an_idle_channel_comes_through_the_edge(lab: Farm) -> None:
+    channel = lab.a.channel()
+    key = media_keys.image_key(channel.id, datetime.now(UTC) - timedelta(hours=1))
+    picture = lab.a.data / "media" / key
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"a picture")
+    path = lab.edge.get(channel, "status.json").json()["poster"]
+    assert key.endswith(path.removeprefix("vod/"))
+    for address in (path, "poster.jpg"):
+        assert lab.edge.get(channel, address).body == b"a picture"
 
 
 def test_films_play_through_the_edge(lab: Farm) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.adapters.local.objects import LocalObjects
 from gateway.lib.tasks import Tasks
-from gateway.playback.posters import Posters
+from gateway.playback.posters import Posters, stored_snapshots
 from gateway.ports import media_keys
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import Object
@@ -43,7 +43,8 @@ def snapshot(back: timedelta, channel: str = "c1") -> str:
 
 
 def posters(objects: Listed | LocalObjects, tasks: Tasks, clock: Clock | None = None) -> Posters:
-    return Posters(objects, tasks, clock or Clock(NOW.timestamp()))  # type: ignore[arg-type]  # of a store, only what lists
+    find = stored_snapshots(objects)  # type: ignore[arg-type]  # of a store, only what lists
+    return Posters(find, tasks, clock or Clock(NOW.timestamp()))
 
 
 async def test_the_latest_of_several_days_and_hours_is_found() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
@@ -18,7 +18,6 @@ from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.pages import PAGE_HEADERS, Pages
 from gateway.playback.posters import Posters
 from gateway.ports import media_keys
-from gateway.ports.stores import Object
 from tests.support.builders import FAR, VIDEO, channel, publish
 from tests.support.playback import SECRETS, playing
 from tests.support.waiting import until
@@ -432,15 +431,13 @@ async def test_the_home_page_is_served_without_a_list():
         assert "Millrace" not in page.text
 
 
-async def test_a_poster_is_the_live_picture_the_last_one_or_a_neutral_one():
-    class Found:
-        async def list(self, prefix):
-            key = media_keys.image_key("c1", datetime.now(UTC) - timedelta(minutes=5))
-            if key.startswith(prefix):
-                yield Object(key, 1, 0.0)
+async def find_snapshot(channel, now):
+    return media_keys.image_key("c1", datetime.fromtimestamp(now, UTC)) if channel == "c1" else None
 
+
+async def test_a_poster_is_the_live_picture_the_last_one_or_a_neutral_one():
     channels = channel("c1"), channel("c2"), channel("shut", playAuth="sign")
-    async with Tasks("test") as tasks, playing(*channels, posters=Posters(Found(), tasks)) as lab:
+    async with Tasks("test") as tasks, playing(*channels, posters=Posters(find_snapshot, tasks)) as lab:
         stored = await lab.listener.get("/c1/poster.jpg?a=b")
         assert stored.status == 302
         assert re.fullmatch(r"vod/images/\d+/\d+/\d+/capture-[-\d_]+\.jpg\?a=b", stored.headers["location"])
@@ -456,13 +453,10 @@ async def test_a_poster_is_the_live_picture_the_last_one_or_a_neutral_one():
 
 
 async def test_the_status_of_an_idle_channel_names_its_last_picture():
-    class Found:
-        async def list(self, prefix):
-            key = media_keys.image_key("c1", datetime.now(UTC) - timedelta(minutes=5))
-            if key.startswith(prefix):
-                yield Object(key, 1, 0.0)
-
-    async with Tasks("test") as tasks, playing(channel("c1"), channel("c2"), posters=Posters(Found(), tasks)) as lab:
+    async with (
+        Tasks("test") as tasks,
+        playing(channel("c1"), channel("c2"), posters=Posters(find_snapshot, tasks)) as lab,
+    ):
         poster = (await lab.listener.get("/c1/status.json")).text
         assert re.search(r'"poster": "vod/images/\d+/\d+/\d+/capture-[-\d_]+\.jpg"', poster)
         assert '"poster": null' in (await lab.listener.get("/c2/status.json")).text
