@@ -13,7 +13,7 @@ from gateway.lib.records import read_record
 from gateway.media.clock import MILLISECONDS, VIDEO_CLOCK
 from gateway.media.colors import NO_COLORS
 from gateway.media.errors import InvalidData
-from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, TimedData, Tracks
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MadeSilence, MediaTrack, TimedData, Tracks
 
 T = TypeVar("T")
 
@@ -29,6 +29,7 @@ _TO: Final = struct.Struct(">H")
 
 _KEY: Final = 1
 _AUDIO: Final = 2
+_MADE: Final = 4  # silence that the gateway made; earlier versions take it for sound of the encoder
 _MAX_CONFIG: Final = 1 << 20
 _MAX_TIME: Final = 1 << 53  # ticks of a unit's timescale
 # Seconds since 1970. Python's calendar begins at -6.2e10 and ends at 2.5e11. Times may be negative: an encoder's first
@@ -142,7 +143,9 @@ def unit_head(unit: AccessUnit, to: int = SOURCE, kind: int = StreamMessage.UNIT
 
     Raises ValueError like `encode_unit`.
     """
-    flags = (_KEY if unit.key else 0) | (_AUDIO if unit.track.kind is Kind.AUDIO else 0)
+    flags = _KEY if unit.key else 0
+    if unit.track.kind is Kind.AUDIO:
+        flags |= _AUDIO | _MADE if type(unit) is MadeSilence else _AUDIO
     try:
         head = _UNIT.pack(to, flags, unit.dts, unit.cts, unit.wall)
     except struct.error as error:
@@ -160,7 +163,8 @@ def decode_unit(body: bytes, tracks: Tracks | None) -> AccessUnit:
         raise InvalidData("a unit of a track that was not announced")
     if not (-_MAX_TIME < dts < _MAX_TIME and MIN_WALL < wall < MAX_WALL):
         raise InvalidData(f"a unit at {dts}, {wall}")
-    return AccessUnit(track, dts, cts, bool(flags & _KEY), wall, body[_UNIT.size :])
+    made = MadeSilence if flags & _MADE else AccessUnit
+    return made(track, dts, cts, bool(flags & _KEY), wall, body[_UNIT.size :])
 
 
 def timed_frame(timed: TimedData) -> bytes:

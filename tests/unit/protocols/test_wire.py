@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.media.errors import InvalidData
 from gateway.media.timed_data import AdCue, CaptionText, CueType, Metadata, PrivateData, Script, TimedValue
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, TimedData, Tracks
+from gateway.media.track import AccessUnit, Codec, Kind, MadeSilence, MediaTrack, TimedData, Tracks
 from gateway.protocols import wire
 from gateway.protocols.wire import Framer, StreamMessage
 from tests.support.builders import AUDIO, VIDEO, picture, sound
@@ -72,6 +72,12 @@ def test_a_unit_finds_its_track() -> None:
     tracks = Tracks(VIDEO, AUDIO)
     assert wire.decode_unit(wire.encode_unit(sound(20)), tracks).track is AUDIO
     assert wire.decode_unit(wire.encode_unit(picture(20)), tracks).track is VIDEO
+
+
+def test_silence_that_the_gateway_made_is_known_as_such_at_another_node() -> None:
+    """The health of a forwarded push then tells that its sound pauses, instead of measuring this silence."""
+    made = MadeSilence(AUDIO, 20, 0, True, 1.7e9, b"silence")
+    assert wire.decode_unit(wire.encode_unit(made), Tracks(VIDEO, AUDIO)) == made
 
 
 @pytest.mark.parametrize("tracks", [None, Tracks(VIDEO, None)])
