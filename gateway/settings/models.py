@@ -82,7 +82,7 @@ class HttpSettings(ListenerSettings):
 
 
 class WsSettings(ListenerSettings):
-    origins: option.Texts
+    origins: option.Origins
     forwarded_from: option.Networks
     compatible: option.Targets
     ping_interval: option.Seconds
@@ -294,7 +294,7 @@ class PlaybackSettings(Section):
     sign_ttl: option.PositiveSeconds
     public_url: option.BaseAddress
     node_url: option.BaseAddress
-    referer_allow: option.Texts
+    referer_allow: option.PageHosts
     player_hosts: option.HostPatterns
     reports: option.OnOff
 

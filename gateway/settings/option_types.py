@@ -181,17 +181,26 @@ def _egress_entry(value: str) -> str:
     """Checks a network, host or URL prefix in the syntax of `gateway.lib.egress`."""
     if "://" in value:
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https", "rtmp", "rtmps") or not parts.hostname or parts.port == 0:
+        has_port = bool(parts.port) if parts.scheme in _PORT_SCHEMES else parts.port != 0
+        if parts.scheme not in (*_USUAL_PORT_SCHEMES, *_PORT_SCHEMES) or not parts.hostname or not has_port:
             raise ValueError("not a URL prefix")
         if parts.query or parts.fragment or parts.username is not None or not value.isprintable() or " " in value:
             raise ValueError("a prefix has no query, fragment or user")
     else:
         try:
-            ipaddress.ip_network(value.strip("[]"))
+            ipaddress.ip_network(value[1:-1] if value.startswith("[") and value.endswith("]") else value)
         except ValueError:
             # A host whose last label has only digits is an invalid IP address.
             if ":" in value or _host(value).rstrip(".").rpartition(".")[2].isdigit():
                 raise ValueError("not a network and not a host") from None
+    return value
+
+
+def _origin(value: str) -> str:
+    """Checks the origin of a page. Others would allow no page, without a message: browsers send a scheme, too."""
+    parts = urlsplit(value)
+    if value not in ("*", "null") and not (parts.scheme and parts.hostname and parts.port != 0):
+        raise ValueError("not an origin")
     return value
 
 
@@ -277,6 +286,10 @@ _ICE_HOST = r"([A-Za-z0-9.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
 _ICE_WORD = r"[!#-+.-\[\]-~-]{1,128}"  # no quote, comma and backslash
 # RFC 7064, RFC 7065
 _ICE_SERVER = rf"^(stuns?:{_ICE_HOST}|turns?:{_ICE_HOST}(\?transport=(udp|tcp))? {_ICE_WORD} {_ICE_WORD})$"
+
+# The schemes of addresses to which the gateway connects, and those of them without a usual port.
+_USUAL_PORT_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "smtp")
+_PORT_SCHEMES = ("srt", "udp", "rtp")
 
 MIN_SECRET_LENGTH: Final = 16  # characters; a shorter secret can be guessed
 # Prefixes of references to secrets. `gateway.adapters.secret_resolver` reads the secrets.
@@ -370,6 +383,23 @@ IceServers = Annotated[
     _Listed[Annotated[str, Field(pattern=_ICE_SERVER)]],
     Field(max_length=8),
     Expected("a comma-separated list of at most 8 servers: stun:host:port, or turn:host:port <user> <password>"),
+]
+Origins = Annotated[
+    _Listed[Annotated[str, AfterValidator(_origin)]],
+    Expected("a comma-separated list of origins, such as https://studio.example.com, or *"),
+]
+# Like the field refererAllow of a channel; "*": all pages.
+PageHosts = Annotated[
+    _Listed[
+        Annotated[
+            str,
+            Field(
+                pattern=r"^(\*|((\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?)$"
+            ),
+            AfterValidator(str.lower),
+        ]
+    ],
+    Expected("a comma-separated list of hosts, such as example.com, *.example.com"),
 ]
 HostPatterns = Annotated[
     # The hosts become part of a header, so no other characters are allowed.

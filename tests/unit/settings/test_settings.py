@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from gateway.adapters.invitations import as_toml
+from gateway.lib.egress import Egress
 from gateway.settings import Settings, SettingsError, config_folder, load, merge, missing_files, short_secrets
 from gateway.settings.layers import OPTIONS, MergedOptions, is_secret, shown, variable
 
@@ -219,11 +220,41 @@ class TestValues:
         file = toml(tmp_path, '[cloudfront.public_keys]\nK1 = "/a.pem"\nK2 = "/b.pem"')
         assert load(config=file, environ={}).cloudfront.public_keys == both
 
+    def test_hosts_of_pages_are_compared_in_lower_case(self):
+        text = "Example.com, *.Example.org:8443, [2001:DB8::1]:8080, *"
+        hosts = ("example.com", "*.example.org:8443", "[2001:db8::1]:8080", "*")
+        assert load(environ={"MILLRACE_PLAYBACK__REFERER_ALLOW": text}).playback.referer_allow == hosts
+
+    @pytest.mark.parametrize(
+        "origin", ["*", "null", "https://a.example", "HTTP://[::1]:8000/", "chrome-extension://ab"]
+    )
+    def test_origins_of_pages_that_may_push(self, origin):
+        assert load(environ={"MILLRACE_WS__ORIGINS": origin}).ws.origins == (origin,)
+
     @pytest.mark.parametrize(
         ("host", "kept"), [("::", "::"), ("[::1]", "::1"), ("127.0.0.1", "127.0.0.1"), ("localhost", "localhost")]
     )
     def test_hosts_are_addresses_or_names(self, host, kept):
         assert load(environ={"MILLRACE_RTMP__HOST": host}).rtmp.host == kept
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            "10.0.0.0/8",
+            "::1",
+            "[::1]",
+            "relay.lan",
+            "http://10.1.2.3/pics",
+            "rtmps://10.1.2.3:1936/live",
+            "udp://10.1.2.3:5000",
+            "rtp://239.1.2.3:5004",
+            "srt://10.1.2.3:9000",
+            "rtsp://camera.lan",
+            "smtp://10.1.2.3",
+        ],
+    )
+    def test_entries_of_the_egress_policy(self, entry):
+        assert Egress(load(environ={"MILLRACE_EGRESS__ALLOW": entry}).egress.allow)
 
     @pytest.mark.parametrize("engine", ["", "pocketsphinx", "sherpa-onnx:/srv/my model", "command:a --b 'c d'"])
     def test_engines_for_captions(self, engine):
@@ -327,6 +358,14 @@ BAD_VALUES = [
     ("objects", "s3://", "file:///path or s3://bucket"),
     ("registry", "redis://x", "dynamodb://table"),
     ("data", "", "the path of a folder"),
+    ("egress.allow", "[::1", "networks, hosts or URL prefixes"),
+    ("egress.allow", "udp://10.1.2.3", "networks, hosts or URL prefixes"),
+    ("egress.allow", "srt://10.1.2.3", "networks, hosts or URL prefixes"),
+    ("egress.allow", "ftp://10.1.2.3/", "networks, hosts or URL prefixes"),
+    ("ws.origins", "studio.example.com", "origins, such as https://studio.example.com"),
+    ("ws.origins", "https://studio.example.com:99999", "origins, such as https://studio.example.com"),
+    ("playback.referer_allow", "https://example.com", "hosts, such as example.com, *.example.com"),
+    ("playback.referer_allow", "example.com/page", "hosts, such as example.com, *.example.com"),
     ("serve.workers", "-1", "a whole number"),
     ("serve.workers", "two", "a whole number"),
     ("log.level", "loud", "debug, info, warning or error"),
