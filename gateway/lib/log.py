@@ -110,43 +110,55 @@ class Logger(structlog.BoundLoggerBase):
 class _Lines:
     """Writes lines to the configured stream. Ignores write errors: disk full, reader closed.
 
-    A line for which a pipe or terminal has no room is dropped: a write would wait for its reader, and all streams with
-    it. A program that collects logs may hang, and a terminal may be paused.
+    A line for which a pipe, a terminal or a disk has no room is dropped. A write to a pipe would wait for its reader,
+    and all streams with it: a program that collects logs may hang, and a terminal may be paused.
     """
 
     out: TextIO | None = None
     unread = 0  # lines that were dropped
+    rest = b""  # of a line whose begin is on the disk; without it, the next line would be no line of its own
 
     def __init__(self, *names: object) -> None:
         pass
 
     def msg(self, line: str) -> None:
-        out = _Lines.out or sys.stderr
         try:
-            if not _has_room(out):
+            if not _write(_Lines.out or sys.stderr, line + "\n"):
                 _Lines.unread += 1
                 return
-            out.write(line + "\n")
-            out.flush()
-        except (OSError, ValueError):  # ValueError: the stream is closed. The log cannot report its own error
+        except ValueError:  # the stream is closed. The log cannot report its own error
             return
         if _Lines.unread:
             unread, _Lines.unread = _Lines.unread, 0
-            structlog.get_logger(__name__).warning("nobody read the log for some time", left_out=unread)
+            structlog.get_logger(__name__).warning("lines of the log could not be written", left_out=unread)
             if _Lines.unread:  # this line was dropped, too
                 _Lines.unread = unread
 
     debug = info = warning = error = critical = msg
 
 
-def _has_room(out: TextIO) -> bool:
+def _write(out: TextIO, line: str) -> bool:
+    """Returns whether the line was written, or its begin: then the rest follows at the next call."""
     try:
         number = out.fileno()
     except OSError:  # it is in memory
+        out.write(line)
         return True
     waiting = select.poll()
     waiting.register(number, select.POLLOUT)
-    return bool(waiting.poll(0))
+    if not waiting.poll(0):
+        return False
+    for is_rest, data in (True, _Lines.rest), (False, line.encode(out.encoding, "backslashreplace")):
+        unwritten = data
+        try:
+            while unwritten:
+                unwritten = unwritten[os.write(number, unwritten) :]
+        except OSError:
+            if is_rest or unwritten != data:
+                _Lines.rest = unwritten
+            return not is_rest and unwritten != data
+        _Lines.rest = b""
+    return True
 
 
 _processors: list[Any] = []  # changed in place, because cached loggers refer to it

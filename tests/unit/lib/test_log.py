@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import resource
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -384,6 +385,24 @@ def test_a_log_that_cannot_be_written_raises_no_error():
     log.configure("info", "json")
 
 
+def test_a_full_disk_loses_only_lines_and_their_number_follows(tmp_path: Path, out: io.StringIO):
+    """A limit of the size of files has the effect of a full disk: the begin of a line is written, then nothing."""
+    file = tmp_path / "log"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with file.open("w") as full:
+        log.configure("info", "json", full)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        try:
+            for number in range(5):
+                structlog.get_logger().info("line", number=number)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        structlog.get_logger().info("line", number=5)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line.get("number") for line in lines] == [0, 1, 5, None]
+    assert (lines[-1]["event"], lines[-1]["left_out"]) == ("lines of the log could not be written", 3)
+
+
 def test_a_reader_that_hangs_delays_nobody_and_loses_only_lines(out: io.StringIO):
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -403,7 +422,7 @@ def test_a_reader_that_hangs_delays_nobody_and_loses_only_lines(out: io.StringIO
         structlog.get_logger().info("read")
         assert json.loads(reader.readline())["event"] == "read"
         last = json.loads(reader.readline())
-        assert (last["event"], last["left_out"]) == ("nobody read the log for some time", 3)
+        assert (last["event"], last["left_out"]) == ("lines of the log could not be written", 3)
         log.configure("info", "json")
 
 
