@@ -39,6 +39,7 @@ _TOLD_READ_SECONDS: Final = 60.0  # … if the store tells changes: some may be 
 _SETTLE: Final = 20.0  # seconds after the start of a stream, in which its old faults are found again
 _KEPT: Final = 30 * 86_400.0  # seconds for which the store knows that a fault was told
 _KEPT_DAY: Final = 2 * 86_400.0  # the same for the traffic of a day
+_CLOCK_BACK: Final = 60.0  # seconds; a time that lies further ahead is from before the clock was set back
 _MAX_TESTS: Final = 4
 RULES: Final = ("alarms", "rules")  # kind and key in the store
 TOLD: Final = "alarm"  # kind in the store
@@ -64,7 +65,7 @@ class Alarms:
         self.stored = StoredRules()
         self._has_rules = False  # whether `stored` was read from the store, or written to it
         self._told: dict[tuple[str, str], Fault] = {}  # by rule and fault
-        self._sent: dict[str, deque[float]] = {}  # times of the messages of each rule
+        self._sent: dict[str, deque[float]] = {}  # monotonic times of the messages of each rule
         self._settling: dict[str, float] = {}  # by prefix of faults' keys: when they are known again
         self._read_at = float("-inf")
         self._read_seconds = _READ_SECONDS
@@ -175,14 +176,17 @@ class Alarms:
     async def _compare(self, rule: AlarmRule) -> None:
         """Tells the differences between what lasts and what this rule has told."""
         now, since = time.time(), self.stored.since.get(rule.name, 0.0)
+        if since > now + _CLOCK_BACK:
+            since = 0.0  # otherwise, nothing would be told until the clock has reached this time
         for key, fault in [(k, f) for k, f in self._told.items() if k[0] == rule.name]:
-            if self._board.get(fault.key) is None and self._has_room(rule, now):
+            if self._board.get(fault.key) is None and self._has_room(rule):
                 del self._told[key]
                 if await self._forget(rule, fault):
                     await self._send(rule, fault, ended=now)
         for fault in list(self._board.faults):
-            ripe = fault.since >= since and now - fault.since >= rule.after and rule.covers(fault)
-            if not ripe or (rule.name, fault.key) in self._told or not self._has_room(rule, now):
+            lasted = now - fault.since
+            ripe = fault.since >= since and (lasted >= rule.after or lasted < -_CLOCK_BACK)
+            if not (ripe and rule.covers(fault)) or (rule.name, fault.key) in self._told or not self._has_room(rule):
                 continue
             if fault.kind is FaultKind.OFF_AIR and await self._sources.elsewhere(fault.channel):
                 self._board.remove(fault)  # the other node reports when the stream ends there
@@ -213,10 +217,10 @@ class Alarms:
 
     # ---- messages ----
 
-    def _has_room(self, rule: AlarmRule, now: float) -> bool:
+    def _has_room(self, rule: AlarmRule) -> bool:
         """Whether the rule may send a message now."""
         sent = self._sent.setdefault(rule.name, deque())
-        while sent and sent[0] <= now - _HOUR:
+        while sent and sent[0] <= time.monotonic() - _HOUR:
             sent.popleft()
         return len(sent) < PER_HOUR
 
@@ -241,7 +245,7 @@ class Alarms:
             return id
 
     def _queue(self, rule: AlarmRule, message: AlarmMessage) -> None:
-        self._sent.setdefault(rule.name, deque()).append(time.time())
+        self._sent.setdefault(rule.name, deque()).append(time.monotonic())
         self._delivery.queue(rule.to, message)
 
     def _message(

@@ -172,6 +172,28 @@ async def test_a_new_rule_does_not_tell_old_faults(node: Process):
     assert rules.replaced([AlarmRule(name="r", on=["disk"], to="ntfy://t")], "").since != rules.since
 
 
+async def test_after_a_clock_was_set_back_faults_are_told_and_the_hour_of_a_pause_ends(
+    node: Process, monkeypatch: pytest.MonkeyPatch
+):
+    """A machine without a battery for its clock has a wrong time until the first answer of NTP."""
+    node.health("gop_long", "begun", age=5)
+    rule = AlarmRule(name="r", on=["health"], after=600, to="ntfy://t")
+    await node.alarms.set_rules(StoredRules().replaced([rule], ""))
+    node.health("fps_low", "begun")
+    assert await node.told() == []
+    wall, monotonic = time.time, time.monotonic
+    monkeypatch.setattr(time, "time", lambda: wall() - 7_200)
+    assert len(await node.told()) == 2, "what began before the clock was set"
+    node.health("clock_wrong", "begun", age=700)
+    assert len(await node.told()) == 1
+    for number in range(PER_HOUR):
+        node.health(f"code{number}", "begun", age=700)
+    assert [state for state, _ in await node.told()][-1] == "paused"
+    monkeypatch.setattr(time, "time", lambda: wall() - 10_800)
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + 3_601)
+    assert len(await node.told()) == 3
+
+
 async def test_rules_of_another_node_are_used_when_the_store_tells_them(node: Process, store: SqliteConsole):
     told: list[Callable[[str], None]] = []
 
