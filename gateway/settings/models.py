@@ -200,7 +200,7 @@ class RecordingSettings(Section):
     keep_free: option.Count
     spool_bytes: option.PositiveCount
     retention_days: option.Days
-    bin_hours: option.Count
+    bin_hours: option.Hours
     storage_class: option.StorageClass
     cold_after_days: option.Days
     cold_class: option.ArchiveStorageClass

@@ -323,6 +323,8 @@ PositiveSeconds = Annotated[_Float, Field(gt=0, le=1e9), Expected("seconds, more
 PartSeconds = Annotated[_Float, Field(ge=0.05, le=5), Expected("seconds from 0.05 to 5")]
 Count = Annotated[_Int, Field(ge=0, le=2**53), Expected("a whole number, 0 or more")]
 PositiveCount = Annotated[_Int, Field(ge=1, le=2**53), Expected("a whole number, 1 or more")]
+# At most a century, like Days: answers have the date behind it, and dates end with the year 9999.
+Hours = Annotated[_Int, Field(ge=0, le=876_000), Expected("whole hours from 0 to 876000")]
 Days = Annotated[_Int, Field(ge=0, le=36_500), Expected("whole days from 0 to 36500")]
 Milliseconds = Annotated[_Int, Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")]
 Latency = Annotated[_Int, Field(ge=0, le=60_000), Expected("whole milliseconds from 0 to 60000")]

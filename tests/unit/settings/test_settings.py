@@ -366,6 +366,7 @@ BAD_VALUES = [
     ("ws.origins", "https://studio.example.com:99999", "origins, such as https://studio.example.com"),
     ("playback.referer_allow", "https://example.com", "hosts, such as example.com, *.example.com"),
     ("playback.referer_allow", "example.com/page", "hosts, such as example.com, *.example.com"),
+    ("recording.bin_hours", "1000000000", "whole hours from 0 to 876000"),
     ("serve.workers", "-1", "a whole number"),
     ("serve.workers", "two", "a whole number"),
     ("log.level", "loud", "debug, info, warning or error"),
