@@ -74,8 +74,9 @@ def write_backup(places: Places, target: IO[bytes], config: Path | None, *, comp
         raise StoreUnusable(f"there is no data folder {places.data}")
     stores = {f"stores/{name}.db": path for name, (path, _) in places.stores.items() if path.exists()}
     links: list[Path] = []
-    found = (file for entry in places.entries() for file in _files(entry, links))
-    files = {f"data/{file.relative_to(places.data)}": file for file in found}
+    found = [file for entry in places.entries() for file in _files(entry, links)]
+    backups = [file for file in found if is_backup(file)]  # each would contain all those before it
+    files = {f"data/{file.relative_to(places.data)}": file for file in found if file not in backups}
     if config is not None:
         files[CONFIG] = config
     with (
@@ -93,8 +94,22 @@ def write_backup(places: Places, target: IO[bytes], config: Path | None, *, comp
                 entry.pax_headers = DELETED
                 tar.addfile(entry)
         count = _add_media(tar, places.media, links) if media and places.media else 0
-    left_out = f"; left out, because they are links: {', '.join(map(str, links))}" if links else ""
+    left_out = "".join(
+        f"; left out, because they are {what}: {', '.join(map(str, paths))}"
+        for what, paths in (("links", links), ("backups", backups))
+        if paths
+    )
     return f"saved: {len(stores)} databases, {len(files)} files, {count} of media{left_out}"
+
+
+def is_backup(path: Path) -> bool:
+    """Whether a path is a file that `write_backup` wrote."""
+    try:
+        with tarfile.open(path) as tar:
+            first = tar.next()
+    except (tarfile.TarError, OSError, EOFError):
+        return False
+    return first is not None and first.name == LIST
 
 
 def _add_media(tar: tarfile.TarFile, folder: Path, links: list[Path]) -> int:

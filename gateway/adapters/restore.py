@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Final
 
-from gateway.adapters.backup import CONFIG, DELETED, FORMAT, KEPT, LIST, Places
+from gateway.adapters.backup import CONFIG, DELETED, FORMAT, KEPT, LIST, Places, is_backup
 from gateway.adapters.local.data_folder import GATEWAY_RUN, LOCK, data_folder, folder_lock
 from gateway.lib import bounded_json
 from gateway.ports.errors import StoreUnusable
@@ -32,7 +32,7 @@ def restore_backup(places: Places, source: IO[bytes], *, force: bool) -> list[st
     with folder_lock(run):
         _give(made, data)
         stores = [Path(f"{path}{suffix}") for path, _ in places.stores.values() for suffix in ("", "-wal", "-shm")]
-        present = [path for path in (*stores, *places.entries()) if path.exists()]
+        present = [path for path in (*stores, *places.entries()) if path.exists() and not is_backup(path)]
         if present and not force:
             names = ", ".join(path.name for path in present[:3])
             raise StoreUnusable(f"{data} has data already ({names}, …): with --force it is moved to {data}/{KEPT}-…")

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -154,8 +155,13 @@ def _write_backup(settings: Settings, config: Path | None, file: str, media: boo
                 text = write_backup(places, target, config, compress=compress, media=media)
                 os.fsync(target.fileno())
             unfinished.replace(file)
+        except OSError as error:
+            if error.filename not in (None, unfinished, str(unfinished)):
+                raise
+            common.fail(common.FAILED, f"{common.plain(file)}: {error.strerror or error}")
         finally:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
     typer.echo(text, err=True)
 
 

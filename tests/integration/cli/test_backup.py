@@ -104,6 +104,27 @@ def test_a_backup_passes_through_a_pipe(gateway: Gateway, tmp_path: Path) -> Non
     assert "Piped" in names(tmp_path / "new")
 
 
+def test_backups_in_the_data_folder_are_in_no_backup_and_stay_where_they_are(gateway: Gateway, tmp_path: Path) -> None:
+    """Otherwise each night's backup would contain all earlier ones. In a container, no other folder lasts."""
+    data = tmp_path / "data"
+    assert millrace(data, "restore", "-", stdin=millrace(gateway.data, "backup", "-").stdout).returncode == 0
+    first, second = data / "monday.tgz", data / "nightly" / "tuesday.tar"
+    second.parent.mkdir()
+    done(data, "backup", str(first))
+    assert f"left out, because they are backups: {first}" in done(data, "backup", str(second))
+    with tarfile.open(second) as archive:
+        assert not [name for name in archive.getnames() if name.endswith((".tgz", ".tar"))]
+    done(data, "restore", "--force", str(first))
+    assert first.is_file()
+
+
+def test_a_backup_that_cannot_be_written_is_named_as_the_user_named_it(gateway: Gateway, tmp_path: Path) -> None:
+    file = tmp_path / "missing" / "all.tar.gz"
+    assert refused(gateway.data, "backup", str(file)) == f"millrace: {file}: No such file or directory\n"
+    full = millrace(gateway.data, "backup", "/dev/full/all.tar.gz")
+    assert full.stderr == b"millrace: /dev/full/all.tar.gz: Not a directory\n"
+
+
 def test_old_to_new_and_back_to_old(gateway: Gateway, tmp_path: Path) -> None:
     """The new version is imitated by its mark in the database, which is what makes it newer for this program."""
     gateway.channel("Before the upgrade")
