@@ -224,6 +224,8 @@ class _Session:
                 sequence[number] += 1
                 if not (self.camera.lose and count % self.camera.lose == 0):
                     self.senders[number](head + payload, False)
+                # On a busy machine many pictures are due at once. Without turns of the reader, datagrams would be lost.
+                await asyncio.sleep(0)
 
     def items(self) -> Iterator[tuple[AccessUnit, list[bytes]]]:
         for unit in self.camera.source.units:
