@@ -35,6 +35,7 @@ from tests.support import builders
 from tests.support.builders import FAR
 from tests.support.http import Listener, Reply, serving
 from tests.support.rtp_viewers import coded
+from tests.support.time_outs import at_most
 from tests.support.waiting import until
 from tests.support.webrtc import Client, Recorder, Wire
 from tests.support.whip_client import AUDIO_TYPE, VIDEO_TYPE, offer
@@ -425,7 +426,7 @@ async def test_a_push_without_media_is_ended(monkeypatch: pytest.MonkeyPatch, au
 
 async def test_a_push_whose_media_stops_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.ingest.webrtc.whip._CHECK_SECONDS", 0.01)
-    async with serving_pushes("rtmp.idle_timeout=0.2") as lab:
+    async with serving_pushes(f"rtmp.idle_timeout={at_most(1)}") as lab:
         client, path = await lab.live()
         await until(lambda: not len(lab.sessions))
         await lab.assert_ended(client, path)

@@ -171,8 +171,9 @@ def test_fonts_are_found_where_fontconfig_may_not_write_its_cache(tmp_path: Path
         f"<fontconfig><dir>/usr/share/fonts</dir><cachedir>{tmp_path / 'cache'}</cachedir></fontconfig>"
     )
     program = (
-        "import resource; from gateway.workers.programs.watermark.fonts import FontCatalog\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); fonts = FontCatalog('sans')\n"
+        "import resource; from gateway.workers.programs.watermark import fonts\n"
+        f"fonts._TIMEOUT = {at_most(20)}\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); fonts = fonts.FontCatalog('sans')\n"
         "print(len(fonts.fonts('en')), fonts.notes)"
     )
     environment = {**os.environ, "FONTCONFIG_FILE": str(configuration)}
