@@ -140,10 +140,10 @@ class Wire:
 
         "The difference between the timestamps of the aggregate message and the first sub-message is the offset to
         renormalize the timestamps of the sub-messages". A truncated message at the end is dropped. Raises
-        RemoteProtocolError if there are more messages than the limit.
+        RemoteProtocolError if there are more messages than the limit, of any size and type.
         """
         payload = message.payload
-        position, end = 0, len(payload)
+        position, count, end = 0, 0, len(payload)
         offset: int | None = None
         messages: list[Message] = []
         while end - position >= _AGGREGATE_HEADER:
@@ -155,9 +155,10 @@ class Wire:
                 break
             if offset is None:
                 offset = message.timestamp - time
+            count += 1
+            if count > self._limits.aggregate:
+                raise RemoteProtocolError(f"more than {self._limits.aggregate} messages in an aggregate")
             if size and type_id in (AUDIO, VIDEO, DATA):
-                if len(messages) >= self._limits.aggregate:
-                    raise RemoteProtocolError(f"more than {self._limits.aggregate} messages in an aggregate")
                 # "Its message stream ID overrides the message stream IDs of the sub-messages"
                 absolute = (time + offset) & 0xFFFFFFFF
                 messages.append(Message(type_id, absolute, message.stream_id, payload[body : body + size]))

@@ -341,10 +341,11 @@ def test_aggregate_messages_are_split_and_moved_to_their_time() -> None:
     ]
 
 
-def test_aggregates_of_too_many_messages_are_refused() -> None:
+@pytest.mark.parametrize(("type_id", "payload"), [(8, b"a"), (8, b""), (1, b"a")])
+def test_aggregates_of_too_many_messages_are_refused(type_id: int, payload: bytes) -> None:
     peer = Scripted().publishing()
     with pytest.raises(RemoteProtocolError, match="aggregate"):
-        peer.message(22, aggregate((8, 0, b"a")) * 5000, 1)
+        peer.message(22, aggregate((type_id, 0, payload)) * 5000, 1)
 
 
 def test_amf3_messages_are_read() -> None:
