@@ -124,9 +124,9 @@ class Play:
 
     async def begin(self, longest: float = math.inf) -> Stream:
         """Does what `wait` does, and counts the bandwidth of the new viewer. Raises GatewayError."""
-        stream = await self.wait(longest)
+        stream, request = await self.wait(longest), self.request
         try:
-            self.admission.limits.admit(stream)
+            self.admission.limits.admit(stream, "" if request.exempt else request.address)
         except AtCapacity:
             self.end()
             raise

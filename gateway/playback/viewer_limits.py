@@ -21,7 +21,7 @@ from gateway.ports.errors import AtCapacity
 
 RETRY_AFTER: Final = 10  # seconds
 _RECKONED_EACH: Final = 1.0  # seconds
-_NEW_PER_ADDRESS: Final = 16  # players of one address that count between two sums before they get media
+_NEW_PER_ADDRESS: Final = 16  # new viewers of one address that count between two sums
 _CHANNEL_FULL: Final = "this channel has no bandwidth for more viewers now"
 _NODE_FULL: Final = "this server has no bandwidth for more viewers now"
 
@@ -70,12 +70,12 @@ class ViewerLimits:
     _bits: dict[str, float] = field(default_factory=dict, init=False)  # bits per second by channel
     _all_bits: float = field(default=0.0, init=False)
     _reckoned: float = field(default=float("-inf"), init=False)
-    _new: Counter[str] = field(default_factory=Counter, init=False)  # players without media by network, since then
+    _new: Counter[str] = field(default_factory=Counter, init=False)  # by network, since then
 
     def admit(self, stream: WatchedStream, address: str = "") -> None:
         """Counts a new viewer of a stream. Raises AtCapacity instead, or NodeFull, if a limit would be exceeded.
 
-        address: of a player that may never get media, so that few of each address count; "": it counts.
+        address: few of each count before the next sum, because viewers may leave at once; "": each of them counts.
         """
         self._watched.add(stream)  # a limit may be set while it has viewers
         most = stream.channel.number("maxViewerMbps") * 1e6

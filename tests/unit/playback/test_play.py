@@ -18,6 +18,7 @@ from gateway.playback.viewer_limits import ViewerLimits
 from gateway.ports.auth_hook import HookMode
 from gateway.ports.errors import AtCapacity, NoSuchStream, NotAuthorized, OwnOutput, StoreUnavailable
 from tests.support import builders
+from tests.support.clock import Clock
 from tests.support.playback import SECRETS, Channels
 
 ADDRESS = "192.0.2.1"
@@ -131,6 +132,21 @@ async def test_a_trusted_proxy_and_a_connection_that_counts_itself_need_no_place
     assert lab.places[ADDRESS] == 2, "only the last one counts, beside the connection that it replaces"
 
 
+async def test_an_address_whose_plays_end_at_once_leaves_bandwidth_to_the_others() -> None:
+    lab = Lab(limit=0)
+    received = lab.live().received
+    received.sample(0.0)
+    received.bytes += 5 * 125_000
+    received.sample(1.0)
+    lab.limits.node_mbps, lab.limits.clock = 100.0, Clock(100.0)
+    for _ in range(40):
+        play = lab.play()
+        await play.begin()
+        play.end()
+    free = lab.limits.free_mbps()
+    assert free is not None and free > 15
+
+
 async def test_a_viewer_that_leaves_while_it_waits_gives_its_place_back() -> None:
     lab = Lab(wait=60)
     waiting = asyncio.ensure_future(lab.play().begin())
@@ -165,7 +181,7 @@ async def test_a_viewer_above_the_bandwidth_gives_its_place_back(monkeypatch: py
     lab = Lab()
     lab.live()
 
-    def refuse(limits: ViewerLimits, stream: Stream) -> None:
+    def refuse(limits: ViewerLimits, stream: Stream, address: str) -> None:
         raise AtCapacity("full")
 
     monkeypatch.setattr(ViewerLimits, "admit", refuse)
