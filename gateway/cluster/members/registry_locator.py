@@ -49,8 +49,8 @@ class RegistryLocator:
     FAILING_SECONDS while somebody needs it. If the registry is unavailable, the last
     answers are used.
 
-    Lookups within _GATHER_SECONDS become one request. At most _NAMES_PER_SECOND names are looked up; beyond that,
-    lookups raise AtCapacity.
+    Lookups within _GATHER_SECONDS become one request. At most _NAMES_PER_SECOND names are looked up. Beyond that, the
+    last answers are used for streams that had a node, and lookups of others raise AtCapacity.
 
     sockets: returns the Unix sockets of the processes of this host, by node id. Counter: `lookups` (names).
     on_failed: called with the channel and the node that did not answer for it, or does not have its stream.
@@ -60,7 +60,8 @@ class RegistryLocator:
         self._registry = registry
         self._sockets = sockets
         self._clock = clock
-        self._cache: BoundedDict[str, _CachedAddress] = BoundedDict(_MAX_CACHED)
+        self._cache: BoundedDict[str, _CachedAddress] = BoundedDict(_MAX_CACHED)  # streams that a node holds
+        self._absent: BoundedDict[str, _CachedAddress] = BoundedDict(_MAX_CACHED)  # apart, because names are invented
         self._waiting: dict[str, asyncio.Future[_CachedAddress]] = {}
         self._requested = asyncio.Event()
         # By claim: how often its node has failed, and the time of the last failure.
@@ -99,6 +100,7 @@ class RegistryLocator:
     def forget(self, channel: str) -> None:
         """Removes a channel from the cache. The next lookup reads the registry."""
         self._cache.pop(channel, None)
+        self._absent.pop(channel, None)
 
     def address_of(self, claim: StreamClaim) -> NodeAddress:
         """Returns the address of the node with this claim. For a process of this host, it is the Unix socket."""
@@ -135,7 +137,7 @@ class RegistryLocator:
                 old = self._cache.get(name)
                 if future.done():
                     continue
-                if old is not None and old.node is not None:
+                if old is not None:
                     future.set_result(old)
                 else:
                     future.set_exception(StoreUnavailable(str(error), error.retry_after))
@@ -151,13 +153,16 @@ class RegistryLocator:
         future = self._waiting.get(channel)
         if future is None:
             if len(self._waiting) >= _MAX_WAITING or not self._rate.take(1, self._clock()):
+                old = self._cache.get(channel)
+                if old is not None and self._unless_failed(old.node) is not None:
+                    return old
                 raise AtCapacity("too many streams are looked up")
             future = self._waiting[channel] = asyncio.get_running_loop().create_future()
             self._requested.set()
         return await asyncio.shield(future)
 
     def _fresh(self, channel: str) -> _CachedAddress | None:
-        cached = self._cache.get(channel)
+        cached = self._cache.get(channel) or self._absent.get(channel)
         if cached is None:
             return None
         if cached.node is None:
@@ -167,7 +172,9 @@ class RegistryLocator:
         return cached if self._clock() - cached.read_at < seconds else None
 
     def _put(self, channel: str, node: NodeAddress | None) -> _CachedAddress:
-        cached = self._cache[channel] = _CachedAddress(node, self._clock())
+        self.forget(channel)
+        cached = _CachedAddress(node, self._clock())
+        (self._absent if node is None else self._cache)[channel] = cached
         return cached
 
     def _unless_failed(self, node: NodeAddress | None) -> NodeAddress | None:

@@ -164,6 +164,25 @@ async def test_look_ups_of_unknown_names_are_limited_per_second() -> None:
         assert await locator.find("another") is None
 
 
+@pytest.mark.parametrize("names", [2_000, 25_000])
+async def test_invented_names_leave_the_last_answers_of_streams(names: int) -> None:
+    rows, clock = Rows(holding("c1")), Clock(1000.0)
+    async with locating(rows, clock) as locator:
+        assert await locator.find("c1") == PLACE
+        clock.now += CACHE_SECONDS
+        for first in range(0, names, 1_000):
+            clock.now += 1
+            await asyncio.gather(*(locator.find(f"x{n}") for n in range(first, first + 1_000)))
+        assert await locator.find("c1") == PLACE
+        locator.invalidate("c1", PLACE)
+        with pytest.raises(AtCapacity):
+            await locator.find("c1")
+        clock.now += 1
+        del rows.held["c1"]
+        assert await locator.find("c1") is None
+        assert locator.known("c1") is None
+
+
 async def test_a_sibling_is_reached_over_its_socket() -> None:
     rows = Rows(holding("c1", node="h.2"))
     async with locating(rows, Clock(1000.0), {"h.2": "/run/h.2.sock"}) as locator:
