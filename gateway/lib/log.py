@@ -32,7 +32,7 @@ FROM_STRANGERS: Final = frozenset(
     (
         *("bearer token refused", "connection dropped", "connection refused", "play refused", "playback refused"),
         *("push refused", "sign-in refused", "WHEP viewer changes", "WHEP viewer joins", "WHEP viewer left"),
-        *("MoQ viewer joins", "MoQ viewer left", "MoQ viewer refused"),
+        *("MoQ viewer joins", "MoQ viewer left", "MoQ viewer refused", "a stream cannot be looked up"),
     )
 )
 _MAX_FROM_STRANGERS: Final = 20  # lines a second of each of these events
