@@ -1,6 +1,8 @@
 """Makes pictures of stored segments: each once, from its first key frame, and caches them."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -16,6 +18,7 @@ from gateway.ports.errors import NoSuchObject, OutputError, StoreUnavailable
 _MAX_BYTES: Final = 4_000_000  # of a segment that are read until its first picture is complete
 _BLOCK: Final = 16_384  # bytes that are read in one turn of the event loop
 _MAX_WAITING: Final = 16  # pictures that are being made
+_AGAIN_SECONDS: Final = 60.0  # until a segment without a picture is read again: a session that is recorded still grows
 NO_PICTURE: Final = text(404, "there is no picture of that time")
 
 
@@ -23,7 +26,8 @@ class SegmentPictures:
     """Makes and caches pictures, one at a time.
 
     make_picture(unit, longest): returns a key frame as JPEG, or raises OutputError.
-    longest: pixels of the longer side. most: cached pictures. cache: Cache-Control of the answers.
+    longest: pixels of the longer side. most: cached pictures, and segments that are known to have none.
+    cache: Cache-Control of the answers. clock: monotonic seconds.
     """
 
     def __init__(
@@ -33,12 +37,15 @@ class SegmentPictures:
         longest: int,
         most: int,
         cache: str = SEGMENT_CACHE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make_picture = make_picture
         self._tasks = tasks
         self._longest = longest
         self._control = cache
+        self._clock = clock
         self._cache: BoundedDict[tuple[str, int], Response] = BoundedDict(most)
+        self._without: BoundedDict[tuple[str, int], float] = BoundedDict(most)  # when they were read
         self._running: dict[tuple[str, int], asyncio.Task[Response]] = {}
         self._slot = asyncio.Semaphore(1)  # so that viewers who move over the time bar delay no other pictures
 
@@ -53,6 +60,8 @@ class SegmentPictures:
         """Returns the picture of a segment. read: yields its bytes."""
         if (cached := self.cached(key)) is not None:
             return cached
+        if self._clock() - self._without.get(key, -math.inf) < _AGAIN_SECONDS:
+            return NO_PICTURE
         running = self._running.get(key)
         if running is None:
             if len(self._running) >= _MAX_WAITING:
@@ -65,16 +74,20 @@ class SegmentPictures:
             async with self._slot:
                 unit = await _first_picture(read())
                 if unit is None:
-                    return NO_PICTURE
+                    return self._has_none(key)
                 picture = await self._make_picture(unit, self._longest)
         except (NoSuchObject, InvalidData):
-            return NO_PICTURE
+            return self._has_none(key)
         except (OutputError, StoreUnavailable, OSError):
             return service_unavailable("the picture cannot be made now", 1)
         finally:
             del self._running[key]
         answer = self._cache[key] = Response(200, picture, "image/jpeg", cache=self._control)
         return answer
+
+    def _has_none(self, key: tuple[str, int]) -> Response:
+        self._without[key] = self._clock()
+        return NO_PICTURE
 
 
 async def _first_picture(chunks: AsyncIterator[bytes]) -> AccessUnit | None:

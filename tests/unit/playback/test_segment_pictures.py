@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
+
 from gateway.lib.tasks import Tasks
+from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit
 from gateway.playback.segment_pictures import NO_PICTURE, SegmentPictures
+from gateway.ports.errors import NoSuchObject
+from tests.support.clock import Clock
 from tests.support.time_outs import at_most
 
 MOST = 16
@@ -43,3 +48,24 @@ async def test_sixteen_pictures_wait_and_the_next_request_gets_503_at_once() -> 
         assert [await task for task in (*waiting, equal)] == [NO_PICTURE.status] * (MOST + 1)
         assert reads == list(range(MOST))
         assert await ask(MOST) == NO_PICTURE.status
+
+
+@pytest.mark.parametrize("error", [None, InvalidData("no segment"), NoSuchObject("a/1.ts")])
+async def test_a_segment_without_a_picture_is_read_once_in_a_minute(error: Exception | None) -> None:
+    clock, reads = Clock(1000.0), list[float]()
+
+    async def no_picture(unit: AccessUnit, longest: int) -> bytes:
+        raise AssertionError("the segment is empty")
+
+    async def read() -> AsyncIterator[bytes]:
+        reads.append(clock.now)
+        if error is not None:
+            raise error
+        yield b""
+
+    async with Tasks("test") as tasks:
+        pictures = SegmentPictures(no_picture, tasks, longest=320, most=4, clock=clock)
+        for seconds in (0, 1, 58, 1):
+            clock.now += seconds
+            assert await pictures.picture(("a", 1), read) is NO_PICTURE
+        assert reads == [1000.0, 1060.0]
