@@ -32,10 +32,12 @@ CMCD: Final = "CMCD="  # the parameter with data of the player itself (CTA-5004)
 _REWIND: Final = re.compile(rf"(?:^|&){REWIND}([^&]*)")
 _MAX_REWIND: Final = 10**9 - 1  # seconds
 MAX_NUMBER: Final = 10**12 - 1  # of a segment or a part, in the directives of a request
+_TOO_LONG: Final = text(414, "the query is too long")
 _BAD_REWIND: Final = text(400, "rewind is a whole number of seconds")
 # `rewind` is rounded up to these seconds, so that viewers share playlists; from _COARSE_FROM on, to _COARSE_STEP.
 _FINE_STEP, _COARSE_STEP, _COARSE_FROM = 10, 60, 600
 MAX_QUERY = 2048  # characters; the query is copied to every URI of a playlist
+_MAX_COPIES: Final = 16 << 20  # bytes of all copies in one playlist
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
 
 P = TypeVar("P", bound=Packager)
@@ -134,7 +136,10 @@ def cached_playlist(
     answer = cache.get((key, control)) if not suffix else None
     if isinstance(answer, Response):
         return answer
-    body = media_playlist.with_suffix(cached_text(cache, key, make), suffix)
+    made = cached_text(cache, key, make)
+    if suffix and (refusal := refuse_copies(suffix, made.count(media_playlist.MARK))) is not None:
+        return refusal
+    body = media_playlist.with_suffix(made, suffix)
     answer = Response(200, body, M3U8, cache=control, compress=True).kept(not suffix)
     if not suffix:
         cache[key, control] = answer
@@ -177,8 +182,13 @@ def copied_query(request: Request) -> str | Response:
     """
     query = own_query(request)
     if len(query) > MAX_QUERY:
-        return text(414, "the query is too long")
+        return _TOO_LONG
     return "?" + _UNSAFE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), query) if query else ""
+
+
+def refuse_copies(suffix: str, uris: int) -> Response | None:
+    """Returns the refusal of a query that would make a long playlist too large, see `copied_query`; None: it may."""
+    return _TOO_LONG if len(suffix) * uris > _MAX_COPIES else None
 
 
 def rewind_seconds(request: Request) -> int | Response:

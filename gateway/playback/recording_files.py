@@ -12,7 +12,7 @@ from gateway.http.validators import file_response, unchanged, validators
 from gateway.lib.content_types import content_type
 from gateway.packaging.caption_files import TS_DELAY, VTT, vtt_file
 from gateway.playback.film_pages import FilmPages
-from gateway.playback.playlist_response import M3U8, copied_query
+from gateway.playback.playlist_response import M3U8, copied_query, refuse_copies
 from gateway.playback.session_files import SessionFiles
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject, StoreUnavailable
@@ -89,6 +89,8 @@ class RecordingFiles:
         if track:
             body = body.replace(b".ts\n", f".{track}.vtt\n".encode())
         if suffix:
+            if (refusal := refuse_copies(suffix, uris_of(body))) is not None:
+                return refusal
             body = await _with_query(body, suffix)
             headers = {}
         return Response(200, body, M3U8, cache=_GROWING, headers=headers, compress=True)
@@ -120,6 +122,11 @@ async def _with_query(playlist: bytes, suffix: str) -> bytes:
             await asyncio.sleep(0)
         pieces.append(with_query("\n".join(lines[first : first + _LINES_PER_TURN]), suffix))
     return "\n".join(pieces).encode()
+
+
+def uris_of(playlist: bytes) -> int:
+    """Returns the number of lines that are URIs, of which the last one may be empty."""
+    return playlist.count(b"\n") + 1 - playlist.count(b"\n#")
 
 
 def with_query(playlist: str, suffix: str) -> str:

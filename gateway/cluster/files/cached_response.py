@@ -24,8 +24,8 @@ from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.formats import FILES, viewer_protocol
 from gateway.playback.internal_playback import BIT_RATE
 from gateway.playback.play_format import CacheClass
-from gateway.playback.playlist_response import M3U8
-from gateway.playback.recording_files import with_query
+from gateway.playback.playlist_response import M3U8, refuse_copies
+from gateway.playback.recording_files import uris_of, with_query
 
 # A node appends the query string of a playlist request to every URI in the playlist. Requests to it have this fixed
 # query, and each viewer's query replaces it. So one answer serves all viewers, and other nodes see no signature.
@@ -142,6 +142,8 @@ class CachedPlaylist(CachedResponse):
         return self._with_suffix("")
 
     def _with_suffix(self, suffix: str) -> Response:
+        if (refusal := refuse_copies(suffix, self.body.count(QUERY.encode()))) is not None:
+            return refusal
         body = self.body.replace(_SUFFIX.encode(), suffix.encode())
         if self._has_rewind:
             body = body.replace(b"&" + QUERY.encode(), suffix.replace("?", "&", 1).encode())
@@ -190,6 +192,8 @@ class CachedFile(CachedResponse):
     def answer(self, request: Request, suffix: str, now: float) -> Response:
         head = self.head
         if suffix and head.kind == M3U8:
+            if (refusal := refuse_copies(suffix, uris_of(self.body))) is not None:
+                return refusal
             body = with_query(self.body.decode("utf-8", "replace"), suffix).encode()
             return Response(head.status, body, head.kind, cache=head.cache, compress=True)
         tag, modified = head.headers.get("ETag"), head.headers.get("Last-Modified")

@@ -1,10 +1,14 @@
-"""The cache of answers from holders: a limit in bytes, least recently used entries removed first, stale entries."""
+"""Cached answers of holders: a limit in bytes, least recently used entries removed first, stale entries, queries."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.cluster.files.cached_response import Cache
+import pytest
+
+from gateway.cluster.files.cached_response import QUERY, Cache, ResponseHead, to_cached_response
+from gateway.playback.playlist_response import M3U8
+from tests.support.http import request
 
 OVERHEAD = 1_024
 
@@ -71,3 +75,11 @@ def test_an_entry_that_stays_fresh_answers_in_place_of_a_node_no_longer_than_a_s
     assert cache.stale("a", 15.9) is entry
     assert cache.stale("a", 16.0) is None
     assert cache.get("a", 16.0) is entry
+
+
+@pytest.mark.parametrize(("path", "line"), [("vod/vod-1.m3u8", "1.ts"), ("live.m3u8", f"1.ts?{QUERY}")])
+def test_a_long_playlist_takes_only_a_query_whose_copies_are_small(path: str, line: str) -> None:
+    body = f"#EXTINF:4.0,\n{line}\n".encode() * 10_000
+    cached = to_cached_response(path, ResponseHead(200, M3U8, "no-store", {}), body, 0.0)
+    answers = [cached.answer(request(f"/c1/{path}"), f"?{'x' * size}", 0.0) for size in (1_000, 2_000)]
+    assert [answer.status for answer in answers] == [200, 414]

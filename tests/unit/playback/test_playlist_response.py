@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.formats.hls.media_playlist import MARK
 from gateway.formats.mp4.fragment import STYP
 from gateway.http.request import RequestError
 from gateway.http.response import Response
@@ -24,7 +25,7 @@ from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.playback.cmaf import cmaf as answer_cmaf
 from gateway.playback.hls import hls as answer_hls
-from gateway.playback.playlist_response import start_output
+from gateway.playback.playlist_response import cached_playlist, start_output
 from gateway.ports.events import Events
 from tests.support import segmented
 from tests.support.builders import channel, spec
@@ -563,3 +564,13 @@ async def test_waiting_requests_get_404_when_the_output_is_switched_off() -> Non
         assert o.stream.outputs is not None
         o.stream.outputs.switch("cmaf", False)
         assert (await task).status == 404
+
+
+def test_a_playlist_of_many_hours_takes_only_a_query_whose_copies_are_small() -> None:
+    def make() -> str:
+        return f"1.ts{MARK}\n" * 10_000
+
+    cache: dict[object, object] = {}
+    answers = [cached_playlist(cache, "live", f"?{'x' * size}", make) for size in (1_000, 2_000)]
+    assert [answer.status for answer in answers] == [200, 414]
+    assert cached_playlist(cache, "live", "", make).body == b"1.ts\n" * 10_000

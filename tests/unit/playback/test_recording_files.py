@@ -72,6 +72,18 @@ async def test_a_playlist_is_cached_briefly_and_passes_its_query_to_segments(ser
         assert (await wire.get("/vod-1700000000000.m3u8?x=" + "y" * 3000)).status == 414
 
 
+async def test_a_long_playlist_takes_only_a_query_whose_copies_are_small(root, serve):
+    lines = INDEX.split("\n")
+    index = "\n".join([*lines[:2], *(lines[2:4] * 10_000), *lines[4:]])
+    (root / "c1/vod-1700000000001.m3u8").write_text(index)
+    async with serve() as listener, listener.connect() as wire:
+        signed = await wire.get("/vod-1700000000001.m3u8?sign=" + "1" * 1_000)
+        assert (signed.status, signed.text.count("?sign=")) == (200, 10_000)
+        assert (await wire.get("/vod-1700000000001.m3u8?x=" + "y" * 2_000)).status == 414
+        assert (await wire.get("/vod-1700000000001.m3u8?x=" + "|" * 1_000)).status == 414
+        assert (await wire.get("/vod-1700000000000.m3u8?x=" + "|" * 2_000)).status == 200
+
+
 @pytest.mark.parametrize(
     "path", ["/none.ts", "/", "/720p", "/720p/", "/.hidden.mp4", "/../.unfinished/c1/x.mp4", "/none.m3u8", "/a%00b.ts"]
 )
