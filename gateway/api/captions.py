@@ -5,7 +5,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import Field
 
-from gateway.api.answers import BadRequest, Conflict, answer
+from gateway.api.answers import Conflict, answer
 from gateway.api.body import read
 from gateway.api.channels import stored_channel
 from gateway.api.moments import read_moment
@@ -85,8 +85,5 @@ async def post(request: web.Request) -> web.Response:
     stream = source_stream(request, channel.id)
     if stream is None or stream.publisher is None:
         raise Conflict(f"{channel.id} is not live")
-    try:
-        post_caption(stream, PostedCaption(body.text, body.language, start, end))
-    except ValueError as error:
-        raise BadRequest(str(error), field="from") from None
+    post_caption(stream, PostedCaption(body.text, body.language, start, end))
     return answer({"accepted": True}, 202)

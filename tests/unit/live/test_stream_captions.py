@@ -11,7 +11,7 @@ from gateway.live.stream_captions import StreamCaptions
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.timed_data import CaptionText, Script
 from gateway.media.track import AccessUnit, TimedData
-from gateway.ports.errors import TooManyRequests
+from gateway.ports.errors import InvalidField, TooManyRequests
 from tests.support import builders
 from tests.support.builders import VIDEO, picture
 from tests.support.caption_writer import code, popped_on, sei, user_data
@@ -170,9 +170,15 @@ def test_posted_captions_are_limited(monkeypatch: pytest.MonkeyPatch):
     stream = live()
     post_caption(stream, PostedCaption("then", start=998.0, end=1_001.5))
     assert shown(stream.captions, "text") == [("then", 58_000, 61_500)]
-    for start, end in ((0.0, None), (5_000.0, None), (1_000.0, 999.0)):
-        with pytest.raises(ValueError):
+    for start, end, field in (
+        (0.0, None, "from"),
+        (5_000.0, None, "from"),
+        (1_000.0, 999.0, "to"),
+        (None, 5_000.0, "to"),
+    ):
+        with pytest.raises(InvalidField) as refused:
             post_caption(stream, PostedCaption("x", start=start, end=end))
+        assert refused.value.field == field
     with pytest.raises(TooManyRequests):
         for _ in range(11):
             post_caption(stream, PostedCaption("x"))
