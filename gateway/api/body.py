@@ -107,7 +107,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
 def _parse(data: bytes, kind: type[T], expected: str) -> T:
     """Returns a whole body as a JSON value of this kind. expected: its name for the errors."""
     try:
-        text = data.decode("utf-8")
+        # Files of Windows begin with a byte order mark. RFC 8259 §8.1 allows to ignore it.
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8 text (byte {error.start})") from None
     if not text.strip():

@@ -39,6 +39,12 @@ def test_any_bytes_parse_to_an_object_or_raise_bad_request(data: bytes):
     assert json.loads(json.dumps(value)) == json.loads(data) or "NaN" in repr(value)
 
 
+def test_a_body_may_begin_with_a_byte_order_mark():
+    assert parse_object('\ufeff{"a": "é"}'.encode()) == {"a": "é"}
+    with pytest.raises(BadRequest, match="empty"):
+        parse_object("\ufeff".encode())
+
+
 def test_a_number_beyond_a_float_is_refused_at_any_depth():
     for number in (b"1e400", b"-1e400"):
         with pytest.raises(BadRequest, match="too large"):
