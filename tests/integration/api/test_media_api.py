@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -69,6 +71,11 @@ async def recorded(api: Admin, folder: Folder, at: int = MS, **fields: Any) -> t
     return id, add(folder.root, media_keys.video_key(id, at), b"movie"), session(folder.root, id, at - 60_000)
 
 
+def unsigned(media: object) -> str:
+    """A list of media without the signs of addresses, which have the second of their request."""
+    return re.sub(r"\?sign=[0-9a-f-]+", "", json.dumps(media))
+
+
 async def test_kept_media_stay_listed_and_protected_after_the_channels_deletion(tmp_path: Path) -> None:
     async with api_of(tmp_path) as (api, folder):
         id, video, index = await recorded(api, folder, playAuth="sign", videoname="Stage")
@@ -79,7 +86,7 @@ async def test_kept_media_stay_listed_and_protected_after_the_channels_deletion(
         assert (await api.call("GET", f"/videostream/{id}")).status == 404
         found = await api.json("GET", f"/media?channel={id}")
         assert [m["key"] for m in found] == [video, index]
-        assert found == await api.json("GET", "/media")
+        assert unsigned(found) == unsigned(await api.json("GET", "/media"))
         assert {(m["channel"], m["videoname"]) for m in found} == {(id, "Stage")}
         assert all(m["deleted"] is not None and "?sign=" in m["url"] for m in found)
         assert found[1]["seconds"] == 8.0
