@@ -187,7 +187,16 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
         semaphore = asyncio.Semaphore(_MAX_CONCURRENT)
         results = await asyncio.gather(*(self._query(semaphore, node, operation) for node in nodes))
         found = {node.id: lines for node, lines in zip(nodes, results, strict=True) if lines is not None}
-        return NodeAnswers(found, tuple(node.id for node in nodes if node.id not in found))
+        known = (*(node.id for node in nodes), *self._refusing(roles))
+        return NodeAnswers(found, tuple(dict.fromkeys(id for id in known if id not in found)))
+
+    def _refusing(self, roles: Collection[NodeRole]) -> list[str]:
+        """Returns the nodes with these roles that refused a connection, and that the registry does not show as dead.
+
+        They are not asked until their next heartbeat.
+        """
+        ids = [node.id for node in self._nodes if node.id != self.node and node.address and node.role in roles]
+        return [id for id in ids if not self._liveness.is_dead(id) and not self._liveness.is_alive(id)]
 
     async def _query(
         self, semaphore: asyncio.Semaphore, node: NodeAddress, operation: str

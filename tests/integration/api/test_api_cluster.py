@@ -223,6 +223,13 @@ async def test_a_node_that_does_not_answer_is_omitted_and_named(pair: Pair):
     assert response.headers["X-Millrace-Silent"] == "a1"
 
 
+async def test_a_node_that_refused_an_earlier_request_is_named_until_it_is_dead(pair: Pair):
+    await stop(pair.there)
+    for path in ("/api/streams", "/videostreams/online", "/servers"):
+        response = await pair.here.api.call("GET", path)
+        assert response.headers.get("X-Millrace-Silent") == "a1", path
+
+
 async def test_a_stream_that_two_nodes_have_is_listed_once(pair: Pair):
     item = await pair.here.api.create()
     left = await pair.here.push(item["id"])
