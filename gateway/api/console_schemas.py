@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from gateway.api.schema_base import Body, ExpectedText, OpenBody, Ports, Schema, SparseSchema, Time
+from gateway.api.schema_base import Absent, Body, ExpectedText, OpenBody, Ports, Schema, SparseSchema, Time
 from gateway.api.session_schemas import NewUpcoming
 from gateway.ports.users import MAX_CHANNELS
 
@@ -233,7 +233,7 @@ class NewUser(UserRights):
 class UserChanges(UserRights):
     """A new password, or a new role with its channels, or both. A missing field keeps its value."""
 
-    password: Annotated[str | None, Field(min_length=8, max_length=256)] = None
+    password: Annotated[str, Field(min_length=8, max_length=256)] | Absent = None
 
 
 class NewToken(UserRights):
@@ -331,9 +331,9 @@ class RelayChanges(Body):
     targets that get nothing.
     """
 
-    isRelay: bool | str | None = None
-    relayURL: str | list[str | int] | None = None
-    relayOff: list[int] | None = None
+    isRelay: bool | str | Absent = None
+    relayURL: str | list[str | int] | Absent = None
+    relayOff: list[int] | Absent = None
 
 
 class QrText(Body):

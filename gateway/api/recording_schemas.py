@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gateway.api.film_texts import TITLE
-from gateway.api.schema_base import Body, ExpectedText, Schema, SparseSchema, Time
+from gateway.api.schema_base import Absent, Body, ExpectedText, Schema, SparseSchema, Time
 from gateway.ports.films import MAX_TITLE
 
 
@@ -35,7 +35,9 @@ class SessionChanges(Body):
     hidden: the watch page does not play it, and viewers do not find its page.
     """
 
-    title: Annotated[Annotated[str, Field(max_length=MAX_TITLE)] | None, TITLE, ExpectedText("expected a title")] = None
+    title: Annotated[Annotated[str, Field(max_length=MAX_TITLE)] | Absent, TITLE, ExpectedText("expected a title")] = (
+        None
+    )
     hidden: Annotated[bool | None, ExpectedText("expected true or false")] = None
 
 

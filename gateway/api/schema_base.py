@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from gateway.lib.shown_types import Time as Time
 from gateway.settings.models import LISTENERS
 
+Absent: TypeAlias = SkipJsonSchema[None]  # the default of a field that may be missing, but not null
 Flag: TypeAlias = bool | Literal["true", "false"]
 Number: TypeAlias = float | Annotated[str, Field(pattern=r"^\s*-?[0-9]+(\.[0-9]+)?\s*$")]
 

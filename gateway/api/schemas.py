@@ -9,7 +9,18 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from gateway.api.channel_fields import described
 from gateway.api.film_texts import DESCRIPTION, TITLE
-from gateway.api.schema_base import Body, ExpectedText, Flag, Number, OpenBody, Ports, Schema, SparseSchema, Time
+from gateway.api.schema_base import (
+    Absent,
+    Body,
+    ExpectedText,
+    Flag,
+    Number,
+    OpenBody,
+    Ports,
+    Schema,
+    SparseSchema,
+    Time,
+)
 from gateway.api.session_schemas import NewCaptions, NewInput, NewUpcoming
 from gateway.channels import fields
 from gateway.ingest.registry import all_listeners
@@ -183,9 +194,9 @@ class FilmChanges(Body):
     """The texts of a video on demand. A missing field keeps its value."""
 
     title: Annotated[
-        Annotated[str, Field(min_length=1, max_length=MAX_TITLE)] | None, TITLE, ExpectedText("expected a title")
+        Annotated[str, Field(min_length=1, max_length=MAX_TITLE)] | Absent, TITLE, ExpectedText("expected a title")
     ] = None
-    description: Annotated[Annotated[str, Field(max_length=MAX_DESCRIPTION)] | None, DESCRIPTION] = None
+    description: Annotated[Annotated[str, Field(max_length=MAX_DESCRIPTION)] | Absent, DESCRIPTION] = None
 
 
 class DeletedFilm(Schema):
@@ -227,9 +238,9 @@ class ObsMultitrack(Schema):
 class ProcessObject(OpenBody):
     """An object, or an S3 event. The keys in an event are URL-encoded."""
 
-    bucketName: Annotated[str, Field(examples=["films"])] | None = None
-    keyName: Annotated[str, Field(examples=["a.mp4"])] | None = None
-    Records: list[dict[str, Any]] | None = None
+    bucketName: Annotated[str, Field(examples=["films"])] | Absent = None
+    keyName: Annotated[str, Field(examples=["a.mp4"])] | Absent = None
+    Records: list[dict[str, Any]] | Absent = None
 
 
 class Processed(Schema):
@@ -333,8 +344,8 @@ class Domains(Schema):
 class DomainChanges(OpenBody):
     """A missing field stays unchanged."""
 
-    pushDNS: Annotated[str, Field(max_length=300)] | None = None
-    pullDNS: Annotated[str, Field(max_length=300)] | None = None
+    pushDNS: Annotated[str, Field(max_length=300)] | Absent = None
+    pullDNS: Annotated[str, Field(max_length=300)] | Absent = None
 
 
 class Server(Schema):

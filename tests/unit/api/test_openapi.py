@@ -61,6 +61,22 @@ PUBLIC = {"/", "/docs", "/console/{path}", "/console/broadcast.html", "/broadcas
           "/_servers/{id}"}  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ("RelayChanges", ("isRelay", "relayURL", "relayOff")),
+        ("DomainChanges", ("pushDNS", "pullDNS")),
+        ("UserChanges", ("password",)),
+        ("FilmChanges", ("title", "description")),
+        ("SessionChanges", ("title",)),
+        ("ProcessObject", ("bucketName", "keyName", "Records")),
+    ],
+)
+def test_a_field_that_may_not_be_null_is_described_so(body: str, fields: tuple[str, ...]):
+    properties = openapi()["components"]["schemas"][body]["properties"]
+    assert [name for name in fields if {"type": "null"} in properties[name].get("anyOf", ())] == []
+
+
 def test_only_public_routes_need_no_token():
     for path, operations in openapi()["paths"].items():
         for operation in operations.values():
