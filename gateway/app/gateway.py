@@ -118,9 +118,9 @@ class Gateway(Role):
         """Whether this process has a publisher."""
         return any(stream.publisher is not None for stream in chain(*self._pushed))
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         if self._parts.member is not None:
-            self._parts.member.drain()
+            await self._parts.member.drain()
 
     async def flush(self) -> None:
         await self._parts.live.outputs.flush()

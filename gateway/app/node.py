@@ -163,7 +163,7 @@ async def _show(token: AdminToken, text: str) -> None:
 
 async def _drain(role: Role, listeners: Listeners, seconds: float) -> None:
     """Stops accepting, notifies publishers and viewers, and waits until outputs have stored their files."""
-    role.drain()
+    await role.drain()
     listeners.stop_accepting()
     role.shelf.drain()
     try:

@@ -103,7 +103,7 @@ class Role(Protocol):
         """Returns whether there is a publisher or a viewer. A replaced process waits for them."""
         return False
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """Tells publishers and viewers of other nodes' streams that this node ends."""
 
     async def flush(self) -> None:

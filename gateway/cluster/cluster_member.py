@@ -40,7 +40,7 @@ from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import GatewayError, StoreUnavailable
 from gateway.ports.events import Events
-from gateway.ports.nodes import Node
+from gateway.ports.nodes import Node, NodeRole, host_of
 from gateway.ports.stores import Registry
 from gateway.settings.models import EdgeSettings
 
@@ -93,6 +93,7 @@ class ClusterMember:
     ) -> None:
         hub = local.hub
         self._identity = identity
+        self._hub = hub
         self._tasks = tasks
         self._registry = registry
         self._stack = AsyncExitStack()
@@ -167,8 +168,17 @@ class ClusterMember:
         yield MetricSample(metric_table.REGISTRY_FAILING, self._membership.fails)
         yield MetricSample(metric_table.HELD, len(self.claims))
 
-    def drain(self) -> None:
-        """Accepts no new streams. Notifies the publishers and players that are connected through this node."""
+    async def drain(self) -> None:
+        """Accepts no new streams. Notifies the publishers and players that are connected through this node.
+
+        If another gateway is alive, publishers return there. Playlists do not say then that they end, because players
+        would stop.
+        """
+        await self.nodes.refresh()
+        others = (node for node in self.nodes.live.values() if node.host != host_of(self._identity.id))
+        if any(node.role is NodeRole.GATEWAY for node in others):
+            for stream in self._hub:
+                stream.playback.next_numbers.has_successor = True
         self.forwards.shelf.drain()
         self.pulled.drain()
 

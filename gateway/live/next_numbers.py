@@ -11,10 +11,14 @@ class NextNumbers:
     """Knows the next numbers of each output of one stream, and tells changes to its watchers at once.
 
     Outputs set them before a player can get what the numbers count. So a watcher is never behind the players.
+
+    has_successor: whether another node can take the next push, if this node shuts down now. `ClusterMember` sets it
+    before the streams end.
     """
 
     def __init__(self) -> None:
         self.by_output: dict[str, tuple[int, ...]] = {}
+        self.has_successor = False
         self._watchers: list[Callable[[], None]] = []
 
     def set(self, output: str, numbers: tuple[int, ...]) -> None:
@@ -25,9 +29,9 @@ class NextNumbers:
                 watcher()
 
     @property
-    def is_watched(self) -> bool:
-        """Whether another node would continue the stream at once."""
-        return bool(self._watchers)
+    def may_go_on(self) -> bool:
+        """Whether another node may continue the stream when this node shuts down: at once, or with its next push."""
+        return bool(self._watchers) or self.has_successor
 
     def watch(self, call: Callable[[], None]) -> None:
         """Calls `call` after each change, and now if there are numbers."""

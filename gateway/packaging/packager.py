@@ -63,7 +63,7 @@ class Packager:
     forced_cuts: number of segments that began without a key frame: the GOP was longer than the Target Duration, or the
     segment had too many bytes.
     ended: whether the stream has ended.
-    moved: whether another node continues the ended stream. Then playlists do not say that they end.
+    moved: whether another node continues the ended stream, or may do so. Then playlists do not say that they end.
     stopped: whether this packager has stopped for any reason; then nothing changes any more.
 
     name: of the stream. output: name of the output. Both are for logs. captions: of the stream.
@@ -158,8 +158,8 @@ class Packager:
     def on_end(self, reason: EndReason) -> None:
         self.catch_up()
         self.ended = True
-        continued = self._next_numbers is not None and self._next_numbers.is_watched
-        self.moved = reason is EndReason.MOVED or (reason is EndReason.SHUTDOWN and continued)
+        may_go_on = self._next_numbers is not None and self._next_numbers.may_go_on
+        self.moved = reason is EndReason.MOVED or (reason is EndReason.SHUTDOWN and may_go_on)
         self.finish()
         self._settle(None)
 

@@ -113,7 +113,7 @@ class Edge(Role):
         pulled = self._parts.pulled
         return bool(pulled.readers) or any(any(stream.viewers.values()) for stream in pulled)
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         self._parts.pulled.drain()
 
     def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:

@@ -99,8 +99,8 @@ class UpstreamClient:
         path: encoded. query: without "?".
 
         If the node is unavailable or no longer holds the stream, the stream is looked up again at once. If an edge
-        fails, the next one is used. Raises NoSuchStream if no node has the stream (NotHeld if a node answered this),
-        PeerUnavailable, PeerRefused, StoreUnavailable, AtCapacity.
+        fails, the next one is used. Raises NoSuchStream if no node has the stream (NotHeld if the last node with it
+        answered this), PeerUnavailable, PeerRefused, StoreUnavailable, AtCapacity.
         """
         target = f"/_node/{name}/{path}" + (f"?{query}" if query else "")
         async with contextlib.AsyncExitStack() as stack:
@@ -123,7 +123,9 @@ class UpstreamClient:
                         self._recent[channel] = (node, time.monotonic() + KEEP_SECONDS)
                         stack.push_async_exit(attempt.pop_all())
                         return response
-                failure = NotHeld(name)
+                # A node that has taken the stream over has no media yet: the last playlist of the other one is used.
+                recent, _ = self._recent.get(channel, (node, 0.0))
+                failure = NotHeld(name) if recent.claim == node.claim else NoSuchStream(name)
             except PeerRefused as refused:
                 if not node.edge:
                     raise

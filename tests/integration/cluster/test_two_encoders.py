@@ -247,6 +247,25 @@ def test_a_forwarded_push_survives_a_holder_that_stops(site: Site) -> None:
                 assert second.running, second.errors
 
 
+def test_playlists_go_on_when_the_only_encoder_returns_after_a_stop(site: Site) -> None:
+    a, b = site.gateways
+    channel = site.channel([])
+    with push(FILM, site.url(a, channel), loop=True):
+        until(lambda: site.edge.get(channel, "video/index.m3u8").status == 200, "the edge has a playlist")
+        with (
+            HlsReader(site.edge.url(channel, "live.m3u8")) as ts,
+            HlsReader(site.edge.url(channel, "video/index.m3u8"), blocks=True) as cmaf,
+        ):
+            until(lambda: len(ts.playlists) > 2 and len(cmaf.playlists) > 2, "players have playlists")
+            discontinuities = [reader.playlists[-1].discontinuity for reader in (ts, cmaf)]
+            assert a.stop() == 0
+            with push(FILM, site.url(b, channel), loop=True):
+                for reader, last in zip((ts, cmaf), discontinuities, strict=True):
+                    until(lambda r=reader, last=last: r.playlists[-1].discontinuity > last, "playlists go on", 30)
+                    assert not any("ENDLIST" in p.text for p in reader.playlists)
+                    assert not any(reply.status == 404 for reply in reader.replies)
+
+
 @pytest.mark.parametrize("database", [*at_night("sqlite"), "postgres"])
 def test_pushes_at_two_gateways_end_at_one_new_holder(
     tmp_path: Path, database: str, request: pytest.FixtureRequest

@@ -511,6 +511,20 @@ async def test_a_stream_that_ended_at_its_holder_is_not_found_despite_the_cache(
         assert lab.absences == 1
 
 
+async def test_the_cached_playlist_is_served_while_the_next_holder_has_no_media_yet() -> None:
+    async with relaying() as lab, holding() as other:
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        await lab.get("/c1/live.m3u8")
+        await lab.holder.close()
+        lab.where.places["c1"] = [lab.holder.place, other.place]
+        lab.now += 0.5
+        assert (await lab.get("/c1/live.m3u8")).status == 200
+        lab.now += 6
+        assert (await lab.get("/c1/live.m3u8")).status == 404
+        other.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        assert (await lab.get("/c1/live.m3u8")).status == 200
+
+
 async def test_a_status_that_is_not_live_causes_another_look_up() -> None:
     async with relaying() as lab, holding() as other:
         lab.holder.says["c1/status.json"] = answer('{"live": false, "now": 5000}', "application/json")
