@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from gateway.cluster.streams.link_timeout import LinkTimeout
-from gateway.cluster.streams.pull import MAX_FRAME, reason_of
+from gateway.cluster.streams.pull import MAX_FRAME, MAY_CONTINUE, reason_of
 from gateway.cluster.streams.remote_sink import write_last
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.live.network_quality import Quality, quality_of
@@ -122,7 +122,9 @@ class UnitReceiver(asyncio.Protocol):
             case LinkMessage.UNUSABLE:
                 publisher.unusable.take_fields(wire.read_json(body))
             case LinkMessage.OVER:
-                self._close_publisher(reason_of(body))
+                reason = reason_of(body)
+                # Of the other node. The stream stays here, and its viewers at other nodes would wait for another node.
+                self._close_publisher(EndReason.PUBLISHER_GONE if reason in MAY_CONTINUE else reason)
                 self._transport.close()
             case _:  # a ping, or a message of a later version
                 pass

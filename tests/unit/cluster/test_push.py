@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -181,6 +182,21 @@ async def test_a_push_that_ends_lets_the_stream_linger() -> None:
         await until(lambda: stream.publisher is None)
         assert viewer.ended is None
         assert two.evicted == []
+
+
+async def test_a_stream_whose_push_came_through_a_node_that_shuts_down_ends_like_others() -> None:
+    """Viewers at other nodes would wait for the stream of a node that shuts down for the linger time once more."""
+    async with holder() as one, front() as two:
+        viewer = lingering(one)
+        publisher = await two.push(one.place())
+        publisher.set_tracks(VIDEO, AUDIO, {})
+        send(publisher, 0, 3)
+        await until(lambda: len(viewer.units) == 8)
+        one.hub.limits = replace(one.hub.limits, linger=0.0)
+        two.forwards.shelf.drain()
+        await until(lambda: viewer.ended)
+        assert viewer.ended is EndReason.PUBLISHER_GONE
+        assert two.evicted == [EndReason.SHUTDOWN]
 
 
 async def test_a_jump_in_the_time_of_a_push_causes_one_discontinuity() -> None:
