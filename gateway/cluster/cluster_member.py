@@ -176,9 +176,7 @@ class ClusterMember:
         """
         await self.nodes.refresh()
         others = (node for node in self.nodes.live.values() if node.host != host_of(self._identity.id))
-        if any(node.role is NodeRole.GATEWAY for node in others):
-            for stream in self._hub:
-                stream.playback.next_numbers.has_successor = True
+        self._hub.has_successor = any(node.role is NodeRole.GATEWAY for node in others)
         self.forwards.shelf.drain()
         self.pulled.drain()
 

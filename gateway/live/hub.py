@@ -53,6 +53,7 @@ class Hub(StreamShelf):
     """A shelf whose streams follow stored channels. Pushes to it are counted, limited, and taken by the inputs.
 
     The additional tracks of a push are streams of their own. traffic: counts also what pushes send.
+    has_successor: whether another node can take the next pushes when this one shuts down; set by `ClusterMember`.
     """
 
     limits: HubLimits
@@ -66,6 +67,7 @@ class Hub(StreamShelf):
         self._over_since: dict[str, float] = {}  # by name: since when a push is above its limit, monotonic seconds
         self._too_fast: BoundedDict[str, float] = BoundedDict(_MAX_TOO_FAST)  # monotonic times, see `check_bit_rate`
         self._retiring = False
+        self.has_successor = False
         self.publish_source: PublishSource  # of the inputs
         self.feed = ChannelFeed()
 
@@ -203,6 +205,7 @@ class Hub(StreamShelf):
     def end(self, name: str, reason: EndReason) -> bool:
         if (stream := self.held(name)) is not None:
             self._count_received(stream)
+            stream.playback.next_numbers.has_successor = self._retiring or self.has_successor
         self._over_since.pop(name, None)
         return super().end(name, reason)
 

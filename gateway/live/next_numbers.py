@@ -12,8 +12,7 @@ class NextNumbers:
 
     Outputs set them before a player can get what the numbers count. So a watcher is never behind the players.
 
-    has_successor: whether another node can take the next push, if this node shuts down now. `ClusterMember` sets it
-    before the streams end.
+    has_successor: whether another node can take the next push after a shutdown. `Hub` sets it before the stream ends.
     """
 
     def __init__(self) -> None:

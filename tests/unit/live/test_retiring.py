@@ -27,6 +27,7 @@ async def test_a_push_continues_in_a_retiring_hub_without_linger():
     assert stream is not None and stream.received.bytes > 0
     publisher.close()
     assert (hub.find("c1"), stream.ended) == (None, EndReason.SHUTDOWN), "it does not linger here"
+    assert stream.playback.next_numbers.may_go_on, "players of its playlists wait for the next push to another process"
     await hub.drained()
 
 
