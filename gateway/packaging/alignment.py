@@ -168,6 +168,7 @@ class Alignment:
             self.start_time = min(decoded, shown)
             self.start_wall = wall
         date = self.dates.begin(shown, wall)
+        self.start_wall = min(self.start_wall, date)  # the clock may have been set back
         self._origin = EpochOrigin(self.next_epoch, shown - self.dates.slew, date)
         self.next_epoch += 1
         return self._origin

@@ -279,17 +279,23 @@ class DateCorrection:
 
     slew: subtracted from media times, in ticks of 90 kHz; below 0 for a slow clock. It changes by at most `_MAX_SLEW`.
 
-    If the clock jumps, a new epoch must begin. Dates never go back: while an earlier one is in the future because the
-    clock of this machine was set, only `slew` corrects them. In a burst, each segment is an epoch that begins right
-    after the one before. Memory: the arrivals of `_DATE_WINDOW`, at most `_MAX_ARRIVALS`.
+    If the clock jumps, a new epoch must begin. Dates go back only if the clock of this machine was set back by more
+    than `_MAX_SLEWED`, for `_LATE_FOR`: DASH players would wait as long for segments. After a smaller change, an
+    earlier date is in the future, and only `slew` corrects it. In a burst, each segment is an epoch that begins right
+    after the one before.
+    Memory: the arrivals of `_DATE_WINDOW`, at most `_MAX_ARRIVALS`.
     """
 
-    __slots__ = ("_apart", "_arrivals", "_arrived", "_begun", "_in_burst", "_last", "_late_start", "_zero", "slew")
+    __slots__ = (
+        *("_apart", "_arrivals", "_arrived", "_begun", "_in_burst", "_last", "_late_start", "_set_back", "_zero"),
+        "slew",
+    )
 
     def __init__(self) -> None:
         self.slew = 0
         self._begun = 0  # time of the first call of the epoch, not corrected
         self._late_start = 0.0  # seconds by which the first picture of the epoch was late
+        self._set_back: int | None = None  # time at which the clock of this machine was set back
         self._zero: float | None = None  # date of corrected time 0
         self._last = 0  # time of the last call, not corrected
         self._arrived = 0.0  # arrival of the last call
@@ -307,6 +313,7 @@ class DateCorrection:
         self._zero = wall - (time - self.slew) / VIDEO_CLOCK
         self._begun = self._last = time
         self._late_start = 0.0
+        self._set_back = None
         self._arrivals.clear()
         return wall
 
@@ -322,6 +329,8 @@ class DateCorrection:
         zero, arrivals, last, arrived = self._zero, self._arrivals, self._last, self._arrived
         if zero is None:
             return False
+        if wall < arrived - _MAX_SLEWED:
+            self._set_back = time
         arrivals.append((time, wall - time / VIDEO_CLOCK))
         while len(arrivals) > 1 and time - arrivals[1][0] >= _DATE_WINDOW * VIDEO_CLOCK:
             arrivals.popleft()  # the window needs two arrivals, also if segments are longer
@@ -334,6 +343,10 @@ class DateCorrection:
             return True
         self._in_burst &= not is_paced
         self._last, self._arrived = time, wall
+        if self._set_back is not None and time - self._set_back >= _LATE_FOR * VIDEO_CLOCK:
+            self._set_back = None
+            if arrivals[-1][1] + self.slew / VIDEO_CLOCK < zero - _MAX_SLEWED:  # and was not set forward again
+                return True
         if error > _MAX_LATE and time - arrivals[0][0] >= _LATE_FOR * VIDEO_CLOCK:
             return True
         if len(arrivals) > _CERTAIN:

@@ -103,6 +103,11 @@ class Epoch:
         change = f".{self.change}" if self.change else ""
         return f"{self.number + 1}.{self.period}{change}" if self.period or change else f"{self.number + 1}"
 
+    @property
+    def date(self) -> float:
+        """The date of its begin, seconds since 1970."""
+        return self.wall.at(self.origin / VIDEO_CLOCK)
+
     def is_after(self, segment: Segment) -> bool:
         """Whether most of a segment is before this Period."""
         middle = (2 * segment.time + segment.length) * VIDEO_CLOCK // (2 * segment.clock)
@@ -241,10 +246,10 @@ class MpdSnapshot:
         presentation = 0.0
         for index, (e, by_track) in enumerate(listed):
             following = listed[index + 1][0] if index + 1 < len(listed) else None
-            begin = e.wall.at(e.origin / VIDEO_CLOCK) - start
+            begin = e.date - start
             sets, end = self._sets(e, by_track, frame_rate)
             if following is not None:
-                distance = following.wall.at(following.origin / VIDEO_CLOCK) - start - begin
+                distance = following.date - start - begin
                 end = distance if following.number == e.number else min(end, distance)
                 if end < _MIN_PERIOD:
                     continue
@@ -270,7 +275,8 @@ class MpdSnapshot:
     def _listed_periods(self, ended: bool) -> list[tuple[Epoch, dict[str, list[Segment]]]]:
         """Returns the Periods that have media, with their segments by track.
 
-        The last one waits for the first segments of all tracks, because a listed Period gets no other tracks. A
+        The last one waits for the first segments of all tracks, because a listed Period gets no other tracks. Periods
+        with later dates, of the time before the clock was set back, end with it: Periods are in order. A
         presentation that no player knew before its end (`ended`) lists what is left of it.
         """
         found: list[tuple[Epoch, dict[str, list[Segment]]]] = []
@@ -295,6 +301,7 @@ class MpdSnapshot:
             if not own_tracks and not found and following is None:
                 own_tracks = by_track  # the listed tracks have ended: an MPD cannot be empty
             if own_tracks:
+                found = [(earlier, own) for earlier, own in found if earlier.date <= epoch.date]
                 found.append((epoch, own_tracks))
         return found
 

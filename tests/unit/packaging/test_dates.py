@@ -153,6 +153,25 @@ def test_a_clock_that_goes_back_moves_no_date_back() -> None:
     assert dates.slew > 0
 
 
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+@pytest.mark.parametrize("other", [{}, {"video": None}, {"audio": None}], ids=["both", "sound", "pictures"])
+@pytest.mark.parametrize("hours", [1, -1])
+def test_dates_follow_a_clock_that_was_set(
+    make: Callable[[], TsPackager | CmafPackager], other: dict[str, Any], hours: int
+) -> None:
+    """A machine whose clock ran in another time zone until the first answer of NTP."""
+    packager = make()
+    segments, ahead = dated(packager, Timetable(seconds=30, clock_jump=hours * HOUR, **other))
+    assert max(map(abs, ahead[-3:])) < 3
+    assert len({segment.epoch for segment in segments}) == 2
+    if isinstance(packager, CmafPackager):
+        manifest = packager.manifests.manifest()
+        start = datetime.fromisoformat(re.findall('availabilityStartTime="([^"]+)"', manifest)[0]).timestamp()
+        periods = [float(found) for found in re.findall(r'<Period [^>]*start="PT([\d.]+)S"', manifest)]
+        assert periods == sorted(periods) and start + periods[-1] == pytest.approx(WALL + hours * HOUR + 12, abs=5)
+        assert packager.manifests.is_playable()
+
+
 def followed(seconds: float, length: float, arrival: Callable[[float], float]) -> tuple[DateCorrection, int]:
     """Begins segments of `length` seconds. arrival: from media time. Returns also the number of further epochs."""
     dates, epochs = DateCorrection(), 0
