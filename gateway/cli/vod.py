@@ -139,7 +139,9 @@ class _VodCommand:
         except (UnusableFilm, GatewayError) as error:
             return self._report("ERROR", {}, str(error), common.FAILED)
         except OSError as error:
-            return self._report("ERROR", {}, error.strerror or str(error), common.FAILED)
+            file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
+            other = f"{file}: " if file and _absolute(file) != _absolute(self._source) else ""
+            return self._report("ERROR", {}, f"{other}{error.strerror or error}", common.FAILED)
         self._bar.full()
         return self._report("COMPLETE", outputs, None, 0)
 

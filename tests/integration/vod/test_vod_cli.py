@@ -123,6 +123,13 @@ def test_a_missing_file_gives_exit_code_1(tmp_path: Path) -> None:
     assert (failed.returncode, failed.stderr) == (1, "millrace: nothing.mp4: No such file or directory\n")
 
 
+def test_an_error_of_the_output_folder_names_this_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("a file")
+    failed = vod(short(), "--out", tmp_path / "notes.txt" / "out")
+    assert failed.returncode == 1
+    assert failed.stderr == f"millrace: {short()}: {tmp_path / 'notes.txt/out'}: Not a directory\n"
+
+
 def test_too_little_memory_gives_an_error_without_waiting(tmp_path: Path) -> None:
     large = films.silent("large.mp4", "testsrc2=size=1920x1080:rate=30", *films.H264, seconds=1)
     failed = vod(large, "--out", tmp_path / "out", "--set", "vod.memory=120000000")
