@@ -18,12 +18,12 @@ from gateway.ports.cluster_secret import ClusterSecret
 from gateway.ports.errors import GatewayError, StoreUnavailable, StoreUnusable
 from gateway.ports.stores import SecretStore, SecretValue
 from gateway.settings import Settings, short_secrets
+from gateway.settings.layers import REFERENCE_OPTIONS
 from gateway.settings.option_types import MIN_SECRET_LENGTH, REFERENCES, is_short
 
 log = structlog.get_logger(__name__)
 
 SIGNING, PREVIOUS, TOKEN, CLUSTER = "signing.secret", "signing.previous_secret", "admin.token", "cluster.secret"
-_OPTIONS: Final = (SIGNING, PREVIOUS, TOKEN, CLUSTER, "cloudfront.private_key")
 _MAX_ATTEMPTS: Final = 4  # at start
 
 
@@ -189,7 +189,7 @@ def warn_of_short_secrets(settings: Settings) -> None:
 
 def _references(settings: Settings) -> list[_Reference]:
     references = []
-    for option in _OPTIONS:
+    for option in REFERENCE_OPTIONS:
         section, _, name = option.partition(".")
         text = getattr(getattr(settings, section), name).get_secret_value()
         if text.startswith(REFERENCES):

@@ -24,14 +24,15 @@ from pathlib import Path
 from typing import Final
 
 from gateway.adapters.local.host import certificate_files
-from gateway.lib.certificates import is_complete
+from gateway.lib.certificates import is_complete, outgoing_tls
 from gateway.lib.extras import INSTALL_AWS, INSTALL_MOQ
 from gateway.lib.network import own_listener, url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
 from gateway.lib.process import with_python_path
 from gateway.lib.sockets import MOVABLE_PORTS, ListenError, is_absent
 from gateway.ports.errors import GatewayError
-from gateway.settings import Settings, missing_files
+from gateway.settings import Settings, SettingsError, missing_files
+from gateway.settings.ladders import load_ladders
 from gateway.settings.models import PortSharing, Transport
 from gateway.settings.option_types import IN_DATABASE, port_range
 from gateway.webrtc.sockets import DEFAULT_PORT
@@ -91,7 +92,7 @@ def examine(settings: Settings) -> list[CheckResult]:
         check_clock(),
         *check_data_folder(settings.data),
         check_token(settings),
-        *(_missing("file", line) for line in missing_files(settings)),
+        *check_files(settings),
         *check_certificate(*certificate_files(settings), acme=bool(settings.tls.acme)),
         *check_ports(settings),
         *check_rtsp_ports(settings),
@@ -293,6 +294,27 @@ def check_data_folder(folder: Path) -> list[CheckResult]:
     free = shutil.disk_usage(existing).free
     make_finding = _missing if free < _MIN_BYTES else _warning if free < _RECOMMENDED_BYTES else _ok
     return [_ok("data folder", text), make_finding("disk space", f"{free / 1e9:.1f} GB free")]
+
+
+def check_files(settings: Settings) -> list[CheckResult]:
+    """Checks whether the files that the options name can be read, and have what the start needs of them."""
+    if missing := missing_files(settings):
+        return [_missing("file", line) for line in missing]
+    from gateway.playback.cloudfront_keys import load_keys
+
+    found: list[str] = []
+    for load in (
+        lambda: outgoing_tls(settings.tls.ca),
+        lambda: load_keys(settings.cloudfront.public_keys),
+        lambda: load_ladders(settings.transcode.ladders),
+    ):
+        try:
+            load()
+        except SettingsError as error:
+            found += (f"transcode.ladders: {problem}" for problem in error.problems)
+        except (GatewayError, ListenError) as error:
+            found.append(str(error))
+    return [_missing("file", line) for line in found]
 
 
 def check_certificate(

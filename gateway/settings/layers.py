@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway.settings.models import STORES, Section, Settings
-from gateway.settings.option_types import IN_DATABASE, Expected, expand_home, is_short
+from gateway.settings.option_types import FILE, IN_DATABASE, REFERENCE, Expected, expand_home, is_short
 
 PREFIX = "MILLRACE_"
 PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # these select files and are not options
@@ -33,6 +34,10 @@ ALIASES = {
     "ECS_CONTAINER_NAME": "ecs.container",
     "SECURITY_GROUP": "ecs.security_groups",
 }
+# Secrets that may be references.
+REFERENCE_OPTIONS: Final = (
+    *("signing.secret", "signing.previous_secret", "admin.token", "cluster.secret", "cloudfront.private_key"),
+)
 DEFAULTS: Final = "default.toml"
 FLEET: Final = "fleet.toml"  # in the data folder
 _ACME_PORTS: Final = {"http.port": 80, "https.port": 443}
@@ -228,14 +233,19 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 def missing_files(settings: Settings) -> list[str]:
     """Returns one line for each file in the options that cannot be read."""
     paths = {"tls.cert": settings.tls.cert, "tls.key": settings.tls.key, "tls.ca": settings.tls.ca}
+    paths["transcode.ladders"] = settings.transcode.ladders
+    for name in REFERENCE_OPTIONS:
+        text = attrgetter(name)(settings).get_secret_value()
+        if text.startswith(FILE) and REFERENCE.fullmatch(text):
+            paths[name] = Path(text.removeprefix(FILE))
     paths |= {f"cloudfront.public_keys {name}": path for name, path in settings.cloudfront.public_keys.items()}
     lines = []
     for name, path in paths.items():
         if path is None:
             continue
         try:
-            with path.open("rb"):
-                pass
+            if not path.is_fifo():  # it can be read only once
+                path.open("rb").close()
         except OSError as e:
             lines.append(f"{name} names {path}, which cannot be read: {e.strerror}")
     return lines

@@ -293,7 +293,8 @@ _PORT_SCHEMES = ("srt", "udp", "rtp")
 
 MIN_SECRET_LENGTH: Final = 16  # characters; a shorter secret can be guessed
 # Prefixes of references to secrets. `gateway.adapters.secret_resolver` reads the secrets.
-REFERENCES = ("ssm:", "secretsmanager:", "file:")
+FILE: Final = "file:"
+REFERENCES = ("ssm:", "secretsmanager:", FILE)
 REFERENCE = re.compile(
     r"ssm:(/?[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9_./-]+)"
     r"|secretsmanager:([A-Za-z0-9/_+=.@-]{1,512}|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[^\s:]{1,519})"

@@ -122,6 +122,20 @@ def test_an_unusable_file_of_authorities_is_reported_for_the_database(tmp_path: 
     assert finding.state is CheckState.MISSING and f"tls.ca: {tmp_path}/ca.pem: " in finding.text
 
 
+def test_files_without_what_the_start_needs_are_reported(tmp_path: Path):
+    broken = tmp_path / "broken"
+    broken.write_text("no PEM")
+    file = str(broken)
+    chosen = settings(
+        tmp_path, MILLRACE_TLS__CA=file, MILLRACE_TRANSCODE__LADDERS=file, MILLRACE_CLOUDFRONT__PUBLIC_KEYS=f"K1={file}"
+    )
+    found = [finding for finding in doctor.examine(chosen) if finding.state is CheckState.MISSING]
+    assert {finding.name for finding in found} == {"file"}
+    assert [finding.text.partition(f": {file}")[0] for finding in found[:2]] == ["tls.ca", "cloudfront.public_keys"]
+    assert found[2].text.startswith(f"transcode.ladders: {file} is not TOML")
+    assert doctor.check_files(settings(tmp_path)) == []
+
+
 def test_one_port_for_two_listeners_is_reported(tmp_path: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -628,11 +628,23 @@ def test_missing_files_are_listed(tmp_path):
         "MILLRACE_TLS__CERT": str(there),
         "MILLRACE_TLS__KEY": str(tmp_path / "gone.pem"),
         "MILLRACE_CLOUDFRONT__PUBLIC_KEYS": f"K1={tmp_path}",
+        "MILLRACE_TRANSCODE__LADDERS": str(tmp_path / "gone.toml"),
+        "MILLRACE_SIGNING__SECRET": f"file:{tmp_path}/gone",
+        "MILLRACE_SIGNING__PREVIOUS_SECRET": "a secret with: colons in it",
+        "MILLRACE_CLUSTER__SECRET": "ssm:/live/cluster",
+        "MILLRACE_ADMIN__TOKEN": f"file:{there}",
     }
     assert missing_files(load(environ=environ)) == [
         f"tls.key names {tmp_path}/gone.pem, which cannot be read: No such file or directory",
+        f"transcode.ladders names {tmp_path}/gone.toml, which cannot be read: No such file or directory",
+        f"signing.secret names {tmp_path}/gone, which cannot be read: No such file or directory",
         f"cloudfront.public_keys K1 names {tmp_path}, which cannot be read: Is a directory",
     ]
+
+
+def test_a_pipe_is_not_read_before_its_secret_is_needed(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert missing_files(load(environ={"MILLRACE_ADMIN__TOKEN": f"file:{tmp_path}/pipe"})) == []
 
 
 def test_names_for_acme_open_the_ports_that_an_authority_checks():
