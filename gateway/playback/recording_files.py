@@ -89,7 +89,7 @@ class RecordingFiles:
         if track:
             body = body.replace(b".ts\n", f".{track}.vtt\n".encode())
         if suffix:
-            if (refusal := refuse_copies(suffix, uris_of(body))) is not None:
+            if (refusal := refuse_copies(suffix, _uris_of(body))) is not None:
                 return refusal
             body = await _with_query(body, suffix)
             headers = {}
@@ -124,7 +124,7 @@ async def _with_query(playlist: bytes, suffix: str) -> bytes:
     return "\n".join(pieces).encode()
 
 
-def uris_of(playlist: bytes) -> int:
+def _uris_of(playlist: bytes) -> int:
     """Returns the number of lines that are URIs, of which the last one may be empty."""
     return playlist.count(b"\n") + 1 - playlist.count(b"\n#")
 

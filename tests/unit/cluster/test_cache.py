@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.cluster.files import cached_response as module
 from gateway.cluster.files.cached_response import QUERY, Cache, ResponseHead, to_cached_response
 from gateway.playback.playlist_response import M3U8
+from gateway.playback.recording_files import with_query
 from tests.support.http import request
 
 OVERHEAD = 1_024
@@ -83,3 +85,19 @@ def test_a_long_playlist_takes_only_a_query_whose_copies_are_small(path: str, li
     cached = to_cached_response(path, ResponseHead(200, M3U8, "no-store", {}), body, 0.0)
     answers = [cached.answer(request(f"/c1/{path}"), f"?{'x' * size}", 0.0) for size in (1_000, 2_000)]
     assert [answer.status for answer in answers] == [200, 414]
+
+
+def test_the_uris_of_a_stored_playlist_are_found_once_for_all_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def find(playlist: str, suffix: str) -> str:
+        read.append(playlist)
+        return with_query(playlist, suffix)
+
+    monkeypatch.setattr(module, "with_query", find)
+    body = '#EXT-X-MAP:URI="i.mp4"\n1.ts\r\n2.ts?a=1\nhttps://other.example.com/3.ts\n'
+    cached = to_cached_response("vod/vod-1.m3u8", ResponseHead(200, M3U8, "no-store", {}), body.encode(), 0.0)
+    for suffix in ("?sign=1", "?x=%01&y=\\1", "?"):
+        assert cached.answer(request("/c1/vod/vod-1.m3u8"), suffix, 0.0).body == with_query(body, suffix).encode()
+    assert read == [body]
+    assert cached.answer(request("/c1/vod/vod-1.m3u8"), "", 0.0).body == body.encode()
