@@ -67,6 +67,7 @@ from gateway.playback.playlist_response import (
     packager,
     playlist,
     read_directives,
+    refuse_copies,
     rewind_seconds,
     segment_response,
     wait_until,
@@ -303,6 +304,8 @@ class Rewind:
                 template = caption_playlist(template).replace(_STORED, f"\n{STORED_CAPTIONS}")
             if delta or suffix:  # otherwise only the answer is cached: with the text, it would need 350 kB
                 self._keep(cache, ("rewind", seconds, delta, captions), template, delta)
+        if suffix and (refusal := refuse_copies(suffix, template.count(media_playlist.MARK))) is not None:
+            return refusal
         control = f"max-age={output.window.target}" if blocking and not output.over else PLAYLIST_CACHE
         answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=control, compress=True)
         if not suffix:

@@ -19,6 +19,7 @@ from gateway.outputs.recording import recorded_pieces
 from gateway.outputs.recording.on_demand_recording import OnDemandRecording
 from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.ts.packager import TsPackager
+from gateway.playback import playlist_response
 from gateway.playback.rewind import Rewind
 from tests.support import builders
 from tests.support.hls_rules import Playlist, check, parse
@@ -56,8 +57,8 @@ class Live:
     recording: Recorded
     rewind: Rewind
 
-    async def answer(self) -> Response:
-        answer = self.rewind.hls(request("/c1/live.m3u8?rewind=3600"), self.stream, "live.m3u8")
+    async def answer(self, query: str = "") -> Response:
+        answer = self.rewind.hls(request(f"/c1/live.m3u8?rewind=3600{query}"), self.stream, "live.m3u8")
         return answer if isinstance(answer, Response) else await answer
 
     async def playlist(self) -> Playlist:
@@ -111,6 +112,15 @@ async def test_a_live_playlist_may_be_longer_than_the_channel_keeps(tmp_path: Pa
         history = channel.packager.history
         assert history is not None and history.first > channel.packager.window[0].number
         assert (await channel.playlist()).sequence == history.first
+
+
+async def test_a_long_playlist_takes_only_a_query_whose_copies_are_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playlist_response, "_MAX_COPIES", 100_000)
+    async with live(tmp_path, 512, rewind=600 / 3_600) as channel:
+        channel.recording.add(0, 512)
+        assert [(await channel.answer(f"&x={'y' * size}")).status for size in (100, 1_000)] == [200, 414]
 
 
 async def test_stored_pieces_are_read_again_after_an_internal_error(tmp_path: Path) -> None:
