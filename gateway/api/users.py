@@ -95,8 +95,7 @@ async def read_rights(request: web.Request, body: dict[str, Any]) -> Rights | No
 async def delete(request: web.Request) -> web.Response:
     """Delete a user with sessions and profile."""
     authenticators = request.app[CONTEXT].authenticators
-    name = request.match_info["name"]
-    await authenticators.users.delete(name)
+    name = await authenticators.users.delete(request.match_info["name"])
     authenticators.drop_users_cache()
     await authenticators.logins.close_all(ApiUser("user", name, name))
     log.info("user deleted", user=name, by=request[USER].name)
@@ -108,11 +107,12 @@ async def delete(request: web.Request) -> web.Response:
 async def reset_second_factor(request: web.Request) -> web.Response:
     """Remove the second factor of a user who has lost the phone and the recovery codes."""
     authenticators, name = request.app[CONTEXT].authenticators, request.match_info["name"]
-    if await authenticators.users.find(name) is None:
+    user = await authenticators.users.find(name)
+    if user is None:
         raise NoSuchUser(name[:64])
-    await authenticators.second_factors.remove(name)
-    log.info("second factor removed", user=name, by=request[USER].name)
-    await record_change(request, "user", "changed", name, ["secondFactor"])
+    await authenticators.second_factors.remove(user.name)
+    log.info("second factor removed", user=user.name, by=request[USER].name)
+    await record_change(request, "user", "changed", user.name, ["secondFactor"])
     return answer({"on": False, "recoveryCodes": 0})
 
 

@@ -114,9 +114,10 @@ def reset_second_factor(sources: common.Sources, name: NameArgument, as_json: co
 
     async def main() -> bool:
         async with open_console(sources.settings()) as store:
-            if await Users(store).find(name) is None:
+            user = await Users(store).find(name)
+            if user is None:
                 raise NoSuchUser(name)
-            return await SecondFactors(store).remove(name)
+            return await SecondFactors(store).remove(user.name)
 
     if removed := asyncio.run(main()):
         _record(sources, "changed", name, "secondFactor")

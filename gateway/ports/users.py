@@ -103,12 +103,14 @@ class Users:
         return read_rows(_KIND, _user, ((row[0], row) for row in stored))
 
     async def find(self, name: str) -> ConsoleUser | None:
+        """Returns the user with this name, in any Unicode form; None if there is none."""
+        name = _composed(name)
         value = await self._store.get(_KIND, name) if not name_problem(name) else None
         return None if value is None else read_row(_KIND, name, _user, (name, value))
 
     async def add(self, name: str, password: str, now: float, rights: Rights = ADMINISTRATOR) -> ConsoleUser:
         """Adds a user. Raises InvalidField, UserExists, NotPossible, AtCapacity."""
-        name = unicodedata.normalize("NFC", name)
+        name = _composed(name)
         if problem := name_problem(name):
             raise InvalidField("name", problem)
         if problem := passwords.problem(password):
@@ -127,6 +129,7 @@ class Users:
         """
         if password is not None and (problem := passwords.problem(password)):
             raise InvalidField("password", problem)
+        name = _composed(name)
         # First the hash, which takes long: rights that change before it is there must stay.
         new_hash = None if password is None else await self._hash(password)
         stored = await self._store.get(_KIND, name) if not name_problem(name) else None
@@ -141,19 +144,24 @@ class Users:
             raise NoSuchUser(name)
         return user
 
-    async def delete(self, name: str) -> None:
-        """Deletes the user, the profile and the second factor. The user's sessions end then. Raises NoSuchUser."""
+    async def delete(self, name: str) -> str:
+        """Deletes the user, the profile and the second factor. The user's sessions end then.
+
+        Returns the name as it was stored. Raises NoSuchUser.
+        """
+        name = _composed(name)
         if name_problem(name) or not await self._store.delete(_KIND, name):
             raise NoSuchUser(name[:64])
         await self._store.delete(PROFILE, profile_key("user", name))
         await self._store.delete(SECOND_FACTOR, name)
+        return name
 
     async def check(self, name: str, password: str, attempt: Attempt) -> ConsoleUser | None:
         """Returns the user with this name and password, else None. An unknown name takes the same time.
 
         Raises AtCapacity, TooManyRefusals.
         """
-        name = unicodedata.normalize("NFC", name)
+        name = _composed(name)
         value = await self._store.get(_KIND, name) if not name_problem(name) else None
         stored_hash = None if value is None else value.get("password")
         matches = await self._hash_in_turn(attempt, lambda: passwords.verify_password(password, stored_hash))
@@ -178,6 +186,11 @@ class Users:
 def profile_key(kind: str, id: str) -> str:
     """Returns the key of a profile. kind: the sign-in method, because two methods may have users of the same name."""
     return f"{kind}:{id}"
+
+
+def _composed(name: str) -> str:
+    """Returns the form in which names are stored: keyboards and file systems write accents in two ways."""
+    return unicodedata.normalize("NFC", name)
 
 
 def name_problem(name: str) -> str:

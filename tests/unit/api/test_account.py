@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -166,6 +167,18 @@ async def test_wrong_codes_are_limited_also_for_a_right_one(api: Admin, clock: C
     assert (await Browser(api).sign_in(code=code_at(secret, int(clock.now) // STEP)))[0] == 429
     clock.now += 901
     assert (await Browser(api).sign_in(code=code_at(secret, int(clock.now) // STEP)))[0] == 200
+
+
+async def test_a_user_is_found_by_every_form_of_the_name(api: Admin):
+    composed, decomposed = "\u00c9va", "E\u0301va"
+    made = await api.json("POST", "/users", {"name": decomposed, "password": OLD})
+    assert made["name"] == composed
+    for name in (composed, decomposed):
+        path = f"/users/{quote(name)}"
+        assert (await api.json("PUT", path, {"role": "observer"}))["name"] == composed
+        assert await api.json("DELETE", f"{path}/second-factor") == {"on": False, "recoveryCodes": 0}
+    assert (await api.json("DELETE", f"/users/{quote(decomposed)}"))["name"] == composed
+    assert [user["name"] for user in await api.json("GET", "/users")] == ["eva"]
 
 
 async def test_user_and_administrator_remove_the_factor(api: Admin, clock: Clock):
