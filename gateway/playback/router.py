@@ -13,7 +13,7 @@ from gateway.channels.names import PULL_HEADER, channel_of, is_channel_id, is_st
 from gateway.channels.slugs import RESERVED
 from gateway.channels.stores import find_channel
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, moved, not_allowed, preflight, service_unavailable, text
+from gateway.http.response import Answer, Response, Takeover, moved, not_allowed, preflight, service_unavailable, text
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.listeners.port_listener import SessionResponder
 from gateway.live.stream import Stream
@@ -559,8 +559,16 @@ class PlaybackRouter:
     def _status(self, request: Request, name: str) -> AnswerOrAwaitable:
         stream = self._live.streams.find_recent(name)
         if stream is None or not stream.playable:
-            return self._elsewhere(request, name, "status.json", self._idle_status)
+            answering = self._elsewhere(request, name, "status.json", self._idle_status)
+            return answering if isinstance(answering, Response | Takeover) else self._status_elsewhere(name, answering)
         return self._protection.judge(request, name, stream.channel) or self.statuses.live(stream)
+
+    async def _status_elsewhere(self, name: str, answering: Awaitable[Answer]) -> Answer:
+        """Returns the answer. If another node has the stream, what this node has found for an idle one is old."""
+        answer = await answering
+        if isinstance(answer, Response) and isinstance(answer.body, bytes) and b'"live": true' in answer.body:
+            self.statuses.forget(channel_of(name))
+        return answer
 
     async def _idle_status(self, request: Request, name: str) -> Answer:
         channel = await self._find_permitted(request, name)

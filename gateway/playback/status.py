@@ -58,10 +58,7 @@ class StatusResponder:
 
         It has the outputs that can carry the stream, those that are ready, and live renditions, the smallest first.
         """
-        if self.posters is not None:
-            self.posters.forget(stream.channel.id)
-        if self.replays is not None:
-            self.replays.forget(stream.channel.id)
+        self.forget(stream.channel.id)
         enabled = [*_enabled(stream), *(name for name in self._always_on() if stream.has_output(name))]
         ready = [output for output in enabled if self.start_output(stream, output)]
         outputs = [output for output in enabled if not _is_refused(stream.output(output))]
@@ -83,6 +80,13 @@ class StatusResponder:
             oldest=round(oldest * 1000) if oldest is not None else None,
             captions=[_captions(track) for track in stream.captions.texts],
         )
+
+    def forget(self, channel: str) -> None:
+        """Lets `idle` search again, because the channel is live: newer pictures and a newer session will follow."""
+        if self.posters is not None:
+            self.posters.forget(channel)
+        if self.replays is not None:
+            self.replays.forget(channel)
 
     async def idle(self, channel: Channel | None) -> Response:
         """Returns the status of a stream that is not live. An unknown channel (None) gets an answer of the same form.

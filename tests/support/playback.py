@@ -34,6 +34,7 @@ from gateway.playback.router import (
     PlaybackAccess,
     PlaybackRouter,
     PublisherRoutes,
+    RemoteFiles,
     StoredPlayback,
     StoredResponder,
 )
@@ -118,6 +119,7 @@ async def playing(
     reports: ViewerReports | None = None,
     public_channels: Callable[[Request], AnswerOrAwaitable] | None = None,
     publishers: PublisherRoutes | None = None,
+    remote_files: RemoteFiles | None = None,
     shows: ShowFiles | None = None,
     recordings: StoredResponder | None = None,
     hls: Callable[[Stream], StreamOutput] = lambda stream: Idle(),
@@ -141,7 +143,7 @@ async def playing(
     routes = MediaRoutes.of(SameResponder(_served), _served)
     handler = PlaybackRouter(
         PlaybackAccess(PlayAdmission(channels=channels, protection=protection, wait=wait)),
-        LivePlayback(hub, routes, flv, audience, reports=reports),
+        LivePlayback(hub, routes, flv, audience, reports=reports, remote_files=remote_files),
         Pages(),
         Health(missing),
         StoredPlayback(recordings, posters, public_channels, publishers, shows=shows),

@@ -463,3 +463,30 @@ async def test_the_status_of_an_idle_channel_names_its_last_picture():
         assert '"poster": null' in (await lab.listener.get("/nobody/status.json")).text
         lab.live()
         assert '"poster": null' in (await lab.listener.get("/c1/status.json")).text
+
+
+async def test_the_last_picture_is_searched_again_after_another_node_had_the_stream():
+    class Elsewhere:
+        is_live = False
+
+        async def file(self, request, name, rest, absent):
+            return Response(200, b'{"live": true}') if self.is_live else await absent()
+
+        async def is_held(self, name):
+            return self.is_live
+
+    found: list[str] = []
+
+    async def find(id, now):
+        return found[-1] if found else None
+
+    async with (
+        Tasks("test") as tasks,
+        playing(channel("c1"), posters=Posters(find, tasks), remote_files=(elsewhere := Elsewhere())) as lab,
+    ):
+        assert '"poster": null' in (await lab.listener.get("/c1/status.json")).text
+        elsewhere.is_live = True
+        assert (await lab.listener.get("/c1/status.json")).text == '{"live": true}'
+        elsewhere.is_live = False
+        found.append("c1/images/a.jpg")
+        assert '"poster": "vod/images/a.jpg"' in (await lab.listener.get("/c1/status.json")).text
