@@ -3,6 +3,7 @@
 The § numbers refer to HLS (RFC 8216bis).
 """
 
+import asyncio
 import math
 import re
 from collections.abc import Callable
@@ -112,8 +113,10 @@ def _media_playlist(
         control = PLAYLIST_CACHE if output.over else f"max-age={6 * track.window.target}"
         return cached_playlist(output.cache, key, suffix, make, control)
 
-    if output.over or track.has(number, part_index):
+    if track.has(number, part_index) or (output.over and not output.moved):
         return render()
+    if output.over:
+        return _after_move(track.part_target or 1.0, render)
     if number > track.window[-1].number + _MAX_SEGMENTS_AHEAD:
         return text(400, f"_HLS_msn {number} is too far ahead of {track.window[-1].number}")
     target = track.part_target or 1.0
@@ -122,6 +125,12 @@ def _media_playlist(
     if number >= track.number and part_index is not None and part_index >= parts + ahead:
         return text(400, f"_HLS_part {part_index} is too far ahead of {parts - 1}")
     return _when_complete(output, track, number, part_index, render)
+
+
+async def _after_move(seconds: float, render: Callable[[], Response]) -> Response:
+    """Answers when another node may have the next part. A player repeats at once what is answered at once."""
+    await asyncio.sleep(seconds)
+    return render()
 
 
 async def _when_complete(

@@ -292,6 +292,17 @@ async def test_waiting_requests_are_answered_when_the_stream_ends() -> None:
         assert (await hinted).status in (200, 404)
 
 
+async def test_requests_for_the_next_part_wait_where_the_stream_has_moved_to_another_node() -> None:
+    async with Origin() as o:
+        o.play(4.2)
+        o.stream.end(EndReason.MOVED)
+        for _ in range(2):
+            blocked = await later(o.get("video/index.m3u8?_HLS_msn=4"))
+            assert not blocked.done(), "players would repeat it at once"
+            answer = await blocked
+            assert answer.status == 200 and "ENDLIST" not in answer.body.decode()  # type: ignore[union-attr]
+
+
 async def test_the_hinted_part_is_fetched_ahead_even_where_a_key_frame_begins_a_segment() -> None:
     async with Origin() as o:
         o.play(5.99)  # four parts of segment 3; the next frame is a key frame
