@@ -5,6 +5,7 @@ A signal that arrives while a server starts is held back until the server can ha
 """
 
 import gc
+import os
 import sys
 from typing import Final
 
@@ -13,8 +14,18 @@ from gateway.lib import held_signals
 _SERVERS: Final = ("serve", "edge", "worker")
 
 
+def _replace_closed_streams() -> None:
+    """Opens the null device in place of closed standard streams: nobody may write to a socket that has their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode)  # noqa: SIM115 for as long as the process
+            os.set_inheritable(stream.fileno(), True)  # workers have the same streams
+            setattr(sys, name, stream)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    _replace_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     gc.set_threshold(100_000)  # imports make much and drop little: collections would take a tenth of the start
     if arguments[:1] and arguments[0] in _SERVERS:

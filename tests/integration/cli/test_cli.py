@@ -53,6 +53,15 @@ def line(done: subprocess.CompletedProcess[str], code: int) -> str:
     return done.stderr.removeprefix("millrace: ").rstrip("\n")
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", ">&-", ">&- 2>&-"])
+def test_a_command_runs_without_its_standard_streams(tmp_path, closed: str):
+    """Some programs that start others in the background close them. Files that are opened later get their numbers."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "MILLRACE_DATA": str(tmp_path / "var")}
+    command = f'exec "$0" -m gateway channel create --name Stage --expires never --json {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], env=env, capture_output=True, timeout=at_most(60))
+    assert (done.returncode, done.stdout.startswith(b"{")) == (0, not closed.startswith(">"))
+
+
 def test_the_version_option_prints_the_version(millrace):
     done = millrace("--version")
     assert (done.returncode, done.stdout) == (0, f"millrace {__version__}\n")
