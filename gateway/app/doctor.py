@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gateway.adapters.local.host import certificate_files
 from gateway.lib.certificates import is_complete, outgoing_tls
@@ -172,10 +172,17 @@ _SCRIPTS: Final = (
 )
 
 
+def _run(command: Sequence[str], seconds: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a program. One without an end within `seconds`, as on a slow card, has failed with this reason."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, **options)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"no answer within {seconds:.0f} s")
+
+
 def _has_font(code: str) -> bool:
-    command = ["fc-list", f":charset={code}", "family"]
-    found = subprocess.run(command, capture_output=True, timeout=60, check=False)  # noqa: S603 a constant command
-    return bool(found.stdout.strip())
+    found = _run(["fc-list", f":charset={code}", "family"])
+    return bool(found.stdout.strip() or found.returncode)  # a program that fails says nothing about fonts
 
 
 def check_workers(
@@ -184,8 +191,7 @@ def check_workers(
     has_font: Callable[[str], bool] = _has_font,
 ) -> Iterator[CheckResult]:
     """Checks whether media workers can encode, and draw watermark texts in every script."""
-    command = [sys.executable, "-P", "-c", program]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 a constant command
+    child = _run([sys.executable, "-P", "-c", program])
     values = child.stdout.strip().split("|")
     if child.returncode or len(values) != 4:
         last_line = (child.stderr.strip().splitlines() or [f"it ended with {child.returncode}"])[-1]
@@ -228,8 +234,7 @@ def check_captions(engine: str) -> Iterator[CheckResult]:
         yield _ok("captions", found) if found else _missing("captions", f"captions.engine: there is no program {name}")
     elif kind:
         command = [sys.executable, "-P", "-c", _ENGINE, engine]
-        env = with_python_path(os.environ)
-        child = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
+        child = _run(command, 120, env=with_python_path(os.environ))
         reason = (child.stderr.strip().splitlines() or [f"it ended with {child.returncode}"])[-1]
         yield _missing("captions", f"{kind}: {reason}") if child.returncode else _ok("captions", f"{kind} is loaded")
 

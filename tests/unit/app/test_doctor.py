@@ -3,8 +3,10 @@
 import asyncio
 import datetime
 import json
+import re
 import socket
 import sqlite3
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -322,6 +324,19 @@ def test_scripts_without_fonts_are_reported_with_their_packages():
 def test_workers_that_cannot_start_are_reported(program: str):
     (found,) = doctor.check_workers(program)
     assert found.state is CheckState.MISSING
+
+
+def test_programs_that_do_not_answer_are_reported(monkeypatch: pytest.MonkeyPatch):
+    """From a slow card, the first start of PyAV or the first list of many fonts takes minutes."""
+
+    def run(command: list[str], timeout: float, **options: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for findings in doctor.check_workers(), doctor.check_captions("pocketsphinx"):
+        finding = only(list(findings))
+        assert finding.state is CheckState.MISSING and re.search("no answer within (60|120) s$", finding.text)
+    assert doctor._has_font("4e2d")
 
 
 @pytest.mark.parametrize(
