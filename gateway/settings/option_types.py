@@ -156,8 +156,11 @@ def _https_address(value: str) -> str:
 def _web_address(value: str) -> str:
     if value:
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or parts.port == 0:
+        is_plain = value.isprintable() and " " not in value  # urlsplit removes line ends, and spaces at the start
+        if not is_plain or parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError("not a web address")
+        if parts.fragment:
+            raise ValueError("a fragment is not allowed")
     return value
 
 
