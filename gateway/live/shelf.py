@@ -66,7 +66,7 @@ class StreamShelf:
         self._ended: dict[str, Stream] = {}
         self._waiting: dict[str, set[asyncio.Future[Stream]]] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
-        self._started: set[str] = set()  # names of streams that viewers could join
+        self._started: dict[str, float] = {}  # names of streams that viewers could join, with their monotonic begin
         self._draining = False
         self._start_budget = StartBufferBudget()
         self._tasks = Tasks("streams")
@@ -214,7 +214,7 @@ class StreamShelf:
     def _on_playable(self, stream: Stream) -> None:
         """Called when the tracks of the stream are known: resumes waiting viewers."""
         if stream.name not in self._started:
-            self._started.add(stream.name)
+            self._started[stream.name] = time.monotonic() - (time.time() - stream.spec.started)
             # Before the first unit: viewers that wait join later, perhaps after a whole burst.
             wait_seconds = WAITERS_SECONDS if self._waiting.get(stream.name) else 0.0
             if seconds := max(wait_seconds, self.limits.beginning):
@@ -259,10 +259,9 @@ class StreamShelf:
             publisher.evict(reason)
         stream.end(reason)
         if name in self._started:
-            self._started.discard(name)
+            seconds = round(time.monotonic() - self._started.pop(name), 3)
             self._ended[name] = stream
             asyncio.get_running_loop().call_later(KEEP_ENDED, self._forget, stream)
-            seconds = round(time.time() - stream.spec.started, 3)
             if stream.spec.kind is not StreamKind.PUSHED_TRACK:
                 size = stream.received.bytes
                 self._emit(EventType.STREAM_ENDED, stream, reason=str(reason), seconds=seconds, bytes=size)

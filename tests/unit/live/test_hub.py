@@ -12,7 +12,7 @@ from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from gateway.live.stream import StreamState
 from gateway.ports.errors import AtCapacity, BitRateTooHigh, NameInUse, NoSuchStream
-from gateway.ports.events import Event, Events
+from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish, sound
 
@@ -107,6 +107,23 @@ async def test_without_linger_the_stream_ends_with_its_publisher():
     assert hub.find("c1") is None
     assert hub.find_recent("c1") is publisher.stream
     assert [e.type for e in seen] == ["publish.started", "stream.started", "publish.ended", "stream.ended"]
+    await closed(hub)
+
+
+async def test_the_length_of_a_stream_does_not_follow_a_clock_that_was_set(monkeypatch: pytest.MonkeyPatch):
+    seen: list[Event] = []
+    events = Events()
+    events.listen(seen.append)
+    hub = builders.hub(events=events, linger=0)
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    wall, monotonic = time.time, time.monotonic
+    monkeypatch.setattr(time, "time", lambda: wall() - 3600)
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + 1000)
+    publisher.close()
+    (ended,) = [event for event in seen if event.type is EventType.STREAM_ENDED]
+    assert ended.data["seconds"] // 1000 == 1
+    monkeypatch.undo()
     await closed(hub)
 
 
