@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 def simulate_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the end of the test, the running loop waits for no timer: its clock, the monotonic one, jumps to it."""
     loop: Any = asyncio.get_running_loop()
-    now, select = time.monotonic(), loop._selector.select
+    now: float = math.ceil(time.monotonic())  # whole, so that all runs have the same sums
+    select = loop._selector.select
 
     def jump(seconds: float | None) -> Any:
         nonlocal now
