@@ -278,7 +278,8 @@ async def broken_off(channel: Channel, watched: Watched, film: Film) -> float:
     """Plays the film, lets it break off, and returns by how much the page was ahead before."""
     with push(film, channel.push, loop=True):
         await watched.comes_to_say("Live")
-        await watched.page.wait_for_function(f"() => document.querySelector('video').currentTime > 3 && {AHEAD} < 1.2")
+        # On a busy machine the picture may have stopped, and each stop lets the page keep 0.4 s more.
+        await watched.page.wait_for_function(f"() => document.querySelector('video').currentTime > 3 && {AHEAD} < 2")
         before = float(await watched.page.evaluate(AHEAD))
     await watched.comes_to_say(BROKEN)
     await watched.page.wait_for_timeout(2500)  # the longer the break, the farther behind a page would stay

@@ -139,7 +139,7 @@ class FixedToken:
         return token == TOKEN
 
 
-INPUTS = builders.inputs_settings()
+INPUTS = builders.inputs_settings(silence=600)  # a test sends few pictures, and the machine may be slow
 EVENTS = EventsSettings(store="sqlite:///events.db", days=7, most=1000)
 
 
