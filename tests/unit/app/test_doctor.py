@@ -124,7 +124,7 @@ def test_an_unusable_file_of_authorities_is_reported_for_the_database(tmp_path: 
     assert finding.state is CheckState.MISSING and f"tls.ca: {tmp_path}/ca.pem: " in finding.text
 
 
-def test_files_without_what_the_start_needs_are_reported(tmp_path: Path):
+def test_files_that_the_start_could_not_use_are_reported(tmp_path: Path):
     broken = tmp_path / "broken"
     broken.write_text("no PEM")
     file = str(broken)

@@ -305,7 +305,7 @@ async def test_another_codec_ends_the_viewers_and_another_size_does_not() -> Non
     assert watcher.ends == [EndReason.OUTPUT_OFF]
 
 
-async def test_reordered_pictures_end_the_viewers_who_then_get_converted_ones() -> None:
+async def test_reordered_pictures_end_the_viewers_so_that_they_get_converted_ones() -> None:
     stream, feed, _ = live()
     stream.push(coded(0, True))
     watcher = Watcher()
