@@ -64,6 +64,11 @@ def packager(stream: Stream, name: str, packager_type: type[P]) -> P | Response:
     return output
 
 
+def is_refused(output: object) -> bool:
+    """Whether an output cannot carry the codecs of its stream."""
+    return isinstance(output, Packager) and output.refused is not None
+
+
 def start_output(stream: Stream, name: str) -> bool:
     """Starts the enabled output `name` if it waits for its first request. Returns whether a player can use it now."""
     output = stream.output(name)

@@ -64,6 +64,7 @@ from gateway.playback.playlist_response import (
     REWIND,
     SEGMENT_CACHE,
     EventualResponse,
+    is_refused,
     packager,
     playlist,
     read_directives,
@@ -152,7 +153,7 @@ class Rewind:
             return seconds
         name = output_name(stream)
         output = stream.output(name)
-        if not seconds or not name or (isinstance(output, TsPackager) and output.refused is not None):
+        if not seconds or not name or is_refused(output):
             return None
 
         def render(output: TsPackager, suffix: str) -> Response:
@@ -197,7 +198,7 @@ class Rewind:
         """
         name = output_name(stream)
         output = stream.output(name)
-        if not name or (isinstance(output, TsPackager) and output.refused is not None):
+        if not name or is_refused(output):
             return 0.0, None
         return stream.channel.rewind_reach, self._oldest(stream)
 

@@ -13,10 +13,10 @@ from gateway.media.caption_track import CaptionTrack
 from gateway.media.codecs import codec_string, describe
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack
-from gateway.packaging.packager import Packager
 from gateway.playback.formats import ALWAYS_ON, BROWSER_PORTS, OPTIONAL_OUTPUTS, enabled_outputs, is_watchable
 from gateway.playback.ladder_view import OUTPUT, LadderTranscoder, encoded_bitrate, ladder_format
 from gateway.playback.playable_streams import PlayableStreams
+from gateway.playback.playlist_response import is_refused
 from gateway.playback.posters import Posters
 from gateway.workers.ladder_plan import LadderStep
 
@@ -61,7 +61,7 @@ class StatusResponder:
         self.forget(stream.channel.id)
         enabled = [*_enabled(stream), *(name for name in self._always_on() if stream.has_output(name))]
         ready = [output for output in enabled if self.start_output(stream, output)]
-        outputs = [output for output in enabled if not _is_refused(stream.output(output))]
+        outputs = [output for output in enabled if not is_refused(stream.output(output))]
         renditions = self._renditions(stream)
         reach, oldest = self.rewind(stream)
         return _answer(
@@ -120,11 +120,6 @@ class StatusResponder:
 
 def _enabled(stream: Stream) -> list[str]:
     return [output for output in OPTIONAL_OUTPUTS.values() if stream.has_output(output)]
-
-
-def _is_refused(output: object) -> bool:
-    """Whether an output cannot carry the codecs of its stream."""
-    return isinstance(output, Packager) and output.refused is not None
 
 
 def _captions(track: CaptionTrack) -> dict[str, object]:

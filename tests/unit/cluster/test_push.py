@@ -70,6 +70,16 @@ def lingering(one: Holder) -> Recorder:
     return viewer
 
 
+async def returned(one: Holder, two: Front) -> tuple[Recorder, StreamPublisher]:
+    """The same, after the publisher came back to another node and its viewer has got media."""
+    viewer = lingering(one)
+    publisher = await two.push(one.place())
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    send(publisher, 0, 3)
+    await until(lambda: len(viewer.units) == 8)
+    return viewer, publisher
+
+
 async def test_a_publisher_that_returns_to_another_node_continues_its_stream() -> None:
     async with holder() as one, front() as two:
         viewer = lingering(one)
@@ -171,11 +181,7 @@ async def test_the_push_ends_when_its_holder_dies() -> None:
 
 async def test_a_push_that_ends_lets_the_stream_linger() -> None:
     async with holder() as one, front() as two:
-        viewer = lingering(one)
-        publisher = await two.push(one.place())
-        publisher.set_tracks(VIDEO, AUDIO, {})
-        send(publisher, 0, 3)
-        await until(lambda: len(viewer.units) == 8)
+        viewer, publisher = await returned(one, two)
         publisher.close()
         stream = one.hub.find("c1")
         assert stream is not None
@@ -187,11 +193,7 @@ async def test_a_push_that_ends_lets_the_stream_linger() -> None:
 async def test_a_stream_whose_push_came_through_a_node_that_shuts_down_ends_like_others() -> None:
     """Viewers at other nodes would wait for the stream of a node that shuts down for the linger time once more."""
     async with holder() as one, front() as two:
-        viewer = lingering(one)
-        publisher = await two.push(one.place())
-        publisher.set_tracks(VIDEO, AUDIO, {})
-        send(publisher, 0, 3)
-        await until(lambda: len(viewer.units) == 8)
+        viewer, _ = await returned(one, two)
         one.hub.limits = replace(one.hub.limits, linger=0.0)
         two.forwards.shelf.drain()
         await until(lambda: viewer.ended)
