@@ -4,13 +4,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # Unit tests compute for less than half of their time, and each worker imports all of them first (4 s). With two workers
-# more than cores, both cores are busy to the end. Tests of real processes wait more than they compute: with two of them
-# for each core, more than half of the processors' time was idle. With three of them, tests of real time fail now and
-# then, and a run is only 3 % shorter. Browsers compute: one of them for each core spreads their work over the whole run.
+# more than cores, both cores are busy to the end. Tests of real processes wait more than they compute: with five of them
+# for two cores, a third of the processors' time was idle. Browsers compute: one of them for each core spreads their work
+# over the whole run.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 COMPUTING := $(shell expr $(CORES) + 2)
 WORKERS := $(shell expr 2 \* $(CORES))
-WAITING := $(shell expr 5 \* $(CORES) / 2)
+WAITING := $(shell expr 7 \* $(CORES) / 2)
 BROWSERS := $(CORES)
 # A file is one worker's, and the files that took longest in a recorded run begin first (tests/file_times.json). They wait
 # for timers, so every second worker of fast tests begins with the shortest ones.
