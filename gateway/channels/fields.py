@@ -168,7 +168,7 @@ def _targets(value: Any) -> tuple[str, ...]:
     """Reads the targets of a relay: a list, or a text with targets separated by commas."""
     targets = relay_urls.targets(value)
     expected = (
-        f"expected at most {MAX_RELAYS} rtmp://, rtmps:// or srt:// addresses or IVS channel ARNs, "
+        f"expected at most {MAX_RELAYS} rtmp://, rtmps://, srt:// or moq:// addresses or IVS channel ARNs, "
         "as a list or separated by commas"
     )
     if targets is None or len(targets) > MAX_RELAYS:

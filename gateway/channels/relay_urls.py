@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.ports.errors import InvalidField
+from gateway.protocols import moq_url
 from gateway.protocols.srt.url import parse_url as parse_srt_url
 
 MASK: Final = "********"
@@ -32,13 +33,13 @@ def is_srt(target: str) -> bool:
     return target[:6].lower() == "srt://"
 
 
-def is_target(target: str) -> bool:
-    """Whether the target is an RTMP(S) or SRT URL with a host, or an IVS channel ARN."""
-    return problem(target) is None
+def is_rtmp(target: str) -> bool:
+    """Whether the target is an RTMP(S) URL with a host."""
+    return target.partition("://")[0].lower() in ("rtmp", "rtmps") and problem(target) is None
 
 
 def problem(target: str) -> str | None:
-    """Returns None for a target; else what is wrong with an address of SRT, or "" for what is no target at all."""
+    """Returns None for a target; else what is wrong with its address, or "" for what is no target at all."""
     if is_ivs_channel(target):
         return None
     if len(target) > _MAX_LENGTH or not target.isprintable() or " " in target:
@@ -47,10 +48,13 @@ def problem(target: str) -> str | None:
         if is_srt(target):
             parse_srt_url(target)
             return None
+        if moq_url.is_moq(target):
+            moq_url.parse_url(target)
+            return None
         parts = urlsplit(target)
         return None if parts.scheme in ("rtmp", "rtmps") and parts.hostname and parts.port != 0 else ""
     except ValueError as error:
-        return str(error) if is_srt(target) else ""
+        return str(error) if is_srt(target) or moq_url.is_moq(target) else ""
 
 
 def masked(value: Any) -> Any:

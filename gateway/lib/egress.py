@@ -25,10 +25,11 @@ RTSP: Final = ("rtsp", "rtsps")
 SRT: Final = ("srt",)
 UDP: Final = ("udp", "rtp")
 SMTP: Final = ("smtp",)
+MOQ: Final = ("https", "moq", "moqt")
 # The usual port of each scheme; 0: none, so an address needs its port.
 PORTS: Final = {
     "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322, "smtp": 25,
-    "srt": 0, "udp": 0, "rtp": 0,
+    "moq": 443, "moqt": 443, "srt": 0, "udp": 0, "rtp": 0,
 }  # fmt: skip
 _MAX_URL: Final = 2_048
 _DNS_SECONDS: Final = 10.0
@@ -114,7 +115,7 @@ class Egress:
     async def check(self, url: str, schemes: Sequence[str] = HTTP) -> list[Address]:
         """Resolves the host of the URL and returns its allowed addresses, at least one, in the order of the resolver.
 
-        schemes: schemes that the caller supports, of http, https, rtmp, rtmps, rtsp, rtsps, srt, smtp.
+        schemes: schemes that the caller supports, of http, https, rtmp, rtmps, rtsp, rtsps, srt, smtp, moq, moqt.
         Raises EgressRefused. Raises OSError if the name cannot be resolved now.
         """
         parts = _split(url)

@@ -42,7 +42,7 @@ class CompatibleTargets:
 
     def allows(self, target: str) -> bool:
         """Whether the target is an RTMP(S) address that the operator has listed."""
-        if not relay_urls.is_target(target) or relay_urls.is_ivs_channel(target) or relay_urls.is_srt(target):
+        if not relay_urls.is_rtmp(target):
             return False
         parts = urlsplit(target)
         host = (parts.hostname or "").rstrip(".")

@@ -75,7 +75,7 @@ async def pull_rtmp(url: str, services: InputServices, context: InputContext) ->
         except _Refused as refused:
             if refused.again is None:
                 # The server may repeat the name of the stream, which is often a key.
-                raise OutputError(redact_text(str(refused), target_secrets(url, target))) from None
+                raise OutputError(redact_text(str(refused), target_secrets(url, target.name, target.app))) from None
             address = refused.again
         finally:
             playing.abort()

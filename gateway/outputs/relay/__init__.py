@@ -1,4 +1,4 @@
-"""Relays: push streams to other RTMP(S) and SRT servers and to Amazon IVS.
+"""Relays: push streams to other servers of RTMP(S), SRT and Media over QUIC, and to Amazon IVS.
 
 Each target has its own connection and state.
 """

@@ -6,18 +6,20 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gateway.lib import redact
-from gateway.protocols.rtmp.url import RtmpUrl
 
 _MAX_LENGTH: Final = 200
 _MIN_SECRET_LENGTH: Final = 4  # shorter texts are not masked, because ordinary words would match
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_%~+=.:-]{8,}")  # a part of a secret with at least 8 characters is masked too
 
 
-def target_secrets(target: str, url: RtmpUrl) -> tuple[str, ...]:
-    """Returns the secret parts of a relay URL: stream name, query, user and password."""
-    name, _, query = url.name.partition("?")
+def target_secrets(target: str, stream: str = "", app: str = "") -> tuple[str, ...]:
+    """Returns the secret parts of a relay URL: stream name, query, user and password.
+
+    stream, app: the names in an address of RTMP, which may have queries too.
+    """
+    name, _, query = stream.partition("?")
     parts = urlsplit(target, allow_fragments=False)
-    found = [url.name, name, query, url.app.partition("?")[2], parts.query, parts.username or "", parts.password or ""]
+    found = [stream, name, query, app.partition("?")[2], parts.query, parts.username or "", parts.password or ""]
     for text in (query, parts.query):
         found += [value for _, value in parse_qsl(text[:4096], max_num_fields=None)]
     found += [unquote(secret) for secret in found]

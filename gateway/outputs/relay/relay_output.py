@@ -1,4 +1,4 @@
-"""The output `relay`: sends a stream to other RTMP(S) and SRT servers, with unchanged media and times."""
+"""The output `relay`: sends a stream to servers of RTMP(S), SRT and Media over QUIC, with unchanged media and times."""
 
 from __future__ import annotations
 

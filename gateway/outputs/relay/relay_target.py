@@ -1,5 +1,7 @@
 """One target of a relay: connects, starts at a key frame, and reconnects after errors."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import ssl
@@ -7,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
@@ -16,8 +18,8 @@ from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import AUDIO, FOURCC, SCRIPT, VIDEO
 from gateway.lib.backoff import Backoff
-from gateway.lib.egress import RTMP, SRT, Egress, EgressRefused
-from gateway.lib.extras import INSTALL_AWS
+from gateway.lib.egress import MOQ, RTMP, SRT, Egress, EgressRefused
+from gateway.lib.extras import INSTALL_AWS, INSTALL_MOQ
 from gateway.lib.rfc3339 import rfc3339
 from gateway.live.additional_sinks import AdditionalSinks
 from gateway.live.output_fault import OutputFault
@@ -35,11 +37,16 @@ from gateway.outputs.relay.srt_push import SrtRelayPush
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
+from gateway.protocols import moq_url
+from gateway.protocols.moq_url import MoqUrl
 from gateway.protocols.rtmp.client import ConnectFeatures
 from gateway.protocols.rtmp.url import RtmpUrl, parse_url
 from gateway.protocols.srt.url import LatencyRange, SrtUrl
 from gateway.protocols.srt.url import parse_url as parse_srt_url
 from gateway.settings.models import RelaySettings
+
+if TYPE_CHECKING:
+    from gateway.outputs.relay.moq_push import MoqRelayPush  # it loads the library
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +58,7 @@ _REVOKED_KEY_SECONDS: Final = 10.0  # seconds; an IVS connection that ends earli
 _PLAIN: Final = frozenset({Codec.H264, Codec.AAC, Codec.MP3})  # codecs without Enhanced RTMP
 _VIDEO: Final = Kind.VIDEO
 _SET_DATA_FRAME: Final = amf0.encode("@setDataFrame")
+_Url = TypeVar("_Url")
 
 
 class TargetState(StrEnum):
@@ -81,7 +89,7 @@ class RelayContext:
 class _TargetAddress:
     """The current address of a target. secrets: texts to mask in all messages about it."""
 
-    url: RtmpUrl | SrtUrl
+    url: RtmpUrl | SrtUrl | MoqUrl
     address: str
     secrets: tuple[str, ...]
     rules: IvsRules | None
@@ -105,7 +113,7 @@ class RelayTarget:
         self._attempts = 0
         self._sent = 0  # bytes of earlier connections
         self._dropped = 0
-        self._push: RtmpPush | SrtRelayPush | None = None
+        self._push: RtmpPush | SrtRelayPush | MoqRelayPush | None = None
         self._items: Subscription | None = None
         self._additional: AdditionalSinks | None = None
         self._rules: IvsRules | None = None
@@ -140,8 +148,10 @@ class RelayTarget:
     def _warnings(self) -> list[str]:
         push, now = self._push, time.monotonic()
         warnings = [] if self._rules is None else self._rules.warnings
-        if isinstance(push, SrtRelayPush):
-            warnings = [*push.warnings, *([push.loss] if now - push.lost_at < _SLOW_SECONDS else [])]
+        if push is not None and not isinstance(push, RtmpPush):
+            warnings = push.warnings
+        if isinstance(push, SrtRelayPush) and now - push.lost_at < _SLOW_SECONDS:
+            warnings = [*warnings, push.loss]
         if self._items is not None and now - self._items.overflowed < _SLOW_SECONDS:
             warnings = [*warnings, "frames are dropped: the server or the link to it is too slow for the stream"]
         return warnings
@@ -153,10 +163,9 @@ class RelayTarget:
         self._additional = AdditionalSinks(self._stream, self._items, self._chosen)
 
     def _chosen(self, track: PushedTrack) -> bool:
-        """Whether the channel relays an additional track. IVS and SRT take only the default tracks."""
-        if relay_urls.is_ivs_channel(self._text) or is_ivs_address(self._text) or relay_urls.is_srt(self._text):
-            return False
-        return self._stream.channel.relay_tracks.includes(track.name, track.info.language)
+        """Whether the channel relays an additional track. Only RTMP takes more than the default tracks, but not IVS."""
+        takes_more = relay_urls.is_rtmp(self._text) and not is_ivs_address(self._text)
+        return takes_more and self._stream.channel.relay_tracks.includes(track.name, track.info.language)
 
     async def run(self) -> None:
         """Relays until the stream ends. Reports each error and tries again."""
@@ -209,7 +218,7 @@ class RelayTarget:
                     target.rules.check_tracks(first)
                 if isinstance(target.url, SrtUrl):
                     srt_push.check_tracks(first)
-                elif silent_track.wants_sound(target.url.host):
+                elif isinstance(target.url, RtmpUrl) and silent_track.wants_sound(target.url.host):
                     silent_track.check_tracks(first)
                 began = time.monotonic()
                 try:
@@ -233,14 +242,19 @@ class RelayTarget:
             ingest = await self._context.ivs.ingest(self._text, fresh=self._refresh)
             host, _, port = ingest.endpoint.partition(":")
             address = f"rtmps://{host}:{port or 443}/app/{ingest.key}"
-            url, rules = _parse(address), IvsRules(ingest.kind, is_realtime(host))
-            return _TargetAddress(url, address, (*redact_target.target_secrets(address, url), ingest.key), rules)
+            url, rules = _parsed(parse_url, address), IvsRules(ingest.kind, is_realtime(host))
+            secrets = redact_target.target_secrets(address, url.name, url.app)
+            return _TargetAddress(url, address, (*secrets, ingest.key), rules)
         if relay_urls.is_srt(self._text):
-            return _TargetAddress(_parse_srt(self._text), self._text, (), None)  # its errors have no text of the server
-        url, known = _parse(self._text), None
+            called = _parsed(parse_srt_url, self._text)
+            return _TargetAddress(called, self._text, (), None)  # its errors have no text of the server
+        if moq_url.is_moq(self._text):
+            offered = _parsed(moq_url.parse_url, self._text)
+            return _TargetAddress(offered, self._text, redact_target.target_secrets(self._text), None)
+        url, known = _parsed(parse_url, self._text), None
         if is_ivs_address(self._text):
             url, known = with_app(url), IvsRules(realtime=is_realtime(url.host))
-        return _TargetAddress(url, self._text, redact_target.target_secrets(self._text, url), known)
+        return _TargetAddress(url, self._text, redact_target.target_secrets(self._text, url.name, url.app), known)
 
     async def _relay(
         self, target: _TargetAddress, tracks: Tracks, iterator: AsyncIterator[Item], items: Subscription
@@ -251,7 +265,7 @@ class RelayTarget:
             self._set_state(TargetState.LIVE)
             log.info("relay is live", stream=self._stream.name, target=self.shown, attempts=self._attempts)
             self._logged_error = ""
-            if isinstance(push, SrtRelayPush):
+            if not isinstance(push, RtmpPush):
                 await push.send_stream(tracks, iterator)
             elif silent_track.wants_sound(target.url.host):
                 async with contextlib.aclosing(silent_track.with_silence(tracks, iterator)) as audible:
@@ -266,9 +280,11 @@ class RelayTarget:
                 self._dropped += push.dropped if isinstance(push, SrtRelayPush) else 0
                 self._push = None
 
-    async def _open(self, target: _TargetAddress, tracks: Tracks) -> RtmpPush | SrtRelayPush:
-        """Returns an open push. Raises OutputError, EgressRefused, OSError."""
+    async def _open(self, target: _TargetAddress, tracks: Tracks) -> RtmpPush | SrtRelayPush | MoqRelayPush:
+        """Returns an open push. Raises OutputError, EgressRefused, OutputUnsupported, OSError."""
         context, url = self._context, target.url
+        if isinstance(url, MoqUrl):
+            return await self._open_moq(url, target.address, tracks)
         if isinstance(url, SrtUrl):
             # A passphrase may have characters that no other address has.
             addresses = await context.egress.check(target.address.partition("?")[0], SRT)
@@ -281,6 +297,21 @@ class RelayTarget:
         tls = context.tls() if url.secure else None
         features = ConnectFeatures(fourccs, bool(additional))
         return await open_push(url, addresses, context.relay, tls, features, context.egress.reads)
+
+    async def _open_moq(self, url: MoqUrl, address: str, tracks: Tracks) -> MoqRelayPush:
+        """Returns an open session. Raises OutputError, EgressRefused, OutputUnsupported, OSError."""
+        try:
+            from gateway.outputs.relay import moq_push
+        except ModuleNotFoundError as error:
+            raise OutputError(f"{error.name} is not installed: {INSTALL_MOQ}") from None
+        moq_push.check_tracks(tracks)
+        context = self._context
+        if not context.egress.lists(address):
+            # The library looks the name up again, so a check of its addresses now would not hold.
+            raise EgressRefused(f"{url.host}: servers of Media over QUIC must be listed in egress.allow")
+        await context.egress.check(address, MOQ)
+        name = url.broadcast or self._stream.name
+        return await moq_push.open_push(url, name, context.tls(), context.relay.timeout)
 
     async def _send_items(self, push: RtmpPush, tracks: Tracks, iterator: AsyncIterator[Item]) -> None:
         """Sends all items from a key frame on, until the stream's end. Hot path."""
@@ -388,16 +419,10 @@ class RelayTarget:
             log.warning("relay cannot send", stream=self._stream.name, target=self.shown, reason=self.error)
 
 
-def _parse(address: str) -> RtmpUrl:
+def _parsed(parse: Callable[[str], _Url], address: str) -> _Url:
+    """Returns the parts of an address. Raises OutputError."""
     try:
-        return parse_url(address)
-    except ValueError as error:
-        raise OutputError(str(error)) from None
-
-
-def _parse_srt(address: str) -> SrtUrl:
-    try:
-        return parse_srt_url(address)
+        return parse(address)
     except ValueError as error:
         raise OutputError(str(error)) from None
 

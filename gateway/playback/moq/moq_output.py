@@ -15,7 +15,7 @@ from gateway.packaging.services import PackagingServices
 from gateway.playback.play_format import FormatCode
 
 if TYPE_CHECKING:
-    from gateway.playback.moq.broadcast import Broadcast  # it loads the library
+    from gateway.packaging.moq_broadcast import Broadcast  # it loads the library
 
 KIND: Final = "moq"
 # Time for the ends of tracks before their session ends. The renderer of Chromium 156 crashes if it gets both at once.
@@ -47,7 +47,7 @@ class MoqOutput:
 
     def join(self, viewer: MoqViewer) -> Broadcast:
         """Counts a viewer, and returns the broadcast for its session."""
-        from gateway.playback.moq.broadcast import Broadcast
+        from gateway.packaging.moq_broadcast import Broadcast
 
         broadcast = self._broadcast
         if broadcast is None:

@@ -188,6 +188,7 @@ class TestCreate:
             ["rtmp://a/b/c"],
             "srt://h:9000?mode=caller&pkt_size=1316&transtype=live",
             "arn:aws:ivs:us-east-1:123456789012:channel/abcDEF",
+            ["moq://relay.example:4443/anon?jwt=x#show", "https://relay.example/anon"],
         ],
     )
     def test_relay_urls_may_be_a_text_or_a_list(self, value):

@@ -26,7 +26,7 @@ export default {
     "simulcast.text": "Your broadcast goes to these services too. Each one can be stopped and started alone.",
     "simulcast.title": "Simulcast",
     "simulcast.twitch": "Twitch",
-    "simulcast.wrong": "Expected an address with rtmp:// or rtmps://, or srt://host:port.",
+    "simulcast.wrong": "Expected an address with rtmp://, rtmps:// or moq://, or srt://host:port.",
     "simulcast.youtube": "YouTube",
   },
   zh: {
@@ -53,7 +53,7 @@ export default {
     "simulcast.text": "直播会同时推送到这些服务，每个都可以单独停止和开始。",
     "simulcast.title": "同步直播",
     "simulcast.twitch": "Twitch",
-    "simulcast.wrong": "请输入以 rtmp:// 或 rtmps:// 开头的地址，或 srt://主机:端口。",
+    "simulcast.wrong": "请输入以 rtmp://、rtmps:// 或 moq:// 开头的地址，或 srt://主机:端口。",
     "simulcast.youtube": "YouTube",
   },
 };

@@ -14,7 +14,8 @@ KEYED = "rtmps://me:hunter22@a.example:443/app/live-9f8e7d6c5b4a?token=s3cr3t-to
 
 
 def secrets(target: str) -> tuple[str, ...]:
-    return target_secrets(target, parse_url(target))
+    url = parse_url(target)
+    return target_secrets(target, url.name, url.app)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import moq
 import pytest
 
 from gateway.media.track import Kind, Tracks
-from gateway.playback.moq.broadcast import Broadcast
+from gateway.packaging.moq_broadcast import Broadcast
 from tests.support.media import VP8, VP9
 from tests.support.sources import AAC, X264, Source, pictures, source, tone
 from tests.support.time_outs import at_most
