@@ -27,6 +27,7 @@ SEEDS = [
     b'{"upcoming": {"title": "a", "at": "2030-01-31T18:00:00Z", "text": ""}, "announce": ["ntfy://a", "https://b/c"]}',
     b'{"upcoming": {"title": "a", "at": 1893456000000}, "announce": ["ntfy://********"]}',
     b'{"pushDNS": "rtmp://push.example.com", "pullDNS": "https://pull.example.com:8443/x"}',
+    b'{"outdate": "2030-01-01", "relayURL": ["moq://a:4443/b?c=d#e", "https://a/b", "moq://a@b/c"]}',
     b"1670371200-5db080c8cdca8764de881bc04e61e2b1",
 ]
 
