@@ -52,8 +52,7 @@ const newestDetails = new WeakMap();
 /**
  * Waits for the next part as long as the gateway holds the request, and requests again at once.
  *
- * hls.js itself gives up after three parts and then requests once a second. A publisher's break lasts longer, so its end
- * would be seen a second late. Requests for later parts, which hls.js only guesses, keep the time-outs of hls.js.
+ * hls.js gives up after three parts. Requests for later parts, which it only guesses, keep its time-outs.
  */
 class Patient extends /** @type {import("./hls.min.js").PlaylistLoaderConstructor} */ (/** @type {unknown} */ (Hls.DefaultConfig.loader)) {
   /**
@@ -78,8 +77,7 @@ class Patient extends /** @type {import("./hls.min.js").PlaylistLoaderConstructo
 /**
  * Loads no sound before the times of its pictures are known, at a publisher's return.
  *
- * hls.js 1.7.4 waits for these times, too, but only if it begins with the segment. If it comes from the parts of the segment
- * before, it loses the first part and never loads sound again.
+ * hls.js 1.7.4 does so only if it begins with the segment. Coming from parts of the one before, it never loads sound again.
  */
 class LaterSound extends /** @type {NonNullable<import("./hls.min.js").HlsConfig["audioStreamController"]>} */ (Hls.DefaultConfig.audioStreamController) {
   /**
@@ -98,8 +96,8 @@ class LaterSound extends /** @type {NonNullable<import("./hls.min.js").HlsConfig
 /**
  * Sees each update of a playlist before hls.js, notes it for `Patient`, and leaves some out.
  *
- * An update of captions or audio may come after the viewer has left this track. hls.js 1.7.4 keeps it without the segments
- * that it skips. When the viewer returns, it throws and never loads the playlist again.
+ * After the viewer has left a track, hls.js 1.7.4 keeps its update without the segments that it skips. When the viewer
+ * returns, it throws and never loads the playlist again.
  * @param {Hls} hls
  */
 function filterUpdates(hls) {
@@ -162,17 +160,25 @@ function load(video, url, settings) {
 function openHlsJs(video, url, now, lowLatency, live) {
   const { hls, settle, engine } = load(video, url, {
     lowLatencyMode: lowLatency,
-    // Highest speed to catch up; 1: HLS with whole segments is not sped up.
+    // 1: HLS with whole segments is not sped up.
     maxLiveSyncPlaybackRate: lowLatency ? 1.1 : 1,
     liveSyncMode: "edge",
-    // The browser removes old media itself. hls.js must not: if it removes media while it appends the first part of a
-    // segment, it forgets this segment ("Found no media") and pauses for seconds.
+    // The browser removes old media itself. If hls.js does so during the first part of a segment, it pauses for seconds.
     backBufferLength: Infinity,
     pLoader: Patient,
     audioStreamController: LaterSound,
   });
-  // hls.js never plays a kind of track, such as sound, that it did not find at first. A multivariant playlist lists a new one
-  // with its first complete segment.
+  // In a segment without a key frame, hls.js would find no picture to begin with. The last part with one is better.
+  let from = "";
+  hls.on(Hls.Events.LEVEL_UPDATED, (_, { details: { partList } }) => {
+    const at = hls.liveSyncPosition ?? 0;
+    const own = partList?.filter(({ fragment: { start, end } }) => start <= at && at < end);
+    const key = partList?.findLast((part) => part.independent);
+    if (!key || !own?.length || own.some((part) => part.independent) || video.buffered.length || key.relurl === from) return;
+    from = key.relurl;
+    queueMicrotask(() => hls.startLoad(key.start));
+  });
+  // hls.js never plays a kind of track that it did not find at first. A playlist lists a new one with its first segment.
   let { status } = live;
   let played = "";
   let part = NaN; // number of the discontinuity before the shown picture

@@ -22,8 +22,7 @@ const CATCHING_UP = 1000; // ms in which nothing is shown because frames from be
 /**
  * Plays the frames of one track. A slow decoder loses frames up to the next key frame, never half a group of pictures.
  *
- * While it *rests* (paused, or nobody sees it), nothing is decoded. The frames since the last key frame are kept, so that
- * it goes on at once.
+ * While it *rests* (paused, or nobody sees it), it decodes nothing, and keeps the frames since the last key frame.
  */
 export class PicturePlayer {
   dropped = 0;

@@ -18,8 +18,6 @@ const SHORTEST_STALL = 250; // ms; shorter stops of the picture are not visible
  *
  * A report is one line of CMCD version 2 (CTA-5004-B, event mode). Its session id is random, and new for each protocol.
  * Nothing is sent with `?report=0`, with Global Privacy Control or Do Not Track, or if the gateway wants no reports.
- *
- * Use: `follow` the video; `opening` when a stream is opened; `stalled` and `resting` when it stops.
  */
 export class Report {
   #source;

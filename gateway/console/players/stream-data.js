@@ -16,8 +16,7 @@ const LATE = 2000; // ms
 /**
  * `live.flv?only=data` of a stream. It is opened again while it is lost.
  *
- * A picture whose player does not get this with its media has a date: that of its arrival at the gateway. A caption is
- * shown with the picture of its date.
+ * Pictures have dates: those of their arrival at the gateway. A caption is shown with the picture of its date.
  */
 export class StreamData {
   #url;

@@ -4,7 +4,7 @@ const WINDOW = 30_000; // ms; the smallest difference of the last one or two win
 
 /**
  * A publisher's link delays some of its media. What came fastest shows how late the others are, so the smallest
- * difference counts. It is forgotten after a while, because the publisher's clock may be slow, or it left out time.
+ * difference counts, for a while: the publisher's clock may be slow.
  */
 export class Timeline {
   #old = Infinity;

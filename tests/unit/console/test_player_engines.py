@@ -108,6 +108,41 @@ def test_the_request_for_the_part_after_the_newest_answer_is_held() -> None:
     assert run("players/hls-engine.js", "hlsEngine", _HELD, parts, before=_HLS) == [held, held, *[guessed] * 3]
 
 
+_BEGINS = """
+hlsEngine(true)(video, "http://media.test/master.m3u8", Date.now, { status: {}, renew: async () => null });
+const segments = [0, 2.5, 5].map((start) => ({ start, end: start + 2.5 }));
+const partList = input.keys.map((independent, n) =>
+  ({ independent, start: n * 1.25, relurl: `part-${n}`, fragment: segments[n >> 1] }));
+Object.assign(video, { buffered: { length: input.begun } });
+hls.liveSyncPosition = input.at;
+const asked = [];
+hls.startLoad = (at) => asked.push(at);
+for (let n = 0; n < 2; n++) {
+  hls.heard.LEVEL_UPDATED({}, { details: { partList } });
+  await Promise.resolve();
+}
+out(asked);
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "keys", "begun", "asked"),
+    [
+        (4, [1, 0, 0, 0, 0, 0], 0, [0]),  # the segment of the place has no key frame
+        (4, [1, 0, 0, 0, 1, 0], 0, [5.0]),
+        (4, [1, 0, 0, 1, 0, 0], 0, []),  # hls.js finds it
+        (4, [0, 0, 0, 0, 0, 0], 0, []),
+        (4, [1, 0, 0, 0, 0, 0], 1, []),
+    ],
+)
+def test_hls_begins_with_a_key_frame_where_segments_have_none(
+    at: float, keys: list[int], begun: int, asked: list[float]
+) -> None:
+    """Segments are shorter than a group of pictures if a push with shorter ones came before."""
+    given = {"at": at, "keys": keys, "begun": begun}
+    assert run("players/hls-engine.js", "hlsEngine", _BEGINS, given, before=_HLS) == asked
+
+
 _LATER = """
 hlsEngine(true)(video, "http://media.test/master.m3u8", Date.now, { status: {}, renew: async () => null });
 const sound = Object.assign(new hls.config.audioStreamController(), { initPTS: input.known });

@@ -25,7 +25,9 @@ def test_an_address_names_the_server_and_the_broadcast(text: str, address: str, 
     assert (url.address, url.broadcast) == (address, broadcast)
 
 
-@pytest.mark.parametrize("text", ["moq://", "moq://:443", "moq://h:0", "moq://h:99999", "moq://me:pw@h/a", "https:///a"])
+@pytest.mark.parametrize(
+    "text", ["moq://", "moq://:443", "moq://h:0", "moq://h:99999", "moq://me:pw@h/a", "https:///a"]
+)
 def test_an_address_without_a_server_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"(?i)moq|port"):
         parse_url(text)

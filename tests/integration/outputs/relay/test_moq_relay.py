@@ -118,7 +118,9 @@ async def test_a_session_that_ends_is_opened_again(tmp_path: Path) -> None:
         ("localhost", "closed?jwt=s3cret-token", "retrying", "the server refuses: unauthorized"),
     ],
 )
-async def test_a_refusal_has_its_reason_without_secrets(allow: str, rest: str, state: str, words: str, tmp_path: Path) -> None:
+async def test_a_refusal_has_its_reason_without_secrets(
+    allow: str, rest: str, state: str, words: str, tmp_path: Path
+) -> None:
     async with serving(tmp_path) as target, live(target.url(rest), with_=target.relays(allow)) as on, filming(on):
         report = await on.state(state)
         assert report["error"] == words
