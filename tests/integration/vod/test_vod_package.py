@@ -383,6 +383,19 @@ def test_sound_with_channels_in_an_order_of_its_own_is_converted(tmp_path: Path)
     assert audio["channels"] == 2 and abs(int(audio["nb_read_frames"]) * 1024 / 48000 - 3) < 0.1
 
 
+def test_sound_in_frames_shorter_than_the_resolution_of_its_times_is_whole(tmp_path: Path) -> None:
+    """A frame of TrueHD has 40 samples, and Matroska has times in milliseconds: every sixth time repeats."""
+    source = tone("-c:a", "truehd", "-strict", "-2", name="truehd.mkv")
+    data = subprocess.run(
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(make(source, tmp_path).master), "-map", "0:a", "-ac", "1",
+         "-f", "s16le", "-"],
+        check=True, capture_output=True,
+    ).stdout  # fmt: skip
+    samples = struct.unpack(f"<{len(data) // 2}h", data)[24_000:120_000]
+    periods = sum(a < 0 <= b for a, b in pairwise(samples))
+    assert abs(periods - 2000) <= 2
+
+
 def test_the_default_sound_track_is_used(tmp_path: Path) -> None:
     source = films.film(
         "two.mkv", "-f", "lavfi", "-i", films.PICTURE, "-f", "lavfi", "-i", "sine=300", "-f", "lavfi", "-i",

@@ -125,6 +125,7 @@ class AudioTranscoder:
                 yield new_time, payload
 
     def _encode(self, encoder: _Encoder, first: Any, packets: Iterator[Any]) -> Iterator[AacFrame]:
+        resolution, last = ticks(1, self._stream.time_base) or 0, 0
         for packet in _chain(first, packets, flush=True):
             try:
                 frames = packet.decode()
@@ -138,7 +139,11 @@ class AudioTranscoder:
                 at = ticks(frame.pts, frame.time_base)
                 length = round(frame.samples * VIDEO_CLOCK / (frame.sample_rate or VIDEO_CLOCK))
                 self.heard += length
-                new_time = self._timeline.place(self._timeline.end if at is None else at, length)
+                at = self._timeline.end if at is None else at
+                if length < resolution and at <= last < at + resolution:
+                    at = last + 1  # several frames have one time: one of TrueHD is shorter than a millisecond
+                last = at
+                new_time = self._timeline.place(at, length)
                 if new_time is not None:
                     frame.pts, frame.time_base = new_time, Fraction(1, VIDEO_CLOCK)
                     yield from encoder.put(frame)
