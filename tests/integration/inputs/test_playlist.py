@@ -84,12 +84,13 @@ def shown_at(unit: AccessUnit) -> int:
     return round((unit.dts + unit.cts) * 1000 / unit.track.timescale)
 
 
-@pytest.mark.parametrize("container", [*at_night("avi", "asf"), "h264"])
+@pytest.mark.parametrize("container", [*at_night("avi", "asf"), "h264", "mpg"])
 async def test_pictures_are_shown_in_their_order_although_the_container_has_no_times_for_it(
     store: Store, container: str
 ) -> None:
     path = film("reordered.mp4", 2, "-bf", "3", "-x264-params", "b-pyramid=normal:ref=4:b-adapt=0", sound=False)
-    source = store.playlist(store.put(films.copied(f"reordered.{container}", path), f"a.{container}"))
+    how = ("-bsf:v", "h264_mp4toannexb") if container == "mpg" else ()
+    source = store.playlist(store.put(films.copied(f"reordered.{container}", path, *how), f"a.{container}"))
     context = FakeInput()
     context.take_air()
     async with running_source(source, context) as task:
@@ -98,6 +99,15 @@ async def test_pictures_are_shown_in_their_order_although_the_container_has_no_t
     assert [u.payload[-100:] for u in shown] == [u.payload[-100:] for u in expected]
     assert {b - a for a, b in pairwise(map(shown_at, shown))} == {40}
     assert all(step > 0 for step in growing(context.recorder.of(Kind.VIDEO)))
+
+
+async def test_a_film_with_its_parameter_sets_only_in_the_header_is_played(store: Store) -> None:
+    """The header of ASF and NUT has them with start codes, and the encoder repeats none in the pictures."""
+    source, context = store.playlist(store.put(film("header.asf", 1, sound=False), "a.asf")), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    assert len(context.recorder.of(Kind.VIDEO)) == 25
 
 
 async def test_a_film_that_begins_with_another_track_plays_to_its_end(store: Store) -> None:
@@ -348,6 +358,17 @@ async def test_a_film_whose_pictures_cannot_be_read_is_named_although_its_sound_
         await task
     assert source.problem.startswith("a.mp4: it is damaged: ")
     assert len(context.recorder.of(Kind.VIDEO)) == 25
+
+
+async def test_a_film_without_a_picture_that_can_be_shown_is_named_although_its_sound_plays(store: Store) -> None:
+    data = film("header-sound.asf", 1).read_bytes()
+    assert b"\0\0\0\1\x67" in data
+    (store.root / "a.asf").write_bytes(data.replace(b"\0\0\0\1\x67", b"\0\0\0\1\x6c"))  # a sequence parameter set
+    source, context = store.playlist("a.asf"), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    assert source.problem == "a.asf: none of its pictures can be shown"
 
 
 async def test_sound_with_channels_in_an_order_of_its_own_is_played(store: Store) -> None:

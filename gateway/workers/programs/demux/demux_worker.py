@@ -99,7 +99,7 @@ class OpenSource:
                 self._writer.set_track(copy.track)
         broken = 0  # of the first track
         streams = [stream for stream, _ in copies.values()]
-        lacking = {s.index: PresentationTimes(s) for s in streams if lacks_presentation_times(container.format.name, s)}
+        lacking = {s.index: PresentationTimes(s) for s in streams if _lacks_times(container.format.name, s)}
         # Containers without presentation times have no rotation, and their decoder is in use.
         upright = _Orientation() if self._request.size and not lacking else None
         for packet in _packets(container, streams, lacking):
@@ -121,6 +121,8 @@ class OpenSource:
             if copy.track is not None:
                 self._writer.set_track(copy.track)
             self._writer.send_units(units)
+        if self._request.size and any(s.type == "video" and copy.track is None for s, copy in copies.values()):
+            raise NotCarried("none of its pictures can be shown")
 
     def _copies(self, container: InputContainer) -> dict[int, tuple[Any, TrackCopy]]:
         """Returns the copies of the video and the audio track, by stream index."""
@@ -171,6 +173,11 @@ class _Orientation:
             if frames := packet.decode():
                 return int(frames[0].rotation) % 360
         return None if self._left else 0
+
+
+def _lacks_times(container: str, stream: Any) -> bool:
+    """Whether pictures lack presentation times. A packet of a program stream has them for its first picture only."""
+    return lacks_presentation_times(container, stream) or (container == "mpeg" and stream.type == "video")
 
 
 def _is_hidden_sound(packet: Any) -> bool:

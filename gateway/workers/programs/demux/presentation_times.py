@@ -1,4 +1,4 @@
-"""Finds the presentation times of pictures in containers without them: AVI, ASF, and raw H.264 and H.265."""
+"""Finds the presentation times of pictures in containers without them: AVI, ASF, MPEG-PS, raw H.264 and H.265."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -31,7 +31,9 @@ class PresentationTimes:
         """Yields the packets whose times are known now, in decode order. packet: an empty one at the end."""
         probe = None
         if packet.size:
-            previous, self._time = self._time, self._count * packet.duration if packet.dts is None else packet.dts
+            previous = self._time
+            guess = previous + (packet.duration or self._step) if self._count else 0
+            self._time = guess if packet.dts is None else packet.dts
             self._step = self._time - previous or self._step
             self._held[self._count] = packet, self._time if packet.pts is None else packet.pts
             packet.pts, packet.dts = None, self._time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from gateway.media import aac, codecs
@@ -64,11 +65,13 @@ class PictureCopy:
         self._set_config(bytes(stream.codec_context.extradata or b""))
 
     def _set_config(self, config: bytes) -> None:
-        # In transport streams, parameter sets have start codes and are repeated in the pictures.
-        if config.startswith((b"\x00\x00\x00\x01", b"\x00\x00\x01")):
-            config = b""
         if self._codec in (Codec.H264, Codec.H265):
-            self._samples = NalSamples(self._codec, config)
+            # Transport streams repeat the parameter sets in the pictures. ASF and NUT have them only here.
+            has_start_codes = config.startswith((b"\x00\x00\x00\x01", b"\x00\x00\x01"))
+            self._samples = NalSamples(self._codec, b"" if has_start_codes else config)
+            if has_start_codes:
+                with suppress(InvalidData):  # those of the pictures may be whole
+                    self._samples.take(config, False, adopt_sets=True)
         else:
             self.track = MediaTrack(Kind.VIDEO, self._codec, VIDEO_CLOCK, codecs.checked_config(self._codec, config))
 
