@@ -609,6 +609,17 @@ def test_sound_that_cannot_be_decoded_is_named(codec: bytes, tmp_path: Path) -> 
     assert made.warning == "its sound is left out: it cannot be decoded"
 
 
+def test_tracks_that_are_left_out_are_counted_in_a_warning(tmp_path: Path) -> None:
+    """Of the second sound, of pictures of another camera, and of subtitles that are pictures, as on a Blu-ray."""
+    words = films.scratch_file("words.srt", b"1\n00:00:00,100 --> 00:00:00,900\nfirst\n")
+    tracks = ("-map", "0", "-map", "0", "-map", "1", "-map", "1")
+    data = films.film("tracks.mkv", "-i", str(films.plain()), "-i", str(words), *tracks, "-c", "copy", "-c:s", "srt")
+    data = data.read_bytes().replace(b"S_TEXT/UTF8", b"S_HDMV/PGS\0", 1)
+    made = make(films.scratch_file("tracks-pgs.mkv", data), tmp_path).made
+    assert made.warning == "tracks are left out: 1 with pictures, 1 with sound, 1 with subtitles that are not text"
+    assert len(made.captions) == 1
+
+
 def test_a_film_with_pictures_of_an_unknown_codec_does_not_become_a_song(tmp_path: Path) -> None:
     data = films.copied("plain.mkv", films.plain()).read_bytes()
     with pytest.raises(UnusableFilm, match="no picture of the file can be decoded"):

@@ -115,7 +115,7 @@ class _Packaging:
         self._find_closed(b"", end, end)
         is_cut = film.lacks_packets(film.video) or (audio is not None and audio_film.lacks_packets(audio_film.audio))
         missing = self._missing_seconds(end, is_cut)
-        warning = _warning(pictures, audio, missing, is_mute=audio is None and audio_film.has_sound)
+        warning = _warning(film, pictures, audio, missing, is_mute=audio is None and audio_film.has_sound)
         result = replace(self._conclude(segments, pictures, audio, end), warning=warning)
         audio_film.close()
         return result
@@ -228,7 +228,9 @@ class _Packaging:
         return missing if missing > (_SHORT if is_cut else 1.0) else 0.0
 
 
-def _warning(pictures: VideoTranscoder | None, audio: AudioTranscoder | None, missing: float, *, is_mute: bool) -> str:
+def _warning(
+    film: MediaFile, pictures: VideoTranscoder | None, audio: AudioTranscoder | None, missing: float, *, is_mute: bool
+) -> str:
     """Returns sentences about what of the file is not in the VOD, or is damaged; "" without that.
 
     missing: seconds at the end. is_mute: whether the file has sound that was not decoded.
@@ -243,6 +245,8 @@ def _warning(pictures: VideoTranscoder | None, audio: AudioTranscoder | None, mi
         heard, lasts = audio.heard / VIDEO_CLOCK, (audio.end - (audio.begin or 0)) / VIDEO_CLOCK
         if heard - lasts > max(_MAX_UNHEARD, _MAX_MISSING * heard):
             said.append(f"the sound lasts {lasts:.1f} s, but its samples {heard:.1f} s: its times are too close")
+    if others := ", ".join(f"{count} with {kind}" for kind, count in film.others.items() if count > 0):
+        said.append(f"tracks are left out: {others}")
     if damaged:
         said.append(f"damaged packets: {damaged}")
     if missing:

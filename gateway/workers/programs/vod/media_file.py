@@ -65,6 +65,8 @@ def failure_text(error: Exception, memory: str) -> str | None:
 class MediaFile:
     """An open file, with one video and one audio track: the default ones, else the first.
 
+    others: number of the tracks of each kind that are not used.
+
     Video and audio have separate descriptors (`MediaFile.reopen`), so poorly interleaved files need no buffer.
     """
 
@@ -79,8 +81,11 @@ class MediaFile:
         for stream in self._container.streams.audio:
             set_usual_layout(stream)
         try:
-            self.video = _select_stream(v for v in self._container.streams.video if not _is_cover(v) and _has_codec(v))
-            self.audio = _select_stream(a for a in self._container.streams.audio if _has_codec(a))
+            pictures, sounds = self._usable("video"), self._usable("audio")
+            self.video, self.audio = _select_stream(pictures), _select_stream(sounds)
+            texts = len(self._container.streams.subtitles) - len(self.texts)
+            self.others = {"pictures": len(pictures) - 1, "sound": len(sounds) - 1}
+            self.others["subtitles that are not text"] = texts
             if any("enc_key_id" in stream.metadata for stream in (self.video, self.audio) if stream is not None):
                 raise UnusableFilm(_ENCRYPTED)  # Matroska
             if self.video is None and self.audio is None:
@@ -98,6 +103,9 @@ class MediaFile:
     def close(self) -> None:
         """Closes the file and the decoders of its tracks."""
         self._container.close()
+
+    def _usable(self, kind: str) -> list[Any]:
+        return [s for s in self._container.streams if s.type == kind and not _is_cover(s) and _has_codec(s)]
 
     @property
     def cover(self) -> Any:
@@ -273,8 +281,7 @@ def _has_codec(stream: Any) -> bool:
     return context is not None and (stream.type != "video" or (context.width > 0 and context.height > 0))
 
 
-def _select_stream(streams: Iterator[Any]) -> Any:
-    found = list(streams)
+def _select_stream(found: list[Any]) -> Any:
     return next((s for s in found if s.disposition & Disposition.default), found[0] if found else None)
 
 
