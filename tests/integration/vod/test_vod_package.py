@@ -514,11 +514,13 @@ def test_a_film_with_longer_captions_is_complete(tmp_path: Path) -> None:
     [
         (bytes(range(128, 256)) * 8, "the file is not a readable media file"),
         ("Это не фильм.\n".encode() * 60, "it is text, not media"),
+        (b"GIF89a" + bytes(60), "it is a picture, not a film: slates take it as PNG or JPEG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x08meta", "it is a picture, not a film"),
     ],
 )
 def test_unreadable_files_are_named(content: bytes, words: str, tmp_path: Path) -> None:
     with pytest.raises(UnusableFilm, match=words):
-        make(films.scratch_file(f"{len(words)}.mp4", content), tmp_path)
+        make(films.scratch_file(f"{len(words)}-{len(content)}.mp4", content), tmp_path)
 
 
 def test_an_encrypted_film_is_named(tmp_path: Path) -> None:

@@ -36,9 +36,15 @@ _HEAD: Final = 512  # bytes from which the kind of a file is told that cannot be
 _MAX_BOXES: Final = 10_000  # of an MP4 file, among which its index is sought
 _MAX_INDEX: Final = 1 << 20  # bytes of an index that are searched
 _TAG: Final = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
+# Signatures of pictures. libav reads some as films: of a phone's picture (HEIC, ISO/IEC 23008-12), it shows one tile.
+_PICTURE: Final = re.compile(
+    rb"GIF8|\xff\n|\x89PNG|\xff\xd8\xff|RIFF....WEBP|II\*\0|MM\0\*|\0\0\0\x0cJXL |....ftyp(?:heic|heix|mif1|avif)",
+    re.DOTALL,
+)
 _ENCRYPTED_ENTRY: Final = re.compile(rb"stsd.{12}enc[va]", re.DOTALL)
 NO_PICTURE: Final = "no picture of the file can be decoded"
 _ENCRYPTED: Final = "the film is encrypted"
+_NO_FILM: Final = "it is a picture, not a film: slates take it as PNG or JPEG"
 _DAMAGED: Final = "the index (moov) of the MP4 file is damaged"
 _PROBE: Final = {"probesize": "20000000", "analyzeduration": "10000000"}
 
@@ -72,7 +78,7 @@ class MediaFile:
 
     def __init__(self, path: Path) -> None:
         """Raises UnusableFilm."""
-        _check_encryption(path)
+        _check_kind(path)
         self.path = path
         self.size = os.path.getsize(path)
         self._container = _open(path)
@@ -223,9 +229,11 @@ def _index(file: BinaryIO) -> bytes | None:
     return None
 
 
-def _check_encryption(path: Path) -> None:
-    """Raises UnusableFilm if the first sample entry of a track is encrypted (ISO/IEC 14496-12 §8.12)."""
+def _check_kind(path: Path) -> None:
+    """Raises UnusableFilm for a picture, and for an encrypted first sample entry (ISO/IEC 14496-12 §8.12)."""
     with suppress(OSError), path.open("rb") as file:
+        if _PICTURE.match(file.read(_HEAD)):
+            raise UnusableFilm(_NO_FILM)
         if _ENCRYPTED_ENTRY.search(_index(file) or b""):
             raise UnusableFilm(_ENCRYPTED)
 
