@@ -48,6 +48,8 @@ class FilmCaptionFiles:
             cues = await asyncio.to_thread(read_caption_file, data, language=language, charset=charset)
         except InvalidData as error:
             raise InvalidField("body", str(error)) from None
+        if not cues:
+            raise InvalidField("body", "the file has no captions that can be shown")
         await self._write(film, names, language, cues)
         try:
             await self._films.change_captions(key, lambda captions: merged_captions(captions, [new]))

@@ -20,7 +20,11 @@ _OF_LANGUAGE: Final = {
     for language in languages.split()
 }  # fmt: skip
 _WESTERN: Final = "cp1252"  # Latin-1 with the quotation marks of Windows
-_OTHER_ALPHABET: Final = re.compile(r"[^\W\d_A-Za-z]{5}")  # no word of a western language has so many marked letters
+# What texts in a guessed character set do not have, if the guess is right.
+_UNLIKELY: Final = {
+    _WESTERN: re.compile(r"[^\W\d_A-Za-z]{5}"),  # no word of a western language has so many marked letters
+    "cp932": re.compile(r"[\ue000-\uf8ff]"),  # characters of users: as such, cp932 reads EUC-JP
+}
 
 
 def is_charset(name: str) -> bool:
@@ -43,6 +47,7 @@ def decode_text(data: bytes, language: str = "", charset: str = "") -> str:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if charset or encoding != _WESTERN or not _OTHER_ALPHABET.search(text):
+        unlikely = None if charset else _UNLIKELY.get(encoding)
+        if unlikely is None or not unlikely.search(text):
             return text
     raise InvalidData(f"the text is not in {charset or 'Unicode: give its `charset`, such as windows-1251'}")

@@ -223,6 +223,7 @@ def test_uploaded_captions_play_with_the_protection_of_the_film(gateway: Gateway
     ("path", "data", "status"),
     [
         ("{key}/en", b"no captions", 400),
+        ("{key}/en", b"WEBVTT\n\n00:02.000 --> 00:01.000\nends before it begins\n", 400),
         ("{key}/e", WEBVTT, 400),
         ("{key}/en_US", WEBVTT, 400),
         ("{key}/en?label=%22", WEBVTT, 400),

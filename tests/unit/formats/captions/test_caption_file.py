@@ -121,6 +121,14 @@ def test_text_in_an_unknown_character_set_is_refused(language: str, charset: str
         read_caption_file(data, language=language, charset=charset)
 
 
+def test_japanese_in_another_character_set_than_the_usual_one_is_refused() -> None:
+    """Read as Shift-JIS, EUC-JP has characters without a meaning, which Shift-JIS leaves to its users."""
+    data = "1\n00:00:01,000 --> 00:00:02,000\nこんにちは\n".encode("euc-jp")
+    with pytest.raises(InvalidData, match="charset"):
+        read_caption_file(data, language="ja")
+    assert [cue.text for cue in read_caption_file(data, language="ja", charset="euc-jp")] == ["こんにちは"]
+
+
 def test_only_encodings_of_texts_are_character_sets() -> None:
     assert all(map(is_charset, ["windows-1251", "GB18030", "Shift_JIS", "euc-kr", "utf-8", "ISO-8859-15", "koi8-u"]))
     assert not any(map(is_charset, ["", "hex", "idna", "punycode", "rot13", "unicode_escape", "x" * 99, "../utf8"]))
