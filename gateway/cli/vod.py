@@ -69,6 +69,8 @@ def vod(
         return
     if not out:
         common.fail(common.USAGE, "--out is missing: a folder, or s3://bucket/prefix")
+    if source.startswith(("http://", "https://")):
+        common.fail(common.USAGE, f"{common.plain(source)}: expected a file or s3://bucket/key, no address of the web")
     raise typer.Exit(asyncio.run(_VodCommand(settings, source, out, as_json, unbounded).run()))
 
 

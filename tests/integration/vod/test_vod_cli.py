@@ -111,6 +111,7 @@ def test_a_failed_job_is_printed_as_json_with_its_reason(tmp_path: Path) -> None
         (["a", "--out", "x"], "extension"),
         ([], "FILE|s3://"),
         (["a.mp4", "--nonsense"], "nonsense"),
+        (["https://example.com/a.mp4", "--out", "x"], "no address of the web"),
     ],
 )
 def test_a_wrong_argument_gives_exit_code_2(arguments: list[str], words: str, tmp_path: Path) -> None:

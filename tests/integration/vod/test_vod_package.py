@@ -523,6 +523,12 @@ def test_unreadable_files_are_named(content: bytes, words: str, tmp_path: Path) 
         make(films.scratch_file(f"{len(words)}-{len(content)}.mp4", content), tmp_path)
 
 
+def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(UnusableFilm, match="it is no regular file"):
+        make(tmp_path / "pipe.mp4", tmp_path)
+
+
 def test_an_encrypted_film_is_named(tmp_path: Path) -> None:
     key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76" * 16, "-encryption_kid", "a7" * 16)
     with pytest.raises(UnusableFilm, match="the film is encrypted"):

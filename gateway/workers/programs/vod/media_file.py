@@ -230,7 +230,9 @@ def _index(file: BinaryIO) -> bytes | None:
 
 
 def _check_kind(path: Path) -> None:
-    """Raises UnusableFilm for a picture, and for an encrypted first sample entry (ISO/IEC 14496-12 §8.12)."""
+    """Raises UnusableFilm for a picture, a pipe, and an encrypted first sample entry (ISO/IEC 14496-12 §8.12)."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UnusableFilm("it is no regular file")  # opening a pipe waits for its writer
     with suppress(OSError), path.open("rb") as file:
         if _PICTURE.match(file.read(_HEAD)):
             raise UnusableFilm(_NO_FILM)
