@@ -179,7 +179,7 @@ class LocalObjects:
         path = self._path(key)
         try:
             self._check_inside_root(path.parent)
-            path.unlink()
+            path.unlink(missing_ok=True)  # a moved file has left its folders
             folder = path.parent
             while folder != self.root:
                 folder.rmdir()

@@ -107,6 +107,15 @@ async def test_a_deleted_recording_is_restored_with_its_playlist_last(store: Fol
         await bin.get(entry.id)
 
 
+async def test_neither_a_deletion_nor_a_restore_leaves_empty_folders(store: Folder) -> None:
+    bin = bin_of(store)
+    _, files = await session(store)
+    entry = await bin.put(BinEntry("ondemand", media_keys.playlist_key("c2", MS), NOW), files)
+    assert entry is not None and not (store.root / "c2").exists()
+    await bin.restore(entry)
+    assert not [path for path in store.root.rglob("*") if path.is_dir() and not any(path.iterdir())]
+
+
 async def test_a_deletion_that_stopped_in_the_middle_continues_and_can_be_undone_in_two_steps(store: Folder) -> None:
     bin, first = bin_of(store), BinEntry("film", "c1", NOW, film={"version": 3}, with_it=("upload.mp4",))
     store.add("upload.mp4")
