@@ -26,6 +26,7 @@ _MAX_LEAD = 0.4  # fraction of a segment that may be shown before its key frame
 # values of its first MPD. It needs a time shift buffer of three seconds. Neither this buffer nor the delay may exceed
 # the elapsed time, otherwise it always requests the first segment.
 _MIN_DEPTH = 3
+_MAX_UPDATE = 2.5  # seconds between two requests of the MPD: players stand still until they know the next Period
 _MIN_PERIOD = 0.5  # seconds; those of a burst are shorter, and dash.js (5.2.1) shows no picture after them
 _STEADY = 0.05  # fraction of a segment by which lengths may differ and still have one grid
 _MAX_WAIT = 2  # complete segments of the main track, after which a Period is listed without its other tracks
@@ -260,7 +261,7 @@ class MpdSnapshot:
         return Mpd(
             start=start,
             published=now,
-            update=longest,
+            update=min(longest, _MAX_UPDATE),
             buffer=2 * part if low_latency else typical,
             depth=depth,
             # At first, the media are shorter than the later delay. No player can begin before the first segment.

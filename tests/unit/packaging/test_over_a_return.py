@@ -54,6 +54,14 @@ def test_segments_are_not_independent_after_one_without_a_key_frame(gop: tuple[i
         assert INDEPENDENT not in head(packager)
 
 
+def test_dash_players_look_for_another_period_soon_also_with_long_gops() -> None:
+    packager = cmaf()
+    feed(packager, Timetable(seconds=24, gop=(240,)), end=False)
+    manifest = packager.manifests.manifest()
+    assert 'maxSegmentDuration="PT8.' in manifest
+    assert 'minimumUpdatePeriod="PT2.500S"' in manifest
+
+
 def head(packager: object) -> str:
     if isinstance(packager, TsPackager):
         return packager.playlist()
