@@ -360,8 +360,11 @@ class TsPackager(Packager):
             (self.segmenter.exceeds(end - self._start) and time - self._last_video > _MAX_VIDEO_GAP)
             or self._bytes > _MAX_BYTES_WITH_SOUND
         ) and self._decide_begin(time, time, unit.wall, True):
-            self._finish_segment(time, time)
-            self._begin(time, time, unit.wall)
+            # The pictures of a segment may come later than its first sound. So its date is that of the sound.
+            start = time - (self._date_time() - self._start if self._open else 0)
+            self._finish_segment(start, time)
+            self._begin(start, time, unit.wall)
+            self._date = time
             self._independent = False  # pictures may follow before the next key frame
         times = self._times
         if times and clock.resynced:

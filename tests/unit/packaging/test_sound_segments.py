@@ -187,3 +187,16 @@ def test_no_silence_follows_the_last_push_or_sound_that_ended_long_before(second
         feed(packager, Timetable(gop=(30,), seconds=3, start=30), epochs=[1], end=False)
     ended = last_segment(packager._audio)
     assert (ended.time + ended.length) / ended.clock == pytest.approx(15 - seconds, abs=0.05)
+
+
+@pytest.mark.parametrize("shifts", [(0,), (2, 0, 1)], ids=["no reordering", "reordering"])
+@pytest.mark.parametrize("pause", [(5.0, 6.5), (5.3, 6.9), (5.0, 9.0), (5.3, 13.9)])
+def test_a_segment_that_begins_with_sound_has_the_date_at_which_the_one_before_ends(
+    pause: tuple[float, float], shifts: tuple[int, ...]
+) -> None:
+    packager = ts(size=30)
+    feed(packager, Timetable(seconds=20, pause=pause, shifts=shifts), end=False)
+    segments = list(packager.window)
+    assert len({segment.epoch for segment in segments}) == 1
+    ends = [segment.wall + segment.duration for segment in segments]
+    assert [segment.wall for segment in segments[1:]] == pytest.approx(ends[:-1], abs=0.001)
