@@ -134,12 +134,15 @@ def _matrix(parts: SplitResult) -> Target:
 
 def _web(parts: SplitResult) -> Target:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    path, _, last = (parts.path or "/").rpartition("/")
+    whole_path = parts.path or "/"
+    named = whole_path.rstrip("/")  # the secret is the last part before it
+    path, _, last = named.rpartition("/")
     host, port = _host(parts)
     values = (value for _, value in parse_qsl(parts.query) if len(value) >= _MIN_SECRET)
     secrets = tuple(secret for secret in (password or user, last, parts.query, *values) if secret)
-    shown = _shown(parts, f"{path}/{MASK if last else ''}", MASK if parts.query else "")
-    whole = f"{path}/{last}{'?' + parts.query if parts.query else ''}"
+    shown_path = f"{path}/{MASK}{whole_path[len(named) :]}" if last else whole_path
+    shown = _shown(parts, shown_path, MASK if parts.query else "")
+    whole = f"{whole_path}{'?' + parts.query if parts.query else ''}"
     tls = "tls" if parts.scheme == "https" else "none"
     return Target("webhook", shown, _where(host, port), (whole,), secrets, tls, user, password)
 

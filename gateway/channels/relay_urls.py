@@ -77,6 +77,7 @@ def _mask_target(target: str) -> str:
     address = re.split(r"[?#]", rest, maxsplit=1)
     host, slash, path = address[0].partition("/")
     user, at, host = host.rpartition("@")
+    path = path.rstrip("/")  # servers get the key without it, so the key is the last part before it
     head, slash_before_key, _last = path.rpartition("/")
     masked_url = f"{scheme}://{MASK + at if user else ''}{host}"
     if slash and path:

@@ -328,6 +328,13 @@ class TestMaskedRelays:
         changed = changes(channel, {"relayURL": [masked[1], "srt://h:9001"]}, SECRETS, LIMIT)
         assert changed == {"relayURL": [target, "srt://h:9001"]}
 
+    def test_a_key_before_a_slash_is_masked_and_restored(self):
+        channel = stored(relayURL=["rtmp://a/app/one/", "moq://b/room/two//"])
+        masked = relay_urls.masked(channel.item["relayURL"])
+        assert masked == ["rtmp://a/app/********", "moq://b/room/********"]
+        changed = changes(channel, {"relayURL": [*masked, "rtmp://c/d/e"]}, SECRETS, LIMIT)
+        assert changed == {"relayURL": ["rtmp://a/app/one/", "moq://b/room/two//", "rtmp://c/d/e"]}
+
     def test_one_relay_key_can_change_while_another_stays_masked(self):
         channel = stored(relayURL=["rtmp://a/app/one", "rtmp://b/app/two"])
         changed = changes(channel, {"relayURL": ["rtmp://a/app/********", "rtmp://b/app/new"]}, SECRETS, LIMIT)

@@ -27,6 +27,7 @@ SHOWN = {
     "ntfy://tk_abc@ntfy.example.com/mytopic?tls=none": f"ntfy://{MASK}@ntfy.example.com/{MASK}?tls=none",
     "matrix://syt_abc@matrix.example.com/!room:example.com": f"matrix://{MASK}@matrix.example.com/!room:example.com",
     "https://example.com/hooks/abc?token=x": f"https://example.com/hooks/{MASK}?{MASK}",
+    "https://example.com/hooks/abcdef/": f"https://example.com/hooks/{MASK}/",
     "https://u:p@example.com": f"https://u:{MASK}@example.com/",
     "http://[::1]:8080/a/b": f"http://[::1]:8080/a/{MASK}",
 }
