@@ -84,7 +84,7 @@ def _value(name: str, current: Any, previous: Any, text: str, time: str) -> Secr
     value, modified = current.get(text), current.get(time)
     if not isinstance(value, str) or not value.strip():
         raise StoreUnusable(f"{name} has no text value")
-    earlier = str(previous.get(text) or "") if previous is not None else ""
+    earlier = str(previous.get(text) or "").strip() if previous is not None else ""
     return SecretValue(value.strip(), earlier, modified.timestamp() if modified is not None else 0.0)
 
 

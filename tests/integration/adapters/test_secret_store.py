@@ -74,6 +74,16 @@ KINDS = pytest.mark.parametrize("kind", ["file", "ssm", "secretsmanager"])
 SERVICES = pytest.mark.parametrize("kind", ["ssm", "secretsmanager"])
 
 
+@SERVICES
+async def test_the_previous_value_is_read_like_the_current_one(aws: str, tmp_path: Path, kind: str) -> None:
+    async with kept(kind, tmp_path) as at:
+        at.put("first\n")  # as `--value file://…` stores a file
+        current = (await at.store.read(at.name)).current
+        at.put("second\n")
+        value = await at.store.read(at.name)
+        assert (value.current, value.previous) == ("second", current)
+
+
 @KINDS
 async def test_the_store_returns_the_current_value(aws: str, tmp_path: Path, kind: str) -> None:
     async with kept(kind, tmp_path) as at:
