@@ -1,7 +1,6 @@
 """Delivers messages: one queue for each target, with retries, so that a slow target delays no other."""
 
 import asyncio
-import json
 import ssl
 import time
 from collections import deque
@@ -14,6 +13,7 @@ import structlog
 from gateway.alarms import web_services
 from gateway.alarms.fault import AlarmMessage, short
 from gateway.channels.message_target import DeliveryFailed, Target, parse
+from gateway.lib import bounded_json
 from gateway.lib.backoff import Backoff
 from gateway.lib.egress import Egress, EgressRefused
 from gateway.lib.metrics import Counter
@@ -178,7 +178,7 @@ class Delivery(AbstractAsyncContextManager["Delivery"]):
 def _reason(body: str) -> str:
     """Returns the error in an answer: Discord's `message`, Telegram's `description`, ntfy's and Matrix's `error`."""
     try:
-        value = json.loads(body)
+        value = bounded_json.loads(body)
     except ValueError:
         return short(body)
     if isinstance(value, dict):

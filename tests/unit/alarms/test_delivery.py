@@ -133,6 +133,16 @@ async def test_a_refusal_is_told_in_words_without_secrets_and_is_final(status: i
         assert not chats.received  # a redirect is not followed
 
 
+@pytest.mark.parametrize(("status", "final"), [(503, False), (404, True)])
+async def test_a_deeply_nested_answer_is_a_refusal(status: int, final: bool):
+    with chat_server() as chats:
+        chats.refuse = status, "[" * 5_000
+        async with delivery() as sender:
+            with pytest.raises(DeliveryFailed, match=f"status {status}") as failed:
+                await sender.send(parse(ADDRESSES["webhook"].format(port=chats.port)), message())
+    assert failed.value.is_final is final
+
+
 async def test_a_server_without_tls_is_named():
     with chat_server() as chats:
         async with delivery() as sender:
