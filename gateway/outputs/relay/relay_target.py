@@ -117,6 +117,7 @@ class RelayTarget:
         self._items: Subscription | None = None
         self._additional: AdditionalSinks | None = None
         self._rules: IvsRules | None = None
+        self._tried: Tracks | None = None  # the first tracks of the last connection
         self._refresh = False  # request the ingest endpoint again, because the last connection failed
         self._logged_error = ""
 
@@ -212,6 +213,7 @@ class RelayTarget:
                 first = await anext(iterator)
                 if not isinstance(first, Tracks):
                     return  # the stream ended before it began
+                self._tried = first
                 target = await self._resolve()
                 self._rules = target.rules
                 if target.rules is not None:
@@ -388,9 +390,11 @@ class RelayTarget:
         return replace(tracks, metadata=tracks.metadata | more)
 
     async def _pause(self, seconds: float | None, *, for_tracks: bool = False) -> None:
-        """Waits `seconds`, or until the stream has ended. for_tracks: also ends when its tracks change."""
-        original = self._stream.original
-        known = original.tracks
+        """Waits `seconds`, or until the stream has ended. for_tracks: also ends if it has untried tracks.
+
+        They may have changed again before an error about earlier ones, or while the connection was closed.
+        """
+        original, known = self._stream.original, self._tried
         items = Subscription(original, max_bytes=0)  # of the media, it gets only key frames
         original.attach(items, SinkNeeds(cache=False, audio=False))
         try:

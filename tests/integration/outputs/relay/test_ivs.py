@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -107,6 +108,17 @@ async def test_an_unsupported_stream_fails_only_for_ivs_until_its_tracks_change(
         on.publisher.set_tracks(builders.VIDEO, builders.AUDIO, {})
         on.film(range(0, 400, 40))
         await ivs.session(media=20)
+
+
+async def test_tracks_that_follow_unsupported_ones_at_once_are_relayed(ivs: IvsIngest, authority: Authority) -> None:
+    async with live(ARN, with_=relays(tls=authority.client(), ivs=Directory(ivs.endpoint))) as on:
+        on.film(range(0, 400, 40))
+        await ivs.session(media=20)
+        on.publisher.set_tracks(MediaTrack(Kind.VIDEO, Codec.H265, 1000, b"\1"), builders.AUDIO, {})
+        on.publisher.push(builders.sound(400), time.monotonic())
+        on.publisher.set_tracks(builders.VIDEO, builders.AUDIO, {})
+        on.film(range(440, 840, 40))
+        await ivs.session(1, media=20)
 
 
 async def test_without_aws_an_arn_gives_a_clear_error() -> None:
