@@ -30,6 +30,7 @@ from gateway.media.whole_pictures import WholePictures
 log = structlog.get_logger(__name__)
 
 METADATA_BYTES: Final = 65_536
+_MOST_OFFSET: Final = 4_000  # milliseconds from the decode time of a picture: three B-frames at one picture a second
 
 
 class FlvIntake(UnitIntake):
@@ -63,7 +64,8 @@ class FlvIntake(UnitIntake):
     @property
     def tracks(self) -> tuple[MediaTrack | None, MediaTrack | None]:
         is_converted = AUDIO_INDEX in self._converters
-        return self._demux.video_track, self._converted.get(AUDIO_INDEX) if is_converted else self._demux.audio_track
+        video = self._demux.video_track if self._pictures is None or self._pictures.has_sets else None
+        return video, self._converted.get(AUDIO_INDEX) if is_converted else self._demux.audio_track
 
     # ---- hot ----
 
@@ -90,8 +92,11 @@ class FlvIntake(UnitIntake):
         """Publishes the unit of a default track, or lets it wait. Hot path."""
         before, self._times[index] = self._times[index], timestamp
         time = timestamp
-        if index == VIDEO_INDEX and (self._stamps is not None or timestamp < before):
-            time = self._decode_time(item, timestamp, before)
+        if index == VIDEO_INDEX:
+            if not -_MOST_OFFSET <= item.cts <= _MOST_OFFSET:
+                item.cts = 0  # some relays read negative ones as 2**24 more, and some apps write other numbers
+            if self._stamps is not None or timestamp < before:
+                time = self._decode_time(item, timestamp, before)
         item.dts = self._stamp(index, time)
         if index == AUDIO_INDEX and AUDIO_INDEX in self._converters:
             self._converters[AUDIO_INDEX].give(item)
@@ -145,7 +150,8 @@ class FlvIntake(UnitIntake):
         return super()._has_expected() and (declared or any(u.track.kind is Kind.VIDEO for _, u in self._preroll))
 
     def explain(self) -> str:
-        if self._demux.video_track is None and self._demux.dropped[Kind.VIDEO]:
+        is_unread = self._demux.video_track is None and bool(self._demux.dropped[Kind.VIDEO])
+        if is_unread or (self._pictures is not None and not self._pictures.has_sets):
             return "their parameter sets (the sequence header) did not come"
         return ""
 
@@ -227,6 +233,7 @@ class FlvIntake(UnitIntake):
             return None if self._convert(track, AUDIO_INDEX) else track
         if self._pictures is not None:
             self._demux.video_track = track = self._pictures.track
+            return track if self._pictures.has_sets else None
         return track
 
     def _prepare_repair(self, track: MediaTrack) -> None:
@@ -285,8 +292,8 @@ class FlvIntake(UnitIntake):
         self._describe_tracks(now)
 
     def _on_announced(self, now: float) -> None:
-        if self.tracks[AUDIO_INDEX] is None and self._demux.dropped[Kind.AUDIO]:
-            self.unusable.leave_out(Kind.AUDIO, HEADLESS)
+        if self.tracks[AUDIO_INDEX] is None and self._demux.headless is not None:
+            self.unusable.leave_out(Kind.AUDIO, HEADLESS[self._demux.headless])
         waiting = {track_number(unit.track.kind, track_id): unit.track for track_id, unit in self._preroll}
         for number, demux in self._demux.others.items():
             own = self._converted.get(number) if number in self._converters else demux.video_track or demux.audio_track

@@ -8,7 +8,7 @@ import structlog
 
 from gateway.formats.ts.program_tables import ENCRYPTED, SCRAMBLED, UNNAMED
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, Tracks
+from gateway.media.track import Codec, Kind, Tracks
 
 log = structlog.get_logger(__name__)
 
@@ -17,13 +17,16 @@ _MAX_LEFT_OUT: Final = 16
 _MOST_NAMES: Final = 3  # in a sentence
 _NAME_CHARACTERS, _REASON_CHARACTERS = 80, 300
 _IN_ROW: Final = 5  # units that cannot be read, after which they are a fault
-HEADLESS: Final = "AAC without its sequence header"
+HEADLESS: Final = {
+    codec: f"{name} without its sequence header"
+    for codec, name in ((Codec.AAC, "AAC"), (Codec.OPUS, "Opus"), (Codec.FLAC, "FLAC"))
+}
 # By the begin of the name.
 _OTHER_ADVICE: Final = {
     SCRAMBLED: "send it without scrambling",
     UNNAMED: "choose AAC if they are the sound",
     ENCRYPTED: "send it without encryption",
-    HEADLESS: "connect it again",
+    **dict.fromkeys(HEADLESS.values(), "connect it again"),
 }
 _ADVICE: Final = {Kind.VIDEO: "choose H.264 or HEVC", Kind.AUDIO: "choose AAC"}
 

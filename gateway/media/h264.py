@@ -10,6 +10,7 @@ from gateway.media.nal import join, unescape
 from gateway.media.parameter_sets import (
     bounded,
     cropped_size,
+    divided_sets,
     read_frame_rate,
     read_units,
     read_video_signal,
@@ -23,11 +24,19 @@ SPS = 7
 PPS = 8
 AUD = 9
 
+_I_SLICES = (2, 4, 7, 9)  # slice_type, Table 7-6: I and SI
+_SLICE_HEAD = 16  # bytes of a slice, enough for first_mb_in_slice and slice_type
+
 # avcC holds at most 31 SPS and 255 PPS; real records are below 200 bytes.
 MAX_CONFIG = 1 << 16
 
 # profile_idc whose SPS carries chroma_format_idc and scaling matrices; ITU-T H.264 §7.3.2.1.1.
 _HIGH_PROFILES = frozenset((44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244))
+
+# The profiles and levels (Annex A, Table A-1) that browsers know, by their numbers, and those that replace others.
+_USUAL_PROFILES = frozenset((66, 77, *_HIGH_PROFILES))
+_USUAL_LEVELS = frozenset((10, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 52, 60, 61, 62))
+_MAIN, _LEVEL_4 = 77, 40
 
 # Table A-1: level 6.2 allows 139264 macroblocks, and no side above sqrt(8 * that) macroblocks.
 _MAX_MACROBLOCKS = 139_264
@@ -104,7 +113,7 @@ def parse_avcc(config: bytes) -> Avcc:
     """Reads the record `config`, without box header. Raises InvalidData.
 
     It ignores the extensions of the high profiles after the picture parameter sets. A missing PPS count is valid,
-    because some encoders end the record there.
+    because some encoders end the record there. Sets may have start codes, see `divided_sets`.
     """
     if not 6 <= len(config) <= MAX_CONFIG:
         raise InvalidData(f"avcC of {len(config)} bytes")
@@ -112,6 +121,8 @@ def parse_avcc(config: bytes) -> Avcc:
         raise InvalidData(f"avcC version {config[0]}")
     sps, at = read_units(config, 6, config[5] & 0x1F, "avcC: SPS")
     pps, _ = read_units(config, at + 1, config[at] if at < len(config) else 0, "avcC: PPS")
+    if (units := divided_sets((*sps, *pps))) is not None:
+        sps, pps = (tuple(unit for unit in units if unit[0] & 0x1F == kind) for kind in (SPS, PPS))
     return Avcc(config[1], config[2], config[3], (config[4] & 3) + 1, sps, pps)
 
 
@@ -141,6 +152,25 @@ def codec_string(config: bytes) -> str:
     if avcc.sps and len(avcc.sps[0]) >= 4:
         profile, compat, level = avcc.sps[0][1:4]
     return f"avc1.{profile:02X}{compat:02X}{level:02X}"
+
+
+def is_intra_slice(unit: bytes | memoryview) -> bool:
+    """Whether a slice, with its header byte, is of the type I or SI. Raises InvalidData."""
+    bits = BitReader(unescape(bytes(unit[1:_SLICE_HEAD])), what="slice header", error=InvalidData)
+    bits.ue()  # §7.3.3: slice_header begins with first_mb_in_slice and slice_type.
+    return bits.ue() in _I_SLICES
+
+
+def usual_sps(unit: bytes) -> bytes:
+    """Returns a set whose profile and level browsers know. They refuse other numbers, which no decoder needs.
+
+    Encoders leave the level at 0, write 9 for 1b, or Extended as the profile.
+    """
+    if len(unit) < 4 or not any(unit[1:3]):  # zeros may have an emulation prevention byte behind them
+        return unit
+    profile = unit[1] if unit[1] in _USUAL_PROFILES else _MAIN
+    level = unit[3] if unit[3] in _USUAL_LEVELS else _LEVEL_4
+    return unit[:1] + bytes((profile, unit[2], level)) + unit[4:]
 
 
 def parse_sps(unit: bytes) -> H264Sps:

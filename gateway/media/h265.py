@@ -11,6 +11,7 @@ from gateway.media.nal import join, unescape
 from gateway.media.parameter_sets import (
     bounded,
     cropped_size,
+    divided_sets,
     read_frame_rate,
     read_units,
     read_video_signal,
@@ -109,6 +110,8 @@ def parse_hvcc(config: bytes) -> Hvcc:
         units, at = read_units(config, at + 3, count, f"hvcC: type {kind}, NAL unit")
         if kind in sets:
             sets[kind] += units
+    if (found := divided_sets(tuple(unit for kind in sets for unit in sets[kind]))) is not None:
+        sets = {kind: tuple(unit for unit in found if nal_type(unit) == kind) for kind in sets}
     rate = int.from_bytes(config[19:21], "big") / 256  # "in units of frames/(256 seconds)"
     return Hvcc(
         profile_space=config[1] >> 6, tier=config[1] >> 5 & 1, profile=config[1] & 0x1F, level=config[12],

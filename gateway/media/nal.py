@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from gateway.media.errors import InvalidData
 
 START_CODE = b"\x00\x00\x00\x01"
-_SHORT_START = START_CODE[1:]
+SHORT_START = START_CODE[1:]
 
 # A picture at level 6.2 has at most 600 slices. The bound protects against payloads with millions of one-byte units.
 MAX_UNITS = 4096
@@ -48,7 +48,7 @@ def split_annexb(data: bytes) -> list[bytes]:
 
     Bytes before the first start code are left out. Raises InvalidData if there are more than MAX_UNITS units.
     """
-    _, *units = data.split(_SHORT_START, MAX_UNITS + 1)
+    _, *units = data.split(SHORT_START, MAX_UNITS + 1)
     if len(units) > MAX_UNITS:
         raise InvalidData(f"an access unit of more than {MAX_UNITS} NAL units")
     return [u for unit in units if (u := unit.rstrip(b"\x00"))]

@@ -14,7 +14,6 @@ from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS, NalCodec
 from gateway.media.track import Codec
 
-_SHORT_START: Final = b"\x00\x00\x01"
 _RECOVERY_POINT: Final = 6  # payload type, ITU-T H.264 §D.1
 # Type and size of an SEI message. No type needs three bytes.
 _SEI_HEAD: Final = re.compile(rb"(\xff?+)([^\xff])(\xff*+)([^\xff])", re.DOTALL)
@@ -57,8 +56,15 @@ class NalSamples:
         self._sets: _Sets = ((),) * len(self._codec.sets)
         if config:
             record = self._codec.parse_record(config)
-            self.length_size, self._sets = record.length_size, record.sets
+            self.length_size, self._sets = record.length_size, self._usual(record.sets)
             self.config = config if record.sps else b""
+            if self.config and any(len(u).to_bytes(2, "big") + u not in config for u in itertools.chain(*self._sets)):
+                self._build(self._sets)  # they had start codes, or an unusual level
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether SPS and PPS are known, without which no picture can be decoded."""
+        return all(self._sets[-2:])
 
     @property
     def reorder(self) -> int:
@@ -86,7 +92,7 @@ class NalSamples:
         units, prefixed = self.split(payload) if isinstance(payload, bytes) else (payload, False)
         kinds = [self._codec.type_of(unit) for unit in units]
         if self._h264:
-            key = h264.SLICE_IDR in kinds or (flagged and has_recovery_point(units, kinds))
+            key = h264.SLICE_IDR in kinds or (flagged and (has_recovery_point(units, kinds) or has_intra(units, kinds)))
         else:
             key = any(_FIRST_IRAP <= kind <= _LAST_IRAP for kind in kinds)
         if key or adopt_sets:
@@ -103,7 +109,8 @@ class NalSamples:
         return [
             bytes(u)
             for u, k in zip(units, kinds, strict=True)
-            if k != self._codec.delimiter and (k not in self._codec.sets or bytes(u) not in in_config)
+            if k != self._codec.delimiter
+            and (k not in self._codec.sets or self._usual_set(k, bytes(u)) not in in_config)
         ]
 
     def split(self, payload: bytes) -> tuple[NalUnits, bool]:
@@ -114,7 +121,7 @@ class NalSamples:
         """
         if payload.startswith(nal.START_CODE):
             return nal.split_annexb(payload), False
-        if payload.startswith(_SHORT_START):
+        if payload.startswith(nal.SHORT_START):
             try:
                 if self.config:
                     return nal.views(payload, self.length_size), True
@@ -128,21 +135,33 @@ class NalSamples:
     def adopt(self, units: NalUnits, kinds: Sequence[int]) -> bool:
         """Adopts the parameter sets of a key frame, and returns whether the record changed. kinds: types of its units.
 
-        Kinds that it lacks keep the previous sets. Does nothing without a sequence parameter set, if a kind has no set
-        at all, or if the record contains all these sets.
+        Kinds that it lacks keep the previous sets. Does nothing without a sequence parameter set unless the record
+        lacks a kind, if a kind has no set at all, or if the record contains all these sets.
         """
-        if self._codec.sps not in kinds:
+        if self._codec.sps not in kinds and all(self._sets):
             return False
         typed = list(zip(units, kinds, strict=True))
-        found = [tuple(dict.fromkeys(bytes(u) for u, k in typed if k == kind)) for kind in self._codec.sets]
-        sets = tuple(new or old for new, old in zip(found, self._sets, strict=True))
+        found = tuple(tuple(dict.fromkeys(bytes(u) for u, k in typed if k == kind)) for kind in self._codec.sets)
+        sets = tuple(new or old for new, old in zip(self._usual(found), self._sets, strict=True))
         if not all(sets) or (self.config and all(set(n) <= set(o) for n, o in zip(sets, self._sets, strict=True))):
             return False
+        self._build(sets)
+        return True
+
+    def _usual_set(self, kind: int, unit: bytes) -> bytes:
+        return h264.usual_sps(unit) if self._h264 and kind == h264.SPS else unit
+
+    def _usual(self, sets: _Sets) -> _Sets:
+        """Returns the sets as browsers take them."""
+        kinds = zip(self._codec.sets, sets, strict=True)
+        return tuple(tuple(self._usual_set(kind, unit) for unit in units) for kind, units in kinds)
+
+    def _build(self, sets: _Sets) -> None:
+        """Makes a record of these sets. Raises InvalidData."""
         config = bytearray(self._codec.build_record(*map(list, sets)))
         at = self._codec.lengths
         config[at] = config[at] & 0xFC | (self.length_size - 1)
         self.config, self._sets = bytes(config), sets
-        return True
 
 
 def units_inside(codec: NalCodec, units: NalUnits) -> list[bytes]:
@@ -155,7 +174,7 @@ def units_inside(codec: NalCodec, units: NalUnits) -> list[bytes]:
     if not any(slices):
         inside = nal.split_annexb(nal.join_annexb(units))
         return inside if any(codec.type_of(unit) in codec.slices for unit in inside) else []
-    if not any(_SHORT_START + bytes(unit[:1]) in bytes(unit) for unit in itertools.compress(units, slices)):
+    if not any(nal.SHORT_START + bytes(unit[:1]) in bytes(unit) for unit in itertools.compress(units, slices)):
         return []
     divided: list[bytes] = []
     for unit, is_slice in zip(units, slices, strict=True):
@@ -169,6 +188,17 @@ def has_recovery_point(units: NalUnits, kinds: Sequence[int]) -> bool:
         k == h264.SEI and any(kind == _RECOVERY_POINT for kind, _ in sei_messages(u[1:]))
         for u, k in zip(units, kinds, strict=True)
     )
+
+
+def has_intra(units: NalUnits, kinds: Sequence[int]) -> bool:
+    """Whether parameter sets stand before a picture of I slices only. Broadcasting begins so, with or without SEI.
+
+    kinds: types of the units. Raises InvalidData.
+    """
+    if h264.SPS not in kinds:
+        return False
+    slices = [unit for unit, kind in zip(units, kinds, strict=True) if kind in h264.SLICES]
+    return bool(slices) and all(map(h264.is_intra_slice, slices))
 
 
 def sei_messages(rest: memoryview | bytes) -> Iterator[tuple[int, bytes]]:

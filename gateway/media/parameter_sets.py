@@ -3,6 +3,7 @@
 from gateway.lib.bit_reader import BitReader
 from gateway.media.colors import UNSPECIFIED_SIGNAL, VideoSignal
 from gateway.media.errors import InvalidData
+from gateway.media.nal import SHORT_START, join_annexb, split_annexb
 
 
 def bounded(value: int, limit: int, name: str) -> int:
@@ -65,3 +66,13 @@ def read_units(config: bytes, position: int, count: int, name: str) -> tuple[tup
         if position > start:
             units.append(config[start:position])
     return tuple(units), position
+
+
+def divided_sets(units: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
+    """Returns the units that start codes inside of the units of a record divide; None: there are none.
+
+    Apps of Android copy the bytes of MediaCodec (csd-0) into a record: one set with its start code, or all of them.
+    """
+    if not any(SHORT_START in unit for unit in units):
+        return None
+    return tuple(dict.fromkeys(split_annexb(join_annexb(units))))

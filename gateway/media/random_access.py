@@ -5,14 +5,11 @@ from enum import Enum
 from functools import lru_cache
 from typing import TypeAlias
 
-from gateway.lib.bit_reader import BitReader
 from gateway.media import h264, nal
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, MediaTrack
 
-_I_SLICES = (2, 4, 7, 9)  # slice_type, ITU-T H.264 Table 7-6: I and SI
-_SLICE_HEADER_BYTES = 16  # enough bytes of a slice for first_mb_in_slice and slice_type
 # nal_unit_type, ITU-T H.265 Table 7-1.
 _BLA_W_LP, _IDR_N_LP, _CRA = 16, 20, 21
 _FIRST_NON_VCL = 32  # the first type that is not a slice
@@ -70,10 +67,7 @@ def _classify_h264(unit: memoryview) -> RandomAccess | None:
         return RandomAccess.CLOSED
     if kind not in h264.SLICES:
         return None
-    # §7.3.3: slice_header begins with first_mb_in_slice and slice_type.
-    bits = BitReader(nal.unescape(bytes(unit[1:_SLICE_HEADER_BYTES])), what="slice header", error=InvalidData)
-    bits.ue()
-    return RandomAccess.OPEN if bits.ue() in _I_SLICES else RandomAccess.GRADUAL
+    return RandomAccess.OPEN if h264.is_intra_slice(unit) else RandomAccess.GRADUAL
 
 
 def _classify_h265(unit: memoryview) -> RandomAccess | None:

@@ -19,10 +19,10 @@ from gateway.media.track import AccessUnit, Codec, MediaTrack
 # (H.264 §7.3.3), or first_slice_segment_in_pic_flag (H.265 §7.3.6.1).
 _FIRST: Final = b"\x80"
 # The bytes of a NAL unit's header, and the types of slices, of slices where decoding can start, and of units beside
-# slices. Other types count as pictures, such as those of extensions.
+# slices: also private ones of cameras, and those of extensions. Other types count as pictures.
 _TYPES: Final = {
-    Codec.H264: (1, NAL_CODECS[Codec.H264].slices, frozenset((h264.SLICE_IDR,)), frozenset(range(6, 16))),
-    Codec.H265: (2, NAL_CODECS[Codec.H265].slices, frozenset(range(16, 22)), frozenset(range(32, 41))),
+    Codec.H264: (1, NAL_CODECS[Codec.H264].slices, frozenset((h264.SLICE_IDR,)), frozenset(range(6, 32))),
+    Codec.H265: (2, NAL_CODECS[Codec.H265].slices, frozenset(range(16, 22)), frozenset(range(32, 64))),
 }
 _SIZE: Final = 4  # bytes of a length. Chromium plays no pictures with shorter ones
 _MAX_HELD: Final = 1 << 16  # bytes of units without a picture that wait for one
@@ -61,7 +61,7 @@ class WholePictures:
         self._codec = NAL_CODECS[track.codec]
         self._samples = NalSamples(track.codec, track.config)
         self._is_usual = self._samples.length_size == _SIZE
-        self.track = _corrected(track, track.config)
+        self.track = _corrected(track, self._samples.config or track.config)
         self._is_h264 = track.codec is Codec.H264
         self._header, self._slices, self._starts, self._additions = _TYPES[track.codec]
         self._plain = _plain_heads(track.codec)
@@ -74,6 +74,11 @@ class WholePictures:
         self._more_bytes = 0
         self._held: list[bytes] = []  # units without a picture
         self._held_bytes = 0
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether SPS and PPS are known. Until then, no unit is published."""
+        return self._samples.has_sets
 
     @property
     def reorder(self) -> int:
@@ -130,6 +135,8 @@ class WholePictures:
         key = starts or self._is_marked(unit, whole, kinds)
         if key and self._samples.adopt(whole, kinds):
             self.track = _corrected(unit.track, self._samples.config)
+        if not self.has_sets:
+            return []
         if not prefixed:
             unit.payload = nal.join(self._samples.without_sets(whole, kinds))
         elif has_held or not self._is_usual or sum(map(len, whole)) + _SIZE * len(whole) != len(unit.payload):

@@ -77,6 +77,7 @@ class MediaDemuxer:
         "audio_track",
         "dropped",
         "foreign",
+        "headless",
         "others",
         "video_track",
     )
@@ -90,6 +91,7 @@ class MediaDemuxer:
         self.others: dict[int, MediaDemuxer] = {}
         self._refused: set[tuple[Kind, str]] = set()
         self.dropped: Counter[Kind] = Counter()
+        self.headless: Codec | None = None  # of the sound in `dropped`
         self._hides_h265 = False  # the encoder marks H.265 as H.264
         self._has_opus_types = False  # legacy Opus has packet types
 
@@ -160,6 +162,7 @@ class MediaDemuxer:
             config = record_of(codec, payload) if codec in _WITH_CTS else adts_config(payload) if codec is _AAC else b""
         if not config and (codec in _NEEDS_CONFIG or not key):
             self.dropped[kind] += 1
+            self.headless = codec if kind is _AUDIO else self.headless
             return None
         track = MediaTrack(kind, codec, MILLISECONDS, config, self._colors if kind is _VIDEO else NO_COLORS)
         if kind is _VIDEO:
@@ -178,6 +181,7 @@ class MediaDemuxer:
                 return self._audio_frame(_AAC, dts, body[2:], wall)
             if len(body) > 2:
                 self.dropped[_AUDIO] += 1
+                self.headless = _AAC
             return None
         if sound in (tag.MP3, tag.MP3_8K):
             return self._audio_frame(Codec.MP3, dts, body[1:], wall)

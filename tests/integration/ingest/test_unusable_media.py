@@ -201,6 +201,10 @@ BODIES: dict[str, tuple[list[Body], Callable[[int], list[Body]], str, str]] = {
         [(VIDEO, b"\x17\0\0\0\0\x01\x64\0\x1f\xff\xe1\xff\xff\x67"), (AUDIO, AAC_HEADER)], good,
         "pictures_unreadable", "parameter sets cannot be read",
     ),
+    "a record without parameter sets": (
+        [(VIDEO, b"\x17\0\0\0\0\x01\x42\xc0\x1e\xff\xe0\0"), (AUDIO, AAC_HEADER)], good,
+        "pictures_unreadable", "parameter sets (the sequence header) did not come",
+    ),
     "MPEG-TS in RTMP": (
         [], lambda n: [(VIDEO, b"\x47\x41\0\x10" + bytes(184))], "refused", "packets of MPEG-TS",
     ),
@@ -308,6 +312,10 @@ TRANSPORTS = {
     "no pictures": (TABLES + FILLING, "they are announced, but none came"),
     "no key frame": (TABLES + VIDEO_PES * 2 + FILLING, "no key frame with its parameter sets came"),
     "scrambled": (TABLES + SCRAMBLED + FILLING, "scrambled video: send it without scrambling"),
+    "an unknown type": (
+        section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, [(0xA0, 0x100, b"")])) + FILLING,
+        "The encoder sends unknown stream type 0xa0: choose H.264 or HEVC.",
+    ),
     "JPEG XS": (
         section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, [(0x32, 0x100, b"")])) + FILLING,
         "The encoder sends JPEG XS: choose H.264 or HEVC.",

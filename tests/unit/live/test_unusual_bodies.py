@@ -400,3 +400,146 @@ async def test_a_new_size_in_pictures_with_short_lengths_is_announced_with_the_u
     sink = await pushed([header, *bodies(both, change, headers=False)])
     assert [tracks.video for tracks in sink.tracks] == [small.tracks.video, large.tracks.video]
     same_pictures(sink, both)
+
+
+def video_of(sent: Source) -> MediaTrack:
+    assert sent.tracks.video is not None
+    return sent.tracks.video
+
+
+def sets_of(sent: Source) -> list[bytes]:
+    """The parameter sets of a film, in the order of the record."""
+    video = video_of(sent)
+    return [one for kind in NAL_CODECS[video.codec].parse_record(video.config).sets for one in kind]
+
+
+def with_record(sent: Source, record: bytes, change: Callable[[AccessUnit], list[bytes]] | None = None) -> Bodies:
+    """The bodies of a push with another record."""
+    track = replace(video_of(sent), config=record)
+    return [(VIDEO_INDEX, 0, track_body(track)), *bodies(sent.only(Kind.VIDEO), change, headers=False)]
+
+
+def avcc(sps: list[bytes], pps: list[bytes]) -> bytes:
+    """An avcC record of any bytes."""
+    head = b"\x01\x42\xc0\x1e\xff" + bytes((0xE0 | len(sps),))
+    return head + nal.join(sps, 2) + bytes((len(pps),)) + nal.join(pps, 2)
+
+
+def with_start_codes(sent: Source) -> bytes:
+    sps, pps = (nal.START_CODE + one for one in sets_of(sent))
+    return avcc([sps], [pps])
+
+
+def in_one_field(sent: Source) -> bytes:
+    """The whole of csd-0 in place of the SPS."""
+    return avcc([nal.join_annexb(sets_of(sent))], [])
+
+
+def in_one_array(sent: Source) -> bytes:
+    """The whole of csd-0, as a VPS of HEVC."""
+    units = nal.join([nal.join_annexb(sets_of(sent))], 2)
+    return video_of(sent).config[:22] + b"\x01\xa0\0\x01" + units
+
+
+@pytest.mark.parametrize(("of_film", "record"), [(film, with_start_codes), (film, in_one_field), (hevc, in_one_array)])
+async def test_start_codes_in_a_record_divide_its_parameter_sets(
+    of_film: Callable[[], Source], record: Callable[[Source], bytes]
+) -> None:
+    sent = of_film()
+    sink = await pushed(with_record(sent, record(sent)))
+    silent = sent.only(Kind.VIDEO)
+    same_pictures(sink, silent)
+    codec = NAL_CODECS[video_of(sent).codec]
+    (tracks,) = sink.tracks
+    assert tracks.video is not None
+    assert codec.parse_record(tracks.video.config).sets == codec.parse_record(video_of(sent).config).sets
+    assert nal.SHORT_START + sets_of(sent)[0][:1] not in tracks.video.config
+
+
+async def test_picture_parameter_sets_of_key_frames_complete_a_record() -> None:
+    """mpegts.js ends at a record without them."""
+    sent = film()
+    sps, pps = sets_of(sent)
+    sink = await pushed(
+        with_record(sent, avcc([sps], []), lambda u: [nal.join([*([pps] if u.key else []), *nal.split(u.payload)])])
+    )
+    same_pictures(sink, sent.only(Kind.VIDEO))
+    tracks = sink.tracks[-1].video
+    assert tracks is not None and NAL_CODECS[Codec.H264].parse_record(tracks.config).sets == ((sps,), (pps,))
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_pictures_whose_parameter_sets_never_come_are_explained(kept: int) -> None:
+    """A track without them was announced: no page played, and nothing was said."""
+    sent = film()
+    hub = builders.hub()
+    publisher = publish(hub)
+    sink = Recorder()
+    publisher.stream.attach(sink)
+    intake = FlvIntake(publisher)
+    sound = [body for body in bodies(sent) if body[0] == AUDIO_INDEX]
+    pictures = with_record(sent, avcc(sets_of(sent)[:kept], []))
+    for index, at, body in sorted([*pictures, *sound], key=lambda body: body[1]):
+        intake.take_media(index, at, body, 1.7e9, time.monotonic())
+    intake.finish(time.monotonic())
+    assert intake.unusable.explain() == "their parameter sets (the sequence header) did not come"
+    assert not of(sink, Kind.VIDEO) and of(sink, Kind.AUDIO)
+    assert [tracks.video for tracks in sink.tracks] == [None]
+    hub.drain()
+    await hub.drained()
+
+
+@pytest.mark.parametrize(
+    ("profile", "level", "named"),
+    [(66, 0, (66, 40)), (77, 9, (77, 40)), (66, 255, (66, 40)), (88, 30, (77, 30)), (1, 30, (77, 30))],
+)
+async def test_profiles_and_levels_that_browsers_do_not_know_are_replaced(
+    profile: int, level: int, named: tuple[int, int]
+) -> None:
+    sent = h264(seconds=2, gop=15, bframes=0)
+    sps, pps = sets_of(sent)
+    unusual = sps[:1] + bytes((profile, sps[2] | 0x40, level)) + sps[4:]
+    (tracks,) = (await pushed(with_record(sent, avcc([unusual], [pps])))).tracks
+    assert tracks.video is not None
+    (found,) = NAL_CODECS[Codec.H264].parse_record(tracks.video.config).sps
+    assert (found[1], found[3], found[4:]) == (*named, sps[4:])
+    assert tracks.video.config[1:4] == found[1:4]
+
+
+def private_apart(unit: AccessUnit) -> list[bytes]:
+    """A private unit in a body of its own, as cameras write their data."""
+    private = b"\x1e" if unit.track.codec is Codec.H264 else b"\x70\x01"
+    return [nal.join([private + b"detected: nothing"]), unit.payload]
+
+
+@pytest.mark.parametrize("of_film", [film, hevc])
+async def test_private_units_in_bodies_of_their_own_are_no_pictures(of_film: Callable[[], Source]) -> None:
+    """Decoders of browsers end at a picture without a slice."""
+    sent = of_film()
+    sink = await pushed(bodies(sent, private_apart))
+    assert [(u.dts, u.cts, u.key) for u in of(sink, Kind.VIDEO)] == [(u.dts, u.cts, u.key) for u in sent.of(Kind.VIDEO)]
+    for got, unit in zip(of(sink, Kind.VIDEO), sent.of(Kind.VIDEO), strict=True):
+        assert got.payload.endswith(unit.payload)
+
+
+@pytest.mark.parametrize("offset", [(1 << 23) - 1, -(1 << 23), 5_000])
+async def test_impossible_composition_offsets_are_left_out(offset: int) -> None:
+    """Relays that read a negative offset without its sign write 16,777 s; VideoCore wrote others."""
+    sent = h264(seconds=2, gop=15, bframes=0).only(Kind.VIDEO)
+    wrong = replace(sent, units=tuple(replace(unit, cts=offset) for unit in sent.units))
+    same_pictures(await pushed(bodies(wrong)), sent)
+
+
+@pytest.mark.parametrize(("fourcc", "name"), [(b"mp4a", "AAC"), (b"Opus", "Opus"), (b"fLaC", "FLAC")])
+async def test_sound_without_its_header_is_named_by_its_codec(fourcc: bytes, name: str) -> None:
+    sent = film()
+    hub = builders.hub()
+    publisher = publish(hub)
+    intake = FlvIntake(publisher)
+    sound = [(AUDIO_INDEX, 0, b"\x91" + fourcc + b"\xfc" + bytes(20))]
+    for index, at, body in [*sound, *bodies(sent.only(Kind.VIDEO))]:
+        intake.take_media(index, at, body, 1.7e9, time.monotonic())
+    intake.finish(time.monotonic())
+    assert intake.unusable.left_out_text == f"The encoder sends {name} without its sequence header: connect it again."
+    hub.drain()
+    await hub.drained()
