@@ -16,6 +16,8 @@ _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 24, 8, 0)
 MAX_CONFIG = 1 << 12  # bytes
 _MAX_FRAMES = 64  # of one message: more than a second of sound
 
+_EXPLICIT_RATE = 15  # samplingFrequencyIndex before a rate in 24 bits
+
 # Audio object types.
 _LC, _SBR, _PS, _LD, _ELD = 2, 5, 29, 23, 39
 # Object types whose configuration is a GASpecificConfig.
@@ -111,10 +113,15 @@ def read_asc(bits: BitReader, *, to_end: bool) -> Asc:
 
 
 def is_unusual(config: bytes) -> bool:
-    """Whether browsers refuse AAC of this configuration: neither LC nor HE, or a layout without a number up to 7."""
+    """Whether browsers refuse AAC of this configuration.
+
+    They take LC and HE, frames of 1,024 samples, a layout with a number up to 7, and a rate with an index.
+    """
     with suppress(InvalidData):  # what is damaged cannot be converted either
         asc = parse_asc(config)
-        return asc.object_type != _LC or not 0 < asc.channel_config < 8
+        has_index = (config[0] & 7) << 1 | config[1] >> 7 != _EXPLICIT_RATE
+        is_usual = asc.object_type == _LC and asc.core_samples == 1024 and has_index
+        return not is_usual or not 0 < asc.channel_config < 8
     return False
 
 
@@ -217,7 +224,7 @@ def _object_type(bits: BitReader) -> int:
 
 def _rate(bits: BitReader) -> int:
     index = bits.u(4)
-    if index == 15:
+    if index == _EXPLICIT_RATE:
         rate = bits.u(24)
         if not 1000 <= rate <= 384_000:
             raise InvalidData(f"AudioSpecificConfig: {rate} Hz")

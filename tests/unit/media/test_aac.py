@@ -239,6 +239,8 @@ def test_an_adts_header_is_split_from_its_frame() -> None:
         ("11d8", True),  # 6.1
         ("11f0", True),  # 7.1 with two channels above
         ("11e8", True),  # 22.2
+        ("1194", True),  # frames of 960 samples
+        ("17805622" + "10", True),  # 44,100 Hz as a number
         ("11", False),  # damaged: nothing can be said
     ],
 )
