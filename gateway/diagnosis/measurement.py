@@ -42,6 +42,8 @@ _CLOCK_FRAMES: Final = 40
 _CLOCK_SOUND_MS: Final = 2_000
 _REPEATED_SHARE: Final = 0.7
 _CLOCK_FACTOR: Final = 2.5
+_APART_MS: Final = 5_000  # between the times of sound and pictures that come together
+_APART_SECONDS: Final = 3
 _STANDS: Final = 50  # a larger factor is a clock that stands still
 _NEVER: Final = float("inf")
 _VIDEO: Final = Kind.VIDEO
@@ -393,6 +395,11 @@ class Measurement(PartialSink):
             found.append("the sound stands still" if slow > _STANDS else f"the sound is {slow:.0f} times too slow")
         elif length >= _CLOCK_SOUND_MS and grown > _CLOCK_FACTOR * max(length, arrived):
             found.append(f"the sound is {grown / length:.0f} times too fast")
+        apart = [second.offset for second in recent if second.offset is not None]
+        is_steady = len(apart) >= _APART_SECONDS and max(apart) - min(apart) < _APART_MS / 10
+        if not found and is_steady and abs(apart[0]) > _APART_MS:
+            where = "ahead of" if apart[0] > 0 else "behind"
+            found.append(f"the sound is {abs(apart[0]) / 1000:.0f} s {where} the pictures that come with it")
         return " and ".join(found)
 
     @property

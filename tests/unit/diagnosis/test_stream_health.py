@@ -418,6 +418,16 @@ def test_a_clock_that_the_media_contradict_is_found_and_nothing_that_it_explains
     assert push.text("clock_wrong") == (f"By the timestamps, {found}: correct the clock of the encoder, or restart it.")
 
 
+@pytest.mark.parametrize(("seconds", "where"), [(8, "ahead of"), (-8, "behind")])
+def test_sound_with_the_times_of_other_pictures_is_found(seconds: int, where: str) -> None:
+    push = Push()
+    push.send(10)  # so that the sound can be behind
+    change_sound(push, lambda n, unit: replace(unit, dts=unit.dts + 1_000 * seconds))
+    push.send(20)
+    assert "clock_wrong" in push.codes
+    assert f"the sound is 8 s {where} the pictures that come with it" in push.text("clock_wrong")
+
+
 @pytest.mark.parametrize("step", [0.2, 1.0])
 def test_pictures_with_the_time_of_the_one_before_are_found(step: float) -> None:
     push = Push(Media(picture_step=step))
