@@ -46,8 +46,12 @@ def lost_streams(program: ProgramTracks) -> dict[str, Kind]:
     lost = [(f"{e.codec} {e.lost}" if e.codec == SCRAMBLED else e.codec, e.lost) for e in program.streams]
     found = {name: kind for name, kind in lost if kind is not None}
     kinds = {Kind(entry.use) for entry in program.streams if entry.use in (StreamUse.VIDEO, StreamUse.AUDIO)}
-    if {*kinds, *found.values()} == {Kind.VIDEO} and any(entry.codec == UNNAMED for entry in program.streams):
+    present = {*kinds, *found.values()}
+    if present == {Kind.VIDEO} and any(entry.codec == UNNAMED for entry in program.streams):
         found[UNNAMED] = Kind.AUDIO  # it may be the missing sound
+    if len(present) < len(Kind):
+        missing = Kind.AUDIO if Kind.VIDEO in present else Kind.VIDEO
+        found |= {entry.codec: missing for entry in program.streams if entry.is_unknown}
     return found
 
 

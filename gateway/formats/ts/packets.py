@@ -21,6 +21,9 @@ _ALIGNED: Final = re.compile(b"|".join(rb"(\x47)(?=.{%d}\x47.{%d}\x47)" % (s - 1
 _HEAD: Final = 12
 _ALIGNED_SIZE: Final = 2 * _STRIDES[-1] + 1
 _UNPACK: Final = struct.Struct(">I184s").iter_unpack
+# Packets in a row that show that the counter of a PID does not obey §2.4.3.3: it stands still, or it counts packets
+# without payload, too.
+_SAME, _COUNTED = 8, 3
 # Bits of the four bytes before a packet's body, read as one number.
 _ERROR, _START, _SCRAMBLED, _ADAPTATION, _PAYLOAD = 0x80_0000, 0x40_0000, 0xC0, 0x20, 0x10
 # Bits of the adaptation field (§2.4.3.4).
@@ -52,13 +55,15 @@ class PidReader:
 
     expected: the head of the next packet if it has payload only and starts nothing; -1 before the first packet.
     append: called with the payload of such a packet. repeated: the last payload that came twice; b"": none did.
+    same, counted: packets in a row whose counter is that of the packet before, and without payload but counted.
     """
 
-    __slots__ = ("append", "expected", "repeated")
+    __slots__ = ("append", "counted", "expected", "repeated", "same")
 
     def __init__(self) -> None:
         self.expected = -1
         self.repeated = b""
+        self.same = self.counted = 0
         self.append: Callable[[bytes], object] = ignore
 
     def take(self, payload: bytes, start: bool, stuffed: bool) -> None:
@@ -198,6 +203,8 @@ class PacketReader:
             reader.expected = -1
             reader.scramble()
             return current
+        if not head & _PAYLOAD and reader.expected >= 0:
+            _skip_counted(reader, head)
         if head & _PAYLOAD and payload and self._continues(reader, head, payload, marked):
             reader.expected = 0x4700_0010 | pid << 8 | head + 1 & 15
             reader.take(payload, bool(head & _START), stuffed)
@@ -208,16 +215,30 @@ class PacketReader:
         """Checks the continuity counter (§2.4.3.3). Returns False for a packet that came twice."""
         expected = reader.expected
         if expected < 0 or not (head ^ expected) & 15:
-            reader.repeated = b""
+            reader.repeated, reader.same = b"", 0
             return True
-        if not (head + 1 ^ expected) & 15 and payload == reader.last_payload() and payload != reader.repeated:
+        is_same = not (head + 1 ^ expected) & 15
+        if is_same and reader.same >= _SAME:
+            return True
+        if is_same and payload == reader.last_payload() and payload != reader.repeated:
             reader.repeated = payload
             self._counters.duplicates += 1
             return False
+        reader.same = reader.same + 1 if is_same else 0
         if not marked:
             self._counters.continuity_errors += 1
         reader.lose()
         return True
+
+
+def _skip_counted(reader: PidReader, head: int) -> None:
+    """Expects the number behind that of a packet without payload, if the sender counts such packets."""
+    if not (head ^ reader.expected) & 15:  # or one packet is lost
+        reader.counted += 1
+        if reader.counted > _COUNTED:
+            reader.expected = reader.expected & ~15 | reader.expected + 1 & 15
+    elif not (head + 1 ^ reader.expected) & 15:
+        reader.counted = 0
 
 
 def _packets(data: bytes, stride: int) -> bytes:

@@ -65,9 +65,9 @@ class PictureTrack:
     Limits: two fields of a frame become two units. Slices in any order (H.264 §A.2.1) are divided wrongly.
 
     PTS and DTS belong to the first access unit that begins in their PES packet (§2.4.3.7). Others follow at the frame
-    rate of the parameter sets, or at that of the PES packets before if it is higher. A field lasts half a frame. If a
-    sender writes no DTS although pictures are reordered, decode times are computed. Before the first PTS, pictures are
-    dropped.
+    rate of the parameter sets, or at that of the PES packets before if it is higher, or the only one. A field lasts
+    half a frame. If a sender writes no DTS although pictures are reordered, decode times are computed. Before the first
+    PTS, pictures are dropped.
 
     A publisher may send NAL units of a byte. So they are found by regular expressions, and none has a step in Python
     unless a picture begins with it. More than `nal.MAX_UNITS` in an access unit break it.
@@ -83,6 +83,7 @@ class PictureTrack:
         self._slice, self._first = _PATTERNS[codec]
         self._proofs = 0
         self._usual = self._step = _USUAL_STEP  # ticks of a frame: by the parameter sets, and by the last PES packets
+        self._most = VIDEO_CLOCK  # the largest step that the PES packets may have
         self._coding: h264.SpsCoding | None = None
         self._track: MediaTrack | None = None
         self._last: tuple[int, int] | None = None  # presentation and decode time of the last PES packet with times
@@ -209,6 +210,7 @@ class PictureTrack:
         rate = sps.frame_rate if sps is not None else None
         self._track, self._coding = track, sps.coding if isinstance(sps, h264.H264Sps) else None
         self._usual = self._step = round(VIDEO_CLOCK / rate) if rate else _USUAL_STEP
+        self._most = self._usual if rate else VIDEO_CLOCK
 
     def _count_fields(self, units: list[bytes]) -> int:
         """Returns 1 for a field of H.264, and 2 for a frame. Raises InvalidData."""
@@ -233,5 +235,5 @@ class PictureTrack:
         elif last is not None:
             self._guesses = self._guesses or times[0] == times[1] <= last[1]
             spent = 2 * (times[1] - last[1]) // self._fields
-            self._step = spent if 0 < spent < self._usual else self._usual
+            self._step = spent if 0 < spent < self._most else self._usual
         return (times[0], None) if self._guesses else times

@@ -179,14 +179,14 @@ class ProgramReader:
             self._packets.pids.pop(entry.pid, None)
         return stream
 
-    def identify(self, entry: StreamEntry, use: StreamUse, codec: str) -> None:
+    def identify(self, entry: StreamEntry, found: StreamEntry) -> None:
         """Learns what a stream without a name, or with a wrong one, contains.
 
         The stream begins again with its next PES packet.
         """
         assert self._map is not None, "streams exist only with a program"
         if len(self._identified) < MAX_STREAMS:
-            self._identified[entry] = replace(entry, use=use, codec=codec, descriptors=b"", is_unnamed=False)
+            self._identified[entry] = found
             self._select(self._map)
 
     def announce_names(self) -> None:
@@ -264,7 +264,7 @@ class _Stream:
     def name(self) -> str:
         if self._scrambled:
             return SCRAMBLED
-        if self._tries >= _FIRST_TRIES:
+        if self._tries >= _FIRST_TRIES and self.entry.is_unnamed:
             return UNNAMED
         return self.entry.codec if self._track is None else self._track.name
 
@@ -292,7 +292,7 @@ class _Stream:
         if self._tries < self._most_tries:
             self._tries += 1
             if (found := recognize(self.entry, payload)) is not None:
-                self._program.identify(self.entry, *found)
+                self._program.identify(self.entry, found)
                 return
         self.is_untimed = pts is None
         if pts is not None and dts is not None:
@@ -336,6 +336,7 @@ class _Stream:
                 self._program.add(unit)
                 continue
             assert self._track is not None, "it has made the unit"
+            self._most_tries = 0  # it is what the program's map says
             if self.name != self.told:
                 self._program.announce_names()
             self._program.add(ProgramUnit(self.entry.pid, unit, self._track.format))

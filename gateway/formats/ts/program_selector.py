@@ -100,7 +100,9 @@ class ProgramSelector:
                 self._select(table.map)
                 return
         maps = (table.map for table in self._tables.values() if table.map is not None)
-        lost = next((found for found in maps if any(entry.lost or entry.is_unnamed for entry in found.streams)), None)
+        lost = next(
+            (found for found in maps if any(e.lost or e.is_unnamed or e.is_unknown for e in found.streams)), None
+        )
         if lost is not None and lost != self._told:
             self._told = lost
             self._select(lost)

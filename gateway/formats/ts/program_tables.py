@@ -56,6 +56,11 @@ class StreamEntry:
     is_unnamed: bool = False
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether the stream type is unknown: it may be media."""
+        return self.codec.startswith(UNKNOWN)
+
+    @property
     def lost(self) -> Kind | None:
         """The kind of the track that cannot be used; None: nothing is lost."""
         if self.use in (StreamUse.VIDEO, StreamUse.AUDIO) and (self.codec == SCRAMBLED or ": " in self.codec):
@@ -82,6 +87,8 @@ _LOST: Final = {StreamUse.LOST_VIDEO: Kind.VIDEO, StreamUse.LOST_AUDIO: Kind.AUD
 
 MPEG_AUDIO: Final = "mpeg audio"  # the layer is in the frames only
 S302M: Final = "s302m"  # PCM of SMPTE 302M; the name of its decoder in libav
+G711: Final = {0x90: "pcm_alaw", 0x91: "pcm_mulaw"}  # the same by stream type, which cameras use
+UNKNOWN: Final = "unknown stream type"  # before its number, in place of the codec
 SCRAMBLED: Final = "scrambled"  # in place of the codec
 UNNAMED: Final = "private data without the name of a codec"  # in place of the codec, for data that are no known media
 ENCRYPTED: Final = "encrypted"  # before it: SAMPLE-AES of HLS, "MPEG-2 Stream Encryption Format", §2.2
@@ -99,6 +106,7 @@ _LOST_AUDIO: Final = {
 _TYPES: Final = {
     **{kind: (StreamUse.LOST_VIDEO, name) for kind, name in _LOST_VIDEO.items()},
     **{kind: (StreamUse.LOST_AUDIO, name) for kind, name in _LOST_AUDIO.items()},
+    **{kind: (StreamUse.AUDIO, name) for kind, name in G711.items()},
     0x03: (StreamUse.AUDIO, MPEG_AUDIO),
     0x04: (StreamUse.AUDIO, MPEG_AUDIO),
     0x05: (StreamUse.IGNORED, "private sections"),
@@ -168,11 +176,12 @@ def parse_pmt(section: bytes) -> ProgramMap:
     pcr_pid = int.from_bytes(section[8:10], "big") & 0x1FFF
     streams: dict[int, StreamEntry] = {}
     at, end = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF), len(section) - 4
+    is_blu_ray = b"HDMV" in section[12:at]  # then these types are subtitles and menus
     while at + 5 <= end and len(streams) < MAX_STREAMS:
         kind, pid = section[at], int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF
         begin = at + 5
         at = begin + (int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF)
-        if not _FIRST_PID <= pid < NULL_PID or pid in streams:
+        if not _FIRST_PID <= pid < NULL_PID or pid in streams or (is_blu_ray and kind in G711):
             continue
         streams[pid] = _entry(pid, kind, section[begin : min(at, end)])
     return ProgramMap(int.from_bytes(section[3:5], "big"), pcr_pid, tuple(streams.values()))
@@ -199,7 +208,7 @@ def _identify(stream_type: int, descriptors: list[tuple[int, bytes]]) -> tuple[S
     if stream_type in _TYPES:
         return _TYPES[stream_type]
     if stream_type not in _PRIVATE_TYPES:
-        return StreamUse.IGNORED, f"unknown stream type 0x{stream_type:02x}"
+        return StreamUse.IGNORED, f"{UNKNOWN} 0x{stream_type:02x}"
     for tag, body in descriptors:
         if tag == _REGISTRATION and body[:4] in _FORMATS:
             return _FORMATS[body[:4]]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from gateway.formats.ts.packets import TsCounters
-from gateway.formats.ts.program_tables import S302M, StreamEntry
+from gateway.formats.ts.program_tables import G711, S302M, StreamEntry
 from gateway.media import aac, ac3, latm, mp3, opus
 from gateway.media.clock import VIDEO_CLOCK
 from gateway.media.errors import InvalidData, UnsupportedCodec
@@ -12,6 +12,7 @@ from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrac
 
 MP2: Final = "mp2"
 _MAX_TRIES: Final = 16  # sync bytes of a PES packet that begin no frame; then the rest of it is dropped
+_G711_RATE: Final = 8_000  # Hz
 _MAX_FRAME: Final = 1 << 16  # bytes; no codec has longer ones
 _MAX_FRAMES: Final = 1_024  # of a PES packet; all of them are read in one turn of the event loop
 
@@ -49,6 +50,11 @@ def read_mpeg_frame(data: bytes, at: int) -> SoundFrame:
         raise UnsupportedCodec("MPEG audio of Layer I")
     header = mp3.parse_header(head, layer)
     return SoundFrame(at, at + mp3.frame_bytes(head, layer), b"", header.rate, header.samples)
+
+
+def read_loas_frame(data: bytes, at: int) -> SoundFrame:
+    """Reads the size of the LATM frame at `at`, as `read_frame` does. Its content tells the rest."""
+    return SoundFrame(at + 3, at + latm.loas_bytes(data, at), b"", 0, 0)
 
 
 class _Framing:
@@ -113,6 +119,19 @@ class _S302m(_Framing):
         return ForeignSound(S302M, opus.RATE, _s302m_channels(payload))
 
 
+class _G711(_Framing):
+    """Samples of a byte. A frame is all that a PES packet has."""
+
+    sync = b""
+    head = 1
+
+    def read(self, data: bytes, at: int) -> SoundFrame:
+        return SoundFrame(at, len(data), b"", _G711_RATE, len(data) - at)
+
+    def foreign_format(self, payload: bytes) -> ForeignSound:
+        return ForeignSound(self.codec, _G711_RATE, 1)
+
+
 def _s302m_channels(packet: bytes) -> int:
     return 2 * (1 + (packet[2] >> 6))
 
@@ -131,7 +150,7 @@ class _Latm(_Framing):
         self._reader = latm.LatmReader()
 
     def read(self, data: bytes, at: int) -> SoundFrame:
-        return SoundFrame(at + 3, at + latm.loas_bytes(data, at), b"", 0, 0)
+        return read_loas_frame(data, at)
 
     def take(self, data: bytes, frame: SoundFrame) -> tuple[SoundFrame, list[bytes]]:
         payloads = self._reader.read(data[frame.start : frame.end])
@@ -172,6 +191,8 @@ class _Opus(_Framing):
 def _framing(entry: StreamEntry) -> _Framing:
     if entry.codec == S302M:
         return _S302m(entry.codec)
+    if entry.codec in G711.values():
+        return _G711(entry.codec)
     match entry.stream_type, entry.codec:
         case 0x11, _:
             return _Latm(entry.codec)
@@ -223,6 +244,8 @@ class SoundTrack:
                 frame, payloads = framing.take(data, frame)
                 if payloads:
                     yield from self._units(frame, payloads)
+                else:
+                    self._time = None  # before the first configuration of LATM: how long the frame lasts is unknown
                 at, count, self._synced = frame.end, count + 1, True
             except InvalidData as error:
                 if self._track is None and isinstance(error, UnsupportedCodec):
@@ -260,9 +283,8 @@ class SoundTrack:
         codec = self._framing.codec
         if self._track is None or self._track.config != frame.config or self.name != codec:
             # Sound for a worker has no codec of a track. `format` tells it, so the track's codec is not used.
-            self._track = MediaTrack(
-                Kind.AUDIO, Codec.MP3 if codec in (MP2, S302M) else Codec(codec), VIDEO_CLOCK, frame.config
-            )
+            of_track = Codec.MP3 if self._framing.foreign_format(payloads[0]) is not None else Codec(codec)
+            self._track = MediaTrack(Kind.AUDIO, of_track, VIDEO_CLOCK, frame.config)
             self.name = codec
         for payload in payloads:
             if frame.rate != self._rate and self._time is not None:

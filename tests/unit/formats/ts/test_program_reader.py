@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import subprocess
@@ -20,6 +21,7 @@ from gateway.formats.ts.packets import PACKET
 from gateway.formats.ts.program_reader import ClockJump, Event, ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamUse
 from gateway.media import h264, h265, nal
+from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, ForeignSound, Kind
 from tests.support.elementary import elementary
@@ -331,6 +333,55 @@ def test_a_duplicate_is_dropped_and_counted() -> None:
     assert reader.counters.duplicates == len(media)
     assert reader.counters.continuity_errors == 0
     assert events_only(events) == events_only(read(b"".join(packets)))
+
+
+def counting_empty(packets: list[bytes]) -> list[bytes]:
+    """The same packets, of which those without payload count, too: lars18th in tsduck #256 wants them so."""
+    more, found = dict[int, int](), []
+    for packet in packets:
+        pid = pid_at(packet, 0)
+        more[pid] = more.get(pid, 0) + (not packet[3] & 0x10)
+        found.append(packet[:3] + bytes((packet[3] & 0xF0 | packet[3] + more[pid] & 15,)) + packet[4:])
+    return found
+
+
+def with_clock_packets(packets: list[bytes]) -> list[bytes]:
+    """The same packets, and one with a clock only before each picture."""
+    found, last = list[bytes](), 0
+    for packet in packets:
+        if pid_at(packet, 0) == 0x100:
+            if packet[1] & 0x40:
+                found.append(b"\x47\x01\x00" + bytes((0x20 | last, 183, 0)) + b"\xff" * 182)
+            last = packet[3] & 15
+        found.append(packet)
+    return found
+
+
+def test_packets_without_payload_may_be_counted() -> None:
+    """Each of them was a loss: no picture came, and the link was blamed."""
+    wanted = [e.unit for e in units_of(read(b"".join(packets_of("h264"))), Kind.VIDEO)]
+    reader, events = counters_after(b"".join(counting_empty(with_clock_packets(packets_of("h264")))))
+    got = [e.unit for e in units_of(events, Kind.VIDEO)]
+    assert reader.counters.continuity_errors <= 4
+    keys = [unit.dts for unit in wanted if unit.key]
+    assert [u.dts for u in got][-50:] == [u.dts for u in wanted][-50:] and got[0].dts in keys
+
+
+def test_a_counter_that_stands_still_is_no_loss() -> None:
+    standing = [p[:3] + bytes((p[3] & 0xF0,)) + p[4:] for p in packets_of("h264")]
+    wanted = [e.unit for e in units_of(read(b"".join(packets_of("h264"))), Kind.VIDEO)]
+    reader, events = counters_after(b"".join(standing))
+    got = [e.unit for e in units_of(events, Kind.VIDEO)]
+    assert [(u.dts, u.payload) for u in got] == [(u.dts, u.payload) for u in wanted[-len(got) :]] and len(got) >= 50
+    assert reader.counters.continuity_errors < 50
+
+
+def test_lost_packets_between_those_without_payload_are_found() -> None:
+    packets = with_clock_packets(packets_of("h264"))
+    empty = [n for n, p in enumerate(packets) if not p[3] & 0x10 and pid_at(p, 0) == 0x100]
+    lost = {n - 1 - next(k for k in range(9) if pid_at(packets[n - 1 - k], 0) == 0x100) for n in empty[10:60:6]}
+    reader, _ = counters_after(b"".join(p for n, p in enumerate(packets) if n not in lost))
+    assert reader.counters.continuity_errors == len(lost)
 
 
 def events_only(events: list[Event]) -> list[Event]:
@@ -753,6 +804,44 @@ def test_pictures_without_decode_times_get_growing_ones() -> None:
     times = [u.dts for u in got[5:]]
     assert times == sorted(set(times))
     assert all(u.cts >= 0 for u in got[5:])
+
+
+def test_pictures_with_rare_times_get_the_rate_of_the_times_they_have() -> None:
+    """Without a rate in the parameter sets, those between were 40 ms apart, and hls.js stood still."""
+    pictures = access_units("h264")
+    sets, rest = nal.split_annexb(pictures[0][2])[:2], pictures[0][2]
+    plain = nal.join_annexb([_without_timing(sets[0]), sets[1]]) + rest[len(nal.join_annexb(sets)) :]
+    pieces = [(plain if n == 0 else annexb, (9_000 * n, 9_000 * n) if n % 25 == 0 else None)
+              for n, (_, _, annexb) in enumerate(pictures)]  # fmt: skip
+    got = [e.unit for e in units_of(read(muxed("h264", iter(pieces))), Kind.VIDEO)]
+    assert [u.dts for u in got[26:]] == [9_000 * n for n in range(26, 75)]
+
+
+def _without_timing(sps: bytes) -> bytes:
+    """A sequence parameter set without VUI: no rate, and no order."""
+    end = h264.parse_sps(sps)
+    assert end.frame_rate == 25
+    raw = nal.unescape(sps)
+    bits = "".join(f"{byte:08b}" for byte in raw)
+    for size in range(len(bits) - 1, 40, -1):  # the flag of the VUI is the last bit that can be 0
+        cut = bits[:size] + "01"
+        unit = int(cut.ljust(-(-len(cut) // 8) * 8, "0"), 2).to_bytes(-(-len(cut) // 8), "big")
+        with contextlib.suppress(InvalidData):
+            found = h264.parse_sps(unit)
+            if found.frame_rate is None and found.reorder is None and (found.width, found.height) == (160, 120):
+                return unit
+    raise AssertionError("no VUI")
+
+
+def test_intra_pictures_with_parameter_sets_begin_decoding_without_sei() -> None:
+    """Broadcasting has no IDR pictures, and not always recovery points: videojs/mux.js #237."""
+    pictures = [(pts, dts, annexb) for pts, dts, annexb in access_units("h264")]
+    sets = nal.join_annexb(nal.split_annexb(pictures[0][2])[:2])
+    intra = nal.join_annexb([b"\x09\xf0"]) + sets + nal.join_annexb([b"\x61\x88\x84\x00\x11", b"\x61\x42\x08\x84"])
+    inter = nal.join_annexb([b"\x09\xf0"]) + sets + nal.join_annexb([b"\x61\x88\x84\x00\x11", b"\x41\x46\x9a\x02"])
+    pieces = [(inter if n < 3 else intra, (3_600 * n, 3_600 * n)) for n in range(6)]
+    got = [e.unit for e in units_of(read(muxed("h264", iter(pieces))), Kind.VIDEO)]
+    assert [(u.dts, u.key) for u in got] == [(3_600 * n, True) for n in range(3, 6)]
 
 
 @settings(max_examples=examples(30, 60), deadline=None)
