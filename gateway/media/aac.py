@@ -112,6 +112,13 @@ def read_asc(bits: BitReader, *, to_end: bool) -> Asc:
     return Asc(object_type, core_rate, rate, 2 if ps and channels == 1 else channels, channel_config, samples, sbr, ps)
 
 
+def lc_config(rate: int, channels: int) -> bytes:
+    """Returns the AudioSpecificConfig of AAC LC at a rate of the table, with up to 7 channels. Raises InvalidData."""
+    if rate not in RATES or not 0 < channels < 8:
+        raise InvalidData(f"AAC LC of {rate} Hz and {channels} channels")
+    return (_LC << 11 | RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
+
+
 def is_unusual(config: bytes) -> bool:
     """Whether browsers refuse AAC of this configuration.
 

@@ -46,8 +46,12 @@ class RtspIntake(UnitIntake):
             self.set_track(sound, now)
 
     def explain(self) -> str:
-        if all(track.kind is not Kind.VIDEO for track in self._tracks):
+        video = next((track for track in self._tracks if track.kind is Kind.VIDEO), None)
+        if video is None:
             return ""
+        if video.other_type is not None and not video.has_begun:
+            wanted = video.medium.payload_type
+            return f"their packets have the payload type {video.other_type}, and the description says {wanted}"
         return NO_START if self._has_pictures else NONE_CAME
 
     def take_packet(self, track: RtspTrack, data: bytes, now: float) -> None:

@@ -241,9 +241,7 @@ def _audio_track(config: AudioConfig) -> MediaTrack:
         return MediaTrack(Kind.AUDIO, Codec.AAC, MILLISECONDS, config.description)
     if config.codec != "mp4a.40.2" or config.rate not in aac.RATES or config.channels > 6:
         raise InvalidData("audio.description (AudioSpecificConfig) is missing")
-    # ISO/IEC 14496-3 §1.6.2.1: object type 2 (LC), the index of the rate, the channels; no SBR.
-    bits = 2 << 11 | aac.RATES.index(config.rate) << 7 | config.channels << 3
-    return MediaTrack(Kind.AUDIO, Codec.AAC, MILLISECONDS, bits.to_bytes(2, "big"))
+    return MediaTrack(Kind.AUDIO, Codec.AAC, MILLISECONDS, aac.lc_config(config.rate, config.channels))
 
 
 def _metadata(configuration: Configured) -> dict[str, AmfValue]:

@@ -21,6 +21,8 @@ from gateway.protocols.sdp.parameter_sets import described_config
 # libav's decoders of the sound codecs that no track has, or few players play. A worker converts their sound to AAC.
 # "PCM" is the name of Hikvision.
 _FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be", "PCM": "pcm_s16le", "AC3": "ac3"}
+# RFC 3640 §3.3.6: those of AAC-hbr. Cameras leave them out, or the AudioSpecificConfig.
+_AAC_HBR: Final = {"sizelength": "13", "indexlength": "3"}
 _MPEG_AUDIO: Final = "MPA"  # MP3, which can be published, or MP2
 _FRAMES: Final[dict[str, tuple[Codec, Callable[[], Depacketizer]]]] = {
     "VP8": (Codec.VP8, Vp8Depacketizer),
@@ -35,6 +37,7 @@ class RtspTrack:
     foreign: the codec of sound that a worker converts to AAC; None: the units can be published.
     tells_late: whether only the first frame tells `foreign`.
     samples: makes access units. damaged: number of losses and of invalid payloads.
+    other_type: the payload type of the last packet that the description does not have; None: none came.
     report: the sender report that counts: NTP seconds, and the RTP timestamp of this moment. None: none counts.
     """
 
@@ -48,6 +51,7 @@ class RtspTrack:
         self.foreign: ForeignSound | None = None
         self.tells_late = medium.encoding == _MPEG_AUDIO
         self.damaged = 0
+        self.other_type: int | None = None
         self._order: PacketOrder | None = None
         self._sequence: int | None = None
         try:
@@ -56,6 +60,11 @@ class RtspTrack:
             raise
         except (InvalidData, ValueError) as error:
             raise UnsupportedCodec(f"{medium.encoding[:32]}: {error}") from None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a packet with media came."""
+        return self._sequence is not None
 
     def use_udp(self) -> None:
         """Expects packets in any order."""
@@ -66,7 +75,10 @@ class RtspTrack:
 
         A packet without media only has a number. Those before the first packet with media do not count.
         """
-        if packet.payload_type != self.medium.payload_type or (self._sequence is None and not self._has_media(packet)):
+        if packet.payload_type != self.medium.payload_type:
+            self.other_type = packet.payload_type
+            return []
+        if self._sequence is None and not self._has_media(packet):
             return []
         if self._order is None:
             return self._in_order(packet, arrival)
@@ -125,11 +137,12 @@ class RtspTrack:
                 codec, make = _FRAMES[encoding]
                 return make(), CodedPictures(codec)
             case Kind.AUDIO, "MPEG4-GENERIC":
-                config = bytes.fromhex(medium.parameters.get("config", ""))
+                config = bytes.fromhex(medium.parameters.get("config", "")) or aac.lc_config(
+                    medium.rate, medium.channels
+                )
                 samples = aac.parse_asc(config).samples_per_frame
-                bits = [
-                    read_integer(medium.parameters.get(name, "0"), 32) or 0 for name in ("sizelength", "indexlength")
-                ]
+                sizes = medium.parameters if "sizelength" in medium.parameters else _AAC_HBR
+                bits = [read_integer(sizes.get(name, "0"), 32) or 0 for name in _AAC_HBR]
                 return AacDepacketizer(bits[0], bits[1], samples), _sound(Codec.AAC, config)
             case Kind.AUDIO, "MP4A-LATM":
                 is_inside = medium.parameters.get("cpresent", "1") != "0"

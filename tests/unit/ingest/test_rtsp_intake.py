@@ -10,7 +10,7 @@ import pytest
 
 from gateway.ingest.rtsp.intake import RtspIntake
 from gateway.media import h264
-from gateway.media.framed_units import NONE_CAME
+from gateway.media.framed_units import NO_START, NONE_CAME
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from gateway.protocols.rtsp.received_track import RtspTrack
 from gateway.protocols.rtsp.session_description import RtspMedia
@@ -85,5 +85,20 @@ async def test_a_push_of_sound_alone_promises_no_pictures() -> None:
         RtspIntake(publisher, tracks, Kept)
         reasons.append(publisher.unusable.explain())
     assert reasons == ["", NONE_CAME]
+    hub.drain()
+    await hub.drained()
+
+
+async def test_packets_with_another_payload_type_than_described_are_named() -> None:
+    hub = builders.hub()
+    publisher = builders.publish(hub)
+    video = RtspTrack(RtspMedia(96, "H264", 90_000, 1, {}, "video", ""))
+    intake = RtspIntake(publisher, [video], Kept)
+    reasons = []
+    for payload_type in (97, 96):
+        head = struct.pack(">BBHII", 0x80, 0x80 | payload_type, 1, 0, 1)
+        intake.take_packet(video, head + b"\x41\x88picture", time.monotonic())
+        reasons.append(publisher.unusable.explain())
+    assert reasons == ["their packets have the payload type 97, and the description says 96", NO_START]
     hub.drain()
     await hub.drained()

@@ -7,6 +7,7 @@ import base64
 import pytest
 
 from gateway.media import h264, nal
+from gateway.media.errors import UnsupportedCodec
 from gateway.media.track import AccessUnit, ForeignSound
 from gateway.protocols.rtp.packets import RtpPacket
 from gateway.protocols.rtsp.received_track import RtspTrack
@@ -148,3 +149,27 @@ def test_samples_of_16_bits_are_read_in_both_orders(encoding: str, codec: str) -
     assert track.foreign == ForeignSound(codec, 48_000, 1)
     (unit,) = track.receive(RtpPacket(11, False, 1, 0, bytes(320)), 0)
     assert unit.payload == bytes(320)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "config"),
+    [
+        (b"sizelength=13;indexlength=3;indexdeltalength=3", "1408"),
+        (b"config=;mode=AAC-hbr", "1408"),
+        (b"mode=AAC-hbr;config=1410", "1410"),
+    ],
+)
+def test_aac_is_read_with_what_its_description_leaves_out(parameters: bytes, config: str) -> None:
+    """HIK Media Server and others leave the AudioSpecificConfig out: bluenviron/gortsplib #658."""
+    (medium,) = parse_description(
+        b"m=audio 0 RTP/AVP 104\na=rtpmap:104 MPEG4-GENERIC/16000\na=fmtp:104 %s\n" % parameters
+    ).media
+    track = RtspTrack(medium)
+    (unit,) = track.receive(RtpPacket(104, True, 1, 0, b"\0\x10\0\x28frame"), 0)
+    assert (unit.payload, unit.track.config.hex()) == (b"frame", config)
+
+
+def test_aac_without_a_configuration_at_an_unknown_rate_is_left_out() -> None:
+    (medium,) = parse_description(b"m=audio 0 RTP/AVP 104\na=rtpmap:104 MPEG4-GENERIC/17000\n").media
+    with pytest.raises(UnsupportedCodec, match="17000 Hz"):
+        RtspTrack(medium)
