@@ -140,6 +140,14 @@ def build_av1c(obu: bytes) -> bytes:
     return bytes((0x81, header.profile << 5 | header.level, header.tier << 7 | colors, 0)) + obu[start:end]
 
 
+def record_in(unit: bytes) -> bytes:
+    """Returns the av1C record of a temporal unit; empty: it has no sequence header. Raises InvalidData."""
+    for kind, start, _, end in obus(unit):
+        if kind == SEQUENCE_HEADER:
+            return build_av1c(unit[start:end])
+    return b""
+
+
 def _skip_tools(bits: BitReader, reduced: bool) -> None:
     """Skips what is between the size and `color_config` (AV1 §5.5.1)."""
     if not reduced and bits.flag():  # frame_id_numbers_present_flag

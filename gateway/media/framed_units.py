@@ -105,7 +105,6 @@ def _config(codec: Codec, key_frame: bytes) -> bytes:
     """Returns the configuration record of a key frame; b"" for VP8. Raises InvalidData."""
     if codec is not Codec.AV1:
         return vp9.vpcc_of(key_frame).record if codec is Codec.VP9 else b""
-    for kind, start, _, end in av1.obus(key_frame):
-        if kind == av1.SEQUENCE_HEADER:
-            return av1.build_av1c(key_frame[start:end])
-    raise InvalidData("an AV1 key frame without a sequence header")
+    if not (record := av1.record_in(key_frame)):
+        raise InvalidData("an AV1 key frame without a sequence header")
+    return record

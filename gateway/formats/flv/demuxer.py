@@ -7,13 +7,14 @@ each.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 
 from gateway.formats import amf0
 from gateway.formats.flv import tag
 from gateway.formats.flv.color_info import read_color_info
 from gateway.formats.flv.tag import AAC, AUDIO_FOURCC, EX_AUDIO, VIDEO_FOURCC, FrameType, VideoPacket
-from gateway.media import nal, opus
+from gateway.media import av1, nal, opus
 from gateway.media.aac import adts_config
 from gateway.media.clock import MILLISECONDS
 from gateway.media.colors import NO_COLORS
@@ -160,6 +161,9 @@ class MediaDemuxer:
         *_, key, _, payload = unit
         if codec in _NEEDS_CONFIG and not config:
             config = record_of(codec, payload) if codec in _WITH_CTS else adts_config(payload) if codec is _AAC else b""
+        elif codec is Codec.AV1 and key:
+            with suppress(InvalidData):
+                config = av1.record_in(payload)
         if not config and (codec in _NEEDS_CONFIG or not key):
             self.dropped[kind] += 1
             self.headless = codec if kind is _AUDIO else self.headless

@@ -11,7 +11,7 @@ from gateway.live.flv_intake import FlvIntake
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import MAX_CHANGES
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
-from gateway.media import aac, nal
+from gateway.media import aac, av1, nal
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import AccessUnit, Codec, ForeignSound, Kind, MediaTrack
 from tests.support import builders
@@ -543,3 +543,15 @@ async def test_sound_without_its_header_is_named_by_its_codec(fourcc: bytes, nam
     assert intake.unusable.left_out_text == f"The encoder sends {name} without its sequence header: connect it again."
     hub.drain()
     await hub.drained()
+
+
+async def test_av1_without_a_header_has_the_record_of_its_first_key_frame() -> None:
+    """Without a record, neither LL-HLS nor DASH began."""
+    sent = source(*pictures("160x90"), "-t", "1", "-c:v", "libsvtav1", "-preset", "12")
+    sink = await pushed(bodies(sent, headers=False))
+    (tracks,) = sink.tracks
+    assert tracks.video is not None
+    first = sent.of(Kind.VIDEO)[0].payload
+    assert tracks.video.config[:3] == video_of(sent).config[:3]
+    assert av1.sequence_header(tracks.video.config[4:]) == av1.sequence_header(first)
+    assert [u.payload for u in of(sink, Kind.VIDEO)] == [u.payload for u in sent.of(Kind.VIDEO)]
