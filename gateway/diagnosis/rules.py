@@ -1,5 +1,6 @@
 """The rules of a stream's health: each returns the size of its fault, or None."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -215,13 +216,15 @@ def av_drift(facts: Facts, active: bool) -> float | None:
     """Returns by how many milliseconds a second the sound's times run ahead of the picture's, or of its own samples.
 
     A negative value: sound is behind. If an encoder sends sound and pictures in the order of their times, only the
-    samples show a drift. A single step is no drift. A very fast drift is a pause or discontinuous transmission.
+    samples show a drift. A single step is no drift. A very fast drift is a pause or discontinuous transmission, unless
+    the samples last longer than their times: a header has half the sample rate.
     """
     if not facts.is_settled:
         return None
     for (seconds, least), read in ((FAST_DRIFT, offsets), (SLOW_DRIFT, offsets), (SAMPLE_DRIFT, excesses)):
         values = read(facts.measurement, seconds)
-        if len(values) == seconds and least * seconds / 2 < abs(values[-1] - values[0]) < MAX_DRIFT * seconds:
+        most = math.inf if read is excesses and values and values[-1] < values[0] else MAX_DRIFT * seconds
+        if len(values) == seconds and least * seconds / 2 < abs(values[-1] - values[0]) < most:
             drift = _steady_drift(values)
             if abs(drift) >= least:
                 return drift

@@ -306,6 +306,16 @@ def test_sound_of_another_rate_than_declared_is_a_drift(packed: int) -> None:
     assert push.value("av_drift") == pytest.approx(81, abs=5)
 
 
+def test_a_header_with_half_the_sample_rate_is_found() -> None:
+    """No page played it, and health was empty."""
+    push = Push()
+    track = replace(builders.AUDIO, config=b"\x13\x90")  # 22,050 Hz; its frames have 44,100 Hz
+    push.publisher.set_tracks(builders.VIDEO, track, push.metadata)
+    change_sound(push, lambda n, unit: replace(unit, track=track))
+    assert push.send(20) == ["av_drift"]
+    assert push.value("av_drift") == pytest.approx(-1_000, rel=0.2)
+
+
 def test_timestamps_that_jump_are_found():
     push = Push()
     push.send(20)
