@@ -81,7 +81,7 @@ _Track: TypeAlias = PictureTrack | SoundTrack | DataTrack
 
 
 class ProgramReader:
-    """Reads the first program that has pictures or sound. Bad media are counted, and raise nothing.
+    """Reads the first program with pictures, else the first one with sound. Bad media are counted, and raise nothing.
 
     Times are those of the sender without the limit of 33 bits: they continue over its end. They may be negative if
     the first times were just after it. `ClockJump` tells a jump of more than 10 s. It also tells one of more than 1 s

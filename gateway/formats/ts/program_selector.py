@@ -1,4 +1,4 @@
-"""Reads the tables of all programs, and selects the first program that has pictures or sound."""
+"""Reads the tables of all programs, and selects the first program with pictures, else with sound."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,8 @@ class _Table:
 class ProgramSelector:
     """Selects a program and gives its map to `select`, again after each change.
 
-    If no program has usable media, the map of the first one with others is given, and none counts as selected.
+    Programs with pictures come before those of radio. If no program has usable media, the map of the first one with
+    others is given, and none counts as selected.
 
     The order of the PAT counts, so the same program is found again. Changes of one table that follow each other
     faster than _PAUSE packets wait for its next repetition. programs: numbers of the programs in the PAT.
@@ -91,15 +92,20 @@ class ProgramSelector:
 
     def _choose(self) -> None:
         patient = max(table.seen for table in self._tables.values()) < _PATIENCE
-        for number, table in self._tables.items():
-            if table.map is None and patient:
+        maps = list[ProgramMap]()
+        for table in self._tables.values():
+            if table.map is not None:
+                maps.append(table.map)
+                if table.map.has_pictures:
+                    break
+            elif patient:
                 return
-            if table.map is not None and table.map.has_media:
-                self._selected = number
-                self._follow()
-                self._select(table.map)
-                return
-        maps = (table.map for table in self._tables.values() if table.map is not None)
+        found = next((found for found in reversed(maps) if found.has_pictures), None)
+        if found := found or next((found for found in maps if found.has_media), None):
+            self._selected = found.number
+            self._follow()
+            self._select(found)
+            return
         lost = next(
             (found for found in maps if any(e.lost or e.is_unnamed or e.is_unknown for e in found.streams)), None
         )

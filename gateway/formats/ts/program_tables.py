@@ -77,6 +77,11 @@ class ProgramMap:
     streams: tuple[StreamEntry, ...]
 
     @property
+    def has_pictures(self) -> bool:
+        """Whether it has pictures of a codec that can be used."""
+        return any(entry.use is StreamUse.VIDEO for entry in self.streams)
+
+    @property
     def has_media(self) -> bool:
         """Whether it has streams of codecs that can be used."""
         return any(entry.use in (StreamUse.VIDEO, StreamUse.AUDIO) for entry in self.streams)

@@ -576,6 +576,22 @@ def test_the_first_program_with_media_is_used_in_the_order_of_the_table() -> Non
     assert tracks.program == 6
 
 
+@pytest.mark.parametrize("order", [(0x20, 0x21), (0x21, 0x20)])
+def test_pictures_come_before_a_program_of_radio(order: tuple[int, int]) -> None:
+    """Of a multiplex whose first service is radio, only that was published."""
+    maps = {0x20: pmt(5, [(0x0F, 0x100, b"")]), 0x21: pmt(6, [(0x1B, 0x200, b""), (0x0F, 0x201, b"")])}
+    data = section_packet(0, pat({5: 0x20, 6: 0x21})) + b"".join(section_packet(pid, maps[pid]) for pid in order)
+    (tracks,) = tracks_of(read(data + FILLING))
+    assert tracks.program == 6
+
+
+def test_a_program_of_radio_is_used_if_none_has_pictures() -> None:
+    data = section_packet(0, pat({5: 0x20, 6: 0x21}))
+    data += section_packet(0x21, pmt(6, [(0x0F, 0x200, b"")])) + section_packet(0x20, pmt(5, [(0x0F, 0x100, b"")]))
+    (tracks,) = tracks_of(read(data + FILLING))
+    assert tracks.program == 5
+
+
 def test_a_program_without_map_is_not_awaited_for_ever() -> None:
     data = section_packet(0, pat({5: 0x20, 6: 0x21}))
     data += b"".join(section_packet(0x21, pmt(6, [(0x1B, 0x200, b"")]), n) for n in range(3))
