@@ -132,6 +132,8 @@ class ProgramReader:
             table = "no map of a program (PMT)" if self._selector.programs else "no table of programs (PAT)"
             if self.counters.crc_errors:
                 return "the tables of the programs (PAT, PMT) have wrong checksums"
+            if self.counters.transport_errors:
+                return "the packets of MPEG-TS are marked as damaged (transport_error_indicator)"
             if self._packets.unusual:
                 return f"{table} came in the packets of MPEG-TS"
             head = self._packets.head

@@ -180,5 +180,7 @@ def test_wrong_checksums_and_missing_times_are_explained() -> None:
     tables = section_packet(0, pat({1: 0x20})[:-1] + b"?") + section_packet(0x20, pmt(1, [(0x1B, 0x100, b"")]))
     assert counters_after(tables + FILLING)[0].explain() == "the tables of the programs (PAT, PMT) have wrong checksums"
     tables = section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, [(0x1B, 0x100, b"")]))
+    marked = b"".join(p[:1] + bytes((p[1] | 0x80,)) + p[2:] for p in (tables[:188], tables[188:]))
+    assert "marked as damaged" in counters_after(marked + FILLING)[0].explain()
     packets, _ = pes_packets(0x100, b"\0\0\0\1\x65\x88key", None, 0)
     assert counters_after(tables + packets * 2)[0].explain() == "they have no presentation times (PTS)"
