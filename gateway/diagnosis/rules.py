@@ -50,6 +50,7 @@ FROZEN_SECONDS: Final = 6.0  # between the first and the last equal picture
 class Facts:
     """The values that the rules read. All times are monotonic seconds, except `key_expires`.
 
+    since: when the push began; its media may have waited for each other before the measurement.
     stalled: seconds without any unit.
     jumped_at: time of the last jump of the timestamps. jump: its size in seconds; negative: backwards.
     pictured_at: time of the last decoded picture.
@@ -69,6 +70,7 @@ class Facts:
 
     measurement: Measurement
     now: float
+    since: float = float("inf")
     stalled: float = 0.0
     jumped_at: float = float("-inf")
     jump: float = 0.0
@@ -114,7 +116,8 @@ def pictures_unreadable(facts: Facts, active: bool) -> str | None:
     measurement, unusable = facts.measurement, facts.unusable
     if unusable.unreadable or measurement.has_unreadable_slices:
         return unusable.unreadable or NOT_READABLE
-    if facts.now - (measurement.video_since if measurement.has_video else measurement.began) < START_SECONDS:
+    began = measurement.video_since if measurement.has_video else measurement.began
+    if facts.now - (began if measurement.has_video or unusable.read[0] else min(began, facts.since)) < START_SECONDS:
         return None
     if not measurement.has_video:
         return unusable.explain() or None

@@ -158,7 +158,7 @@ class StreamHealth:
         facts.key_expires = self._stream.channel.expires
         facts.key_seconds = facts.key_expires - wall_clock
         facts.captions_late = self._stream.captions.late
-        facts.unusable = push.unusable
+        facts.unusable, facts.since = push.unusable, push.since
         self._damaged.append(push.dropped["ingest"])
         facts.damaged = self._damaged[-1] - self._damaged[0] if push.protocol in _LOSSY_PROTOCOLS else 0
         self._count_jumps(publisher, now)

@@ -761,6 +761,16 @@ def test_a_change_of_the_sound_within_a_long_gop_is_no_missing_key_frame():
     assert push.send(5) == ["pictures_unreadable"], "no key frame follows"
 
 
+def test_the_time_for_which_sound_waited_for_pictures_counts():
+    """Their tracks are announced after ten seconds. The owner read for twenty that nothing is wrong."""
+    push = Push(Media(fps=0))
+    push.publisher.unusable.explain = lambda: "no key frame with its parameter sets came"
+    push.now += 10
+    assert push.send(4) == ["pictures_unreadable"]
+    push.publisher.unusable.read[0] = 1
+    assert push.send(4) == []
+
+
 def test_a_reason_of_the_intake_counts_while_no_picture_comes():
     push = Push(Media(fps=0.0))
     push.publisher.unusable.explain = lambda: "no key frame with its parameter sets came"
