@@ -30,6 +30,7 @@ from tests.support.rtmp import (
 )
 from tests.support.shared_gateway import shared_gateway
 from tests.support.time_outs import at_most
+from tests.unit.media.test_picture_colors import HVCC
 
 STARTED = "NetStream.Publish.Start"
 # Another resolution's record: a different SPS makes a different track.
@@ -300,7 +301,6 @@ async def test_timed_data_reaches_viewers(gateway: Gateway) -> None:
 
 # ---- codecs ----
 
-HVCC = bytes.fromhex("0101600000009000000000005df000fcfdf8f800000f00")
 EX_VIDEO = {
     b"hvc1": (HVCC, True),
     b"av01": (
