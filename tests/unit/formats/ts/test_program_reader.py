@@ -367,7 +367,7 @@ def test_packets_without_payload_may_be_counted() -> None:
     assert [u.dts for u in got][-50:] == [u.dts for u in wanted][-50:] and got[0].dts in keys
 
 
-def test_a_counter_that_stands_still_is_no_loss() -> None:
+def test_a_counter_that_never_grows_is_no_loss() -> None:
     standing = [p[:3] + bytes((p[3] & 0xF0,)) + p[4:] for p in packets_of("h264")]
     wanted = [e.unit for e in units_of(read(b"".join(packets_of("h264"))), Kind.VIDEO)]
     reader, events = counters_after(b"".join(standing))

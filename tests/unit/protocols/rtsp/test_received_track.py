@@ -159,7 +159,7 @@ def test_samples_of_16_bits_are_read_in_both_orders(encoding: str, codec: str) -
         (b"mode=AAC-hbr;config=1410", "1410"),
     ],
 )
-def test_aac_is_read_with_what_its_description_leaves_out(parameters: bytes, config: str) -> None:
+def test_aac_is_read_without_parts_of_its_description(parameters: bytes, config: str) -> None:
     """HIK Media Server and others leave the AudioSpecificConfig out: bluenviron/gortsplib #658."""
     (medium,) = parse_description(
         b"m=audio 0 RTP/AVP 104\na=rtpmap:104 MPEG4-GENERIC/16000\na=fmtp:104 %s\n" % parameters
