@@ -14,6 +14,7 @@ class MoqUrl:
 
     host: str
     address: str = field(repr=False)
+    path: str = field(repr=False)
     broadcast: str
 
 
@@ -28,4 +29,4 @@ def parse_url(text: str) -> MoqUrl:
     if parts.scheme not in SCHEMES or not parts.hostname or parts.port == 0 or parts.username is not None:
         raise ValueError("expected moq://host:port/path#broadcast or https://host/path#broadcast")
     address = parts._replace(scheme=SCHEMES[parts.scheme], fragment="").geturl()
-    return MoqUrl(parts.hostname, address, unquote(parts.fragment).strip("/"))
+    return MoqUrl(parts.hostname, address, parts.path.strip("/"), unquote(parts.fragment).strip("/"))

@@ -252,7 +252,7 @@ class RelayTarget:
             return _TargetAddress(called, self._text, (), None)  # its errors have no text of the server
         if moq_url.is_moq(self._text):
             offered = _parsed(moq_url.parse_url, self._text)
-            return _TargetAddress(offered, self._text, redact_target.target_secrets(self._text), None)
+            return _TargetAddress(offered, self._text, redact_target.target_secrets(self._text, offered.path), None)
         url, known = _parsed(parse_url, self._text), None
         if is_ivs_address(self._text):
             url, known = with_app(url), IvsRules(realtime=is_realtime(url.host))

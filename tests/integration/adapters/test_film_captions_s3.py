@@ -35,7 +35,7 @@ async def test_captions_are_objects_of_the_film_and_go_with_it(aws, tmp_path):
         assert head["ContentType"] == "text/vtt; charset=utf-8"
         await at.studio.captions.remove("a", "en")
         assert body("a/a.m3u8") == MASTER
-        await at.studio.captions.add("a", "en", "English", b"WEBVTT\n")
+        await at.studio.captions.add("a", "en", "English", b"WEBVTT\n\n00:01.000 --> 00:02.000\nAgain\n")
         assert await at.studio.films.delete("a")
     keys = [found["Key"] for found in client().list_objects_v2(Bucket=BUCKET, Prefix="a/").get("Contents", ())]
     assert keys == []
