@@ -168,13 +168,14 @@ function openHlsJs(video, url, now, lowLatency, live) {
     pLoader: Patient,
     audioStreamController: LaterSound,
   });
-  // In a segment without a key frame, hls.js would find no picture to begin with. The last part with one is better.
+  // hls.js shows nothing of a segment without a key frame, so it begins with one.
   let from = "";
   hls.on(Hls.Events.LEVEL_UPDATED, (_, { details: { partList } }) => {
+    if (!partList || video.buffered.length) return;
     const at = hls.liveSyncPosition ?? 0;
-    const own = partList?.filter(({ fragment: { start, end } }) => start <= at && at < end);
-    const key = partList?.findLast((part) => part.independent);
-    if (!key || !own?.length || own.some((part) => part.independent) || video.buffered.length || key.relurl === from) return;
+    const own = partList.filter(({ fragment: { start, end } }) => start <= at && at < end);
+    const key = partList.findLast((part) => part.independent);
+    if (!key || !own.length || own.some((part) => part.independent) || key.relurl === from) return;
     from = key.relurl;
     queueMicrotask(() => hls.startLoad(key.start));
   });

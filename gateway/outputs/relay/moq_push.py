@@ -11,7 +11,8 @@ import moq
 
 from gateway.lib.tasks import Tasks
 from gateway.live.subscription import End, Item
-from gateway.media.track import AccessUnit, Kind, Tracks
+from gateway.media.track import AccessUnit, Tracks
+from gateway.outputs.relay.left_out_sound import check_sound
 from gateway.packaging.moq_broadcast import CARRIED, Broadcast
 from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.protocols.moq_url import MoqUrl
@@ -24,14 +25,10 @@ _END_SECONDS: Final = 1.0  # for the ends of the tracks, before the session ends
 
 def check_tracks(tracks: Tracks) -> list[str]:
     """Returns a warning for sound that is left out. Raises OutputUnsupported if nothing can be carried."""
-    video, audio = tracks.video, tracks.audio
+    video = tracks.video
     if video is not None and video.codec not in CARRIED:
         raise OutputUnsupported(f"Media over QUIC cannot carry {video.codec}")
-    if audio is None or audio.codec in CARRIED:
-        return []
-    if video is None:
-        raise OutputUnsupported(f"Media over QUIC cannot carry this sound: {audio.codec}")
-    return [f"the sound is left out: Media over QUIC cannot carry {audio.codec}"]
+    return check_sound(tracks, CARRIED, "Media over QUIC")
 
 
 class MoqRelayPush:
@@ -88,16 +85,12 @@ class MoqRelayPush:
         """Sends all items until the stream's end. Raises OutputUnsupported. Hot path."""
         broadcast = self._broadcast
         assert broadcast is not None, "it is open"
-        key_due = self._begin(broadcast, tracks)
+        self._begin(broadcast, tracks)
         async for item in items:
             if isinstance(item, AccessUnit):
-                if key_due and not (item.key and item.track.kind is Kind.VIDEO):
-                    continue
-                key_due = False
-                broadcast.on_unit(item)
+                broadcast.on_unit(item)  # it begins with a key frame
             elif isinstance(item, Tracks):
-                key_due = self._begin(broadcast, item) and item.epoch != tracks.epoch
-                tracks = item
+                self._begin(broadcast, item)
             elif isinstance(item, End):
                 self._close()
                 await asyncio.sleep(_END_SECONDS)
@@ -112,11 +105,10 @@ class MoqRelayPush:
 
     # ---- details ----
 
-    def _begin(self, broadcast: Broadcast, tracks: Tracks) -> bool:
-        """Begins with these tracks. Returns whether a key frame must come first. Raises OutputUnsupported."""
+    def _begin(self, broadcast: Broadcast, tracks: Tracks) -> None:
+        """Begins with these tracks. Raises OutputUnsupported."""
         self.warnings = check_tracks(tracks)
         broadcast.on_tracks(tracks)
-        return tracks.video is not None
 
     def _close(self) -> None:
         broadcast, self._broadcast = self._broadcast, None

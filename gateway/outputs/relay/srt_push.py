@@ -12,6 +12,7 @@ from gateway.lib.egress import Address
 from gateway.live.subscription import End, Item
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind, TimedData, Tracks
+from gateway.outputs.relay.left_out_sound import check_sound
 from gateway.packaging.ts.continuous import TsRendering
 from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.protocols.srt.connection import TICK_SECONDS
@@ -36,14 +37,10 @@ _DELIVER_SECONDS: Final = 5.0  # for what waits at the end of the stream
 
 def check_tracks(tracks: Tracks) -> list[str]:
     """Returns a warning for sound that is left out. Raises OutputUnsupported for pictures that cannot be carried."""
-    video, audio = tracks.video, tracks.audio
+    video = tracks.video
     if video is not None and video.codec not in VIDEO_TYPES:
         raise OutputUnsupported(f"SRT carries H.264 and H.265 video in a transport stream, and this is {video.codec}")
-    if audio is None or audio.codec in AUDIO_TYPES:
-        return []
-    if video is None:
-        raise OutputUnsupported(f"a transport stream cannot carry this sound: {audio.codec}")
-    return [f"the sound is left out: a transport stream cannot carry {audio.codec}"]
+    return check_sound(tracks, AUDIO_TYPES, "a transport stream")
 
 
 class SrtRelayPush:
