@@ -89,7 +89,9 @@ def haproxy(dns: str, certificate: Path | None = None, **variables: str) -> Iter
 
             def listening() -> bool:
                 assert program.running, f"HAProxy ended: {front.log[-2000:]}"
-                return path.exists()
+                with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                    return bool(front.ask("show version"))
+                return False
 
             until(listening, "HAProxy runs")
             yield front
